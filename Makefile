@@ -1,0 +1,65 @@
+# Everything runs in .venv, which `make setup` builds; the other targets build it when they need it.
+# A Python to build it with is chosen by `make setup PYTHON=...`; options for pip (an index, a proxy, ...) by pip's
+# own environment variables.
+
+VENV := .venv
+VENV_PYTHON := $(VENV)/bin/python
+# Written last, so that it stands only in an environment that is complete.
+STAMP := $(VENV)/.setup_complete
+PIP_INSTALL := $(VENV_PYTHON) -m pip --quiet --quiet --disable-pip-version-check install --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(STAMP) ## build .venv with everything that is needed (about 5 GB)
+
+demo: $(STAMP) ## segment the example pair into output/quickstart
+	@$(VENV_PYTHON) demo/quickstart.py --output output/quickstart
+
+test: $(STAMP) ## run the tests (PYTEST_ADDOPTS is passed on)
+	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest tests -q
+
+lint: $(STAMP) ## check style and formatting
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m ruff format --check .
+
+format: $(STAMP) ## repair what can be repaired automatically
+	@$(VENV_PYTHON) -m ruff check --fix .
+	@$(VENV_PYTHON) -m ruff format .
+
+clean: ## remove caches, build leftovers and the demo's output, but not .venv
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis output/quickstart
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each step leaves what is already there alone, so an interrupted set-up goes on where it was.
+$(STAMP): setup.py constraints.txt tools/install_detectron2.py
+	@rm -f $@
+	@# An environment without a working pip was interrupted while it was made.
+	@if ! $(VENV_PYTHON) -m pip --version >/dev/null 2>&1; then \
+	    for candidate in $(or $(PYTHON),python3.11 python3); do \
+	        if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
+	            python=$$candidate; break; \
+	        fi; \
+	    done; \
+	    if [ -z "$$python" ]; then \
+	        echo "make setup: '$(or $(PYTHON),python3.11 python3)' is no Python of at least 3.10;" \
+	            "name one by 'make setup PYTHON=/path/to/python3.11'." >&2; \
+	        exit 1; \
+	    fi; \
+	    echo "[1/5] the virtual environment $(VENV), with $$($$python --version)"; \
+	    $$python -m venv --clear $(VENV); \
+	fi
+	@echo "[2/5] torch and torchvision (about 5 GB, a minute or more)"
+	@$(PIP_INSTALL) setuptools wheel torch torchvision
+	@echo "[3/5] the other requirements (half a minute)"
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
+	@echo "[4/5] Detectron2 (half a minute)"
+	@PIP_CONSTRAINT="constraints.txt $$PIP_CONSTRAINT" $(VENV_PYTHON) tools/install_detectron2.py
+	@echo "[5/5] a first import"
+	@$(VENV_PYTHON) -c 'import detectron2, mm_ovseg'
+	@touch $@
+	@echo "$(VENV) is ready."

@@ -1,0 +1,152 @@
+"""Every configuration key that mm_ovseg adds to Detectron2's, with its default, its unit and why it exists."""
+
+import torch
+from detectron2.config import CfgNode as CN
+
+__all__ = ["add_mm_ovseg_config"]
+
+# CLIP's channel statistics on the 0..255 scale. The released weights use them for all encoders.
+CLIP_PIXEL_MEAN = [122.7709383, 116.7460125, 104.09373615]
+CLIP_PIXEL_STD = [68.5005327, 66.6321579, 70.3231630]
+
+
+def default_device() -> str:
+    """The fastest device of this machine: ``"cuda"``, else ``"mps"``, else ``"cpu"``."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def add_mm_ovseg_config(cfg: CN) -> None:
+    """Add mm_ovseg's keys to a config made by ``detectron2.config.get_cfg()``, in place.
+
+    The defaults are those of the paper's ViT-B/16 model; ``configs/`` holds what differs from them.
+    """
+    cfg.MODEL.DEVICE = default_device()
+    cfg.MODEL.META_ARCHITECTURE = "MMOVSeg"  # or "CrossModalUnification" for stage 1
+    cfg.MODEL.SEM_SEG_HEAD.NAME = "MMOVSegHead"
+    cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 255  # label value that no loss and no score counts
+    _add_data_config(cfg)
+    _add_encoder_config(cfg)
+    _add_head_config(cfg)
+    _add_training_config(cfg)
+
+
+def _add_data_config(cfg: CN) -> None:
+    cfg.DATASETS.FILES = []  # YAML files that declare datasets; registered before DATASETS.TRAIN/TEST are looked up
+
+    cfg.INPUT.DATASET_MAPPER_NAME = "rgb_sar_semantic"  # or "rgb_sar_pair" for stage 1
+    cfg.INPUT.SKIP_CORRUPT = False  # True: an unreadable sample is reported, left out and counted, not an error
+    cfg.INPUT.RANDOM_FLIP = "both"  # "none" | "horizontal" | "vertical" | "both": nadir images have no upright
+    cfg.INPUT.CROP.ENABLED = True
+    cfg.INPUT.CROP.TYPE = "absolute"
+    cfg.INPUT.CROP.SIZE = [384, 384]  # height, width in pixels; smaller samples are padded and the padding ignored
+    cfg.INPUT.MIN_SIZE_TRAIN = (384,)  # pixels, shorter side after the random resize
+    cfg.INPUT.MAX_SIZE_TRAIN = 4096
+    cfg.INPUT.MIN_SIZE_TEST = 0  # 0: evaluate every pair at its own size (the model resizes for its encoders)
+    cfg.INPUT.COLOR_AUG_SSD = True  # brightness, contrast, saturation, hue; of the RGB image only
+
+    cfg.INPUT.RGB = CN()
+    cfg.INPUT.RGB.BANDS = []  # three 1-based bands in the order red, green, blue; []: the file's first three
+    cfg.INPUT.RGB.RANGE = []  # [low, high] in file units mapped to 0..255; []: the file is 8-bit already
+
+    cfg.INPUT.SAR = CN()
+    cfg.INPUT.SAR.SCALE = "8bit"  # what the file holds: "8bit" | "power" | "amplitude" | "db"
+    cfg.INPUT.SAR.RANGE = [-25.0, 0.0]  # [low, high] in dB mapped to 0..255 (not used for "8bit"), never a tile's own
+    cfg.INPUT.SAR.BANDS = []  # one to three 1-based bands (polarisations); []: the file's first up to three
+    cfg.INPUT.SAR.SPECKLE_LOOKS = 0.0  # > 0: training multiplies SAR by speckle of so many looks (smaller is stronger)
+
+
+def _add_encoder_config(cfg: CN) -> None:
+    cfg.MODEL.CLIP = CN()
+    cfg.MODEL.CLIP.NAME = "ViT-B-16-quickgelu"  # an open_clip model; OpenAI's weights need QuickGELU
+    cfg.MODEL.CLIP.PRETRAINED = ""  # "": random; a tag that open_clip knows ("openai"); or a local file
+    cfg.MODEL.CLIP.IMAGE_SIZE = 384  # pixels, both sides
+    cfg.MODEL.CLIP.GUIDANCE_BLOCKS = [4, 8]  # 1-based blocks whose outputs guide the decoder: coarse, fine
+    cfg.MODEL.CLIP.FINETUNE = "query_value"  # "query_value": these projection weights only; "none"
+    cfg.MODEL.CLIP.PIXEL_MEAN = CLIP_PIXEL_MEAN  # of the 0..255 scale
+    cfg.MODEL.CLIP.PIXEL_STD = CLIP_PIXEL_STD
+
+    cfg.MODEL.CLIP_SAR = CN()
+    cfg.MODEL.CLIP_SAR.ENABLED = False  # a SAR twin of CLIP's image encoder, for the encoder study
+    cfg.MODEL.CLIP_SAR.WEIGHTS = ""  # "": the RGB weights; or a stage-1 checkpoint
+    cfg.MODEL.CLIP_SAR.PIXEL_MEAN = CLIP_PIXEL_MEAN
+    cfg.MODEL.CLIP_SAR.PIXEL_STD = CLIP_PIXEL_STD
+
+    cfg.MODEL.DINO = CN()
+    cfg.MODEL.DINO.ENABLED = True  # False, with DINO_SAR off as well: CAT-Seg
+    cfg.MODEL.DINO.NAME = "vit_base_patch8_224.dino"  # a timm model
+    cfg.MODEL.DINO.ARGUMENTS = CN(new_allowed=True)  # handed to timm.create_model, e.g. {embed_dim: 64, depth: 3}
+    cfg.MODEL.DINO.PRETRAINED = ""  # "": random; "timm": the weights of NAME from its hub; or a local file
+    cfg.MODEL.DINO.IMAGE_SIZE = 384  # pixels, both sides
+    cfg.MODEL.DINO.BLOCKS = [4, 8, 12]  # 1-based; coarse guidance, fine guidance, dense feature
+    cfg.MODEL.DINO.PIXEL_MEAN = CLIP_PIXEL_MEAN
+    cfg.MODEL.DINO.PIXEL_STD = CLIP_PIXEL_STD
+
+    cfg.MODEL.DINO_SAR = CN()
+    cfg.MODEL.DINO_SAR.ENABLED = True  # False: optical only, which is GSNet
+    cfg.MODEL.DINO_SAR.WEIGHTS = ""  # "": what the RGB encoder starts from; or a stage-1 checkpoint
+    cfg.MODEL.DINO_SAR.PIXEL_MEAN = CLIP_PIXEL_MEAN
+    cfg.MODEL.DINO_SAR.PIXEL_STD = CLIP_PIXEL_STD
+
+    cfg.MODEL.GUIDANCE_WIDTHS = [256, 128]  # channels of the guidance at 2x and 4x of the dense grid
+
+    cfg.MODEL.TEXT = CN()
+    cfg.MODEL.TEXT.TEMPLATES = ["A photo of a {} in the scene"]  # each gives one channel of the cost volume
+    cfg.MODEL.TEXT.SYNONYMS = "average"  # of "water, river, lake": "average" the embeddings, or take the "first"
+
+
+def _add_head_config(cfg: CN) -> None:
+    cfg.MODEL.COST_VOLUME = CN()
+    cfg.MODEL.COST_VOLUME.WIDTH = 128  # channels of the embedded cost volume
+    cfg.MODEL.COST_VOLUME.KERNEL_SIZE = 7
+
+    cfg.MODEL.AGGREGATOR = CN()
+    cfg.MODEL.AGGREGATOR.LAYERS = 2
+    cfg.MODEL.AGGREGATOR.HEADS = 4
+    cfg.MODEL.AGGREGATOR.WINDOW_SIZE = 12  # dense tokens; the dense grid must be a multiple of it
+    cfg.MODEL.AGGREGATOR.APPEARANCE_WIDTH = 128  # channels of the projected CLIP guidance
+    cfg.MODEL.AGGREGATOR.TEXT_WIDTH = 128  # channels of the projected text guidance
+    cfg.MODEL.AGGREGATOR.CLASS_POOLING = 2  # class attention runs on the grid pooled by this
+    cfg.MODEL.AGGREGATOR.PADDED_CLASSES = 256  # class attention sees this many tokens, the rest being learned padding
+    cfg.MODEL.AGGREGATOR.MAX_CLASSES = 0  # > 0: aggregate the most similar so many classes only (CAT-Seg: 256)
+
+    cfg.MODEL.DECODER = CN()
+    cfg.MODEL.DECODER.WIDTHS = [64, 32]  # channels at 2x and 4x of the dense grid
+    cfg.MODEL.DECODER.GUIDANCE_WIDTHS = [32, 16]  # channels of each encoder's projected guidance at 2x and 4x
+
+
+def _add_training_config(cfg: CN) -> None:
+    cfg.LOSS = CN()
+    cfg.LOSS.NAME = "binary_cross_entropy"  # or "cross_entropy"
+    cfg.LOSS.IGNORED_AS_NEGATIVE = True  # ignored pixels are negatives of every class, as in CAT-Seg and the paper
+
+    cfg.CMU = CN()  # stage 1, cross-modal unification
+    cfg.CMU.LOSS = "infonce"  # "infonce" | "mse" | "l1"
+    cfg.CMU.BLOCKS = [4, 8, 12]  # 1-based blocks whose tokens are compared; the loss is their average
+    cfg.CMU.TEMPERATURE = 0.07  # the paper does not state it
+    cfg.CMU.TOKENS_PER_IMAGE = 256  # places sampled in each image and block
+
+    cfg.SOLVER.OPTIMIZER = "ADAMW"
+    cfg.SOLVER.BASE_LR = 2.5e-4
+    cfg.SOLVER.CLIP_MULTIPLIER = 0.01  # CLIP's learning rate as a share of BASE_LR
+    cfg.SOLVER.WEIGHT_DECAY = 1e-4
+    cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
+    cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
+    cfg.SOLVER.IMS_PER_BATCH = 8  # pairs per iteration, over all processes
+    cfg.SOLVER.ACCUMULATION_STEPS = 1  # iterations whose gradients are averaged before the optimiser steps
+    cfg.SOLVER.MAX_ITER = 80000
+    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupCosineLR"
+    cfg.SOLVER.WARMUP_ITERS = 0
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.01
+    cfg.SOLVER.CLIP_GRADIENTS.NORM_TYPE = 2.0
+
+    cfg.SOLVER.AMP.DTYPE = "bfloat16"  # or "float16", with loss scaling; used where SOLVER.AMP.ENABLED
+
+    cfg.DATALOADER.NUM_WORKERS = 4
+    cfg.DATALOADER.ASPECT_RATIO_GROUPING = False  # crops have one size
+
+    cfg.TEST.EVAL_PERIOD = 5000  # iterations; 0: only after the last one
+    cfg.TEST.BEST_CHECKPOINT_METRIC = "sem_seg/mIoU"  # the checkpoint with its highest value is kept as model_best.pth

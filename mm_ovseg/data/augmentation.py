@@ -1,0 +1,252 @@
+"""Training augmentation of RGB-SAR pairs: one geometry for RGB, SAR and label, radiometry for each image alone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from fvcore.transforms.transform import NoOpTransform, PadTransform, Transform
+from PIL import Image
+
+from mm_ovseg.errors import ConfigError
+
+__all__ = [
+    "ColorJitter",
+    "PadToSize",
+    "PairAugmentation",
+    "PairSample",
+    "ResizeShortestSide",
+    "Speckle",
+    "build_augmentations",
+]
+
+FLIPS = {"none": (), "horizontal": ("horizontal",), "vertical": ("vertical",), "both": ("horizontal", "vertical")}
+INVALID = 255  # marks pixels without data while masks are transformed; whatever is padded is without data too
+
+
+@dataclass
+class PairSample:
+    """The arrays of one pair: RGB uint8 (H, W, 3), SAR float32 (H, W, 3) 0..255, masks bool, label uint8 (H, W)."""
+
+    image: np.ndarray
+    image_valid: np.ndarray
+    sar_image: np.ndarray
+    sar_valid: np.ndarray
+    sem_seg: np.ndarray | None = None
+
+
+class PairAugmentation:
+    """Changes a pair: its geometry once for all arrays, then the RGB and the SAR radiometry each by its own."""
+
+    def __init__(
+        self,
+        geometry: Sequence[T.Augmentation],
+        *,
+        rgb: Sequence[Callable[[np.ndarray], np.ndarray]] = (),
+        sar: Sequence[Callable[[np.ndarray], np.ndarray]] = (),
+    ) -> None:
+        """Take the steps to apply.
+
+        Args:
+            geometry: Detectron2 augmentations that move pixels and leave their values.
+            rgb: Functions of the RGB image, uint8 (H, W, 3) to the same.
+            sar: Functions of the SAR image, float32 (H, W, 3) 0..255 to the same.
+        """
+        self.geometry = T.AugmentationList(geometry)
+        self.rgb = list(rgb)
+        self.sar = list(sar)
+
+    def __call__(self, sample: PairSample) -> PairSample:
+        """Return the changed pair; pixels without data stay 0 in the images."""
+        aug_input = T.AugInput(sample.image, sem_seg=sample.sem_seg)
+        transforms = self.geometry(aug_input)
+        image, sar_image = aug_input.image, transforms.apply_image(sample.sar_image)
+        for change in self.rgb:
+            image = change(image)
+        for change in self.sar:
+            sar_image = change(sar_image)
+        image_valid = _move_mask(transforms, sample.image_valid)
+        sar_valid = _move_mask(transforms, sample.sar_valid)
+        return PairSample(
+            image=_blank(image, image_valid),
+            image_valid=image_valid,
+            sar_image=_blank(sar_image, sar_valid),
+            sar_valid=sar_valid,
+            sem_seg=aug_input.sem_seg,
+        )
+
+
+def build_augmentations(cfg: CfgNode, is_train: bool) -> PairAugmentation:
+    """Build what a config asks for.
+
+    Training: random resize of the shorter side, random crop, padding to the crop size, flips; colour jitter of RGB and
+    speckle of SAR where switched on. Testing: ``INPUT.MIN_SIZE_TEST`` if it is not 0, else nothing.
+
+    Raises:
+        ConfigError: A key of ``INPUT`` has a value that does not exist.
+    """
+    if not is_train:
+        sizes, longest, sampling = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST, "choice"
+        return PairAugmentation([ResizeShortestSide(sizes, longest, sampling)] if sizes[0] else [])
+    if cfg.INPUT.RANDOM_FLIP not in FLIPS:
+        raise ConfigError(f"INPUT.RANDOM_FLIP is '{cfg.INPUT.RANDOM_FLIP}'; choose one of {', '.join(FLIPS)}.")
+    geometry: list[T.Augmentation] = [
+        ResizeShortestSide(cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING)
+    ]
+    if cfg.INPUT.CROP.ENABLED:
+        if cfg.INPUT.CROP.TYPE != "absolute":
+            raise ConfigError(f"INPUT.CROP.TYPE is '{cfg.INPUT.CROP.TYPE}'; only 'absolute' gives samples of one size.")
+        height, width = cfg.INPUT.CROP.SIZE
+        geometry.append(T.RandomCrop("absolute", (height, width)))
+        geometry.append(PadToSize(height, width, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE))
+    geometry += [
+        T.RandomFlip(horizontal=direction == "horizontal", vertical=direction == "vertical")
+        for direction in FLIPS[cfg.INPUT.RANDOM_FLIP]
+    ]
+    rgb = [ColorJitter()] if cfg.INPUT.COLOR_AUG_SSD else []
+    sar = []
+    if cfg.INPUT.SAR.SPECKLE_LOOKS > 0:
+        sar.append(Speckle(cfg.INPUT.SAR.SPECKLE_LOOKS, cfg.INPUT.SAR.SCALE, cfg.INPUT.SAR.RANGE))
+    return PairAugmentation(geometry, rgb=rgb, sar=sar)
+
+
+class ResizeShortestSide(T.ResizeShortestEdge):
+    """Detectron2's resize, with one filter for both images.
+
+    Detectron2 smooths uint8 images when it shrinks them, but not float ones: SAR would be aliased and RGB not.
+    """
+
+    def __init__(self, short_edge_length: Sequence[int], max_size: int, sample_style: str) -> None:
+        """Take the sizes in pixels.
+
+        Args:
+            short_edge_length: Lengths of the shorter side to choose from, or the two ends of a range.
+            max_size: Largest length of the longer side.
+            sample_style: ``"choice"`` or ``"range"``.
+        """
+        if sample_style not in ("choice", "range") or (sample_style == "range" and len(short_edge_length) != 2):
+            raise ConfigError(
+                f"INPUT.MIN_SIZE_TRAIN_SAMPLING is '{sample_style}' and MIN_SIZE_TRAIN {tuple(short_edge_length)}; "
+                "use 'choice' with any sizes, or 'range' with two."
+            )
+        super().__init__(tuple(short_edge_length), max_size, sample_style)
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        """Draw a size for an image (H, W, channels)."""
+        resize = super().get_transform(image)
+        if not isinstance(resize, T.ResizeTransform) or (resize.h, resize.w) == (resize.new_h, resize.new_w):
+            return NoOpTransform()
+        return _SmoothResizeTransform(resize.h, resize.w, resize.new_h, resize.new_w)
+
+
+class _SmoothResizeTransform(T.ResizeTransform):
+    def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
+        if img.dtype != np.float32:
+            return np.array(super().apply_image(img, interp))  # a copy: Pillow's own memory is read-only
+        size = (self.new_w, self.new_h)
+        channels = [Image.fromarray(img[..., index]).resize(size, Image.BILINEAR) for index in range(img.shape[2])]
+        return np.stack(channels, axis=2)
+
+
+class PadToSize(T.Augmentation):
+    """Pads at the right and at the bottom: images with 0, labels with the ignored value."""
+
+    def __init__(self, height: int, width: int, ignore_label: int) -> None:
+        """Take the smallest size, in pixels, that a sample may have."""
+        super().__init__()
+        self._init(locals())
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        """How an image (H, W, channels) is padded."""
+        height, width = image.shape[:2]
+        bottom, right = max(self.height - height, 0), max(self.width - width, 0)
+        if not bottom and not right:
+            return NoOpTransform()
+        return PadTransform(0, 0, right, bottom, width, height, pad_value=0, seg_pad_value=self.ignore_label)
+
+
+class ColorJitter:
+    """The photometric distortion of SSD: brightness, contrast, saturation and hue, each with probability 1/2."""
+
+    BRIGHTNESS = 32.0  # added, at most, of 255
+    CONTRAST = (0.5, 1.5)  # factor
+    SATURATION = (0.5, 1.5)  # factor
+    HUE = 18  # turned by, at most, of OpenCV's 180
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Change an RGB image, uint8 (H, W, 3)."""
+        # As in SSD, contrast comes before or after the colours change, by chance.
+        changes = [self._contrast, self._colors] if _coin() else [self._colors, self._contrast]
+        for change in [self._brightness, *changes]:
+            image = change(image)
+        return image
+
+    def _brightness(self, image: np.ndarray) -> np.ndarray:
+        offset = np.random.uniform(-self.BRIGHTNESS, self.BRIGHTNESS)
+        return _map_values(image, 1.0, offset) if _coin() else image
+
+    def _contrast(self, image: np.ndarray) -> np.ndarray:
+        factor = np.random.uniform(*self.CONTRAST)
+        return _map_values(image, factor, 0.0) if _coin() else image
+
+    def _colors(self, image: np.ndarray) -> np.ndarray:
+        factor = np.random.uniform(*self.SATURATION) if _coin() else 1.0
+        turn = np.random.randint(-self.HUE, self.HUE + 1) if _coin() else 0
+        if factor == 1.0 and turn == 0:
+            return image  # there and back again through HSV would round
+        hsv = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2HSV)
+        turned = (np.arange(256) + turn) % 180
+        hsv[..., 0] = turned.astype(np.uint8)[hsv[..., 0]]
+        hsv[..., 1] = _map_values(hsv[..., 1], factor, 0.0)
+        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+class Speckle:
+    """Multiplies SAR by speckle: gamma-distributed in linear power, with mean 1 and variance 1 / looks.
+
+    All channels get the same speckle, so that the channels of a single polarisation stay equal.
+    """
+
+    def __init__(self, looks: float, scale: str, value_range: Sequence[float]) -> None:
+        """Say what 0..255 stands for.
+
+        Args:
+            looks: Number of looks, > 0; smaller is stronger.
+            scale: ``INPUT.SAR.SCALE``; ``"8bit"`` is taken for amplitude, all others are dB by now.
+            value_range: (low, high) in dB that became 0 and 255.
+        """
+        self.looks = looks
+        self.per_decibel = None if scale.lower() == "8bit" else 255.0 / (value_range[1] - value_range[0])
+
+    def __call__(self, sar_image: np.ndarray) -> np.ndarray:
+        """Change a SAR image, float32 (H, W, 3), 0..255."""
+        power = np.random.gamma(self.looks, 1.0 / self.looks, size=sar_image.shape[:2]).astype(np.float32)
+        power = power[..., None]  # (H, W, 1)
+        if self.per_decibel is None:
+            speckled = sar_image * np.sqrt(power)
+        else:
+            smallest = np.finfo(np.float32).tiny  # with few looks a draw may be 0
+            speckled = sar_image + 10.0 * self.per_decibel * np.log10(np.maximum(power, smallest))
+        return np.clip(speckled, 0.0, 255.0)
+
+
+def _coin() -> bool:
+    return np.random.rand() < 0.5
+
+
+def _map_values(image: np.ndarray, factor: float, offset: float) -> np.ndarray:
+    """``factor * image + offset`` of a uint8 array, clipped to 0..255."""
+    table = np.clip(np.rint(np.arange(256) * factor + offset), 0, 255).astype(np.uint8)
+    return table[image]
+
+
+def _move_mask(transforms: Transform, valid: np.ndarray) -> np.ndarray:
+    marked = np.where(valid, np.uint8(0), np.uint8(INVALID))
+    return transforms.apply_segmentation(marked) == 0
+
+
+def _blank(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """The image with 0 where there is no data."""
+    return image if valid.all() else np.where(valid[..., None], image, image.dtype.type(0))

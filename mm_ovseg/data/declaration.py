@@ -1,0 +1,120 @@
+"""What a declared dataset is, and how its files are found and paired."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mm_ovseg.data.raster import read_raster_info
+from mm_ovseg.errors import DataError
+
+__all__ = ["RGBSARDataset"]
+
+RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+NAMES_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class RGBSARDataset:
+    """A dataset as :func:`mm_ovseg.data.register_rgb_sar_dataset` was given it, checked; see there.
+
+    ``label_values`` are sorted (raw value, class index or ``ignore_label``) pairs.
+    """
+
+    name: str
+    root: str
+    rgb: str
+    sar: str
+    labels: str | None
+    classes: tuple[str, ...]
+    unseen: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    ignore_label: int
+    label_values: tuple[tuple[int, int], ...] | None
+    ground_sampling_distance: float | None
+
+    @property
+    def folder(self) -> Path:
+        """The root, under ``$DETECTRON2_DATASETS`` as it is now where the root is relative."""
+        return Path(os.environ.get("DETECTRON2_DATASETS", "datasets"), Path(self.root).expanduser()).expanduser()
+
+    def load(self) -> list[dict]:
+        """List the pairs as dataset dicts, sorted by key.
+
+        Raises:
+            DataError: A folder is missing, there are no pairs, or a file lacks its partner.
+        """
+        patterns = {"RGB": self.rgb, "SAR": self.sar}
+        if self.labels is not None:
+            patterns["label"] = self.labels
+        sources = {kind: self._find(pattern) for kind, pattern in patterns.items()}
+        if not any(sources.values()):
+            places = ", ".join(str(self.folder / pattern) for pattern in patterns.values())
+            raise DataError(
+                f"Dataset '{self.name}' has no files ({', '.join(RASTER_SUFFIXES)}) at {places}; put the data there, "
+                "or correct the dataset's declaration."
+            )
+        self._check_partners(sources)
+        return [self._dataset_dict(key, sources) for key in sorted(sources["RGB"])]
+
+    def _find(self, pattern: str) -> dict[str, Path]:
+        """The files of a folder, or those that a pattern with one star fits, by key."""
+        path = self.folder / pattern
+        folder, file_pattern = (path.parent, path.name) if "*" in path.name else (path, "*")
+        if not folder.is_dir():
+            raise DataError(
+                f"The folder {folder} of dataset '{self.name}' does not exist; put the data there, or set the "
+                "environment variable DETECTRON2_DATASETS to the folder that holds your datasets."
+            )
+        before, after = (re.escape(part) for part in file_pattern.split("*"))
+        key_expression = re.compile(f"{before}(.+){after}", re.DOTALL)
+        names_suffix = Path(file_pattern).suffix.lower() in RASTER_SUFFIXES
+        found: dict[str, Path] = {}
+        for file in sorted(folder.iterdir()):
+            if file.suffix.lower() not in RASTER_SUFFIXES or file.name.startswith(".") or not file.is_file():
+                continue
+            match = key_expression.fullmatch(file.name if names_suffix else file.stem)
+            if match is None:
+                continue
+            key = match.group(1)
+            if key in found:
+                raise DataError(
+                    f"{found[key]} and {file} differ in their suffix only, so neither can be paired; remove one, or "
+                    f"declare dataset '{self.name}' with a pattern that fits one kind, such as '*{file.suffix}'."
+                )
+            found[key] = file
+        return found
+
+    def _check_partners(self, sources: Mapping[str, Mapping[str, Path]]) -> None:
+        keys = set().union(*sources.values())
+        complaints = [
+            f"there is no {kind} file for {len(missing)} of {len(keys)} names ({_first_names(missing)})"
+            for kind, files in sources.items()
+            if (missing := sorted(keys - files.keys()))
+        ]
+        if complaints:
+            raise DataError(
+                f"Dataset '{self.name}' at {self.folder} has no partner for some files: {'; '.join(complaints)}; add "
+                "the missing files or remove those without partner."
+            )
+
+    def _dataset_dict(self, key: str, sources: Mapping[str, Mapping[str, Path]]) -> dict:
+        sample = {
+            "file_name": str(sources["RGB"][key]),
+            "sar_file_name": str(sources["SAR"][key]),
+            "image_id": key,
+            "dataset_name": self.name,
+        }
+        if "label" in sources:
+            sample["sem_seg_file_name"] = str(sources["label"][key])
+        try:
+            info = read_raster_info(sources["RGB"][key])
+        except DataError:
+            # A damaged file must not hide the others: the mapper reports or skips it (INPUT.SKIP_CORRUPT).
+            return sample
+        return sample | {"height": info.height, "width": info.width}
+
+
+def _first_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

@@ -1,0 +1,260 @@
+"""Mappers: from a dataset dict to the item of a batch.
+
+A mapper of your own is a function ``(cfg, is_train) -> callable`` in :data:`DATASET_MAPPER_REGISTRY`; the config names
+it in ``INPUT.DATASET_MAPPER_NAME``.
+"""
+
+import logging
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.reduction import ForkingPickler
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from fvcore.common.registry import Registry
+
+from mm_ovseg.data.augmentation import PairAugmentation, PairSample, build_augmentations
+from mm_ovseg.data.raster import (
+    check_has_data,
+    check_rgb_arguments,
+    check_same_grid,
+    check_sar_arguments,
+    read_raster_info,
+    read_rgb,
+    read_sar,
+)
+from mm_ovseg.data.seen_labels import SeenLabelReader, build_seen_label_readers
+from mm_ovseg.errors import ConfigError, DataError
+
+__all__ = [
+    "DATASET_MAPPER_REGISTRY",
+    "RGBSARPairMapper",
+    "RGBSARSemanticMapper",
+    "UnreadableSampleError",
+    "build_dataset_mapper",
+]
+
+DATASET_MAPPER_REGISTRY = Registry("DATASET_MAPPER")
+DATASET_MAPPER_REGISTRY.__doc__ = """
+Registry of functions ``(cfg, is_train)`` that return a mapper: a callable that turns a dataset dict into a batch item.
+"""
+
+MOST_SKIPPED_IN_A_ROW = 100
+
+logger = logging.getLogger(__name__)
+
+
+class UnreadableSampleError(DataError):
+    """A sample that cannot be used. Its message stays one sentence when a data loader's worker raises it."""
+
+    def __init__(self, message: str) -> None:
+        """Take the sentence, or what PyTorch makes of it: the worker's traceback, which ends with the sentence."""
+        _, found, sentence = message.rpartition(f"{type(self).__module__}.{type(self).__qualname__}: ")
+        super().__init__(sentence.strip() if found else message)
+
+
+class RGBSARPairMapper:
+    """Reads a pair of RGB and SAR images and augments both alike.
+
+    Calling it with a dataset dict gives the dict's entries and
+
+    * ``image``: float32 (3, H, W), RGB, 0..255
+    * ``sar_image``: float32 (3, H, W), 0..255
+    * ``image_valid``, ``sar_valid``: bool (H, W), False where a file has no data or was padded
+    * ``height``, ``width``: of the files, which is the size of the evaluated output
+
+    Attributes:
+        skipped: How often a sample was left out, by all workers together (``skipped.value``).
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        is_train: bool,
+        augmentation: PairAugmentation,
+        rgb_bands: Sequence[int] = (),
+        rgb_range: Sequence[float] = (),
+        sar_scale: str = "8bit",
+        sar_range: Sequence[float] = (-25.0, 0.0),
+        sar_bands: Sequence[int] = (),
+        skip_corrupt: bool = False,
+    ) -> None:
+        """Say how files are read; see ``INPUT.RGB`` and ``INPUT.SAR`` for the arguments of the same names.
+
+        Args:
+            is_train: Whether items are for training.
+            augmentation: Changes a pair after reading.
+            rgb_bands, rgb_range: As in :func:`mm_ovseg.data.raster.read_rgb`.
+            sar_scale, sar_range, sar_bands: As in :func:`mm_ovseg.data.raster.read_sar`.
+            skip_corrupt: Log and count an unusable sample and return, in training, None, so that a loader takes
+                another one, and, in evaluation, the dataset dict with the reason under ``skipped``.
+        """
+        # Now, in the main process, rather than at the first file, in a worker.
+        check_rgb_arguments(rgb_bands, rgb_range)
+        check_sar_arguments(sar_scale, sar_range, sar_bands)
+        self.is_train = is_train
+        self.augmentation = augmentation
+        self.rgb_bands = tuple(rgb_bands)
+        self.rgb_range = tuple(rgb_range)
+        self.sar_scale = sar_scale
+        self.sar_range = tuple(sar_range)
+        self.sar_bands = tuple(sar_bands)
+        self.skip_corrupt = skip_corrupt
+        self.skipped = multiprocessing.Value("q", 0)
+        self._skipped_in_a_row = 0
+        self._reported: set[str] = set()
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> dict:
+        """Arguments from ``INPUT``."""
+        return {
+            "is_train": is_train,
+            "augmentation": build_augmentations(cfg, is_train),
+            "rgb_bands": cfg.INPUT.RGB.BANDS,
+            "rgb_range": cfg.INPUT.RGB.RANGE,
+            "sar_scale": cfg.INPUT.SAR.SCALE,
+            "sar_range": cfg.INPUT.SAR.RANGE,
+            "sar_bands": cfg.INPUT.SAR.BANDS,
+            "skip_corrupt": cfg.INPUT.SKIP_CORRUPT,
+        }
+
+    def __call__(self, dataset_dict: Mapping) -> dict | None:
+        """Make the item of a dataset dict, which stays as it is.
+
+        Raises:
+            UnreadableSampleError: The sample cannot be used, and ``skip_corrupt`` is off; or, in training, very many
+                in a row were left out.
+        """
+        try:
+            item = self._read_item(dict(dataset_dict))
+        except DataError as error:
+            if not self.skip_corrupt:
+                raise UnreadableSampleError(str(error)) from error
+            return self._skip(dict(dataset_dict), str(error))
+        self._skipped_in_a_row = 0
+        return item
+
+    # Workers that are spawned get the mapper from Detectron2 through cloudpickle, which cannot share a counter.
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "skipped": bytes(ForkingPickler.dumps(self.skipped))}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state, skipped=ForkingPickler.loads(state["skipped"]))
+
+    def _skip(self, dataset_dict: dict, reason: str) -> dict | None:
+        with self.skipped.get_lock():
+            self.skipped.value += 1
+        if dataset_dict["file_name"] not in self._reported:
+            self._reported.add(dataset_dict["file_name"])
+            logger.warning("A sample is left out (INPUT.SKIP_CORRUPT): %s", reason)
+        if not self.is_train:
+            return {**dataset_dict, "skipped": reason}
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+            # A training loader draws without end: with no usable sample it would never return.
+            raise UnreadableSampleError(
+                f"{MOST_SKIPPED_IN_A_ROW} samples in a row were left out, the last one: {reason}"
+            )
+        return None
+
+    def _read_item(self, item: dict) -> dict:
+        item["height"], item["width"], sample = self._read_sample(item)
+        sample = self.augmentation(sample)
+        item["image"] = _image_tensor(sample.image)  # (3, H, W)
+        item["sar_image"] = _image_tensor(sample.sar_image)  # (3, H, W)
+        item["image_valid"] = torch.from_numpy(np.ascontiguousarray(sample.image_valid))  # (H, W)
+        item["sar_valid"] = torch.from_numpy(np.ascontiguousarray(sample.sar_valid))  # (H, W)
+        if sample.sem_seg is not None:
+            item["sem_seg"] = torch.from_numpy(sample.sem_seg.astype(np.int64))  # (H, W)
+        return item
+
+    def _read_sample(self, dataset_dict: Mapping) -> tuple[int, int, PairSample]:
+        """Height and width of the files, and their arrays."""
+        rgb_info = read_raster_info(dataset_dict["file_name"])
+        check_same_grid(rgb_info, read_raster_info(dataset_dict["sar_file_name"]))
+        image, image_valid = read_rgb(dataset_dict["file_name"], bands=self.rgb_bands, value_range=self.rgb_range)
+        check_has_data(image_valid, dataset_dict["file_name"])
+        sar_image, sar_valid = read_sar(
+            dataset_dict["sar_file_name"], scale=self.sar_scale, value_range=self.sar_range, bands=self.sar_bands
+        )
+        check_has_data(sar_valid, dataset_dict["sar_file_name"])
+        return rgb_info.height, rgb_info.width, PairSample(image, image_valid, sar_image, sar_valid)
+
+
+class RGBSARSemanticMapper(RGBSARPairMapper):
+    """Reads a pair and, for training, its label map, in which only the seen classes are left.
+
+    In training an item also has ``sem_seg``, int64 (H, W): indices among the seen classes, in their order, and
+    ``ignore_value`` at unseen classes, where RGB has no data, and at padding. In evaluation labels are left to the
+    evaluator.
+    """
+
+    @configurable
+    def __init__(
+        self, *, label_readers: Mapping[str, SeenLabelReader], ignore_value: int = 255, **pair_arguments
+    ) -> None:
+        """Say how labels are read.
+
+        Args:
+            label_readers: For each training dataset, by name, what reads its label files.
+            ignore_value: Value in ``sem_seg`` of pixels that training does not count.
+            pair_arguments: Arguments of :class:`RGBSARPairMapper`.
+        """
+        super().__init__(**pair_arguments)
+        self.label_readers = dict(label_readers)
+        self.ignore_value = ignore_value
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> dict:
+        """Arguments from ``INPUT``, ``DATASETS.TRAIN`` and ``MODEL.SEM_SEG_HEAD.IGNORE_VALUE``."""
+        ignore_value = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
+        return {
+            **super().from_config(cfg, is_train),
+            "label_readers": build_seen_label_readers(cfg.DATASETS.TRAIN, ignore_value) if is_train else {},
+            "ignore_value": ignore_value,
+        }
+
+    def _read_sample(self, dataset_dict: Mapping) -> tuple[int, int, PairSample]:
+        height, width, sample = super()._read_sample(dataset_dict)
+        if self.is_train:
+            if "sem_seg_file_name" not in dataset_dict:
+                raise DataError(f"{dataset_dict['file_name']} has no label map, which training needs; declare labels.")
+            label_path = dataset_dict["sem_seg_file_name"]
+            check_same_grid(read_raster_info(dataset_dict["file_name"]), read_raster_info(label_path))
+            sample.sem_seg = self.label_readers[dataset_dict["dataset_name"]].read(label_path)
+            sample.sem_seg[~sample.image_valid] = self.ignore_value
+        return height, width, sample
+
+
+@DATASET_MAPPER_REGISTRY.register()
+def rgb_sar_semantic(cfg: CfgNode, is_train: bool) -> RGBSARSemanticMapper:
+    """Pairs with labels of the seen classes, for stage 2; pairs without labels for evaluation."""
+    return RGBSARSemanticMapper(cfg, is_train)
+
+
+@DATASET_MAPPER_REGISTRY.register()
+def rgb_sar_pair(cfg: CfgNode, is_train: bool) -> RGBSARPairMapper:
+    """Pairs without labels, for stage 1."""
+    return RGBSARPairMapper(cfg, is_train)
+
+
+def build_dataset_mapper(cfg: CfgNode, is_train: bool) -> Callable[[Mapping], dict | None]:
+    """Build the mapper that ``INPUT.DATASET_MAPPER_NAME`` names.
+
+    Raises:
+        ConfigError: No mapper has this name, or a setting that the mapper needs is wrong.
+    """
+    name = cfg.INPUT.DATASET_MAPPER_NAME
+    if name not in DATASET_MAPPER_REGISTRY:
+        known = ", ".join(sorted(registered for registered, _ in DATASET_MAPPER_REGISTRY))
+        raise ConfigError(f"INPUT.DATASET_MAPPER_NAME is '{name}'; choose one of {known}.")
+    return DATASET_MAPPER_REGISTRY.get(name)(cfg, is_train)
+
+
+def _image_tensor(image: np.ndarray) -> torch.Tensor:
+    """An image (H, W, 3) as float32 (3, H, W), in one copy."""
+    height, width, channels = image.shape
+    tensor = torch.empty((channels, height, width), dtype=torch.float32)
+    return tensor.copy_(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1))

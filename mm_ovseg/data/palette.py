@@ -1,0 +1,63 @@
+"""Default colours of land-cover classes, for pictures and class maps."""
+
+import colorsys
+from collections.abc import Sequence
+
+__all__ = ["default_colors"]
+
+RGBColor = tuple[int, int, int]
+
+LAND_COVER_COLORS: dict[str, RGBColor] = {
+    "agriculture land": (203, 231, 105),
+    "agricultureland": (203, 231, 105),
+    "backbroad": (90, 90, 90),
+    "background": (90, 90, 90),
+    "bareland": (150, 75, 0),
+    "building": (222, 31, 7),
+    "city": (214, 73, 51),
+    "crops": (240, 200, 80),
+    "developed space": (180, 160, 170),
+    "developedspace": (180, 160, 170),
+    "farmland": (240, 200, 80),
+    "flooded vegetation": (60, 150, 150),
+    "forest": (34, 120, 50),
+    "rangeland": (140, 210, 90),
+    "road": (250, 250, 250),
+    "snow": (225, 240, 250),
+    "tree": (34, 97, 38),
+    "trees": (34, 97, 38),
+    "water": (0, 105, 200),
+}
+
+GOLDEN_RATIO = 0.618034
+
+
+def _fallback_color(index: int) -> RGBColor:
+    """The ``index``-th of an endless row of distinct colours: hues a golden ratio apart, three brightnesses."""
+    red, green, blue = colorsys.hsv_to_rgb((index * GOLDEN_RATIO) % 1.0, 0.75, (0.95, 0.7, 0.5)[index % 3])
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def default_colors(classes: Sequence[str]) -> list[RGBColor]:
+    """One colour for each class: a conventional one for known land cover, else one that no other class has.
+
+    Args:
+        classes: Class names; upper and lower case are the same. Of synonyms ("water, river") the first
+            counts.
+
+    Returns:
+        As many (red, green, blue) tuples, 0..255. The same names in the same order give the same colours.
+    """
+    known = [LAND_COVER_COLORS.get(name.split(",")[0].strip().casefold()) for name in classes]
+    taken: set[RGBColor] = {color for color in known if color is not None}
+    seen: set[RGBColor] = set()
+    colors: list[RGBColor] = []
+    index = 0
+    for color in known:
+        if color is None or color in seen:  # two names of one conventional colour must stay apart in a picture
+            while (color := _fallback_color(index)) in taken:
+                index += 1
+            taken.add(color)
+        seen.add(color)
+        colors.append(color)
+    return colors

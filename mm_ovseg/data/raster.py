@@ -1,0 +1,263 @@
+"""Reading RGB images, SAR images and label maps from PNG, JPEG and GeoTIFF files, with their no-data pixels.
+
+Scaling depends on the arguments only, never on a tile's own minimum and maximum: the same pixel gives the same
+number whatever is read around it.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mm_ovseg.data.raster_file import (
+    RasterInfo,
+    check_same_grid,
+    data_bands,
+    open_raster,
+    read_bands,
+    read_palette,
+    read_raster_info,
+    read_valid,
+    select_bands,
+)
+from mm_ovseg.errors import ConfigError, DataError
+
+__all__ = [
+    "SAR_SCALES",
+    "RasterInfo",
+    "check_has_data",
+    "check_rgb_arguments",
+    "check_same_grid",
+    "check_sar_arguments",
+    "read_label",
+    "read_raster_info",
+    "read_rgb",
+    "read_sar",
+]
+
+SAR_SCALES = ("8bit", "power", "amplitude", "db")
+VALUES_SHOWN = 10
+
+
+def read_rgb(
+    path: str | os.PathLike, *, bands: Sequence[int] = (), value_range: Sequence[float] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read an RGB image.
+
+    Args:
+        path: The file. One grey band gives three equal channels, a palette its colours; alpha says what is
+            valid.
+        bands: Three 1-based bands in the order red, green, blue; empty for the file's first three.
+        value_range: (low, high) in file units mapped linearly to 0..255 and clipped; empty for 8-bit files.
+
+    Returns:
+        image: uint8 (H, W, 3), 0..255; 0 where not valid.
+        valid: bool (H, W); False where the file has no data in any channel, or a value that is not finite.
+
+    Raises:
+        DataError: The file cannot be read, lacks a band, or is not 8-bit while ``value_range`` is empty.
+        ConfigError: ``bands`` or ``value_range`` have the wrong form.
+    """
+    check_rgb_arguments(bands, value_range)
+    with open_raster(path) as dataset:
+        indexes = select_bands(dataset, path, bands, "INPUT.RGB.BANDS")
+        if len(indexes) == 2:
+            raise DataError(f"{path} has two bands, which are no RGB image; set INPUT.RGB.BANDS to three bands.")
+        if not value_range and set(dataset.dtypes) != {"uint8"}:
+            raise DataError(
+                f"{path} holds {dataset.dtypes[0]} values; set INPUT.RGB.RANGE to the [low, high] that become 0 "
+                "and 255."
+            )
+        image = read_bands(dataset, indexes, "float32" if value_range else "uint8")  # (H, W, 1 or 3)
+        # A channel of a valid pixel may hold the no-data value (0 red), so one valid channel is enough.
+        valid = read_valid(dataset, indexes, np.any)
+        palette = None if value_range else read_palette(dataset, indexes)
+    if value_range:
+        valid &= np.isfinite(image).all(axis=2)
+        image = np.rint(_scale_to_255(image, valid, value_range)).astype(np.uint8)
+    elif palette is not None:
+        image = palette[image[..., 0]]
+    image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+    if not valid.all():
+        image[~valid] = 0
+    return image, valid
+
+
+def read_sar(
+    path: str | os.PathLike,
+    *,
+    scale: str = "8bit",
+    value_range: Sequence[float] = (-25.0, 0.0),
+    bands: Sequence[int] = (),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a SAR image as the three channels that the encoders take.
+
+    One band gives three equal channels; two (a, b) give a, b and their mean; three are taken as they are.
+
+    Args:
+        path: The file.
+        scale: What the file holds: ``"8bit"`` (0..255 already), linear ``"power"``, ``"amplitude"`` or
+            ``"db"``.
+        value_range: (low, high) in dB mapped linearly to 0..255 and clipped; not used for ``"8bit"``.
+        bands: One to three 1-based bands (polarisations); empty for the file's first up to three.
+
+    Returns:
+        sar: float32 (H, W, 3), 0..255; 0 where not valid.
+        valid: bool (H, W); False where a band has no data, a value that is not finite, or a power that is not
+            positive.
+
+    Raises:
+        DataError: The file cannot be read, lacks a band, or does not hold what ``scale`` says.
+        ConfigError: ``scale``, ``value_range`` or ``bands`` have the wrong form.
+    """
+    check_sar_arguments(scale, value_range, bands)
+    scale = scale.lower()
+    with open_raster(path) as dataset:
+        indexes = select_bands(dataset, path, bands, "INPUT.SAR.BANDS")
+        if scale == "8bit" and set(dataset.dtypes) != {"uint8"}:
+            raise DataError(
+                f"{path} holds {dataset.dtypes[0]} values, not 8-bit ones; set INPUT.SAR.SCALE to what they "
+                "are (power, amplitude or db) and INPUT.SAR.RANGE to the dB that become 0 and 255."
+            )
+        if dataset.dtypes[0].startswith("complex"):
+            raise DataError(f"{path} holds complex values; write their amplitude and set INPUT.SAR.SCALE to amplitude.")
+        sar = read_bands(dataset, indexes, "float32")  # (H, W, 1..3)
+        valid = read_valid(dataset, indexes, np.all)
+        palette = read_palette(dataset, indexes) if scale == "8bit" else None
+    if palette is not None:
+        sar = palette[sar[..., 0].astype(np.uint8)].astype(np.float32)
+    if scale != "8bit":
+        usable = np.isfinite(sar) if scale == "db" else np.isfinite(sar) & (sar > 0)
+        valid &= usable.all(axis=2)
+        if scale != "db":
+            np.log10(sar, out=sar, where=usable)
+            sar *= 10.0 if scale == "power" else 20.0
+        sar = _scale_to_255(sar, valid, value_range)
+    if not valid.all():
+        sar[~valid] = 0.0
+    if sar.shape[2] == 1:
+        sar = np.repeat(sar, 3, axis=2)
+    elif sar.shape[2] == 2:
+        sar = np.concatenate([sar, sar.mean(axis=2, keepdims=True)], axis=2)
+    return sar, valid
+
+
+def read_label(
+    path: str | os.PathLike,
+    *,
+    num_classes: int,
+    ignore_label: int = 255,
+    label_values: Mapping[int, int] | None = None,
+) -> np.ndarray:
+    """Read a label map. A palette PNG gives its indices; no-data pixels become ``ignore_label``.
+
+    Args:
+        path: The file, with one band of whole numbers.
+        num_classes: Class indices are 0..num_classes - 1.
+        ignore_label: Value that stands for no class, in the file (unless ``label_values`` gives it another
+            meaning) and in the result.
+        label_values: Raw value -> class index or ``ignore_label``; None if the file holds class indices.
+
+    Returns:
+        uint8 (H, W): class indices and ``ignore_label``.
+
+    Raises:
+        DataError: The file cannot be read, is no label map, or holds a value that no class has.
+    """
+    with open_raster(path) as dataset:
+        if len(data_bands(dataset)) != 1:
+            raise DataError(
+                f"{path} has {dataset.count} bands; a label map has one, with a number per pixel: convert "
+                "colours to class numbers."
+            )
+        raw = dataset.read(1)  # (H, W)
+        nodata = dataset.nodata
+    if raw.dtype.kind == "f":
+        raw = _whole_numbers(raw, path, ignore_label)
+    elif raw.dtype.kind not in "iu":
+        raise DataError(f"{path} holds {raw.dtype} values; a label map holds whole numbers.")
+    index_of = dict(label_values) if label_values is not None else {value: value for value in range(num_classes)}
+    index_of.setdefault(ignore_label, ignore_label)
+    allowed = ", ".join(str(value) for value in sorted(index_of))
+    if nodata is not None and np.isfinite(nodata):
+        index_of.setdefault(int(nodata), ignore_label)
+
+    if raw.dtype == np.uint8:
+        present, inverse = np.flatnonzero(np.bincount(raw.ravel(), minlength=256)), None
+    else:
+        present, inverse = np.unique(raw, return_inverse=True)
+    unknown = [int(value) for value in present if int(value) not in index_of]
+    if unknown:
+        shown = ", ".join(map(str, unknown[:VALUES_SHOWN])) + (", ..." if len(unknown) > VALUES_SHOWN else "")
+        raise DataError(
+            f"{path} has the label value {shown}, which no class has (allowed: {allowed}); correct the file, or "
+            "declare what its values mean with label_values."
+        )
+    indices = np.array([index_of[int(value)] for value in present], dtype=np.uint8)
+    if inverse is not None:
+        return indices[inverse].reshape(raw.shape)
+    table = np.zeros(256, dtype=np.uint8)
+    table[present] = indices
+    return table[raw]
+
+
+def check_rgb_arguments(bands: Sequence[int], value_range: Sequence[float]) -> None:
+    """Check the form of :func:`read_rgb`'s arguments, before any file is read.
+
+    Raises:
+        ConfigError: There are not three bands, or the range is empty.
+    """
+    if len(bands) not in (0, 3):
+        raise ConfigError(f"INPUT.RGB.BANDS is {list(bands)}; give three 1-based bands (red, green, blue), or [].")
+    if value_range:
+        _check_range(value_range, "INPUT.RGB.RANGE")
+
+
+def check_sar_arguments(scale: str, value_range: Sequence[float], bands: Sequence[int]) -> None:
+    """Check the form of :func:`read_sar`'s arguments, before any file is read.
+
+    Raises:
+        ConfigError: The scale does not exist, there are too many bands, or the range is empty.
+    """
+    if scale.lower() not in SAR_SCALES:
+        raise ConfigError(f"INPUT.SAR.SCALE is '{scale}'; choose one of {', '.join(SAR_SCALES)}.")
+    if len(bands) > 3:
+        raise ConfigError(f"INPUT.SAR.BANDS is {list(bands)}; give one to three 1-based bands, or [].")
+    _check_range(value_range, "INPUT.SAR.RANGE")
+
+
+def check_has_data(valid: np.ndarray, path: str | os.PathLike) -> None:
+    """Check that a raster holds anything.
+
+    Args:
+        valid: bool (H, W) as :func:`read_rgb` and :func:`read_sar` return it.
+        path: The file, for the message.
+
+    Raises:
+        DataError: No pixel is valid.
+    """
+    if not valid.any():
+        raise DataError(f"{path} holds no data (every pixel is nodata); leave this pair out of the dataset.")
+
+
+def _check_range(value_range: Sequence[float], key: str) -> None:
+    if len(value_range) != 2 or not value_range[0] < value_range[1]:
+        raise ConfigError(f"{key} is {list(value_range)}; give [low, high] with low below high.")
+
+
+def _scale_to_255(image: np.ndarray, valid: np.ndarray, value_range: Sequence[float]) -> np.ndarray:
+    """Map [low, high] to 0..255 and clip, in place; what is not valid becomes 0, so that the result is finite."""
+    low, high = value_range
+    if not valid.all():
+        image[~valid] = low
+    image -= low
+    image *= 255.0 / (high - low)
+    return np.clip(image, 0.0, 255.0, out=image)
+
+
+def _whole_numbers(raw: np.ndarray, path: str | os.PathLike, ignore_label: int) -> np.ndarray:
+    """A label map of floats as int64; NaN stands for no data."""
+    raw = np.where(np.isnan(raw), ignore_label, raw)
+    if not np.isfinite(raw).all() or (raw != np.rint(raw)).any():
+        raise DataError(f"{path} has label values that are no whole numbers; a label map holds class numbers.")
+    return raw.astype(np.int64)

@@ -1,0 +1,175 @@
+"""Raster files: their headers, whether two lie on one grid, and their bands and no-data pixels as arrays."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio import Affine
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from mm_ovseg.errors import DataError
+
+__all__ = [
+    "RasterInfo",
+    "check_same_grid",
+    "data_bands",
+    "open_raster",
+    "read_bands",
+    "read_palette",
+    "read_raster_info",
+    "read_valid",
+    "select_bands",
+]
+
+GRID_TOLERANCE = 0.5  # pixels, at each corner
+# By default GDAL fills what a truncated JPEG lacks with grey, and its fast path for PNG leaves it as it happens to be.
+STRICT_READING = {"GDAL_ERROR_ON_LIBJPEG_WARNING": True, "GDAL_PNG_WHOLE_IMAGE_OPTIM": False}
+
+
+@dataclass(frozen=True)
+class RasterInfo:
+    """What the header of a raster file says.
+
+    Attributes:
+        path: The file.
+        width, height: Pixels.
+        count: Bands.
+        dtypes: NumPy type name of each band.
+        crs: Coordinate reference system; None where the file has none.
+        transform: (column, row) of pixel corners -> map coordinates; None where the file has no georeference.
+        nodata: Value that stands for no data; None where the file declares none.
+    """
+
+    path: Path
+    width: int
+    height: int
+    count: int
+    dtypes: tuple[str, ...]
+    crs: CRS | None
+    transform: Affine | None
+    nodata: float | None
+
+
+def read_raster_info(path: str | os.PathLike) -> RasterInfo:
+    """Read a file's header.
+
+    Raises:
+        DataError: The file is missing or no raster.
+    """
+    with open_raster(path) as dataset:
+        return RasterInfo(
+            path=Path(path),
+            width=dataset.width,
+            height=dataset.height,
+            count=dataset.count,
+            dtypes=dataset.dtypes,
+            crs=dataset.crs,
+            transform=None if dataset.transform.is_identity else dataset.transform,
+            nodata=dataset.nodata,
+        )
+
+
+def check_same_grid(first: RasterInfo, second: RasterInfo) -> None:
+    """Check that pixel (row, column) is the same place in both files.
+
+    Sizes must be equal. Where both files have a coordinate reference system, it must be equal too, and so must
+    the extents, within half a pixel; extents are also compared where both have world files and no reference
+    system.
+
+    Raises:
+        DataError: They differ; the message says in what and how to mend it.
+    """
+    remedy = "resample one of them to the other's grid (gdalwarp does so)"
+    if (first.width, first.height) != (second.width, second.height):
+        raise DataError(
+            f"{first.path} is {first.width}x{first.height} pixels and {second.path} "
+            f"{second.width}x{second.height}; the files of a pair must have one size: {remedy}."
+        )
+    if (first.crs is None) != (second.crs is None) or first.transform is None or second.transform is None:
+        return
+    if first.crs != second.crs:
+        raise DataError(
+            f"{first.path} is in {first.crs.to_string()} and {second.path} in {second.crs.to_string()}; the files "
+            f"of a pair must have one coordinate reference system: {remedy}."
+        )
+    offset = _largest_offset(first, second)
+    if offset > GRID_TOLERANCE:
+        raise DataError(
+            f"{first.path} and {second.path} cover different places (their corners are up to {offset:.1f} "
+            f"pixels apart); the files of a pair must cover the same extent: {remedy}."
+        )
+
+
+def _largest_offset(first: RasterInfo, second: RasterInfo) -> float:
+    """The largest distance between corresponding corners along an axis, in pixels of the first file."""
+    corners = np.array([(0, 0, 1), (first.width, 0, 1), (0, first.height, 1), (first.width, first.height, 1)]).T
+    first_matrix, second_matrix = (np.reshape(tuple(info.transform), (3, 3)) for info in (first, second))
+    return float(np.abs(np.linalg.solve(first_matrix, second_matrix @ corners) - corners).max())
+
+
+@contextmanager
+def open_raster(path: str | os.PathLike) -> Iterator[rasterio.DatasetReader]:
+    """Open a raster; whatever GDAL finds wrong with it, on opening or later, becomes a DataError."""
+    if not Path(path).is_file():
+        raise DataError(f"{path} does not exist; check the path, or the dataset's declaration.")
+    try:
+        with warnings.catch_warnings(), rasterio.Env(**STRICT_READING):
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # plain PNG and JPEG are welcome
+            with rasterio.open(path) as dataset:
+                yield dataset
+    except RasterioError as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise DataError(
+            f"{path} cannot be read as a PNG, JPEG or GeoTIFF image ({reason}); it is damaged or something else: "
+            "replace it."
+        ) from error
+
+
+def data_bands(dataset: rasterio.DatasetReader) -> list[int]:
+    """The 1-based bands that are no alpha."""
+    return [band for band, meaning in enumerate(dataset.colorinterp, start=1) if meaning != ColorInterp.alpha]
+
+
+def select_bands(dataset: rasterio.DatasetReader, path: str | os.PathLike, bands: Sequence[int], key: str) -> list[int]:
+    """The 1-based bands to read: those asked for by the config key, else the first up to three without alpha."""
+    if not bands:
+        return data_bands(dataset)[:3]
+    if absent := [band for band in bands if not 1 <= band <= dataset.count]:
+        raise DataError(f"{path} has no band {absent[0]}, but bands 1 to {dataset.count}; correct {key}.")
+    return list(bands)
+
+
+def read_bands(dataset: rasterio.DatasetReader, indexes: Sequence[int], dtype: str) -> np.ndarray:
+    """Read bands as (H, W, bands), decoded straight into that layout."""
+    image = np.empty((dataset.height, dataset.width, len(indexes)), dtype=dtype)
+    dataset.read(list(indexes), out=image.transpose(2, 0, 1))
+    return image
+
+
+def read_valid(
+    dataset: rasterio.DatasetReader, indexes: Sequence[int], combine: Callable[..., np.ndarray]
+) -> np.ndarray:
+    """Where the file's nodata value, alpha or mask says data, bool (H, W); bands joined by ``combine``."""
+    flags = [dataset.mask_flag_enums[band - 1] for band in indexes]
+    if all(MaskFlags.all_valid in band_flags for band_flags in flags):
+        return np.ones(dataset.shape, dtype=bool)
+    if MaskFlags.per_dataset in flags[0]:
+        return dataset.read_masks(indexes[0]) > 0
+    return combine(dataset.read_masks(list(indexes)) > 0, axis=0)
+
+
+def read_palette(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -> np.ndarray | None:
+    """The colours of a palette file, uint8 (256, 3); None for other files."""
+    if len(indexes) != 1 or dataset.colorinterp[indexes[0] - 1] != ColorInterp.palette:
+        return None
+    colors = np.zeros((256, 3), dtype=np.uint8)
+    for index, color in dataset.colormap(indexes[0]).items():
+        colors[index] = color[:3]
+    return colors

@@ -1,0 +1,259 @@
+"""Registering datasets of RGB-SAR pairs in Detectron2's catalogues, from Python or from a YAML file."""
+
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from mm_ovseg.data.declaration import RGBSARDataset
+from mm_ovseg.data.palette import default_colors
+from mm_ovseg.errors import ConfigError, DataError, MMOVSegError, VocabularyError
+
+__all__ = ["read_class_file", "register_datasets_from_file", "register_rgb_sar_dataset"]
+
+EVALUATOR_TYPE = "rgb_sar_sem_seg"
+CLASS_FILE_KEYS = ("classes", "colors", "unseen")
+
+
+def register_rgb_sar_dataset(
+    name: str,
+    *,
+    root: str | os.PathLike,
+    rgb: str,
+    sar: str,
+    labels: str | None = None,
+    classes: Sequence[str],
+    unseen: Sequence[str] = (),
+    colors: Sequence[Sequence[int]] | None = None,
+    ignore_label: int = 255,
+    label_values: Mapping[int, int] | None = None,
+    ground_sampling_distance: float | None = None,
+) -> None:
+    """Register a dataset of co-registered RGB-SAR pairs. Its files are looked for when it is first used.
+
+    The files of a pair share a key: the file name without suffix, or what ``*`` stands for in a pattern.
+    Registering a name again with the same arguments does nothing.
+
+    Args:
+        name: What configs call it (``DATASETS.TRAIN``, ``DATASETS.TEST``).
+        root: Folder of the dataset; a relative one lies in ``$DETECTRON2_DATASETS`` (default ``datasets``).
+        rgb: Folder of the RGB files in ``root``, or a pattern with one ``*`` in the file name (``"rgb_*.png"``).
+        sar: The same for SAR.
+        labels: The same for the label maps, with one number a pixel; None for unlabelled pairs.
+        classes: Class names, seen and unseen, in the order of the label indices. A name may hold synonyms,
+            separated by commas.
+        unseen: Those of ``classes`` whose labels training does not see.
+        colors: (red, green, blue) of each class, 0..255; None for conventional colours.
+        ignore_label: Label value that stands for no class.
+        label_values: Raw value in the label files -> class index or ``ignore_label``; None if the files hold
+            class indices.
+        ground_sampling_distance: Metres per pixel; None if unknown or mixed.
+
+    Raises:
+        VocabularyError: No classes, a name twice, an unseen class that is not among the classes, or wrong colours.
+        DataError: The name belongs to another dataset, or a pattern, label value or ``ignore_label`` is wrong.
+    """
+    class_names = _check_classes(name, classes)
+    if not isinstance(root, str | os.PathLike):
+        raise DataError(f"Dataset '{name}' has root={root!r}; give the path of a folder.")
+    if not isinstance(ignore_label, int) or not len(class_names) <= ignore_label <= 255:
+        raise DataError(
+            f"Dataset '{name}' has ignore_label {ignore_label}; give a number from {len(class_names)}, the number of "
+            "classes, to 255 (label_values turns whatever the files hold into it)."
+        )
+    if ground_sampling_distance is not None and not (
+        isinstance(ground_sampling_distance, int | float) and ground_sampling_distance > 0
+    ):
+        raise DataError(
+            f"Dataset '{name}' has ground_sampling_distance={ground_sampling_distance!r}; give metres per pixel, or "
+            "None."
+        )
+    dataset = RGBSARDataset(
+        name=name,
+        root=os.fspath(root),
+        rgb=_check_pattern(name, "rgb", rgb),
+        sar=_check_pattern(name, "sar", sar),
+        labels=None if labels is None else _check_pattern(name, "labels", labels),
+        classes=class_names,
+        unseen=_check_unseen(name, class_names, unseen),
+        colors=_check_colors(name, class_names, colors),
+        ignore_label=ignore_label,
+        label_values=_check_label_values(name, label_values, len(class_names), ignore_label),
+        ground_sampling_distance=ground_sampling_distance,
+    )
+    if name in DatasetCatalog:
+        if MetadataCatalog.get(name).get("declaration") == dataset:
+            return
+        raise DataError(
+            f"A dataset named '{name}' is registered already, with other arguments; choose another name, or call "
+            f"DatasetCatalog.remove('{name}') first."
+        )
+    MetadataCatalog.pop(name, None)  # what a removed dataset of this name has left
+    DatasetCatalog.register(name, dataset.load)
+    MetadataCatalog.get(name).set(
+        declaration=dataset,
+        stuff_classes=list(dataset.classes),
+        stuff_colors=[list(color) for color in dataset.colors],
+        unseen_classes=list(dataset.unseen),
+        ignore_label=ignore_label,
+        label_values=None if dataset.label_values is None else dict(dataset.label_values),
+        ground_sampling_distance=ground_sampling_distance,
+        evaluator_type=EVALUATOR_TYPE,
+    )
+
+
+def register_datasets_from_file(path: str | os.PathLike) -> list[str]:
+    """Register every dataset that a YAML file declares; ``datasets/example.yaml`` shows the form.
+
+    Args:
+        path: The YAML file: ``datasets: {name: {argument of register_rgb_sar_dataset: value, ...}, ...}`` and, if
+            wanted, ``defaults: {argument: value}`` for all of them. ``classes`` is a list, or the path, relative to
+            the YAML file, of a class file (:func:`read_class_file`), whose colours and unseen classes then hold
+            unless the YAML file gives its own.
+
+    Returns:
+        The names of the datasets.
+
+    Raises:
+        ConfigError: The file is missing or malformed, or has an unknown key.
+        DataError, VocabularyError: As :func:`register_rgb_sar_dataset`.
+    """
+    path = Path(path)
+    content = _read_mapping(path, yaml.safe_load, yaml.YAMLError)
+    _check_keys(path, "the file", content, ("datasets", "defaults"))
+    datasets, defaults = content.get("datasets"), content.get("defaults") or {}
+    if not isinstance(datasets, dict) or not datasets:
+        raise ConfigError(f"{path} declares no dataset; write 'datasets:' and below it a name with its arguments.")
+    parameters = inspect.signature(register_rgb_sar_dataset).parameters
+    allowed = [argument for argument in parameters if argument != "name"]
+    required = [argument for argument in allowed if parameters[argument].default is inspect.Parameter.empty]
+    for name, declared in {"defaults": defaults, **datasets}.items():
+        if not isinstance(name, str) or not isinstance(declared, dict):
+            raise ConfigError(f"{path} has no arguments under '{name}'; write them below it, one 'key: value' a line.")
+        _check_keys(path, f"'{name}'", declared, allowed)
+    for name, declared in datasets.items():
+        arguments = {**defaults, **declared}
+        if missing := [argument for argument in required if arguments.get(argument) is None]:
+            raise ConfigError(f"{path} declares '{name}' without {', '.join(missing)}; add what is missing.")
+        if isinstance(arguments["classes"], str):
+            class_file = read_class_file(path.parent / arguments["classes"])
+            arguments = {**class_file, **arguments, "classes": class_file["classes"]}
+        try:
+            register_rgb_sar_dataset(name, **arguments)
+        except MMOVSegError as error:
+            raise type(error)(f"{path}: {error}") from error
+    return list(datasets)
+
+
+def read_class_file(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a JSON class file: ``{"classes": [...], "colors": [[red, green, blue], ...], "unseen": [...]}``.
+
+    Returns:
+        Its content; ``colors`` and ``unseen`` only where the file has them.
+
+    Raises:
+        ConfigError: The file is missing or malformed.
+    """
+    path = Path(path)
+    content = _read_mapping(path, json.loads, json.JSONDecodeError)
+    _check_keys(path, "the file", content, CLASS_FILE_KEYS)
+    if "classes" not in content:
+        raise ConfigError(f"{path} has no 'classes'; add the list of class names.")
+    return content
+
+
+def _read_mapping(path: Path, parse: Callable[[str], Any], parse_error: type[Exception]) -> dict[str, Any]:
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+    except (parse_error, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path} is malformed ({reason}); correct it there.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} does not hold 'key: value' entries; datasets/README.md shows the form.")
+    return content
+
+
+def _check_keys(path: Path, where: str, content: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    if unknown := [str(key) for key in content if key not in allowed]:
+        raise ConfigError(
+            f"{path}: unknown key {', '.join(unknown)} in {where}; the allowed keys are {', '.join(allowed)}."
+        )
+
+
+def _check_pattern(name: str, argument: str, pattern: str) -> str:
+    if not isinstance(pattern, str) or not pattern or "*" in os.path.dirname(pattern) or pattern.count("*") > 1:
+        raise DataError(
+            f"Dataset '{name}' has {argument}={pattern!r}; give a folder, or a pattern with one * in the file name, "
+            "such as 'images/rgb_*.png'."
+        )
+    return pattern
+
+
+def _check_classes(name: str, classes: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(classes, list | tuple) or not classes:
+        raise VocabularyError(f"Dataset '{name}' has no list of classes; give at least one class name.")
+    if bad := [entry for entry in classes if not isinstance(entry, str) or not entry.strip()]:
+        raise VocabularyError(f"Dataset '{name}' has {bad[0]!r} for a class name; write text (in YAML, in quotes).")
+    names = tuple(entry.strip() for entry in classes)
+    keys = [entry.casefold() for entry in names]
+    if repeated := [entry for index, entry in enumerate(names) if entry.casefold() in keys[:index]]:
+        raise VocabularyError(
+            f"Dataset '{name}' names the class {', '.join(repeated)} twice; keep one of them (upper and lower case are "
+            "the same)."
+        )
+    return names
+
+
+def _check_unseen(name: str, classes: tuple[str, ...], unseen: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(unseen, str):
+        raise VocabularyError(f"Dataset '{name}' has the text {unseen!r} as unseen; give a list of class names.")
+    wanted = {str(entry).strip().casefold(): str(entry) for entry in unseen or ()}
+    if unknown := [wanted[key] for key in wanted.keys() - {entry.casefold() for entry in classes}]:
+        raise VocabularyError(
+            f"Dataset '{name}' calls {', '.join(sorted(unknown))} unseen, which is not among its classes "
+            f"({', '.join(classes)}); use names from that list."
+        )
+    return tuple(entry for entry in classes if entry.casefold() in wanted)
+
+
+def _check_colors(
+    name: str, classes: tuple[str, ...], colors: Sequence[Sequence[int]] | None
+) -> tuple[tuple[int, int, int], ...]:
+    if colors is None:
+        return tuple(default_colors(classes))
+    if not isinstance(colors, list | tuple) or len(colors) != len(classes):
+        raise VocabularyError(
+            f"Dataset '{name}' needs as many colors as classes, {len(classes)}, each [red, green, blue]; or leave "
+            "colors out."
+        )
+    for color in colors:
+        is_color = isinstance(color, list | tuple) and len(color) == 3
+        if not is_color or not all(isinstance(part, int) and 0 <= part <= 255 for part in color):
+            raise VocabularyError(f"Dataset '{name}' has the color {color!r}; write [red, green, blue], each 0..255.")
+    return tuple((red, green, blue) for red, green, blue in colors)
+
+
+def _check_label_values(
+    name: str, label_values: Mapping[int, int] | None, num_classes: int, ignore_label: int
+) -> tuple[tuple[int, int], ...] | None:
+    if label_values is None:
+        return None
+    targets = [*range(num_classes), ignore_label]
+    if not isinstance(label_values, Mapping) or not label_values:
+        raise DataError(
+            f"Dataset '{name}' has label_values {label_values!r}; give 'value in the file: class index' pairs."
+        )
+    for raw, index in label_values.items():
+        if not isinstance(raw, int) or index not in targets:
+            raise DataError(
+                f"Dataset '{name}' has the label value {raw!r}: {index!r}; the first must be a whole number, the "
+                f"second a class index from 0 to {num_classes - 1} or the ignore_label {ignore_label}."
+            )
+    return tuple(sorted(label_values.items()))

@@ -1,0 +1,96 @@
+"""Labels of the seen classes: what training may see of a label map that holds all classes."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from mm_ovseg.data.raster import read_label
+from mm_ovseg.errors import ConfigError
+
+__all__ = ["SeenLabelReader", "build_seen_label_readers", "seen_classes"]
+
+
+def seen_classes(dataset_name: str) -> list[str]:
+    """The classes of a registered dataset that training sees, in the order of its classes.
+
+    Raises:
+        ConfigError: There is no such dataset, or no class of it is seen.
+    """
+    if dataset_name not in DatasetCatalog:
+        raise ConfigError(
+            f"DATASETS names '{dataset_name}', which is not registered; list the YAML file that declares it in "
+            "DATASETS.FILES, or correct the name."
+        )
+    metadata = MetadataCatalog.get(dataset_name)
+    seen = [name for name in metadata.stuff_classes if name not in metadata.unseen_classes]
+    if not seen:
+        raise ConfigError(f"Dataset '{dataset_name}' has unseen classes only; training needs a seen one.")
+    return seen
+
+
+@dataclass(frozen=True)
+class SeenLabelReader:
+    """Reads label files of one dataset as training labels.
+
+    Attributes:
+        num_classes, ignore_label, label_values: As in :func:`mm_ovseg.data.raster.read_label`.
+        seen_index: uint8 (256,): class index -> index among the seen classes; the ignored value for all others.
+    """
+
+    num_classes: int
+    ignore_label: int
+    label_values: Mapping[int, int] | None
+    seen_index: np.ndarray
+
+    def read(self, path: str | os.PathLike) -> np.ndarray:
+        """Read a label file as uint8 (H, W): indices among the seen classes, and the ignored value.
+
+        Raises:
+            DataError: As :func:`mm_ovseg.data.raster.read_label`.
+        """
+        label = read_label(
+            path, num_classes=self.num_classes, ignore_label=self.ignore_label, label_values=self.label_values
+        )
+        return self.seen_index[label]
+
+
+def build_seen_label_readers(dataset_names: Sequence[str], ignore_value: int) -> dict[str, SeenLabelReader]:
+    """Readers for datasets that are trained on together.
+
+    Args:
+        dataset_names: Registered datasets.
+        ignore_value: Value of unseen classes and ignored pixels in what the readers return.
+
+    Raises:
+        ConfigError: There is no dataset, one is not registered, has no labels or other seen classes than the first, or
+            ``ignore_value`` is no number that is free.
+    """
+    if not dataset_names:
+        raise ConfigError("DATASETS.TRAIN is empty; name the datasets to train on.")
+    seen = seen_classes(dataset_names[0])
+    if not len(seen) <= ignore_value <= 255:
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {ignore_value}; give a number from {len(seen)}, the number of seen "
+            "classes, to 255."
+        )
+    readers = {}
+    for name in dataset_names:
+        metadata = MetadataCatalog.get(name)
+        if seen_classes(name) != seen:
+            raise ConfigError(
+                f"DATASETS.TRAIN names '{dataset_names[0]}' with the seen classes {', '.join(seen)} and '{name}' with "
+                f"{', '.join(seen_classes(name))}; datasets that are trained on together need the same ones."
+            )
+        if metadata.declaration.labels is None:
+            raise ConfigError(
+                f"DATASETS.TRAIN names '{name}', which has no labels; declare them, or train stage 1 with it."
+            )
+        seen_index = np.full(256, ignore_value, dtype=np.uint8)
+        seen_index[[metadata.stuff_classes.index(class_name) for class_name in seen]] = np.arange(len(seen))
+        readers[name] = SeenLabelReader(
+            len(metadata.stuff_classes), metadata.ignore_label, metadata.label_values, seen_index
+        )
+    return readers

@@ -1,0 +1,244 @@
+"""A synthetic dataset, drawn on demand from a seed, in the layout of DDHR.
+
+It serves tests, the demo and experiments that must run without any download. On the command line:
+
+    python -m mm_ovseg.data.synthetic datasets/synthetic --num-train 60 --num-val 12 --size 192
+
+and then, if that folder lies in ``$DETECTRON2_DATASETS`` (default ``datasets``):
+
+    python tools/preview_dataset.py synthetic_train
+
+A scene shows about 2 m a pixel from above: a town with streets, houses and halls, main roads, a river with a bridge or
+a lake, parcelled fields, forest. The SAR image is an amplitude image with speckle; water is dark, walls that face the
+sensor are bright. The labels have all classes, and the true one also under clouds. ``{root}/{train,val}`` hold ``rgb``
+(clear), ``rgb_clouds``, ``sar`` and ``labels`` (class indices; as PNG with a palette); ``manifest.json`` holds the
+arguments that the files were drawn with.
+"""
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from PIL import Image
+from rasterio.enums import ColorInterp
+from rasterio.transform import from_origin
+from tqdm import tqdm
+
+from mm_ovseg.command_line import clean_exit
+from mm_ovseg.data.palette import default_colors
+from mm_ovseg.data.synthetic_domain import DOMAINS, get_domain
+from mm_ovseg.data.synthetic_layout import GROUND_SAMPLING_DISTANCE, SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
+from mm_ovseg.data.synthetic_registration import SYNTHETIC_FOLDER, register_synthetic_dataset
+from mm_ovseg.data.synthetic_scene import SyntheticScene, check_scene_arguments, generate_scene
+from mm_ovseg.errors import ConfigError, DataError
+
+__all__ = [
+    "SYNTHETIC_CLASSES",
+    "SYNTHETIC_UNSEEN_CLASSES",
+    "SyntheticScene",
+    "generate_scene",
+    "register_synthetic_dataset",
+    "write_synthetic_dataset",
+]
+
+SPLITS = ("train", "val")
+FILE_FORMATS = ("png", "tif")
+MANIFEST = "manifest.json"
+DRAWING_VERSION = 1  # to be raised whenever the same arguments give other pictures
+_UTM_ZONE_52_NORTH = "EPSG:32652"  # around Pohang, where DDHR-SK lies
+_FIRST_CORNER = (430_000.0, 4_000_000.0)  # easting, northing in metres
+_SCENES_PER_ROW = 100
+
+
+def write_synthetic_dataset(
+    root: str | os.PathLike,
+    *,
+    num_train: int = 60,
+    num_val: int = 12,
+    size: int = 192,
+    seed: int = 0,
+    cloud_thickness: tuple[float, float] = (0.75, 1.0),
+    cloud_cover: tuple[float, float] = (0.3, 0.6),
+    domain: str = "a",
+    file_format: str = "png",
+    show_progress: bool = False,
+) -> bool:
+    """Draw and write the dataset; do nothing if it is there already, drawn with the same arguments.
+
+    Scene i of a split depends on seed, split and i only, not on how many scenes there are. All files appear at once,
+    when the last one is done; an interrupted call leaves nothing at ``root``.
+
+    Args:
+        root: Folder to write; it must be new, empty, or hold this very dataset.
+        num_train: Number of training scenes.
+        num_val: Number of validation scenes.
+        size: Side of a scene in pixels, at least 64.
+        seed: Not negative.
+        cloud_thickness: (low, high), within 0..1, of the opacity of the clouds' cores; each scene has its own.
+        cloud_cover: (low, high), within 0..1, of the share of the ground under clouds.
+        domain: "a" or "b", see :func:`generate_scene`.
+        file_format: "png", or "tif" for GeoTIFF in UTM zone 52N, 2 m a pixel, the scenes side by side.
+        show_progress: Show a progress bar on stderr.
+
+    Returns:
+        Whether anything was written.
+
+    Raises:
+        ConfigError: An argument is out of range.
+        DataError: ``root`` holds something else, or cannot be written.
+    """
+    manifest = {
+        "drawing_version": DRAWING_VERSION,
+        "num_train": num_train,
+        "num_val": num_val,
+        "size": size,
+        "seed": seed,
+        "cloud_thickness": list(cloud_thickness),
+        "cloud_cover": list(cloud_cover),
+        "domain": domain,
+        "file_format": file_format,
+    }
+    _check_arguments(manifest)
+    root = Path(root).absolute()
+    if _is_written(root, manifest):
+        return False
+    temporary = root.with_name(f".{root.name}.{os.getpid()}.tmp")
+    scenes = [
+        (split, index) for split, count in zip(SPLITS, (num_train, num_val), strict=True) for index in range(count)
+    ]
+    try:
+        for split in SPLITS:
+            for folder in ("rgb", "rgb_clouds", "sar", "labels"):
+                (temporary / split / folder).mkdir(parents=True)
+        for split, index in tqdm(scenes, desc="drawing scenes", unit="scene", disable=not show_progress):
+            _write_scene(temporary / split, index, _draw_scene(split, index, manifest), manifest)
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        # Replaces an empty folder too, but no other.
+        os.replace(temporary, root)
+    except OSError as error:
+        if _is_written(root, manifest):  # by another process, meanwhile
+            return False
+        reason = error.strerror or error
+        raise DataError(
+            f"The synthetic dataset cannot be written to {root} ({reason}); choose another folder."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return True
+
+
+def _check_arguments(manifest: dict) -> None:
+    if min(manifest["num_train"], manifest["num_val"]) < 0 or manifest["num_train"] + manifest["num_val"] == 0:
+        raise ConfigError("num_train and num_val must not be negative, and one of them must be above 0.")
+    if manifest["seed"] < 0:
+        raise ConfigError(f"The seed is {manifest['seed']}; give 0 or a positive number.")
+    if manifest["file_format"] not in FILE_FORMATS:
+        raise ConfigError(f"file_format is '{manifest['file_format']}'; choose one of {', '.join(FILE_FORMATS)}.")
+    get_domain(manifest["domain"])
+    for name in ("cloud_thickness", "cloud_cover"):
+        low_high = manifest[name]
+        if len(low_high) != 2 or not 0 <= low_high[0] <= low_high[1] <= 1:
+            raise ConfigError(f"{name} is {tuple(low_high)}; give (low, high) with 0 <= low <= high <= 1.")
+    check_scene_arguments(manifest["size"], manifest["cloud_thickness"][0], manifest["cloud_cover"][0], None)
+
+
+def _is_written(root: Path, manifest: dict) -> bool:
+    """Whether this very dataset lies at ``root``; a DataError if something else does."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        found = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DataError(f"{root} holds something other than a synthetic dataset; choose another folder.") from None
+    if found == manifest:
+        return True
+    differing = [key for key in manifest if not isinstance(found, dict) or found.get(key) != manifest[key]]
+    raise DataError(
+        f"{root} holds a synthetic dataset drawn with other arguments ({', '.join(differing)}); choose another folder, "
+        "or remove that one."
+    )
+
+
+def _draw_scene(split: str, index: int, manifest: dict) -> SyntheticScene:
+    scene_seed = np.random.SeedSequence(manifest["seed"], spawn_key=(SPLITS.index(split), index))
+    weather = np.random.default_rng(scene_seed)
+    return generate_scene(
+        scene_seed,
+        manifest["size"],
+        domain=manifest["domain"],
+        cloud_thickness=weather.uniform(*manifest["cloud_thickness"]),
+        cloud_cover=weather.uniform(*manifest["cloud_cover"]),
+    )
+
+
+def _write_scene(folder: Path, index: int, scene: SyntheticScene, manifest: dict) -> None:
+    images = {"rgb": scene.clear_rgb, "rgb_clouds": scene.rgb, "sar": scene.sar, "labels": scene.label}
+    write: Callable[..., None] = _write_png
+    options = {}
+    if manifest["file_format"] == "tif":
+        side = manifest["size"] * GROUND_SAMPLING_DISTANCE
+        row, column = divmod(index, _SCENES_PER_ROW)
+        # The splits lie 100 km apart, so that no two scenes of a dataset overlap.
+        easting = _FIRST_CORNER[0] + column * side
+        northing = _FIRST_CORNER[1] - row * side - SPLITS.index(folder.name) * 100_000
+        write = _write_geotiff
+        options["transform"] = from_origin(easting, northing, GROUND_SAMPLING_DISTANCE, GROUND_SAMPLING_DISTANCE)
+    for name, image in images.items():
+        path = folder / name / f"{index:05d}.{manifest['file_format']}"
+        write(path, image, is_label=name == "labels", **options)
+
+
+def _write_png(path: Path, image: np.ndarray, *, is_label: bool) -> None:
+    picture = Image.fromarray(image)
+    if is_label:
+        picture = picture.convert("P")
+        picture.putpalette([part for color in default_colors(SYNTHETIC_CLASSES) for part in color])
+    picture.save(path)
+
+
+def _write_geotiff(path: Path, image: np.ndarray, *, is_label: bool, transform: rasterio.Affine) -> None:
+    bands = np.atleast_3d(image).transpose(2, 0, 1)  # (H, W[, 3]) -> (1 or 3, H, W)
+    count, height, width = bands.shape
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": count, "height": height, "width": width}
+    profile |= {"crs": _UTM_ZONE_52_NORTH, "transform": transform, "compress": "deflate"}
+    with rasterio.open(path, "w", **profile) as file:
+        if count == 3:
+            file.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+        if is_label:
+            file.write_colormap(1, dict(enumerate(default_colors(SYNTHETIC_CLASSES))))
+        file.write(bands)
+
+
+@clean_exit
+def main() -> None:
+    """The command line of the module's docstring."""
+    parser = argparse.ArgumentParser(prog="python -m mm_ovseg.data.synthetic", description="Write a synthetic dataset.")
+    default_root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / SYNTHETIC_FOLDER
+    parser.add_argument("root", type=Path, nargs="?", default=default_root, help=f"folder (default: {default_root})")
+    parser.add_argument("--num-train", type=int, default=60, help="training scenes (default: 60)")
+    parser.add_argument("--num-val", type=int, default=12, help="validation scenes (default: 12)")
+    parser.add_argument("--size", type=int, default=192, help="side of a scene in pixels of 2 m (default: 192)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same scenes (default: 0)")
+    for name, default, what in (
+        ("--cloud-thickness", (0.75, 1.0), "opacity of the clouds' cores, 0 to 1"),
+        ("--cloud-cover", (0.3, 0.6), "share of the ground under clouds, 0 to 1"),
+    ):
+        parser.add_argument(name, type=float, nargs=2, metavar=("LOW", "HIGH"), default=default, help=what)
+    parser.add_argument("--domain", choices=sorted(DOMAINS), default="a", help="region of the world (default: a)")
+    parser.add_argument("--file-format", choices=FILE_FORMATS, default="png", help="PNG or GeoTIFF (default: png)")
+    arguments = vars(parser.parse_args())
+    arguments["cloud_thickness"] = tuple(arguments["cloud_thickness"])
+    arguments["cloud_cover"] = tuple(arguments["cloud_cover"])
+    root = arguments.pop("root")
+    written = write_synthetic_dataset(root, show_progress=True, **arguments)
+    print(f"{root}: {arguments['num_train']} training and {arguments['num_val']} validation scenes", end="")
+    print(" written." if written else " were there already.")
+
+
+if __name__ == "__main__":
+    main()

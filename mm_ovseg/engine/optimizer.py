@@ -1,0 +1,79 @@
+"""The optimiser: AdamW with CLIP at its own rate, and no weight decay where it does harm."""
+
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.solver.build import maybe_add_gradient_clipping, reduce_param_groups
+from torch import nn
+
+from mm_ovseg.errors import ConfigError
+
+__all__ = ["build_optimizer", "parameter_groups"]
+
+CLIP_PREFIXES = ("clip.encoder.", "clip_sar.encoder.", "text.")
+NORM_TYPES = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+EMBEDDING_NAMES = ("pos_embed", "cls_token", "reg_token", "padding_token", "padding_guidance")
+
+
+def parameter_groups(
+    model: nn.Module,
+    *,
+    base_lr: float,
+    clip_multiplier: float,
+    weight_decay: float,
+    weight_decay_norm: float,
+    weight_decay_embed: float,
+) -> list[dict[str, Any]]:
+    """Group the trainable parameters by learning rate and weight decay.
+
+    Args:
+        model: its frozen parameters are left out.
+        base_lr: learning rate of everything but CLIP.
+        clip_multiplier: CLIP's learning rate as a share of ``base_lr``.
+        weight_decay: of weights and biases.
+        weight_decay_norm: of normalisation layers.
+        weight_decay_embed: of learned tokens and positional embeddings.
+    """
+    groups = []
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            full_name = f"{module_name}.{name}" if module_name else name
+            decay = weight_decay
+            if isinstance(module, NORM_TYPES):
+                decay = weight_decay_norm
+            elif name in EMBEDDING_NAMES or isinstance(module, nn.Embedding):
+                decay = weight_decay_embed
+            rate = base_lr * (clip_multiplier if full_name.startswith(CLIP_PREFIXES) else 1.0)
+            groups.append({"params": [parameter], "lr": rate, "weight_decay": decay})
+    return reduce_param_groups(groups)
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """Build the optimiser that ``SOLVER`` describes.
+
+    Clipping by the full model's norm is done in the training step, where the gradients are unscaled; Detectron2's
+    other kinds (``"value"``, ``"norm"``) are added here.
+
+    Raises:
+        ConfigError: the optimiser is unknown.
+    """
+    solver = cfg.SOLVER
+    if solver.OPTIMIZER not in ("ADAMW", "SGD"):
+        raise ConfigError(f"SOLVER.OPTIMIZER is '{solver.OPTIMIZER}'; choose 'ADAMW' or 'SGD'.")
+    groups = parameter_groups(
+        model,
+        base_lr=solver.BASE_LR,
+        clip_multiplier=solver.CLIP_MULTIPLIER,
+        weight_decay=solver.WEIGHT_DECAY,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        weight_decay_embed=solver.WEIGHT_DECAY_EMBED,
+    )
+    kind, arguments = torch.optim.AdamW, {}
+    if solver.OPTIMIZER == "SGD":
+        kind, arguments = torch.optim.SGD, {"momentum": solver.MOMENTUM}
+    if solver.CLIP_GRADIENTS.ENABLED and solver.CLIP_GRADIENTS.CLIP_TYPE != "full_model":
+        kind = maybe_add_gradient_clipping(cfg, kind)
+    return kind(groups, lr=solver.BASE_LR, **arguments)

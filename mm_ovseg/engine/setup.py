@@ -1,0 +1,100 @@
+"""From a command line to a frozen config, registered datasets, loggers and seeds."""
+
+import difflib
+import logging
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from mm_ovseg.config import add_mm_ovseg_config
+from mm_ovseg.data import register_datasets_from_file
+from mm_ovseg.errors import ConfigError
+
+__all__ = ["load_config", "set_up_run"]
+
+
+def load_config(config_file: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
+    """Read a config file and overrides, register the datasets that it declares, and freeze it.
+
+    Args:
+        config_file: a YAML file; ``_BASE_`` in it names the one it builds on.
+        overrides: key, value, key, value, ... as typed at the end of a command line.
+
+    Raises:
+        ConfigError: a file is missing or malformed, a key does not exist, a value has the wrong type, or the device is
+            not there. The message names the file or says "the command line".
+        DataError, VocabularyError: a declared dataset cannot be registered.
+    """
+    cfg = get_cfg()
+    add_mm_ovseg_config(cfg)
+    if not Path(config_file).is_file():
+        raise ConfigError(f"The config file '{config_file}' does not exist; give one with --config-file, see configs/.")
+    _merge(cfg, str(config_file), lambda: cfg.merge_from_file(str(config_file), allow_unsafe=False))
+    if len(overrides) % 2:
+        raise ConfigError(
+            f"The overrides {' '.join(overrides)} are not pairs of KEY VALUE; the last one lacks its value."
+        )
+    _merge(cfg, "the command line", lambda: cfg.merge_from_list(list(overrides)))
+    for path in cfg.DATASETS.FILES:
+        register_datasets_from_file(path)
+    _check_device(cfg.MODEL.DEVICE)
+    cfg.freeze()
+    return cfg
+
+
+def set_up_run(cfg: CfgNode, args: Namespace) -> None:
+    """Detectron2's ``default_setup``, with its pages on environment and config in ``log.txt`` only.
+
+    Also lets this package's own log lines through, on the console and in the file.
+    """
+    rank = comm.get_rank()
+    detectron2_logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="mm_ovseg")
+    consoles = [handler for handler in detectron2_logger.handlers if getattr(handler, "stream", None) is sys.stdout]
+    levels = [handler.level for handler in consoles]
+    for handler in consoles:
+        handler.setLevel(logging.WARNING)
+    default_setup(cfg, args)
+    for handler, level in zip(consoles, levels, strict=True):
+        handler.setLevel(level)
+
+
+def _merge(cfg: CfgNode, source: str, merge: Callable[[], None]) -> None:
+    try:
+        merge()
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}.") from error
+    except (KeyError, AttributeError, ValueError, AssertionError, OSError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        unknown = re.search(r"Non-existent (?:config )?key: ([\w.]+)", reason)
+        if unknown is None:
+            raise ConfigError(f"{source} cannot be used as a config: {reason}.") from error
+        close = difflib.get_close_matches(unknown[1], _all_keys(cfg), n=1)
+        hint = f"did you mean {close[0]}?" if close else "see mm_ovseg/config.py for the keys."
+        raise ConfigError(f"The config key {unknown[1]}, given in {source}, does not exist; {hint}") from error
+
+
+def _all_keys(node: CfgNode, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in node.items():
+        keys += _all_keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [f"{prefix}{key}"]
+    return keys
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+        available = device.type == "cpu" or torch.get_device_module(device).is_available()
+    except RuntimeError as error:
+        raise ConfigError(f"MODEL.DEVICE is '{name}', which is no device of PyTorch; try 'cpu' or 'cuda'.") from error
+    if not available:
+        raise ConfigError(f"MODEL.DEVICE is '{name}', which this machine does not have; try MODEL.DEVICE cpu.")

@@ -1,0 +1,177 @@
+"""The trainer of both stages: Detectron2's, with RGB-SAR data and a vocabulary for every dataset."""
+
+import logging
+import weakref
+from collections import OrderedDict
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+from torch import nn
+
+from mm_ovseg.checkpoint.checkpointer import BEST_CHECKPOINT, StrictCheckpointer
+from mm_ovseg.data.loader import build_train_loader
+from mm_ovseg.data.mappers import build_dataset_mapper
+from mm_ovseg.engine.optimizer import build_optimizer
+from mm_ovseg.engine.training_step import AccumulatingTrainer
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
+
+__all__ = ["Trainer"]
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer(DefaultTrainer):
+    """Train, resume and evaluate what a config describes.
+
+    Raises:
+        ConfigError: a dataset is not registered, or the batch does not divide among the processes.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        TrainerBase.__init__(self)  # DefaultTrainer's own builds a training loop that only knows CUDA
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        if cfg.SOLVER.IMS_PER_BATCH % comm.get_world_size():
+            raise ConfigError(
+                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which does not divide among "
+                f"{comm.get_world_size()} processes."
+            )
+        check_datasets(cfg.DATASETS.TRAIN, "DATASETS.TRAIN")
+        check_datasets(cfg.DATASETS.TEST, "DATASETS.TEST")
+        if not cfg.DATASETS.TRAIN:
+            raise ConfigError("DATASETS.TRAIN is empty; name at least one registered dataset.")
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        self.dataset_mapper = build_dataset_mapper(cfg, True)
+        data_loader = build_train_loader(cfg, self.dataset_mapper)
+        device = torch.device(cfg.MODEL.DEVICE)
+        if comm.get_world_size() > 1:
+            model = create_ddp_model(
+                model,
+                broadcast_buffers=False,
+                device_ids=[comm.get_local_rank()] if device.type == "cuda" else None,
+            )
+        clipping = cfg.SOLVER.CLIP_GRADIENTS
+        self._trainer = AccumulatingTrainer(
+            model,
+            data_loader,
+            optimizer,
+            accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
+            max_gradient_norm=clipping.CLIP_VALUE if clipping.ENABLED and clipping.CLIP_TYPE == "full_model" else None,
+            autocast_dtype=cfg.SOLVER.AMP.DTYPE if cfg.SOLVER.AMP.ENABLED else None,
+            device_type=device.type,
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = StrictCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    def build_hooks(self) -> list[HookBase]:
+        """Detectron2's hooks, the count of skipped files, and the best checkpoint by TEST.BEST_CHECKPOINT_METRIC."""
+        default_hooks = super().build_hooks()
+        added: list[HookBase] = [SkippedFilesHook(self.dataset_mapper)]
+        if comm.is_main_process() and self.cfg.DATASETS.TEST:
+            added.append(
+                hooks.BestCheckpointer(
+                    self.cfg.TEST.EVAL_PERIOD,
+                    self.checkpointer,
+                    self.cfg.TEST.BEST_CHECKPOINT_METRIC,
+                    file_prefix=BEST_CHECKPOINT,
+                )
+            )
+        # Before the writers, which come last on the main process, and after the evaluation.
+        position = len(default_hooks) - 1 if comm.is_main_process() else len(default_hooks)
+        return default_hooks[:position] + added + default_hooks[position:]
+
+    def state_dict(self) -> dict:
+        """The state to resume from; Detectron2 0.6 leaves the optimiser out of it."""
+        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take up a state of :meth:`state_dict`."""
+        super().load_state_dict(state_dict)
+        self._trainer.load_state_dict(state_dict["_trainer"])
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """Build the model and log its size; Detectron2 logs every layer, which nobody reads."""
+        model = build_model(cfg)
+        total = sum(parameter.numel() for parameter in model.parameters())
+        trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        logger.info("%s: %.2fM parameters, %.2fM of them learn.", type(model).__name__, total / 1e6, trainable / 1e6)
+        return model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """See :func:`mm_ovseg.engine.optimizer.build_optimizer`."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> torch.utils.data.DataLoader:
+        """A loader of one dataset, in order, each pair at its own size."""
+        mapper = build_dataset_mapper(cfg, False)
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper, collate_fn=drop_skipped)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """The evaluator of seen and unseen classes; several datasets write to a folder each."""
+        return SeenUnseenSemSegEvaluator(dataset_name, output_dir=f"{cfg.OUTPUT_DIR}/inference/{dataset_name}")
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> OrderedDict:
+        """Evaluate on every dataset of DATASETS.TEST, asking for the class names of each.
+
+        Returns:
+            The results, keyed by dataset name where there are several datasets.
+        """
+        check_datasets(cfg.DATASETS.TEST, "DATASETS.TEST")
+        results = OrderedDict()
+        for index, dataset_name in enumerate(cfg.DATASETS.TEST):
+            unwrapped = model.module if hasattr(model, "module") else model
+            unwrapped.set_vocabulary(MetadataCatalog.get(dataset_name).stuff_classes)
+            single = cfg.clone()
+            single.defrost()
+            single.DATASETS.TEST = (dataset_name,)
+            evaluator = [evaluators[index]] if evaluators is not None else None
+            results[dataset_name] = super().test(single, model, evaluator)
+        return next(iter(results.values())) if len(results) == 1 else results
+
+
+class SkippedFilesHook(HookBase):
+    """Logs how many samples the loader has left out because they could not be read (INPUT.SKIP_CORRUPT)."""
+
+    def __init__(self, dataset_mapper) -> None:
+        self.dataset_mapper = dataset_mapper
+
+    def after_step(self) -> None:
+        """Put the running count where the writers find it, once there is one."""
+        skipped = self.dataset_mapper.skipped.value
+        if skipped:
+            self.trainer.storage.put_scalar("data/skipped_files", skipped, smoothing_hint=False)
+
+
+def check_datasets(names, key: str) -> None:
+    """Raise a ConfigError for a dataset that is not registered."""
+    for name in names:
+        if name not in DatasetCatalog:
+            known = sorted(
+                other
+                for other in DatasetCatalog.list()
+                if MetadataCatalog.get(other).get("evaluator_type") == "rgb_sar_sem_seg"
+            )
+            raise ConfigError(
+                f"{key} names '{name}', which is not registered; there are {', '.join(known)}. "
+                "Declare your own in a YAML file and name it in DATASETS.FILES."
+            )
+
+
+def drop_skipped(batch: list[dict]) -> list[dict]:
+    """Collate a batch without the samples that the mapper could not read."""
+    return [item for item in batch if "skipped" not in item]

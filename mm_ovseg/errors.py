@@ -1,0 +1,39 @@
+"""The errors that a user can cause and mend.
+
+Every message is one sentence or two that name the file, key or value at fault and say what to do next. Command lines
+print the message and exit with status 2 (:func:`mm_ovseg.command_line.clean_exit`); library users catch
+:class:`MMOVSegError`.
+"""
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "MMOVSegError",
+    "TrainingError",
+    "VocabularyError",
+]
+
+
+class MMOVSegError(Exception):
+    """Base of every error whose message is meant for the user."""
+
+
+class ConfigError(MMOVSegError):
+    """A configuration key or value is wrong."""
+
+
+class DataError(MMOVSegError):
+    """A raster, label map or dataset declaration cannot be used as it is."""
+
+
+class VocabularyError(MMOVSegError):
+    """A list of class names is empty, repeats a name, or names a class that does not exist."""
+
+
+class CheckpointError(MMOVSegError):
+    """A weights file is missing, unreadable or made for another architecture."""
+
+
+class TrainingError(MMOVSegError):
+    """Training cannot go on, for example because the loss is not finite."""

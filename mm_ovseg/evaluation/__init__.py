@@ -1,0 +1,8 @@
+"""Scores of predictions against ground truth."""
+
+from mm_ovseg.evaluation.seen_unseen import (
+    SeenUnseenSemSegEvaluator,
+    constant_class_baseline,
+    format_results_table,
+    segmentation_metrics,
+)

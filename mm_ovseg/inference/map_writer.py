@@ -1,0 +1,145 @@
+"""Class maps as files: palette PNG to look at, GeoTIFF for geographic information systems."""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from PIL import Image
+from rasterio import Affine
+from rasterio.crs import CRS
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from mm_ovseg.errors import DataError, VocabularyError
+
+__all__ = ["NODATA_CLASS", "write_class_map_geotiff", "write_class_map_png"]
+
+NODATA_CLASS = 255
+
+
+def write_class_map_png(path: str | os.PathLike, class_map: np.ndarray, colors: Sequence[Sequence[int]]) -> None:
+    """Write a class map as palette PNG: its values are the class indices, its palette their colours.
+
+    Args:
+        path: the file to write; missing folders are made, an existing file is replaced.
+        class_map: (H, W) integers, class indices 0..T-1, or 255 for nodata (drawn transparent).
+        colors: T colours (red, green, blue), 0..255 each; T <= 255.
+
+    Raises:
+        DataError: the map is not of that form, holds an index without a class, or the file cannot be written.
+        VocabularyError: a colour is not three numbers in 0..255, or there are more than 255.
+    """
+    path = Path(path)
+    palette = _check_colors(colors)
+    image = Image.fromarray(_check_class_map(path, class_map, num_classes=len(palette)))  # mode "L"
+    # All 256 entries, since Pillow cuts the pixel values down to the bits that a shorter palette needs.
+    full_palette = np.zeros((256, 3), dtype=np.uint8)
+    full_palette[: len(palette)] = palette
+    image.putpalette(full_palette.tobytes())  # and now mode "P"
+    with _complete_file(path) as temporary:
+        image.save(temporary, format="PNG", transparency=NODATA_CLASS)
+
+
+def write_class_map_geotiff(
+    path: str | os.PathLike,
+    class_map: np.ndarray,
+    *,
+    crs: CRS | str | None,
+    transform: Affine | None,
+    class_names: Sequence[str],
+    colors: Sequence[Sequence[int]],
+) -> None:
+    """Write a class map as tiled, compressed uint8 GeoTIFF with colour table, class names and nodata 255.
+
+    Args:
+        path: the file to write; missing folders are made, an existing file is replaced.
+        class_map: (H, W) integers, class indices 0..T-1, or 255 for nodata.
+        crs: coordinate reference system of the map; None where it has none.
+        transform: from (column, row) to the coordinates of ``crs``; None where there is no georeference.
+        class_names: T names, T <= 255; stored as the band's tags ``class_0`` ... ``class_<T-1>``.
+        colors: T colours (red, green, blue), 0..255 each.
+
+    Raises:
+        DataError: the map is not of that form, holds an index without a class, or the file cannot be written.
+        VocabularyError: names and colours differ in number, a colour is not three numbers in 0..255, or there are more
+            than 255.
+    """
+    path = Path(path)
+    palette = _check_colors(colors)
+    if len(class_names) != len(palette):
+        raise VocabularyError(
+            f"There are {len(class_names)} class names and {len(palette)} colours; give each class one colour."
+        )
+    band = _check_class_map(path, class_map, num_classes=len(palette))
+    height, width = band.shape
+    profile = {
+        "driver": "GTiff",
+        "height": height,
+        "width": width,
+        "count": 1,
+        "dtype": "uint8",
+        "nodata": NODATA_CLASS,
+        "crs": crs,
+        "transform": transform,
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+        "compress": "deflate",
+        "bigtiff": "if_safer",
+    }
+    with _complete_file(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # None was asked for.
+        with rasterio.open(temporary, "w", **profile) as file:
+            file.write(band, 1)
+            file.write_colormap(1, {index: tuple(map(int, color)) for index, color in enumerate(palette)})
+            file.set_band_description(1, "land cover class")
+            file.update_tags(1, **{f"class_{index}": name for index, name in enumerate(class_names)})
+
+
+def _check_colors(colors: Sequence[Sequence[int]]) -> np.ndarray:
+    """(T, 3) uint8."""
+    if not 0 < len(colors) <= NODATA_CLASS:
+        raise VocabularyError(
+            f"A class map holds 1 to {NODATA_CLASS} classes, not {len(colors)}; {NODATA_CLASS} means nodata."
+        )
+    for index, color in enumerate(colors):
+        if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+            raise VocabularyError(f"Colour {index} is {color}; give red, green and blue, 0 to 255 each.")
+    return np.array(colors, dtype=np.uint8)
+
+
+def _check_class_map(path: Path, class_map: np.ndarray, *, num_classes: int) -> np.ndarray:
+    """The same map as uint8."""
+    if class_map.ndim != 2 or 0 in class_map.shape or not np.issubdtype(class_map.dtype, np.integer):
+        raise DataError(
+            f"{path} is not written: a class map is a (height, width) array of integers, "
+            f"not {class_map.dtype} of shape {class_map.shape}."
+        )
+    strange = (class_map < 0) | ((class_map >= num_classes) & (class_map != NODATA_CLASS))
+    if strange.any():
+        values = ", ".join(map(str, np.unique(class_map[strange])[:10]))
+        raise DataError(
+            f"{path} is not written: its map holds {values}, but the {num_classes} classes are 0 to "
+            f"{num_classes - 1} and nodata is {NODATA_CLASS}; give a name and a colour to every class."
+        )
+    return class_map.astype(np.uint8)
+
+
+@contextmanager
+def _complete_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to, which replaces ``path`` once it is complete."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except (OSError, RasterioError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be written ({reason}); choose another output folder.") from error
+    finally:
+        # Does nothing after success; where the folder is a file, even looking for it fails.
+        if temporary.exists():
+            temporary.unlink()

@@ -1,0 +1,293 @@
+"""Aggregation of the cost volume: over space for each class, then over classes at each place (design §4, §8).
+
+Two identities keep the work small and the numbers those of the plain formulation:
+
+* a projection of concatenated inputs is a sum, ``W [x; g] = W_x x + W_g g``, and the guidance ``g`` is the same for
+  all classes (spatial attention) or all places (class attention), so its part is computed once;
+* all padding tokens of the class attention are equal, so their keys and values are one term, times their number.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mm_ovseg.errors import ConfigError
+
+__all__ = ["CostVolumeAggregator"]
+
+LINEAR_ATTENTION_EPSILON = 1e-6
+SHIFTED_WINDOW_MASK = -100.0  # added to the attention logits between regions that only the shift made neighbours
+
+
+class GuidedProjection(nn.Linear):
+    """A linear layer of [x; guidance] that takes the two apart."""
+
+    def __init__(self, width: int, guidance_width: int) -> None:
+        super().__init__(width + guidance_width, width)
+        self.width = width
+
+    def project_guidance(self, guidance: torch.Tensor) -> torch.Tensor:
+        """The guidance's part, with the bias: (..., guidance_width) -> (..., width)."""
+        return F.linear(guidance, self.weight[:, self.width :], self.bias)
+
+    def project_input(self, x: torch.Tensor) -> torch.Tensor:
+        """The input's part: (..., width) -> (..., width)."""
+        return F.linear(x, self.weight[:, : self.width])
+
+
+class WindowAttentionBlock(nn.Module):
+    """Attention within square windows of one class's map, then an MLP.
+
+    Args:
+        width: channels of the cost embedding.
+        guidance_width: channels of the appearance guidance, which joins queries and keys.
+        heads: attention heads.
+        grid_size: tokens a side of the map.
+        window_size: tokens a side of a window.
+        shift: tokens by which the windows are shifted (0 or half a window).
+    """
+
+    attention_mask: torch.Tensor | None
+
+    def __init__(
+        self, *, width: int, guidance_width: int, heads: int, grid_size: int, window_size: int, shift: int
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.window_size = window_size
+        self.shift = shift
+        self.attention_norm = nn.LayerNorm(width)
+        self.query = GuidedProjection(width, guidance_width)
+        self.key = GuidedProjection(width, guidance_width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        mask = None
+        if shift:  # the same for all heads: (windows * heads, N, N)
+            mask = shifted_window_mask(grid_size, window_size, shift).repeat_interleave(heads, dim=0)
+        self.register_buffer("attention_mask", mask, persistent=False)
+
+    def forward(self, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+        """Aggregate (B, T, h, w, D) with normalised guidance (B, h, w, G), which all T classes share."""
+        height, width = x.shape[2:4]
+        normed = self.attention_norm(x)
+        query = self.query.project_input(normed) + self.query.project_guidance(guidance)[:, None]
+        key = self.key.project_input(normed) + self.key.project_guidance(guidance)[:, None]
+        value = self.value(normed)
+        query, key, value = (self._to_windows(tensor) for tensor in (query, key, value))
+        mask = self.attention_mask.to(query.dtype) if self.attention_mask is not None else None
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        x = x + self.output(self._from_windows(attended, height, width)).view_as(x)
+        return x + self.mlp(self.mlp_norm(x))
+
+    def _to_windows(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, h, w, D) -> (B * T, windows * heads, N, D / heads), shifted; four axes, as fused kernels want."""
+        size = self.window_size
+        x = x.flatten(0, 1)
+        if self.shift:
+            x = x.roll((-self.shift, -self.shift), dims=(1, 2))
+        x = x.unflatten(2, (-1, size)).unflatten(1, (-1, size))  # (B * T, rows, size, columns, size, D)
+        x = x.unflatten(-1, (self.heads, -1))  # (B * T, rows, size, columns, size, heads, d)
+        return x.permute(0, 1, 3, 5, 2, 4, 6).flatten(4, 5).flatten(1, 3)
+
+    def _from_windows(self, x: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """(B * T, windows * heads, N, d) -> (B * T, h, w, D), shifted back."""
+        size = self.window_size
+        x = x.unflatten(2, (size, size)).unflatten(1, (height // size, width // size, self.heads))
+        x = x.permute(0, 1, 4, 2, 5, 3, 6)  # (B * T, rows, size, columns, size, heads, d)
+        x = x.flatten(5, 6).flatten(3, 4).flatten(1, 2)
+        return x.roll((self.shift, self.shift), dims=(1, 2)) if self.shift else x
+
+
+def shifted_window_mask(grid_size: int, window_size: int, shift: int) -> torch.Tensor:
+    """Attention bias (windows, N, N) for windows shifted cyclically: 0 within a region, else -100.
+
+    After the cyclic shift the last window of a row holds tokens from both ends of the map; they must not mix.
+    """
+    position = torch.arange(grid_size)
+    # Along one axis: 0 untouched windows, 1 the last window's own tokens, 2 those wrapped around.
+    region = (position >= grid_size - window_size).long() + (position >= grid_size - shift).long()
+    region = region[:, None] * 3 + region[None, :]
+    windows = region.unflatten(1, (-1, window_size)).unflatten(0, (-1, window_size))
+    windows = windows.transpose(1, 2).reshape(-1, window_size * window_size)
+    return (windows[:, :, None] != windows[:, None, :]) * SHIFTED_WINDOW_MASK
+
+
+class SpatialAggregation(nn.Module):
+    """Two window attention blocks, the second shifted by half a window, that share one norm of the guidance."""
+
+    def __init__(self, *, width: int, guidance_width: int, heads: int, grid_size: int, window_size: int) -> None:
+        super().__init__()
+        self.guidance_norm = nn.LayerNorm(guidance_width)
+        # A single window needs no shift: it already sees the whole map.
+        shift = window_size // 2 if window_size < grid_size else 0
+        self.blocks = nn.ModuleList(
+            WindowAttentionBlock(
+                width=width,
+                guidance_width=guidance_width,
+                heads=heads,
+                grid_size=grid_size,
+                window_size=window_size,
+                shift=block_shift,
+            )
+            for block_shift in (0, shift)
+        )
+
+    def forward(self, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+        """Aggregate (B, T, D, h, w) with appearance guidance (B, G, h, w)."""
+        guidance = self.guidance_norm(guidance.permute(0, 2, 3, 1))  # (B, h, w, G)
+        x = x.permute(0, 1, 3, 4, 2)  # (B, T, h, w, D)
+        for block in self.blocks:
+            x = block(x, guidance)
+        return x.permute(0, 1, 4, 2, 3)
+
+
+class ClassAggregation(nn.Module):
+    """Linear attention among the classes at each place of the pooled map, then an MLP.
+
+    The published model pads the T classes with one learned token and one learned guidance to ``padded_classes`` tokens.
+    The padding tokens are equal, and what becomes of them is thrown away, so they enter as one term of the sums.
+
+    Args:
+        width: channels of the cost embedding.
+        guidance_width: channels of the text guidance, which joins queries and keys.
+        heads: attention heads.
+        pooling: the map is average-pooled by this before, and enlarged again after.
+        padded_classes: class tokens and padding tokens together; a larger vocabulary has no padding.
+    """
+
+    def __init__(self, *, width: int, guidance_width: int, heads: int, pooling: int, padded_classes: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.pooling = pooling
+        self.padded_classes = padded_classes
+        self.padding_token = nn.Parameter(torch.zeros(width))
+        self.padding_guidance = nn.Parameter(torch.zeros(guidance_width))
+        self.attention_norm = nn.LayerNorm(width)
+        self.query = GuidedProjection(width, guidance_width)
+        self.key = GuidedProjection(width, guidance_width)
+        self.value = nn.Linear(width, width)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+        """Aggregate (B, T, D, h, w) with text guidance (B, T, G)."""
+        batch, classes, _, height, width = x.shape
+        pooled = F.avg_pool2d(x.flatten(0, 1), self.pooling)  # (B * T, D, h', w')
+        size = pooled.shape[-2:]
+        pooled = pooled.unflatten(0, (batch, classes)).flatten(3).permute(0, 3, 1, 2)  # (B, h' * w', T, D)
+        pooled = pooled + self._attend(self.attention_norm(pooled), guidance[:, None])
+        pooled = pooled + self.mlp(self.mlp_norm(pooled))
+        pooled = pooled.permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, size)  # (B * T, D, h', w')
+        enlarged = F.interpolate(pooled, (height, width), mode="bilinear", align_corners=True)
+        return x + enlarged.unflatten(0, (batch, classes))
+
+    def _attend(self, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+        """Linear attention of normalised tokens (B, L, T, D) with guidance (B, 1, T, G) -> (B, L, T, D)."""
+        query = self.query.project_input(x) + self.query.project_guidance(guidance)
+        key = self.key.project_input(x) + self.key.project_guidance(guidance)
+        query, key = self._feature_map(query), self._feature_map(key)  # (B, L, T, heads, d)
+        value = self.value(x).unflatten(-1, (self.heads, -1))
+
+        key_value = torch.einsum("blthd,blthe->blhde", key, value)
+        key_sum = key.sum(dim=2)  # (B, L, heads, d)
+        token = self.attention_norm(self.padding_token)
+        padding_key = self.key.project_input(token) + self.key.project_guidance(self.padding_guidance)
+        padding_key = self._feature_map(padding_key) * max(self.padded_classes - x.shape[2], 0)  # (heads, d)
+        padding_value = self.value(token).unflatten(-1, (self.heads, -1))
+        key_value = key_value + torch.einsum("hd,he->hde", padding_key, padding_value)
+        key_sum = key_sum + padding_key
+
+        numerator = torch.einsum("blthd,blhde->blthe", query, key_value)
+        denominator = torch.einsum("blthd,blhd->blth", query, key_sum) + LINEAR_ATTENTION_EPSILON
+        return (numerator / denominator[..., None]).flatten(-2)
+
+    def _feature_map(self, x: torch.Tensor) -> torch.Tensor:
+        """Elu + 1, split into heads: (..., D) -> (..., heads, d)."""
+        return F.elu(x.unflatten(-1, (self.heads, -1))) + 1
+
+
+class CostVolumeAggregator(nn.Module):
+    """Layers of spatial and class aggregation, guided by CLIP's appearance and by the text.
+
+    Args:
+        layers: how many pairs of spatial and class aggregation.
+        width: channels D of the cost embedding.
+        heads: attention heads.
+        grid_size: tokens a side of the dense grid.
+        window_size: tokens a side of a window; must divide ``grid_size``.
+        dense_channels: channels of CLIP's dense feature.
+        text_channels: channels of the text embeddings.
+        appearance_width: channels that the dense feature is projected to.
+        text_width: channels that the text embeddings are projected to.
+        class_pooling: pooling before the class attention.
+        padded_classes: tokens in the class attention, padding included.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: int,
+        width: int,
+        heads: int,
+        grid_size: int,
+        window_size: int,
+        dense_channels: int,
+        text_channels: int,
+        appearance_width: int,
+        text_width: int,
+        class_pooling: int,
+        padded_classes: int,
+    ) -> None:
+        super().__init__()
+        if grid_size % window_size or grid_size % class_pooling:
+            raise ConfigError(
+                f"The dense grid is {grid_size} tokens a side; MODEL.AGGREGATOR.WINDOW_SIZE ({window_size}) and "
+                f"CLASS_POOLING ({class_pooling}) must divide it."
+            )
+        if width % heads:
+            raise ConfigError(
+                f"MODEL.COST_VOLUME.WIDTH ({width}) must be a multiple of MODEL.AGGREGATOR.HEADS ({heads})."
+            )
+        self.appearance_projection = nn.Conv2d(dense_channels, appearance_width, kernel_size=3, padding=1)
+        self.text_projection = nn.Linear(text_channels, text_width)
+        self.spatial = nn.ModuleList(
+            SpatialAggregation(
+                width=width,
+                guidance_width=appearance_width,
+                heads=heads,
+                grid_size=grid_size,
+                window_size=window_size,
+            )
+            for _ in range(layers)
+        )
+        self.classes = nn.ModuleList(
+            ClassAggregation(
+                width=width,
+                guidance_width=text_width,
+                heads=heads,
+                pooling=class_pooling,
+                padded_classes=padded_classes,
+            )
+            for _ in range(layers)
+        )
+
+    def forward(self, cost_embedding: torch.Tensor, dense: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """Aggregate a cost embedding.
+
+        Args:
+            cost_embedding: (B, T, D, h, w).
+            dense: CLIP's dense feature (B, C, h, w).
+            text: (B, T, C), one embedding a class.
+
+        Returns:
+            (B, T, D, h, w).
+        """
+        appearance = F.relu(self.appearance_projection(dense))  # (B, G, h, w)
+        text = F.relu(self.text_projection(text))  # (B, T, G)
+        x = cost_embedding
+        for spatial, classes in zip(self.spatial, self.classes, strict=True):
+            x = spatial(x, appearance)
+            x = classes(x, text)
+        return x

@@ -1,0 +1,112 @@
+"""Guided upsampling of the aggregated cost volume to a quarter of the input's resolution (design §4, "Decoder")."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mm_ovseg.errors import ConfigError
+
+__all__ = ["GuidedDecoder"]
+
+CHANNELS_PER_GROUP = 16
+
+
+class GuidedUpsampling(nn.Module):
+    """Enlarge every class's map twice and refine it with guidance that all classes share.
+
+    The first convolution sees [map; guidance]. A convolution of concatenated inputs is a sum, so the guidance's part is
+    computed once an image and added to every class (design §8).
+
+    Args:
+        in_channels: channels of the class maps.
+        guidance_channels: channels of the guidance, all encoders together.
+        up_channels: channels of the map once enlarged.
+        out_channels: channels after the two convolutions.
+    """
+
+    def __init__(self, *, in_channels: int, guidance_channels: int, up_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.up_channels = up_channels
+        self.up = nn.ConvTranspose2d(in_channels, up_channels, kernel_size=2, stride=2)
+        self.guided_conv = nn.Conv2d(
+            up_channels + guidance_channels, out_channels, kernel_size=3, padding=1, bias=False
+        )
+        self.guided_norm = nn.GroupNorm(out_channels // CHANNELS_PER_GROUP, out_channels)
+        self.conv = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(out_channels // CHANNELS_PER_GROUP, out_channels)
+
+    def forward(self, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+        """Class maps (B, T, D, h, w) and guidance (B, G, 2h, 2w) -> (B, T, out_channels, 2h, 2w)."""
+        batch = len(x)
+        map_weight, guidance_weight = self.guided_conv.weight.tensor_split([self.up_channels], dim=1)
+        x = F.conv2d(self.up(x.flatten(0, 1)), map_weight, padding=1).unflatten(0, (batch, -1))
+        x = x + F.conv2d(guidance, guidance_weight, padding=1)[:, None]
+        x = F.relu(self.guided_norm(x.flatten(0, 1)))
+        x = F.relu(self.norm(self.conv(x)))
+        return x.unflatten(0, (batch, -1))
+
+
+class GuidedDecoder(nn.Module):
+    """Two guided upsamplings and a convolution to one logit a class and place.
+
+    Args:
+        in_channels: channels of the aggregated cost volume.
+        widths: channels after each upsampling.
+        encoder_guidance_channels: for each encoder whose guidance is used (CLIP, then DINO), its channels at 2x and 4x.
+        guidance_widths: channels that each encoder's guidance is projected to, at 2x and 4x.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        widths: Sequence[int],
+        encoder_guidance_channels: Sequence[Sequence[int]],
+        guidance_widths: Sequence[int],
+    ) -> None:
+        super().__init__()
+        if any(width % CHANNELS_PER_GROUP for width in widths):
+            raise ConfigError(
+                f"MODEL.DECODER.WIDTHS is {list(widths)}; each must be a multiple of {CHANNELS_PER_GROUP}."
+            )
+        self.guidance_projections = nn.ModuleList()
+        self.upsamplings = nn.ModuleList()
+        for level, (width, guidance_width) in enumerate(zip(widths, guidance_widths, strict=True)):
+            self.guidance_projections.append(
+                nn.ModuleList(
+                    nn.Conv2d(channels[level], guidance_width, kernel_size=3, padding=1)
+                    for channels in encoder_guidance_channels
+                )
+            )
+            self.upsamplings.append(
+                GuidedUpsampling(
+                    in_channels=in_channels,
+                    guidance_channels=guidance_width * len(encoder_guidance_channels),
+                    # What the published widths follow: room for one encoder's guidance is taken from the map.
+                    up_channels=in_channels - guidance_width,
+                    out_channels=width,
+                )
+            )
+            in_channels = width
+        self.logits = nn.Conv2d(in_channels, 1, kernel_size=3, padding=1)
+
+    def forward(self, x: torch.Tensor, guidance: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
+        """Decode an aggregated cost volume.
+
+        Args:
+            x: (B, T, D, h, w).
+            guidance: for each encoder, its guidance (B, G0, 2h, 2w) and (B, G1, 4h, 4w).
+
+        Returns:
+            Logits (B, T, 4h, 4w).
+        """
+        for level, (projections, upsampling) in enumerate(
+            zip(self.guidance_projections, self.upsamplings, strict=True)
+        ):
+            projected = [
+                F.relu(projection(maps[level])) for projection, maps in zip(projections, guidance, strict=True)
+            ]
+            x = upsampling(x, torch.cat(projected, dim=1))
+        return self.logits(x.flatten(0, 1)).squeeze(1).unflatten(0, (len(x), -1))

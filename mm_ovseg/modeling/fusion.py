@@ -1,0 +1,129 @@
+"""From encoder outputs to an embedded cost volume (paper, "dual-encoder fusion"; design §4).
+
+Dense features and guidance of RGB and SAR are brought to one grid and added; their similarities with the text are
+embedded per class and fused.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mm_ovseg.errors import ConfigError
+
+__all__ = ["CostVolumeEmbedding", "EncoderFeatures", "FeatureProjection", "cost_volume", "scale_layer"]
+
+
+@dataclass
+class EncoderFeatures:
+    """What one kind of encoder (CLIP or DINO) hands to the head, RGB and SAR already added.
+
+    Attributes:
+        dense: (B, C, h, w), comparable with the text embeddings.
+        guidance: (B, G0, 2h, 2w) and (B, G1, 4h, 4w), for the decoder.
+    """
+
+    dense: torch.Tensor
+    guidance: tuple[torch.Tensor, torch.Tensor]
+
+    def __add__(self, other: "EncoderFeatures") -> "EncoderFeatures":
+        coarse, fine = (ours + theirs for ours, theirs in zip(self.guidance, other.guidance, strict=True))
+        return EncoderFeatures(self.dense + other.dense, (coarse, fine))
+
+
+def scale_layer(in_channels: int, out_channels: int, in_size: int, out_size: int) -> nn.Module:
+    """One learned layer from a grid of ``in_size`` to one of ``out_size`` tokens a side.
+
+    A strided convolution shrinks, a transposed one enlarges, a 1x1 convolution keeps; kernels never overlap.
+    """
+    if in_size % out_size == 0:
+        stride = in_size // out_size
+        return nn.Conv2d(in_channels, out_channels, kernel_size=stride, stride=stride)
+    if out_size % in_size == 0:
+        stride = out_size // in_size
+        return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=stride, stride=stride)
+    raise ConfigError(
+        f"An encoder's grid of {in_size} tokens a side cannot be brought to {out_size}: one must divide the other. "
+        "Change the encoder's IMAGE_SIZE (pixels) so that its token grid fits CLIP's."
+    )
+
+
+class FeatureProjection(nn.Module):
+    """Bring one encoder's outputs to the common grids.
+
+    Args:
+        in_channels: channels of the encoder's maps.
+        in_size: tokens a side of the encoder's grid.
+        dense_channels: channels of the text embeddings; None where the dense feature is used as it is.
+        guidance_channels: channels of the guidance at 2x and 4x of the dense grid.
+        dense_size: tokens a side of the dense grid.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        in_size: int,
+        dense_channels: int | None,
+        guidance_channels: Sequence[int],
+        dense_size: int,
+    ) -> None:
+        super().__init__()
+        if dense_channels is None:
+            self.dense = nn.Identity()
+        else:
+            self.dense = scale_layer(in_channels, dense_channels, in_size, dense_size)
+        coarse, fine = guidance_channels
+        self.coarse = scale_layer(in_channels, coarse, in_size, 2 * dense_size)
+        self.fine = scale_layer(in_channels, fine, in_size, 4 * dense_size)
+
+    def forward(self, dense: torch.Tensor, coarse: torch.Tensor, fine: torch.Tensor) -> EncoderFeatures:
+        """Project maps (B, D, h', w') of the last block and of the two guidance blocks."""
+        return EncoderFeatures(self.dense(dense), (self.coarse(coarse), self.fine(fine)))
+
+
+def cost_volume(dense: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """Cosine similarity of every patch with every class and template.
+
+    Args:
+        dense: (B, C, h, w).
+        text: (P, T, C), L2-normalised.
+
+    Returns:
+        (B, P, T, h, w), in -1..1.
+    """
+    dense = F.normalize(dense, dim=1)
+    return torch.einsum("bchw,ptc->bpthw", dense, text.to(dense.dtype))
+
+
+class CostVolumeEmbedding(nn.Module):
+    """Embed CLIP's and DINO's cost volumes class by class and fuse them (design §4, "Cost volume and its fusion").
+
+    Without a DINO encoder the embedding is a single convolution of CLIP's cost volume, as in CAT-Seg.
+
+    Args:
+        templates: P, the cost volume's channels.
+        width: channels of the embedding.
+        kernel_size: of every convolution, in dense tokens.
+        with_dino: whether there is a DINO cost volume to fuse.
+    """
+
+    def __init__(self, *, templates: int, width: int, kernel_size: int, with_dino: bool) -> None:
+        super().__init__()
+        padding = kernel_size // 2
+        self.clip = nn.Conv2d(templates, width, kernel_size, padding=padding)
+        self.dino = nn.Conv2d(templates, width, kernel_size, padding=padding) if with_dino else None
+        self.fuse = nn.Conv2d(2 * width, width, kernel_size, padding=padding) if with_dino else None
+
+    def forward(self, clip_cost: torch.Tensor, dino_cost: torch.Tensor | None) -> torch.Tensor:
+        """Embed cost volumes (B, P, T, h, w); returns (B, T, width, h, w)."""
+        batch = len(clip_cost)
+        clip_embedding = self.clip(clip_cost.transpose(1, 2).flatten(0, 1))  # (B * T, width, h, w)
+        if self.dino is None or dino_cost is None:
+            return clip_embedding.unflatten(0, (batch, -1))
+        clip_embedding = clip_embedding.sigmoid()
+        dino_embedding = self.dino(dino_cost.transpose(1, 2).flatten(0, 1)).sigmoid()
+        fused = self.fuse(torch.cat([clip_embedding, dino_embedding], dim=1)).sigmoid() + clip_embedding
+        return fused.unflatten(0, (batch, -1))

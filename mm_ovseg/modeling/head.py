@@ -1,0 +1,124 @@
+"""The segmentation head: encoder features and a text-embedded vocabulary in, one logit map a class out."""
+
+from collections.abc import Mapping
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
+from torch import nn
+
+from mm_ovseg.modeling.aggregator import CostVolumeAggregator
+from mm_ovseg.modeling.decoder import GuidedDecoder
+from mm_ovseg.modeling.fusion import CostVolumeEmbedding, EncoderFeatures, cost_volume
+
+__all__ = ["MMOVSegHead"]
+
+EXCLUDED_LOGIT = -100.0  # of classes that MAX_CLASSES leaves out: a probability of 0
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class MMOVSegHead(nn.Module):
+    """Cost volumes, their fusion, aggregation and decoding.
+
+    Args:
+        cost_volume_embedding: (B, P, T, h, w) cost volumes -> (B, T, D, h, w).
+        aggregator: refines the embedding over space and classes.
+        decoder: upsamples it to logits.
+        max_classes: if > 0 and the vocabulary is larger, only so many classes, those with the highest similarity
+            anywhere in the image, are aggregated; the others get a logit of -100.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        cost_volume_embedding: CostVolumeEmbedding,
+        aggregator: CostVolumeAggregator,
+        decoder: GuidedDecoder,
+        max_classes: int,
+    ) -> None:
+        super().__init__()
+        self.cost_volume_embedding = cost_volume_embedding
+        self.aggregator = aggregator
+        self.decoder = decoder
+        self.max_classes = max_classes
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict:
+        """Build from a config.
+
+        Args:
+            cfg: the config.
+            input_shape: ``"dense"`` with the text's channels and the dense grid's height; and ``"dino"`` where there is
+                a DINO encoder.
+        """
+        dense = input_shape["dense"]
+        with_dino = "dino" in input_shape
+        width = cfg.MODEL.COST_VOLUME.WIDTH
+        return {
+            "cost_volume_embedding": CostVolumeEmbedding(
+                templates=len(cfg.MODEL.TEXT.TEMPLATES),
+                width=width,
+                kernel_size=cfg.MODEL.COST_VOLUME.KERNEL_SIZE,
+                with_dino=with_dino,
+            ),
+            "aggregator": CostVolumeAggregator(
+                layers=cfg.MODEL.AGGREGATOR.LAYERS,
+                width=width,
+                heads=cfg.MODEL.AGGREGATOR.HEADS,
+                grid_size=dense.height,
+                window_size=cfg.MODEL.AGGREGATOR.WINDOW_SIZE,
+                dense_channels=dense.channels,
+                text_channels=dense.channels,
+                appearance_width=cfg.MODEL.AGGREGATOR.APPEARANCE_WIDTH,
+                text_width=cfg.MODEL.AGGREGATOR.TEXT_WIDTH,
+                class_pooling=cfg.MODEL.AGGREGATOR.CLASS_POOLING,
+                padded_classes=cfg.MODEL.AGGREGATOR.PADDED_CLASSES,
+            ),
+            "decoder": GuidedDecoder(
+                in_channels=width,
+                widths=cfg.MODEL.DECODER.WIDTHS,
+                encoder_guidance_channels=[cfg.MODEL.GUIDANCE_WIDTHS] * (2 if with_dino else 1),
+                guidance_widths=cfg.MODEL.DECODER.GUIDANCE_WIDTHS,
+            ),
+            "max_classes": cfg.MODEL.AGGREGATOR.MAX_CLASSES,
+        }
+
+    def forward(self, clip: EncoderFeatures, dino: EncoderFeatures | None, text: torch.Tensor) -> torch.Tensor:
+        """Segment.
+
+        Args:
+            clip: CLIP's features.
+            dino: DINO's, or None where the config has no DINO encoder.
+            text: (P, T, C), L2-normalised.
+
+        Returns:
+            Logits (B, T, 4h, 4w).
+        """
+        clip_cost = cost_volume(clip.dense, text)  # (B, P, T, h, w)
+        dino_cost = cost_volume(dino.dense, text) if dino else None
+        class_text = nn.functional.normalize(text.mean(dim=0), dim=-1).expand(len(clip_cost), -1, -1)  # (B, T, C)
+        classes = text.shape[1]
+        selected = None
+        if 0 < self.max_classes < classes:
+            selected = clip_cost.mean(dim=1).amax(dim=(-2, -1)).topk(self.max_classes).indices  # (B, max_classes)
+            clip_cost = _take_classes(clip_cost, selected, dim=2)
+            dino_cost = _take_classes(dino_cost, selected, dim=2) if dino_cost is not None else None
+            class_text = _take_classes(class_text, selected, dim=1)
+
+        x = self.cost_volume_embedding(clip_cost, dino_cost)
+        x = self.aggregator(x, clip.dense, class_text)
+        guidance = [clip.guidance] + ([dino.guidance] if dino else [])
+        logits = self.decoder(x, guidance)
+        if selected is None:
+            return logits
+        everything = logits.new_full((len(logits), classes, *logits.shape[2:]), EXCLUDED_LOGIT)
+        return everything.scatter(1, selected[:, :, None, None].expand_as(logits), logits)
+
+
+def _take_classes(tensor: torch.Tensor, indices: torch.Tensor, dim: int) -> torch.Tensor:
+    """Take the classes ``indices`` (B, K), each image its own, along axis ``dim`` of ``tensor`` (B, ...)."""
+    shape = [1] * tensor.dim()
+    shape[0], shape[dim] = indices.shape
+    return tensor.take_along_dim(indices.view(shape), dim=dim)

@@ -1,0 +1,1 @@
+"""Detectron2 meta-architectures of the two training stages."""

@@ -1,0 +1,283 @@
+"""MM-OVSeg: open-vocabulary semantic segmentation of RGB-SAR pairs (stage 2)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling.meta_arch.semantic_seg import build_sem_seg_head
+from torch import nn
+
+from mm_ovseg.errors import ConfigError, DataError, VocabularyError
+from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder, build_clip, set_clip_trainable
+from mm_ovseg.modeling.backbone.dino import DINOEncoder
+from mm_ovseg.modeling.fusion import EncoderFeatures, FeatureProjection
+from mm_ovseg.modeling.losses import SEGMENTATION_LOSSES, check_loss_name, segmentation_loss
+from mm_ovseg.modeling.text import TextEmbedder
+from mm_ovseg.vocabulary import validate_class_names
+
+__all__ = ["MMOVSeg"]
+
+
+class ProjectedEncoder(nn.Module):
+    """An image encoder and the layers that bring its outputs to the common grids."""
+
+    def __init__(self, encoder: CLIPImageEncoder | DINOEncoder, projection: FeatureProjection) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projection = projection
+
+    def forward(self, images: Sequence[torch.Tensor]) -> EncoderFeatures:
+        """Encode images (3, H, W) of any sizes, 0..255."""
+        encoded = self.encoder(self.encoder.preprocess(images))
+        if isinstance(self.encoder, CLIPImageEncoder):
+            dense, (coarse, fine) = encoded
+        else:
+            coarse, fine, dense = encoded
+        return self.projection(dense, coarse, fine)
+
+
+@META_ARCH_REGISTRY.register()
+class MMOVSeg(nn.Module):
+    """Optical and SAR image encoders, a text encoder, and a head that compares them.
+
+    Args:
+        clip: CLIP on RGB.
+        clip_sar: its SAR twin, or None.
+        dino: DINO on RGB, or None.
+        dino_sar: its SAR twin, or None.
+        text: class names to embeddings.
+        sem_seg_head: see :class:`~mm_ovseg.modeling.head.MMOVSegHead`.
+        train_vocabulary: names of the seen classes, in the order of the training labels; may be empty.
+        vocabulary: names asked for at test time, until :meth:`set_vocabulary` says otherwise; may be empty.
+        loss_name, ignore_label, ignored_as_negative: see :func:`~mm_ovseg.modeling.losses.segmentation_loss`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        clip: ProjectedEncoder,
+        clip_sar: ProjectedEncoder | None,
+        dino: ProjectedEncoder | None,
+        dino_sar: ProjectedEncoder | None,
+        text: TextEmbedder,
+        sem_seg_head: nn.Module,
+        train_vocabulary: Sequence[str],
+        vocabulary: Sequence[str],
+        loss_name: str,
+        ignore_label: int,
+        ignored_as_negative: bool,
+    ) -> None:
+        super().__init__()
+        check_loss_name("LOSS.NAME", loss_name, SEGMENTATION_LOSSES)
+        if dino_sar is not None and dino is None:
+            raise ConfigError("MODEL.DINO_SAR.ENABLED needs MODEL.DINO.ENABLED: the SAR encoder is the RGB one's twin.")
+        self.clip = clip
+        self.clip_sar = clip_sar
+        self.dino = dino
+        self.dino_sar = dino_sar
+        self.text = text
+        self.sem_seg_head = sem_seg_head
+        self.train_vocabulary = tuple(train_vocabulary)
+        self.vocabulary = tuple(vocabulary)
+        self.loss_name = loss_name
+        self.ignore_label = ignore_label
+        self.ignored_as_negative = ignored_as_negative
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Build the encoders and the head; class names come from the metadata of DATASETS.TRAIN and TEST."""
+        visual, text_tower, tokenizer = build_clip(cfg.MODEL.CLIP.NAME, cfg.MODEL.CLIP.PRETRAINED)
+        set_clip_trainable(visual, cfg.MODEL.CLIP.FINETUNE)
+        set_clip_trainable(text_tower, cfg.MODEL.CLIP.FINETUNE)
+        clip = CLIPImageEncoder(
+            visual=visual,
+            image_size=cfg.MODEL.CLIP.IMAGE_SIZE,
+            guidance_blocks=cfg.MODEL.CLIP.GUIDANCE_BLOCKS,
+            pixel_mean=cfg.MODEL.CLIP.PIXEL_MEAN,
+            pixel_std=cfg.MODEL.CLIP.PIXEL_STD,
+        )
+        input_shape = {"dense": ShapeSpec(channels=clip.out_channels, height=clip.grid_size, width=clip.grid_size)}
+        dino = dino_sar = None
+        if cfg.MODEL.DINO.ENABLED:
+            dino = _build_dino(cfg, cfg.MODEL.DINO.PRETRAINED, cfg.MODEL.DINO, clip)
+            input_shape["dino"] = input_shape["dense"]
+        if cfg.MODEL.DINO_SAR.ENABLED:
+            weights = cfg.MODEL.DINO_SAR.WEIGHTS or cfg.MODEL.DINO.PRETRAINED
+            dino_sar = _build_dino(cfg, weights, cfg.MODEL.DINO_SAR, clip)
+        if dino is not None and dino_sar is not None and not cfg.MODEL.DINO_SAR.WEIGHTS:
+            # Without stage 1 the twin starts as a copy, random weights included.
+            dino_sar.encoder.load_state_dict(dino.encoder.state_dict())
+
+        train_metadata = [MetadataCatalog.get(name) for name in cfg.DATASETS.TRAIN[:1]]
+        test_metadata = [MetadataCatalog.get(name) for name in cfg.DATASETS.TEST[:1]]
+        return {
+            "clip": ProjectedEncoder(clip, _clip_projection(cfg, clip)),
+            "clip_sar": _build_clip_sar(cfg, clip) if cfg.MODEL.CLIP_SAR.ENABLED else None,
+            "dino": dino,
+            "dino_sar": dino_sar,
+            "text": TextEmbedder(
+                tower=text_tower,
+                tokenizer=tokenizer,
+                templates=cfg.MODEL.TEXT.TEMPLATES,
+                synonyms=cfg.MODEL.TEXT.SYNONYMS,
+            ),
+            "sem_seg_head": build_sem_seg_head(cfg, input_shape),
+            "train_vocabulary": [name for metadata in train_metadata for name in _seen_classes(metadata)],
+            "vocabulary": [name for metadata in test_metadata for name in metadata.get("stuff_classes", [])],
+            "loss_name": cfg.LOSS.NAME,
+            "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+            "ignored_as_negative": cfg.LOSS.IGNORED_AS_NEGATIVE,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.clip.encoder.pixel_mean.device
+
+    @property
+    def needs_sar(self) -> bool:
+        """Whether pairs must bring a SAR image."""
+        return self.dino_sar is not None or self.clip_sar is not None
+
+    def set_vocabulary(self, names: Sequence[str]) -> None:
+        """Choose the classes that the model is asked for in evaluation mode; training keeps its own.
+
+        Args:
+            names: T names; "water, river, lake" is one class with three synonyms.
+
+        Raises:
+            VocabularyError: no name, an empty one, or one given twice.
+        """
+        self.vocabulary = validate_class_names(names)
+
+    def forward(self, batched_inputs: Sequence[dict]) -> list[dict[str, torch.Tensor]] | dict[str, torch.Tensor]:
+        """Segment, or compute the training loss.
+
+        Args:
+            batched_inputs: one dict a pair, of any sizes, with ``image`` and ``sar_image`` (3, H, W) 0..255 (SAR is not
+                needed where the config has no SAR encoder). In training ``sem_seg`` (H, W) int64 too. ``height`` and
+                ``width``: the size of the output in pixels, by default that of the image.
+
+        Returns:
+            In evaluation a list with ``{"sem_seg": (T, height, width) float32 scores in 0..1}`` a pair, in the order of
+            :attr:`vocabulary`. In training ``{"loss_sem_seg": scalar}``.
+
+        Raises:
+            VocabularyError: there is no vocabulary to ask for.
+            DataError: a pair has no SAR image, or images of other shapes than (3, H, W).
+        """
+        if not batched_inputs:
+            return []
+        if self.training:
+            return self._loss(batched_inputs)
+        with torch.no_grad():
+            logits = self.predict_logits(batched_inputs, self.vocabulary)
+            outputs = []
+            for item, item_logits in zip(batched_inputs, logits.float(), strict=True):
+                height, width = item["image"].shape[1:]
+                size = (int(item.get("height", height)), int(item.get("width", width)))
+                scores = F.interpolate(item_logits[None], size, mode="bilinear", align_corners=False)[0]
+                outputs.append({"sem_seg": scores.sigmoid_()})
+        return outputs
+
+    def predict_logits(self, batched_inputs: Sequence[dict], names: Sequence[str]) -> torch.Tensor:
+        """The head's logits (B, T, 4h, 4w) for T class names."""
+        if not names:
+            raise VocabularyError('The model has no class names to look for; call set_vocabulary(["water", "road"]).')
+        images = self._images(batched_inputs, "image")
+        sar_images = self._images(batched_inputs, "sar_image") if self.needs_sar else []
+        clip = self.clip(images)
+        if self.clip_sar is not None:
+            clip = clip + self.clip_sar(sar_images)
+        dino = self.dino(images) if self.dino is not None else None
+        if self.dino_sar is not None:
+            dino = dino + self.dino_sar(sar_images)
+        return self.sem_seg_head(clip, dino, self.text(names))
+
+    def _loss(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor]:
+        logits = self.predict_logits(batched_inputs, self.train_vocabulary)
+        targets = [item["sem_seg"].to(self.device) for item in batched_inputs]
+        if len({target.shape for target in targets}) == 1:
+            pairs = [(logits, torch.stack(targets))]
+        else:
+            pairs = [(item_logits[None], target[None]) for item_logits, target in zip(logits, targets, strict=True)]
+        losses = [
+            segmentation_loss(
+                F.interpolate(item_logits.float(), target.shape[1:], mode="bilinear", align_corners=False),
+                target,
+                name=self.loss_name,
+                ignore_label=self.ignore_label,
+                ignored_as_negative=self.ignored_as_negative,
+            )
+            for item_logits, target in pairs
+        ]
+        return {"loss_sem_seg": torch.stack(losses).mean()}
+
+    def _images(self, batched_inputs: Sequence[dict], key: str) -> list[torch.Tensor]:
+        images = []
+        for item in batched_inputs:
+            image = item.get(key)
+            name = item.get("file_name", "the pair")
+            if image is None:
+                raise DataError(f"{name} has no '{key}'; this model needs RGB and SAR for every pair.")
+            if image.dim() != 3 or image.shape[0] != 3:
+                raise DataError(f"'{key}' of {name} has shape {tuple(image.shape)}; it must be (3, H, W).")
+            images.append(image.to(self.device))
+        return images
+
+
+def _clip_projection(cfg: CfgNode, clip: CLIPImageEncoder) -> FeatureProjection:
+    return FeatureProjection(
+        in_channels=clip.width,
+        in_size=clip.grid_size,
+        dense_channels=None,
+        guidance_channels=cfg.MODEL.GUIDANCE_WIDTHS,
+        dense_size=clip.grid_size,
+    )
+
+
+def _build_clip_sar(cfg: CfgNode, clip: CLIPImageEncoder) -> ProjectedEncoder:
+    visual, _, _ = build_clip(cfg.MODEL.CLIP.NAME, cfg.MODEL.CLIP_SAR.WEIGHTS or cfg.MODEL.CLIP.PRETRAINED)
+    if not cfg.MODEL.CLIP_SAR.WEIGHTS:
+        visual.load_state_dict(clip.visual.state_dict())
+    # Like the SAR twin of DINO it is taught by stage 1 and only read in stage 2.
+    set_clip_trainable(visual, "none")
+    encoder = CLIPImageEncoder(
+        visual=visual,
+        image_size=cfg.MODEL.CLIP.IMAGE_SIZE,
+        guidance_blocks=cfg.MODEL.CLIP.GUIDANCE_BLOCKS,
+        pixel_mean=cfg.MODEL.CLIP_SAR.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.CLIP_SAR.PIXEL_STD,
+    )
+    return ProjectedEncoder(encoder, _clip_projection(cfg, encoder))
+
+
+def _build_dino(cfg: CfgNode, weights: str, statistics: CfgNode, clip: CLIPImageEncoder) -> ProjectedEncoder:
+    encoder = DINOEncoder(
+        name=cfg.MODEL.DINO.NAME,
+        arguments=cfg.MODEL.DINO.ARGUMENTS,
+        weights=weights,
+        image_size=cfg.MODEL.DINO.IMAGE_SIZE,
+        blocks=cfg.MODEL.DINO.BLOCKS,
+        frozen=True,
+        pixel_mean=statistics.PIXEL_MEAN,
+        pixel_std=statistics.PIXEL_STD,
+    )
+    projection = FeatureProjection(
+        in_channels=encoder.out_channels,
+        in_size=encoder.grid_size,
+        dense_channels=clip.out_channels,
+        guidance_channels=cfg.MODEL.GUIDANCE_WIDTHS,
+        dense_size=clip.grid_size,
+    )
+    return ProjectedEncoder(encoder, projection)
+
+
+def _seen_classes(metadata) -> list[str]:
+    unseen = metadata.get("unseen_classes", [])
+    return [name for name in metadata.get("stuff_classes", []) if name not in unseen]

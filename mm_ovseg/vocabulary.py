@@ -1,0 +1,65 @@
+"""Class names as people write them."""
+
+from collections.abc import Sequence
+
+from mm_ovseg.errors import VocabularyError
+
+__all__ = ["parse_class_names", "select_unseen", "split_synonyms", "validate_class_names"]
+
+
+def validate_class_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Tidy the white space of class names, and check that there is at least one, none empty and none twice.
+
+    Upper and lower case are the same.
+
+    Raises:
+        VocabularyError: with the names at fault.
+    """
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise VocabularyError(f"Class names must be a list of texts, not {names!r}.")
+    tidy = tuple(" ".join(name.split()) for name in names)
+    if not tidy:
+        raise VocabularyError('The list of class names is empty; give at least one, e.g. "water,road".')
+    if not all(tidy):
+        raise VocabularyError(f"A class name in {list(names)} is empty; remove the extra comma or name the class.")
+    folded = [name.casefold() for name in tidy]
+    repeated = [name for index, name in enumerate(tidy) if name.casefold() in folded[:index]]
+    if repeated:
+        raise VocabularyError(f"Class names given more than once: {', '.join(repeated)}; keep each once.")
+    return tidy
+
+
+def parse_class_names(text: str) -> tuple[str, ...]:
+    """Read class names as typed on a command line.
+
+    ``"water,road,city"`` is three classes. With a semicolon, commas part the synonyms of one class:
+    ``"water,river,lake; road,street"`` is two classes.
+
+    Raises:
+        VocabularyError: no name, an empty one, or one given twice.
+    """
+    separator = ";" if ";" in text else ","
+    parts = text.split(separator) if text.strip() else []
+    return validate_class_names([", ".join(split_synonyms(part)) for part in parts])
+
+
+def select_unseen(classes: Sequence[str], unseen: Sequence[str]) -> tuple[str, ...]:
+    """The names of ``unseen`` as ``classes`` spells them, in the order of ``classes``.
+
+    Raises:
+        VocabularyError: an unseen name is not among the classes.
+    """
+    wanted = {" ".join(name.split()).casefold(): name for name in unseen}
+    known = {name.casefold() for name in classes}
+    unknown = [name for key, name in wanted.items() if key not in known]
+    if unknown:
+        raise VocabularyError(
+            f"The unseen names {', '.join(unknown)} are not among the classes ({', '.join(classes)}); "
+            "use names from that list."
+        )
+    return tuple(name for name in classes if name.casefold() in wanted)
+
+
+def split_synonyms(name: str) -> list[str]:
+    """``"water, river"`` -> ``["water", "river"]``."""
+    return [synonym.strip() for synonym in name.split(",") if synonym.strip()]

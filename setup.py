@@ -1,0 +1,80 @@
+"""Packaging of mm_ovseg. `make setup` runs this with the exact versions of constraints.txt.
+
+Detectron2 is required too, but cannot stand in install_requires, since PyPI does not have it:
+run tools/install_detectron2.py, in the same environment and after PyTorch.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+
+def read_version() -> str:
+    """Read __version__ as text: importing the package would need everything that it requires."""
+    text = (ROOT / "mm_ovseg" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"', text, flags=re.MULTILINE)
+    if match is None:
+        raise RuntimeError('mm_ovseg/__init__.py has no line __version__ = "..."')
+    return match.group(1)
+
+
+setup(
+    name="mm_ovseg",
+    version=read_version(),
+    description="Open-vocabulary semantic segmentation of optical and SAR remote-sensing image pairs",
+    author="mm_ovseg developers",
+    license="Apache-2.0",
+    packages=find_packages(include=["mm_ovseg*"]),
+    package_data={"mm_ovseg": ["**/*.json"]},
+    # 3.10 is the oldest Python that PyTorch 2.12 and rasterio 1.4 have wheels for.
+    python_requires=">=3.10",
+    install_requires=[
+        # 2.3 is the first release that runs beside NumPy 2; 2.12.1 is what is tested (constraints.txt).
+        "torch>=2.3",
+        # The release that belongs to torch 2.3; torchvision itself requires its own, exact torch.
+        "torchvision>=0.18",
+        # 1.26 is the first release for Python 3.12, and lacks the aliases that Detectron2 0.6 is rid of.
+        "numpy>=1.26",
+        # 9.1 brought Image.Resampling and Image.Transpose, the names that later releases kept.
+        "pillow>=9.1",
+        # Headless, so that no X11 library is needed; 4.10 is the first release that runs beside NumPy 2.
+        "opencv-python-headless>=4.10",
+        # Wheels with GDAL, so that none has to be installed; 1.4 is the first release for NumPy 2.
+        "rasterio>=1.4",
+        # 1.0.20 is the first release with DINOv3, and with its `_qkvb` models.
+        "timm>=1.0.20",
+        # The CLIP wrapper reads the modules of open_clip's encoders; it is tested on their layout in 3.x.
+        "open_clip_torch>=3.0,<4",
+        # Detectron2's own bound on it.
+        "fvcore>=0.1.5,<0.1.6",
+        # Detectron2's model zoo imports pkg_resources, which setuptools 82 removed.
+        "setuptools<82",
+        # 0.4 is the first release whose file format is declared stable.
+        "safetensors>=0.4",
+        # 3.6 brought the registry of colour maps that replaced matplotlib.cm.get_cmap.
+        "matplotlib>=3.6",
+        # 6.0 is the first release whose wheels cover Python 3.10.
+        "pyyaml>=6.0",
+        # 1.11 is the first release that runs beside NumPy 1.26 and Python 3.12.
+        "scipy>=1.11",
+        # 2.10 is the first release for Python 3.10; Detectron2 writes its event files.
+        "tensorboard>=2.10",
+        # Detectron2's own bound on it.
+        "tqdm>4.29.0",
+    ],
+    extras_require={
+        "dev": [
+            # 7.0 reads its settings from pyproject.toml and has the `pythonpath` option.
+            "pytest>=7.0",
+            # 6.0 dropped the Pythons that we do not support either.
+            "hypothesis>=6.0",
+            # 0.9 is the first release with today's style of formatting; lint needs the pinned one.
+            "ruff>=0.9",
+            # The tests compare our metrics with its; 1.0 settled their interface.
+            "torchmetrics>=1.0",
+        ],
+    },
+)

@@ -1,0 +1,67 @@
+import pytest
+from detectron2.data import DatasetCatalog
+
+from mm_ovseg.engine import load_config
+from mm_ovseg.errors import ConfigError
+from tests.conftest import ROOT
+
+CONFIG = ROOT / "configs" / "quickstart" / "mm_ovseg.yaml"
+CONFIGS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=str)
+def test_every_config_of_the_repository_loads(path):
+    cfg = load_config(ROOT / path, ["MODEL.DEVICE", "cpu"])
+    assert cfg.is_frozen()
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        assert name in DatasetCatalog
+
+
+def test_overrides_win():
+    cfg = load_config(CONFIG, ["MODEL.DEVICE", "cpu", "SOLVER.BASE_LR", "0.5"])
+    assert cfg.SOLVER.BASE_LR == 0.5
+
+
+def test_declared_datasets_are_registered(tmp_path):
+    declared = tmp_path / "mine.yaml"
+    declared.write_text("datasets: {setup_mine: {root: x, rgb: rgb, sar: sar, classes: [water, road]}}")
+    load_config(CONFIG, ["MODEL.DEVICE", "cpu", "DATASETS.FILES", f"['{declared}']"])
+    assert "setup_mine" in DatasetCatalog
+
+
+def write(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("text,message", [
+    ("MODEL: {CLIPP: {NAME: x}}", r"config\.yaml.*does not exist"),
+    ("SOLVER: {BASE_RL: 1}", "BASE_LR"),
+    ("SOLVER: {BASE_LR: fast}", r"config\.yaml"),
+    ("SOLVER: [1, 2", r"config\.yaml is not valid YAML"),
+    ("_BASE_: nowhere.yaml", "nowhere.yaml"),
+    ("just words", r"config\.yaml"),
+    ("SOLVER: !!python/object/apply:os.system ['true']", r"config\.yaml is not valid YAML"),
+    ("MODEL: {DEVICE: warp9}", "warp9"),
+    ("DATASETS: {FILES: [absent.yaml]}", "absent.yaml"),
+])  # fmt: skip
+def test_bad_files_end_in_one_sentence_that_names_the_fault(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        load_config(write(tmp_path, text))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("overrides,message", [
+    (["SOLVER.BASE_RL", "1"], "SOLVER.BASE_RL.*the command line.*did you mean SOLVER.BASE_LR"),
+    (["SOLVER.BASE_LR"], "lacks its value"),
+    (["NOTHING.AT.ALL", "1"], "NOTHING.AT.ALL"),
+])  # fmt: skip
+def test_bad_overrides_are_named(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(CONFIG, overrides)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="nowhere.yaml"):
+        load_config(tmp_path / "nowhere.yaml")

@@ -1,0 +1,193 @@
+import math
+
+import pytest
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import build_model
+
+from mm_ovseg.errors import ConfigError, DataError, VocabularyError
+from tests.conftest import random_pair
+
+CLASSES = ["city", "road", "forest"]
+
+
+def scores_of(model, *pairs):
+    return [output["sem_seg"] for output in model(list(pairs))]
+
+
+@pytest.fixture
+def model(make_model):
+    model = make_model().eval()
+    model.set_vocabulary(CLASSES)
+    return model
+
+
+def test_scores_are_probabilities_at_the_size_asked_for(model):
+    pair = random_pair(48, 64)
+    whole, small = scores_of(model, pair, {**pair, "height": 30, "width": 20})
+    assert whole.shape == (3, 48, 64) and small.shape == (3, 30, 20)
+    assert whole.dtype == torch.float32 and whole.min() >= 0 and whole.max() <= 1
+    assert whole.std() > 0
+
+
+def test_a_batch_of_pairs_of_different_sizes_equals_one_at_a_time(model):
+    pairs = [random_pair(48, 64, 0), random_pair(200, 120, 1), random_pair(192, 192, 2)]
+    for together, pair in zip(scores_of(model, *pairs), pairs, strict=True):
+        torch.testing.assert_close(together, scores_of(model, pair)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_both_images_matter(model):
+    pair, other = random_pair(seed=0), random_pair(seed=1)
+    (reference,) = scores_of(model, pair)
+    assert not torch.allclose(reference, scores_of(model, {**pair, "sar_image": other["sar_image"]})[0], atol=1e-4)
+    assert not torch.allclose(reference, scores_of(model, {**pair, "image": other["image"]})[0], atol=1e-4)
+
+
+def test_the_order_of_the_names_is_the_order_of_the_scores(model):
+    pair = random_pair()
+    (scores,) = scores_of(model, pair)
+    model.set_vocabulary(["forest", "city", "road"])
+    torch.testing.assert_close(scores_of(model, pair)[0], scores[[2, 0, 1]], rtol=1e-4, atol=1e-5)
+
+
+def test_the_vocabulary_switches_between_training_and_evaluation(model):
+    model.train_vocabulary = ("city", "forest")
+    model.set_vocabulary(["a", "b", "c", "d"])
+    pair = random_pair(num_classes=2)
+    (before,) = scores_of(model, pair)
+    optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.01)
+    model.train()
+    model([pair])["loss_sem_seg"].backward()
+    optimizer.step()
+    model.eval()
+    (after,) = scores_of(model, pair)
+    assert before.shape == after.shape == (4, 48, 64)
+    assert not torch.allclose(before, after, atol=1e-3)
+    fresh = model.text.embed(model.vocabulary)
+    with torch.no_grad():
+        torch.testing.assert_close(model.text(model.vocabulary), fresh)
+
+
+def test_training_takes_labels_of_one_or_of_different_sizes(model):
+    model.train_vocabulary = ("city", "forest")
+    model.train()
+    same = model([random_pair(48, 64, seed, 2) for seed in range(2)])["loss_sem_seg"]
+    different = model([random_pair(48, 64, 0, 2), random_pair(64, 64, 1, 2)])["loss_sem_seg"]
+    assert same.requires_grad and math.isfinite(same.item()) and math.isfinite(different.item())
+    separate = [model([random_pair(48, 64, 0, 2)]), model([random_pair(64, 64, 1, 2)])]
+    expected = sum(loss["loss_sem_seg"].item() for loss in separate) / 2
+    assert different.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_learns_and_that_each_of_it_has_a_gradient(model):
+    model.train_vocabulary = ("city", "forest")
+    model.train()
+    model([random_pair(num_classes=2)])["loss_sem_seg"].backward()
+    for name, parameter in model.named_parameters():
+        frozen = name.startswith(("dino.encoder.", "dino_sar.encoder."))
+        if name.startswith(("clip.encoder.", "text.")):
+            frozen = not name.endswith((".query.weight", ".value.weight"))
+        assert parameter.requires_grad == (not frozen), name
+        assert (parameter.grad is not None) == (not frozen), name
+
+
+def test_without_stage_1_the_sar_encoder_is_the_rgb_one(model):
+    rgb, sar = model.dino.encoder.state_dict(), model.dino_sar.encoder.state_dict()
+    assert all(torch.equal(rgb[key], sar[key]) for key in rgb)
+    assert not torch.equal(model.dino.projection.dense.weight, model.dino_sar.projection.dense.weight)
+
+
+@pytest.mark.parametrize("overrides,encoders,needs_sar", [
+    (["MODEL.DINO_SAR.ENABLED", False], {"clip", "dino"}, False),
+    (["MODEL.DINO_SAR.ENABLED", False, "MODEL.DINO.ENABLED", False], {"clip"}, False),
+    (["MODEL.CLIP_SAR.ENABLED", True], {"clip", "clip_sar", "dino", "dino_sar"}, True),
+    (["MODEL.CLIP_SAR.ENABLED", True, "MODEL.DINO_SAR.ENABLED", False], {"clip", "clip_sar", "dino"}, True),
+])  # fmt: skip
+def test_siblings_are_configs(make_model, overrides, encoders, needs_sar):
+    model = make_model(*overrides).eval()
+    kinds = ("clip", "clip_sar", "dino", "dino_sar")
+    assert {kind for kind in kinds if getattr(model, kind) is not None} == encoders
+    model.set_vocabulary(CLASSES)
+    pair = random_pair()
+    (scores,) = scores_of(model, pair)
+    assert scores.shape == (3, 48, 64)
+    other = {**pair, "sar_image": random_pair(seed=1)["sar_image"]}
+    assert torch.allclose(scores, scores_of(model, other)[0]) != needs_sar
+    if not needs_sar:
+        del pair["sar_image"]
+        assert torch.equal(scores, scores_of(model, pair)[0])
+
+
+def test_a_sar_twin_without_its_rgb_encoder_is_a_config_error(make_model):
+    with pytest.raises(ConfigError, match="twin"):
+        make_model("MODEL.DINO.ENABLED", False)
+
+
+def test_only_the_most_similar_classes_are_aggregated_where_asked_for(make_model):
+    pair, names = random_pair(), [f"class {index}" for index in range(6)]
+    model = make_model("MODEL.AGGREGATOR.MAX_CLASSES", 4).eval()
+    model.set_vocabulary(names)
+    (scores,) = scores_of(model, pair)
+    kept = [index for index in range(6) if scores[index].max() > 1e-6]
+    assert len(kept) == 4
+    with torch.no_grad():
+        cost = torch.nn.functional.normalize(model.clip([pair["image"]]).dense, dim=1)
+        similarity = torch.einsum("bchw,ptc->bpthw", cost, model.text(names)).amax(dim=(0, 1, 3, 4))
+    assert kept == sorted(similarity.topk(4).indices.tolist())
+    model.set_vocabulary([names[index] for index in kept])
+    torch.testing.assert_close(scores_of(model, pair)[0], scores[kept], rtol=1e-4, atol=1e-5)
+
+
+def test_autocast_changes_the_scores_little(model):
+    pair = random_pair()
+    (reference,) = scores_of(model, pair)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (scores,) = scores_of(model, pair)
+    assert scores.dtype == torch.float32
+    assert 0 < (scores - reference).abs().max() < 0.05
+
+
+def test_several_templates_give_the_cost_volume_a_channel_each(make_model):
+    model = make_model("MODEL.TEXT.TEMPLATES", ["a photo of {}", "{} from above"]).eval()
+    model.set_vocabulary(CLASSES)
+    assert model.sem_seg_head.cost_volume_embedding.clip.in_channels == 2
+    assert scores_of(model, random_pair())[0].shape == (3, 48, 64)
+
+
+def test_class_names_come_from_the_metadata_of_the_datasets(make_cfg):
+    MetadataCatalog.get("vocabulary_train").set(stuff_classes=["a", "b", "c"], unseen_classes=["b"])
+    MetadataCatalog.get("vocabulary_val").set(stuff_classes=["c", "d"], unseen_classes=[])
+    cfg = make_cfg()
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("vocabulary_train",), ("vocabulary_val",)
+    model = build_model(cfg)
+    assert model.train_vocabulary == ("a", "c") and model.vocabulary == ("c", "d")
+
+
+def test_bad_input_ends_in_one_sentence(make_model, model):
+    pair = random_pair()
+    with pytest.raises(VocabularyError, match="set_vocabulary"):
+        make_model().eval()([pair])
+    with pytest.raises(VocabularyError, match="empty"):
+        model.set_vocabulary([])
+    with pytest.raises(VocabularyError, match="Road"):
+        model.set_vocabulary(["road", "Road"])
+    with pytest.raises(DataError, match=r"pair_0\.png has no 'sar_image'"):
+        model([{key: value for key, value in pair.items() if key != "sar_image"}])
+    with pytest.raises(DataError, match=r"\(1, 48, 64\)"):
+        model([{**pair, "image": pair["image"][:1]}])
+    with pytest.raises(ConfigError, match="LOSS.NAME"):
+        make_model("LOSS.NAME", "hinge")
+
+
+def test_an_empty_batch_gives_no_outputs(model):
+    assert model([]) == []
+
+
+def test_full_size_model_has_the_published_number_of_parameters(make_model):
+    model = make_model(config="configs/mm_ovseg_vitb16_384.yaml")
+    total = sum(parameter.numel() for parameter in model.parameters())
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    # The positional embeddings of the two DINO encoders are kept at 48 x 48 instead of 28 x 28.
+    released = total - 2 * 768 * (48 * 48 - 28 * 28)
+    assert released / 1e6 == pytest.approx(331.96, abs=0.01)
+    assert trainable / 1e6 == pytest.approx(31.17, abs=0.01)

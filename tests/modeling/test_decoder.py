@@ -1,0 +1,39 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.decoder import GuidedDecoder
+
+
+def build(encoders=2):
+    torch.manual_seed(0)
+    return GuidedDecoder(
+        in_channels=24, widths=[32, 16], encoder_guidance_channels=[[10, 6]] * encoders, guidance_widths=[8, 4]
+    ).eval()
+
+
+def guidance_of(batch, size):
+    return [[torch.randn(batch, 10, 2 * size, 2 * size), torch.randn(batch, 6, 4 * size, 4 * size)] for _ in range(2)]
+
+
+def test_decoder_equals_concatenating_the_guidance_to_every_class():
+    decoder, x, guidance = build(), torch.randn(2, 3, 24, 4, 4), guidance_of(2, 4)
+    plain = x.flatten(0, 1)
+    for level, upsampling in enumerate(decoder.upsamplings):
+        projections = decoder.guidance_projections[level]
+        guides = [F.relu(p(maps[level])).repeat_interleave(3, 0) for p, maps in zip(projections, guidance, strict=True)]
+        plain = upsampling.guided_conv(torch.cat([upsampling.up(plain), *guides], dim=1))
+        plain = F.relu(upsampling.guided_norm(plain))
+        plain = F.relu(upsampling.norm(upsampling.conv(plain)))
+    plain = decoder.logits(plain).view(2, 3, 16, 16)
+    torch.testing.assert_close(decoder(x, guidance), plain, rtol=1e-4, atol=1e-5)
+
+
+def test_guidance_of_one_encoder_only():
+    assert build(encoders=1)(torch.randn(1, 2, 24, 4, 4), guidance_of(1, 4)[:1]).shape == (1, 2, 16, 16)
+
+
+def test_widths_must_fit_the_group_norm():
+    with pytest.raises(ConfigError, match="multiple of 16"):
+        GuidedDecoder(in_channels=24, widths=[20, 16], encoder_guidance_channels=[[4, 4]], guidance_widths=[8, 4])

@@ -1,0 +1,225 @@
+"""demo/demo.py as a user runs it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.modeling import build_model
+from PIL import Image
+
+from demo import demo
+from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES, write_synthetic_dataset
+from mm_ovseg.engine import load_config
+from tests.conftest import ROOT
+
+CONFIG = ROOT / "configs" / "quickstart" / "mm_ovseg.yaml"
+CLASSES = ",".join(SYNTHETIC_CLASSES)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """GeoTIFF pairs: rgb_clouds, sar and labels."""
+    root = tmp_path_factory.mktemp("scenes")
+    write_synthetic_dataset(root / "tif", num_train=1, num_val=3, size=64, file_format="tif")
+    return root / "tif" / "val"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights of the quickstart model, random but the same in every test."""
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("weights") / "model.pth"
+    torch.save({"model": build_model(load_config(CONFIG, ["MODEL.DEVICE", "cpu"])).state_dict()}, path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def forget_the_demo_dataset():
+    yield
+    if "demo_input" in DatasetCatalog:
+        DatasetCatalog.remove("demo_input")
+
+
+def arguments(rgb, sar, output, *more, classes=CLASSES):
+    words = ["--config-file", CONFIG, "--input", rgb, "--sar", sar, "--classes", classes, "--output", output, *more]
+    return [str(word) for word in words]
+
+
+def options(weights, *more):
+    return ["--opts", "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", weights, *more]
+
+
+def test_one_pair_gives_a_palette_map_a_georeferenced_map_and_a_figure(scenes, weights, tmp_path):
+    rgb, sar, label = (scenes / kind / "00000.tif" for kind in ("rgb_clouds", "sar", "labels"))
+    words = arguments(rgb, sar, tmp_path, "--unseen", "road,water", "--label", label, *options(weights))
+    command = [sys.executable, "demo/demo.py", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 pairs" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"00000_map.png", "00000_map.tif", "00000_figure.png"}
+    with rasterio.open(tmp_path / "00000_map.tif") as made, rasterio.open(rgb) as given:
+        assert (made.crs, made.transform, made.shape) == (given.crs, given.transform, given.shape)
+        assert made.nodata == 255 and made.tags(1)["class_1"] == "road"
+        class_map = made.read(1)
+        colours = made.colormap(1)
+    picture = Image.open(tmp_path / "00000_map.png")
+    np.testing.assert_array_equal(np.asarray(picture), class_map)
+    palette = np.array(picture.getpalette()).reshape(-1, 3)
+    used = np.unique(class_map)
+    assert set(used) <= set(range(5))
+    assert all(tuple(palette[index]) == colours[index][:3] for index in used)
+    figure = Image.open(tmp_path / "00000_figure.png")
+    assert figure.width > 1.5 * figure.height and np.asarray(figure.convert("L")).std() > 20
+
+
+@pytest.mark.parametrize("as_glob", [False, True])
+def test_folders_and_globs_are_matched_by_stem(scenes, weights, tmp_path, capsys, as_glob):
+    folders = [scenes / "rgb", scenes / "sar"]
+    rgb, sar = (folder / "*.tif" for folder in folders) if as_glob else folders
+    demo.main(arguments(rgb, sar, tmp_path, *options(weights)))
+    assert {path.name for path in tmp_path.glob("*_map.tif")} == {f"0000{index}_map.tif" for index in range(3)}
+    assert "3 of 3 pairs" in capsys.readouterr().out
+
+
+def test_a_pair_without_georeference_gives_no_geotiff_and_nodata_stays_nodata(weights, tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (40, 60, 4), dtype=np.uint8)
+    image[:10, :, 3] = 0
+    image[10:, :, 3] = 255
+    Image.fromarray(image).save(tmp_path / "rgb.png")
+    Image.fromarray(image[:, :, 0]).save(tmp_path / "sar.png")
+    output = tmp_path / "output"
+    demo.main(arguments(tmp_path / "rgb.png", tmp_path / "sar.png", output, *options(weights)))
+    assert {path.name for path in output.iterdir()} == {"rgb_map.png", "rgb_figure.png"}
+    class_map = np.asarray(Image.open(output / "rgb_map.png"))
+    assert (class_map[:10] == 255).all() and (class_map[10:] < 5).all()
+
+
+def test_decibel_sar_of_two_polarisations(scenes, weights, tmp_path):
+    rgb = scenes / "rgb" / "00000.tif"
+    with rasterio.open(rgb) as file:
+        profile = {**file.profile, "count": 2, "dtype": "float32", "nodata": None}
+    decibels = np.random.default_rng(0).uniform(-25, 0, (2, 64, 64)).astype(np.float32)
+    with rasterio.open(tmp_path / "sar.tif", "w", **profile) as file:
+        file.write(decibels)
+    words = arguments(rgb, tmp_path / "sar.tif", tmp_path / "out", *options(weights, "INPUT.SAR.SCALE", "db"))
+    demo.main(words)
+    assert (tmp_path / "out" / "00000_map.tif").is_file()
+
+
+def fails(capsys, output, words):
+    """Run the demo; returns the one line of its error. Nothing may be written."""
+    with pytest.raises(SystemExit) as stop:
+        demo.main(words)
+    assert stop.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert not Path(output).exists()
+    return lines[0]
+
+
+def change_raster(source, target, **profile_changes):
+    with rasterio.open(source) as file:
+        profile, data = {**file.profile, **profile_changes}, file.read()
+    with rasterio.open(target, "w", **profile) as file:
+        file.write(data[:, : profile["height"], : profile["width"]])
+    return target
+
+
+def empty_raster(source, target):
+    change_raster(source, target, nodata=0)
+    with rasterio.open(target, "r+") as file:
+        file.write(np.zeros_like(file.read()))
+    return target
+
+
+@pytest.fixture
+def bad_pairs(scenes, tmp_path):
+    """Name -> (RGB, SAR) of pairs that cannot be used."""
+    rgb, sar = scenes / "rgb" / "00000.tif", scenes / "sar" / "00000.tif"
+    (tmp_path / "torn.tif").write_bytes(sar.read_bytes()[:300])
+    (tmp_path / "no_sar").mkdir()
+    return {
+        "missing": (rgb, tmp_path / "gone.tif"),
+        "unreadable": (rgb, tmp_path / "torn.tif"),
+        "no partner": (scenes / "rgb", tmp_path / "no_sar"),
+        "size": (rgb, change_raster(sar, tmp_path / "small.tif", width=50)),
+        "crs": (rgb, change_raster(sar, tmp_path / "crs.tif", crs="EPSG:32633")),
+        "extent": (rgb, scenes / "sar" / "00001.tif"),
+        "all nodata": (empty_raster(rgb, tmp_path / "empty.tif"), sar),
+        "file and folder": (rgb, scenes / "sar"),
+        "float": (rgb, change_raster(sar, tmp_path / "float.tif", dtype="float32")),
+    }
+
+
+@pytest.mark.parametrize("kind,message", [
+    ("missing", r"gone\.tif does not exist"),
+    ("unreadable", r"torn\.tif"),
+    ("no partner", r"no SAR file for 3 of 3 names \(00000"),
+    ("size", r"00000\.tif.*small\.tif.*50"),
+    ("crs", r"00000\.tif.*crs\.tif.*32633"),
+    ("extent", r"00000\.tif.*00001\.tif"),
+    ("all nodata", r"empty\.tif"),
+    ("file and folder", "mix files and folders"),
+    ("float", r"float\.tif.*INPUT\.SAR\.SCALE"),
+])  # fmt: skip
+def test_bad_pairs_end_in_one_sentence(bad_pairs, weights, tmp_path, capsys, kind, message):
+    output = tmp_path / "output"
+    error = fails(capsys, output, arguments(*bad_pairs[kind], output, *options(weights)))
+    assert re.search(message, error)
+
+
+@pytest.mark.parametrize("classes,unseen,message", [
+    ("", "", "empty"),
+    ("water,,road", "", "empty"),
+    ("water,road,Water", "", "Water"),
+    ("water,road", "lava", "lava"),
+])  # fmt: skip
+def test_bad_class_names_end_in_one_sentence(scenes, weights, tmp_path, capsys, classes, unseen, message):
+    output = tmp_path / "output"
+    more = ["--unseen", unseen] if unseen else []
+    pair = (scenes / "rgb" / "00000.tif", scenes / "sar" / "00000.tif")
+    error = fails(capsys, output, arguments(*pair, output, *more, *options(weights), classes=classes))
+    assert message in error
+
+
+def test_a_label_value_that_no_class_has_is_named(scenes, weights, tmp_path, capsys):
+    pair = [scenes / kind / "00000.tif" for kind in ("rgb", "sar")]
+    words = ["--label", scenes / "labels" / "00000.tif", *options(weights)]
+    with pytest.raises(SystemExit):
+        demo.main(arguments(*pair, tmp_path / "output", *words, classes="water,road"))
+    assert re.search(r"error: .*labels/00000\.tif.*[234]", capsys.readouterr().err)
+
+
+def test_bad_weights_and_configs_end_in_one_sentence(scenes, weights, tmp_path, capsys):
+    output = tmp_path / "output"
+    pair = (scenes / "rgb" / "00000.tif", scenes / "sar" / "00000.tif")
+    assert "gone.pth" in fails(capsys, output, arguments(*pair, output, *options(tmp_path / "gone.pth")))
+    torch.save({"model": {"other": torch.zeros(1)}}, tmp_path / "other.pth")
+    assert "another architecture" in fails(capsys, output, arguments(*pair, output, *options(tmp_path / "other.pth")))
+    error = fails(capsys, output, arguments(*pair, output, *options(weights, "MODEL.CLIPP.NAME", "x")))
+    assert "MODEL.CLIPP.NAME" in error
+    words = options(weights, "MODEL.META_ARCHITECTURE", "CrossModalUnification")
+    assert "segments nothing" in fails(capsys, output, arguments(*pair, output, *words))
+
+
+def test_a_corrupt_pair_among_many_is_skipped_and_counted(scenes, weights, tmp_path, capsys):
+    for kind in ("rgb", "sar"):
+        (tmp_path / kind).mkdir()
+        for path in (scenes / kind).iterdir():
+            (tmp_path / kind / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "rgb" / "00001.tif").write_bytes(b"")
+    words = arguments(
+        tmp_path / "rgb", tmp_path / "sar", tmp_path / "out", *options(weights, "INPUT.SKIP_CORRUPT", True)
+    )
+    demo.main([str(word) for word in words])
+    printed = capsys.readouterr()
+    assert "2 of 3 pairs" in printed.out and "1 pairs" in printed.err
+    assert {path.name for path in (tmp_path / "out").glob("*.tif")} == {"00000_map.tif", "00002_map.tif"}

@@ -1,0 +1,182 @@
+"""train_net.py as a user runs it: both stages, resume, evaluation, torchrun, and what happens to bad input."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import train_net
+from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES, write_synthetic_dataset
+from tests.conftest import ROOT
+
+STAGE_1 = "configs/quickstart/cmu.yaml"
+STAGE_2 = "configs/quickstart/mm_ovseg.yaml"
+SHORT = ["MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 2]
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory):
+    """A folder for DETECTRON2_DATASETS with a small synthetic dataset in it."""
+    root = tmp_path_factory.mktemp("datasets")
+    write_synthetic_dataset(root / "synthetic", num_train=3, num_val=2, size=64)
+    return root
+
+
+def run(datasets, config, output, *words, launcher=(sys.executable,), status=0):
+    """Run a command line; returns its stdout and stderr."""
+    command = [*launcher, "train_net.py", "--config-file", config, *words, "OUTPUT_DIR", output]
+    environment = {**os.environ, "DETECTRON2_DATASETS": str(datasets), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [str(word) for word in command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def stage_1(datasets, tmp_path_factory):
+    output = tmp_path_factory.mktemp("stage_1")
+    run(datasets, STAGE_1, output, *SHORT)
+    return output
+
+
+@pytest.fixture(scope="module")
+def stage_2(datasets, stage_1, tmp_path_factory):
+    output = tmp_path_factory.mktemp("stage_2")
+    words = ["MODEL.DINO_SAR.WEIGHTS", stage_1 / "model_final.pth", "SOLVER.CHECKPOINT_PERIOD", 2]
+    run(datasets, STAGE_2, output, *SHORT, *words)
+    return output
+
+
+def load(path):
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def evaluation_of(output):
+    return json.loads((output / "inference" / "synthetic_val" / "sem_seg_evaluation.json").read_text())
+
+
+def test_stage_1_changes_the_student_only(stage_1):
+    model = load(stage_1 / "model_final.pth")["model"]
+    names = [name.removeprefix("teacher.") for name in model if name.startswith("teacher.")]
+    assert names and len(model) == 2 * len(names)
+    assert any(not torch.equal(model[f"teacher.{name}"], model[f"student.{name}"]) for name in names)
+
+
+def test_stage_2_starts_from_the_student_of_stage_1(stage_1, stage_2):
+    student, model = load(stage_1 / "model_final.pth")["model"], load(stage_2 / "model_final.pth")["model"]
+    prefix = "dino_sar.encoder."
+    names = [name.removeprefix(prefix) for name in model if name.startswith(prefix)]
+    assert names and all(torch.equal(model[prefix + name], student[f"student.{name}"]) for name in names)
+
+
+def test_training_leaves_scores_pictures_curves_and_the_best_checkpoint(stage_2):
+    evaluation = evaluation_of(stage_2)
+    assert evaluation["classes"] == list(SYNTHETIC_CLASSES)
+    assert evaluation["results"]["num_images"] == 2
+    assert 0 <= evaluation["results"]["mIoU-seen"] <= 100
+    assert (stage_2 / "inference" / "synthetic_val" / "confusion_matrix.png").stat().st_size > 1000
+    assert (stage_2 / "model_best.pth").is_file() and (stage_2 / "config.yaml").is_file()
+    assert list(stage_2.glob("events.out.tfevents*"))
+    assert "sem_seg/mIoU-unseen" in json.loads((stage_2 / "metrics.json").read_text().splitlines()[-1])
+
+
+def test_eval_only_gives_the_scores_that_training_gave(datasets, stage_2, tmp_path):
+    words = ["--eval-only", *SHORT, "MODEL.WEIGHTS", stage_2 / "model_final.pth"]
+    printed = run(datasets, STAGE_2, tmp_path, *words)
+    assert "mIoU-unseen" in printed
+    assert evaluation_of(tmp_path) == evaluation_of(stage_2)
+
+
+def test_resume_goes_on_where_training_stopped(datasets, stage_2):
+    before = load(stage_2 / "model_final.pth")
+    assert before["iteration"] == 1
+    printed = run(datasets, STAGE_2, stage_2, "--resume", *SHORT[:-1], 4)
+    assert re.search(r"Starting training from iteration 2\b", printed)
+    after = load(stage_2 / "model_final.pth")
+    assert after["iteration"] == 3
+    assert after["trainer"]["_trainer"]["optimizer"]["state"][0]["step"] == 4  # the optimiser's state came along
+
+
+def test_two_processes_of_torchrun_train_and_score_as_one(datasets, stage_1, stage_2, tmp_path):
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
+    run(datasets, STAGE_1, tmp_path / "cmu", *SHORT, launcher=launcher)
+    assert load(tmp_path / "cmu" / "model_final.pth")["iteration"] == 1
+    words = ["--eval-only", *SHORT, "MODEL.WEIGHTS", stage_2 / "model_best.pth"]
+    run(datasets, STAGE_2, tmp_path / "two", *words, launcher=launcher)
+    run(datasets, STAGE_2, tmp_path / "one", *words)
+    assert evaluation_of(tmp_path / "two") == evaluation_of(tmp_path / "one")
+    run(datasets, STAGE_2, tmp_path / "train", *SHORT, launcher=launcher)
+    assert load(tmp_path / "train" / "model_final.pth")["iteration"] == 1
+
+
+def test_an_interrupted_command_line_says_what_is_wrong_in_one_line(datasets, tmp_path):
+    printed = run(datasets, STAGE_2, tmp_path, "SOLVER.BASE_RL", 1, status=2)
+    assert "Traceback" not in printed
+    assert "error: The config key SOLVER.BASE_RL" in printed
+
+
+def fails(capsys, *words):
+    """Run train_net.py in this process; returns the one line of its error."""
+    with pytest.raises(SystemExit) as stop:
+        train_net.main([str(word) for word in words])
+    assert stop.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.fixture
+def command(datasets, tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
+    return ["--config-file", ROOT / STAGE_2, *SHORT, "OUTPUT_DIR", tmp_path]
+
+
+@pytest.mark.parametrize("words,message", [
+    (["DATASETS.TRAIN", "('atlantis_train',)"], "'atlantis_train', which is not registered"),
+    (["DATASETS.TEST", "('atlantis_val',)"], "'atlantis_val', which is not registered"),
+    (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
+    (["MODEL.WEIGHTS", "nowhere.pth"], r"nowhere\.pth does not exist"),
+    (["MODEL.DINO_SAR.WEIGHTS", "nowhere.pth"], r"nowhere\.pth does not exist"),
+    (["MODEL.CLIP.PRETRAINED", "nowhere"], "'nowhere', which is neither a file nor"),
+    (["LOSS.NAME", "hinge"], "LOSS.NAME is 'hinge'"),
+    (["SOLVER.OPTIMIZER", "LION"], "SOLVER.OPTIMIZER is 'LION'"),
+    (["MODEL.AGGREGATOR.WINDOW_SIZE", "5"], "must divide"),
+    (["INPUT.DATASET_MAPPER_NAME", "nothing"], "nothing"),
+    (["MODEL.DEVICE", "warp"], "warp"),
+])  # fmt: skip
+def test_bad_settings_end_in_one_sentence(command, capsys, words, message):
+    assert re.search(message, fails(capsys, *command, *words))
+
+
+def test_eval_only_needs_weights(command, capsys):
+    assert "--eval-only needs weights" in fails(capsys, "--eval-only", *command)
+
+
+def test_more_gpus_than_there_are(command, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert "--num-gpus is 4, but this machine has 0" in fails(capsys, "--num-gpus", 4, *command)
+
+
+def test_weights_of_another_architecture(command, capsys, stage_1):
+    printed = fails(capsys, *command, "MODEL.WEIGHTS", stage_1 / "model_final.pth")
+    assert "another architecture" in printed and "model_final.pth" in printed
+
+
+def test_a_corrupt_image_stops_training_or_is_skipped_and_counted(datasets, tmp_path, capsys, monkeypatch):
+    write_synthetic_dataset(tmp_path / "synthetic", num_train=3, num_val=2, size=64)
+    for split in ("train", "val"):
+        (tmp_path / "synthetic" / split / "sar" / "00001.png").write_bytes(b"not a picture")
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    command = ["--config-file", ROOT / STAGE_2, *SHORT, "OUTPUT_DIR", tmp_path / "output"]
+    error = fails(capsys, *command, "SOLVER.MAX_ITER", 6)
+    assert "sar/00001.png" in error
+    train_net.main([str(word) for word in (*command, "INPUT.SKIP_CORRUPT", True, "SOLVER.MAX_ITER", 4)])
+    results = evaluation_of(tmp_path / "output")["results"]
+    assert (results["num_images"], results["num_skipped"]) == (1, 1)
+    lines = [json.loads(line) for line in (tmp_path / "output" / "metrics.json").read_text().splitlines()]
+    assert max(line.get("data/skipped_files", 0) for line in lines) >= 2

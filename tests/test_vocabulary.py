@@ -1,0 +1,42 @@
+import pytest
+
+from mm_ovseg.errors import VocabularyError
+from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class_names
+
+
+def test_commas_part_classes():
+    assert parse_class_names("water, road ,burnt  forest") == ("water", "road", "burnt forest")
+
+
+def test_semicolons_part_classes_and_commas_synonyms():
+    assert parse_class_names("water,river, lake; road") == ("water, river, lake", "road")
+
+
+@pytest.mark.parametrize("text", ["", "   ", ","])
+def test_no_class_is_an_error(text):
+    with pytest.raises(VocabularyError, match="empty"):
+        parse_class_names(text)
+
+
+def test_an_empty_name_between_commas_is_an_error():
+    with pytest.raises(VocabularyError, match="empty"):
+        parse_class_names("water,,road")
+
+
+def test_a_repeated_name_is_named_whatever_its_case():
+    with pytest.raises(VocabularyError, match="Water"):
+        parse_class_names("water,road,Water")
+
+
+def test_a_text_is_not_a_list_of_names():
+    with pytest.raises(VocabularyError, match="list"):
+        validate_class_names("water")
+
+
+def test_unseen_names_take_the_spelling_and_order_of_the_classes():
+    assert select_unseen(("Water", "city", "Road"), ("road", "water")) == ("Water", "Road")
+
+
+def test_an_unseen_name_that_is_no_class_is_named():
+    with pytest.raises(VocabularyError, match="lava"):
+        select_unseen(("water",), ("lava",))

@@ -1,0 +1,91 @@
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from mm_ovseg.data.synthetic import write_synthetic_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("datasets")
+    write_synthetic_dataset(folder / "synthetic", num_train=3, num_val=1, size=64)
+    return folder
+
+
+def run(datasets, *arguments):
+    """Run the command line in the folder of the datasets, as a user does."""
+    environment = {**os.environ, "DETECTRON2_DATASETS": str(datasets), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, ROOT / "tools" / "preview_dataset.py", *arguments]
+    return subprocess.run(command, cwd=datasets, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def run_here(datasets, monkeypatch):
+    """The same in this process, which saves the seconds that importing PyTorch takes."""
+    specification = importlib.util.spec_from_file_location("preview_dataset", ROOT / "tools" / "preview_dataset.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
+    monkeypatch.chdir(datasets)
+    before = set(DatasetCatalog)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["preview_dataset.py", *arguments])
+        module.main()
+
+    yield call
+    for name in set(DatasetCatalog) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
+
+
+def test_a_registered_dataset(datasets):
+    done = run(datasets, "synthetic_train", "--num", "2")
+    assert done.returncode == 0, done.stderr
+    assert "2 of the 3 samples of synthetic_train" in done.stdout
+    picture = np.array(Image.open(datasets / "synthetic_train_preview.png").convert("RGB"))
+    height, width = picture.shape[:2]
+    assert 0.6 < height / width < 0.85  # two rows of three square panels
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 1000
+
+
+def test_an_unknown_name_lists_the_registered_datasets(datasets):
+    done = run(datasets, "nowhere")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert all(word in message for word in ("'nowhere'", "ddhr_sk_val", "synthetic_train"))
+
+
+def test_a_dataset_declared_in_yaml_without_labels(run_here, tmp_path):
+    declaration = "{root: synthetic/val, rgb: rgb, sar: sar, classes: [city, road]}"
+    (tmp_path / "mine.yaml").write_text(f"datasets:\n  mine: {declaration}\n")
+    output = tmp_path / "sheets" / "mine.pdf"
+    run_here("mine", "--dataset-file", str(tmp_path / "mine.yaml"), "--output", str(output))
+    assert output.read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["synthetic_val", "--opts", "INPUT.SAR.BANDS", "[2]"], ["00000.png", "INPUT.SAR.BANDS"]),  # as the config says
+        (["synthetic_val", "--num", "0"], ["--num"]),
+        (["pie_cloud_val"], ["pie_cloud_val", "DETECTRON2_DATASETS"]),
+        (["synthetic_val", "--output", "picture.bmp"], ["picture.bmp"]),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_status_2(run_here, capsys, arguments, words):
+    with pytest.raises(SystemExit) as stopped:
+        run_here(*arguments)
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1
+    assert all(word in message for word in words)

@@ -1,0 +1,46 @@
+#!/usr/bin/env python
+r"""Train either stage, resume, or evaluate.
+
+python train_net.py --config-file configs/cmu_dino_vitb8.yaml --num-gpus 8                        # stage 1
+python train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 \\
+    MODEL.DINO_SAR.WEIGHTS output/cmu_dino_vitb8/model_final.pth                                  # stage 2
+python train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 --resume
+python train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml --eval-only MODEL.WEIGHTS model.pth
+torchrun --nproc-per-node 8 train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml
+"""
+
+from argparse import Namespace
+from collections.abc import Sequence
+
+from detectron2.engine import default_argument_parser
+
+from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
+from mm_ovseg.command_line import clean_exit
+from mm_ovseg.engine import Trainer, launch, load_config, set_up_run
+from mm_ovseg.errors import CheckpointError
+
+
+def run(args: Namespace) -> None:
+    """What every process does."""
+    cfg = load_config(args.config_file, args.opts)
+    set_up_run(cfg, args)
+    if args.eval_only:
+        if not (args.resume or cfg.MODEL.WEIGHTS):
+            raise CheckpointError("--eval-only needs weights: add MODEL.WEIGHTS path/to/model.pth, or --resume.")
+        model = Trainer.build_model(cfg)
+        StrictCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        Trainer.test(cfg, model)
+        return
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+
+
+@clean_exit
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and start the processes."""
+    launch(run, default_argument_parser(__doc__).parse_args(arguments))
+
+
+if __name__ == "__main__":
+    main()
