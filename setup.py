@@ -60,6 +60,8 @@ setup(
         "pyyaml>=6.0",
         # 1.11 is the first release that runs beside NumPy 1.26 and Python 3.12.
         "scipy>=1.11",
+        # 0.8.3 brought the argument colalign, with which columns of numbers stand right.
+        "tabulate>=0.8.3",
         # 2.10 is the first release for Python 3.10; Detectron2 writes its event files.
         "tensorboard>=2.10",
         # Detectron2's own bound on it.

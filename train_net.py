@@ -20,6 +20,7 @@ from mm_ovseg.engine import Trainer, launch, load_config, set_up_run
 from mm_ovseg.errors import CheckpointError
 
 
+@clean_exit
 def run(args: Namespace) -> None:
     """What every process does."""
     cfg = load_config(args.config_file, args.opts)

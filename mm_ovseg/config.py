@@ -41,7 +41,8 @@ def _add_data_config(cfg: CN) -> None:
     cfg.INPUT.CROP.ENABLED = True
     cfg.INPUT.CROP.TYPE = "absolute"
     cfg.INPUT.CROP.SIZE = [384, 384]  # height, width in pixels; smaller samples are padded and the padding ignored
-    cfg.INPUT.MIN_SIZE_TRAIN = (384,)  # pixels, shorter side after the random resize
+    # Pixels, shorter side after the random resize: what the model resizes to when it is used; (0,): no resize.
+    cfg.INPUT.MIN_SIZE_TRAIN = (384,)
     cfg.INPUT.MAX_SIZE_TRAIN = 4096
     cfg.INPUT.MIN_SIZE_TEST = 0  # 0: evaluate every pair at its own size (the model resizes for its encoders)
     cfg.INPUT.COLOR_AUG_SSD = True  # brightness, contrast, saturation, hue; of the RGB image only

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mm_ovseg.errors import VocabularyError
 
-__all__ = ["parse_class_names", "select_unseen", "split_synonyms", "validate_class_names"]
+__all__ = ["parse_class_names", "seen_classes", "select_unseen", "split_synonyms", "validate_class_names"]
 
 
 def validate_class_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -15,8 +15,7 @@ def validate_class_names(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         VocabularyError: with the names at fault.
     """
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise VocabularyError(f"Class names must be a list of texts, not {names!r}.")
+    _check_texts(names)
     tidy = tuple(" ".join(name.split()) for name in names)
     if not tidy:
         raise VocabularyError('The list of class names is empty; give at least one, e.g. "water,road".')
@@ -49,6 +48,7 @@ def select_unseen(classes: Sequence[str], unseen: Sequence[str]) -> tuple[str, .
     Raises:
         VocabularyError: an unseen name is not among the classes.
     """
+    _check_texts(unseen)
     wanted = {" ".join(name.split()).casefold(): name for name in unseen}
     known = {name.casefold() for name in classes}
     unknown = [name for key, name in wanted.items() if key not in known]
@@ -60,6 +60,18 @@ def select_unseen(classes: Sequence[str], unseen: Sequence[str]) -> tuple[str, .
     return tuple(name for name in classes if name.casefold() in wanted)
 
 
+def seen_classes(classes: Sequence[str], unseen: Sequence[str]) -> tuple[str, ...]:
+    """The classes that training sees: those of ``classes``, in their order, that ``unseen`` does not name."""
+    return tuple(name for name in classes if name not in unseen)
+
+
 def split_synonyms(name: str) -> list[str]:
     """``"water, river"`` -> ``["water", "river"]``."""
     return [synonym.strip() for synonym in name.split(",") if synonym.strip()]
+
+
+def _check_texts(names: Sequence[str]) -> None:
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise VocabularyError(f"Class names must be a list of texts, not {names!r}.")
+    if other := [name for name in names if not isinstance(name, str)]:
+        raise VocabularyError(f"The class name {other[0]!r} is no text; write it in quotes.")

@@ -1,7 +1,7 @@
 import pytest
 
 from mm_ovseg.errors import VocabularyError
-from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class_names
+from mm_ovseg.vocabulary import parse_class_names, seen_classes, select_unseen, validate_class_names
 
 
 def test_commas_part_classes():
@@ -40,3 +40,20 @@ def test_unseen_names_take_the_spelling_and_order_of_the_classes():
 def test_an_unseen_name_that_is_no_class_is_named():
     with pytest.raises(VocabularyError, match="lava"):
         select_unseen(("water",), ("lava",))
+
+
+@pytest.mark.parametrize("names", [None, 3, "water", {"water"}])
+def test_unseen_names_must_be_a_list(names):
+    with pytest.raises(VocabularyError, match="must be a list"):
+        select_unseen(("water",), names)
+
+
+@pytest.mark.parametrize("check", [validate_class_names, lambda names: select_unseen(("water",), names)])
+def test_a_name_that_is_no_text_is_named(check):
+    with pytest.raises(VocabularyError, match="False is no text"):
+        check(["water", False])
+
+
+def test_seen_classes_are_the_others_in_their_order():
+    assert seen_classes(["road", "city", "water", "forest"], ("water", "road")) == ("city", "forest")
+    assert seen_classes((), ()) == ()

@@ -1,12 +1,14 @@
-"""The six settings of the paper and their training sets, in the layouts that the data were released in.
+"""The datasets that are registered at import, without being read: those of the paper and the synthetic one.
 
-Every set has its test classes, the unseen ones among them. Some masks were released with an order of their own, the
-training masks without the unseen classes: ``label_values`` lead each back to the order of the class file.
+Of the paper's six settings and their training sets, in the layouts that the data were released in, every set has its
+test classes, the unseen ones among them. Some masks were released with an order of their own, the training masks
+without the unseen classes: ``label_values`` lead each back to the order of the class file.
 """
 
 from pathlib import Path
 
 from mm_ovseg.data.registration import read_class_file, register_rgb_sar_dataset
+from mm_ovseg.data.synthetic import register_synthetic_dataset
 
 __all__ = ["CLASS_FILES"]
 
@@ -71,6 +73,14 @@ def _register_openearthmap() -> None:
             )
 
 
+def _register_cmu_pairs() -> None:
+    """The unlabelled pairs of stage 1 (cross-modal unification)."""
+    for split in ("train", "val"):
+        register_rgb_sar_dataset(f"cmu_pairs_{split}", root=f"CMU/{split}", rgb="rgb", sar="sar")
+
+
 _register_pie()
 _register_ddhr()
 _register_openearthmap()
+_register_cmu_pairs()
+register_synthetic_dataset()

@@ -13,6 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from mm_ovseg.data.declaration import RGBSARDataset
 from mm_ovseg.data.palette import default_colors
 from mm_ovseg.errors import ConfigError, DataError, MMOVSegError, VocabularyError
+from mm_ovseg.vocabulary import select_unseen, validate_class_names
 
 __all__ = ["read_class_file", "register_datasets_from_file", "register_rgb_sar_dataset"]
 
@@ -27,7 +28,7 @@ def register_rgb_sar_dataset(
     rgb: str,
     sar: str,
     labels: str | None = None,
-    classes: Sequence[str],
+    classes: Sequence[str] = (),
     unseen: Sequence[str] = (),
     colors: Sequence[Sequence[int]] | None = None,
     ignore_label: int = 255,
@@ -46,7 +47,7 @@ def register_rgb_sar_dataset(
         sar: The same for SAR.
         labels: The same for the label maps, with one number a pixel; None for unlabelled pairs.
         classes: Class names, seen and unseen, in the order of the label indices. A name may hold synonyms,
-            separated by commas.
+            separated by commas. Unlabelled pairs, for stage 1, need none.
         unseen: Those of ``classes`` whose labels training does not see.
         colors: (red, green, blue) of each class, 0..255; None for conventional colours.
         ignore_label: Label value that stands for no class.
@@ -55,10 +56,11 @@ def register_rgb_sar_dataset(
         ground_sampling_distance: Metres per pixel; None if unknown or mixed.
 
     Raises:
-        VocabularyError: No classes, a name twice, an unseen class that is not among the classes, or wrong colours.
+        VocabularyError: Labels but no classes, a name twice, an unseen class that is not among the classes, or wrong
+            colours.
         DataError: The name belongs to another dataset, or a pattern, label value or ``ignore_label`` is wrong.
     """
-    class_names = _check_classes(name, classes)
+    class_names, unseen_names = _check_classes(name, classes, unseen, has_labels=labels is not None)
     if not isinstance(root, str | os.PathLike):
         raise DataError(f"Dataset '{name}' has root={root!r}; give the path of a folder.")
     if not isinstance(ignore_label, int) or not len(class_names) <= ignore_label <= 255:
@@ -80,7 +82,7 @@ def register_rgb_sar_dataset(
         sar=_check_pattern(name, "sar", sar),
         labels=None if labels is None else _check_pattern(name, "labels", labels),
         classes=class_names,
-        unseen=_check_unseen(name, class_names, unseen),
+        unseen=unseen_names,
         colors=_check_colors(name, class_names, colors),
         ignore_label=ignore_label,
         label_values=_check_label_values(name, label_values, len(class_names), ignore_label),
@@ -137,10 +139,11 @@ def register_datasets_from_file(path: str | os.PathLike) -> list[str]:
             raise ConfigError(f"{path} has no arguments under '{name}'; write them below it, one 'key: value' a line.")
         _check_keys(path, f"'{name}'", declared, allowed)
     for name, declared in datasets.items():
-        arguments = {**defaults, **declared}
-        if missing := [argument for argument in required if arguments.get(argument) is None]:
+        arguments = {key: value for key, value in {**defaults, **declared}.items() if value is not None}
+        needed = [*required, "classes"] if "labels" in arguments else required
+        if missing := [argument for argument in needed if argument not in arguments]:
             raise ConfigError(f"{path} declares '{name}' without {', '.join(missing)}; add what is missing.")
-        if isinstance(arguments["classes"], str):
+        if isinstance(arguments.get("classes"), str):
             class_file = read_class_file(path.parent / arguments["classes"])
             arguments = {**class_file, **arguments, "classes": class_file["classes"]}
         try:
@@ -196,31 +199,16 @@ def _check_pattern(name: str, argument: str, pattern: str) -> str:
     return pattern
 
 
-def _check_classes(name: str, classes: Sequence[str]) -> tuple[str, ...]:
-    if not isinstance(classes, list | tuple) or not classes:
-        raise VocabularyError(f"Dataset '{name}' has no list of classes; give at least one class name.")
-    if bad := [entry for entry in classes if not isinstance(entry, str) or not entry.strip()]:
-        raise VocabularyError(f"Dataset '{name}' has {bad[0]!r} for a class name; write text (in YAML, in quotes).")
-    names = tuple(entry.strip() for entry in classes)
-    keys = [entry.casefold() for entry in names]
-    if repeated := [entry for index, entry in enumerate(names) if entry.casefold() in keys[:index]]:
-        raise VocabularyError(
-            f"Dataset '{name}' names the class {', '.join(repeated)} twice; keep one of them (upper and lower case are "
-            "the same)."
-        )
-    return names
-
-
-def _check_unseen(name: str, classes: tuple[str, ...], unseen: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(unseen, str):
-        raise VocabularyError(f"Dataset '{name}' has the text {unseen!r} as unseen; give a list of class names.")
-    wanted = {str(entry).strip().casefold(): str(entry) for entry in unseen or ()}
-    if unknown := [wanted[key] for key in wanted.keys() - {entry.casefold() for entry in classes}]:
-        raise VocabularyError(
-            f"Dataset '{name}' calls {', '.join(sorted(unknown))} unseen, which is not among its classes "
-            f"({', '.join(classes)}); use names from that list."
-        )
-    return tuple(entry for entry in classes if entry.casefold() in wanted)
+def _check_classes(
+    name: str, classes: Sequence[str], unseen: Sequence[str] | None, has_labels: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Classes and unseen classes, tidied."""
+    try:
+        # Without labels there is nothing that class names would number.
+        names = validate_class_names(classes) if has_labels or classes else ()
+        return names, select_unseen(names, () if unseen is None else unseen)
+    except VocabularyError as error:
+        raise VocabularyError(f"Dataset '{name}': {error}") from error
 
 
 def _check_colors(

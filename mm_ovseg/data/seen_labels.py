@@ -9,26 +9,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mm_ovseg.data.raster import read_label
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.vocabulary import seen_classes
 
-__all__ = ["SeenLabelReader", "build_seen_label_readers", "seen_classes"]
-
-
-def seen_classes(dataset_name: str) -> list[str]:
-    """The classes of a registered dataset that training sees, in the order of its classes.
-
-    Raises:
-        ConfigError: There is no such dataset, or no class of it is seen.
-    """
-    if dataset_name not in DatasetCatalog:
-        raise ConfigError(
-            f"DATASETS names '{dataset_name}', which is not registered; list the YAML file that declares it in "
-            "DATASETS.FILES, or correct the name."
-        )
-    metadata = MetadataCatalog.get(dataset_name)
-    seen = [name for name in metadata.stuff_classes if name not in metadata.unseen_classes]
-    if not seen:
-        raise ConfigError(f"Dataset '{dataset_name}' has unseen classes only; training needs a seen one.")
-    return seen
+__all__ = ["SeenLabelReader", "build_seen_label_readers"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +53,7 @@ def build_seen_label_readers(dataset_names: Sequence[str], ignore_value: int) ->
     """
     if not dataset_names:
         raise ConfigError("DATASETS.TRAIN is empty; name the datasets to train on.")
-    seen = seen_classes(dataset_names[0])
+    seen = _seen_classes_of(dataset_names[0])
     if not len(seen) <= ignore_value <= 255:
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {ignore_value}; give a number from {len(seen)}, the number of seen "
@@ -78,19 +61,33 @@ def build_seen_label_readers(dataset_names: Sequence[str], ignore_value: int) ->
         )
     readers = {}
     for name in dataset_names:
-        metadata = MetadataCatalog.get(name)
-        if seen_classes(name) != seen:
+        if (others := _seen_classes_of(name)) != seen:
             raise ConfigError(
                 f"DATASETS.TRAIN names '{dataset_names[0]}' with the seen classes {', '.join(seen)} and '{name}' with "
-                f"{', '.join(seen_classes(name))}; datasets that are trained on together need the same ones."
+                f"{', '.join(others)}; datasets that are trained on together need the same ones."
             )
-        if metadata.declaration.labels is None:
-            raise ConfigError(
-                f"DATASETS.TRAIN names '{name}', which has no labels; declare them, or train stage 1 with it."
-            )
+        metadata = MetadataCatalog.get(name)
         seen_index = np.full(256, ignore_value, dtype=np.uint8)
         seen_index[[metadata.stuff_classes.index(class_name) for class_name in seen]] = np.arange(len(seen))
         readers[name] = SeenLabelReader(
             len(metadata.stuff_classes), metadata.ignore_label, metadata.label_values, seen_index
         )
     return readers
+
+
+def _seen_classes_of(dataset_name: str) -> tuple[str, ...]:
+    """The classes of a registered, labelled dataset that training sees; a ConfigError if there are none."""
+    if dataset_name not in DatasetCatalog:
+        raise ConfigError(
+            f"DATASETS names '{dataset_name}', which is not registered; list the YAML file that declares it in "
+            "DATASETS.FILES, or correct the name."
+        )
+    metadata = MetadataCatalog.get(dataset_name)
+    if metadata.declaration.labels is None:
+        raise ConfigError(
+            f"DATASETS.TRAIN names '{dataset_name}', which has no labels; declare them, or train stage 1 with it."
+        )
+    seen = seen_classes(metadata.stuff_classes, metadata.unseen_classes)
+    if not seen:
+        raise ConfigError(f"Dataset '{dataset_name}' has unseen classes only; training needs a seen one.")
+    return seen

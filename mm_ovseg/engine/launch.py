@@ -1,23 +1,30 @@
 """Starting one process a device: by Detectron2's launcher, or within ``torchrun``."""
 
 import os
+import sys
+from argparse import Namespace
 from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
 from detectron2.engine import launch as detectron2_launch
 from detectron2.utils import comm
+from torch.multiprocessing import ProcessExitedException
 
 from mm_ovseg.errors import ConfigError
 
 __all__ = ["launch"]
 
 
-def launch(main: Callable, args) -> None:
+def launch(main: Callable[[Namespace], None], args: Namespace) -> None:
     """Run ``main(args)`` in as many processes as asked for.
 
     Under ``torchrun`` the processes are there already and only join their group (NCCL with CUDA, else gloo). Otherwise
     ``args.num_gpus``, ``num_machines``, ``machine_rank`` and ``dist_url`` say what Detectron2's launcher starts.
+
+    Args:
+        main: importable by name, and wrapped in ``clean_exit``, so that a process that fails says why in one line.
+        args: from Detectron2's ``default_argument_parser``.
 
     Raises:
         ConfigError: more GPUs are asked for than there are.
@@ -35,14 +42,17 @@ def launch(main: Callable, args) -> None:
             f"--num-gpus is {args.num_gpus}, but this machine has {torch.cuda.device_count()}; "
             "for several processes without GPUs use torchrun."
         )
-    detectron2_launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    try:
+        detectron2_launch(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except ProcessExitedException as error:
+        sys.exit(error.exit_code)  # the process has said why
 
 
 def _join_torchrun() -> None:

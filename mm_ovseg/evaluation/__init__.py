@@ -1,8 +1,4 @@
 """Scores of predictions against ground truth."""
 
-from mm_ovseg.evaluation.seen_unseen import (
-    SeenUnseenSemSegEvaluator,
-    constant_class_baseline,
-    format_results_table,
-    segmentation_metrics,
-)
+from mm_ovseg.evaluation.metrics import constant_class_baseline, format_results_table, segmentation_metrics
+from mm_ovseg.evaluation.seen_unseen import SeenUnseenSemSegEvaluator

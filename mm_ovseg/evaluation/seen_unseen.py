@@ -1,4 +1,4 @@
-"""Semantic-segmentation scores over all, seen and unseen classes."""
+"""Detectron2's evaluator of semantic segmentation, with scores over all, seen and unseen classes."""
 
 import json
 import logging
@@ -13,130 +13,16 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from tabulate import tabulate
 
 from mm_ovseg.data.raster import read_label
 from mm_ovseg.errors import DataError, VocabularyError
+from mm_ovseg.evaluation.metrics import format_results_table, segmentation_metrics, unseen_mask
+from mm_ovseg.files import complete_file
 from mm_ovseg.visualization.confusion_matrix import draw_confusion_matrix
 
-__all__ = [
-    "SeenUnseenSemSegEvaluator",
-    "constant_class_baseline",
-    "format_results_table",
-    "segmentation_metrics",
-]
+__all__ = ["SeenUnseenSemSegEvaluator"]
 
 logger = logging.getLogger(__name__)
-
-
-def segmentation_metrics(
-    confusion_matrix: np.ndarray, classes: Sequence[str], unseen_classes: Sequence[str] = ()
-) -> dict[str, float]:
-    """Compute every score from pixel counts.
-
-    A class without a ground-truth pixel has no score (nan) and takes no part in any mean, as in Detectron2. (Its
-    release 0.6 differs in one case: once such a class is predicted somewhere, it lowers the mIoU as an IoU of 0.)
-    Over the n classes that have a score, ``n * mIoU = n_seen * mIoU-seen + n_unseen * mIoU-unseen``.
-
-    Args:
-        confusion_matrix: (T, T) pixel counts, ground truth by prediction, without ignored pixels.
-        classes: the T class names.
-        unseen_classes: those of them whose labels training did not see.
-
-    Returns:
-        Percentages: mIoU, mIoU-seen, mIoU-unseen, hIoU (harmonic mean of those two; 0 where both are 0), fwIoU (IoU
-        weighted by ground-truth pixels), mACC, pACC, IoU-<class>, ACC-<class>. A mean over no class is nan: without
-        unseen classes, mIoU-unseen and hIoU are.
-
-    Raises:
-        VocabularyError: an unseen class is not among the classes.
-    """
-    unseen = _unseen_mask(classes, unseen_classes)
-    true_positive = confusion_matrix.diagonal().astype(np.float64)
-    label_pixels = confusion_matrix.sum(axis=1).astype(np.float64)
-    predicted_pixels = confusion_matrix.sum(axis=0).astype(np.float64)
-
-    present = label_pixels > 0
-    iou = np.full(len(classes), np.nan)
-    accuracy = np.full(len(classes), np.nan)
-    union = label_pixels + predicted_pixels - true_positive
-    iou[present] = 100 * true_positive[present] / union[present]
-    accuracy[present] = 100 * true_positive[present] / label_pixels[present]
-
-    seen_miou, unseen_miou = _mean(iou[present & ~unseen]), _mean(iou[present & unseen])
-    total = label_pixels.sum()
-    metrics = {
-        "mIoU": _mean(iou[present]),
-        "mIoU-seen": seen_miou,
-        "mIoU-unseen": unseen_miou,
-        "hIoU": _harmonic_mean(seen_miou, unseen_miou),
-        "fwIoU": float((iou[present] * label_pixels[present]).sum() / total) if total else math.nan,
-        "mACC": _mean(accuracy[present]),
-        "pACC": float(100 * true_positive.sum() / total) if total else math.nan,
-    }
-    metrics |= {f"IoU-{name}": float(value) for name, value in zip(classes, iou, strict=True)}
-    metrics |= {f"ACC-{name}": float(value) for name, value in zip(classes, accuracy, strict=True)}
-    return metrics
-
-
-def constant_class_baseline(
-    label_pixels: Sequence[int] | np.ndarray, classes: Sequence[str], unseen_classes: Sequence[str] = ()
-) -> dict[str, float]:
-    """Score the best map that gives every pixel one and the same class: what a model must beat to have learnt anything.
-
-    Args:
-        label_pixels: (T,) ground-truth pixels of each class; of a confusion matrix, its sum over axis 1.
-        classes: the T class names.
-        unseen_classes: those of them whose labels training did not see.
-
-    Returns:
-        mIoU, mIoU-seen and mIoU-unseen in percent, each the highest that any one class reaches; nan where the mean is
-        over no class.
-    """
-    counts = np.asarray(label_pixels)
-    best = dict.fromkeys(("mIoU", "mIoU-seen", "mIoU-unseen"), math.nan)
-    for index in range(len(classes)):
-        confusion_matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
-        confusion_matrix[:, index] = counts
-        metrics = segmentation_metrics(confusion_matrix, classes, unseen_classes)
-        best = {name: float(np.fmax(value, metrics[name])) for name, value in best.items()}
-    return best
-
-
-def format_results_table(
-    results: Mapping[str, float], classes: Sequence[str], unseen_classes: Sequence[str] = ()
-) -> str:
-    """Lay out scores as a text table: one row per class, then the summary.
-
-    Args:
-        results: what :func:`segmentation_metrics` returns, or ``evaluate()["sem_seg"]``.
-        classes: class names in the order of their rows.
-        unseen_classes: those of them whose labels training did not see.
-    """
-
-    def percent(name: str) -> str:
-        return "n/a" if math.isnan(results[name]) else f"{results[name]:.2f}"
-
-    unseen = _unseen_mask(classes, unseen_classes)
-    rows = [
-        [name, "unseen" if is_unseen else "seen", percent(f"IoU-{name}"), percent(f"ACC-{name}")]
-        for name, is_unseen in zip(classes, unseen, strict=True)
-    ]
-    rows += [
-        ["mIoU, mACC", "all", percent("mIoU"), percent("mACC")],
-        ["mIoU-seen", "seen", percent("mIoU-seen"), ""],
-        ["mIoU-unseen", "unseen", percent("mIoU-unseen"), ""],
-        ["hIoU", "seen, unseen", percent("hIoU"), ""],
-        ["fwIoU, pACC", "all", percent("fwIoU"), percent("pACC")],
-    ]
-    # Without numparse, a class whose name is a number stays as it is written.
-    return tabulate(
-        rows,
-        headers=["class", "seen/unseen", "IoU", "ACC"],
-        tablefmt="github",
-        disable_numparse=True,
-        colalign=("left", "left", "right", "right"),
-    )
 
 
 class SeenUnseenSemSegEvaluator(DatasetEvaluator):
@@ -182,7 +68,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
         self._unseen_classes = list(unseen_classes)
         self._ignore_label = metadata.ignore_label
         self._label_values = metadata.get("label_values", None)
-        _unseen_mask(self._classes, self._unseen_classes)
+        unseen_mask(self._classes, self._unseen_classes)
         self.reset()
 
     def reset(self) -> None:
@@ -286,36 +172,8 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
             "results": {name: None if math.isnan(value) else value for name, value in scores.items()},
             "confusion_matrix": confusion_matrix.tolist(),
         }
-        path = self._output_dir / "sem_seg_evaluation.json"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            self._output_dir.mkdir(parents=True, exist_ok=True)
+        with complete_file(self._output_dir / "sem_seg_evaluation.json") as temporary:
             temporary.write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError as error:
-            raise DataError(f"{path} cannot be written ({error.strerror}); choose another output folder.") from error
-        finally:
-            if temporary.exists():
-                temporary.unlink()
         draw_confusion_matrix(
             self._output_dir / "confusion_matrix.png", confusion_matrix, self._classes, self._unseen_classes
         )
-
-
-def _unseen_mask(classes: Sequence[str], unseen_classes: Sequence[str]) -> np.ndarray:
-    """(T,) bool, True where a class is unseen."""
-    unknown = [name for name in unseen_classes if name not in classes]
-    if unknown:
-        raise VocabularyError(
-            f"Unseen classes {', '.join(map(repr, unknown))} are not among the classes "
-            f"{', '.join(map(repr, classes))}; name unseen classes exactly as the classes are."
-        )
-    return np.isin(np.arange(len(classes)), [classes.index(name) for name in unseen_classes])
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else math.nan
-
-
-def _harmonic_mean(first: float, second: float) -> float:
-    return 2 * first * second / (first + second) if first + second != 0 else 0.0

@@ -2,8 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,10 @@ import rasterio
 from PIL import Image
 from rasterio import Affine
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 
 from mm_ovseg.errors import DataError, VocabularyError
+from mm_ovseg.files import complete_file
 
 __all__ = ["NODATA_CLASS", "write_class_map_geotiff", "write_class_map_png"]
 
@@ -39,7 +39,7 @@ def write_class_map_png(path: str | os.PathLike, class_map: np.ndarray, colors: 
     full_palette = np.zeros((256, 3), dtype=np.uint8)
     full_palette[: len(palette)] = palette
     image.putpalette(full_palette.tobytes())  # and now mode "P"
-    with _complete_file(path) as temporary:
+    with complete_file(path) as temporary:
         image.save(temporary, format="PNG", transparency=NODATA_CLASS)
 
 
@@ -90,7 +90,7 @@ def write_class_map_geotiff(
         "compress": "deflate",
         "bigtiff": "if_safer",
     }
-    with _complete_file(path) as temporary, warnings.catch_warnings():
+    with complete_file(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # None was asked for.
         with rasterio.open(temporary, "w", **profile) as file:
             file.write(band, 1)
@@ -126,20 +126,3 @@ def _check_class_map(path: Path, class_map: np.ndarray, *, num_classes: int) -> 
             f"{num_classes - 1} and nodata is {NODATA_CLASS}; give a name and a colour to every class."
         )
     return class_map.astype(np.uint8)
-
-
-@contextmanager
-def _complete_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` to write to, which replaces ``path`` once it is complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except (OSError, RasterioError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be written ({reason}); choose another output folder.") from error
-    finally:
-        # Does nothing after success; where the folder is a file, even looking for it fails.
-        if temporary.exists():
-            temporary.unlink()

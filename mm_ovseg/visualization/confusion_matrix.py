@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mm_ovseg.errors import DataError
+from mm_ovseg.files import complete_file
 from mm_ovseg.visualization.underline import underline
 
 __all__ = ["draw_confusion_matrix"]
@@ -30,7 +29,7 @@ def draw_confusion_matrix(
     their numbers.
 
     Args:
-        path: the PNG to write; its folder exists.
+        path: the PNG to write; missing folders are made.
         confusion_matrix: (T, T) pixel counts, ground truth by prediction.
         classes: the T class names.
         unseen_classes: those of them that are underlined.
@@ -54,7 +53,9 @@ def draw_confusion_matrix(
     _write_names(axes, classes, unseen_classes)
     if len(classes) <= MAX_CLASSES_WITH_NUMBERS:
         _write_numbers(axes, percent)
-    _save(figure, Path(path))
+    with complete_file(path) as temporary:
+        # Tight: the layout does not count on names of any length.
+        figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight", pad_inches=0.1)
 
 
 def _write_names(axes: Axes, classes: Sequence[str], unseen_classes: Sequence[str]) -> None:
@@ -74,15 +75,3 @@ def _write_numbers(axes: Axes, percent: np.ndarray) -> None:
         if not np.isnan(value):
             color = "white" if value > 50 else "black"
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=color, fontsize=9)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(temporary, format="png", dpi=150)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror}); choose another output folder.") from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mm_ovseg.errors import DataError, VocabularyError
+from mm_ovseg.files import complete_file
 from mm_ovseg.visualization.underline import underline
 
 __all__ = ["PanelRow", "draw_panels"]
@@ -91,7 +92,8 @@ def draw_panels(
         entries.append(("ignored", None, False))
 
     figure = _compose(table, titles, [row.name for row in rows], entries)
-    _save(figure, path)
+    with complete_file(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:].lower())
 
 
 def _maps(row: PanelRow) -> dict[str, np.ndarray]:
@@ -228,16 +230,3 @@ def _draw_legend_line(figure: Figure, line: Sequence[tuple[float, tuple]], y: fl
         if is_unseen:
             underline(text)
         x += width + _ENTRY_GAP
-
-
-def _save(figure: Figure, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            figure.savefig(temporary, format=path.suffix[1:].lower())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror}); choose another output file.") from error

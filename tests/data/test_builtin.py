@@ -6,6 +6,7 @@ from mm_ovseg.data import build_dataset_mapper
 from mm_ovseg.data.builtin import CLASS_FILES
 from mm_ovseg.data.raster import read_label
 from mm_ovseg.data.registration import read_class_file
+from mm_ovseg.errors import ConfigError
 
 PIE = ["background", "city", "road", "water", "forest", "farmland"]
 DDHR = ["city", "road", "forest", "water", "farmland"]
@@ -103,6 +104,21 @@ def test_vocabularies(name):
     assert metadata.stuff_classes == SETS[name][4]
     assert set(metadata.unseen_classes) == SETS[name][5]
     assert len(metadata.stuff_colors) == len(metadata.stuff_classes)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_the_pairs_of_stage_1_load_without_labels(datasets_root, write_raster, cfg, split):
+    folder = datasets_root / "CMU" / split
+    write_raster(folder / "rgb" / "7_3.png", np.full((8, 6, 3), 120, dtype=np.uint8))
+    write_raster(folder / "sar" / "7_3.tif", np.full((8, 6), 60, dtype=np.uint8))
+    (sample,) = DatasetCatalog.get(f"cmu_pairs_{split}")
+    assert MetadataCatalog.get(f"cmu_pairs_{split}").stuff_classes == []
+    cfg.DATASETS.TRAIN, cfg.INPUT.DATASET_MAPPER_NAME = (f"cmu_pairs_{split}",), "rgb_sar_pair"
+    item = build_dataset_mapper(cfg, True)(sample)
+    assert item["image"].shape == item["sar_image"].shape == (3, 8, 6) and "sem_seg" not in item
+    cfg.INPUT.DATASET_MAPPER_NAME = "rgb_sar_semantic"
+    with pytest.raises(ConfigError, match=f"'cmu_pairs_{split}', which has no labels"):
+        build_dataset_mapper(cfg, True)
 
 
 def test_released_prompts_keep_the_released_spelling_and_the_order():

@@ -78,6 +78,17 @@ def test_metadata():
     assert len(metadata.stuff_colors) == 3 and all(len(color) == 3 for color in metadata.stuff_colors)
 
 
+def test_unlabelled_pairs_need_no_classes(datasets_root, write_raster):
+    write_pairs(write_raster, datasets_root / "mine", ["rgb/a.png", "sar/a.png"])
+    register_rgb_sar_dataset("pairs", root="mine", rgb="rgb", sar="sar")
+    (sample,) = DatasetCatalog.get("pairs")
+    assert sample["image_id"] == "a" and "sem_seg_file_name" not in sample
+    metadata = MetadataCatalog.get("pairs")
+    assert metadata.stuff_classes == metadata.stuff_colors == metadata.unseen_classes == []
+    with pytest.raises(VocabularyError, match="'pairs': The list of class names is empty"):
+        register_rgb_sar_dataset("pairs", root="mine", rgb="rgb", sar="sar", labels="labels")
+
+
 def test_default_colors_are_distinct():
     name = register(classes=["forest", "Forest, wood", "xyz", "tree", "abc", *(f"class {n}" for n in range(30))])
     colors = [tuple(color) for color in MetadataCatalog.get(name).stuff_colors]
@@ -100,13 +111,17 @@ def test_registering_again(datasets_root):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"classes": []}, "no list of classes"),
-        ({"classes": "city"}, "no list of classes"),
-        ({"classes": ["city", ""]}, "'' for a class name"),
-        ({"classes": ["city", False]}, "False for a class name"),
-        ({"classes": ["city", "Water", " water "]}, "names the class water twice"),
-        ({"unseen": ["forest"]}, r"calls forest unseen.*\(city, road, water\)"),
-        ({"unseen": "road"}, "give a list"),
+        ({"classes": []}, "list of class names is empty"),
+        ({"classes": "city"}, "must be a list of texts, not 'city'"),
+        ({"classes": None}, "must be a list of texts, not None"),
+        ({"classes": ["city", ""]}, r"A class name in \['city', ''\] is empty"),
+        ({"classes": ["city", False]}, "class name False is no text"),
+        ({"classes": ["city", "Water", " water "]}, "more than once: water"),
+        ({"unseen": ["forest"]}, r"unseen names forest are not.*\(city, road, water\)"),
+        ({"unseen": "road"}, "must be a list of texts, not 'road'"),
+        ({"unseen": [3]}, "class name 3 is no text"),
+        ({"labels": None, "classes": [], "unseen": ["road"]}, "unseen names road are not"),
+        ({"labels": None, "classes": ["city", "City"]}, "more than once: City"),
         ({"colors": [[0, 0, 0]]}, "as many colors as classes, 3"),
         ({"colors": [[0, 0, 0], [1, 1, 1], [0, 0, 256]]}, r"color \[0, 0, 256\]"),
     ],
@@ -188,15 +203,18 @@ defaults: {rgb: rgb, sar: sar, root: mine}
 datasets:
   yaml_train: {labels: labels, classes: classes.json, label_values: {1: 2}}
   yaml_val: {classes: [city, water], unseen: [water]}
+  yaml_pairs: {classes: , labels: }
 """
     )
-    assert register_datasets_from_file(declaration) == ["yaml_train", "yaml_val"]
-    assert register_datasets_from_file(str(declaration)) == ["yaml_train", "yaml_val"]
+    assert register_datasets_from_file(declaration) == ["yaml_train", "yaml_val", "yaml_pairs"]
+    assert register_datasets_from_file(str(declaration)) == ["yaml_train", "yaml_val", "yaml_pairs"]
     assert MetadataCatalog.get("yaml_train").stuff_classes == CLASSES
     assert MetadataCatalog.get("yaml_train").unseen_classes == ["road"]
     assert MetadataCatalog.get("yaml_train").label_values == {1: 2}
     assert MetadataCatalog.get("yaml_val").unseen_classes == ["water"]
     assert DatasetCatalog.get("yaml_train")[0]["image_id"] == "a"
+    assert MetadataCatalog.get("yaml_pairs").stuff_classes == []
+    assert "sem_seg_file_name" not in DatasetCatalog.get("yaml_pairs")[0]
 
 
 @pytest.mark.parametrize(
@@ -205,13 +223,15 @@ datasets:
         ("datasets: {x: {root: a, rgb: b, sar: c, classes: [d], colour: e}}", ConfigError, "unknown key colour in 'x'"),
         ("dataset: {}", ConfigError, "unknown key dataset in the file; the allowed keys are datasets, defaults"),
         ("datasets: {x: {root: a, rgb: b, classes: [d]}}", ConfigError, "declares 'x' without sar"),
+        ("datasets: {x: {root: a, rgb: b, sar: c, labels: d}}", ConfigError, "declares 'x' without classes"),
+        ("datasets: {x: {root: a, rgb: b, sar: c, labels: d, classes: []}}", VocabularyError, "names is empty"),
         ("datasets: {x: }", ConfigError, "no arguments under 'x'"),
         ("datasets: [x]", ConfigError, "declares no dataset"),
         ("", ConfigError, "does not hold"),
         ("datasets: {", ConfigError, "is malformed"),
         ("datasets: !!python/object/apply:os.getcwd []", ConfigError, "is malformed"),
         ("datasets: {x: {root: a, rgb: b, sar: c, classes: none.json}}", ConfigError, r"none\.json cannot be read"),
-        ("datasets: {x: {root: a, rgb: b, sar: c, classes: [no]}}", VocabularyError, "False for a class name"),
+        ("datasets: {x: {root: a, rgb: b, sar: c, classes: [no]}}", VocabularyError, "class name False is no text"),
         ("datasets: {x: {root: a, rgb: 3, sar: c, classes: [d]}}", DataError, "rgb=3"),
     ],
 )

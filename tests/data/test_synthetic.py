@@ -10,15 +10,15 @@ import pytest
 import rasterio
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from mm_ovseg.data import synthetic
 from mm_ovseg.data.raster import check_same_grid, read_label, read_raster_info, read_rgb, read_sar
 from mm_ovseg.data.synthetic import (
     SYNTHETIC_CLASSES,
+    dataset,
     generate_scene,
     register_synthetic_dataset,
     write_synthetic_dataset,
 )
-from mm_ovseg.data.synthetic_noise import cast_heights, fractal_noise, hash_index
+from mm_ovseg.data.synthetic.noise import cast_heights, fractal_noise, hash_index
 from mm_ovseg.errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,7 +233,7 @@ def test_a_scene_does_not_depend_on_the_number_of_scenes(tmp_path):
 
 def test_the_same_arguments_again_write_nothing(tmp_path, monkeypatch):
     assert write_small(tmp_path / "data")
-    monkeypatch.setattr(synthetic, "generate_scene", None)
+    monkeypatch.setattr(dataset, "generate_scene", None)
     assert not write_small(tmp_path / "data")
 
 
@@ -267,7 +267,7 @@ def test_an_interrupted_call_leaves_nothing(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return generate_scene(*args, **kwargs)
 
-    monkeypatch.setattr(synthetic, "generate_scene", interrupted)
+    monkeypatch.setattr(dataset, "generate_scene", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_small(tmp_path / "place" / "data")
     assert list((tmp_path / "place").iterdir()) == []

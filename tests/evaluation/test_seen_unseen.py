@@ -12,20 +12,12 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator, print_csv_format, verify_results
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hypothesis_numpy
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
 
 import mm_ovseg
 from mm_ovseg.errors import DataError, VocabularyError
-from mm_ovseg.evaluation import (
-    SeenUnseenSemSegEvaluator,
-    constant_class_baseline,
-    format_results_table,
-    segmentation_metrics,
-)
+from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
 
 DATASET = "seen_unseen_test"
 CLASSES = ["city", "road", "forest", "water", "farmland"]
@@ -81,61 +73,6 @@ def evaluate(samples, outputs, **arguments):
 def all_pixels(samples, outputs):
     labels = [torch.from_numpy(np.array(Image.open(sample["sem_seg_file_name"]))) for sample in samples]
     return torch.stack([output["sem_seg"].argmax(0) for output in outputs]), torch.stack(labels).long()
-
-
-@given(
-    confusion_matrix=hypothesis_numpy.arrays(np.int64, (6, 6), elements=st.integers(0, 10**9)),
-    absent=st.sets(st.integers(0, 5)),
-    unseen=st.sets(st.integers(0, 5)),
-)
-def test_the_weighted_mean_of_seen_and_unseen_is_the_miou(confusion_matrix, absent, unseen):
-    confusion_matrix[list(absent)] = 0
-    classes = [f"class {index}" for index in range(6)]
-    unseen_classes = [classes[index] for index in unseen]
-    metrics = segmentation_metrics(confusion_matrix, classes, unseen_classes)
-    valid = [name for name in classes if not math.isnan(metrics[f"IoU-{name}"])]
-    assert valid == [name for name, row in zip(classes, confusion_matrix, strict=True) if row.any()]
-    num_unseen = len(set(valid) & set(unseen_classes))
-    num_seen = len(valid) - num_unseen
-    total = 0.0
-    for count, name in [(num_seen, "mIoU-seen"), (num_unseen, "mIoU-unseen")]:
-        assert math.isnan(metrics[name]) == (count == 0)
-        total += count * metrics[name] if count else 0.0
-    if valid:
-        assert len(valid) * metrics["mIoU"] == pytest.approx(total, rel=1e-12, abs=1e-12)
-    else:
-        assert math.isnan(metrics["mIoU"])
-
-
-def test_metrics_of_a_matrix_worked_out_by_hand():
-    confusion_matrix = np.array([[6, 2, 0], [1, 3, 0], [4, 0, 0]])
-    metrics = segmentation_metrics(confusion_matrix, ["a", "b", "c"], ["b"])
-    a, b, c = 100 * 6 / 13, 100 * 3 / 6, 0
-    assert metrics == pytest.approx(
-        {
-            "mIoU": (a + b + c) / 3,
-            "mIoU-seen": (a + c) / 2,
-            "mIoU-unseen": b,
-            "hIoU": 2 / (2 / (a + c) + 1 / b),
-            "fwIoU": (8 * a + 4 * b + 4 * c) / 16,
-            "mACC": (75 + 75 + 0) / 3,
-            "pACC": 900 / 16,
-            "IoU-a": a,
-            "IoU-b": b,
-            "IoU-c": c,
-            "ACC-a": 75,
-            "ACC-b": 75,
-            "ACC-c": 0,
-        }
-    )
-
-
-def test_harmonic_mean_of_two_zeros_is_zero_and_without_unseen_classes_is_nan():
-    wrong = np.array([[0, 5], [5, 0]])
-    assert segmentation_metrics(wrong, ["a", "b"], ["b"])["hIoU"] == 0
-    metrics = segmentation_metrics(wrong, ["a", "b"])
-    assert math.isnan(metrics["hIoU"]) and math.isnan(metrics["mIoU-unseen"])
-    assert metrics["mIoU"] == metrics["mIoU-seen"] == 0
 
 
 def test_agrees_with_torchmetrics(data):
@@ -294,27 +231,6 @@ def test_works_with_detectron2s_printing_and_verification(data, caplog):
     cfg = get_cfg()
     cfg.TEST.EXPECTED_RESULTS = [["sem_seg", "mIoU-unseen", results["sem_seg"]["mIoU-unseen"], 0.01]]
     assert verify_results(cfg, results)
-
-
-def test_table_lists_classes_and_summary():
-    metrics = segmentation_metrics(np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]]), ["1.50", "b", "c"], ["b"])
-    cells = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in format_results_table(metrics, ["1.50", "b", "c"], ["b"]).splitlines()
-    ]
-    assert cells[0] == ["class", "seen/unseen", "IoU", "ACC"]
-    assert cells[2] == ["1.50", "seen", "66.67", "75.00"]
-    assert cells[3] == ["b", "unseen", "50.00", "75.00"]
-    assert cells[4] == ["c", "seen", "n/a", "n/a"]
-    assert cells[5] == ["mIoU, mACC", "all", "58.33", "75.00"]
-    assert [row[0] for row in cells[6:]] == ["mIoU-seen", "mIoU-unseen", "hIoU", "fwIoU, pACC"]
-
-
-def test_constant_class_baseline():
-    baseline = constant_class_baseline([50, 30, 20, 0], ["a", "b", "c", "d"], ["b", "c"])
-    # "a" everywhere: IoU 50, 0, 0. "b" everywhere is best among the unseen: 30, 0. "d" has no pixel and no score.
-    assert baseline == pytest.approx({"mIoU": 50 / 3, "mIoU-seen": 50, "mIoU-unseen": 15})
-    assert math.isnan(constant_class_baseline([1, 2], ["a", "b"])["mIoU-unseen"])
 
 
 WORKER = """

@@ -65,8 +65,9 @@ def test_an_unknown_name_lists_the_registered_datasets(datasets):
     assert all(word in message for word in ("'nowhere'", "ddhr_sk_val", "synthetic_train"))
 
 
-def test_a_dataset_declared_in_yaml_without_labels(run_here, tmp_path):
-    declaration = "{root: synthetic/val, rgb: rgb, sar: sar, classes: [city, road]}"
+@pytest.mark.parametrize("classes", ["", ", classes: [city, road]"])
+def test_a_dataset_declared_in_yaml_without_labels(run_here, tmp_path, classes):
+    declaration = f"{{root: synthetic/val, rgb: rgb, sar: sar{classes}}}"
     (tmp_path / "mine.yaml").write_text(f"datasets:\n  mine: {declaration}\n")
     output = tmp_path / "sheets" / "mine.pdf"
     run_here("mine", "--dataset-file", str(tmp_path / "mine.yaml"), "--output", str(output))

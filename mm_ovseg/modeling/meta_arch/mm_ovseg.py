@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.semantic_seg import build_sem_seg_head
@@ -17,7 +17,7 @@ from mm_ovseg.modeling.backbone.dino import DINOEncoder
 from mm_ovseg.modeling.fusion import EncoderFeatures, FeatureProjection
 from mm_ovseg.modeling.losses import SEGMENTATION_LOSSES, check_loss_name, segmentation_loss
 from mm_ovseg.modeling.text import TextEmbedder
-from mm_ovseg.vocabulary import validate_class_names
+from mm_ovseg.vocabulary import seen_classes, validate_class_names
 
 __all__ = ["MMOVSeg"]
 
@@ -278,6 +278,5 @@ def _build_dino(cfg: CfgNode, weights: str, statistics: CfgNode, clip: CLIPImage
     return ProjectedEncoder(encoder, projection)
 
 
-def _seen_classes(metadata) -> list[str]:
-    unseen = metadata.get("unseen_classes", [])
-    return [name for name in metadata.get("stuff_classes", []) if name not in unseen]
+def _seen_classes(metadata: Metadata) -> tuple[str, ...]:
+    return seen_classes(metadata.get("stuff_classes", []), metadata.get("unseen_classes", []))

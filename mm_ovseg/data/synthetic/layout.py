@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mm_ovseg.data.synthetic_domain import Domain
-from mm_ovseg.data.synthetic_noise import fractal_noise
+from mm_ovseg.data.synthetic.domain import Domain
+from mm_ovseg.data.synthetic.noise import fractal_noise
 
 __all__ = [
     "CITY",

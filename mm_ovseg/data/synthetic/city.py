@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mm_ovseg.data.synthetic_domain import Domain
-from mm_ovseg.data.synthetic_layout import CITY, SUPERSAMPLING, Canvas, Layout
-from mm_ovseg.data.synthetic_noise import hash_index
+from mm_ovseg.data.synthetic.domain import Domain
+from mm_ovseg.data.synthetic.layout import CITY, SUPERSAMPLING, Canvas, Layout
+from mm_ovseg.data.synthetic.noise import hash_index
 
 __all__ = ["City", "car_colors", "draw_city"]
 

@@ -1,6 +1,6 @@
 """One synthetic RGB-SAR pair with its land cover, drawn from a seed.
 
-The ground (:mod:`mm_ovseg.data.synthetic_land`) is looked at by two sensors: a nadir camera in sunlight, with clouds
+The ground (:mod:`mm_ovseg.data.synthetic.land`) is looked at by two sensors: a nadir camera in sunlight, with clouds
 between, and a side-looking radar, which sees through them.
 
     scene = generate_scene(seed=7, size=256)
@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.special import ndtri
 
-from mm_ovseg.data.synthetic_domain import DOMAINS, Domain, get_domain
-from mm_ovseg.data.synthetic_land import Land, draw_land
-from mm_ovseg.data.synthetic_layout import GROUND_SAMPLING_DISTANCE, MARGIN, SUPERSAMPLING, SYNTHETIC_CLASSES, Canvas
-from mm_ovseg.data.synthetic_noise import cast_heights, fractal_noise, shifted, smoothstep
+from mm_ovseg.data.synthetic.domain import DOMAINS, Domain, get_domain
+from mm_ovseg.data.synthetic.land import Land, draw_land
+from mm_ovseg.data.synthetic.layout import GROUND_SAMPLING_DISTANCE, MARGIN, SUPERSAMPLING, SYNTHETIC_CLASSES, Canvas
+from mm_ovseg.data.synthetic.noise import cast_heights, fractal_noise, shifted, smoothstep
 from mm_ovseg.errors import ConfigError
 
 __all__ = ["SyntheticScene", "check_scene_arguments", "generate_scene"]
@@ -60,7 +59,7 @@ def generate_scene(
     Args:
         seed: Number of the scene, or a SeedSequence (which is not advanced).
         size: Side in pixels, at least 64; a pixel is 2 m wide.
-        domain: "a" or "b": another region of the world and other sensors (:mod:`mm_ovseg.data.synthetic_domain`).
+        domain: "a" or "b": another region of the world and other sensors (:mod:`mm_ovseg.data.synthetic.domain`).
         cloud_thickness: Opacity of the clouds' cores, 0 (no clouds) to 1 (opaque).
         cloud_cover: Share of the ground under clouds, 0 to 1, on average over many scenes.
         speckle_looks: Number of looks of the SAR image (fewer: stronger speckle); None for the domain's own.
@@ -176,6 +175,9 @@ def _draw_clouds(
     rng: np.random.Generator, canvas: Canvas, sun: _Sun, thickness: float, cover: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fractal clouds: opacity (H, W) 0..1, loss of light in their shadow (H, W) 0..1, and colour (H, W, 3) 0..1."""
+    # Here, since importing mm_ovseg imports this module, and SciPy alone would make that 0.15 s slower.
+    from scipy.special import ndtri
+
     size, reach = canvas.size, 24  # the shadow falls in from beyond the border
     shape = (size + 2 * reach, size + 2 * reach)
     billow = fractal_noise(rng, shape, 72.0, octaves=6, persistence=0.58)

@@ -1,21 +1,9 @@
-"""A synthetic dataset, drawn on demand from a seed, in the layout of DDHR.
+"""Writing the synthetic dataset.
 
-It serves tests, the demo and experiments that must run without any download. On the command line:
-
-    python -m mm_ovseg.data.synthetic datasets/synthetic --num-train 60 --num-val 12 --size 192
-
-and then, if that folder lies in ``$DETECTRON2_DATASETS`` (default ``datasets``):
-
-    python tools/preview_dataset.py synthetic_train
-
-A scene shows about 2 m a pixel from above: a town with streets, houses and halls, main roads, a river with a bridge or
-a lake, parcelled fields, forest. The SAR image is an amplitude image with speckle; water is dark, walls that face the
-sensor are bright. The labels have all classes, and the true one also under clouds. ``{root}/{train,val}`` hold ``rgb``
-(clear), ``rgb_clouds``, ``sar`` and ``labels`` (class indices; as PNG with a palette); ``manifest.json`` holds the
-arguments that the files were drawn with.
+``{root}/{train,val}`` hold ``rgb`` (clear), ``rgb_clouds``, ``sar`` and ``labels`` (class indices; as PNG with a
+palette); ``manifest.json`` holds the arguments that the files were drawn with.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -29,22 +17,13 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 from tqdm import tqdm
 
-from mm_ovseg.command_line import clean_exit
 from mm_ovseg.data.palette import default_colors
-from mm_ovseg.data.synthetic_domain import DOMAINS, get_domain
-from mm_ovseg.data.synthetic_layout import GROUND_SAMPLING_DISTANCE, SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
-from mm_ovseg.data.synthetic_registration import SYNTHETIC_FOLDER, register_synthetic_dataset
-from mm_ovseg.data.synthetic_scene import SyntheticScene, check_scene_arguments, generate_scene
+from mm_ovseg.data.synthetic.domain import get_domain
+from mm_ovseg.data.synthetic.layout import GROUND_SAMPLING_DISTANCE, SYNTHETIC_CLASSES
+from mm_ovseg.data.synthetic.scene import SyntheticScene, check_scene_arguments, generate_scene
 from mm_ovseg.errors import ConfigError, DataError
 
-__all__ = [
-    "SYNTHETIC_CLASSES",
-    "SYNTHETIC_UNSEEN_CLASSES",
-    "SyntheticScene",
-    "generate_scene",
-    "register_synthetic_dataset",
-    "write_synthetic_dataset",
-]
+__all__ = ["FILE_FORMATS", "write_synthetic_dataset"]
 
 SPLITS = ("train", "val")
 FILE_FORMATS = ("png", "tif")
@@ -81,7 +60,7 @@ def write_synthetic_dataset(
         seed: Not negative.
         cloud_thickness: (low, high), within 0..1, of the opacity of the clouds' cores; each scene has its own.
         cloud_cover: (low, high), within 0..1, of the share of the ground under clouds.
-        domain: "a" or "b", see :func:`generate_scene`.
+        domain: "a" or "b", see :func:`~mm_ovseg.data.synthetic.scene.generate_scene`.
         file_format: "png", or "tif" for GeoTIFF in UTM zone 52N, 2 m a pixel, the scenes side by side.
         show_progress: Show a progress bar on stderr.
 
@@ -212,33 +191,3 @@ def _write_geotiff(path: Path, image: np.ndarray, *, is_label: bool, transform: 
         if is_label:
             file.write_colormap(1, dict(enumerate(default_colors(SYNTHETIC_CLASSES))))
         file.write(bands)
-
-
-@clean_exit
-def main() -> None:
-    """The command line of the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m mm_ovseg.data.synthetic", description="Write a synthetic dataset.")
-    default_root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / SYNTHETIC_FOLDER
-    parser.add_argument("root", type=Path, nargs="?", default=default_root, help=f"folder (default: {default_root})")
-    parser.add_argument("--num-train", type=int, default=60, help="training scenes (default: 60)")
-    parser.add_argument("--num-val", type=int, default=12, help="validation scenes (default: 12)")
-    parser.add_argument("--size", type=int, default=192, help="side of a scene in pixels of 2 m (default: 192)")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same scenes (default: 0)")
-    for name, default, what in (
-        ("--cloud-thickness", (0.75, 1.0), "opacity of the clouds' cores, 0 to 1"),
-        ("--cloud-cover", (0.3, 0.6), "share of the ground under clouds, 0 to 1"),
-    ):
-        parser.add_argument(name, type=float, nargs=2, metavar=("LOW", "HIGH"), default=default, help=what)
-    parser.add_argument("--domain", choices=sorted(DOMAINS), default="a", help="region of the world (default: a)")
-    parser.add_argument("--file-format", choices=FILE_FORMATS, default="png", help="PNG or GeoTIFF (default: png)")
-    arguments = vars(parser.parse_args())
-    arguments["cloud_thickness"] = tuple(arguments["cloud_thickness"])
-    arguments["cloud_cover"] = tuple(arguments["cloud_cover"])
-    root = arguments.pop("root")
-    written = write_synthetic_dataset(root, show_progress=True, **arguments)
-    print(f"{root}: {arguments['num_train']} training and {arguments['num_val']} validation scenes", end="")
-    print(" written." if written else " were there already.")
-
-
-if __name__ == "__main__":
-    main()

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mm_ovseg.data.synthetic_city import car_colors, draw_city
-from mm_ovseg.data.synthetic_domain import Domain
-from mm_ovseg.data.synthetic_layout import (
+from mm_ovseg.data.synthetic.city import car_colors, draw_city
+from mm_ovseg.data.synthetic.domain import Domain
+from mm_ovseg.data.synthetic.layout import (
     CITY,
     FARMLAND,
     FOREST,
@@ -20,7 +20,7 @@ from mm_ovseg.data.synthetic_layout import (
     jittered_sites,
     nearest_site,
 )
-from mm_ovseg.data.synthetic_noise import hash_index, smoothstep
+from mm_ovseg.data.synthetic.noise import hash_index, smoothstep
 
 __all__ = ["Land", "draw_land"]
 

@@ -1,10 +1,10 @@
-"""Registering the synthetic dataset. Apart from drawing it, so that registering at import costs nothing."""
+"""Registering the synthetic dataset."""
 
 import os
 from pathlib import Path
 
 from mm_ovseg.data.registration import register_rgb_sar_dataset
-from mm_ovseg.data.synthetic_layout import GROUND_SAMPLING_DISTANCE, SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
+from mm_ovseg.data.synthetic.layout import GROUND_SAMPLING_DISTANCE, SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
 
 __all__ = ["SYNTHETIC_FOLDER", "register_synthetic_dataset"]
 
@@ -12,7 +12,7 @@ SYNTHETIC_FOLDER = "synthetic"  # in $DETECTRON2_DATASETS
 
 
 def register_synthetic_dataset(root: str | os.PathLike | None = None, *, name: str = "synthetic") -> list[str]:
-    """Register what :func:`mm_ovseg.data.synthetic.write_synthetic_dataset` has written, or will write.
+    """Register what :func:`~mm_ovseg.data.synthetic.dataset.write_synthetic_dataset` has written, or will write.
 
     Args:
         root: The folder given to it; None for ``$DETECTRON2_DATASETS/synthetic``, looked up at first use.

@@ -1,0 +1,50 @@
+"""Writing files so that nothing half-written is ever left."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mm_ovseg.errors import DataError
+
+__all__ = ["complete_file"]
+
+
+@contextmanager
+def complete_file(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary path to write to, which replaces ``path`` once the block has ended without an error.
+
+    with complete_file("maps/city.png") as temporary:
+        image.save(temporary)
+
+    Args:
+        path: the file to write; missing folders are made, an existing file is replaced.
+
+    Yields:
+        A path in the same folder and with the same suffix, which no other process uses.
+
+    Raises:
+        DataError: the file cannot be written. What else is raised in the block passes through. In either case the
+            temporary file is removed, and what was at ``path`` stays.
+    """
+    path = Path(path)
+    # Hidden, so that no dataset that is read from this folder takes it for one of its files.
+    temporary = path.parent / f".{path.stem}.{os.getpid()}.tmp{path.suffix}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:  # rasterio's errors in writing are of this type too
+        raise DataError(f"{path} cannot be written ({_reason(error)}); choose another place for it.") from error
+    finally:
+        # After success there is none; and where the folder is a file or closed, looking for it fails.
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _reason(error: OSError) -> str:
+    """One line on why."""
+    if isinstance(error, FileExistsError):
+        return f"{error.filename} is a file, not a folder"
+    # Where rasterio says "see previous exception", this is it.
+    return error.strerror or " ".join(str(error.__cause__ or error).split())
