@@ -17,7 +17,7 @@ from detectron2.engine import default_argument_parser
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.engine import Trainer, launch, load_config, set_up_run
-from mm_ovseg.errors import CheckpointError
+from mm_ovseg.errors import CheckpointError, ConfigError
 
 
 @clean_exit
@@ -28,6 +28,8 @@ def run(args: Namespace) -> None:
     if args.eval_only:
         if not (args.resume or cfg.MODEL.WEIGHTS):
             raise CheckpointError("--eval-only needs weights: add MODEL.WEIGHTS path/to/model.pth, or --resume.")
+        if not cfg.DATASETS.TEST:
+            raise ConfigError("--eval-only has nothing to evaluate: DATASETS.TEST is empty.")
         model = Trainer.build_model(cfg)
         StrictCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         Trainer.test(cfg, model)

@@ -70,7 +70,7 @@ def _add_encoder_config(cfg: CN) -> None:
 
     cfg.MODEL.CLIP_SAR = CN()
     cfg.MODEL.CLIP_SAR.ENABLED = False  # a SAR twin of CLIP's image encoder, for the encoder study
-    cfg.MODEL.CLIP_SAR.WEIGHTS = ""  # "": the RGB weights; or a stage-1 checkpoint
+    cfg.MODEL.CLIP_SAR.WEIGHTS = ""  # "": a copy of the RGB encoder; else as MODEL.CLIP.PRETRAINED
     cfg.MODEL.CLIP_SAR.PIXEL_MEAN = CLIP_PIXEL_MEAN
     cfg.MODEL.CLIP_SAR.PIXEL_STD = CLIP_PIXEL_STD
 
@@ -86,7 +86,7 @@ def _add_encoder_config(cfg: CN) -> None:
 
     cfg.MODEL.DINO_SAR = CN()
     cfg.MODEL.DINO_SAR.ENABLED = True  # False: optical only, which is GSNet
-    cfg.MODEL.DINO_SAR.WEIGHTS = ""  # "": what the RGB encoder starts from; or a stage-1 checkpoint
+    cfg.MODEL.DINO_SAR.WEIGHTS = ""  # "": a copy of the RGB encoder; else a stage-1 checkpoint, or as PRETRAINED
     cfg.MODEL.DINO_SAR.PIXEL_MEAN = CLIP_PIXEL_MEAN
     cfg.MODEL.DINO_SAR.PIXEL_STD = CLIP_PIXEL_STD
 

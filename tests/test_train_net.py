@@ -157,6 +157,28 @@ def test_eval_only_needs_weights(command, capsys):
     assert "--eval-only needs weights" in fails(capsys, "--eval-only", *command)
 
 
+def test_stage_1_has_nothing_to_segment(command, capsys, stage_1):
+    weights = ["MODEL.WEIGHTS", stage_1 / "model_final.pth"]
+    words = ["--eval-only", "--config-file", ROOT / STAGE_1, *command[2:], *weights]
+    assert "DATASETS.TEST is empty" in fails(capsys, *words)
+    assert "segments nothing" in fails(capsys, *words, "DATASETS.TEST", "('synthetic_val',)")
+
+
+def test_several_test_sets_are_each_asked_for_their_own_classes(command, capsys, datasets, stage_2, tmp_path):
+    declared = tmp_path / "other.yaml"
+    declared.write_text(
+        "datasets: {train_net_other: {root: synthetic/val, rgb: rgb, sar: sar, labels: labels, "
+        "classes: [town, street, wood, lake, field, sand]}}"
+    )
+    names = "('synthetic_val', 'train_net_other')"
+    weights = ["MODEL.WEIGHTS", stage_2 / "model_best.pth"]
+    words = ["--eval-only", *command, *weights, "DATASETS.FILES", f"['{declared}']", "DATASETS.TEST", names]
+    train_net.main([str(word) for word in words])
+    assert evaluation_of(tmp_path)["results"] == evaluation_of(stage_2)["results"]
+    other = json.loads((tmp_path / "inference" / "train_net_other" / "sem_seg_evaluation.json").read_text())
+    assert len(other["confusion_matrix"]) == 6 and other["results"]["mIoU-unseen"] is None
+
+
 def test_more_gpus_than_there_are(command, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert "--num-gpus is 4, but this machine has 0" in fails(capsys, "--num-gpus", 4, *command)

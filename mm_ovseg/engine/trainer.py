@@ -74,16 +74,19 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[HookBase]:
-        """Detectron2's hooks, the count of skipped files, and the best checkpoint by TEST.BEST_CHECKPOINT_METRIC."""
+        """Detectron2's hooks, the count of skipped files, and the best checkpoint.
+
+        The best is by ``TEST.BEST_CHECKPOINT_METRIC`` of the first dataset of ``DATASETS.TEST``.
+        """
         default_hooks = super().build_hooks()
         added: list[HookBase] = [SkippedFilesHook(self.dataset_mapper)]
         if comm.is_main_process() and self.cfg.DATASETS.TEST:
+            metric = self.cfg.TEST.BEST_CHECKPOINT_METRIC
+            if len(self.cfg.DATASETS.TEST) > 1:
+                metric = f"{self.cfg.DATASETS.TEST[0]}/{metric}"  # how results of several datasets are named
             added.append(
                 hooks.BestCheckpointer(
-                    self.cfg.TEST.EVAL_PERIOD,
-                    self.checkpointer,
-                    self.cfg.TEST.BEST_CHECKPOINT_METRIC,
-                    file_prefix=BEST_CHECKPOINT,
+                    self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric, file_prefix=BEST_CHECKPOINT
                 )
             )
         # Before the writers, which come last on the main process, and after the evaluation.
@@ -132,9 +135,14 @@ class Trainer(DefaultTrainer):
             The results, keyed by dataset name where there are several datasets.
         """
         check_datasets(cfg.DATASETS.TEST, "DATASETS.TEST")
+        unwrapped = model.module if hasattr(model, "module") else model
+        if cfg.DATASETS.TEST and not hasattr(unwrapped, "set_vocabulary"):
+            raise ConfigError(
+                f"{type(unwrapped).__name__} segments nothing, so DATASETS.TEST {list(cfg.DATASETS.TEST)} cannot be "
+                "evaluated with it; leave DATASETS.TEST empty, or give a config of MMOVSeg."
+            )
         results = OrderedDict()
         for index, dataset_name in enumerate(cfg.DATASETS.TEST):
-            unwrapped = model.module if hasattr(model, "module") else model
             unwrapped.set_vocabulary(MetadataCatalog.get(dataset_name).stuff_classes)
             single = cfg.clone()
             single.defrost()

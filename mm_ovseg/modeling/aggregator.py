@@ -189,18 +189,20 @@ class ClassAggregation(nn.Module):
         key = self.key.project_input(x) + self.key.project_guidance(guidance)
         query, key = self._feature_map(query), self._feature_map(key)  # (B, L, T, heads, d)
         value = self.value(x).unflatten(-1, (self.heads, -1))
-
-        key_value = torch.einsum("blthd,blthe->blhde", key, value)
-        key_sum = key.sum(dim=2)  # (B, L, heads, d)
         token = self.attention_norm(self.padding_token)
         padding_key = self.key.project_input(token) + self.key.project_guidance(self.padding_guidance)
         padding_key = self._feature_map(padding_key) * max(self.padded_classes - x.shape[2], 0)  # (heads, d)
         padding_value = self.value(token).unflatten(-1, (self.heads, -1))
-        key_value = key_value + torch.einsum("hd,he->hde", padding_key, padding_value)
-        key_sum = key_sum + padding_key
 
-        numerator = torch.einsum("blthd,blhde->blthe", query, key_value)
-        denominator = torch.einsum("blthd,blhd->blth", query, key_sum) + LINEAR_ATTENTION_EPSILON
+        with torch.autocast(x.device.type, enabled=False):  # sums over hundreds of tokens can overflow float16
+            query, key, value, padding_key, padding_value = (
+                tensor.float() for tensor in (query, key, value, padding_key, padding_value)
+            )
+            key_value = torch.einsum("blthd,blthe->blhde", key, value)
+            key_value = key_value + torch.einsum("hd,he->hde", padding_key, padding_value)
+            key_sum = key.sum(dim=2) + padding_key  # (B, L, heads, d)
+            numerator = torch.einsum("blthd,blhde->blthe", query, key_value)
+            denominator = torch.einsum("blthd,blhd->blth", query, key_sum) + LINEAR_ATTENTION_EPSILON
         return (numerator / denominator[..., None]).flatten(-2)
 
     def _feature_map(self, x: torch.Tensor) -> torch.Tensor:
