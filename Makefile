@@ -17,7 +17,7 @@ help: ## list the targets
 
 setup: $(STAMP) ## build .venv with everything that is needed (about 5 GB)
 
-demo: $(STAMP) ## segment the example pair into output/quickstart
+demo: $(STAMP) ## train a small model, evaluate it, draw maps into output/quickstart
 	@$(VENV_PYTHON) demo/quickstart.py --output output/quickstart
 
 test: $(STAMP) ## run the tests (PYTEST_ADDOPTS is passed on)

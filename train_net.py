@@ -26,12 +26,16 @@ def run(args: Namespace) -> None:
     cfg = load_config(args.config_file, args.opts)
     set_up_run(cfg, args)
     if args.eval_only:
-        if not (args.resume or cfg.MODEL.WEIGHTS):
-            raise CheckpointError("--eval-only needs weights: add MODEL.WEIGHTS path/to/model.pth, or --resume.")
         if not cfg.DATASETS.TEST:
             raise ConfigError("--eval-only has nothing to evaluate: DATASETS.TEST is empty.")
         model = Trainer.build_model(cfg)
-        StrictCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        checkpointer = StrictCheckpointer(model, cfg.OUTPUT_DIR)
+        if not (cfg.MODEL.WEIGHTS or (args.resume and checkpointer.has_checkpoint())):
+            raise CheckpointError(
+                "--eval-only needs weights: add MODEL.WEIGHTS path/to/model.pth, or --resume where OUTPUT_DIR "
+                f"({cfg.OUTPUT_DIR}) holds a checkpoint."
+            )
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         Trainer.test(cfg, model)
         return
     trainer = Trainer(cfg)

@@ -11,10 +11,12 @@ input has a coordinate reference system, NAME_map.tif.
 """
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from detectron2.data import DatasetCatalog
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
@@ -25,10 +27,13 @@ from mm_ovseg.data.palette import default_colors
 from mm_ovseg.data.raster import check_same_grid, read_label, read_raster_info
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import DataError
+from mm_ovseg.files import check_writable_folder
 from mm_ovseg.inference.map_writer import write_class_map_geotiff, write_class_map_png
 from mm_ovseg.inference.predictor import NO_DATA, Prediction, Predictor
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
 from mm_ovseg.vocabulary import parse_class_names, select_unseen
+
+INPUT_NAME = "--input, --sar"  # what error messages call the dataset that the command line describes
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,27 +61,43 @@ def find_pairs(rgb: str, sar: str, label: str | None, classes: Sequence[str]) ->
     sources = {"file_name": rgb, "sar_file_name": sar, **({"sem_seg_file_name": label} if label else {})}
     if all(Path(path).is_file() for path in sources.values()):
         return [{**sources, "image_id": Path(rgb).stem}]
-    for path in sources.values():
-        if "*" not in Path(path).name and not Path(path).exists():
-            raise DataError(f"{path} does not exist; give a file, a folder, or a glob in quotes.")
+    for path in map(Path, sources.values()):
+        folder = path.parent if path.name.count("*") == 1 else path
+        if not folder.exists():
+            raise DataError(
+                f"{path} does not exist; give a file, a folder, or, in quotes, a glob with one * in its name."
+            )
     if any(Path(path).is_file() for path in sources.values()):
         raise DataError(f"{', '.join(sources.values())} mix files and folders; give files only, or folders only.")
-    name = "demo_input"
+    absolute = {kind: str(Path(path).absolute()) for kind, path in sources.items()}
     register_rgb_sar_dataset(
-        name,
-        root=".",
-        rgb=str(Path(rgb).absolute()),
-        sar=str(Path(sar).absolute()),
-        labels=str(Path(label).absolute()) if label else None,
+        INPUT_NAME,
+        root=os.path.commonpath(absolute.values()),
+        rgb=absolute["file_name"],
+        sar=absolute["sar_file_name"],
+        labels=absolute.get("sem_seg_file_name"),
         classes=list(classes),
     )
-    return DatasetCatalog.get(name)
+    return DatasetCatalog.get(INPUT_NAME)
+
+
+def read_pair_label(pair: Mapping[str, str], num_classes: int) -> np.ndarray | None:
+    """The label map (H, W) of a pair that has one.
+
+    Raises:
+        DataError: it cannot be read, is on another grid, or holds a value that no class has.
+    """
+    if "sem_seg_file_name" not in pair:
+        return None
+    check_same_grid(read_raster_info(pair["file_name"]), read_raster_info(pair["sem_seg_file_name"]))
+    return read_label(pair["sem_seg_file_name"], num_classes=num_classes, ignore_label=NO_DATA)
 
 
 def write_results(
     folder: Path,
-    pair: dict,
+    pair: Mapping[str, str],
     prediction: Prediction,
+    label: np.ndarray | None,
     classes: Sequence[str],
     unseen: Sequence[str],
 ) -> None:
@@ -94,10 +115,6 @@ def write_results(
             class_names=classes,
             colors=colors,
         )
-    label = None
-    if "sem_seg_file_name" in pair:
-        check_same_grid(info, read_raster_info(pair["sem_seg_file_name"]))
-        label = read_label(pair["sem_seg_file_name"], num_classes=len(classes), ignore_label=NO_DATA)
     row = PanelRow(
         rgb=prediction.image,
         sar=prediction.sar_image,
@@ -112,20 +129,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Segment what the command line names."""
     args = parse_arguments(arguments)
     classes = parse_class_names(args.classes)
-    unseen = select_unseen(classes, parse_class_names(args.unseen) if args.unseen else ())
+    separator = ";" if ";" in args.classes else ","
+    unseen = select_unseen(classes, parse_class_names(args.unseen, separator) if args.unseen else ())
+    folder = Path(args.output)
+    check_writable_folder(folder)
     pairs = find_pairs(args.input, args.sar, args.label, classes)
     cfg = load_config(args.config_file, args.opts)
     setup_logger(name="mm_ovseg")
     predictor = Predictor(cfg, classes)
-    folder = Path(args.output)
     written = 0
     for pair in tqdm(pairs, unit="pair", disable=len(pairs) == 1):
         prediction = predictor(pair)
         if prediction is None:
             continue
-        folder.mkdir(parents=True, exist_ok=True)
-        write_results(folder, pair, prediction, classes, unseen)
+        label = read_pair_label(pair, len(classes))  # before anything of this pair is written
+        write_results(folder, pair, prediction, label, classes, unseen)
         written += 1
+    if not written:
+        raise DataError(f"None of the {len(pairs)} pairs could be read; see the warnings.")
     print(f"{written} of {len(pairs)} pairs segmented into {folder}.")
     if written < len(pairs):
         print(f"{len(pairs) - written} pairs could not be read and were skipped; see the warnings.", file=sys.stderr)

@@ -78,7 +78,7 @@ def _add_encoder_config(cfg: CN) -> None:
     cfg.MODEL.DINO.ENABLED = True  # False, with DINO_SAR off as well: CAT-Seg
     cfg.MODEL.DINO.NAME = "vit_base_patch8_224.dino"  # a timm model
     cfg.MODEL.DINO.ARGUMENTS = CN(new_allowed=True)  # handed to timm.create_model, e.g. {embed_dim: 64, depth: 3}
-    cfg.MODEL.DINO.PRETRAINED = ""  # "": random; "timm": the weights of NAME from its hub; or a local file
+    cfg.MODEL.DINO.PRETRAINED = ""  # "": random; a name from timm.list_pretrained(); or a local file
     cfg.MODEL.DINO.IMAGE_SIZE = 384  # pixels, both sides
     cfg.MODEL.DINO.BLOCKS = [4, 8, 12]  # 1-based; coarse guidance, fine guidance, dense feature
     cfg.MODEL.DINO.PIXEL_MEAN = CLIP_PIXEL_MEAN
@@ -135,7 +135,7 @@ def _add_training_config(cfg: CN) -> None:
     cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
     cfg.SOLVER.IMS_PER_BATCH = 8  # pairs per iteration, over all processes
-    cfg.SOLVER.ACCUMULATION_STEPS = 1  # iterations whose gradients are averaged before the optimiser steps
+    cfg.SOLVER.ACCUMULATION_STEPS = 1  # batches of an iteration, whose gradients are averaged
     cfg.SOLVER.MAX_ITER = 80000
     cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupCosineLR"
     cfg.SOLVER.WARMUP_ITERS = 0

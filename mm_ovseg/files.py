@@ -7,7 +7,22 @@ from pathlib import Path
 
 from mm_ovseg.errors import DataError
 
-__all__ = ["complete_file"]
+__all__ = ["check_writable_folder", "complete_file"]
+
+
+def check_writable_folder(folder: str | os.PathLike) -> None:
+    """Check, before long work, that files can be written to a folder, which need not exist yet.
+
+    Raises:
+        DataError: the folder, or the first one above it that exists, is a file or closed to us.
+    """
+    existing = Path(folder).absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise DataError(f"{folder} cannot be written to ({existing} is a file, not a folder); choose another folder.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise DataError(f"{folder} cannot be written to ({existing} is closed to you); choose another folder.")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Class names as people write them."""
 
+import unicodedata
 from collections.abc import Sequence
 
 from mm_ovseg.errors import VocabularyError
@@ -10,16 +11,16 @@ __all__ = ["parse_class_names", "seen_classes", "select_unseen", "split_synonyms
 def validate_class_names(names: Sequence[str]) -> tuple[str, ...]:
     """Tidy the white space of class names, and check that there is at least one, none empty and none twice.
 
-    Upper and lower case are the same.
+    Upper and lower case are the same, and so are the ways in which Unicode writes one letter.
 
     Raises:
         VocabularyError: with the names at fault.
     """
     _check_texts(names)
-    tidy = tuple(" ".join(name.split()) for name in names)
+    tidy = tuple(" ".join(unicodedata.normalize("NFC", name).split()) for name in names)
     if not tidy:
         raise VocabularyError('The list of class names is empty; give at least one, e.g. "water,road".')
-    if not all(tidy):
+    if not all(split_synonyms(name) for name in tidy):
         raise VocabularyError(f"A class name in {list(names)} is empty; remove the extra comma or name the class.")
     folded = [name.casefold() for name in tidy]
     repeated = [name for index, name in enumerate(tidy) if name.casefold() in folded[:index]]
@@ -28,17 +29,24 @@ def validate_class_names(names: Sequence[str]) -> tuple[str, ...]:
     return tidy
 
 
-def parse_class_names(text: str) -> tuple[str, ...]:
+def parse_class_names(text: str, separator: str | None = None) -> tuple[str, ...]:
     """Read class names as typed on a command line.
 
     ``"water,road,city"`` is three classes. With a semicolon, commas part the synonyms of one class:
-    ``"water,river,lake; road,street"`` is two classes.
+    ``"water,river,lake; road,street"`` is two classes, ``"water,river;"`` is one.
+
+    Args:
+        text: what was typed.
+        separator: ``","`` or ``";"`` between classes; None: a semicolon if there is one.
 
     Raises:
         VocabularyError: no name, an empty one, or one given twice.
     """
-    separator = ";" if ";" in text else ","
-    parts = text.split(separator) if text.strip() else []
+    separator = separator or (";" if ";" in text else ",")
+    text = text.strip()
+    if separator == ";":
+        text = text.removesuffix(";")
+    parts = text.split(separator) if text else []
     return validate_class_names([", ".join(split_synonyms(part)) for part in parts])
 
 

@@ -43,8 +43,8 @@ def weights(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def forget_the_demo_dataset():
     yield
-    if "demo_input" in DatasetCatalog:
-        DatasetCatalog.remove("demo_input")
+    if demo.INPUT_NAME in DatasetCatalog:
+        DatasetCatalog.remove(demo.INPUT_NAME)
 
 
 def arguments(rgb, sar, output, *more, classes=CLASSES):
@@ -193,9 +193,46 @@ def test_bad_class_names_end_in_one_sentence(scenes, weights, tmp_path, capsys, 
 def test_a_label_value_that_no_class_has_is_named(scenes, weights, tmp_path, capsys):
     pair = [scenes / kind / "00000.tif" for kind in ("rgb", "sar")]
     words = ["--label", scenes / "labels" / "00000.tif", *options(weights)]
-    with pytest.raises(SystemExit):
-        demo.main(arguments(*pair, tmp_path / "output", *words, classes="water,road"))
-    assert re.search(r"error: .*labels/00000\.tif.*[234]", capsys.readouterr().err)
+    output = tmp_path / "output"
+    error = fails(capsys, output, arguments(*pair, output, *words, classes="water,road"))
+    assert re.search(r"labels/00000\.tif.*[234]", error)
+
+
+def test_an_output_that_is_a_file_is_refused_before_the_work(scenes, weights, tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file")
+    pair = [scenes / kind / "00000.tif" for kind in ("rgb", "sar")]
+    error = fails(capsys, tmp_path / "taken" / "maps", arguments(*pair, tmp_path / "taken" / "maps", *options(weights)))
+    assert "taken is a file" in error
+
+
+def test_resizing_what_is_read_is_refused(scenes, weights, tmp_path, capsys):
+    pair = [scenes / kind / "00000.tif" for kind in ("rgb", "sar")]
+    words = options(weights, "INPUT.MIN_SIZE_TEST", 128)
+    assert "INPUT.MIN_SIZE_TEST" in fails(capsys, tmp_path / "out", arguments(*pair, tmp_path / "out", *words))
+
+
+def test_very_long_pairs(weights, tmp_path):
+    for height, width in ((600, 2), (2, 600), (1, 1)):
+        for kind in ("rgb", "sar"):
+            image = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / f"{kind}.png")
+        output = tmp_path / f"{height}x{width}"
+        demo.main(arguments(tmp_path / "rgb.png", tmp_path / "sar.png", output, *options(weights)))
+        assert Image.open(output / "rgb_map.png").size == (width, height)
+        assert max(Image.open(output / "rgb_figure.png").size) < 4000
+
+
+def test_synonyms_of_one_class_can_be_the_unseen_ones(scenes, weights, tmp_path):
+    pair = [scenes / kind / "00000.tif" for kind in ("rgb", "sar")]
+    words = ["--unseen", "water,river", *options(weights)]
+    demo.main(arguments(*pair, tmp_path, *words, classes="water,river; road"))
+    with rasterio.open(tmp_path / "00000_map.tif") as made:
+        assert made.tags(1)["class_0"] == "water, river"
+
+
+def test_a_glob_in_no_folder_is_named(scenes, weights, tmp_path, capsys):
+    words = arguments(tmp_path / "gone" / "*.tif", scenes / "sar", tmp_path / "out", *options(weights))
+    assert "glob with one *" in fails(capsys, tmp_path / "out", words)
 
 
 def test_bad_weights_and_configs_end_in_one_sentence(scenes, weights, tmp_path, capsys):
@@ -221,5 +258,9 @@ def test_a_corrupt_pair_among_many_is_skipped_and_counted(scenes, weights, tmp_p
     )
     demo.main([str(word) for word in words])
     printed = capsys.readouterr()
+    alone = tmp_path / "alone"
+    pair = (tmp_path / "rgb" / "00001.tif", tmp_path / "sar" / "00001.tif")
+    error = fails(capsys, alone, arguments(*pair, alone, *options(weights, "INPUT.SKIP_CORRUPT", True)))
+    assert "None of the 1 pairs" in error
     assert "2 of 3 pairs" in printed.out and "1 pairs" in printed.err
     assert {path.name for path in (tmp_path / "out").glob("*.tif")} == {"00000_map.tif", "00002_map.tif"}

@@ -110,7 +110,8 @@ def test_two_processes_of_torchrun_train_and_score_as_one(datasets, stage_1, sta
     run(datasets, STAGE_2, tmp_path / "two", *words, launcher=launcher)
     run(datasets, STAGE_2, tmp_path / "one", *words)
     assert evaluation_of(tmp_path / "two") == evaluation_of(tmp_path / "one")
-    run(datasets, STAGE_2, tmp_path / "train", *SHORT, launcher=launcher)
+    words = ["SOLVER.AMP.ENABLED", True, "SOLVER.ACCUMULATION_STEPS", 2]
+    run(datasets, STAGE_2, tmp_path / "train", *SHORT, *words, launcher=launcher)
     assert load(tmp_path / "train" / "model_final.pth")["iteration"] == 1
 
 
@@ -140,6 +141,8 @@ def command(datasets, tmp_path, monkeypatch):
     (["DATASETS.TRAIN", "('atlantis_train',)"], "'atlantis_train', which is not registered"),
     (["DATASETS.TEST", "('atlantis_val',)"], "'atlantis_val', which is not registered"),
     (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
+    (["DATASETS.TEST", "('cmu_pairs_val',)"], "'cmu_pairs_val', which has no labels to evaluate on"),
+    (["SOLVER.IMS_PER_BATCH", "0"], "IMS_PER_BATCH is 0"),
     (["MODEL.WEIGHTS", "nowhere.pth"], r"nowhere\.pth does not exist"),
     (["MODEL.DINO_SAR.WEIGHTS", "nowhere.pth"], r"nowhere\.pth does not exist"),
     (["MODEL.CLIP.PRETRAINED", "nowhere"], "'nowhere', which is neither a file nor"),
@@ -155,13 +158,38 @@ def test_bad_settings_end_in_one_sentence(command, capsys, words, message):
 
 def test_eval_only_needs_weights(command, capsys):
     assert "--eval-only needs weights" in fails(capsys, "--eval-only", *command)
+    assert "--eval-only needs weights" in fails(capsys, "--eval-only", "--resume", *command)
+
+
+def test_an_output_folder_that_is_a_file(command, capsys, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    assert "taken is a file" in fails(capsys, *command, "OUTPUT_DIR", tmp_path / "taken")
+
+
+def test_a_resumed_run_does_not_overwrite_a_better_checkpoint(command, tmp_path, capsys):
+    words = [*command, "TEST.EVAL_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 1]
+    train_net.main([str(word) for word in words])
+    score_file = tmp_path / "model_best.json"
+    score = json.loads(score_file.read_text())
+    assert score["metric"] == "sem_seg/mIoU" and 0 <= score["value"] <= 100
+    score_file.write_text(json.dumps({**score, "value": 99.0}))
+    best = (tmp_path / "model_best.pth").read_bytes()
+    train_net.main([str(word) for word in ("--resume", *words, "SOLVER.MAX_ITER", 4)])
+    assert (tmp_path / "model_best.pth").read_bytes() == best
+    with pytest.raises(SystemExit):  # everything learns at the base rate, so there are fewer groups
+        train_net.main(
+            [str(word) for word in ("--resume", *words, "SOLVER.MAX_ITER", 6, "SOLVER.CLIP_MULTIPLIER", 1.0)]
+        )
+    assert "cannot be resumed with this config" in capsys.readouterr().err
 
 
 def test_stage_1_has_nothing_to_segment(command, capsys, stage_1):
     weights = ["MODEL.WEIGHTS", stage_1 / "model_final.pth"]
     words = ["--eval-only", "--config-file", ROOT / STAGE_1, *command[2:], *weights]
     assert "DATASETS.TEST is empty" in fails(capsys, *words)
-    assert "segments nothing" in fails(capsys, *words, "DATASETS.TEST", "('synthetic_val',)")
+    test_set = ["DATASETS.TEST", "('synthetic_val',)"]
+    assert "segments nothing" in fails(capsys, *words, *test_set)
+    assert "segments nothing" in fails(capsys, *words[1:], *test_set)  # before it trains, not after
 
 
 def test_several_test_sets_are_each_asked_for_their_own_classes(command, capsys, datasets, stage_2, tmp_path):
@@ -189,14 +217,14 @@ def test_weights_of_another_architecture(command, capsys, stage_1):
     assert "another architecture" in printed and "model_final.pth" in printed
 
 
-def test_a_corrupt_image_stops_training_or_is_skipped_and_counted(datasets, tmp_path, capsys, monkeypatch):
+def test_a_corrupt_image_stops_training_or_is_skipped_and_counted(tmp_path, monkeypatch):
     write_synthetic_dataset(tmp_path / "synthetic", num_train=3, num_val=2, size=64)
     for split in ("train", "val"):
         (tmp_path / "synthetic" / split / "sar" / "00001.png").write_bytes(b"not a picture")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     command = ["--config-file", ROOT / STAGE_2, *SHORT, "OUTPUT_DIR", tmp_path / "output"]
-    error = fails(capsys, *command, "SOLVER.MAX_ITER", 6)
-    assert "sar/00001.png" in error
+    printed = run(tmp_path, STAGE_2, tmp_path / "stopped", *SHORT, "SOLVER.MAX_ITER", 6, status=2)
+    assert re.search(r"error: .*sar/00001\.png", printed) and "Traceback" not in printed
     train_net.main([str(word) for word in (*command, "INPUT.SKIP_CORRUPT", True, "SOLVER.MAX_ITER", 4)])
     results = evaluation_of(tmp_path / "output")["results"]
     assert (results["num_images"], results["num_skipped"]) == (1, 1)

@@ -37,6 +37,21 @@ def test_unseen_names_take_the_spelling_and_order_of_the_classes():
     assert select_unseen(("Water", "city", "Road"), ("road", "water")) == ("Water", "Road")
 
 
+def test_a_name_of_commas_only_is_no_name():
+    with pytest.raises(VocabularyError, match="empty"):
+        validate_class_names([" , "])
+
+
+def test_a_trailing_semicolon_makes_synonyms_of_one_class():
+    assert parse_class_names("water,river;") == ("water, river",)
+    assert parse_class_names("water,river", ";") == ("water, river",)
+
+
+def test_letters_that_unicode_writes_in_two_ways_are_the_same():
+    with pytest.raises(VocabularyError, match="more than once"):
+        validate_class_names(["for\u00eat", "fore\u0302t"])
+
+
 def test_an_unseen_name_that_is_no_class_is_named():
     with pytest.raises(VocabularyError, match="lava"):
         select_unseen(("water",), ("lava",))

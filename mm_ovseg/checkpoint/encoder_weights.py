@@ -11,7 +11,7 @@ from torch import nn
 from mm_ovseg.checkpoint.files import load_weights_file
 from mm_ovseg.errors import CheckpointError
 
-__all__ = ["find_encoder_state_dict", "load_encoder_file"]
+__all__ = ["find_encoder_state_dict", "load_encoder_file", "load_encoder_state_dict"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +53,18 @@ def load_encoder_file(encoder: nn.Module, path: str | Path) -> None:
     Raises:
         CheckpointError: unreadable file, or weights of another architecture (the message lists what does not fit).
     """
-    state_dict = find_encoder_state_dict(load_weights_file(path))
+    load_encoder_state_dict(encoder, find_encoder_state_dict(load_weights_file(path)), source=str(path))
+
+
+def load_encoder_state_dict(encoder: nn.Module, state_dict: dict[str, torch.Tensor], *, source: str) -> None:
+    """As :func:`load_encoder_file`, for tensors that were read already; ``source`` is what messages call them."""
+    state_dict = dict(state_dict)
     expected = encoder.state_dict()
     position = state_dict.get("pos_embed")
     if position is not None and "pos_embed" in expected and position.shape != expected["pos_embed"].shape:
         resized = _resize_positional_embedding(position, expected["pos_embed"].shape)
         if resized is not None:
-            logger.info("%s: positional embedding resized to %s tokens.", path, resized.shape[1])
+            logger.info("%s: positional embedding resized to %s tokens.", source, resized.shape[1])
             state_dict["pos_embed"] = resized
 
     missing = sorted(expected.keys() - state_dict.keys())
@@ -76,11 +81,11 @@ def load_encoder_file(encoder: nn.Module, path: str | Path) -> None:
     ]
     if problems:
         raise CheckpointError(
-            f"{path} holds weights of another architecture than the configured encoder: {'; '.join(problems)}. "
+            f"{source} holds weights of another architecture than the configured encoder: {'; '.join(problems)}. "
             "Give the weights that belong to this config, or the config that belongs to these weights."
         )
     encoder.load_state_dict(state_dict)
-    logger.info("Loaded %d tensors from %s.", len(state_dict), path)
+    logger.info("Loaded %d tensors from %s.", len(state_dict), source)
 
 
 def _resize_positional_embedding(position: torch.Tensor, shape: torch.Size) -> torch.Tensor | None:

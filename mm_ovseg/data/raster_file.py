@@ -99,7 +99,12 @@ def check_same_grid(first: RasterInfo, second: RasterInfo) -> None:
             f"{first.path} is in {first.crs.to_string()} and {second.path} in {second.crs.to_string()}; the files "
             f"of a pair must have one coordinate reference system: {remedy}."
         )
-    offset = _largest_offset(first, second)
+    try:
+        offset = _largest_offset(first, second)
+    except np.linalg.LinAlgError:
+        raise DataError(
+            f"{first.path} has a geotransform that maps its pixels onto a line; georeference it anew."
+        ) from None
     if offset > GRID_TOLERANCE:
         raise DataError(
             f"{first.path} and {second.path} cover different places (their corners are up to {offset:.1f} "

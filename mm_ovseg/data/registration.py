@@ -63,6 +63,10 @@ def register_rgb_sar_dataset(
     class_names, unseen_names = _check_classes(name, classes, unseen, has_labels=labels is not None)
     if not isinstance(root, str | os.PathLike):
         raise DataError(f"Dataset '{name}' has root={root!r}; give the path of a folder.")
+    if len(class_names) > 255:
+        raise VocabularyError(
+            f"Dataset '{name}' has {len(class_names)} classes; a label map of bytes holds 255 at most."
+        )
     if not isinstance(ignore_label, int) or not len(class_names) <= ignore_label <= 255:
         raise DataError(
             f"Dataset '{name}' has ignore_label {ignore_label}; give a number from {len(class_names)}, the number of "

@@ -12,12 +12,14 @@ import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_setup
+from detectron2.modeling import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from mm_ovseg.config import add_mm_ovseg_config
 from mm_ovseg.data import register_datasets_from_file
-from mm_ovseg.errors import ConfigError
+from mm_ovseg.errors import ConfigError, MMOVSegError
+from mm_ovseg.files import check_writable_folder
 
 __all__ = ["load_config", "set_up_run"]
 
@@ -47,6 +49,12 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = ()) -> CfgNo
     for path in cfg.DATASETS.FILES:
         register_datasets_from_file(path)
     _check_device(cfg.MODEL.DEVICE)
+    for key, name, registry in (
+        ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
+        ("MODEL.SEM_SEG_HEAD.NAME", cfg.MODEL.SEM_SEG_HEAD.NAME, SEM_SEG_HEADS_REGISTRY),
+    ):
+        if name not in registry:
+            raise ConfigError(f"{key} is '{name}', which is not registered; import what defines it, or correct it.")
     cfg.freeze()
     return cfg
 
@@ -54,18 +62,28 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = ()) -> CfgNo
 def set_up_run(cfg: CfgNode, args: Namespace) -> None:
     """Detectron2's ``default_setup``, with its pages on environment and config in ``log.txt`` only.
 
-    Also lets this package's own log lines through, on the console and in the file.
+    Also lets this package's own log lines through, on the console and in the file, and keeps the traceback of the
+    user's errors, which end in one sentence, to the file.
+
+    Raises:
+        DataError: OUTPUT_DIR cannot be written to.
     """
     rank = comm.get_rank()
+    check_writable_folder(cfg.OUTPUT_DIR)
     detectron2_logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="mm_ovseg")
     consoles = [handler for handler in detectron2_logger.handlers if getattr(handler, "stream", None) is sys.stdout]
     levels = [handler.level for handler in consoles]
     for handler in consoles:
         handler.setLevel(logging.WARNING)
+        handler.addFilter(_is_no_user_error)
     default_setup(cfg, args)
     for handler, level in zip(consoles, levels, strict=True):
         handler.setLevel(level)
+
+
+def _is_no_user_error(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], MMOVSegError))
 
 
 def _merge(cfg: CfgNode, source: str, merge: Callable[[], None]) -> None:

@@ -3,22 +3,24 @@
 import logging
 import weakref
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
-from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from torch import nn
 
-from mm_ovseg.checkpoint.checkpointer import BEST_CHECKPOINT, StrictCheckpointer
+from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.loader import build_train_loader
 from mm_ovseg.data.mappers import build_dataset_mapper
+from mm_ovseg.engine.best_checkpoint import BestCheckpointHook
 from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.engine.training_step import AccumulatingTrainer
-from mm_ovseg.errors import ConfigError
+from mm_ovseg.errors import CheckpointError, ConfigError
 from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
 
 __all__ = ["Trainer"]
@@ -36,16 +38,14 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         TrainerBase.__init__(self)  # DefaultTrainer's own builds a training loop that only knows CUDA
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        if cfg.SOLVER.IMS_PER_BATCH % comm.get_world_size():
-            raise ConfigError(
-                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which does not divide among "
-                f"{comm.get_world_size()} processes."
-            )
-        check_datasets(cfg.DATASETS.TRAIN, "DATASETS.TRAIN")
-        check_datasets(cfg.DATASETS.TEST, "DATASETS.TEST")
+        batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+        if batch < 1 or batch % processes:
+            raise ConfigError(f"SOLVER.IMS_PER_BATCH is {batch}; give a positive multiple of {processes} processes.")
+        check_registered(cfg.DATASETS.TRAIN, "DATASETS.TRAIN")
         if not cfg.DATASETS.TRAIN:
             raise ConfigError("DATASETS.TRAIN is empty; name at least one registered dataset.")
         model = self.build_model(cfg)
+        check_evaluable(model, cfg.DATASETS.TEST)
         optimizer = self.build_optimizer(cfg, model)
         self.dataset_mapper = build_dataset_mapper(cfg, True)
         data_loader = build_train_loader(cfg, self.dataset_mapper)
@@ -84,11 +84,7 @@ class Trainer(DefaultTrainer):
             metric = self.cfg.TEST.BEST_CHECKPOINT_METRIC
             if len(self.cfg.DATASETS.TEST) > 1:
                 metric = f"{self.cfg.DATASETS.TEST[0]}/{metric}"  # how results of several datasets are named
-            added.append(
-                hooks.BestCheckpointer(
-                    self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric, file_prefix=BEST_CHECKPOINT
-                )
-            )
+            added.append(BestCheckpointHook(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric))
         # Before the writers, which come last on the main process, and after the evaluation.
         position = len(default_hooks) - 1 if comm.is_main_process() else len(default_hooks)
         return default_hooks[:position] + added + default_hooks[position:]
@@ -100,7 +96,13 @@ class Trainer(DefaultTrainer):
     def load_state_dict(self, state_dict: dict) -> None:
         """Take up a state of :meth:`state_dict`."""
         super().load_state_dict(state_dict)
-        self._trainer.load_state_dict(state_dict["_trainer"])
+        try:
+            self._trainer.load_state_dict(state_dict["_trainer"])
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"The checkpoint in {self.cfg.OUTPUT_DIR} cannot be resumed with this config ({error}): its optimiser "
+                "had other parameters or groups of them. Resume with the config that it was made with."
+            ) from error
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -134,13 +136,8 @@ class Trainer(DefaultTrainer):
         Returns:
             The results, keyed by dataset name where there are several datasets.
         """
-        check_datasets(cfg.DATASETS.TEST, "DATASETS.TEST")
         unwrapped = model.module if hasattr(model, "module") else model
-        if cfg.DATASETS.TEST and not hasattr(unwrapped, "set_vocabulary"):
-            raise ConfigError(
-                f"{type(unwrapped).__name__} segments nothing, so DATASETS.TEST {list(cfg.DATASETS.TEST)} cannot be "
-                "evaluated with it; leave DATASETS.TEST empty, or give a config of MMOVSeg."
-            )
+        check_evaluable(unwrapped, cfg.DATASETS.TEST)
         results = OrderedDict()
         for index, dataset_name in enumerate(cfg.DATASETS.TEST):
             unwrapped.set_vocabulary(MetadataCatalog.get(dataset_name).stuff_classes)
@@ -165,7 +162,21 @@ class SkippedFilesHook(HookBase):
             self.trainer.storage.put_scalar("data/skipped_files", skipped, smoothing_hint=False)
 
 
-def check_datasets(names, key: str) -> None:
+def check_evaluable(model: nn.Module, names: Sequence[str]) -> None:
+    """Raise a ConfigError unless ``model`` can be evaluated on every dataset of DATASETS.TEST."""
+    check_registered(names, "DATASETS.TEST")
+    if names and not hasattr(model, "set_vocabulary"):
+        raise ConfigError(
+            f"{type(model).__name__} segments nothing, so DATASETS.TEST {list(names)} cannot be evaluated with it; "
+            "leave DATASETS.TEST empty, or give a config of MMOVSeg."
+        )
+    for name in names:
+        declaration = MetadataCatalog.get(name).get("declaration")
+        if declaration is not None and declaration.labels is None:
+            raise ConfigError(f"DATASETS.TEST names '{name}', which has no labels to evaluate on; declare them.")
+
+
+def check_registered(names: Sequence[str], key: str) -> None:
     """Raise a ConfigError for a dataset that is not registered."""
     for name in names:
         if name not in DatasetCatalog:

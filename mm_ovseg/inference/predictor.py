@@ -45,7 +45,7 @@ class Predictor:
         class_names: at most 255 names to look for.
 
     Raises:
-        ConfigError: the config is of another meta-architecture.
+        ConfigError: the config is of another meta-architecture, or resizes what it reads.
         VocabularyError: no name, one given twice, or too many.
         CheckpointError: ``MODEL.WEIGHTS`` cannot be loaded.
     """
@@ -54,6 +54,10 @@ class Predictor:
         if cfg.MODEL.META_ARCHITECTURE != "MMOVSeg":
             raise ConfigError(
                 f"This config builds {cfg.MODEL.META_ARCHITECTURE}, which segments nothing; give a config of MMOVSeg."
+            )
+        if cfg.INPUT.MIN_SIZE_TEST:
+            raise ConfigError(
+                f"INPUT.MIN_SIZE_TEST is {cfg.INPUT.MIN_SIZE_TEST}, but maps have the size of the files; set it to 0."
             )
         if len(class_names) > NO_DATA:
             raise VocabularyError(

@@ -243,7 +243,7 @@ class CostVolumeAggregator(nn.Module):
         padded_classes: int,
     ) -> None:
         super().__init__()
-        if grid_size % window_size or grid_size % class_pooling:
+        if min(window_size, class_pooling) < 1 or grid_size % window_size or grid_size % class_pooling:
             raise ConfigError(
                 f"The dense grid is {grid_size} tokens a side; MODEL.AGGREGATOR.WINDOW_SIZE ({window_size}) and "
                 f"CLASS_POOLING ({class_pooling}) must divide it."

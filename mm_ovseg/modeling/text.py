@@ -13,7 +13,11 @@ __all__ = ["TextEmbedder"]
 
 
 class TextEmbedder(nn.Module):
-    """CLIP's text tower with prompt templates, synonyms and a cache that cannot be stale (design §4, "Text").
+    """CLIP's text tower with prompt templates, synonyms and a cache (design §4, "Text").
+
+    The cache answers for the same names and weights only: it goes by PyTorch's version counters, which every optimiser
+    and ``load_state_dict`` advance, and is emptied whenever the mode switches. Who writes to ``parameter.data`` in
+    evaluation mode, past the counters, calls ``eval()`` after.
 
     Args:
         tower: token ids (N, L) -> features (N, C).
@@ -73,7 +77,9 @@ class TextEmbedder(nn.Module):
         synonyms = [split_synonyms(name) for name in names]
         if self.synonyms == "first":
             synonyms = [group[:1] for group in synonyms]
-        texts = [template.format(synonym) for template in self.templates for group in synonyms for synonym in group]
+        texts = [
+            template.replace("{}", synonym) for template in self.templates for group in synonyms for synonym in group
+        ]
         tokens = self.tokenizer(texts).to(self.device)
         embeddings = F.normalize(self.tower(tokens).float(), dim=-1)  # (P * synonyms, C)
         embeddings = embeddings.unflatten(0, (len(self.templates), -1))  # (P, synonyms, C)

@@ -27,6 +27,7 @@ FILE_TYPES = ("png", "pdf", "svg")
 _PANEL_WIDTH, _GAP, _BORDER = 2.4, 0.06, 0.08  # inches, like all lengths of the layout
 _TITLE_HEIGHT, _NAME_WIDTH = 0.26, 0.24
 _LEGEND_LINE, _SWATCH, _SWATCH_GAP, _ENTRY_GAP = 0.27, (0.24, 0.15), 0.07, 0.26
+_ASPECT_LIMITS = (0.1, 4.0)  # height / width of a panel; what is longer still is drawn out of proportion
 _FONT_SIZE = 10
 _DPI = 200
 
@@ -146,7 +147,8 @@ def _compose(
 ) -> Figure:
     """Lay the panels out on a page of just the size that they need."""
     left = _BORDER + (_NAME_WIDTH if any(names) else 0.0)
-    heights = [_PANEL_WIDTH * images["RGB"].shape[0] / images["RGB"].shape[1] for images in table]
+    shapes = [images["RGB"].shape for images in table]
+    heights = [_PANEL_WIDTH * float(np.clip(shape[0] / shape[1], *_ASPECT_LIMITS)) for shape in shapes]
     width = left + len(titles) * (_PANEL_WIDTH + _GAP) - _GAP + _BORDER
     panels_height = sum(heights) + _GAP * (len(heights) - 1)
 
@@ -171,7 +173,8 @@ def _compose(
                 figure.text(*place, title, ha="center", va="baseline", **style)
             if title in images:
                 axes = figure.add_axes((x / width, bottom / height, _PANEL_WIDTH / width, heights[row] / height))
-                axes.imshow(images[title], interpolation="nearest" if title not in ("RGB", "SAR") else "antialiased")
+                interpolation = "nearest" if title not in ("RGB", "SAR") else "antialiased"
+                axes.imshow(images[title], interpolation=interpolation, aspect="auto")
                 axes.set_axis_off()
         top = bottom - _GAP
     for number, line in enumerate(lines):

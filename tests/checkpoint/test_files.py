@@ -25,13 +25,15 @@ def bad_files(folder):
     (folder / "truncated.pth").write_bytes(good.read_bytes()[:-200])
     (folder / "empty.pth").write_bytes(b"")
     (folder / "text.pth").write_text("no weights")
+    (folder / "letters.pth").write_text("abcabc")
     (folder / "broken.safetensors").write_bytes(b"\xff" * 64)
     torch.save({"weight": Stranger()}, folder / "stranger.pth")
     torch.save([torch.zeros(1)], folder / "list.pth")
 
 
 @pytest.mark.parametrize("name", [
-    "gone.pth", "truncated.pth", "empty.pth", "text.pth", "broken.safetensors", "stranger.pth", "list.pth"
+    "gone.pth", "truncated.pth", "empty.pth", "text.pth", "letters.pth",
+    "broken.safetensors", "stranger.pth", "list.pth",
 ])  # fmt: skip
 def test_what_is_no_weights_file_is_refused_by_name(tmp_path, name):
     bad_files(tmp_path)

@@ -56,6 +56,8 @@ def test_bad_files_end_in_one_sentence_that_names_the_fault(tmp_path, text, mess
     (["SOLVER.BASE_RL", "1"], "SOLVER.BASE_RL.*the command line.*did you mean SOLVER.BASE_LR"),
     (["SOLVER.BASE_LR"], "lacks its value"),
     (["NOTHING.AT.ALL", "1"], "NOTHING.AT.ALL"),
+    (["MODEL.META_ARCHITECTURE", "MapMaker"], "MapMaker"),
+    (["MODEL.SEM_SEG_HEAD.NAME", "Head"], "MODEL.SEM_SEG_HEAD.NAME is 'Head'"),
 ])  # fmt: skip
 def test_bad_overrides_are_named(overrides, message):
     with pytest.raises(ConfigError, match=message):

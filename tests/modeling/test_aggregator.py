@@ -137,7 +137,7 @@ def test_every_parameter_gets_a_gradient():
     assert [name for name, parameter in aggregator.named_parameters() if parameter.grad is None] == []
 
 
-@pytest.mark.parametrize("change", [{"window_size": 3}, {"class_pooling": 3}, {"heads": 3}])
+@pytest.mark.parametrize("change", [{"window_size": 3}, {"window_size": 0}, {"class_pooling": 3}, {"heads": 3}])
 def test_sizes_that_do_not_divide_are_refused(change):
     with pytest.raises(ConfigError, match="must"):
         build_aggregator(**change)

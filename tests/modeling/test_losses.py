@@ -2,6 +2,8 @@ import math
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
 
 from mm_ovseg.modeling.losses import alignment_loss, segmentation_loss
@@ -58,6 +60,28 @@ def test_tokens_without_data_count_nowhere(name):
     torch.testing.assert_close(whole, kept)
     nothing = alignment_loss(student, teacher, torch.zeros(6, dtype=torch.bool), name=name, temperature=0.07)
     assert nothing.item() == 0
+
+
+def tokens_of(rank):
+    generator = torch.Generator().manual_seed(rank)
+    student, teacher = (F.normalize(torch.randn(5, 4, generator=generator), dim=1) for _ in range(2))
+    return student, teacher, torch.tensor([True, True, rank == 0, True, True])
+
+
+def one_of_two_processes(rank, meeting_point, results):
+    dist.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=2)
+    results[rank] = alignment_loss(*tokens_of(rank), name="infonce", temperature=0.1).item()
+    dist.destroy_process_group()
+
+
+def test_infonce_takes_its_negatives_from_all_processes(tmp_path):
+    results = multiprocessing.get_context("spawn").Manager().dict()
+    multiprocessing.spawn(one_of_two_processes, args=(tmp_path / "meeting", results), nprocs=2)
+    student, teacher, valid = (torch.cat(parts) for parts in zip(tokens_of(0), tokens_of(1), strict=True))
+    scores = (student @ teacher.T / 0.1).masked_fill(~valid, -math.inf)
+    losses = -scores.log_softmax(dim=1).diagonal()
+    assert results[0] == pytest.approx(losses[:5][valid[:5]].mean().item(), rel=1e-5)
+    assert results[1] == pytest.approx(losses[5:][valid[5:]].mean().item(), rel=1e-5)
 
 
 def test_mse_and_l1_sum_over_channels():

@@ -1,7 +1,6 @@
 """CLIP's image encoder read densely, and its text tower, both built by open_clip."""
 
 import logging
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder
 
 __all__ = ["CLIPImageEncoder", "SelfAttention", "build_clip", "set_clip_trainable"]
 
-logger = logging.getLogger(__name__)
+MOST_OF_A_REASON = 300  # characters of another library's message
 
 # Small models for tests and the quickstart, described as open_clip describes its own.
 open_clip.add_model_config(Path(__file__).parent / "clip_configs")
@@ -175,17 +174,22 @@ def build_clip(name: str, pretrained: str) -> tuple[VisionTransformer, nn.Module
     known_tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained and not Path(pretrained).is_file() and pretrained not in known_tags:
         raise CheckpointError(
-            f"MODEL.CLIP.PRETRAINED is '{pretrained}', which is neither a file nor one of open_clip's tags for "
+            f"CLIP's weights are given as '{pretrained}', which is neither a file nor one of open_clip's tags for "
             f'{name} ({", ".join(known_tags) or "none"}); give one of these, or "" for random weights.'
         )
+    root_logger = logging.getLogger()
+    root_logger.addFilter(_is_not_about_random_weights)
     try:
         # force_custom_text keeps the text tower in a module of its own.
         model = open_clip.create_model(name, pretrained=pretrained or None, force_custom_text=True)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, ImportError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a file of anything else makes the unpickler fail in any way
+        reason = " ".join(str(error).split())[:MOST_OF_A_REASON]
         raise CheckpointError(
-            f"MODEL.CLIP.PRETRAINED '{pretrained}' could not be loaded into {name}: {_first_line(error)} "
-            "Check that the file is complete and of this architecture; without network, give a local file."
+            f"'{pretrained}' could not be loaded into CLIP {name} ({type(error).__name__}: {reason}); check that the "
+            "file is complete and of this architecture, or, without network, give a local file."
         ) from error
+    finally:
+        root_logger.removeFilter(_is_not_about_random_weights)
     if not isinstance(model.visual, VisionTransformer):
         raise ConfigError(f"MODEL.CLIP.NAME is '{name}', whose image encoder is not a plain ViT; choose another.")
     for module in list(model.modules()):
@@ -210,5 +214,6 @@ def set_clip_trainable(tower: nn.Module, finetune: str) -> None:
                 module.value.weight.requires_grad_(True)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _is_not_about_random_weights(record: logging.LogRecord) -> bool:
+    # open_clip warns of random weights, which a checkpoint may replace in a moment.
+    return "No pretrained weights loaded" not in record.getMessage()

@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from mm_ovseg.checkpoint.encoder_weights import load_encoder_file
+from mm_ovseg.checkpoint.encoder_weights import load_encoder_file, load_encoder_state_dict
 from mm_ovseg.errors import CheckpointError, ConfigError
 from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder
 
@@ -92,7 +92,7 @@ class DINOEncoder(ImageEncoder):
                 f"The weights '{name}' could not be fetched by timm ({type(error).__name__}); "
                 "without network, fetch the file elsewhere and give its path instead."
             ) from error
-        self.model.load_state_dict(source.state_dict())
+        load_encoder_state_dict(self.model, source.state_dict(), source=name)
 
 
 def _create_timm_model(name: str, image_size: int, arguments: Mapping[str, Any]) -> nn.Module:

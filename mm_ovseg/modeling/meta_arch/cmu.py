@@ -65,6 +65,8 @@ class CrossModalUnification(nn.Module):
         student = build(cfg.MODEL.DINO_SAR, cfg.MODEL.DINO_SAR.WEIGHTS, frozen=False)
         if not cfg.MODEL.DINO_SAR.WEIGHTS:
             student.load_state_dict(teacher.state_dict())
+        for block in student.model.blocks[max(cfg.CMU.BLOCKS) :]:
+            block.requires_grad_(False)  # no loss sees them, and processes wait for gradients of what learns
         return {
             "teacher": teacher,
             "student": student,

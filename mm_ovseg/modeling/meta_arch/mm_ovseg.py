@@ -91,6 +91,15 @@ class MMOVSeg(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Build the encoders and the head; class names come from the metadata of DATASETS.TRAIN and TEST."""
+        for key, values, count in (
+            ("MODEL.CLIP.GUIDANCE_BLOCKS", cfg.MODEL.CLIP.GUIDANCE_BLOCKS, 2),
+            ("MODEL.DINO.BLOCKS", cfg.MODEL.DINO.BLOCKS, 3),
+            ("MODEL.GUIDANCE_WIDTHS", cfg.MODEL.GUIDANCE_WIDTHS, 2),
+            ("MODEL.DECODER.WIDTHS", cfg.MODEL.DECODER.WIDTHS, 2),
+            ("MODEL.DECODER.GUIDANCE_WIDTHS", cfg.MODEL.DECODER.GUIDANCE_WIDTHS, 2),
+        ):
+            if len(values) != count:
+                raise ConfigError(f"{key} is {list(values)}; it must have {count} entries.")
         visual, text_tower, tokenizer = build_clip(cfg.MODEL.CLIP.NAME, cfg.MODEL.CLIP.PRETRAINED)
         set_clip_trainable(visual, cfg.MODEL.CLIP.FINETUNE)
         set_clip_trainable(text_tower, cfg.MODEL.CLIP.FINETUNE)
@@ -200,6 +209,12 @@ class MMOVSeg(nn.Module):
         return self.sem_seg_head(clip, dino, self.text(names))
 
     def _loss(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor]:
+        for item in batched_inputs:
+            if "sem_seg" not in item:
+                raise DataError(
+                    f"{item.get('file_name', 'A pair')} came without labels, which training needs; "
+                    "set INPUT.DATASET_MAPPER_NAME to rgb_sar_semantic."
+                )
         logits = self.predict_logits(batched_inputs, self.train_vocabulary)
         targets = [item["sem_seg"].to(self.device) for item in batched_inputs]
         if len({target.shape for target in targets}) == 1:

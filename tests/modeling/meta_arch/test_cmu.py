@@ -76,6 +76,13 @@ def test_a_temperature_scales_infonce(make_model):
     assert losses[0.07] != pytest.approx(losses[1.0], rel=0.05)
 
 
+def test_what_no_loss_sees_does_not_learn(make_model):
+    model = make_model("CMU.BLOCKS", [1, 2], config=CONFIG).train()
+    model([random_pair()])["loss_alignment"].backward()
+    for name, parameter in model.student.named_parameters():
+        assert parameter.requires_grad == (parameter.grad is not None) == ("blocks.2." not in name), name
+
+
 def test_bad_input_is_named(make_model, model):
     with pytest.raises(ConfigError, match="CMU.LOSS"):
         make_model("CMU.LOSS", "cosine", config=CONFIG)

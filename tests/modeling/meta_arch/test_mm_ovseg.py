@@ -175,6 +175,12 @@ def test_bad_input_ends_in_one_sentence(make_model, model):
         model([{key: value for key, value in pair.items() if key != "sar_image"}])
     with pytest.raises(DataError, match=r"\(1, 48, 64\)"):
         model([{**pair, "image": pair["image"][:1]}])
+    model.train_vocabulary = ("city",)
+    with pytest.raises(DataError, match=r"pair_0\.png came without labels"):
+        model.train()([pair])
+    for key, value in (("CLIP.GUIDANCE_BLOCKS", [1]), ("DINO.BLOCKS", [1, 2]), ("GUIDANCE_WIDTHS", [64])):
+        with pytest.raises(ConfigError, match=f"MODEL.{key}.*entries"):
+            make_model(f"MODEL.{key}", value)
     with pytest.raises(ConfigError, match="LOSS.NAME"):
         make_model("LOSS.NAME", "hinge")
 

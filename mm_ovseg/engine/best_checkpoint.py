@@ -1,0 +1,40 @@
+"""Keeping the checkpoint with the best evaluation, also across a resume."""
+
+import json
+from pathlib import Path
+
+from detectron2.engine import hooks
+
+from mm_ovseg.checkpoint.checkpointer import BEST_CHECKPOINT, StrictCheckpointer
+from mm_ovseg.files import complete_file
+
+__all__ = ["BestCheckpointHook"]
+
+
+class BestCheckpointHook(hooks.BestCheckpointer):
+    """Detectron2's hook, which forgets its best score when training resumes, with that score in a file.
+
+    Args:
+        eval_period: iterations between evaluations; 0: only after the last one.
+        checkpointer: saves ``model_best.pth``; ``model_best.json`` beside it holds the score and the iteration.
+        metric: name of the score, the higher the better.
+    """
+
+    def __init__(self, eval_period: int, checkpointer: StrictCheckpointer, metric: str) -> None:
+        super().__init__(eval_period, checkpointer, metric, file_prefix=BEST_CHECKPOINT)
+        self._score_file = Path(checkpointer.save_dir) / f"{BEST_CHECKPOINT}.json"
+
+    def before_train(self) -> None:
+        """Take up the best score of the run that is resumed."""
+        if self.trainer.start_iter > 0 and self._score_file.is_file():
+            score = json.loads(self._score_file.read_text(encoding="utf-8"))
+            if score["metric"] == self._val_metric:
+                self.best_metric, self.best_iter = score["value"], score["iteration"]
+
+    def _update_best(self, val: float, iteration: int) -> bool:
+        is_number = super()._update_best(val, iteration)
+        if is_number:
+            score = {"metric": self._val_metric, "value": float(val), "iteration": int(iteration)}
+            with complete_file(self._score_file) as temporary:
+                temporary.write_text(json.dumps(score), encoding="utf-8")
+        return is_number
