@@ -117,7 +117,8 @@ class CLIPImageEncoder(ImageEncoder):
             images: (B, 3, image_size, image_size), from :meth:`preprocess`.
 
         Returns:
-            The dense feature (B, out_channels, h, w), and the outputs of the guidance blocks (B, width, h, w).
+            The dense feature (B, out_channels, h, w), and the outputs of the guidance blocks (B, width, h, w), in the
+            order of ``guidance_blocks``.
         """
         visual = self.visual
         x = visual.conv1(images).flatten(2).transpose(1, 2)  # (B, h * w, width)
@@ -125,18 +126,18 @@ class CLIPImageEncoder(ImageEncoder):
         x = torch.cat([cls_token, x], dim=1)  # (B, 1 + h * w, width)
         x = visual.ln_pre(x + self._positional_embedding().to(x.dtype))
 
-        guidance = []
+        guidance = {}
         *blocks, last_block = visual.transformer.resblocks
         for index, block in enumerate(blocks, start=1):
             x = block(x)
             if index in self.guidance_blocks:
-                guidance.append(self._to_grid(x[:, 1:]))
+                guidance[index] = self._to_grid(x[:, 1:])
 
         # The last block keeps its value path only, and the CLS token takes the residual's place.
         x = last_block.attn.value_path(last_block.ln_1(x[:, 1:])) + x[:, :1]
         x = x + last_block.mlp(last_block.ln_2(x))
         dense = visual.ln_post(x) @ visual.proj  # (B, h * w, out_channels)
-        return self._to_grid(dense), guidance
+        return self._to_grid(dense), [guidance[block] for block in self.guidance_blocks]
 
     def _positional_embedding(self) -> torch.Tensor:
         """The positional embedding (1 + h * w, width), resized to this encoder's grid."""

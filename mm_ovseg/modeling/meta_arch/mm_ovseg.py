@@ -116,10 +116,9 @@ class MMOVSeg(nn.Module):
             dino = _build_dino(cfg, cfg.MODEL.DINO.PRETRAINED, cfg.MODEL.DINO, clip)
             input_shape["dino"] = input_shape["dense"]
         if cfg.MODEL.DINO_SAR.ENABLED:
-            weights = cfg.MODEL.DINO_SAR.WEIGHTS or cfg.MODEL.DINO.PRETRAINED
-            dino_sar = _build_dino(cfg, weights, cfg.MODEL.DINO_SAR, clip)
+            dino_sar = _build_dino(cfg, cfg.MODEL.DINO_SAR.WEIGHTS, cfg.MODEL.DINO_SAR, clip)
         if dino is not None and dino_sar is not None and not cfg.MODEL.DINO_SAR.WEIGHTS:
-            # Without stage 1 the twin starts as a copy, random weights included.
+            # Without stage 1 the twin is a copy, random weights included.
             dino_sar.encoder.load_state_dict(dino.encoder.state_dict())
 
         train_metadata = [MetadataCatalog.get(name) for name in cfg.DATASETS.TRAIN[:1]]
@@ -257,7 +256,7 @@ def _clip_projection(cfg: CfgNode, clip: CLIPImageEncoder) -> FeatureProjection:
 
 
 def _build_clip_sar(cfg: CfgNode, clip: CLIPImageEncoder) -> ProjectedEncoder:
-    visual, _, _ = build_clip(cfg.MODEL.CLIP.NAME, cfg.MODEL.CLIP_SAR.WEIGHTS or cfg.MODEL.CLIP.PRETRAINED)
+    visual, _, _ = build_clip(cfg.MODEL.CLIP.NAME, cfg.MODEL.CLIP_SAR.WEIGHTS)
     if not cfg.MODEL.CLIP_SAR.WEIGHTS:
         visual.load_state_dict(clip.visual.state_dict())
     # Like the SAR twin of DINO it is taught by stage 1 and only read in stage 2.

@@ -41,6 +41,13 @@ def test_guidance_blocks_are_open_clips_own_intermediates():
 
 
 @torch.no_grad()
+def test_guidance_comes_in_the_order_asked_for():
+    images = torch.randn(1, 3, 192, 192)
+    (_, guidance), (_, reversed_guidance) = build_encoder()(images), build_encoder(guidance_blocks=[3, 1])(images)
+    assert torch.equal(guidance[0], reversed_guidance[1]) and torch.equal(guidance[1], reversed_guidance[0])
+
+
+@torch.no_grad()
 def test_last_block_keeps_the_value_path_and_adds_the_class_token():
     encoder = build_encoder()
     visual, images = encoder.visual, torch.randn(1, 3, 192, 192)
