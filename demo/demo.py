@@ -28,8 +28,8 @@ from mm_ovseg.data.raster import check_same_grid, read_label, read_raster_info
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder
-from mm_ovseg.inference.map_writer import write_class_map_geotiff, write_class_map_png
-from mm_ovseg.inference.predictor import NO_DATA, Prediction, Predictor
+from mm_ovseg.inference.map_writer import NODATA_CLASS, write_class_map_geotiff, write_class_map_png
+from mm_ovseg.inference.predictor import Prediction, Predictor
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
 from mm_ovseg.vocabulary import parse_class_names, select_unseen
 
@@ -90,7 +90,7 @@ def read_pair_label(pair: Mapping[str, str], num_classes: int) -> np.ndarray | N
     if "sem_seg_file_name" not in pair:
         return None
     check_same_grid(read_raster_info(pair["file_name"]), read_raster_info(pair["sem_seg_file_name"]))
-    return read_label(pair["sem_seg_file_name"], num_classes=num_classes, ignore_label=NO_DATA)
+    return read_label(pair["sem_seg_file_name"], num_classes=num_classes, ignore_label=NODATA_CLASS)
 
 
 def write_results(

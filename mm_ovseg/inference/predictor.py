@@ -12,10 +12,9 @@ from detectron2.modeling import build_model
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.mappers import build_dataset_mapper
 from mm_ovseg.errors import ConfigError, VocabularyError
+from mm_ovseg.inference.map_writer import NODATA_CLASS
 
-__all__ = ["NO_DATA", "Prediction", "Predictor"]
-
-NO_DATA = 255  # in class maps: pixels where RGB has no data
+__all__ = ["Prediction", "Predictor"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +58,9 @@ class Predictor:
             raise ConfigError(
                 f"INPUT.MIN_SIZE_TEST is {cfg.INPUT.MIN_SIZE_TEST}, but maps have the size of the files; set it to 0."
             )
-        if len(class_names) > NO_DATA:
+        if len(class_names) > NODATA_CLASS:
             raise VocabularyError(
-                f"{len(class_names)} class names were given; a map of one byte a pixel holds {NO_DATA}."
+                f"{len(class_names)} class names were given; a map of one byte a pixel holds {NODATA_CLASS}."
             )
         self.model = build_model(cfg)
         self.model.set_vocabulary(class_names)
@@ -93,7 +92,7 @@ class Predictor:
         scores = self.model([item])[0]["sem_seg"]  # (T, H, W)
         confidence, class_map = scores.max(dim=0)
         class_map = class_map.to(torch.uint8).cpu().numpy()
-        class_map[~item["image_valid"].numpy()] = NO_DATA
+        class_map[~item["image_valid"].numpy()] = NODATA_CLASS
         return Prediction(
             class_map=class_map,
             confidence=confidence.cpu().numpy(),
