@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from detectron2.data import DatasetCatalog
@@ -23,15 +24,17 @@ from tqdm import tqdm
 
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.data import register_rgb_sar_dataset
-from mm_ovseg.data.palette import default_colors
+from mm_ovseg.data.builtin import find_class_file
+from mm_ovseg.data.palette import class_colors
 from mm_ovseg.data.raster import check_same_grid, read_label, read_raster_info
+from mm_ovseg.data.registration import read_class_file
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder
 from mm_ovseg.inference.map_writer import NODATA_CLASS, write_class_map_geotiff, write_class_map_png
 from mm_ovseg.inference.predictor import Prediction, Predictor
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
-from mm_ovseg.vocabulary import parse_class_names, select_unseen
+from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class_names
 
 INPUT_NAME = "--input, --sar"  # what error messages call the dataset that the command line describes
 
@@ -44,12 +47,44 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--sar", required=True, metavar="SAR", help="the same for SAR; pairs have the same stem")
     parser.add_argument("--label", metavar="LABEL", help="label maps to show beside, if any: indices into --classes")
     parser.add_argument(
-        "--classes", required=True, help='"water,road,city"; with synonyms: "water,river,lake; road,street"'
+        "--classes",
+        required=True,
+        metavar="NAMES",
+        help='"water,road,city"; with synonyms: "water,river,lake; road,street"; or a JSON class file',
     )
-    parser.add_argument("--unseen", default="", help="those of --classes never labelled in training; underlined")
+    parser.add_argument(
+        "--unseen", metavar="NAMES", help="those of --classes never labelled in training (default: the class file's)"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...")
     return parser.parse_args(arguments)
+
+
+class Vocabulary(NamedTuple):
+    """What the maps show: class names, the unseen ones among them, and a colour (red, green, blue) for each class."""
+
+    classes: tuple[str, ...]
+    unseen: tuple[str, ...]
+    colors: Sequence[Sequence[int]]
+
+
+def read_vocabulary(classes: str, unseen: str | None) -> Vocabulary:
+    """Read what was typed, or a class file.
+
+    Raises:
+        ConfigError: the class file is missing or malformed.
+        VocabularyError: no name, an empty one, one given twice, or an unseen one that is not among the classes.
+    """
+    if classes.endswith(".json"):
+        content = read_class_file(find_class_file(classes))
+    else:
+        content = {"classes": parse_class_names(classes)}
+    names = validate_class_names(content["classes"])
+    if unseen is not None:
+        separator = ";" if ";" in classes else ","
+        content["unseen"] = parse_class_names(unseen, separator) if unseen else ()
+    colors = class_colors(names, content.get("colors"), owner=classes)
+    return Vocabulary(names, select_unseen(names, content.get("unseen", ())), colors)
 
 
 def find_pairs(rgb: str, sar: str, label: str | None, classes: Sequence[str]) -> list[dict]:
@@ -98,11 +133,10 @@ def write_results(
     pair: Mapping[str, str],
     prediction: Prediction,
     label: np.ndarray | None,
-    classes: Sequence[str],
-    unseen: Sequence[str],
+    vocabulary: Vocabulary,
 ) -> None:
     """Write the maps and the figure of one pair."""
-    colors = default_colors(classes)
+    classes, unseen, colors = vocabulary
     name = pair["image_id"]
     write_class_map_png(folder / f"{name}_map.png", prediction.class_map, colors)
     info = read_raster_info(pair["file_name"])
@@ -128,9 +162,8 @@ def write_results(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Segment what the command line names."""
     args = parse_arguments(arguments)
-    classes = parse_class_names(args.classes)
-    separator = ";" if ";" in args.classes else ","
-    unseen = select_unseen(classes, parse_class_names(args.unseen, separator) if args.unseen else ())
+    vocabulary = read_vocabulary(args.classes, args.unseen)
+    classes = vocabulary.classes
     folder = Path(args.output)
     check_writable_folder(folder)
     pairs = find_pairs(args.input, args.sar, args.label, classes)
@@ -143,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if prediction is None:
             continue
         label = read_pair_label(pair, len(classes))  # before anything of this pair is written
-        write_results(folder, pair, prediction, label, classes, unseen)
+        write_results(folder, pair, prediction, label, vocabulary)
         written += 1
     if not written:
         raise DataError(f"None of the {len(pairs)} pairs could be read; see the warnings.")

@@ -61,7 +61,7 @@ def _add_data_config(cfg: CN) -> None:
 def _add_encoder_config(cfg: CN) -> None:
     cfg.MODEL.CLIP = CN()
     cfg.MODEL.CLIP.NAME = "ViT-B-16-quickgelu"  # an open_clip model; OpenAI's weights need QuickGELU
-    cfg.MODEL.CLIP.PRETRAINED = ""  # "": random; a tag that open_clip knows ("openai"); or a local file
+    cfg.MODEL.CLIP.PRETRAINED = ""  # "": random; a tag that open_clip knows ("openai"); a file, local or hf://
     cfg.MODEL.CLIP.IMAGE_SIZE = 384  # pixels, both sides
     cfg.MODEL.CLIP.GUIDANCE_BLOCKS = [4, 8]  # 1-based blocks whose outputs guide the decoder: coarse, fine
     cfg.MODEL.CLIP.FINETUNE = "query_value"  # "query_value": these projection weights only; "none"
@@ -78,7 +78,7 @@ def _add_encoder_config(cfg: CN) -> None:
     cfg.MODEL.DINO.ENABLED = True  # False, with DINO_SAR off as well: CAT-Seg
     cfg.MODEL.DINO.NAME = "vit_base_patch8_224.dino"  # a timm model
     cfg.MODEL.DINO.ARGUMENTS = CN(new_allowed=True)  # handed to timm.create_model, e.g. {embed_dim: 64, depth: 3}
-    cfg.MODEL.DINO.PRETRAINED = ""  # "": random; a name from timm.list_pretrained(); or a local file
+    cfg.MODEL.DINO.PRETRAINED = ""  # "": random; a name from timm.list_pretrained(); a file, local or hf://
     cfg.MODEL.DINO.IMAGE_SIZE = 384  # pixels, both sides
     cfg.MODEL.DINO.BLOCKS = [4, 8, 12]  # 1-based; coarse guidance, fine guidance, dense feature
     cfg.MODEL.DINO.PIXEL_MEAN = CLIP_PIXEL_MEAN
@@ -149,5 +149,8 @@ def _add_training_config(cfg: CN) -> None:
     cfg.DATALOADER.NUM_WORKERS = 4
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False  # crops have one size
 
+    # Class files, one for each DATASETS.TEST, with the names that the model is asked for instead of the dataset's own,
+    # in the same order: as the weights spell them. A file's name alone means one of mm_ovseg/data/classes.
+    cfg.TEST.PROMPT_FILES = ()
     cfg.TEST.EVAL_PERIOD = 5000  # iterations; 0: only after the last one
     cfg.TEST.BEST_CHECKPOINT_METRIC = "sem_seg/mIoU"  # the checkpoint with its highest value is kept as model_best.pth

@@ -1,5 +1,6 @@
 """What several test modules share: a tiny model and random pairs."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,18 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 
 from mm_ovseg import add_mm_ovseg_config
+from mm_ovseg.checkpoint.layouts import model_layout
+from mm_ovseg.checkpoint.official import VARIANTS
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def load_tool(name):
+    """Import tools/NAME.py, past the package ``tools`` that Detectron2 installs."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
@@ -35,6 +46,28 @@ def make_model(make_cfg):
         return build_model(make_cfg(config, *overrides))
 
     return make
+
+
+@pytest.fixture
+def released_state_dict():
+    """A function ``variant -> state dict`` of a whole model with the released names and shapes.
+
+    Every tensor is one zero, repeated, which takes no memory.
+    """
+
+    def make(variant):
+        layout = model_layout(VARIANTS[variant].size)
+        return {name: torch.zeros(()).expand(entry.shape or ()) for name, entry in layout.items()}
+
+    return make
+
+
+@pytest.fixture
+def released_catseg(released_state_dict, tmp_path):
+    """The file of a CAT-Seg of zeros, as Detectron2's trainer left it."""
+    path = tmp_path / "released.pth"
+    torch.save({"model": released_state_dict("catseg"), "iteration": 79999}, path)
+    return path
 
 
 def random_pair(height=48, width=64, seed=0, num_classes=None):

@@ -1,5 +1,6 @@
 """demo/demo.py as a user runs it."""
 
+import json
 import os
 import re
 import subprocess
@@ -100,6 +101,31 @@ def test_a_pair_without_georeference_gives_no_geotiff_and_nodata_stays_nodata(we
     assert {path.name for path in output.iterdir()} == {"rgb_map.png", "rgb_figure.png"}
     class_map = np.asarray(Image.open(output / "rgb_map.png"))
     assert (class_map[:10] == 255).all() and (class_map[10:] < 5).all()
+
+
+def test_a_class_file_gives_names_unseen_ones_and_colours(scenes, weights, tmp_path, monkeypatch):
+    (tmp_path / "classes.json").write_text(
+        json.dumps({"classes": ["wood", "river, lake"], "unseen": ["river, lake"], "colors": [[1, 2, 3], [4, 5, 6]]})
+    )
+    drawn = {}
+    monkeypatch.setattr(demo, "draw_panels", lambda path, rows, **arguments: drawn.update(arguments))
+    rgb, sar = (scenes / kind / "00000.tif" for kind in ("rgb_clouds", "sar"))
+    demo.main(arguments(rgb, sar, tmp_path, *options(weights), classes=tmp_path / "classes.json"))
+    assert drawn["classes"] == ("wood", "river, lake") and drawn["unseen"] == ("river, lake",)
+    palette = Image.open(tmp_path / "00000_map.png").getpalette()
+    assert palette[:6] == [1, 2, 3, 4, 5, 6]
+    demo.main(arguments(rgb, sar, tmp_path, "--unseen", "", *options(weights), classes="pie_released_prompts.json"))
+    assert drawn["classes"][0] == "backbroad" and drawn["unseen"] == ()
+
+
+def test_a_published_checkpoint_is_taken_as_it_is(scenes, released_catseg, tmp_path, caplog):
+    rgb, sar = (scenes / kind / "00000.tif" for kind in ("rgb_clouds", "sar"))
+    words = arguments(rgb, sar, tmp_path / "maps", "--unseen", "road", *options(released_catseg))
+    words[1] = str(ROOT / "configs" / "siblings" / "catseg_vitb16_384.yaml")
+    with caplog.at_level("INFO", logger="mm_ovseg"):
+        demo.main(words)
+    assert "released.pth is the published CAT-Seg ViT-B/16" in caplog.text
+    assert (np.asarray(Image.open(tmp_path / "maps" / "00000_map.png")) == 0).all()  # zeros: all classes alike
 
 
 def test_decibel_sar_of_two_polarisations(scenes, weights, tmp_path):

@@ -92,6 +92,16 @@ def test_eval_only_gives_the_scores_that_training_gave(datasets, stage_2, tmp_pa
     assert evaluation_of(tmp_path) == evaluation_of(stage_2)
 
 
+def test_eval_only_asks_for_the_names_of_a_prompt_file(datasets, stage_2, tmp_path):
+    names = ["town", "street", "wood", "river, lake", "field"]
+    (tmp_path / "prompts.json").write_text(json.dumps({"classes": names}))
+    words = ["--eval-only", *SHORT, "MODEL.WEIGHTS", stage_2 / "model_final.pth"]
+    run(datasets, STAGE_2, tmp_path, *words, "TEST.PROMPT_FILES", (str(tmp_path / "prompts.json"),))
+    evaluation = evaluation_of(tmp_path)
+    assert evaluation["classes"] == list(SYNTHETIC_CLASSES)
+    assert evaluation["confusion_matrix"] != evaluation_of(stage_2)["confusion_matrix"]
+
+
 def test_resume_goes_on_where_training_stopped(datasets, stage_2):
     before = load(stage_2 / "model_final.pth")
     assert before["iteration"] == 1

@@ -1,14 +1,18 @@
 """Detectron2's checkpointer, made strict: weights fit the model or are refused."""
 
-from pathlib import Path
+import logging
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 
-from mm_ovseg.checkpoint.files import load_weights_file
+from mm_ovseg.checkpoint.files import load_weights_file, local_weights_path
+from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant
+from mm_ovseg.checkpoint.state_dict import describe_misfits, unwrap_state_dict
 from mm_ovseg.errors import CheckpointError
 
 __all__ = ["BEST_CHECKPOINT", "StrictCheckpointer"]
+
+logger = logging.getLogger(__name__)
 
 BEST_CHECKPOINT = "model_best"  # name, without suffix, of the checkpoint with the best evaluation
 
@@ -22,13 +26,17 @@ class StrictCheckpointer(DetectionCheckpointer):
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint; "" loads nothing.
 
+        Args:
+            path: a local file or ``hf://organisation/repository/file``. A published checkpoint of MM-OVSeg, GSNet or
+                CAT-Seg is converted on the way.
+            args: as of Detectron2's.
+            kwargs: as of Detectron2's.
+
         Raises:
             CheckpointError: the file is missing, unreadable, or of another architecture.
         """
-        if path and not Path(path).is_file():
-            raise CheckpointError(f"The weights file {path} does not exist; check MODEL.WEIGHTS.")
-        self._path = path
-        return super().load(path, *args, **kwargs)
+        self._source, self._variant = path, None
+        return super().load(str(local_weights_path(path)) if path else path, *args, **kwargs)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Remember where to resume; the best checkpoint, written beside, is not the last one."""
@@ -37,22 +45,37 @@ class StrictCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         content = load_weights_file(filename)
-        return content if "model" in content else {"model": content}
+        state_dict = unwrap_state_dict(content)
+        self._variant = detect_variant(state_dict)
+        if self._variant is None:
+            return content if "model" in content else {"model": content}
+        published = VARIANTS[self._variant]
+        if published.size is None:
+            raise CheckpointError(
+                f"{self._source} holds {published.title}, an encoder only; give it as {published.use}."
+            )
+        try:
+            converted = convert_official_state_dict(state_dict, self._variant)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self._source}: {error}") from error
+        logger.info(
+            "%s is the published %s: %d tensors were converted into %d of ours.",
+            *(self._source, published.title, len(state_dict), len(converted)),
+        )
+        return {"model": converted}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> None:
         incompatible = super()._load_model(checkpoint)
-        groups = {
-            "missing": list(incompatible.missing_keys),
-            "left over": list(incompatible.unexpected_keys),
-            "of another shape": [key for key, *_ in incompatible.incorrect_shapes],
-        }
-        problems = [
-            f"{len(keys)} {label} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
-            for label, keys in groups.items()
-            if keys
-        ]
+        problems = describe_misfits(
+            incompatible.missing_keys,
+            incompatible.unexpected_keys,
+            (key for key, *_ in incompatible.incorrect_shapes),
+        )
         if problems:
+            fitting = "the config that the weights were trained with"
+            if self._variant is not None:
+                published = VARIANTS[self._variant]
+                fitting = f"that of {published.title} ({published.use})"
             raise CheckpointError(
-                f"{self._path} holds weights of another architecture than this config: {'; '.join(problems)}. "
-                "Give the config that the weights were trained with."
+                f"{self._source} holds weights of another architecture than this config: {problems}. Give {fitting}."
             )

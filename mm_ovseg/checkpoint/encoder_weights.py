@@ -1,59 +1,58 @@
-"""Weights of one encoder: from a plain state dict, from a stage-1 checkpoint of ours, or from DINO's own training."""
+"""Weights of one encoder: from a plain state dict, from a stage-1 checkpoint of ours, or as published."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from mm_ovseg.checkpoint.files import load_weights_file
+from mm_ovseg.checkpoint.official import convert_official_state_dict, detect_variant
+from mm_ovseg.checkpoint.positional_embedding import resize_positional_embedding
+from mm_ovseg.checkpoint.state_dict import TRAINING_HEADS, describe_misfits, unwrap_state_dict
 from mm_ovseg.errors import CheckpointError
 
-__all__ = ["find_encoder_state_dict", "load_encoder_file", "load_encoder_state_dict"]
+__all__ = ["load_encoder_file", "load_encoder_state_dict", "read_encoder_file"]
 
 logger = logging.getLogger(__name__)
 
-# Where a file keeps its state dict, in the order in which they are looked for.
-CONTAINER_KEYS = ("model", "teacher", "state_dict")
-# Prefixes that training frameworks put before the names; "student.model." is ours, of stage 1.
-PREFIXES = ("module.", "backbone.", "student.", "model.")
 # Parts of pretrained files that an encoder without a classifier does not have.
-UNUSED_PREFIXES = ("head.", "fc_norm.", "mask_token")
+UNUSED_PREFIXES = (*TRAINING_HEADS, "fc_norm.", "mask_token")
+STUDENT = "student.model."  # before the names of what a checkpoint of our stage 1 has taught
 
 
-def find_encoder_state_dict(content: Mapping) -> dict[str, torch.Tensor]:
-    """Find the encoder's tensors in what a weights file holds, with the prefixes of frameworks removed.
+def read_encoder_file(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read a weights file of an encoder into the names of timm or open_clip.
 
-    A stage-1 checkpoint holds a teacher and a student: the student is taken.
+    Args:
+        path: a local file, or ``hf://organisation/repository/file``; as published (DINO v1, DINOv3, OpenAI's CLIP), of
+            timm or open_clip, or a checkpoint of stage 1, whose student is taken.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is a published one that is not whole.
     """
-    for key in CONTAINER_KEYS:
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    state_dict = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
-    if any(key.startswith("student.") for key in state_dict):
-        state_dict = {key: value for key, value in state_dict.items() if key.startswith("student.")}
-    stripped = True
-    while stripped and state_dict:
-        stripped = False
-        for prefix in PREFIXES:
-            if all(key.startswith(prefix) for key in state_dict):
-                state_dict = {key.removeprefix(prefix): value for key, value in state_dict.items()}
-                stripped = True
+    state_dict = unwrap_state_dict(load_weights_file(path))
+    if any(key.startswith(STUDENT) for key in state_dict):
+        state_dict = {key.removeprefix(STUDENT): value for key, value in state_dict.items() if key.startswith(STUDENT)}
+    variant = detect_variant(state_dict)
+    # The names of DINO v1 are timm's own.
+    if variant in ("dinov3", "clip"):
+        try:
+            return convert_official_state_dict(state_dict, variant)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
     return {key: value for key, value in state_dict.items() if not key.startswith(UNUSED_PREFIXES)}
 
 
 def load_encoder_file(encoder: nn.Module, path: str | Path) -> None:
-    """Load a weights file into an encoder; every parameter must be there, with its shape.
+    """Load a weights file (:func:`read_encoder_file`) into an encoder; every parameter must be there, with its shape.
 
     A positional embedding of another grid is resized bicubically.
 
     Raises:
         CheckpointError: unreadable file, or weights of another architecture (the message lists what does not fit).
     """
-    load_encoder_state_dict(encoder, find_encoder_state_dict(load_weights_file(path)), source=str(path))
+    load_encoder_state_dict(encoder, read_encoder_file(path), source=str(path))
 
 
 def load_encoder_state_dict(encoder: nn.Module, state_dict: dict[str, torch.Tensor], *, source: str) -> None:
@@ -62,37 +61,32 @@ def load_encoder_state_dict(encoder: nn.Module, state_dict: dict[str, torch.Tens
     expected = encoder.state_dict()
     position = state_dict.get("pos_embed")
     if position is not None and "pos_embed" in expected and position.shape != expected["pos_embed"].shape:
-        resized = _resize_positional_embedding(position, expected["pos_embed"].shape)
-        if resized is not None:
-            logger.info("%s: positional embedding resized to %s tokens.", source, resized.shape[1])
-            state_dict["pos_embed"] = resized
+        stored, grid_size = (_grid_size(tensor) for tensor in (position, expected["pos_embed"]))
+        if stored and grid_size:
+            state_dict["pos_embed"] = resize_positional_embedding(position, grid_size)
+            logger.info("%s: positional embedding resized from %d to %d tokens a side.", source, stored, grid_size)
 
-    missing = sorted(expected.keys() - state_dict.keys())
-    unexpected = sorted(state_dict.keys() - expected.keys())
-    reshaped = sorted(
-        f"{key} is {tuple(state_dict[key].shape)}, not {tuple(expected[key].shape)}"
-        for key in expected.keys() & state_dict.keys()
-        if state_dict[key].shape != expected[key].shape
+    problems = describe_misfits(
+        missing=expected.keys() - state_dict.keys(),
+        unexpected=state_dict.keys() - expected.keys(),
+        reshaped=(
+            f"{key} is {tuple(state_dict[key].shape)}, not {tuple(expected[key].shape)}"
+            for key in expected.keys() & state_dict.keys()
+            if state_dict[key].shape != expected[key].shape
+        ),
     )
-    problems = [
-        f"{len(names)} {label} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-        for label, names in (("missing", missing), ("left over", unexpected), ("of another shape", reshaped))
-        if names
-    ]
     if problems:
         raise CheckpointError(
-            f"{source} holds weights of another architecture than the configured encoder: {'; '.join(problems)}. "
+            f"{source} holds weights of another architecture than the configured encoder: {problems}. "
             "Give the weights that belong to this config, or the config that belongs to these weights."
         )
     encoder.load_state_dict(state_dict)
     logger.info("Loaded %d tensors from %s.", len(state_dict), source)
 
 
-def _resize_positional_embedding(position: torch.Tensor, shape: torch.Size) -> torch.Tensor | None:
-    """Resize (1, 1 + n * n, D) to ``shape`` (1, 1 + m * m, D); None where the two cannot be that."""
-    old, new = (int((count - 1) ** 0.5) for count in (position.shape[1], shape[1]))
-    if position.shape[2] != shape[2] or 1 + old * old != position.shape[1] or 1 + new * new != shape[1]:
+def _grid_size(position: torch.Tensor) -> int | None:
+    """The side n of a positional embedding (1, 1 + n * n, D); None where it is not that."""
+    if position.dim() != 3:
         return None
-    grid = position[:, 1:].transpose(1, 2).unflatten(2, (old, old))  # (1, D, n, n)
-    grid = F.interpolate(grid.float(), (new, new), mode="bicubic", align_corners=False)
-    return torch.cat([position[:, :1].float(), grid.flatten(2).transpose(1, 2)], dim=1)
+    side = round((position.shape[1] - 1) ** 0.5)
+    return side if side and 1 + side * side == position.shape[1] else None

@@ -1,21 +1,53 @@
 """Reading weights from untrusted files: tensors and plain containers only."""
 
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 
 from mm_ovseg.errors import CheckpointError
 
-__all__ = ["load_weights_file"]
+__all__ = ["load_weights_file", "local_weights_path"]
+
+MOST_OF_A_REASON = 300  # characters of another library's message
+HUB_NAME = re.compile(r"hf://(?P<repo_id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<filename>.+)")
+
+
+def local_weights_path(name: str | Path) -> Path:
+    """Where a weights file is on this machine; one of the Hugging Face hub is fetched once and kept in its cache.
+
+    Args:
+        name: a local path, or ``hf://organisation/repository/file``; ``@revision`` may follow the repository.
+
+    Raises:
+        CheckpointError: the local file does not exist, or that of the hub cannot be fetched.
+    """
+    if not str(name).startswith("hf://"):
+        if not Path(name).is_file():
+            raise CheckpointError(f"The weights file {name} does not exist; check the path.")
+        return Path(name)
+    parts = HUB_NAME.fullmatch(str(name))
+    if parts is None:
+        raise CheckpointError(f"{name} is no name of a file on the hub; write hf://organisation/repository/file.")
+    try:
+        return Path(hf_hub_download(**parts.groupdict()))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:MOST_OF_A_REASON]
+        raise CheckpointError(
+            f"{name} cannot be fetched ({type(error).__name__}: {reason}); check the name and the connection, or fetch "
+            "the file elsewhere and give its path."
+        ) from error
 
 
 def load_weights_file(path: str | Path) -> dict[str, Any]:
     """Read a ``.safetensors`` or a ``torch.save`` file onto the CPU.
 
     Args:
-        path: a local file. A pickle that holds anything but tensors and plain containers is refused.
+        path: see :func:`local_weights_path`. A pickle with anything but tensors and plain containers is refused.
 
     Returns:
         What the file holds: a state dict, or a dict with state dicts in it.
@@ -23,14 +55,19 @@ def load_weights_file(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, truncated, not a weights file, or holds other objects than tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"The weights file {path} does not exist; check the path.")
+    local = local_weights_path(path)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if local.suffix == ".safetensors":
+            return load_file(local)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*TorchScript archive")  # the error below says it
+            content = torch.load(local, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no weights make the unpickler fail in any way
+        if "TorchScript" in str(error):
+            raise CheckpointError(
+                f"{path} is a TorchScript archive, a program and not only weights (OpenAI published CLIP so). Save its "
+                "tensors once, where you trust it: torch.save(torch.jit.load(path, 'cpu').state_dict(), 'weights.pth')."
+            ) from error
         raise CheckpointError(
             f"{path} is not a readable weights file ({type(error).__name__}); it may be truncated, or hold Python "
             "objects other than tensors, which are refused for safety."

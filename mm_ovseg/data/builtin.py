@@ -5,14 +5,22 @@ test classes, the unseen ones among them. Some masks were released with an order
 without the unseen classes: ``label_values`` lead each back to the order of the class file.
 """
 
+import os
 from pathlib import Path
 
 from mm_ovseg.data.registration import read_class_file, register_rgb_sar_dataset
 from mm_ovseg.data.synthetic import register_synthetic_dataset
 
-__all__ = ["CLASS_FILES"]
+__all__ = ["CLASS_FILES", "find_class_file"]
 
 CLASS_FILES = Path(__file__).parent / "classes"
+
+
+def find_class_file(name: str | os.PathLike) -> Path:
+    """A class file by its path, or, where that does not exist, one of ours by its name alone."""
+    path = Path(name)
+    ours = CLASS_FILES / path.name
+    return ours if not path.exists() and path.name == str(name) and ours.is_file() else path
 
 
 def _register(name: str, class_file: str, released_order: tuple[str, ...] = (), **arguments) -> None:

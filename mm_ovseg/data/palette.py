@@ -3,7 +3,9 @@
 import colorsys
 from collections.abc import Sequence
 
-__all__ = ["default_colors"]
+from mm_ovseg.errors import VocabularyError
+
+__all__ = ["class_colors", "default_colors"]
 
 RGBColor = tuple[int, int, int]
 
@@ -61,3 +63,27 @@ def default_colors(classes: Sequence[str]) -> list[RGBColor]:
         seen.add(color)
         colors.append(color)
     return colors
+
+
+def class_colors(classes: Sequence[str], colors: Sequence[Sequence[int]] | None, *, owner: str) -> tuple[RGBColor, ...]:
+    """The colours that were chosen for classes, checked; or, where none were, the default ones.
+
+    Args:
+        classes: class names.
+        colors: [red, green, blue] of each, 0..255; None: not chosen.
+        owner: what an error calls the place where they were given.
+
+    Raises:
+        VocabularyError: there are not as many colours as classes, or one is no colour.
+    """
+    if colors is None:
+        return tuple(default_colors(classes))
+    if not isinstance(colors, list | tuple) or len(colors) != len(classes):
+        raise VocabularyError(
+            f"{owner} needs as many colors as classes, {len(classes)}, each [red, green, blue]; or leave colors out."
+        )
+    for color in colors:
+        is_color = isinstance(color, list | tuple) and len(color) == 3
+        if not is_color or not all(isinstance(part, int) and 0 <= part <= 255 for part in color):
+            raise VocabularyError(f"{owner} has the color {color!r}; write [red, green, blue], each 0..255.")
+    return tuple((red, green, blue) for red, green, blue in colors)

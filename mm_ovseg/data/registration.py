@@ -11,7 +11,7 @@ import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mm_ovseg.data.declaration import RGBSARDataset
-from mm_ovseg.data.palette import default_colors
+from mm_ovseg.data.palette import class_colors
 from mm_ovseg.errors import ConfigError, DataError, MMOVSegError, VocabularyError
 from mm_ovseg.vocabulary import select_unseen, validate_class_names
 
@@ -87,7 +87,7 @@ def register_rgb_sar_dataset(
         labels=None if labels is None else _check_pattern(name, "labels", labels),
         classes=class_names,
         unseen=unseen_names,
-        colors=_check_colors(name, class_names, colors),
+        colors=class_colors(class_names, colors, owner=f"Dataset '{name}'"),
         ignore_label=ignore_label,
         label_values=_check_label_values(name, label_values, len(class_names), ignore_label),
         ground_sampling_distance=ground_sampling_distance,
@@ -213,23 +213,6 @@ def _check_classes(
         return names, select_unseen(names, () if unseen is None else unseen)
     except VocabularyError as error:
         raise VocabularyError(f"Dataset '{name}': {error}") from error
-
-
-def _check_colors(
-    name: str, classes: tuple[str, ...], colors: Sequence[Sequence[int]] | None
-) -> tuple[tuple[int, int, int], ...]:
-    if colors is None:
-        return tuple(default_colors(classes))
-    if not isinstance(colors, list | tuple) or len(colors) != len(classes):
-        raise VocabularyError(
-            f"Dataset '{name}' needs as many colors as classes, {len(classes)}, each [red, green, blue]; or leave "
-            "colors out."
-        )
-    for color in colors:
-        is_color = isinstance(color, list | tuple) and len(color) == 3
-        if not is_color or not all(isinstance(part, int) and 0 <= part <= 255 for part in color):
-            raise VocabularyError(f"Dataset '{name}' has the color {color!r}; write [red, green, blue], each 0..255.")
-    return tuple((red, green, blue) for red, green, blue in colors)
 
 
 def _check_label_values(

@@ -19,6 +19,7 @@ from mm_ovseg.data.loader import build_train_loader
 from mm_ovseg.data.mappers import build_dataset_mapper
 from mm_ovseg.engine.best_checkpoint import BestCheckpointHook
 from mm_ovseg.engine.optimizer import build_optimizer
+from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.engine.training_step import AccumulatingTrainer
 from mm_ovseg.errors import CheckpointError, ConfigError
 from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
@@ -46,6 +47,7 @@ class Trainer(DefaultTrainer):
             raise ConfigError("DATASETS.TRAIN is empty; name at least one registered dataset.")
         model = self.build_model(cfg)
         check_evaluable(model, cfg.DATASETS.TEST)
+        read_prompts(cfg)  # an error there is better found now than at the first evaluation
         optimizer = self.build_optimizer(cfg, model)
         self.dataset_mapper = build_dataset_mapper(cfg, True)
         data_loader = build_train_loader(cfg, self.dataset_mapper)
@@ -131,16 +133,17 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> OrderedDict:
-        """Evaluate on every dataset of DATASETS.TEST, asking for the class names of each.
+        """Evaluate on every dataset of DATASETS.TEST, asking for the class names of each, or for TEST.PROMPT_FILES.
 
         Returns:
             The results, keyed by dataset name where there are several datasets.
         """
         unwrapped = model.module if hasattr(model, "module") else model
         check_evaluable(unwrapped, cfg.DATASETS.TEST)
+        prompts = read_prompts(cfg)
         results = OrderedDict()
         for index, dataset_name in enumerate(cfg.DATASETS.TEST):
-            unwrapped.set_vocabulary(MetadataCatalog.get(dataset_name).stuff_classes)
+            unwrapped.set_vocabulary(prompts[index])
             single = cfg.clone()
             single.defrost()
             single.DATASETS.TEST = (dataset_name,)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.precision import at_least_float32
 
 __all__ = ["CostVolumeAggregator"]
 
@@ -196,7 +197,7 @@ class ClassAggregation(nn.Module):
 
         with torch.autocast(x.device.type, enabled=False):  # sums over hundreds of tokens can overflow float16
             query, key, value, padding_key, padding_value = (
-                tensor.float() for tensor in (query, key, value, padding_key, padding_value)
+                at_least_float32(tensor) for tensor in (query, key, value, padding_key, padding_value)
             )
             key_value = torch.einsum("blthd,blthe->blhde", key, value)
             key_value = key_value + torch.einsum("hd,he->hde", padding_key, padding_value)

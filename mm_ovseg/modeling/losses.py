@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from detectron2.utils import comm
 
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.precision import at_least_float32
 
 __all__ = ["ALIGNMENT_LOSSES", "SEGMENTATION_LOSSES", "alignment_loss", "check_loss_name", "segmentation_loss"]
 
@@ -73,7 +74,7 @@ def alignment_loss(
         similarity = student @ candidates.to(student).T / temperature  # (N, N * processes)
         similarity = similarity.masked_fill(~candidates_valid, float("-inf"))
         partner = comm.get_rank() * len(student) + torch.arange(len(student), device=student.device)
-        losses = F.cross_entropy(similarity[valid].float(), partner[valid], reduction="none")
+        losses = F.cross_entropy(at_least_float32(similarity[valid]), partner[valid], reduction="none")
     elif name == "mse":
         losses = (student - teacher).square().sum(dim=1)[valid]
     else:

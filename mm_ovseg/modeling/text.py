@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.precision import at_least_float32
 from mm_ovseg.vocabulary import split_synonyms
 
 __all__ = ["TextEmbedder"]
@@ -81,7 +82,7 @@ class TextEmbedder(nn.Module):
             template.replace("{}", synonym) for template in self.templates for group in synonyms for synonym in group
         ]
         tokens = self.tokenizer(texts).to(self.device)
-        embeddings = F.normalize(self.tower(tokens).float(), dim=-1)  # (P * synonyms, C)
+        embeddings = F.normalize(at_least_float32(self.tower(tokens)), dim=-1)  # (P * synonyms, C)
         embeddings = embeddings.unflatten(0, (len(self.templates), -1))  # (P, synonyms, C)
         counts = [len(group) for group in synonyms]
         if max(counts) > 1:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from detectron2.modeling import build_model
 from safetensors.torch import save_file
 from torch import nn
 
@@ -37,6 +38,34 @@ def test_weights_of_another_architecture_are_refused(tmp_path, state, message):
     torch.save({"model": state}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=rf"other\.pth.*another architecture.*{message}"):
         StrictCheckpointer(build()).load(str(tmp_path / "other.pth"))
+
+
+def test_a_published_model_is_converted_and_the_log_says_so(released_catseg, make_cfg, caplog):
+    model = build_model(make_cfg("configs/siblings/catseg_vitb16_384.yaml"))
+    with caplog.at_level("INFO", logger="mm_ovseg"):
+        StrictCheckpointer(model).load(str(released_catseg))
+    assert not any(parameter.any() for parameter in model.parameters())  # the file holds zeros
+    assert "released.pth is the published CAT-Seg ViT-B/16: 484 tensors were converted into 529 of ours" in caplog.text
+
+
+def test_a_published_model_in_another_config_is_told_its_own(released_catseg, make_model):
+    with pytest.raises(CheckpointError, match=r"another architecture.*configs/siblings/catseg_vitb16_384\.yaml"):
+        StrictCheckpointer(make_model()).load(str(released_catseg))
+
+
+def test_a_published_model_that_is_not_whole_is_refused_by_name(released_state_dict, tmp_path):
+    state = released_state_dict("catseg")
+    del state["upsample1.bias"]
+    torch.save(state, tmp_path / "part.pth")
+    with pytest.raises(CheckpointError, match=r"part\.pth: .*CAT-Seg.*1 missing \(upsample1\.bias\)"):
+        StrictCheckpointer(build()).load(str(tmp_path / "part.pth"))
+
+
+def test_an_encoder_is_no_model(tmp_path):
+    names = ("cls_token", "pos_embed", "blocks.0.attn.qkv.weight")
+    torch.save({"teacher": {f"backbone.{name}": torch.zeros(1) for name in names}}, tmp_path / "dino.pth")
+    with pytest.raises(CheckpointError, match=r"dino\.pth holds DINO v1, an encoder only.*MODEL\.DINO\.PRETRAINED"):
+        StrictCheckpointer(build()).load(str(tmp_path / "dino.pth"))
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,8 +1,9 @@
+import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from mm_ovseg.checkpoint.files import load_weights_file
+from mm_ovseg.checkpoint.files import load_weights_file, local_weights_path
 from mm_ovseg.errors import CheckpointError
 
 
@@ -39,3 +40,41 @@ def test_what_is_no_weights_file_is_refused_by_name(tmp_path, name):
     bad_files(tmp_path)
     with pytest.raises(CheckpointError, match=name):
         load_weights_file(tmp_path / name)
+
+
+def test_a_torchscript_archive_is_refused_with_the_way_out(tmp_path, recwarn):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "clip.pt")
+    with pytest.raises(CheckpointError, match=r"clip\.pt is a TorchScript archive.*torch\.save\(torch\.jit\.load"):
+        load_weights_file(tmp_path / "clip.pt")
+    assert not [warning for warning in recwarn if "TorchScript archive" in str(warning.message)]
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A cache of the hub, without network, that holds one file of one repository."""
+    repository = tmp_path / "models--agency--maps"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    (snapshot / "weights").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    save_file({"weight": torch.ones(2)}, snapshot / "weights" / "model.safetensors")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return snapshot
+
+
+def test_files_of_the_hub_come_from_its_cache(hub):
+    assert local_weights_path("hf://agency/maps/weights/model.safetensors").samefile(hub / "weights/model.safetensors")
+    name = f"hf://agency/maps@{'0' * 40}/weights/model.safetensors"
+    assert torch.equal(load_weights_file(name)["weight"], torch.ones(2))
+
+
+@pytest.mark.parametrize("name,message", [
+    ("hf://agency/maps/other.pth", r"hf://agency/maps/other\.pth cannot be fetched.*give its path"),
+    ("hf://agency/maps@v2/weights/model.safetensors", "cannot be fetched"),
+    ("hf://agency", "no name of a file on the hub; write hf://organisation/repository/file"),
+    ("hf://a b/c!/file.pth", "cannot be fetched"),
+])  # fmt: skip
+def test_what_the_hub_does_not_have_is_named(hub, name, message):
+    with pytest.raises(CheckpointError, match=message):
+        local_weights_path(name)

@@ -3,11 +3,12 @@ import io
 import subprocess
 import sys
 import tarfile
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "install_detectron2.py"
+from tests.conftest import ROOT, load_tool
+
+SCRIPT = ROOT / "tools" / "install_detectron2.py"
 
 SETUP_FILE = """\
 setup(
@@ -27,10 +28,7 @@ setup(
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("install_detectron2", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("install_detectron2")
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
-import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from mm_ovseg.data.synthetic import write_synthetic_dataset
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT, load_tool
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +28,7 @@ def run(datasets, *arguments):
 @pytest.fixture
 def run_here(datasets, monkeypatch):
     """The same in this process, which saves the seconds that importing PyTorch takes."""
-    specification = importlib.util.spec_from_file_location("preview_dataset", ROOT / "tools" / "preview_dataset.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    module = load_tool("preview_dataset")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
     monkeypatch.chdir(datasets)
     before = set(DatasetCatalog)

@@ -7,9 +7,11 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.transformer import VisionTransformer
 from torch import nn
 
+from mm_ovseg.checkpoint.encoder_weights import load_encoder_state_dict, read_encoder_file
 from mm_ovseg.errors import CheckpointError, ConfigError
 from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder
 
@@ -161,7 +163,8 @@ def build_clip(name: str, pretrained: str) -> tuple[VisionTransformer, nn.Module
 
     Args:
         name: an architecture that open_clip knows, e.g. ``"ViT-B-16-quickgelu"``.
-        pretrained: ``""`` for random weights, a tag that open_clip knows (``"openai"``) or a local file.
+        pretrained: ``""`` for random weights, a tag that open_clip knows (``"openai"``), a local file, or one of the
+            hub (``hf://organisation/repository/file``).
 
     Returns:
         The image tower, the text tower (token ids (N, L) -> (N, C)) and the tokenizer.
@@ -173,7 +176,8 @@ def build_clip(name: str, pretrained: str) -> tuple[VisionTransformer, nn.Module
     if name not in open_clip.list_models():
         raise ConfigError(f"MODEL.CLIP.NAME is '{name}', which open_clip does not know; see open_clip.list_models().")
     known_tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained and not Path(pretrained).is_file() and pretrained not in known_tags:
+    is_file = pretrained.startswith("hf://") or Path(pretrained).is_file()
+    if pretrained and not is_file and pretrained not in known_tags:
         raise CheckpointError(
             f"CLIP's weights are given as '{pretrained}', which is neither a file nor one of open_clip's tags for "
             f'{name} ({", ".join(known_tags) or "none"}); give one of these, or "" for random weights.'
@@ -182,15 +186,18 @@ def build_clip(name: str, pretrained: str) -> tuple[VisionTransformer, nn.Module
     root_logger.addFilter(_is_not_about_random_weights)
     try:
         # force_custom_text keeps the text tower in a module of its own.
-        model = open_clip.create_model(name, pretrained=pretrained or None, force_custom_text=True)
-    except Exception as error:  # a file of anything else makes the unpickler fail in any way
+        model = open_clip.create_model(name, pretrained=None if is_file else pretrained or None, force_custom_text=True)
+    except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:MOST_OF_A_REASON]
         raise CheckpointError(
-            f"'{pretrained}' could not be loaded into CLIP {name} ({type(error).__name__}: {reason}); check that the "
-            "file is complete and of this architecture, or, without network, give a local file."
+            f"'{pretrained}' could not be loaded into CLIP {name} ({type(error).__name__}: {reason}); without network, "
+            "fetch the file elsewhere and give its path instead."
         ) from error
     finally:
         root_logger.removeFilter(_is_not_about_random_weights)
+    if is_file:
+        state_dict = convert_to_custom_text_state_dict(read_encoder_file(pretrained))
+        load_encoder_state_dict(model, state_dict, source=pretrained)
     if not isinstance(model.visual, VisionTransformer):
         raise ConfigError(f"MODEL.CLIP.NAME is '{name}', whose image encoder is not a plain ViT; choose another.")
     for module in list(model.modules()):

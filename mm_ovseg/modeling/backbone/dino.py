@@ -20,7 +20,8 @@ class DINOEncoder(ImageEncoder):
     Args:
         name: a timm model with ``forward_intermediates``, e.g. ``"vit_base_patch8_224.dino"``.
         arguments: handed to ``timm.create_model``, for sizes of one's own.
-        weights: ``""`` for random weights, a name from ``timm.list_pretrained()``, or a local file.
+        weights: ``""`` for random weights, a name from ``timm.list_pretrained()``, a local file, or one of the hub
+            (``hf://organisation/repository/file``).
         image_size: input height and width in pixels.
         blocks: 1-based blocks whose outputs are returned.
         frozen: nothing learns, and the module stays in evaluation mode.
@@ -86,7 +87,8 @@ class DINOEncoder(ImageEncoder):
 
     def _load_from_hub(self, name: str, arguments: Mapping[str, Any]) -> None:
         try:
-            source = timm.create_model(name, pretrained=True, num_classes=0, img_size=self.image_size, **arguments)
+            # At its own size: timm would resize the positional embedding in another way than the method does.
+            source = timm.create_model(name, pretrained=True, num_classes=0, **arguments)
         except (OSError, RuntimeError) as error:
             raise CheckpointError(
                 f"The weights '{name}' could not be fetched by timm ({type(error).__name__}); "

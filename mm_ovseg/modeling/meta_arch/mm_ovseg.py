@@ -16,6 +16,7 @@ from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder, build_clip, set_cl
 from mm_ovseg.modeling.backbone.dino import DINOEncoder
 from mm_ovseg.modeling.fusion import EncoderFeatures, FeatureProjection
 from mm_ovseg.modeling.losses import SEGMENTATION_LOSSES, check_loss_name, segmentation_loss
+from mm_ovseg.modeling.precision import at_least_float32
 from mm_ovseg.modeling.text import TextEmbedder
 from mm_ovseg.vocabulary import seen_classes, validate_class_names
 
@@ -186,7 +187,7 @@ class MMOVSeg(nn.Module):
         with torch.no_grad():
             logits = self.predict_logits(batched_inputs, self.vocabulary)
             outputs = []
-            for item, item_logits in zip(batched_inputs, logits.float(), strict=True):
+            for item, item_logits in zip(batched_inputs, at_least_float32(logits), strict=True):
                 height, width = item["image"].shape[1:]
                 size = (int(item.get("height", height)), int(item.get("width", width)))
                 scores = F.interpolate(item_logits[None], size, mode="bilinear", align_corners=False)[0]
@@ -222,7 +223,7 @@ class MMOVSeg(nn.Module):
             pairs = [(item_logits[None], target[None]) for item_logits, target in zip(logits, targets, strict=True)]
         losses = [
             segmentation_loss(
-                F.interpolate(item_logits.float(), target.shape[1:], mode="bilinear", align_corners=False),
+                F.interpolate(at_least_float32(item_logits), target.shape[1:], mode="bilinear", align_corners=False),
                 target,
                 name=self.loss_name,
                 ignore_label=self.ignore_label,

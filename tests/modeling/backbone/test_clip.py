@@ -107,6 +107,18 @@ def test_pretrained_weights_come_from_a_local_file(tmp_path):
     torch.testing.assert_close(visual.transformer.resblocks[0].attn.key.weight, packed.chunk(3)[1])
 
 
+def test_weights_as_openai_publishes_them_load_in_half_precision_too(tmp_path):
+    torch.manual_seed(7)
+    source = open_clip.create_model(NAME)
+    state = {name: value.half() for name, value in source.state_dict().items()}
+    settings = {name: torch.tensor(192) for name in ("input_resolution", "context_length", "vocab_size")}
+    torch.save({**state, **settings}, tmp_path / "clip.pth")
+    visual, text, _ = build_clip(NAME, str(tmp_path / "clip.pth"))
+    assert visual.conv1.weight.dtype == torch.float32
+    torch.testing.assert_close(visual.conv1.weight, source.visual.conv1.weight, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(text.token_embedding.weight, source.token_embedding.weight, rtol=1e-3, atol=1e-4)
+
+
 def test_bad_weights_and_names_are_named(tmp_path):
     with pytest.raises(CheckpointError, match="nowhere.pt"):
         build_clip(NAME, str(tmp_path / "nowhere.pt"))

@@ -64,6 +64,29 @@ def test_weights_are_found_under_the_names_that_trainings_give_them(tmp_path, wr
         assert torch.equal(encoder.model.state_dict()[key], value), key
 
 
+def test_dinov3_loads_as_it_is_published(tmp_path):
+    name, arguments = "vit_small_patch16_dinov3_qkvb", {"embed_dim": 64, "depth": 2, "num_heads": 1}
+    source = build(name=name, arguments=arguments, blocks=[2])
+    published = {"rope_embed.periods": torch.ones(16), "mask_token": torch.zeros(1, 64)}
+    for key, value in source.model.state_dict().items():
+        if key.endswith("q_bias"):
+            key_and_value = (torch.full_like(value, 7.0), source.model.state_dict()[key.replace("q_bias", "v_bias")])
+            published[key.replace("q_bias", "qkv.bias")] = torch.cat([value, *key_and_value])
+        elif not key.endswith("v_bias"):
+            for ours, theirs in (("reg_token", "storage_tokens"), ("gamma_1", "ls1.gamma"), ("gamma_2", "ls2.gamma")):
+                key = key.replace(ours, theirs)
+            published[key] = value
+    torch.save({"teacher": {f"backbone.{key}": value for key, value in published.items()}}, tmp_path / "dinov3.pth")
+    torch.manual_seed(9)
+    images = torch.randn(1, 3, 64, 64)
+    loaded = build(name=name, arguments=arguments, blocks=[2], weights=str(tmp_path / "dinov3.pth"))
+    assert torch.equal(loaded(images)[0], source(images)[0])
+    del published["storage_tokens"]
+    torch.save({**published, "storage_tokens": torch.zeros(1, 4, 8)}, tmp_path / "wrong.pth")
+    with pytest.raises(CheckpointError, match=r"wrong\.pth: .*storage_tokens is \(1, 4, 8\), not \(1, 4, 64\)"):
+        build(name=name, arguments=arguments, blocks=[2], weights=str(tmp_path / "wrong.pth"))
+
+
 def test_a_positional_embedding_of_another_grid_is_resized(tmp_path):
     source = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32, **ARGUMENTS)
     state = {**source.state_dict(), "pos_embed": torch.ones_like(source.pos_embed)}

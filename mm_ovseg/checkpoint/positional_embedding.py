@@ -1,0 +1,26 @@
+"""Learned positional embeddings, brought to another grid."""
+
+import torch
+import torch.nn.functional as F
+
+__all__ = ["resize_positional_embedding"]
+
+
+def resize_positional_embedding(position: torch.Tensor, grid_size: int) -> torch.Tensor:
+    """Resize a positional embedding with a CLS token, bicubically.
+
+    The scale is that of DINO's own code, a tenth of a token above the ratio of the sides: what the released weights
+    were trained with (design §4).
+
+    Args:
+        position: (1, 1 + n * n, D).
+        grid_size: tokens a side of the new grid.
+
+    Returns:
+        (1, 1 + grid_size * grid_size, D) float32.
+    """
+    stored = round((position.shape[1] - 1) ** 0.5)
+    grid = position[:, 1:].float().transpose(1, 2).unflatten(2, (stored, stored))  # (1, D, n, n)
+    scale = (grid_size + 0.1) / stored
+    grid = F.interpolate(grid, scale_factor=(scale, scale), mode="bicubic", align_corners=False)
+    return torch.cat([position[:, :1].float(), grid.flatten(2).transpose(1, 2)], dim=1)
