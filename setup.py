@@ -52,6 +52,8 @@ setup(
         "fvcore>=0.1.5,<0.1.6",
         # Detectron2's model zoo imports pkg_resources, which setuptools 82 removed.
         "setuptools<82",
+        # Fetches hf:// names; open_clip and timm fetch theirs with it too, and set its bounds.
+        "huggingface_hub",
         # 0.4 is the first release whose file format is declared stable.
         "safetensors>=0.4",
         # 3.6 brought the registry of colour maps that replaced matplotlib.cm.get_cmap.

@@ -17,6 +17,7 @@ from detectron2.engine import default_argument_parser
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.engine import Trainer, launch, load_config, set_up_run
+from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.errors import CheckpointError, ConfigError
 
 
@@ -28,6 +29,7 @@ def run(args: Namespace) -> None:
     if args.eval_only:
         if not cfg.DATASETS.TEST:
             raise ConfigError("--eval-only has nothing to evaluate: DATASETS.TEST is empty.")
+        read_prompts(cfg)  # an error there is better found before the model is built
         model = Trainer.build_model(cfg)
         checkpointer = StrictCheckpointer(model, cfg.OUTPUT_DIR)
         if not (cfg.MODEL.WEIGHTS or (args.resume and checkpointer.has_checkpoint())):

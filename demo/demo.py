@@ -29,7 +29,7 @@ from mm_ovseg.data.palette import class_colors
 from mm_ovseg.data.raster import check_same_grid, read_label, read_raster_info
 from mm_ovseg.data.registration import read_class_file
 from mm_ovseg.engine import load_config
-from mm_ovseg.errors import DataError
+from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.files import check_writable_folder
 from mm_ovseg.inference.map_writer import NODATA_CLASS, write_class_map_geotiff, write_class_map_png
 from mm_ovseg.inference.predictor import Prediction, Predictor
@@ -77,11 +77,14 @@ def read_vocabulary(classes: str, unseen: str | None) -> Vocabulary:
     """
     if classes.endswith(".json"):
         content = read_class_file(find_class_file(classes))
+        try:
+            names = validate_class_names(content["classes"])
+        except VocabularyError as error:
+            raise VocabularyError(f"{classes}: {error}") from error
     else:
-        content = {"classes": parse_class_names(classes)}
-    names = validate_class_names(content["classes"])
+        names, content = parse_class_names(classes), {}
     if unseen is not None:
-        separator = ";" if ";" in classes else ","
+        separator = ";" if any("," in name for name in names) else ","
         content["unseen"] = parse_class_names(unseen, separator) if unseen else ()
     colors = class_colors(names, content.get("colors"), owner=classes)
     return Vocabulary(names, select_unseen(names, content.get("unseen", ())), colors)

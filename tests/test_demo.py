@@ -114,6 +114,11 @@ def test_a_class_file_gives_names_unseen_ones_and_colours(scenes, weights, tmp_p
     assert drawn["classes"] == ("wood", "river, lake") and drawn["unseen"] == ("river, lake",)
     palette = Image.open(tmp_path / "00000_map.png").getpalette()
     assert palette[:6] == [1, 2, 3, 4, 5, 6]
+    words = arguments(
+        rgb, sar, tmp_path, "--unseen", "river, lake", *options(weights), classes=tmp_path / "classes.json"
+    )
+    demo.main(words)
+    assert drawn["unseen"] == ("river, lake",)
     demo.main(arguments(rgb, sar, tmp_path, "--unseen", "", *options(weights), classes="pie_released_prompts.json"))
     assert drawn["classes"][0] == "backbroad" and drawn["unseen"] == ()
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import train_net
 from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES, write_synthetic_dataset
@@ -26,10 +27,10 @@ def datasets(tmp_path_factory):
     return root
 
 
-def run(datasets, config, output, *words, launcher=(sys.executable,), status=0):
-    """Run a command line; returns its stdout and stderr."""
+def run(datasets, config, output, *words, launcher=(sys.executable,), status=0, **variables):
+    """Run a command line, with environment variables; returns its stdout and stderr."""
     command = [*launcher, "train_net.py", "--config-file", config, *words, "OUTPUT_DIR", output]
-    environment = {**os.environ, "DETECTRON2_DATASETS": str(datasets), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "DETECTRON2_DATASETS": str(datasets), "OMP_NUM_THREADS": "1", **variables}
     done = subprocess.run(
         [str(word) for word in command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
@@ -92,11 +93,19 @@ def test_eval_only_gives_the_scores_that_training_gave(datasets, stage_2, tmp_pa
     assert evaluation_of(tmp_path) == evaluation_of(stage_2)
 
 
-def test_eval_only_asks_for_the_names_of_a_prompt_file(datasets, stage_2, tmp_path):
+def test_eval_only_takes_safetensors_of_the_hub_and_asks_for_the_names_of_a_prompt_file(datasets, stage_2, tmp_path):
+    repository = tmp_path / "hub" / "models--agency--maps"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    for folder in (snapshot, repository / "refs"):
+        folder.mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    save_file(load(stage_2 / "model_final.pth")["model"], snapshot / "model.safetensors")
     names = ["town", "street", "wood", "river, lake", "field"]
     (tmp_path / "prompts.json").write_text(json.dumps({"classes": names}))
-    words = ["--eval-only", *SHORT, "MODEL.WEIGHTS", stage_2 / "model_final.pth"]
-    run(datasets, STAGE_2, tmp_path, *words, "TEST.PROMPT_FILES", (str(tmp_path / "prompts.json"),))
+
+    words = ["--eval-only", *SHORT, "MODEL.WEIGHTS", "hf://agency/maps/model.safetensors"]
+    words += ["TEST.PROMPT_FILES", (str(tmp_path / "prompts.json"),)]
+    run(datasets, STAGE_2, tmp_path, *words, HF_HUB_CACHE=str(tmp_path / "hub"), HF_HUB_OFFLINE="1")
     evaluation = evaluation_of(tmp_path)
     assert evaluation["classes"] == list(SYNTHETIC_CLASSES)
     assert evaluation["confusion_matrix"] != evaluation_of(stage_2)["confusion_matrix"]

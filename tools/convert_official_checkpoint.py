@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 import mm_ovseg
@@ -25,7 +26,7 @@ from mm_ovseg.checkpoint.layouts import Entry
 from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant, find_layout
 from mm_ovseg.checkpoint.state_dict import unwrap_state_dict
 from mm_ovseg.command_line import clean_exit
-from mm_ovseg.errors import CheckpointError
+from mm_ovseg.errors import CheckpointError, DataError
 from mm_ovseg.files import check_writable_folder, complete_file
 
 SUFFIXES = (".pth", ".safetensors")
@@ -53,7 +54,7 @@ def describe_fate(entry: Entry) -> str:
     """What becomes of a released tensor."""
     if not entry.targets:
         return f"dropped: {entry.reason}"
-    return f"derived: {entry.reason}" if entry.derive else "renamed"
+    return f"derived: {entry.reason}" if entry.derive else "kept, under our name"
 
 
 def write_checkpoint(path: Path, state_dict: Mapping[str, torch.Tensor], origin: Mapping[str, str]) -> None:
@@ -62,15 +63,24 @@ def write_checkpoint(path: Path, state_dict: Mapping[str, torch.Tensor], origin:
     Raises:
         DataError: the file cannot be written.
     """
-    with complete_file(path) as temporary:
-        if path.suffix == ".safetensors":
-            tensors = {name: tensor.contiguous() for name, tensor in state_dict.items()}
-            save_file(tensors, temporary, metadata={"format": "pt", **origin})
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # safetensors closes its files to everybody else
-        else:
-            torch.save({"model": dict(state_dict), "conversion": dict(origin)}, temporary)
+    try:
+        with complete_file(path) as temporary:
+            if path.suffix == ".safetensors":
+                # Copies, since safetensors takes no tensors that share memory.
+                tensors = {
+                    name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state_dict.items()
+                }
+                save_file(tensors, temporary, metadata={"format": "pt", **origin})
+                umask = os.umask(0)
+                os.umask(umask)
+                temporary.chmod(0o666 & ~umask)  # safetensors closes its files to everybody else
+            else:
+                torch.save({"model": dict(state_dict), "conversion": dict(origin)}, temporary)
+    except (RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a full disk
+        reason = " ".join(str(error).split())[:100]
+        raise DataError(
+            f"{path} cannot be written ({reason}); check the space there, or choose another place."
+        ) from error
 
 
 @clean_exit

@@ -7,7 +7,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from mm_ovseg.checkpoint.files import load_weights_file, local_weights_path
 from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant
-from mm_ovseg.checkpoint.state_dict import describe_misfits, unwrap_state_dict
+from mm_ovseg.checkpoint.state_dict import describe_misfits, find_container, unwrap_state_dict
 from mm_ovseg.errors import CheckpointError
 
 __all__ = ["BEST_CHECKPOINT", "StrictCheckpointer"]
@@ -45,16 +45,16 @@ class StrictCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         content = load_weights_file(filename)
-        state_dict = unwrap_state_dict(content)
-        self._variant = detect_variant(state_dict)
-        if self._variant is None:
-            return content if "model" in content else {"model": content}
-        published = VARIANTS[self._variant]
-        if published.size is None:
-            raise CheckpointError(
-                f"{self._source} holds {published.title}, an encoder only; give it as {published.use}."
-            )
+        container = find_container(content)
+        beside = {} if container is None else {key: value for key, value in content.items() if key != container}
         try:
+            state_dict = unwrap_state_dict(content)
+            self._variant = detect_variant(state_dict)
+            if self._variant is None:
+                return {**beside, "model": state_dict}
+            published = VARIANTS[self._variant]
+            if published.size is None:
+                raise CheckpointError(f"The file holds {published.title}, an encoder only; give it as {published.use}.")
             converted = convert_official_state_dict(state_dict, self._variant)
         except CheckpointError as error:
             raise CheckpointError(f"{self._source}: {error}") from error
@@ -66,10 +66,11 @@ class StrictCheckpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> None:
         incompatible = super()._load_model(checkpoint)
+        reshaped = incompatible.incorrect_shapes  # fvcore counts them as missing too
         problems = describe_misfits(
-            incompatible.missing_keys,
-            incompatible.unexpected_keys,
-            (key for key, *_ in incompatible.incorrect_shapes),
+            missing=set(incompatible.missing_keys) - {name for name, *_ in reshaped},
+            unexpected=incompatible.unexpected_keys,
+            reshaped=reshaped,
         )
         if problems:
             fitting = "the config that the weights were trained with"

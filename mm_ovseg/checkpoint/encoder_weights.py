@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mm_ovseg.checkpoint.files import load_weights_file
-from mm_ovseg.checkpoint.official import convert_official_state_dict, detect_variant
+from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant
 from mm_ovseg.checkpoint.positional_embedding import resize_positional_embedding
 from mm_ovseg.checkpoint.state_dict import TRAINING_HEADS, describe_misfits, unwrap_state_dict
 from mm_ovseg.errors import CheckpointError
@@ -31,17 +31,19 @@ def read_encoder_file(path: str | Path) -> dict[str, torch.Tensor]:
     Raises:
         CheckpointError: the file cannot be read, or is a published one that is not whole.
     """
-    state_dict = unwrap_state_dict(load_weights_file(path))
-    if any(key.startswith(STUDENT) for key in state_dict):
-        state_dict = {key.removeprefix(STUDENT): value for key, value in state_dict.items() if key.startswith(STUDENT)}
-    variant = detect_variant(state_dict)
-    # The names of DINO v1 are timm's own.
-    if variant in ("dinov3", "clip"):
-        try:
+    try:
+        state_dict = unwrap_state_dict(load_weights_file(path))
+        if any(name.startswith(STUDENT) for name in state_dict):
+            return {name.removeprefix(STUDENT): state_dict[name] for name in state_dict if name.startswith(STUDENT)}
+        variant = detect_variant(state_dict)
+        if variant in ("dinov3", "clip"):  # the names of DINO v1 are timm's own
             return convert_official_state_dict(state_dict, variant)
-        except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}") from error
-    return {key: value for key, value in state_dict.items() if not key.startswith(UNUSED_PREFIXES)}
+    except CheckpointError as error:
+        raise CheckpointError(error if str(path) in str(error) else f"{path}: {error}") from error
+    if variant is not None and VARIANTS[variant].size is not None:
+        published = VARIANTS[variant]
+        raise CheckpointError(f"{path} holds {published.title}, a whole model; give it as {published.use}.")
+    return {name: value for name, value in state_dict.items() if not name.startswith(UNUSED_PREFIXES)}
 
 
 def load_encoder_file(encoder: nn.Module, path: str | Path) -> None:
@@ -69,11 +71,11 @@ def load_encoder_state_dict(encoder: nn.Module, state_dict: dict[str, torch.Tens
     problems = describe_misfits(
         missing=expected.keys() - state_dict.keys(),
         unexpected=state_dict.keys() - expected.keys(),
-        reshaped=(
-            f"{key} is {tuple(state_dict[key].shape)}, not {tuple(expected[key].shape)}"
-            for key in expected.keys() & state_dict.keys()
-            if state_dict[key].shape != expected[key].shape
-        ),
+        reshaped=[
+            (name, state_dict[name].shape, expected[name].shape)
+            for name in expected.keys() & state_dict.keys()
+            if state_dict[name].shape != expected[name].shape
+        ],
     )
     if problems:
         raise CheckpointError(

@@ -1,5 +1,6 @@
 """Reading weights from untrusted files: tensors and plain containers only."""
 
+import os
 import re
 import warnings
 from pathlib import Path
@@ -27,8 +28,11 @@ def local_weights_path(name: str | Path) -> Path:
         CheckpointError: the local file does not exist, or that of the hub cannot be fetched.
     """
     if not str(name).startswith("hf://"):
-        if not Path(name).is_file():
-            raise CheckpointError(f"The weights file {name} does not exist; check the path.")
+        if not os.path.isfile(name):
+            problem = "is a folder" if os.path.isdir(name) else "does not exist"
+            raise CheckpointError(
+                f"The weights file {name} {problem}; give a local file, or hf://organisation/repository/file."
+            )
         return Path(name)
     parts = HUB_NAME.fullmatch(str(name))
     if parts is None:
@@ -62,16 +66,24 @@ def load_weights_file(path: str | Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*TorchScript archive")  # the error below says it
             content = torch.load(local, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); check the file.") from error
     except Exception as error:  # bytes that are no weights make the unpickler fail in any way
-        if "TorchScript" in str(error):
-            raise CheckpointError(
-                f"{path} is a TorchScript archive, a program and not only weights (OpenAI published CLIP so). Save its "
-                "tensors once, where you trust it: torch.save(torch.jit.load(path, 'cpu').state_dict(), 'weights.pth')."
-            ) from error
-        raise CheckpointError(
-            f"{path} is not a readable weights file ({type(error).__name__}); it may be truncated, or hold Python "
-            "objects other than tensors, which are refused for safety."
-        ) from error
+        raise CheckpointError(f"{path} {_why_unreadable(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict.")
     return content
+
+
+def _why_unreadable(error: Exception) -> str:
+    if "TorchScript" in str(error):
+        return (
+            "is a TorchScript archive, a program and not only weights (OpenAI published CLIP so). Save its tensors "
+            "once, where you trust it: torch.save(torch.jit.load(path, 'cpu').state_dict(), 'weights.pth')."
+        )
+    if stranger := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return (
+            f"holds Python objects other than tensors ({stranger[1]}), which are refused for safety. Where you trust "
+            "it, save its tensors once: torch.save(torch.load(path, weights_only=False)['model'], 'weights.pth')."
+        )
+    return f"is not a readable weights file ({type(error).__name__}); it may be truncated, or something else."

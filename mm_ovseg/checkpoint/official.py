@@ -4,8 +4,10 @@ Every tensor is accounted for: converted, derived, or dropped for a reason that 
 states. Whatever else a checkpoint holds, or lacks, is an error.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -73,8 +75,10 @@ VARIANTS = {
     "clip": Variant("OpenAI CLIP", "MODEL.CLIP.PRETRAINED"),
 }
 
-# Names that tell a checkpoint of ours.
-OWN_PREFIXES = ("clip.encoder.", "sem_seg_head.cost_volume_embedding.")
+# Names that tell a checkpoint of ours: of a whole model, of stage 1, and of a converted DINOv3.
+OWN_NAMES = re.compile(
+    r"clip\.encoder\.|sem_seg_head\.cost_volume_embedding\.|student\.model\.|blocks\.\d+\.attn\.q_bias"
+)
 
 
 def convert_official_state_dict(state_dict: Mapping[str, Any], variant: str | None = None) -> dict[str, torch.Tensor]:
@@ -99,28 +103,34 @@ def convert_official_state_dict(state_dict: Mapping[str, Any], variant: str | No
     converted = {}
     for name, tensor in state_dict.items():
         entry = layout[name]
-        if entry.derive is None:
-            converted |= dict.fromkeys(entry.targets, tensor)
-        else:
+        if entry.derive is not None:
             # Copies, since parts of one tensor cannot be written to safetensors.
             derived = (part.clone() for part in entry.derive(tensor))
             converted |= dict(zip(entry.targets, derived, strict=True))
+        elif entry.targets:
+            (target,) = entry.targets
+            converted[target] = tensor
     return converted
 
 
 def detect_variant(state_dict: Mapping[str, torch.Tensor]) -> str | None:
-    """The key of :data:`VARIANTS` that an unwrapped state dict looks like, by its names; None where there is none."""
-    if any(name.startswith("sem_seg_head.predictor.") for name in state_dict):
-        if not any(name.startswith("dino_") for name in state_dict):
-            return "catseg"
-        if "dino_model.storage_tokens" in state_dict:
-            return "vitl14"
-        return "vitb16" if any(name.startswith("dino_sar") for name in state_dict) else "gsnet"
-    if "storage_tokens" in state_dict:
-        return "dinov3"
-    if {"cls_token", "pos_embed", "blocks.0.attn.qkv.weight"} <= state_dict.keys():
-        return "dino"
-    if {"visual.conv1.weight", "visual.transformer.resblocks.0.attn.in_proj_weight"} <= state_dict.keys():
+    """The key of :data:`VARIANTS` whose names an unwrapped state dict comes closest to; None where none is close."""
+    names = state_dict.keys()
+    if any(OWN_NAMES.match(name) for name in names):
+        return None
+    if any(name.startswith("sem_seg_head.predictor.") for name in names):
+        misfits = {
+            key: len(names ^ _kept(model_layout(variant.size)))
+            for key, variant in VARIANTS.items()
+            if variant.size is not None
+        }
+        return min(misfits, key=misfits.__getitem__)
+    if any(name.startswith("blocks.0.attn.qkv.") for name in names):
+        if names & {"storage_tokens", "rope_embed.periods"}:
+            return "dinov3"
+        later = ("reg_token", "register_tokens", "blocks.0.ls1.gamma", "blocks.0.gamma_1")  # of timm, and DINOv2
+        return "dino" if names & {"cls_token", "pos_embed"} and not names & set(later) else None
+    if any(name.startswith("visual.transformer.") for name in names) and "token_embedding.weight" in names:
         return "clip"
     return None
 
@@ -133,43 +143,46 @@ def find_layout(state_dict: Mapping[str, torch.Tensor], variant: str | None = No
     """
     if variant is not None and variant not in VARIANTS:
         raise CheckpointError(f"There is no variant '{variant}' of published checkpoints; use {', '.join(VARIANTS)}.")
-    if any(name.startswith(OWN_PREFIXES) for name in state_dict):
-        raise CheckpointError("The checkpoint has mm_ovseg's names already; use it as it is, as MODEL.WEIGHTS.")
+    if any(OWN_NAMES.match(name) for name in state_dict):
+        raise CheckpointError("The checkpoint has the names that mm_ovseg reads already; use it as it is.")
     detected = detect_variant(state_dict)
     if detected is None:
-        known = VARIANTS if variant is None else [variant]
+        wanted = VARIANTS if variant is None else [variant]
         raise CheckpointError(
-            f"The checkpoint is not of {' or '.join(VARIANTS[key].title for key in known)}: it holds "
+            f"The checkpoint is not of {' or '.join(VARIANTS[key].title for key in wanted)}: it holds "
             f"{', '.join(sorted(state_dict)[:3]) or 'no tensors'}{', …' if len(state_dict) > 3 else ''}."
         )
+    layout = _layout(state_dict, detected)
+    problems = _misfits(state_dict, layout)
     if variant not in (None, detected):
+        other = "" if problems else f"; convert it as '{detected}'"
+        likeness = "closest to" if problems else "of"
         raise CheckpointError(
-            f"The checkpoint is not of {VARIANTS[variant].title} but of {VARIANTS[detected].title}; convert it as "
-            f"'{detected}'."
+            f"The checkpoint is not of {VARIANTS[variant].title} but {likeness} {VARIANTS[detected].title}{other}."
         )
-    variant, title = detected, VARIANTS[detected].title
-    try:
-        layout = _layout(state_dict, variant)
-    except (KeyError, IndexError) as error:
-        raise CheckpointError(
-            f"The checkpoint is no whole one of {title}: {error.args[0]} is missing or of another shape."
-        ) from error
-    known = {name for name, entry in layout.items() if entry.targets}
-    problems = describe_misfits(
-        missing=known - state_dict.keys(),
-        unexpected=state_dict.keys() - layout.keys(),
-        reshaped=(
-            f"{name} is {tuple(state_dict[name].shape)}, not {layout[name].shape}"
-            for name in known & state_dict.keys()
-            if state_dict[name].shape != layout[name].shape
-        ),
-    )
     if problems:
         raise CheckpointError(
-            f"The checkpoint looks like one of {title}, but its tensors do not fit: {problems}. "
-            "Check that the file is the published one, whole and unchanged."
+            f"The checkpoint comes closest to {VARIANTS[detected].title}, but its tensors do not fit: {problems}. "
+            "Check that the file is the published one, whole, unchanged and of this size."
         )
     return layout
+
+
+def _kept(layout: Layout) -> set[str]:
+    return {name for name, entry in layout.items() if entry.targets}
+
+
+def _misfits(state_dict: Mapping[str, torch.Tensor], layout: Layout) -> str:
+    kept = _kept(layout)
+    return describe_misfits(
+        missing=kept - state_dict.keys(),
+        unexpected=state_dict.keys() - layout.keys(),
+        reshaped=[
+            (name, state_dict[name].shape, layout[name].shape)
+            for name in kept & state_dict.keys()
+            if state_dict[name].shape != layout[name].shape
+        ],
+    )
 
 
 def _layout(state_dict: Mapping[str, torch.Tensor], variant: str) -> Layout:
@@ -177,43 +190,55 @@ def _layout(state_dict: Mapping[str, torch.Tensor], variant: str) -> Layout:
     size = VARIANTS[variant].size
     if size is not None:
         return model_layout(size)
+    axis = partial(_axis, state_dict, VARIANTS[variant].title)
     if variant == "clip":
-        return clip_layout(_clip_size(state_dict))
-    layout = dinov3_layout(_vit_size(state_dict)) if variant == "dinov3" else dino_layout(_vit_size(state_dict))
-    heads = [name for name in state_dict if name.startswith(TRAINING_HEADS)]
-    for name in heads:
-        layout |= drop(name, "a head of the encoder's own training")
+        return clip_layout(_clip_size(state_dict, axis))
+    encoder_layout = dinov3_layout if variant == "dinov3" else dino_layout
+    layout = encoder_layout(_vit_size(state_dict, axis))
+    for name in state_dict:
+        if name.startswith(TRAINING_HEADS):
+            layout |= drop(name, "a head of the encoder's own training")
     return layout
 
 
-def _vit_size(state_dict: Mapping[str, torch.Tensor]) -> VitSize:
-    position, registers = state_dict.get("pos_embed"), state_dict.get("storage_tokens")
+def _axis(state_dict: Mapping[str, torch.Tensor], title: str, name: str, axis: int, axes: int) -> int:
+    """The length of one axis of a tensor that has ``axes`` of them."""
+    if name not in state_dict:
+        raise CheckpointError(f"The checkpoint comes closest to {title}, but {name} is missing.")
+    if state_dict[name].dim() != axes:
+        raise CheckpointError(
+            f"The checkpoint comes closest to {title}, but {name} has the shape {tuple(state_dict[name].shape)}, which "
+            f"should have {axes} axes."
+        )
+    return state_dict[name].shape[axis]
+
+
+def _vit_size(state_dict: Mapping[str, torch.Tensor], axis: Callable[[str, int, int], int]) -> VitSize:
+    is_dinov3 = "storage_tokens" in state_dict or "rope_embed.periods" in state_dict
     return VitSize(
-        width=state_dict["cls_token"].shape[-1],
+        width=axis("patch_embed.proj.weight", 0, 4),
         depth=_count_blocks(state_dict, "blocks."),
-        patch_size=state_dict["patch_embed.proj.weight"].shape[-1],
-        hidden=state_dict["blocks.0.mlp.fc1.weight"].shape[0],
-        positions=0 if position is None else position.shape[1],
-        registers=0 if registers is None else registers.shape[1],
+        patch_size=axis("patch_embed.proj.weight", -1, 4),
+        hidden=axis("blocks.0.mlp.fc1.weight", 0, 2),
+        positions=0 if is_dinov3 else axis("pos_embed", 1, 3),
+        registers=axis("storage_tokens", 1, 3) if is_dinov3 else 0,
     )
 
 
-def _clip_size(state_dict: Mapping[str, torch.Tensor]) -> ClipSize:
-    convolution = state_dict["visual.conv1.weight"]
-    text_projection = state_dict["text_projection"]
+def _clip_size(state_dict: Mapping[str, torch.Tensor], axis: Callable[[str, int, int], int]) -> ClipSize:
     return ClipSize(
         visual=VitSize(
-            width=convolution.shape[0],
+            width=axis("visual.conv1.weight", 0, 4),
             depth=_count_blocks(state_dict, "visual.transformer.resblocks."),
-            patch_size=convolution.shape[-1],
-            hidden=state_dict["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
-            positions=state_dict["visual.positional_embedding"].shape[0],
+            patch_size=axis("visual.conv1.weight", -1, 4),
+            hidden=axis("visual.transformer.resblocks.0.mlp.c_fc.weight", 0, 2),
+            positions=axis("visual.positional_embedding", 0, 2),
         ),
-        text_width=text_projection.shape[0],
+        text_width=axis("text_projection", 0, 2),
         text_depth=_count_blocks(state_dict, "transformer.resblocks."),
-        embedding=text_projection.shape[1],
-        vocabulary=state_dict["token_embedding.weight"].shape[0],
-        context=state_dict["positional_embedding"].shape[0],
+        embedding=axis("text_projection", 1, 2),
+        vocabulary=axis("token_embedding.weight", 0, 2),
+        context=axis("positional_embedding", 0, 2),
     )
 
 

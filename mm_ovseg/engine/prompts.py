@@ -5,7 +5,7 @@ from detectron2.data import MetadataCatalog
 
 from mm_ovseg.data.builtin import find_class_file
 from mm_ovseg.data.registration import read_class_file
-from mm_ovseg.errors import ConfigError
+from mm_ovseg.errors import ConfigError, VocabularyError
 from mm_ovseg.vocabulary import validate_class_names
 
 __all__ = ["read_prompts"]
@@ -31,7 +31,12 @@ def read_prompts(cfg: CfgNode) -> list[tuple[str, ...]]:
         )
     prompts = []
     for dataset, own, file in zip(cfg.DATASETS.TEST, classes, files, strict=True):
-        names = validate_class_names(read_class_file(find_class_file(file))["classes"])
+        if not isinstance(file, str):
+            raise ConfigError(f"TEST.PROMPT_FILES holds {file!r}, which is no path; write it in quotes.")
+        try:
+            names = validate_class_names(read_class_file(find_class_file(file))["classes"])
+        except VocabularyError as error:
+            raise VocabularyError(f"{file}: {error}") from error
         if len(names) != len(own):
             raise ConfigError(
                 f"TEST.PROMPT_FILES gives {file}, with {len(names)} names, to {dataset}, which has {len(own)} classes "

@@ -22,6 +22,28 @@ def test_a_state_dict_is_loaded_whole(tmp_path, suffix, prefix):
     assert torch.equal(source.weight, target.weight) and torch.equal(source.bias, target.bias)
 
 
+@pytest.mark.parametrize("wrap", [
+    lambda state: {"state_dict": state, "epoch": 3},
+    lambda state: {**state, "epoch": 3, "settings": {"rate": 0.1}},
+])  # fmt: skip
+def test_what_other_trainings_put_around_a_state_dict_is_left_out(tmp_path, wrap):
+    source, target = build(), build()
+    torch.save(wrap(source.state_dict()), tmp_path / "weights.pth")
+    StrictCheckpointer(target).load(str(tmp_path / "weights.pth"))
+    assert torch.equal(source.weight, target.weight)
+
+
+@pytest.mark.parametrize("content,message", [
+    ({"model": None}, "2 missing"), ({"model": [torch.zeros(1)]}, "2 missing"), ({}, "2 missing"),
+    ({"model": {"weight": torch.zeros(2, 3), "bias": [0, 0]}}, r"left over \(bias\)"),
+    ({0: torch.zeros(2, 3)}, "no text"), ({"a": {"b": torch.zeros(1)}}, "2 missing"),
+])  # fmt: skip
+def test_odd_contents_are_refused_by_name(tmp_path, content, message):
+    torch.save(content, tmp_path / "odd.pth")
+    with pytest.raises(CheckpointError, match=rf"odd\.pth.*{message}"):
+        StrictCheckpointer(build()).load(str(tmp_path / "odd.pth"))
+
+
 def test_no_path_loads_nothing():
     model = build()
     before = model.weight.clone()
@@ -32,7 +54,7 @@ def test_no_path_loads_nothing():
 @pytest.mark.parametrize("state,message", [
     ({"weight": torch.zeros(2, 3)}, r"1 missing \(bias\)"),
     ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "scale": torch.zeros(1)}, r"1 left over \(scale\)"),
-    ({"weight": torch.zeros(4, 3), "bias": torch.zeros(2)}, r"of another shape \(weight\)"),
+    ({"weight": torch.zeros(4, 3), "bias": torch.zeros(2)}, r": 1 of another shape \(weight is \(4, 3\), not"),
 ])  # fmt: skip
 def test_weights_of_another_architecture_are_refused(tmp_path, state, message):
     torch.save({"model": state}, tmp_path / "other.pth")
@@ -64,7 +86,9 @@ def test_a_published_model_that_is_not_whole_is_refused_by_name(released_state_d
 def test_an_encoder_is_no_model(tmp_path):
     names = ("cls_token", "pos_embed", "blocks.0.attn.qkv.weight")
     torch.save({"teacher": {f"backbone.{name}": torch.zeros(1) for name in names}}, tmp_path / "dino.pth")
-    with pytest.raises(CheckpointError, match=r"dino\.pth holds DINO v1, an encoder only.*MODEL\.DINO\.PRETRAINED"):
+    with pytest.raises(
+        CheckpointError, match=r"dino\.pth: The file holds DINO v1, an encoder only.*MODEL\.DINO\.PRETRAINED"
+    ):
         StrictCheckpointer(build()).load(str(tmp_path / "dino.pth"))
 
 

@@ -1,3 +1,5 @@
+import argparse
+
 import huggingface_hub.constants
 import pytest
 import torch
@@ -40,6 +42,21 @@ def test_what_is_no_weights_file_is_refused_by_name(tmp_path, name):
     bad_files(tmp_path)
     with pytest.raises(CheckpointError, match=name):
         load_weights_file(tmp_path / name)
+
+
+def test_the_message_says_what_is_wrong_and_the_way_out(tmp_path):
+    torch.save({"model": {}, "args": argparse.Namespace(epochs=3)}, tmp_path / "full.pth")
+    with pytest.raises(CheckpointError, match=r"full\.pth holds Python objects.*argparse\.Namespace.*torch\.save"):
+        load_weights_file(tmp_path / "full.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "full.pth").read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"cut\.pth is not a readable weights file.*may be truncated"):
+        load_weights_file(tmp_path / "cut.pth")
+    with pytest.raises(CheckpointError, match="is a folder"):
+        load_weights_file(tmp_path)
+    with pytest.raises(CheckpointError, match=r"does not exist; give a local file, or hf://"):
+        load_weights_file("https://example.org/weights.pth")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_weights_file("a" * 5000)
 
 
 def test_a_torchscript_archive_is_refused_with_the_way_out(tmp_path, recwarn):

@@ -31,12 +31,12 @@ GRADIENT_TOLERANCE = 1e-3
 NO_GRADIENT = 1e-10
 
 
-def golden_folder(name):
+def golden_folder(name, suffix="npz"):
     """Where the values of a model are: here, or beside the checkout; skips the test where they are not."""
     for folder in (ROOT / "tests" / "golden", ROOT.parent / "shared" / "golden"):
-        if (folder / f"{name}.npz").is_file():
+        if (folder / f"{name}.{suffix}").is_file():
             return folder
-    pytest.skip(f"needs {name}.npz in {folder}")
+    pytest.skip(f"needs {name}.{suffix} in {folder}")
 
 
 def seeded(name, shape, seed):
@@ -106,6 +106,18 @@ def sliced(name, tensor):
 
 
 @pytest.mark.parametrize("variant", CASES)
+def test_the_layout_is_that_of_the_released_model(variant):
+    name, _, _ = CASES[variant]
+    path = golden_folder(name, "keys.json") / f"{name}.keys.json"
+    released = {key: tuple(shape) for key, shape in json.loads(path.read_text())["state_dict"]}
+    layout = model_layout(VARIANTS[variant].size)
+    assert released.keys() <= layout.keys()
+    for key, entry in layout.items():
+        if entry.targets:
+            assert entry.shape == released[key], key
+
+
+@pytest.mark.parametrize("variant", CASES)
 def test_the_seeded_model_gives_the_golden_values(variant, make_cfg):
     name, _, _ = CASES[variant]
     folder = golden_folder(name)
@@ -120,20 +132,22 @@ def test_the_seeded_model_gives_the_golden_values(variant, make_cfg):
         ours, theirs = sliced(key, recorded[key]), golden[key]
         assert ours.shape == theirs.shape, key
         assert np.linalg.norm(ours - theirs) <= TOLERANCE * np.linalg.norm(theirs), key
-    if variant == "vitl14":
-        return  # the released code trains its frozen DINOv3 in a random mode
 
     norms = json.loads((folder / f"{name}.gradnorms.json").read_text())
     layout = model_layout(VARIANTS[variant].size)
     learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert learning.keys() == {target for name in norms for target in layout[name].targets}
+    if variant == "vitl14":
+        return  # the released code trains its frozen DINOv3 in a random mode
     millions = sum(parameter.numel() for parameter in learning.values()) / 1e6
     assert millions == pytest.approx(TRAINABLE_MILLIONS[variant], abs=0.005)
 
-    model.double().train()
     model.train_vocabulary = tuple(SEEN_CLASSES)
     pair["sem_seg"] = torch.from_numpy(golden["target"].astype(np.int64))
-    loss = model([pair])["loss_sem_seg"]
+    with torch.no_grad():
+        loss = model.train()([pair])["loss_sem_seg"]
+    assert loss.item() == pytest.approx(float(golden["loss"]), rel=TOLERANCE)
+    loss = model.double()([pair])["loss_sem_seg"]
     assert loss.item() == pytest.approx(float(golden["loss"]), rel=TOLERANCE)
     loss.backward()
     for released, norm in norms.items():

@@ -117,20 +117,50 @@ def renamed(state):
 @pytest.mark.parametrize("variant,break_it,message", [
     ("gsnet", renamed, rf"1 missing \({QUERY}\); 1 left over \(sem_seg_head.predictor.transformer.new\)"),
     ("gsnet", lambda state: {**state, QUERY: torch.zeros(2, 3)}, rf"{QUERY} is \(2, 3\), not \(128, 256\)"),
-    ("gsnet", lambda state: {key: value for key, value in state.items() if "norm" not in key}, "missing"),
-    ("gsnet", lambda state: convert_official_state_dict(state, "gsnet"), "mm_ovseg's names already"),
+    ("gsnet", lambda state: {key: value for key, value in state.items() if "norm" not in key}, "GSNet.*[0-9] missing"),
+    ("gsnet", lambda state: convert_official_state_dict(state, "gsnet"), "mm_ovseg reads already"),
+    ("gsnet", lambda state: {"model": {**state, "extra": [1]}}, r"'model'.*other things.*1 left over \(extra\)"),
+    ("gsnet", lambda state: {**state, 3: torch.zeros(1)}, "name 3, which is no text"),
+    ("gsnet", lambda state: {**state, QUERY: torch.zeros(128, 256).to_sparse()}, f"{QUERY}.*is no plain"),
     ("catseg", lambda state: state, "not of CAT-Seg ViT-B/16 but of GSNet ViT-B/16; convert it as 'gsnet'"),
-    ("dino", lambda state: {"layer.weight": torch.zeros(2)}, r"not of DINO v1: it holds layer\.weight"),
+    ("catseg", renamed, "not of CAT-Seg ViT-B/16 but closest to GSNet ViT-B/16"),
     (None, lambda state: {"layer.weight": torch.zeros(2)}, "not of MM-OVSeg ViT-B/16 or .* or OpenAI CLIP"),
     (None, lambda state: {}, "it holds no tensors"),
     ("vitb32", lambda state: state, "no variant 'vitb32'.*vitb16, vitl14"),
-    ("dino", lambda state: {key: value for key, value in tiny_dino().items() if "patch" not in key}, "patch_embed"),
-    ("dino", lambda state: {**tiny_dino(), "blocks.7.norm1.weight": torch.zeros(24)}, "blocks.2.norm1.weight"),
-    ("dino", lambda state: {**tiny_dino(), "cls_token": torch.tensor(0.0)}, "whole|shape"),
 ])  # fmt: skip
-def test_what_is_not_the_published_file_is_refused_with_its_keys(variant, break_it, message, released_state_dict):
+def test_what_is_not_the_published_model_is_refused_with_its_keys(variant, break_it, message, released_state_dict):
     with pytest.raises(CheckpointError, match=message):
         convert_official_state_dict(break_it(released_state_dict("gsnet")), variant)
+
+
+def test_a_renamed_key_does_not_hide_which_model_it_is(released_state_dict):
+    state = released_state_dict("vitl14")
+    state["dino_model.tokens"] = state.pop("dino_model.storage_tokens")
+    message = r"MM-OVSeg ViT-L/14.*1 missing \(dino_model\.storage_tokens\); 1 left over \(dino_model\.tokens\)"
+    with pytest.raises(CheckpointError, match=message):
+        convert_official_state_dict(state)
+
+
+def without(state, name):
+    return {key: value for key, value in state.items() if key != name}
+
+
+@pytest.mark.parametrize("variant,state,message", [
+    ("dino", {"layer.weight": torch.zeros(2)}, r"not of DINO v1: it holds layer\.weight"),
+    ("dino", without(tiny_dino(), "cls_token"), r"DINO v1.*1 missing \(cls_token\)"),
+    ("dino", without(tiny_dino(), "pos_embed"), "DINO v1, but pos_embed is missing"),
+    ("dino", without(tiny_dino(), "patch_embed.proj.weight"), r"but patch_embed\.proj\.weight is missing"),
+    ("dino", {**tiny_dino(), "blocks.7.norm1.weight": torch.zeros(24)}, r"missing \(blocks\.2\.attn"),
+    ("dino", {**tiny_dino(), "cls_token": torch.tensor(0.0)}, r"cls_token is \(\), not \(1, 1, 24\)"),
+    ("dino", {**tiny_dino(), "pos_embed": torch.zeros(3)}, r"pos_embed has the shape \(3,\), which should have 3 axes"),
+    ("dinov3", without(tiny_dinov3()[1], "storage_tokens"), "DINOv3, but storage_tokens is missing"),
+    ("dinov3", tiny_dinov3()[0], "mm_ovseg reads already"),
+    ("clip", without(tiny_clip(), "text_projection"), "OpenAI CLIP, but text_projection is missing"),
+    ("clip", without(tiny_clip(), "visual.proj"), r"1 missing \(visual\.proj\)"),
+])  # fmt: skip
+def test_what_is_not_the_published_encoder_is_refused_with_its_keys(variant, state, message):
+    with pytest.raises(CheckpointError, match=message):
+        convert_official_state_dict(state, variant)
 
 
 def test_every_drop_and_derivation_has_its_reason(released_state_dict):

@@ -76,7 +76,7 @@ def test_a_whole_model_converts_once(released_catseg, tmp_path, capsys):
     convert_official_checkpoint.main([str(released_catseg), str(output), "--variant", "catseg"])
     printed = capsys.readouterr().out
     assert "is CAT-Seg ViT-B/16" in printed and "configs/siblings/catseg_vitb16_384.yaml" in printed
-    assert "names already" in fails(capsys, output, tmp_path / "again.pth")
+    assert "mm_ovseg reads already" in fails(capsys, output, tmp_path / "again.pth")
     assert "convert it as 'catseg'" in fails(capsys, released_catseg, tmp_path / "other.pth", "--variant", "vitb16")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["catseg.pth", "released.pth"]
 
@@ -97,3 +97,22 @@ def test_bad_files_and_names_end_in_one_line_and_leave_nothing(published, tmp_pa
     assert "is the file to convert" in fails(capsys, source, source)
     assert "is a file, not a folder" in fails(capsys, source, source / "out.pth")
     assert not output.exists() and torch.load(source, weights_only=True)["epoch"] == 7
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(published, tmp_path, suffix):
+    source, _ = published
+    output = tmp_path / f"out.{suffix}"
+    command = f"ulimit -f 4; exec {sys.executable} tools/convert_official_checkpoint.py {source} {output}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and f"out.{suffix} cannot be written" in done.stderr.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["stage_1.pth"]
+
+
+def test_tensors_that_share_memory_are_written_apart(published, tmp_path):
+    _, state = published
+    state["blocks.1.norm1.weight"] = state["blocks.0.norm1.weight"]
+    torch.save(state, tmp_path / "tied.pth")
+    convert_official_checkpoint.main([str(tmp_path / "tied.pth"), str(tmp_path / "apart.safetensors")])
+    with safe_open(tmp_path / "apart.safetensors", "pt") as file:
+        assert torch.equal(file.get_tensor("blocks.1.norm1.weight"), state["blocks.0.norm1.weight"])

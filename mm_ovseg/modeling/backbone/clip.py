@@ -195,11 +195,11 @@ def build_clip(name: str, pretrained: str) -> tuple[VisionTransformer, nn.Module
         ) from error
     finally:
         root_logger.removeFilter(_is_not_about_random_weights)
+    if not isinstance(model.visual, VisionTransformer):
+        raise ConfigError(f"MODEL.CLIP.NAME is '{name}', whose image encoder is not a plain ViT; choose another.")
     if is_file:
         state_dict = convert_to_custom_text_state_dict(read_encoder_file(pretrained))
         load_encoder_state_dict(model, state_dict, source=pretrained)
-    if not isinstance(model.visual, VisionTransformer):
-        raise ConfigError(f"MODEL.CLIP.NAME is '{name}', whose image encoder is not a plain ViT; choose another.")
     for module in list(model.modules()):
         if isinstance(getattr(module, "attn", None), nn.MultiheadAttention):
             module.attn = SelfAttention.from_packed(module.attn)

@@ -97,9 +97,10 @@ def test_the_unused_last_query_gets_a_zero_gradient_as_in_the_released_code():
     assert (gradients[-1] == 0).all() and all((gradient != 0).any() for gradient in gradients[:-1])
 
 
-def test_pretrained_weights_come_from_a_local_file(tmp_path):
+@pytest.mark.parametrize("text_apart", [False, True])
+def test_pretrained_weights_come_from_a_local_file(tmp_path, text_apart):
     torch.manual_seed(7)
-    source = open_clip.create_model(NAME)
+    source = open_clip.create_model(NAME, force_custom_text=text_apart)
     torch.save(source.state_dict(), tmp_path / "clip.pt")
     visual, _, _ = build_clip(NAME, str(tmp_path / "clip.pt"))
     torch.testing.assert_close(visual.conv1.weight, source.visual.conv1.weight)

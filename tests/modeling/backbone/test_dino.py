@@ -87,6 +87,13 @@ def test_dinov3_loads_as_it_is_published(tmp_path):
         build(name=name, arguments=arguments, blocks=[2], weights=str(tmp_path / "wrong.pth"))
 
 
+def test_a_whole_published_model_is_no_encoder(released_catseg):
+    with pytest.raises(
+        CheckpointError, match=r"released\.pth holds CAT-Seg ViT-B/16, a whole model; give it as MODEL\.W"
+    ):
+        build(weights=str(released_catseg))
+
+
 def test_a_positional_embedding_of_another_grid_is_resized(tmp_path):
     source = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32, **ARGUMENTS)
     state = {**source.state_dict(), "pos_embed": torch.ones_like(source.pos_embed)}
