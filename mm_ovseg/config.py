@@ -59,6 +59,10 @@ def _add_data_config(cfg: CN) -> None:
 
 
 def _add_encoder_config(cfg: CN) -> None:
+    cfg.MODEL.INFERENCE_DTYPE = "float32"  # or "bfloat16", "float16": mixed precision; training's is SOLVER.AMP
+    cfg.MODEL.ACTIVATION_CHECKPOINTING = False  # True: training computes activations twice instead of keeping them
+    cfg.MODEL.COMPILE = False  # True: torch.compile of the encoders' blocks; needs a C++ compiler or a GPU
+
     cfg.MODEL.CLIP = CN()
     cfg.MODEL.CLIP.NAME = "ViT-B-16-quickgelu"  # an open_clip model; OpenAI's weights need QuickGELU
     cfg.MODEL.CLIP.PRETRAINED = ""  # "": random; a tag that open_clip knows ("openai"); a file, local or hf://
@@ -111,6 +115,8 @@ def _add_head_config(cfg: CN) -> None:
     cfg.MODEL.AGGREGATOR.CLASS_POOLING = 2  # class attention runs on the grid pooled by this
     cfg.MODEL.AGGREGATOR.PADDED_CLASSES = 256  # class attention sees this many tokens, the rest being learned padding
     cfg.MODEL.AGGREGATOR.MAX_CLASSES = 0  # > 0: aggregate the most similar so many classes only (CAT-Seg: 256)
+
+    cfg.MODEL.AGGREGATOR.CLASS_CHUNK = 8  # classes at a time in aggregator and decoder, for memory; 0: all at once
 
     cfg.MODEL.DECODER = CN()
     cfg.MODEL.DECODER.WIDTHS = [64, 32]  # channels at 2x and 4x of the dense grid

@@ -7,11 +7,14 @@ Two identities keep the work small and the numbers those of the plain formulatio
 * all padding tokens of the class attention are equal, so their keys and values are one term, times their number.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.memory import by_class_chunks, recomputed
 from mm_ovseg.modeling.precision import at_least_float32
 
 __all__ = ["CostVolumeAggregator"]
@@ -226,6 +229,8 @@ class CostVolumeAggregator(nn.Module):
         text_width: channels that the text embeddings are projected to.
         class_pooling: pooling before the class attention.
         padded_classes: tokens in the class attention, padding included.
+        class_chunk: classes at a time in the spatial aggregation, where memory is short; 0: all.
+        recompute: keep only what enters a layer for the backward pass, and compute the rest again.
     """
 
     def __init__(
@@ -242,8 +247,12 @@ class CostVolumeAggregator(nn.Module):
         text_width: int,
         class_pooling: int,
         padded_classes: int,
+        class_chunk: int = 0,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
+        if class_chunk < 0:
+            raise ConfigError(f"MODEL.AGGREGATOR.CLASS_CHUNK is {class_chunk}; give a number of classes, or 0 for all.")
         if min(window_size, class_pooling) < 1 or grid_size % window_size or grid_size % class_pooling:
             raise ConfigError(
                 f"The dense grid is {grid_size} tokens a side; MODEL.AGGREGATOR.WINDOW_SIZE ({window_size}) and "
@@ -253,6 +262,8 @@ class CostVolumeAggregator(nn.Module):
             raise ConfigError(
                 f"MODEL.COST_VOLUME.WIDTH ({width}) must be a multiple of MODEL.AGGREGATOR.HEADS ({heads})."
             )
+        self.class_chunk = class_chunk
+        self.recompute = recompute
         self.appearance_projection = nn.Conv2d(dense_channels, appearance_width, kernel_size=3, padding=1)
         self.text_projection = nn.Linear(text_channels, text_width)
         self.spatial = nn.ModuleList(
@@ -291,6 +302,9 @@ class CostVolumeAggregator(nn.Module):
         text = F.relu(self.text_projection(text))  # (B, T, G)
         x = cost_embedding
         for spatial, classes in zip(self.spatial, self.classes, strict=True):
-            x = spatial(x, appearance)
-            x = classes(x, text)
+            x = by_class_chunks(self.class_chunk, partial(self._aggregate_space, spatial, appearance), x)
+            x = recomputed(self.recompute, classes, x, text)
         return x
+
+    def _aggregate_space(self, spatial: SpatialAggregation, appearance: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return recomputed(self.recompute, spatial, x, appearance)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.memory import by_class_chunks, recomputed
 
 __all__ = ["GuidedDecoder"]
 
@@ -56,6 +57,8 @@ class GuidedDecoder(nn.Module):
         widths: channels after each upsampling.
         encoder_guidance_channels: for each encoder whose guidance is used (CLIP, then DINO), its channels at 2x and 4x.
         guidance_widths: channels that each encoder's guidance is projected to, at 2x and 4x.
+        class_chunk: classes at a time, where memory is short; 0: all.
+        recompute: keep only what enters for the backward pass, and compute the rest again.
     """
 
     def __init__(
@@ -65,8 +68,12 @@ class GuidedDecoder(nn.Module):
         widths: Sequence[int],
         encoder_guidance_channels: Sequence[Sequence[int]],
         guidance_widths: Sequence[int],
+        class_chunk: int = 0,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
+        self.class_chunk = class_chunk
+        self.recompute = recompute
         if any(width % CHANNELS_PER_GROUP for width in widths):
             raise ConfigError(
                 f"MODEL.DECODER.WIDTHS is {list(widths)}; each must be a multiple of {CHANNELS_PER_GROUP}."
@@ -102,11 +109,21 @@ class GuidedDecoder(nn.Module):
         Returns:
             Logits (B, T, 4h, 4w).
         """
-        for level, (projections, upsampling) in enumerate(
-            zip(self.guidance_projections, self.upsamplings, strict=True)
-        ):
-            projected = [
-                F.relu(projection(maps[level])) for projection, maps in zip(projections, guidance, strict=True)
-            ]
-            x = upsampling(x, torch.cat(projected, dim=1))
+        # Once an image, whatever the classes: (B, G, 2h, 2w), (B, G, 4h, 4w).
+        projected = [
+            torch.cat(
+                [F.relu(projection(maps[level])) for projection, maps in zip(projections, guidance, strict=True)], 1
+            )
+            for level, projections in enumerate(self.guidance_projections)
+        ]
+
+        def decode(part: torch.Tensor) -> torch.Tensor:
+            return recomputed(self.recompute, self._decode, part, *projected)
+
+        return by_class_chunks(self.class_chunk, decode, x)
+
+    def _decode(self, x: torch.Tensor, *guidance: torch.Tensor) -> torch.Tensor:
+        """Decode classes (B, T, D, h, w) with projected guidance."""
+        for upsampling, maps in zip(self.upsamplings, guidance, strict=True):
+            x = upsampling(x, maps)
         return self.logits(x.flatten(0, 1)).squeeze(1).unflatten(0, (len(x), -1))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.memory import by_class_chunks
 
 __all__ = ["CostVolumeEmbedding", "EncoderFeatures", "FeatureProjection", "cost_volume", "scale_layer"]
 
@@ -108,10 +109,12 @@ class CostVolumeEmbedding(nn.Module):
         width: channels of the embedding.
         kernel_size: of every convolution, in dense tokens.
         with_dino: whether there is a DINO cost volume to fuse.
+        class_chunk: classes at a time, where memory is short; 0: all.
     """
 
-    def __init__(self, *, templates: int, width: int, kernel_size: int, with_dino: bool) -> None:
+    def __init__(self, *, templates: int, width: int, kernel_size: int, with_dino: bool, class_chunk: int = 0) -> None:
         super().__init__()
+        self.class_chunk = class_chunk
         padding = kernel_size // 2
         self.clip = nn.Conv2d(templates, width, kernel_size, padding=padding)
         self.dino = nn.Conv2d(templates, width, kernel_size, padding=padding) if with_dino else None
@@ -119,11 +122,15 @@ class CostVolumeEmbedding(nn.Module):
 
     def forward(self, clip_cost: torch.Tensor, dino_cost: torch.Tensor | None) -> torch.Tensor:
         """Embed cost volumes (B, P, T, h, w); returns (B, T, width, h, w)."""
+        costs = (None if cost is None else cost.transpose(1, 2) for cost in (clip_cost, dino_cost))  # (B, T, P, h, w)
+        return by_class_chunks(self.class_chunk, self._embed, *costs)
+
+    def _embed(self, clip_cost: torch.Tensor, dino_cost: torch.Tensor | None) -> torch.Tensor:
         batch = len(clip_cost)
-        clip_embedding = self.clip(clip_cost.transpose(1, 2).flatten(0, 1))  # (B * T, width, h, w)
+        clip_embedding = self.clip(clip_cost.flatten(0, 1))  # (B * T, width, h, w)
         if self.dino is None or dino_cost is None:
             return clip_embedding.unflatten(0, (batch, -1))
         clip_embedding = clip_embedding.sigmoid()
-        dino_embedding = self.dino(dino_cost.transpose(1, 2).flatten(0, 1)).sigmoid()
+        dino_embedding = self.dino(dino_cost.flatten(0, 1)).sigmoid()
         fused = self.fuse(torch.cat([clip_embedding, dino_embedding], dim=1)).sigmoid() + clip_embedding
         return fused.unflatten(0, (batch, -1))

@@ -62,6 +62,7 @@ class MMOVSegHead(nn.Module):
                 width=width,
                 kernel_size=cfg.MODEL.COST_VOLUME.KERNEL_SIZE,
                 with_dino=with_dino,
+                class_chunk=cfg.MODEL.AGGREGATOR.CLASS_CHUNK,
             ),
             "aggregator": CostVolumeAggregator(
                 layers=cfg.MODEL.AGGREGATOR.LAYERS,
@@ -75,12 +76,16 @@ class MMOVSegHead(nn.Module):
                 text_width=cfg.MODEL.AGGREGATOR.TEXT_WIDTH,
                 class_pooling=cfg.MODEL.AGGREGATOR.CLASS_POOLING,
                 padded_classes=cfg.MODEL.AGGREGATOR.PADDED_CLASSES,
+                class_chunk=cfg.MODEL.AGGREGATOR.CLASS_CHUNK,
+                recompute=cfg.MODEL.ACTIVATION_CHECKPOINTING,
             ),
             "decoder": GuidedDecoder(
                 in_channels=width,
                 widths=cfg.MODEL.DECODER.WIDTHS,
                 encoder_guidance_channels=[cfg.MODEL.GUIDANCE_WIDTHS] * (2 if with_dino else 1),
                 guidance_widths=cfg.MODEL.DECODER.GUIDANCE_WIDTHS,
+                class_chunk=cfg.MODEL.AGGREGATOR.CLASS_CHUNK,
+                recompute=cfg.MODEL.ACTIVATION_CHECKPOINTING,
             ),
             "max_classes": cfg.MODEL.AGGREGATOR.MAX_CLASSES,
         }

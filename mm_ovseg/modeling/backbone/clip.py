@@ -14,6 +14,8 @@ from torch import nn
 from mm_ovseg.checkpoint.encoder_weights import load_encoder_state_dict, read_encoder_file
 from mm_ovseg.errors import CheckpointError, ConfigError
 from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder
+from mm_ovseg.modeling.backbone.onednn import use_onednn
+from mm_ovseg.modeling.memory import recomputed
 
 __all__ = ["CLIPImageEncoder", "SelfAttention", "build_clip", "set_clip_trainable"]
 
@@ -88,6 +90,7 @@ class CLIPImageEncoder(ImageEncoder):
         image_size: input height and width in pixels; the positional embedding is resized to fit.
         guidance_blocks: 1-based blocks whose outputs are returned beside the dense feature.
         pixel_mean, pixel_std: three values on the 0..255 scale.
+        recompute: keep only what enters a block for the backward pass, and compute the rest again.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class CLIPImageEncoder(ImageEncoder):
         guidance_blocks: Sequence[int],
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        recompute: bool = False,
     ) -> None:
         patch_size = visual.patch_size[0]
         super().__init__(image_size=image_size, patch_size=patch_size, pixel_mean=pixel_mean, pixel_std=pixel_std)
@@ -108,6 +112,7 @@ class CLIPImageEncoder(ImageEncoder):
                 f"choose from 1 to {layers - 1}."
             )
         self.visual = visual
+        self.recompute = recompute
         self.guidance_blocks = tuple(guidance_blocks)
         self.out_channels = visual.output_dim
         self.width = visual.transformer.width
@@ -131,7 +136,7 @@ class CLIPImageEncoder(ImageEncoder):
         guidance = {}
         *blocks, last_block = visual.transformer.resblocks
         for index, block in enumerate(blocks, start=1):
-            x = block(x)
+            x = recomputed(self.recompute, block, x)
             if index in self.guidance_blocks:
                 guidance[index] = self._to_grid(x[:, 1:])
 
@@ -203,6 +208,7 @@ def build_clip(name: str, pretrained: str) -> tuple[VisionTransformer, nn.Module
     for module in list(model.modules()):
         if isinstance(getattr(module, "attn", None), nn.MultiheadAttention):
             module.attn = SelfAttention.from_packed(module.attn)
+    use_onednn(model)
     return model.visual, model.text, open_clip.get_tokenizer(name)
 
 

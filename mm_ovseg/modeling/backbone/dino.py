@@ -10,6 +10,7 @@ from torch import nn
 from mm_ovseg.checkpoint.encoder_weights import load_encoder_file, load_encoder_state_dict
 from mm_ovseg.errors import CheckpointError, ConfigError
 from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder
+from mm_ovseg.modeling.backbone.onednn import use_onednn
 
 __all__ = ["DINOEncoder"]
 
@@ -52,6 +53,7 @@ class DINOEncoder(ImageEncoder):
             raise ConfigError(
                 f"Blocks {list(blocks)} were asked of {name}, which has {depth}: choose from 1 to {depth}."
             )
+        use_onednn(model)
         self.model = model
         self.blocks = tuple(blocks)
         self.out_channels = model.embed_dim

@@ -1,6 +1,7 @@
 """MM-OVSeg: open-vocabulary semantic segmentation of RGB-SAR pairs (stage 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ from mm_ovseg.modeling.text import TextEmbedder
 from mm_ovseg.vocabulary import seen_classes, validate_class_names
 
 __all__ = ["MMOVSeg"]
+
+INFERENCE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class ProjectedEncoder(nn.Module):
@@ -54,6 +57,7 @@ class MMOVSeg(nn.Module):
         sem_seg_head: see :class:`~mm_ovseg.modeling.head.MMOVSegHead`.
         train_vocabulary: names of the seen classes, in the order of the training labels; may be empty.
         vocabulary: names asked for at test time, until :meth:`set_vocabulary` says otherwise; may be empty.
+        inference_dtype: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` for mixed precision in evaluation mode.
         loss_name, ignore_label, ignored_as_negative: see :func:`~mm_ovseg.modeling.losses.segmentation_loss`.
     """
 
@@ -69,12 +73,17 @@ class MMOVSeg(nn.Module):
         sem_seg_head: nn.Module,
         train_vocabulary: Sequence[str],
         vocabulary: Sequence[str],
+        inference_dtype: str,
         loss_name: str,
         ignore_label: int,
         ignored_as_negative: bool,
     ) -> None:
         super().__init__()
         check_loss_name("LOSS.NAME", loss_name, SEGMENTATION_LOSSES)
+        if inference_dtype not in INFERENCE_DTYPES:
+            raise ConfigError(
+                f"MODEL.INFERENCE_DTYPE is '{inference_dtype}'; choose one of {', '.join(INFERENCE_DTYPES)}."
+            )
         if dino_sar is not None and dino is None:
             raise ConfigError("MODEL.DINO_SAR.ENABLED needs MODEL.DINO.ENABLED: the SAR encoder is the RGB one's twin.")
         self.clip = clip
@@ -85,6 +94,7 @@ class MMOVSeg(nn.Module):
         self.sem_seg_head = sem_seg_head
         self.train_vocabulary = tuple(train_vocabulary)
         self.vocabulary = tuple(vocabulary)
+        self.inference_dtype = INFERENCE_DTYPES[inference_dtype]
         self.loss_name = loss_name
         self.ignore_label = ignore_label
         self.ignored_as_negative = ignored_as_negative
@@ -102,6 +112,7 @@ class MMOVSeg(nn.Module):
             if len(values) != count:
                 raise ConfigError(f"{key} is {list(values)}; it must have {count} entries.")
         visual, text_tower, tokenizer = build_clip(cfg.MODEL.CLIP.NAME, cfg.MODEL.CLIP.PRETRAINED)
+        text_tower.set_grad_checkpointing(cfg.MODEL.ACTIVATION_CHECKPOINTING)
         set_clip_trainable(visual, cfg.MODEL.CLIP.FINETUNE)
         set_clip_trainable(text_tower, cfg.MODEL.CLIP.FINETUNE)
         clip = CLIPImageEncoder(
@@ -110,6 +121,7 @@ class MMOVSeg(nn.Module):
             guidance_blocks=cfg.MODEL.CLIP.GUIDANCE_BLOCKS,
             pixel_mean=cfg.MODEL.CLIP.PIXEL_MEAN,
             pixel_std=cfg.MODEL.CLIP.PIXEL_STD,
+            recompute=cfg.MODEL.ACTIVATION_CHECKPOINTING,
         )
         input_shape = {"dense": ShapeSpec(channels=clip.out_channels, height=clip.grid_size, width=clip.grid_size)}
         dino = dino_sar = None
@@ -121,6 +133,11 @@ class MMOVSeg(nn.Module):
         if dino is not None and dino_sar is not None and not cfg.MODEL.DINO_SAR.WEIGHTS:
             # Without stage 1 the twin is a copy, random weights included.
             dino_sar.encoder.load_state_dict(dino.encoder.state_dict())
+
+        if cfg.MODEL.COMPILE:
+            compile_blocks(clip.visual.transformer.resblocks[:-1])  # the last is not called as a whole
+            for encoder in (dino, dino_sar):
+                compile_blocks(encoder.encoder.model.blocks if encoder is not None else ())
 
         train_metadata = [MetadataCatalog.get(name) for name in cfg.DATASETS.TRAIN[:1]]
         test_metadata = [MetadataCatalog.get(name) for name in cfg.DATASETS.TEST[:1]]
@@ -138,6 +155,7 @@ class MMOVSeg(nn.Module):
             "sem_seg_head": build_sem_seg_head(cfg, input_shape),
             "train_vocabulary": [name for metadata in train_metadata for name in _seen_classes(metadata)],
             "vocabulary": [name for metadata in test_metadata for name in metadata.get("stuff_classes", [])],
+            "inference_dtype": cfg.MODEL.INFERENCE_DTYPE,
             "loss_name": cfg.LOSS.NAME,
             "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
             "ignored_as_negative": cfg.LOSS.IGNORED_AS_NEGATIVE,
@@ -185,7 +203,8 @@ class MMOVSeg(nn.Module):
         if self.training:
             return self._loss(batched_inputs)
         with torch.no_grad():
-            logits = self.predict_logits(batched_inputs, self.vocabulary)
+            with self._inference_precision():
+                logits = self.predict_logits(batched_inputs, self.vocabulary)
             outputs = []
             for item, item_logits in zip(batched_inputs, at_least_float32(logits), strict=True):
                 height, width = item["image"].shape[1:]
@@ -207,6 +226,18 @@ class MMOVSeg(nn.Module):
         if self.dino_sar is not None:
             dino = dino + self.dino_sar(sar_images)
         return self.sem_seg_head(clip, dino, self.text(names))
+
+    def _inference_precision(self) -> AbstractContextManager:
+        """Mixed precision by config; with float32 the caller's own autocast, if any, stays.
+
+        Raises:
+            ConfigError: float16 on a CPU, which emulates it hundreds of times slower than float32.
+        """
+        if self.inference_dtype is torch.float32:
+            return nullcontext()
+        if self.inference_dtype is torch.float16 and self.device.type == "cpu":
+            raise ConfigError("MODEL.INFERENCE_DTYPE float16 is for GPUs: CPUs emulate it; set it to bfloat16.")
+        return torch.autocast(self.device.type, self.inference_dtype)
 
     def _loss(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor]:
         for item in batched_inputs:
@@ -291,6 +322,12 @@ def _build_dino(cfg: CfgNode, weights: str, statistics: CfgNode, clip: CLIPImage
         dense_size=clip.grid_size,
     )
     return ProjectedEncoder(encoder, projection)
+
+
+def compile_blocks(blocks: Iterable[nn.Module]) -> None:
+    """Compile equal transformer blocks in place: one is compiled at its first call, and serves them all."""
+    for block in blocks:
+        block.compile()
 
 
 def _seen_classes(metadata: Metadata) -> tuple[str, ...]:

@@ -147,6 +147,70 @@ def test_autocast_changes_the_scores_little(model):
     assert 0 < (scores - reference).abs().max() < 0.05
 
 
+def test_inference_in_mixed_precision_by_config(make_model):
+    model = make_model("MODEL.INFERENCE_DTYPE", "bfloat16").eval()
+    seen = set()
+    model.sem_seg_head.decoder.register_forward_hook(lambda _, inputs, output: seen.add(output.dtype))
+    model.set_vocabulary(CLASSES)
+    (scores,) = scores_of(model, random_pair())
+    assert seen == {torch.bfloat16} and scores.dtype == torch.float32
+    reference = make_model().eval()
+    reference.set_vocabulary(CLASSES)
+    (expected,) = scores_of(reference, random_pair())
+    assert 0 < (scores - expected).abs().max() < 0.05
+
+
+def test_an_unknown_or_emulated_precision_is_refused(make_model):
+    model = make_model("MODEL.INFERENCE_DTYPE", "float16").eval()
+    model.set_vocabulary(CLASSES)
+    with pytest.raises(ConfigError, match="float16 is for GPUs"):
+        model([random_pair()])
+    with pytest.raises(
+        ConfigError, match=r"MODEL\.INFERENCE_DTYPE is 'half'; choose one of float32, bfloat16, float16"
+    ):
+        make_model("MODEL.INFERENCE_DTYPE", "half")
+
+
+def training_gradients(model):
+    model.train()
+    model.train_vocabulary = ("a", "b", "c")
+    model([random_pair(num_classes=3)])["loss_sem_seg"].backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def test_activation_checkpointing_changes_no_gradient(make_model):
+    expected = training_gradients(make_model())
+    gradients = training_gradients(make_model("MODEL.ACTIVATION_CHECKPOINTING", True))
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-7)
+
+
+def test_chunks_of_classes_change_nothing(make_model):
+    scores = []
+    for chunk in (0, 2):
+        model = make_model("MODEL.AGGREGATOR.CLASS_CHUNK", chunk).eval()
+        model.set_vocabulary([f"class {index}" for index in range(5)])
+        scores.append(scores_of(model, random_pair())[0])
+    torch.testing.assert_close(scores[0], scores[1], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ConfigError, match="CLASS_CHUNK is -1"):
+        make_model("MODEL.AGGREGATOR.CLASS_CHUNK", -1)
+
+
+def test_compiling_by_config_reaches_the_blocks_of_every_encoder(make_model):
+    model = make_model("MODEL.COMPILE", True).eval()
+    compiled = [name for name, module in model.named_modules() if module._compiled_call_impl is not None]
+    assert sum(name.startswith("clip.encoder.visual") for name in compiled) == 3
+    assert (
+        sum(name.startswith("dino.") for name in compiled)
+        == sum(name.startswith("dino_sar.") for name in compiled)
+        == 3
+    )
+    model.set_vocabulary(CLASSES)
+    with torch.compiler.set_stance("force_eager"):  # the compiler itself takes half a minute
+        assert scores_of(model, random_pair())[0].shape == (3, 48, 64)
+
+
 def test_several_templates_give_the_cost_volume_a_channel_each(make_model):
     model = make_model("MODEL.TEXT.TEMPLATES", ["a photo of {}", "{} from above"]).eval()
     model.set_vocabulary(CLASSES)

@@ -1,0 +1,1 @@
+"""Measuring speed, memory and arithmetic, for ``tools/benchmark.py``."""

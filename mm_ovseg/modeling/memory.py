@@ -1,0 +1,40 @@
+"""Less memory for the same numbers: some classes at a time, and activations computed twice instead of kept."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+__all__ = ["by_class_chunks", "recomputed"]
+
+
+def by_class_chunks(chunk: int, function: Callable[..., torch.Tensor], *inputs: torch.Tensor | None) -> torch.Tensor:
+    """Apply a function that treats every class alone to ``chunk`` classes at a time.
+
+    Args:
+        chunk: classes at a time; 0: all at once.
+        function: tensors (B, t, ...), for any number t of classes -> (B, t, ...).
+        inputs: its arguments for all classes, (B, T, ...), or None.
+
+    Returns:
+        What ``function(*inputs)`` gives, (B, T, ...).
+    """
+    classes = inputs[0].shape[1]
+    if not 0 < chunk < classes:
+        return function(*inputs)
+    parts = [
+        function(*(tensor if tensor is None else tensor[:, start : start + chunk] for tensor in inputs))
+        for start in range(0, classes, chunk)
+    ]
+    return torch.cat(parts, dim=1)
+
+
+def recomputed(enabled: bool, function: Callable[..., Any], *inputs: Any) -> Any:
+    """``function(*inputs)``; where gradients are recorded and it is enabled, the backward pass computes it again.
+
+    Only the inputs are kept in memory until then, at the price of one more forward pass through ``function``.
+    """
+    if enabled and torch.is_grad_enabled():
+        return checkpoint(function, *inputs, use_reentrant=False)
+    return function(*inputs)
