@@ -12,7 +12,10 @@ __all__ = [
     "MMOVSegError",
     "TrainingError",
     "VocabularyError",
+    "brief_reason",
 ]
+
+MOST_OF_A_REASON = 300  # characters
 
 
 class MMOVSegError(Exception):
@@ -37,3 +40,9 @@ class CheckpointError(MMOVSegError):
 
 class TrainingError(MMOVSegError):
     """Training cannot go on, for example because the loss is not finite."""
+
+
+def brief_reason(error: Exception) -> str:
+    """Another library's error as part of a sentence of ours: its type, and the start of its message in one line."""
+    message = " ".join(str(error).split())[:MOST_OF_A_REASON]
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

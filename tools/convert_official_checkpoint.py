@@ -26,7 +26,7 @@ from mm_ovseg.checkpoint.layouts import Entry
 from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant, find_layout
 from mm_ovseg.checkpoint.state_dict import unwrap_state_dict
 from mm_ovseg.command_line import clean_exit
-from mm_ovseg.errors import CheckpointError, DataError
+from mm_ovseg.errors import CheckpointError, DataError, brief_reason
 from mm_ovseg.files import check_writable_folder, complete_file
 
 SUFFIXES = (".pth", ".safetensors")
@@ -77,9 +77,8 @@ def write_checkpoint(path: Path, state_dict: Mapping[str, torch.Tensor], origin:
             else:
                 torch.save({"model": dict(state_dict), "conversion": dict(origin)}, temporary)
     except (RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a full disk
-        reason = " ".join(str(error).split())[:100]
         raise DataError(
-            f"{path} cannot be written ({reason}); check the space there, or choose another place."
+            f"{path} cannot be written ({brief_reason(error)}); check the space there, or choose another place."
         ) from error
 
 

@@ -10,11 +10,10 @@ import torch
 from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 
-from mm_ovseg.errors import CheckpointError
+from mm_ovseg.errors import CheckpointError, brief_reason
 
 __all__ = ["load_weights_file", "local_weights_path"]
 
-MOST_OF_A_REASON = 300  # characters of another library's message
 HUB_NAME = re.compile(r"hf://(?P<repo_id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<filename>.+)")
 
 
@@ -40,9 +39,8 @@ def local_weights_path(name: str | Path) -> Path:
     try:
         return Path(hf_hub_download(**parts.groupdict()))
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:MOST_OF_A_REASON]
         raise CheckpointError(
-            f"{name} cannot be fetched ({type(error).__name__}: {reason}); check the name and the connection, or fetch "
+            f"{name} cannot be fetched ({brief_reason(error)}); check the name and the connection, or fetch "
             "the file elsewhere and give its path."
         ) from error
 

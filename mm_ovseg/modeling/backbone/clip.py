@@ -12,14 +12,12 @@ from open_clip.transformer import VisionTransformer
 from torch import nn
 
 from mm_ovseg.checkpoint.encoder_weights import load_encoder_state_dict, read_encoder_file
-from mm_ovseg.errors import CheckpointError, ConfigError
+from mm_ovseg.errors import CheckpointError, ConfigError, brief_reason
 from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder
 from mm_ovseg.modeling.backbone.onednn import use_onednn
 from mm_ovseg.modeling.memory import recomputed
 
 __all__ = ["CLIPImageEncoder", "SelfAttention", "build_clip", "set_clip_trainable"]
-
-MOST_OF_A_REASON = 300  # characters of another library's message
 
 # Small models for tests and the quickstart, described as open_clip describes its own.
 open_clip.add_model_config(Path(__file__).parent / "clip_configs")
@@ -193,9 +191,8 @@ def build_clip(name: str, pretrained: str) -> tuple[VisionTransformer, nn.Module
         # force_custom_text keeps the text tower in a module of its own.
         model = open_clip.create_model(name, pretrained=None if is_file else pretrained or None, force_custom_text=True)
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:MOST_OF_A_REASON]
         raise CheckpointError(
-            f"'{pretrained}' could not be loaded into CLIP {name} ({type(error).__name__}: {reason}); without network, "
+            f"'{pretrained}' could not be loaded into CLIP {name} ({brief_reason(error)}); without network, "
             "fetch the file elsewhere and give its path instead."
         ) from error
     finally:
