@@ -11,9 +11,10 @@ from pathlib import Path
 from mm_ovseg.data.registration import read_class_file, register_rgb_sar_dataset
 from mm_ovseg.data.synthetic import register_synthetic_dataset
 
-__all__ = ["CLASS_FILES", "find_class_file"]
+__all__ = ["CLASS_FILES", "CMU_FOLDER", "find_class_file"]
 
 CLASS_FILES = Path(__file__).parent / "classes"
+CMU_FOLDER = "CMU"  # in $DETECTRON2_DATASETS
 
 
 def find_class_file(name: str | os.PathLike) -> Path:
@@ -84,7 +85,7 @@ def _register_openearthmap() -> None:
 def _register_cmu_pairs() -> None:
     """The unlabelled pairs of stage 1 (cross-modal unification)."""
     for split in ("train", "val"):
-        register_rgb_sar_dataset(f"cmu_pairs_{split}", root=f"CMU/{split}", rgb="rgb", sar="sar")
+        register_rgb_sar_dataset(f"cmu_pairs_{split}", root=f"{CMU_FOLDER}/{split}", rgb="rgb", sar="sar")
 
 
 _register_pie()

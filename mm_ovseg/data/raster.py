@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from rasterio.windows import Window
 
 from mm_ovseg.data.raster_file import (
     RasterInfo,
@@ -40,7 +41,12 @@ VALUES_SHOWN = 10
 
 
 def read_rgb(
-    path: str | os.PathLike, *, bands: Sequence[int] = (), value_range: Sequence[float] = ()
+    path: str | os.PathLike,
+    *,
+    bands: Sequence[int] = (),
+    value_range: Sequence[float] = (),
+    window: Window | None = None,
+    nodata: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read an RGB image.
 
@@ -49,6 +55,8 @@ def read_rgb(
             valid.
         bands: Three 1-based bands in the order red, green, blue; empty for the file's first three.
         value_range: (low, high) in file units mapped linearly to 0..255 and clipped; empty for 8-bit files.
+        window: The part of the file to read; None for all of it.
+        nodata: Value that, in all channels at once, means no data, whatever the file declares.
 
     Returns:
         image: uint8 (H, W, 3), 0..255; 0 where not valid.
@@ -68,9 +76,11 @@ def read_rgb(
                 f"{path} holds {dataset.dtypes[0]} values; set INPUT.RGB.RANGE to the [low, high] that become 0 "
                 "and 255."
             )
-        image = read_bands(dataset, indexes, "float32" if value_range else "uint8")  # (H, W, 1 or 3)
+        image = read_bands(dataset, indexes, "float32" if value_range else "uint8", window)  # (H, W, 1 or 3)
         # A channel of a valid pixel may hold the no-data value (0 red), so one valid channel is enough.
-        valid = read_valid(dataset, indexes, np.any)
+        valid = read_valid(dataset, indexes, np.any, window)
+        if nodata is not None:
+            valid &= (image != nodata).any(axis=2)
         palette = None if value_range else read_palette(dataset, indexes)
     if value_range:
         valid &= np.isfinite(image).all(axis=2)
@@ -89,6 +99,8 @@ def read_sar(
     scale: str = "8bit",
     value_range: Sequence[float] = (-25.0, 0.0),
     bands: Sequence[int] = (),
+    window: Window | None = None,
+    nodata: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read a SAR image as the three channels that the encoders take.
 
@@ -100,6 +112,8 @@ def read_sar(
             ``"db"``.
         value_range: (low, high) in dB mapped linearly to 0..255 and clipped; not used for ``"8bit"``.
         bands: One to three 1-based bands (polarisations); empty for the file's first up to three.
+        window: The part of the file to read; None for all of it.
+        nodata: Value that, in any of the bands, means no data, whatever the file declares.
 
     Returns:
         sar: float32 (H, W, 3), 0..255; 0 where not valid.
@@ -121,8 +135,10 @@ def read_sar(
             )
         if dataset.dtypes[0].startswith("complex"):
             raise DataError(f"{path} holds complex values; write their amplitude and set INPUT.SAR.SCALE to amplitude.")
-        sar = read_bands(dataset, indexes, "float32")  # (H, W, 1..3)
-        valid = read_valid(dataset, indexes, np.all)
+        sar = read_bands(dataset, indexes, "float32", window)  # (H, W, 1..3)
+        valid = read_valid(dataset, indexes, np.all, window)
+        if nodata is not None:
+            valid &= (sar != nodata).all(axis=2)
         palette = read_palette(dataset, indexes) if scale == "8bit" else None
     if palette is not None:
         sar = palette[sar[..., 0].astype(np.uint8)].astype(np.float32)

@@ -13,6 +13,7 @@ from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
 
 from mm_ovseg.errors import DataError
 
@@ -151,23 +152,29 @@ def select_bands(dataset: rasterio.DatasetReader, path: str | os.PathLike, bands
     return list(bands)
 
 
-def read_bands(dataset: rasterio.DatasetReader, indexes: Sequence[int], dtype: str) -> np.ndarray:
-    """Read bands as (H, W, bands), decoded straight into that layout."""
-    image = np.empty((dataset.height, dataset.width, len(indexes)), dtype=dtype)
-    dataset.read(list(indexes), out=image.transpose(2, 0, 1))
+def read_bands(
+    dataset: rasterio.DatasetReader, indexes: Sequence[int], dtype: str, window: Window | None = None
+) -> np.ndarray:
+    """Read bands, of a window or of the whole file, as (H, W, bands), decoded straight into that layout."""
+    height, width = dataset.shape if window is None else (window.height, window.width)
+    image = np.empty((height, width, len(indexes)), dtype=dtype)
+    dataset.read(list(indexes), out=image.transpose(2, 0, 1), window=window)
     return image
 
 
 def read_valid(
-    dataset: rasterio.DatasetReader, indexes: Sequence[int], combine: Callable[..., np.ndarray]
+    dataset: rasterio.DatasetReader,
+    indexes: Sequence[int],
+    combine: Callable[..., np.ndarray],
+    window: Window | None = None,
 ) -> np.ndarray:
     """Where the file's nodata value, alpha or mask says data, bool (H, W); bands joined by ``combine``."""
     flags = [dataset.mask_flag_enums[band - 1] for band in indexes]
     if all(MaskFlags.all_valid in band_flags for band_flags in flags):
-        return np.ones(dataset.shape, dtype=bool)
+        return np.ones(dataset.shape if window is None else (window.height, window.width), dtype=bool)
     if MaskFlags.per_dataset in flags[0]:
-        return dataset.read_masks(indexes[0]) > 0
-    return combine(dataset.read_masks(list(indexes)) > 0, axis=0)
+        return dataset.read_masks(indexes[0], window=window) > 0
+    return combine(dataset.read_masks(list(indexes), window=window) > 0, axis=0)
 
 
 def read_palette(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -> np.ndarray | None:

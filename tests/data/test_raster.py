@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
+from rasterio.windows import Window
 
 from mm_ovseg.data.raster import (
     check_has_data,
@@ -338,3 +339,32 @@ def test_real_multispectral_image_and_world_files():
         pair = [read_raster_info(REAL_DATA / "volkov_s1s2" / f"{kind}_{scene}.png") for kind in ("rgb", "sar")]
         assert pair[0].transform is not None
         check_same_grid(*pair)
+
+
+# ---------------------------------------------------------------- windows
+
+
+@pytest.mark.parametrize("mask", ["none", "nodata", "alpha"])
+def test_a_window_is_that_part_of_the_whole(tmp_path, write_raster, mask):
+    rgb = random_rgb()
+    rgb[2, 3:6] = 0
+    options = {"nodata": 0} if mask == "nodata" else {}
+    if mask == "alpha":
+        rgb = np.concatenate([rgb, np.where(rgb[..., :1] > 0, 255, 0).astype(np.uint8)], axis=2)
+        options = {"colorinterp": (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)}
+    path = write_raster(tmp_path / "a.tif", rgb, **options)
+    for read in (read_rgb, read_sar):
+        whole, part = read(path), read(path, window=Window(4, 1, 3, 2))
+        assert whole[1].all() == (mask == "none")
+        for all_of_it, cut in zip(whole, part, strict=True):
+            np.testing.assert_array_equal(cut, all_of_it[1:3, 4:7])
+
+
+def test_a_nodata_value_that_the_file_does_not_declare(tmp_path, write_raster):
+    rgb = random_rgb()
+    rgb[0, 0], rgb[0, 1] = (0, 0, 0), (0, 9, 9)
+    path = write_raster(tmp_path / "a.tif", rgb)
+    # No data in RGB is black in all channels; a polarisation without data leaves no pixel for the others.
+    assert (~read_rgb(path, nodata=0)[1]).nonzero()[1].tolist() == [0]
+    assert (~read_sar(path, nodata=0)[1]).nonzero()[1].tolist() == [0, 1]
+    assert read_rgb(path)[1].all() and read_sar(path)[1].all()
