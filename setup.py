@@ -70,6 +70,10 @@ setup(
         "tqdm>4.29.0",
     ],
     extras_require={
+        "experiment": [
+            # The contrastive loss of dense pre-training; older releases were not tried.
+            "lightly>=1.6",
+        ],
         "dev": [
             # 7.0 reads its settings from pyproject.toml and has the `pythonpath` option.
             "pytest>=7.0",

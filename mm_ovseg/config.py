@@ -74,7 +74,7 @@ def _add_encoder_config(cfg: CN) -> None:
 
     cfg.MODEL.CLIP_SAR = CN()
     cfg.MODEL.CLIP_SAR.ENABLED = False  # a SAR twin of CLIP's image encoder, for the encoder study
-    cfg.MODEL.CLIP_SAR.WEIGHTS = ""  # "": a copy of the RGB encoder; else as MODEL.CLIP.PRETRAINED
+    cfg.MODEL.CLIP_SAR.WEIGHTS = ""  # "": a copy of the RGB encoder; else a stage-1 checkpoint, or as PRETRAINED
     cfg.MODEL.CLIP_SAR.PIXEL_MEAN = CLIP_PIXEL_MEAN
     cfg.MODEL.CLIP_SAR.PIXEL_STD = CLIP_PIXEL_STD
 
@@ -129,10 +129,15 @@ def _add_training_config(cfg: CN) -> None:
     cfg.LOSS.IGNORED_AS_NEGATIVE = True  # ignored pixels are negatives of every class, as in CAT-Seg and the paper
 
     cfg.CMU = CN()  # stage 1, cross-modal unification
+    cfg.CMU.ENCODER = "dino"  # what gets a SAR twin: "dino" (the method), of MODEL.DINO; or "clip", of MODEL.CLIP
     cfg.CMU.LOSS = "infonce"  # "infonce" | "mse" | "l1"
     cfg.CMU.BLOCKS = [4, 8, 12]  # 1-based blocks whose tokens are compared; the loss is their average
-    cfg.CMU.TEMPERATURE = 0.07  # the paper does not state it
+    cfg.CMU.TEMPERATURE = 0.07  # of InfoNCE; the paper does not state it
+    cfg.CMU.LEARNED_TEMPERATURE = False  # True: it starts at TEMPERATURE and learns, as CLIP's does
+    cfg.CMU.NEGATIVES = "batch"  # InfoNCE's: RGB tokens of all images of all processes; or "image": of the same one
+    cfg.CMU.SYMMETRIC = False  # True: RGB tokens look for their SAR tokens as well
     cfg.CMU.TOKENS_PER_IMAGE = 256  # places sampled in each image and block
+    cfg.CMU.EMA_DECAY = 0.0  # > 0: a moving average of the student is kept, evaluated, and what stage 2 loads
 
     cfg.SOLVER.OPTIMIZER = "ADAMW"
     cfg.SOLVER.BASE_LR = 2.5e-4

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 import train_net
 from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES, write_synthetic_dataset
+from mm_ovseg.engine.training_step import AccumulatingTrainer
 from tests.conftest import ROOT
 
 STAGE_1 = "configs/quickstart/cmu.yaml"
@@ -121,17 +122,35 @@ def test_resume_goes_on_where_training_stopped(datasets, stage_2):
     assert after["trainer"]["_trainer"]["optimizer"]["state"][0]["step"] == 4  # the optimiser's state came along
 
 
-def test_two_processes_of_torchrun_train_and_score_as_one(datasets, stage_1, stage_2, tmp_path):
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
-    run(datasets, STAGE_1, tmp_path / "cmu", *SHORT, launcher=launcher)
-    assert load(tmp_path / "cmu" / "model_final.pth")["iteration"] == 1
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
+
+
+def test_two_processes_of_torchrun_train_and_score_as_one(datasets, stage_2, tmp_path):
     words = ["--eval-only", *SHORT, "MODEL.WEIGHTS", stage_2 / "model_best.pth"]
-    run(datasets, STAGE_2, tmp_path / "two", *words, launcher=launcher)
+    run(datasets, STAGE_2, tmp_path / "two", *words, launcher=TORCHRUN)
     run(datasets, STAGE_2, tmp_path / "one", *words)
     assert evaluation_of(tmp_path / "two") == evaluation_of(tmp_path / "one")
     words = ["SOLVER.AMP.ENABLED", True, "SOLVER.ACCUMULATION_STEPS", 2]
-    run(datasets, STAGE_2, tmp_path / "train", *SHORT, *words, launcher=launcher)
+    run(datasets, STAGE_2, tmp_path / "train", *SHORT, *words, launcher=TORCHRUN)
     assert load(tmp_path / "train" / "model_final.pth")["iteration"] == 1
+
+
+def test_two_processes_of_torchrun_have_the_loss_of_one_in_stage_1(datasets, tmp_path):
+    # With all tokens, not a sample of each process's own: the pairs and their augmentation are the same anyway.
+    words = [*SHORT, "CMU.TOKENS_PER_IMAGE", 10000, "CMU.SYMMETRIC", True, "CMU.LEARNED_TEMPERATURE", True]
+    words += ["CMU.EMA_DECAY", 0.5, "DATASETS.TEST", "('synthetic_clear_val',)"]
+    words += ["TEST.BEST_CHECKPOINT_METRIC", "retrieval/token_sar_to_rgb_recall@1"]
+    losses, scores = [], []
+    for name, launcher in (("one", (sys.executable,)), ("two", TORCHRUN)):
+        run(datasets, STAGE_1, tmp_path / name, *words, launcher=launcher)
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.json").read_text().splitlines()]
+        losses.append([line["total_loss"] for line in lines if "total_loss" in line])
+        weights = ["--eval-only", *words, "MODEL.WEIGHTS", tmp_path / "one" / "model_final.pth"]
+        run(datasets, STAGE_1, tmp_path / name, *weights, launcher=launcher)
+        report = tmp_path / name / "inference" / "synthetic_clear_val" / "retrieval_evaluation.json"
+        scores.append(json.loads(report.read_text())["results"])
+    assert len(losses[0]) == 1 and losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert scores[0] == scores[1] and scores[0]["num_pairs"] == 2
 
 
 def test_an_interrupted_command_line_says_what_is_wrong_in_one_line(datasets, tmp_path):
@@ -202,13 +221,89 @@ def test_a_resumed_run_does_not_overwrite_a_better_checkpoint(command, tmp_path,
     assert "cannot be resumed with this config" in capsys.readouterr().err
 
 
-def test_stage_1_has_nothing_to_segment(command, capsys, stage_1):
-    weights = ["MODEL.WEIGHTS", stage_1 / "model_final.pth"]
-    words = ["--eval-only", "--config-file", ROOT / STAGE_1, *command[2:], *weights]
-    assert "DATASETS.TEST is empty" in fails(capsys, *words)
-    test_set = ["DATASETS.TEST", "('synthetic_val',)"]
-    assert "segments nothing" in fails(capsys, *words, *test_set)
-    assert "segments nothing" in fails(capsys, *words[1:], *test_set)  # before it trains, not after
+def train(config, output, *words):
+    """Run train_net.py in this process, on the CPU."""
+    words = ["--config-file", ROOT / config, *words, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", output]
+    train_net.main([str(word) for word in words])
+
+
+def test_stage_1_is_evaluated_by_retrieval(command, stage_1, tmp_path):
+    words = ["DATASETS.TEST", "('synthetic_clear_val',)", "TEST.BEST_CHECKPOINT_METRIC"]
+    words += ["retrieval/token_sar_to_rgb_recall@1", "TEST.EVAL_PERIOD", 1, "SOLVER.IMS_PER_BATCH", 2]
+    train(STAGE_1, tmp_path / "trained", *words, "SOLVER.MAX_ITER", 2)
+    report_file = "inference/synthetic_clear_val/retrieval_evaluation.json"
+    trained = json.loads((tmp_path / "trained" / report_file).read_text())
+    assert trained["blocks"] == [1, 2, 3]
+    assert trained["results"]["num_pairs"] == 2 and trained["results"]["image_chance@1"] == 50
+    assert 0 <= trained["results"]["token_sar_to_rgb_recall@1"] <= 100
+    best = json.loads((tmp_path / "trained" / "model_best.json").read_text())
+    assert best["value"] >= trained["results"]["token_sar_to_rgb_recall@1"]
+    weights = ["MODEL.WEIGHTS", tmp_path / "trained" / "model_final.pth"]
+    train(STAGE_1, tmp_path / "evaluated", "--eval-only", *words, *weights)
+    assert json.loads((tmp_path / "evaluated" / report_file).read_text()) == trained
+
+
+def test_a_clip_student_and_a_moving_average_feed_stage_2(command, tmp_path):
+    words = ["CMU.ENCODER", "clip", "CMU.BLOCKS", "[1, 2, 4]", "CMU.EMA_DECAY", 0.5, *SHORT[2:]]
+    train(STAGE_1, tmp_path / "cmu", *words)
+    weights = tmp_path / "cmu" / "model_final.pth"
+    taught = load(weights)["model"]
+    prefix = "student_average.module.visual."
+    names = [name.removeprefix(prefix) for name in taught if name.startswith(prefix)]
+    assert names and taught["student_average.n_averaged"] == 2
+    for other in ("student", "teacher"):  # what it averages, and what it began with
+        assert any(not torch.equal(taught[prefix + name], taught[f"{other}.visual.{name}"]) for name in names)
+
+    words = ["MODEL.CLIP_SAR.ENABLED", True, "MODEL.CLIP_SAR.WEIGHTS", weights, "DATASETS.TEST", "()"]
+    train(STAGE_2, tmp_path / "fused", *words, *SHORT[2:])
+    fused = load(tmp_path / "fused" / "model_final.pth")["model"]
+    assert all(torch.equal(fused[f"clip_sar.encoder.visual.{name}"], taught[prefix + name]) for name in names)
+
+
+def test_a_clip_student_is_no_clip(command, capsys, tmp_path):
+    train(STAGE_1, tmp_path, "CMU.ENCODER", "clip", "CMU.BLOCKS", "[4]", *SHORT[2:], "SOLVER.MAX_ITER", 1)
+    weights = tmp_path / "model_final.pth"
+    printed = fails(capsys, *command, "MODEL.CLIP.PRETRAINED", weights)  # it has no text tower
+    assert "model_final.pth holds weights of another architecture" in printed
+    assert "another architecture" in fails(capsys, *command, "MODEL.DINO_SAR.WEIGHTS", weights)
+
+
+@pytest.fixture
+def recorded_losses(monkeypatch):
+    """The loss of every iteration of this process, by the iteration."""
+    losses = {}
+    write_metrics = AccumulatingTrainer._write_metrics
+
+    def record(self, values, *args):
+        losses[self.iter] = sum(values.values()).item()
+        write_metrics(self, values, *args)
+
+    monkeypatch.setattr(AccumulatingTrainer, "_write_metrics", record)
+    return losses
+
+
+@pytest.mark.parametrize("config,settings,workers", [
+    (STAGE_1, ["SEED", -1, "CMU.EMA_DECAY", 0.9, "CMU.LEARNED_TEMPERATURE", True], (0, 1)),
+    (STAGE_1, ["SOLVER.ACCUMULATION_STEPS", 2, "INPUT.SAR.SPECKLE_LOOKS", 2.0], (1, 0)),
+    (STAGE_2, ["SOLVER.WARMUP_ITERS", 3], (1, 2)),
+])  # fmt: skip
+def test_a_resumed_run_has_the_losses_of_one_that_was_never_interrupted(
+    command, recorded_losses, tmp_path, config, settings, workers
+):
+    words = [*settings, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 5, "SOLVER.CHECKPOINT_PERIOD", 2]
+    words += ["DATASETS.TEST", "()", "DATALOADER.NUM_WORKERS"]
+    train(config, tmp_path / "whole", *words, workers[0])
+    whole = dict(recorded_losses)
+    assert list(whole) == [0, 1, 2, 3, 4] and len(set(whole.values())) == 5
+    recorded_losses.clear()
+    interrupted = tmp_path / "interrupted"
+    interrupted.mkdir()
+    (tmp_path / "whole" / "model_0000001.pth").rename(interrupted / "model_0000001.pth")
+    (interrupted / "last_checkpoint").write_text("model_0000001.pth")
+    train(config, interrupted, "--resume", *words, workers[1])
+    assert recorded_losses == {iteration: whole[iteration] for iteration in (2, 3, 4)}
+    first, second = (load(folder / "model_final.pth")["model"] for folder in (tmp_path / "whole", interrupted))
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_several_test_sets_are_each_asked_for_their_own_classes(command, capsys, datasets, stage_2, tmp_path):

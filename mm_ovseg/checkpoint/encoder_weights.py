@@ -12,13 +12,15 @@ from mm_ovseg.checkpoint.positional_embedding import resize_positional_embedding
 from mm_ovseg.checkpoint.state_dict import TRAINING_HEADS, describe_misfits, unwrap_state_dict
 from mm_ovseg.errors import CheckpointError
 
-__all__ = ["load_encoder_file", "load_encoder_state_dict", "read_encoder_file"]
+__all__ = ["load_encoder_file", "load_encoder_state_dict", "read_encoder_file", "read_student_file"]
 
 logger = logging.getLogger(__name__)
 
 # Parts of pretrained files that an encoder without a classifier does not have.
 UNUSED_PREFIXES = (*TRAINING_HEADS, "fc_norm.", "mask_token")
-STUDENT = "student.model."  # before the names of what a checkpoint of our stage 1 has taught
+# Before the names of what a checkpoint of our stage 1 has taught, of DINO and of CLIP. Where there is a moving average
+# (CMU.EMA_DECAY), that is the student to take.
+STUDENTS = ("student_average.module.model.", "student_average.module.visual.", "student.model.", "student.visual.")
 
 
 def read_encoder_file(path: str | Path) -> dict[str, torch.Tensor]:
@@ -33,17 +35,45 @@ def read_encoder_file(path: str | Path) -> dict[str, torch.Tensor]:
     """
     try:
         state_dict = unwrap_state_dict(load_weights_file(path))
-        if any(name.startswith(STUDENT) for name in state_dict):
-            return {name.removeprefix(STUDENT): state_dict[name] for name in state_dict if name.startswith(STUDENT)}
+        student = _student(state_dict)
+        if student is not None:
+            return student
         variant = detect_variant(state_dict)
         if variant in ("dinov3", "clip"):  # the names of DINO v1 are timm's own
             return convert_official_state_dict(state_dict, variant)
     except CheckpointError as error:
-        raise CheckpointError(error if str(path) in str(error) else f"{path}: {error}") from error
+        raise _naming(path, error) from error
     if variant is not None and VARIANTS[variant].size is not None:
         published = VARIANTS[variant]
         raise CheckpointError(f"{path} holds {published.title}, a whole model; give it as {published.use}.")
     return {name: value for name, value in state_dict.items() if not name.startswith(UNUSED_PREFIXES)}
+
+
+def read_student_file(path: str | Path) -> dict[str, torch.Tensor] | None:
+    """Read what a checkpoint of stage 1 has taught, in the encoder's names; None where the file is another one.
+
+    Args:
+        path: as of :func:`read_encoder_file`.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    try:
+        return _student(unwrap_state_dict(load_weights_file(path)))
+    except CheckpointError as error:
+        raise _naming(path, error) from error
+
+
+def _naming(path: str | Path, error: CheckpointError) -> CheckpointError:
+    return CheckpointError(error if str(path) in str(error) else f"{path}: {error}")
+
+
+def _student(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+    for prefix in STUDENTS:
+        student = {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
+        if student:
+            return student
+    return None
 
 
 def load_encoder_file(encoder: nn.Module, path: str | Path) -> None:

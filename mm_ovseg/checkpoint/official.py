@@ -77,7 +77,7 @@ VARIANTS = {
 
 # Names that tell a checkpoint of ours: of a whole model, of stage 1, and of a converted DINOv3.
 OWN_NAMES = re.compile(
-    r"clip\.encoder\.|sem_seg_head\.cost_volume_embedding\.|student\.model\.|blocks\.\d+\.attn\.q_bias"
+    r"clip\.encoder\.|sem_seg_head\.cost_volume_embedding\.|student\.(?:model|visual)\.|blocks\.\d+\.attn\.q_bias"
 )
 
 

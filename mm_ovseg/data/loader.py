@@ -1,35 +1,134 @@
-"""The training loader: Detectron2's, in the form that survives samples which are left out."""
+"""The training loader: the same batches however many workers read them, from any batch on."""
 
-from collections.abc import Callable, Mapping
+import itertools
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, build_detection_train_loader, get_detection_dataset_dicts
-from detectron2.data.common import ToIterableDataset
+from detectron2.data import DatasetFromList, get_detection_dataset_dicts
+from detectron2.data.build import trivial_batch_collator
+from detectron2.data.common import AspectRatioGroupedDataset
 from detectron2.data.samplers import TrainingSampler
-from torch.utils.data import IterableDataset
+from detectron2.utils import comm
+from detectron2.utils.serialize import PicklableWrapper
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-__all__ = ["build_train_loader"]
+from mm_ovseg.randomness import derived_seed, seeded
+
+__all__ = ["TrainLoader", "build_train_loader"]
 
 
-def build_train_loader(cfg: CfgNode, mapper: Callable[[Mapping], dict | None]) -> IterableDataset:
-    """Build an endless loader of training batches from ``DATASETS.TRAIN``, shuffled.
+class TrainLoader:
+    """Endless batches of shuffled samples.
 
-    Detectron2 replaces a sample for which the mapper returns None by ``random.sample`` of a set, which Python 3.11
-    refuses. Given an iterable dataset it goes on to the next sample instead, on every Python.
+    Detectron2's loader gives other batches to another number of workers, and always starts from the first. Here the
+    samples of all processes are one stream. The seed and a sample's position in the stream decide which one it is and
+    how it is augmented. A sample that the mapper leaves out is replaced by another one, drawn by the same rule.
 
     Args:
-        cfg: ``DATASETS.TRAIN``, ``SOLVER.IMS_PER_BATCH``, ``DATALOADER.NUM_WORKERS`` and
-            ``DATALOADER.ASPECT_RATIO_GROUPING`` are read.
-        mapper: Makes the item of a dataset dict, or None to leave the sample out.
+        pairs: dataset dicts.
+        mapper: makes the item of a dataset dict, or None to leave the sample out.
+        batch_size: items a batch of this process.
+        num_workers: processes that read; 0: this one.
+        seed: of the whole stream, >= 0, and the same in all processes.
+        aspect_ratio_grouping: no batch has both wide and tall samples. Those that wait for company when training stops
+            are not waited for when it is resumed, so resuming is exact without this only.
 
-    Returns:
-        An iterable of lists of items, ``IMS_PER_BATCH`` over all processes.
+    Attributes:
+        seed: as given. It and ``first_batch`` may be set until the first batch is taken.
+        first_batch: number of the batch to start from, counted from 0.
     """
-    pairs = DatasetFromList(get_detection_dataset_dicts(list(cfg.DATASETS.TRAIN), filter_empty=False), copy=False)
-    return build_detection_train_loader(
-        ToIterableDataset(pairs, TrainingSampler(len(pairs))),
-        mapper=mapper,
-        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+
+    def __init__(
+        self,
+        pairs: Sequence[Mapping],
+        mapper: Callable[[Mapping], dict | None],
+        *,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        aspect_ratio_grouping: bool = False,
+    ) -> None:
+        self.seed = seed
+        self.first_batch = 0
+        self._pairs = DatasetFromList(list(pairs), copy=False)
+        self._mapper = mapper
+        self._batch_size = batch_size
+        self._num_workers = num_workers
+        self._aspect_ratio_grouping = aspect_ratio_grouping
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        """Yield batches; workers start with the first one."""
+        samples = _SeededSamples(self._pairs, self._mapper, self.seed)
+        stream = _Stream(len(self._pairs), self.seed, self.first_batch * self._batch_size)
+        # Nothing is drawn from it, but without one the loader would draw from the process's own.
+        generator = torch.Generator()
+        if self._aspect_ratio_grouping:
+            single = DataLoader(
+                samples,
+                sampler=stream,
+                collate_fn=operator.itemgetter(0),
+                num_workers=self._num_workers,
+                generator=generator,
+            )
+            yield from AspectRatioGroupedDataset(single, self._batch_size)
+        else:
+            yield from DataLoader(
+                samples,
+                batch_sampler=BatchSampler(stream, self._batch_size, drop_last=True),
+                collate_fn=trivial_batch_collator,
+                num_workers=self._num_workers,
+                generator=generator,
+            )
+
+
+class _Stream(Sampler):
+    """Yields (position in the stream of all processes, index of the pair), this process's share of them."""
+
+    def __init__(self, num_pairs: int, seed: int, first: int) -> None:
+        self._indices = TrainingSampler(num_pairs, seed=seed)
+        self._first = first
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        positions = itertools.count(comm.get_rank(), comm.get_world_size())
+        return itertools.islice(zip(positions, self._indices, strict=False), self._first, None)
+
+
+class _SeededSamples(Dataset):
+    def __init__(self, pairs: DatasetFromList, mapper: Callable[[Mapping], dict | None], seed: int) -> None:
+        self._pairs = pairs
+        self._mapper = PicklableWrapper(mapper)  # workers may be spawned, and a mapper be a lambda
+        self._seed = seed
+
+    def __getitem__(self, place: tuple[int, int]) -> dict:
+        position, index = place
+        item = None
+        attempts = itertools.count()
+        while item is None:
+            attempt = next(attempts)
+            seed = derived_seed(self._seed, "sample", position, attempt)
+            if attempt > 0:
+                index = seed % len(self._pairs)
+            with seeded(seed):
+                item = self._mapper(self._pairs[index])
+        return item
+
+
+def build_train_loader(cfg: CfgNode, mapper: Callable[[Mapping], dict | None]) -> TrainLoader:
+    """Build the loader of ``DATASETS.TRAIN``.
+
+    Args:
+        cfg: ``DATASETS.TRAIN``, ``SOLVER.IMS_PER_BATCH`` (of all processes together), ``DATALOADER.NUM_WORKERS``,
+            ``DATALOADER.ASPECT_RATIO_GROUPING`` and ``SEED`` are read; where that is below 0, one is drawn that all
+            processes share.
+        mapper: Makes the item of a dataset dict, or None to leave the sample out.
+    """
+    return TrainLoader(
+        get_detection_dataset_dicts(list(cfg.DATASETS.TRAIN), filter_empty=False),
+        mapper,
+        batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
+        seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
+        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
     )

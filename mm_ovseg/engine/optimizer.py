@@ -31,7 +31,7 @@ def parameter_groups(
         model: its frozen parameters are left out.
         base_lr: learning rate of everything but CLIP.
         clip_multiplier: CLIP's learning rate as a share of ``base_lr``.
-        weight_decay: of weights and biases.
+        weight_decay: of weights and biases; single numbers have none.
         weight_decay_norm: of normalisation layers.
         weight_decay_embed: of learned tokens and positional embeddings.
     """
@@ -44,6 +44,8 @@ def parameter_groups(
             decay = weight_decay
             if isinstance(module, NORM_TYPES):
                 decay = weight_decay_norm
+            elif parameter.dim() == 0:
+                decay = 0.0  # a learned temperature: towards 0 is no simpler
             elif name in EMBEDDING_NAMES or isinstance(module, nn.Embedding):
                 decay = weight_decay_embed
             rate = base_lr * (clip_multiplier if full_name.startswith(CLIP_PREFIXES) else 1.0)

@@ -10,8 +10,9 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.modeling import build_model
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
 from torch import nn
 
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
@@ -22,7 +23,8 @@ from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.engine.training_step import AccumulatingTrainer
 from mm_ovseg.errors import CheckpointError, ConfigError
-from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
+from mm_ovseg.evaluation import RetrievalEvaluator, SeenUnseenSemSegEvaluator
+from mm_ovseg.randomness import derived_seed
 
 __all__ = ["Trainer"]
 
@@ -51,6 +53,7 @@ class Trainer(DefaultTrainer):
         optimizer = self.build_optimizer(cfg, model)
         self.dataset_mapper = build_dataset_mapper(cfg, True)
         data_loader = build_train_loader(cfg, self.dataset_mapper)
+        self.seed = data_loader.seed
         device = torch.device(cfg.MODEL.DEVICE)
         if comm.get_world_size() > 1:
             model = create_ddp_model(
@@ -76,7 +79,7 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[HookBase]:
-        """Detectron2's hooks, the count of skipped files, and the best checkpoint.
+        """Detectron2's hooks, random numbers of the iteration, the count of skipped files, and the best checkpoint.
 
         The best is by ``TEST.BEST_CHECKPOINT_METRIC`` of the first dataset of ``DATASETS.TEST``.
         """
@@ -89,15 +92,24 @@ class Trainer(DefaultTrainer):
             added.append(BestCheckpointHook(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric))
         # Before the writers, which come last on the main process, and after the evaluation.
         position = len(default_hooks) - 1 if comm.is_main_process() else len(default_hooks)
-        return default_hooks[:position] + added + default_hooks[position:]
+        return [SeedHook(), *default_hooks[:position], *added, *default_hooks[position:]]
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As Detectron2's; a resumed run goes on with the batch, and the random numbers, that would have been next."""
+        super().resume_or_load(resume)
+        data_loader = self._trainer.data_loader
+        data_loader.seed = self.seed
+        data_loader.first_batch = self.start_iter * self.cfg.SOLVER.ACCUMULATION_STEPS
 
     def state_dict(self) -> dict:
-        """The state to resume from; Detectron2 0.6 leaves the optimiser out of it."""
-        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+        """The state to resume from: also the seed and, which Detectron2 0.6 leaves out, the optimiser's."""
+        return {**super().state_dict(), "_trainer": self._trainer.state_dict(), "seed": self.seed}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take up a state of :meth:`state_dict`."""
+        """Take up a state of :meth:`state_dict`; its seed unless SEED gives one."""
         super().load_state_dict(state_dict)
+        if self.cfg.SEED < 0:
+            self.seed = state_dict.get("seed", self.seed)
         try:
             self._trainer.load_state_dict(state_dict["_trainer"])
         except (KeyError, ValueError) as error:
@@ -128,28 +140,42 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """The evaluator of seen and unseen classes; several datasets write to a folder each."""
-        return SeenUnseenSemSegEvaluator(dataset_name, output_dir=f"{cfg.OUTPUT_DIR}/inference/{dataset_name}")
+        """Retrieval for stage 1, seen and unseen classes for stage 2; several datasets write to a folder each."""
+        output_dir = f"{cfg.OUTPUT_DIR}/inference/{dataset_name}"
+        if segments(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)):
+            return SeenUnseenSemSegEvaluator(dataset_name, output_dir=output_dir)
+        return RetrievalEvaluator(dataset_name, blocks=cfg.CMU.BLOCKS, output_dir=output_dir)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> OrderedDict:
-        """Evaluate on every dataset of DATASETS.TEST, asking for the class names of each, or for TEST.PROMPT_FILES.
+        """Evaluate on every dataset of DATASETS.TEST.
+
+        A model that segments is asked for the class names of each, or for those of TEST.PROMPT_FILES.
 
         Returns:
             The results, keyed by dataset name where there are several datasets.
         """
         unwrapped = model.module if hasattr(model, "module") else model
         check_evaluable(unwrapped, cfg.DATASETS.TEST)
-        prompts = read_prompts(cfg)
+        prompts = read_prompts(cfg) if segments(unwrapped) else None
         results = OrderedDict()
         for index, dataset_name in enumerate(cfg.DATASETS.TEST):
-            unwrapped.set_vocabulary(prompts[index])
+            if prompts is not None:
+                unwrapped.set_vocabulary(prompts[index])
             single = cfg.clone()
             single.defrost()
             single.DATASETS.TEST = (dataset_name,)
             evaluator = [evaluators[index]] if evaluators is not None else None
             results[dataset_name] = super().test(single, model, evaluator)
         return next(iter(results.values())) if len(results) == 1 else results
+
+
+class SeedHook(HookBase):
+    """Seeds what an iteration draws by chance, so that it does not depend on whether training was interrupted."""
+
+    def before_step(self) -> None:
+        """Seed all generators, differently in every process."""
+        seed_all_rng(derived_seed(self.trainer.seed, "iteration", self.trainer.iter, comm.get_rank()))
 
 
 class SkippedFilesHook(HookBase):
@@ -165,17 +191,17 @@ class SkippedFilesHook(HookBase):
             self.trainer.storage.put_scalar("data/skipped_files", skipped, smoothing_hint=False)
 
 
+def segments(model: nn.Module | type[nn.Module]) -> bool:
+    """Whether a model, or a kind of models, answers a vocabulary with maps; else it aligns tokens (stage 1)."""
+    return hasattr(model, "set_vocabulary")
+
+
 def check_evaluable(model: nn.Module, names: Sequence[str]) -> None:
     """Raise a ConfigError unless ``model`` can be evaluated on every dataset of DATASETS.TEST."""
     check_registered(names, "DATASETS.TEST")
-    if names and not hasattr(model, "set_vocabulary"):
-        raise ConfigError(
-            f"{type(model).__name__} segments nothing, so DATASETS.TEST {list(names)} cannot be evaluated with it; "
-            "leave DATASETS.TEST empty, or give a config of MMOVSeg."
-        )
     for name in names:
         declaration = MetadataCatalog.get(name).get("declaration")
-        if declaration is not None and declaration.labels is None:
+        if segments(model) and declaration is not None and declaration.labels is None:
             raise ConfigError(f"DATASETS.TEST names '{name}', which has no labels to evaluate on; declare them.")
 
 

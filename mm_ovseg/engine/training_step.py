@@ -19,7 +19,7 @@ class AccumulatingTrainer(SimpleTrainer):
     """Detectron2's training loop on any device, with what its own AMP loop keeps to CUDA.
 
     Args:
-        model: returns a dict of losses for a batch.
+        model: returns a dict of losses for a batch. If it has a method ``after_optimizer_step()``, that is called so.
         data_loader: an endless iterable of batches.
         optimizer: steps once every ``accumulation_steps`` batches.
         accumulation_steps: batches whose gradients are averaged.
@@ -78,6 +78,9 @@ class AccumulatingTrainer(SimpleTrainer):
             nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+        unwrapped = self.model.module if hasattr(self.model, "module") else self.model
+        if hasattr(unwrapped, "after_optimizer_step"):
+            unwrapped.after_optimizer_step()
 
     def _losses(self, batch: list[dict]) -> dict[str, torch.Tensor]:
         with torch.autocast(self.device_type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):

@@ -1,4 +1,5 @@
-"""Scores of predictions against ground truth."""
+"""Scores of predictions against ground truth, and of SAR features against RGB ones."""
 
 from mm_ovseg.evaluation.metrics import constant_class_baseline, format_results_table, segmentation_metrics
+from mm_ovseg.evaluation.retrieval import RetrievalEvaluator
 from mm_ovseg.evaluation.seen_unseen import SeenUnseenSemSegEvaluator

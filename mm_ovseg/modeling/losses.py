@@ -1,16 +1,13 @@
-"""The segmentation loss of stage 2, and the alignment losses of stage 1."""
+"""The segmentation loss of stage 2; those of stage 1 are in alignment.py."""
 
 import torch
 import torch.nn.functional as F
-from detectron2.utils import comm
 
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.modeling.precision import at_least_float32
 
-__all__ = ["ALIGNMENT_LOSSES", "SEGMENTATION_LOSSES", "alignment_loss", "check_loss_name", "segmentation_loss"]
+__all__ = ["SEGMENTATION_LOSSES", "check_loss_name", "segmentation_loss"]
 
 SEGMENTATION_LOSSES = ("binary_cross_entropy", "cross_entropy")
-ALIGNMENT_LOSSES = ("infonce", "mse", "l1")
 
 
 def check_loss_name(key: str, name: str, known: tuple[str, ...]) -> None:
@@ -50,42 +47,3 @@ def segmentation_loss(
         return F.binary_cross_entropy_with_logits(logits, positive)
     losses = F.binary_cross_entropy_with_logits(logits, positive, reduction="none").mean(dim=1)  # (B, H, W)
     return (losses * counted).sum() / counted.sum().clamp(min=1)
-
-
-def alignment_loss(
-    student: torch.Tensor, teacher: torch.Tensor, valid: torch.Tensor, *, name: str, temperature: float
-) -> torch.Tensor:
-    """Pull each SAR token to the RGB token at its place (paper, stage 1; design §5).
-
-    Args:
-        student: (N, D) L2-normalised SAR tokens.
-        teacher: (N, D) L2-normalised RGB tokens at the same places, without gradient.
-        valid: (N,) bool; other tokens are neither compared nor compared with.
-        name: ``"infonce"``: cross-entropy of the cosine similarities, over ``temperature``, to all RGB tokens of all
-            processes, the partner being the right answer. ``"mse"`` and ``"l1"``: squared and absolute differences
-            summed over channels, with no negatives.
-        temperature: for ``"infonce"``.
-
-    Returns:
-        A scalar, the mean over this process's valid tokens; 0 where there is none.
-    """
-    if name == "infonce":
-        candidates, candidates_valid = (_gather(tensor) for tensor in (teacher, valid))
-        similarity = student @ candidates.to(student).T / temperature  # (N, N * processes)
-        similarity = similarity.masked_fill(~candidates_valid, float("-inf"))
-        partner = comm.get_rank() * len(student) + torch.arange(len(student), device=student.device)
-        losses = F.cross_entropy(at_least_float32(similarity[valid]), partner[valid], reduction="none")
-    elif name == "mse":
-        losses = (student - teacher).square().sum(dim=1)[valid]
-    else:
-        losses = (student - teacher).abs().sum(dim=1)[valid]
-    return losses.sum() / valid.sum().clamp(min=1)
-
-
-def _gather(tensor: torch.Tensor) -> torch.Tensor:
-    """Concatenate equally shaped tensors of all processes along the first axis, in the order of their ranks."""
-    if comm.get_world_size() == 1:
-        return tensor
-    gathered = [torch.empty_like(tensor) for _ in range(comm.get_world_size())]
-    torch.distributed.all_gather(gathered, tensor.contiguous())
-    return torch.cat(gathered)

@@ -35,6 +35,14 @@ def test_each_parameter_has_the_rate_and_decay_of_its_kind(make_model):
     assert settings["sem_seg_head.aggregator.classes.0.padding_token"] == (1.0, 0.2)
 
 
+def test_a_learned_temperature_has_no_weight_decay(make_cfg, make_model):
+    settings = ["CMU.LEARNED_TEMPERATURE", True, "SOLVER.WEIGHT_DECAY_EMBED", 0.5]
+    model = make_model(*settings, config="configs/quickstart/cmu.yaml")
+    optimizer = build_optimizer(make_cfg("configs/quickstart/cmu.yaml", *settings), model)
+    decays = {name: decay for name, (_, decay) in settings_by_name(model, optimizer.param_groups).items()}
+    assert decays["log_scale"] == 0 and decays["student.model.cls_token"] == 0.5
+
+
 def test_weight_decay_does_not_move_what_is_frozen(make_model, make_cfg):
     model = make_model()
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}

@@ -70,6 +70,14 @@ def test_mixed_precision_learns_on_this_device(dtype):
     assert logged_last < 0.1 * logged_first
 
 
+def test_the_model_is_told_after_a_step_of_the_optimiser():
+    model, seen = Squares(), []
+    model.after_optimizer_step = lambda: seen.append(model.weight.detach().clone())
+    before = model.weight.detach().clone()
+    step(build(model, batches([[1.0, 2.0]]), accumulation_steps=2), 2)
+    assert len(seen) == 2 and torch.equal(seen[-1], model.weight) and not torch.equal(seen[0], before)
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_files_and_no_step():
     model = Squares()
     before = model.weight.detach().clone()

@@ -1,5 +1,6 @@
 """Cross-modal unification (stage 1): a SAR encoder learns to see as its RGB teacher does."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -7,12 +8,20 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mm_ovseg.errors import DataError
+from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.modeling.alignment import ALIGNMENT_LOSSES, NEGATIVES, alignment_loss
+from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder, set_clip_trainable
+from mm_ovseg.modeling.backbone.clip_twin import build_clip_image_tower
 from mm_ovseg.modeling.backbone.dino import DINOEncoder
-from mm_ovseg.modeling.losses import ALIGNMENT_LOSSES, alignment_loss, check_loss_name
+from mm_ovseg.modeling.losses import check_loss_name
+from mm_ovseg.modeling.precision import at_least_float32
 
 __all__ = ["CrossModalUnification"]
+
+ENCODERS = ("dino", "clip")
+LARGEST_SCALE = 100.0  # of similarities, when the temperature is learned; as CLIP's
 
 
 @META_ARCH_REGISTRY.register()
@@ -24,55 +33,73 @@ class CrossModalUnification(nn.Module):
         student: the encoder of SAR, of the same shape.
         loss_name: ``"infonce"``, ``"mse"`` or ``"l1"``.
         temperature: of InfoNCE.
+        learned_temperature: it starts there and learns: the logarithm of its inverse, which stays between 0 and
+            log(100), is the parameter ``log_scale``.
+        negatives, symmetric: see :func:`~mm_ovseg.modeling.alignment.alignment_loss`.
         tokens_per_image: places sampled in each image and block.
+        ema_decay: > 0: ``student_average`` is an exponential moving average of the student with this decay, which
+            evaluation uses instead of the student. Training calls :meth:`after_optimizer_step` to update it.
     """
 
     @configurable
     def __init__(
         self,
         *,
-        teacher: DINOEncoder,
-        student: DINOEncoder,
+        teacher: DINOEncoder | CLIPImageEncoder,
+        student: DINOEncoder | CLIPImageEncoder,
         loss_name: str,
         temperature: float,
+        learned_temperature: bool,
+        negatives: str,
+        symmetric: bool,
         tokens_per_image: int,
+        ema_decay: float,
     ) -> None:
         super().__init__()
         check_loss_name("CMU.LOSS", loss_name, ALIGNMENT_LOSSES)
+        check_loss_name("CMU.NEGATIVES", negatives, NEGATIVES)
+        if not 1 / LARGEST_SCALE <= temperature <= 1:
+            raise ConfigError(f"CMU.TEMPERATURE is {temperature}; choose one from {1 / LARGEST_SCALE} to 1.")
+        if learned_temperature and loss_name != "infonce":
+            raise ConfigError(f"CMU.LEARNED_TEMPERATURE is for CMU.LOSS infonce; {loss_name} has no temperature.")
+        if not 0 <= ema_decay < 1:
+            raise ConfigError(f"CMU.EMA_DECAY is {ema_decay}; choose one from 0 (no average) to below 1.")
+        if tokens_per_image < 1:
+            raise ConfigError(f"CMU.TOKENS_PER_IMAGE is {tokens_per_image}; it must be at least 1.")
         self.teacher = teacher
         self.student = student
         self.loss_name = loss_name
         self.temperature = temperature
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature))) if learned_temperature else None
+        self.negatives = negatives
+        self.symmetric = symmetric
         self.tokens_per_image = tokens_per_image
+        self.student_average = None
+        if ema_decay > 0:
+            self.student_average = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
+            self.student_average.requires_grad_(False)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Build teacher and student from MODEL.DINO; the student's statistics and weights are MODEL.DINO_SAR's."""
+        """Build teacher and student from MODEL.DINO or MODEL.CLIP; the student's statistics and weights are the twin's.
 
-        def build(statistics: CfgNode, weights: str, frozen: bool) -> DINOEncoder:
-            return DINOEncoder(
-                name=cfg.MODEL.DINO.NAME,
-                arguments=cfg.MODEL.DINO.ARGUMENTS,
-                weights=weights,
-                image_size=cfg.MODEL.DINO.IMAGE_SIZE,
-                blocks=cfg.CMU.BLOCKS,
-                frozen=frozen,
-                pixel_mean=statistics.PIXEL_MEAN,
-                pixel_std=statistics.PIXEL_STD,
-            )
-
-        teacher = build(cfg.MODEL.DINO, cfg.MODEL.DINO.PRETRAINED, frozen=True)
-        student = build(cfg.MODEL.DINO_SAR, cfg.MODEL.DINO_SAR.WEIGHTS, frozen=False)
-        if not cfg.MODEL.DINO_SAR.WEIGHTS:
-            student.load_state_dict(teacher.state_dict())
-        for block in student.model.blocks[max(cfg.CMU.BLOCKS) :]:
-            block.requires_grad_(False)  # no loss sees them, and processes wait for gradients of what learns
+        Raises:
+            ConfigError: CMU.ENCODER is unknown, or CMU.BLOCKS does not suit it.
+        """
+        check_loss_name("CMU.ENCODER", cfg.CMU.ENCODER, ENCODERS)
+        if not cfg.CMU.BLOCKS:
+            raise ConfigError("CMU.BLOCKS is empty; name at least one block whose tokens are compared.")
+        teacher, student = _build_dinos(cfg) if cfg.CMU.ENCODER == "dino" else _build_clips(cfg)
         return {
             "teacher": teacher,
             "student": student,
             "loss_name": cfg.CMU.LOSS,
             "temperature": cfg.CMU.TEMPERATURE,
+            "learned_temperature": cfg.CMU.LEARNED_TEMPERATURE,
+            "negatives": cfg.CMU.NEGATIVES,
+            "symmetric": cfg.CMU.SYMMETRIC,
             "tokens_per_image": cfg.CMU.TOKENS_PER_IMAGE,
+            "ema_decay": cfg.CMU.EMA_DECAY,
         }
 
     @property
@@ -80,7 +107,7 @@ class CrossModalUnification(nn.Module):
         """Where the model is."""
         return self.teacher.pixel_mean.device
 
-    def forward(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor] | list[dict[str, torch.Tensor]]:
+    def forward(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor] | list[dict]:
         """Compute the alignment loss, or, in evaluation mode, the tokens of both encoders.
 
         Args:
@@ -89,46 +116,61 @@ class CrossModalUnification(nn.Module):
 
         Returns:
             In training ``{"loss_alignment": scalar}``, the average over blocks. In evaluation a list with
-            ``{"image_tokens", "sar_tokens"}`` a pair: L2-normalised tokens (blocks, h * w, D).
+            ``{"image_tokens", "sar_tokens", "valid"}`` a pair: lists with the L2-normalised tokens (h * w, D) of each
+            block, and (h * w,) bool, False where RGB or SAR has no data in a part of the token's patch.
         """
         if not batched_inputs:
             return []
         images, sar_images = (
             [_require(item, key).to(self.device) for item in batched_inputs] for key in ("image", "sar_image")
         )
-        teacher_tokens = self._tokens(self.teacher, images)
-        student_tokens = self._tokens(self.student, sar_images)
-        if not self.training:
-            return [
-                {"image_tokens": image_tokens, "sar_tokens": sar_tokens}
-                for image_tokens, sar_tokens in zip(
-                    torch.stack(teacher_tokens, 1), torch.stack(student_tokens, 1), strict=True
-                )
-            ]
         valid = self._valid_tokens(batched_inputs)  # (B, h * w)
+        with torch.no_grad():
+            teacher_tokens = _tokens(self.teacher, images)
+        if not self.training:
+            student = self.student if self.student_average is None else self.student_average.module
+            with torch.no_grad():
+                student_tokens = _tokens(student, sar_images)
+            return [
+                {
+                    "image_tokens": [tokens[index] for tokens in teacher_tokens],
+                    "sar_tokens": [tokens[index] for tokens in student_tokens],
+                    "valid": valid[index],
+                }
+                for index in range(len(batched_inputs))
+            ]
+        student_tokens = _tokens(self.student, sar_images)
+        temperature = self._current_temperature()
         losses = []
         for teacher_map, student_map in zip(teacher_tokens, student_tokens, strict=True):
             places = self._sample_places(valid)  # (B, K)
             teacher_sample, student_sample = (
-                tokens.take_along_dim(places[..., None], dim=1).flatten(0, 1) for tokens in (teacher_map, student_map)
-            )  # (B * K, D)
-            sample_valid = valid.take_along_dim(places, dim=1).flatten()
+                tokens.take_along_dim(places[..., None], dim=1) for tokens in (teacher_map, student_map)
+            )  # (B, K, D)
             losses.append(
                 alignment_loss(
                     student_sample,
                     teacher_sample,
-                    sample_valid,
+                    valid.take_along_dim(places, dim=1),
                     name=self.loss_name,
-                    temperature=self.temperature,
+                    temperature=temperature,
+                    negatives=self.negatives,
+                    symmetric=self.symmetric,
                 )
             )
         return {"loss_alignment": torch.stack(losses).mean()}
 
-    @staticmethod
-    def _tokens(encoder: DINOEncoder, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """One (B, h * w, D) of L2-normalised tokens a block."""
-        maps = encoder(encoder.preprocess(images))
-        return [F.normalize(block_map.flatten(2).transpose(1, 2), dim=-1) for block_map in maps]
+    def after_optimizer_step(self) -> None:
+        """Bring the moving average of the student up to date, where there is one."""
+        if self.student_average is not None:
+            self.student_average.update_parameters(self.student)
+
+    def _current_temperature(self) -> torch.Tensor | float:
+        if self.log_scale is None:
+            return self.temperature
+        with torch.no_grad():
+            self.log_scale.clamp_(0.0, math.log(LARGEST_SCALE))
+        return (-self.log_scale).exp()
 
     def _valid_tokens(self, batched_inputs: Sequence[dict]) -> torch.Tensor:
         """(B, h * w) bool: tokens whose patch has data in both images in every pixel."""
@@ -147,6 +189,71 @@ class CrossModalUnification(nn.Module):
         """Draw distinct places in each image, valid ones first: (B, h * w) -> (B, K)."""
         priority = torch.rand(valid.shape, device=valid.device) + valid
         return priority.topk(min(self.tokens_per_image, valid.shape[1]), dim=1).indices
+
+
+def _build_dinos(cfg: CfgNode) -> tuple[DINOEncoder, DINOEncoder]:
+    """Teacher and student of MODEL.DINO."""
+
+    def build(statistics: CfgNode, weights: str, frozen: bool) -> DINOEncoder:
+        return DINOEncoder(
+            name=cfg.MODEL.DINO.NAME,
+            arguments=cfg.MODEL.DINO.ARGUMENTS,
+            weights=weights,
+            image_size=cfg.MODEL.DINO.IMAGE_SIZE,
+            blocks=cfg.CMU.BLOCKS,
+            frozen=frozen,
+            pixel_mean=statistics.PIXEL_MEAN,
+            pixel_std=statistics.PIXEL_STD,
+        )
+
+    teacher = build(cfg.MODEL.DINO, cfg.MODEL.DINO.PRETRAINED, frozen=True)
+    student = build(cfg.MODEL.DINO_SAR, cfg.MODEL.DINO_SAR.WEIGHTS, frozen=False)
+    if not cfg.MODEL.DINO_SAR.WEIGHTS:
+        student.load_state_dict(teacher.state_dict())
+    if cfg.MODEL.ACTIVATION_CHECKPOINTING:
+        student.model.set_grad_checkpointing()
+    for block in student.model.blocks[max(cfg.CMU.BLOCKS) :]:
+        block.requires_grad_(False)  # no loss sees them, and processes wait for gradients of what learns
+    return teacher, student
+
+
+def _build_clips(cfg: CfgNode) -> tuple[CLIPImageEncoder, CLIPImageEncoder]:
+    """Teacher and student of MODEL.CLIP; all of the student that plays a part in its dense feature learns."""
+
+    def build(statistics: CfgNode, weights: str, recompute: bool) -> CLIPImageEncoder:
+        visual = build_clip_image_tower(cfg.MODEL.CLIP.NAME, weights)
+        if cfg.CMU.BLOCKS[-1] != visual.transformer.layers:
+            raise ConfigError(
+                f"CMU.BLOCKS is {list(cfg.CMU.BLOCKS)}; with CMU.ENCODER clip it must end with {cfg.MODEL.CLIP.NAME}'s "
+                f"last block, {visual.transformer.layers}, for which the dense feature is compared."
+            )
+        return CLIPImageEncoder(
+            visual=visual,
+            image_size=cfg.MODEL.CLIP.IMAGE_SIZE,
+            guidance_blocks=cfg.CMU.BLOCKS[:-1],
+            pixel_mean=statistics.PIXEL_MEAN,
+            pixel_std=statistics.PIXEL_STD,
+            recompute=recompute,
+        )
+
+    teacher = build(cfg.MODEL.CLIP, cfg.MODEL.CLIP.PRETRAINED, recompute=False)
+    student = build(cfg.MODEL.CLIP_SAR, cfg.MODEL.CLIP_SAR.WEIGHTS, recompute=cfg.MODEL.ACTIVATION_CHECKPOINTING)
+    if not cfg.MODEL.CLIP_SAR.WEIGHTS:
+        student.load_state_dict(teacher.state_dict())
+    set_clip_trainable(teacher.visual, "none")
+    last_attention = student.visual.transformer.resblocks[-1].attn
+    for projection in (last_attention.query, last_attention.key):
+        projection.requires_grad_(False)  # the dense feature is of the value path alone
+    return teacher, student
+
+
+def _tokens(encoder: DINOEncoder | CLIPImageEncoder, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """One (B, h * w, D) of L2-normalised tokens a block; of CLIP the dense feature comes last."""
+    maps = encoder(encoder.preprocess(images))
+    if isinstance(encoder, CLIPImageEncoder):
+        dense, guidance = maps
+        maps = [*guidance, dense]
+    return [F.normalize(at_least_float32(block_map).flatten(2).transpose(1, 2), dim=-1) for block_map in maps]
 
 
 def _require(item: dict, key: str) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder, build_clip, set_clip_trainable
+from mm_ovseg.modeling.backbone.clip_twin import build_clip_image_tower
 from mm_ovseg.modeling.backbone.dino import DINOEncoder
 from mm_ovseg.modeling.fusion import EncoderFeatures, FeatureProjection
 from mm_ovseg.modeling.losses import SEGMENTATION_LOSSES, check_loss_name, segmentation_loss
@@ -288,7 +289,7 @@ def _clip_projection(cfg: CfgNode, clip: CLIPImageEncoder) -> FeatureProjection:
 
 
 def _build_clip_sar(cfg: CfgNode, clip: CLIPImageEncoder) -> ProjectedEncoder:
-    visual, _, _ = build_clip(cfg.MODEL.CLIP.NAME, cfg.MODEL.CLIP_SAR.WEIGHTS)
+    visual = build_clip_image_tower(cfg.MODEL.CLIP.NAME, cfg.MODEL.CLIP_SAR.WEIGHTS)
     if not cfg.MODEL.CLIP_SAR.WEIGHTS:
         visual.load_state_dict(clip.visual.state_dict())
     # Like the SAR twin of DINO it is taught by stage 1 and only read in stage 2.

@@ -1,0 +1,112 @@
+"""The losses of stage 1, which align the tokens of two encoders, exact over several processes."""
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from detectron2.utils import comm
+
+from mm_ovseg.modeling.precision import at_least_float32
+
+__all__ = ["ALIGNMENT_LOSSES", "NEGATIVES", "alignment_loss"]
+
+ALIGNMENT_LOSSES = ("infonce", "mse", "l1")
+NEGATIVES = ("image", "batch")
+
+
+def alignment_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    valid: torch.Tensor,
+    *,
+    name: str,
+    temperature: torch.Tensor | float = 1.0,
+    negatives: str = "batch",
+    symmetric: bool = False,
+) -> torch.Tensor:
+    """Pull each SAR token to the RGB token at its place (paper, stage 1; design §5).
+
+    Args:
+        student: (B, K, D) L2-normalised SAR tokens: of B images, K places each.
+        teacher: (B, K, D) L2-normalised RGB tokens at the same places, without gradient.
+        valid: (B, K) bool; other tokens are neither compared nor compared with.
+        name: ``"infonce"``: cross-entropy of the cosine similarities, over ``temperature``, of a SAR token to RGB
+            tokens, the partner being the right answer. ``"mse"`` and ``"l1"``: squared and absolute differences summed
+            over channels, with no negatives.
+        temperature: for ``"infonce"``.
+        negatives: for ``"infonce"``, the RGB tokens beside the partner: ``"batch"``: all others of all images of all
+            processes; ``"image"``: those of the same image.
+        symmetric: for ``"infonce"``, average with the same loss of RGB tokens to SAR tokens. These are gathered with
+            gradients, so that a SAR token also learns from the RGB tokens of other processes.
+
+    Returns:
+        A scalar: the sum over this process's valid tokens, times the number of processes, over the number of valid
+        tokens of all processes. Averaged over processes, as DistributedDataParallel does with gradients, that is the
+        mean over all valid tokens, as one process would compute it. 0, with a gradient of 0, where there is none.
+    """
+    with torch.autocast(student.device.type, enabled=False):  # bfloat16 is too coarse for similarities
+        student, teacher = at_least_float32(student), at_least_float32(teacher)
+        if name == "infonce":
+            losses = _infonce(student, teacher, valid, temperature, negatives)
+            if symmetric:
+                losses = (losses + _infonce(teacher, student, valid, temperature, negatives)) / 2
+        else:
+            difference = student - teacher
+            losses = (difference.square() if name == "mse" else difference.abs()).sum(dim=2)[valid]
+    return losses.sum() * comm.get_world_size() / _sum_over_processes(valid.sum()).clamp(min=1)
+
+
+def _infonce(
+    queries: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor, temperature: torch.Tensor | float, negatives: str
+) -> torch.Tensor:
+    """One loss a valid query, in the order of ``queries[valid]``."""
+    images, places, _ = queries.shape
+    if negatives == "image":
+        similarity = queries @ keys.transpose(1, 2)  # (B, K, K)
+        partner = torch.arange(places, device=keys.device).expand(images, -1)
+        keys_valid = valid[:, None]  # (B, 1, K)
+    else:
+        keys, counts = _gather(keys.flatten(0, 1))  # (M, D): the rows of all processes
+        keys_valid, _ = _gather(valid.flatten())
+        similarity = queries @ keys.T  # (B, K, M)
+        first = sum(counts[: comm.get_rank()])
+        partner = first + torch.arange(images * places, device=keys.device).view(images, places)
+    scores = (similarity / temperature).masked_fill(~keys_valid, float("-inf"))
+    return F.cross_entropy(scores[valid], partner[valid], reduction="none")
+
+
+def _sum_over_processes(count: torch.Tensor) -> torch.Tensor:
+    if comm.get_world_size() > 1:
+        dist.all_reduce(count)
+    return count
+
+
+def _gather(rows: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
+    """The rows of all processes, in the order of ranks, and how many are of each; there may be more or fewer of them.
+
+    Gradients flow back to the process that a row came from, from all processes.
+    """
+    if comm.get_world_size() == 1:
+        return rows, [len(rows)]
+    lengths = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(comm.get_world_size())]
+    dist.all_gather(lengths, torch.tensor([len(rows)], device=rows.device))
+    counts = [int(length) for length in lengths]
+    return _GatherRows.apply(rows, counts), counts
+
+
+class _GatherRows(torch.autograd.Function):
+    """``torch.distributed.all_gather`` with a gradient; PyTorch's own is deprecated and wants equal lengths."""
+
+    @staticmethod
+    def forward(ctx, rows: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        ctx.counts = counts
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        gathered = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(gathered, padded)
+        return torch.cat([part[:count] for part, count in zip(gathered, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient.split(ctx.counts)[comm.get_rank()], None
