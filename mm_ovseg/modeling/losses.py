@@ -5,12 +5,12 @@ import torch.nn.functional as F
 
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["SEGMENTATION_LOSSES", "check_loss_name", "segmentation_loss"]
+__all__ = ["SEGMENTATION_LOSSES", "check_choice", "segmentation_loss"]
 
 SEGMENTATION_LOSSES = ("binary_cross_entropy", "cross_entropy")
 
 
-def check_loss_name(key: str, name: str, known: tuple[str, ...]) -> None:
+def check_choice(key: str, name: str, known: tuple[str, ...]) -> None:
     """Raise a ConfigError unless ``name``, the value of config key ``key``, is known."""
     if name not in known:
         raise ConfigError(f"{key} is '{name}'; choose one of {', '.join(known)}.")

@@ -18,7 +18,7 @@ CAPTION_TEMPLATES = ("{}", "a photo of {}", "an aerial image of {}", "A photo of
 
 
 def write_caption(
-    shares: Sequence[float], classes: Sequence[str], generator: np.random.Generator, *, least_share: float = 0.08
+    shares: Sequence[float], classes: Sequence[str], generator: np.random.Generator, *, least_share: float = 0.12
 ) -> tuple[tuple[str, ...], str]:
     """Name the classes of a crop.
 

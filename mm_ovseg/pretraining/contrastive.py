@@ -30,8 +30,8 @@ def pretrain_clip(
 ) -> tuple[nn.Module, list[float]]:
     """Train CLIP on crops of its input size and captions that name all that is in them.
 
-    Of crops whose captions name the same classes in the same order a batch keeps the first, since the loss takes every
-    other caption of the batch for a wrong one.
+    Of crops whose captions name the same classes a batch keeps the first, since the loss takes every other caption of
+    the batch for a wrong one.
 
     Args:
         name: a model that open_clip knows.
@@ -59,7 +59,7 @@ def pretrain_clip(
         batch = {}
         for crop, shares in islice(crops, batch_size):
             named, caption = write_caption(shares, scenes.classes, generator)
-            batch.setdefault(named, (crop, caption))
+            batch.setdefault(frozenset(named), (crop, caption))
         images, captions = zip(*batch.values(), strict=True)
         images = (torch.stack(images).float() - mean) / std  # (B, 3, H, W)
         image_features, text_features, scale = model(images, tokenizer(list(captions)))

@@ -15,7 +15,7 @@ from mm_ovseg.modeling.alignment import ALIGNMENT_LOSSES, NEGATIVES, alignment_l
 from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder, set_clip_trainable
 from mm_ovseg.modeling.backbone.clip_twin import build_clip_image_tower
 from mm_ovseg.modeling.backbone.dino import DINOEncoder
-from mm_ovseg.modeling.losses import check_loss_name
+from mm_ovseg.modeling.losses import check_choice
 from mm_ovseg.modeling.precision import at_least_float32
 
 __all__ = ["CrossModalUnification"]
@@ -56,8 +56,8 @@ class CrossModalUnification(nn.Module):
         ema_decay: float,
     ) -> None:
         super().__init__()
-        check_loss_name("CMU.LOSS", loss_name, ALIGNMENT_LOSSES)
-        check_loss_name("CMU.NEGATIVES", negatives, NEGATIVES)
+        check_choice("CMU.LOSS", loss_name, ALIGNMENT_LOSSES)
+        check_choice("CMU.NEGATIVES", negatives, NEGATIVES)
         if not 1 / LARGEST_SCALE <= temperature <= 1:
             raise ConfigError(f"CMU.TEMPERATURE is {temperature}; choose one from {1 / LARGEST_SCALE} to 1.")
         if learned_temperature and loss_name != "infonce":
@@ -86,7 +86,7 @@ class CrossModalUnification(nn.Module):
         Raises:
             ConfigError: CMU.ENCODER is unknown, or CMU.BLOCKS does not suit it.
         """
-        check_loss_name("CMU.ENCODER", cfg.CMU.ENCODER, ENCODERS)
+        check_choice("CMU.ENCODER", cfg.CMU.ENCODER, ENCODERS)
         if not cfg.CMU.BLOCKS:
             raise ConfigError("CMU.BLOCKS is empty; name at least one block whose tokens are compared.")
         teacher, student = _build_dinos(cfg) if cfg.CMU.ENCODER == "dino" else _build_clips(cfg)

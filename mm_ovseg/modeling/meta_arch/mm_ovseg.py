@@ -17,7 +17,7 @@ from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder, build_clip, set_cl
 from mm_ovseg.modeling.backbone.clip_twin import build_clip_image_tower
 from mm_ovseg.modeling.backbone.dino import DINOEncoder
 from mm_ovseg.modeling.fusion import EncoderFeatures, FeatureProjection
-from mm_ovseg.modeling.losses import SEGMENTATION_LOSSES, check_loss_name, segmentation_loss
+from mm_ovseg.modeling.losses import SEGMENTATION_LOSSES, check_choice, segmentation_loss
 from mm_ovseg.modeling.precision import at_least_float32
 from mm_ovseg.modeling.text import TextEmbedder
 from mm_ovseg.vocabulary import seen_classes, validate_class_names
@@ -80,7 +80,7 @@ class MMOVSeg(nn.Module):
         ignored_as_negative: bool,
     ) -> None:
         super().__init__()
-        check_loss_name("LOSS.NAME", loss_name, SEGMENTATION_LOSSES)
+        check_choice("LOSS.NAME", loss_name, SEGMENTATION_LOSSES)
         if inference_dtype not in INFERENCE_DTYPES:
             raise ConfigError(
                 f"MODEL.INFERENCE_DTYPE is '{inference_dtype}'; choose one of {', '.join(INFERENCE_DTYPES)}."
