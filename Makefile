@@ -10,15 +10,18 @@ PIP_INSTALL := $(VENV_PYTHON) -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo experiment test lint format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: $(STAMP) ## build .venv with everything that is needed (about 5 GB)
 
 demo: $(STAMP) ## train a small model, evaluate it, draw maps into output/quickstart
 	@$(VENV_PYTHON) demo/quickstart.py --output output/quickstart
+
+experiment: $(STAMP) ## the whole protocol in miniature over three seeds (up to 90 minutes), into output/experiment
+	@$(VENV_PYTHON) tools/laptop_experiment.py --output output/experiment
 
 test: $(STAMP) ## run the tests (PYTEST_ADDOPTS is passed on)
 	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest tests -q
