@@ -7,11 +7,10 @@ import open_clip
 import torch
 from open_clip.loss import ClipLoss
 from torch import nn
-from tqdm import trange
 
 from mm_ovseg.pretraining.captions import write_caption
 from mm_ovseg.pretraining.crops import LabelledScenes
-from mm_ovseg.pretraining.schedule import build_optimizer_and_schedule
+from mm_ovseg.pretraining.training import train
 
 __all__ = ["pretrain_clip"]
 
@@ -48,27 +47,29 @@ def pretrain_clip(
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
-    model = open_clip.create_model(name, force_custom_text=True).train()
+    model = open_clip.create_model(name, force_custom_text=True)
     tokenizer = open_clip.get_tokenizer(name)
-    optimizer, schedule = build_optimizer_and_schedule(model, learning_rate, iterations)
     contrastive_loss = ClipLoss()
     crops = scenes.crops(model.visual.image_size[0], generator)
     mean, std = (values.view(3, 1, 1) for values in (pixel_mean, pixel_std))
-    losses = []
-    for _ in trange(iterations, desc="contrastive training", disable=not show_progress):
+
+    def compute_loss() -> torch.Tensor:
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=np.log(100))  # as CLIP does
         batch = {}
         for crop, shares in islice(crops, batch_size):
             named, caption = write_caption(shares, scenes.classes, generator)
             batch.setdefault(frozenset(named), (crop, caption))
         images, captions = zip(*batch.values(), strict=True)
         images = (torch.stack(images).float() - mean) / std  # (B, 3, H, W)
-        image_features, text_features, scale = model(images, tokenizer(list(captions)))
-        loss = contrastive_loss(image_features, text_features, scale)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=np.log(100))  # as CLIP does
-        losses.append(loss.item())
-    return model.eval(), losses
+        return contrastive_loss(*model(images, tokenizer(list(captions))))
+
+    losses = train(
+        model,
+        compute_loss,
+        iterations=iterations,
+        learning_rate=learning_rate,
+        description="contrastive training",
+        show_progress=show_progress,
+    )
+    return model, losses

@@ -10,10 +10,9 @@ import torch
 from lightly.loss import NTXentLoss
 from torch import nn
 from torchvision.transforms import v2
-from tqdm import trange
 
 from mm_ovseg.pretraining.crops import LabelledScenes
-from mm_ovseg.pretraining.schedule import build_optimizer_and_schedule
+from mm_ovseg.pretraining.training import train
 
 __all__ = ["pretrain_dense_encoder"]
 
@@ -53,15 +52,14 @@ def pretrain_dense_encoder(
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
-    encoder = timm.create_model(vit, num_classes=0, img_size=image_size, **arguments).train()
+    encoder = timm.create_model(vit, num_classes=0, img_size=image_size, **arguments)
     patch_size = encoder.patch_embed.patch_size[0]
-    optimizer, schedule = build_optimizer_and_schedule(encoder, learning_rate, iterations)
     contrastive_loss = NTXentLoss(temperature=TEMPERATURE)
     look = v2.Compose([v2.ColorJitter(0.4, 0.4, 0.2, 0.05), v2.GaussianNoise(sigma=0.03)])
     mean, std = (values.view(3, 1, 1) / 255 for values in (pixel_mean, pixel_std))
     crops = scenes.crops(image_size + _largest_shift(image_size // patch_size) * patch_size, generator)
-    losses = []
-    for _ in trange(iterations, desc="dense contrastive", disable=not show_progress):
+
+    def compute_loss() -> torch.Tensor:
         views, places = [], []
         for crop, _ in islice(crops, batch_size):
             pair, matches = _two_views(crop.float() / 255, image_size, patch_size, generator)
@@ -72,13 +70,17 @@ def pretrain_dense_encoder(
         first, second = (
             tokens[side::2].take_along_dim(matches[..., side, None], dim=1).flatten(0, 1) for side in (0, 1)
         )  # (B * K, D)
-        loss = contrastive_loss(first, second)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-    return encoder.eval(), losses
+        return contrastive_loss(first, second)
+
+    losses = train(
+        encoder,
+        compute_loss,
+        iterations=iterations,
+        learning_rate=learning_rate,
+        description="dense contrastive",
+        show_progress=show_progress,
+    )
+    return encoder, losses
 
 
 def _largest_shift(grid: int) -> int:
