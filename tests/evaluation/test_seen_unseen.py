@@ -238,6 +238,7 @@ import json, sys
 from pathlib import Path
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
 from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
 
 folder, rank, world_size = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -252,6 +253,8 @@ for index in range(rank, len(saved["samples"]), world_size):
     evaluator.process([saved["samples"][index]], [saved["outputs"][index]])
 results = evaluator.evaluate()
 (folder / f"results_{rank}.json").write_text(json.dumps(results))
+comm.synchronize()
+torch.distributed.destroy_process_group()  # else its threads may outlive the interpreter, which aborts
 """
 
 
