@@ -31,8 +31,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--config-file", type=Path, default=ROOT / "configs" / "laptop" / "base.yaml")
     parser.add_argument("--dataset", required=True, help="a registered dataset with labels, clear images")
     parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
-    parser.add_argument("--iterations", type=int, help="training steps (default: 1000 for clip, 500 for dense)")
-    parser.add_argument("--batch-size", type=int, help="crops a step (default: 64 for clip, 8 for dense)")
+    parser.add_argument("--iterations", type=int, help="training steps (default: 600 for clip, 500 for dense)")
+    parser.add_argument("--batch-size", type=int, help="crops a step (default: 128 for clip, 8 for dense)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="the highest (default: 0.001)")
     parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...")
@@ -52,8 +52,8 @@ def main() -> None:
     settings = {
         "pixel_mean": torch.tensor(encoder.PIXEL_MEAN),
         "pixel_std": torch.tensor(encoder.PIXEL_STD),
-        "iterations": args.iterations or (1000 if args.encoder == "clip" else 500),
-        "batch_size": args.batch_size or (64 if args.encoder == "clip" else 8),
+        "iterations": args.iterations or (600 if args.encoder == "clip" else 500),
+        "batch_size": args.batch_size or (128 if args.encoder == "clip" else 8),
         "learning_rate": args.learning_rate,
         "seed": args.seed,
         "show_progress": True,

@@ -29,15 +29,18 @@ class Variant:
             or None for no SAR encoder.
         clip_sar: the same for CLIP.
         paper: the paper's mIoU of it on its setting 2, in percent.
+        dino: whether there is a dense encoder at all.
     """
 
     title: str
     dino_sar: str | None
     clip_sar: str | None
     paper: float
+    dino: bool = True
 
 
 VARIANTS = {
+    "clip_only": Variant("optical only, CLIP alone (as CAT-Seg)", None, None, 54.2, dino=False),
     "optical_only": Variant("optical only", None, None, 55.0),
     "no_cmu": Variant("SAR encoder with RGB weights (no CMU)", "rgb", None, 64.1),
     "full": Variant("DINO-SAR by InfoNCE (the method)", "infonce", None, 73.1),
@@ -59,7 +62,7 @@ class Schedule:
 
     train_scenes: int = 160
     test_scenes: int = 48
-    clip: int = 1000
+    clip: int = 600
     dense: int = 500
     stage_1: int = 400
     stage_2: int = 400
@@ -141,7 +144,7 @@ def _steps_of_seed(output: Path, seed: int, schedule: Schedule, scenes: tuple[st
     for name, (config, options) in STAGE_1.items():
         steps.append(train_net(f"cmu_{name}", config, ("SOLVER.MAX_ITER", schedule.stage_1, *options)))
     for name, variant in VARIANTS.items():
-        options, needs = ["SOLVER.MAX_ITER", schedule.stage_2], []
+        options, needs = ["SOLVER.MAX_ITER", schedule.stage_2, "MODEL.DINO.ENABLED", variant.dino], []
         for key, source in (("DINO_SAR", variant.dino_sar), ("CLIP_SAR", variant.clip_sar)):
             options += [f"MODEL.{key}.ENABLED", source is not None]
             if source == "rgb":
