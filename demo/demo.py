@@ -7,19 +7,23 @@ python demo/demo.py --config-file ... --input images/rgb --sar images/sar --clas
 python demo/demo.py --config-file ... --input "images/rgb_*.png" --sar "images/sar_*.png" ...
 
 For each pair the output folder gets NAME_map.png (class indices with a colour table), NAME_figure.png and, where the
-input has a coordinate reference system, NAME_map.tif.
+input has a coordinate reference system, NAME_map.tif; of several pairs the first ones also stand together in
+overview.png. With --label the IoU of every class is printed.
 """
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from detectron2.data import DatasetCatalog
 from detectron2.utils.logger import setup_logger
+from tabulate import tabulate
 from tqdm import tqdm
 
 from mm_ovseg.command_line import clean_exit
@@ -30,6 +34,7 @@ from mm_ovseg.data.raster import check_same_grid, read_label, read_raster_info
 from mm_ovseg.data.registration import read_class_file
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import DataError, VocabularyError
+from mm_ovseg.evaluation import count_pixels, segmentation_metrics
 from mm_ovseg.files import check_writable_folder
 from mm_ovseg.inference.map_writer import NODATA_CLASS, write_class_map_geotiff, write_class_map_png
 from mm_ovseg.inference.predictor import Prediction, Predictor
@@ -37,6 +42,7 @@ from mm_ovseg.visualization.panels import PanelRow, draw_panels
 from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class_names
 
 INPUT_NAME = "--input, --sar"  # what error messages call the dataset that the command line describes
+PAIRS_IN_OVERVIEW = 8
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -45,7 +51,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--config-file", required=True, metavar="FILE", help="a config of configs/")
     parser.add_argument("--input", required=True, metavar="RGB", help="a file, a folder, or a glob in quotes")
     parser.add_argument("--sar", required=True, metavar="SAR", help="the same for SAR; pairs have the same stem")
-    parser.add_argument("--label", metavar="LABEL", help="label maps to show beside, if any: indices into --classes")
+    parser.add_argument("--label", metavar="LABEL", help="label maps to compare with, if any: indices into --classes")
     parser.add_argument(
         "--classes",
         required=True,
@@ -137,8 +143,8 @@ def write_results(
     prediction: Prediction,
     label: np.ndarray | None,
     vocabulary: Vocabulary,
-) -> None:
-    """Write the maps and the figure of one pair."""
+) -> PanelRow:
+    """Write the maps and the figure of one pair; returns the figure's row."""
     classes, unseen, colors = vocabulary
     name = pair["image_id"]
     write_class_map_png(folder / f"{name}_map.png", prediction.class_map, colors)
@@ -157,8 +163,22 @@ def write_results(
         sar=prediction.sar_image,
         label=label,
         predictions={"Prediction": prediction.class_map},
+        name=name,
     )
-    draw_panels(folder / f"{name}_figure.png", [row], classes=classes, colors=colors, unseen=unseen)
+    draw_panels(folder / f"{name}_figure.png", [replace(row, name="")], classes=classes, colors=colors, unseen=unseen)
+    return row
+
+
+def format_scores(scores: Mapping[str, Mapping[str, float]], classes: Sequence[str], unseen: Sequence[str]) -> str:
+    """A table of what :func:`segmentation_metrics` says of each pair, in percent; classes that it lacks have a dash."""
+    keys = ["mIoU", "mIoU-seen", "mIoU-unseen", *(f"IoU-{name}" for name in classes)]
+    headers = ["", "mIoU", "seen", "unseen", *(f"{name} (unseen)" if name in unseen else name for name in classes)]
+    rows = [
+        [pair, *("-" if math.isnan(metrics[key]) else f"{metrics[key]:.1f}" for key in keys)]
+        for pair, metrics in scores.items()
+    ]
+    alignment = ("left", *["right"] * len(keys))
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=alignment)
 
 
 @clean_exit
@@ -173,16 +193,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cfg = load_config(args.config_file, args.opts)
     setup_logger(name="mm_ovseg")
     predictor = Predictor(cfg, classes)
-    written = 0
+    rows, scores, written = [], {}, 0
     for pair in tqdm(pairs, unit="pair", disable=len(pairs) == 1):
         prediction = predictor(pair)
         if prediction is None:
             continue
         label = read_pair_label(pair, len(classes))  # before anything of this pair is written
-        write_results(folder, pair, prediction, label, vocabulary)
+        row = write_results(folder, pair, prediction, label, vocabulary)
+        rows = [*rows, row][:PAIRS_IN_OVERVIEW]
+        if label is not None:
+            label = np.where(prediction.class_map == NODATA_CLASS, NODATA_CLASS, label)
+            counts = count_pixels(label, prediction.class_map, len(classes), NODATA_CLASS)
+            scores[pair["image_id"]] = segmentation_metrics(counts, classes, vocabulary.unseen)
         written += 1
     if not written:
         raise DataError(f"None of the {len(pairs)} pairs could be read; see the warnings.")
+    if written > 1:
+        style = {"colors": vocabulary.colors, "unseen": vocabulary.unseen}
+        draw_panels(folder / "overview.png", rows, classes=classes, **style)
+    if scores:
+        print(f"IoU of each class, in percent:\n\n{format_scores(scores, classes, vocabulary.unseen)}\n")
     print(f"{written} of {len(pairs)} pairs segmented into {folder}.")
     if written < len(pairs):
         print(f"{len(pairs) - written} pairs could not be read and were skipped; see the warnings.", file=sys.stderr)

@@ -1,5 +1,6 @@
-"""Writing files so that nothing half-written is ever left."""
+"""Writing files so that nothing half-written is ever left, and telling them apart."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from mm_ovseg.errors import DataError
 
-__all__ = ["check_writable_folder", "complete_file"]
+__all__ = ["check_writable_folder", "complete_file", "sha256"]
 
 
 def check_writable_folder(folder: str | os.PathLike) -> None:
@@ -55,6 +56,19 @@ def complete_file(path: str | os.PathLike) -> Iterator[Path]:
         # After success there is none; and where the folder is a file or closed, looking for it fails.
         with suppress(OSError):
             temporary.unlink()
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """The hash of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _reason(error: OSError) -> str:

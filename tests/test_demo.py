@@ -65,6 +65,7 @@ def test_one_pair_gives_a_palette_map_a_georeferenced_map_and_a_figure(scenes, w
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "1 of 1 pairs" in done.stdout
+    assert re.search(r"\| +\| +mIoU \| +seen \| +unseen \| +city \| +road \(unseen\) \|", done.stdout)
     assert {path.name for path in tmp_path.iterdir()} == {"00000_map.png", "00000_map.tif", "00000_figure.png"}
     with rasterio.open(tmp_path / "00000_map.tif") as made, rasterio.open(rgb) as given:
         assert (made.crs, made.transform, made.shape) == (given.crs, given.transform, given.shape)
@@ -88,6 +89,26 @@ def test_folders_and_globs_are_matched_by_stem(scenes, weights, tmp_path, capsys
     demo.main(arguments(rgb, sar, tmp_path, *options(weights)))
     assert {path.name for path in tmp_path.glob("*_map.tif")} == {f"0000{index}_map.tif" for index in range(3)}
     assert "3 of 3 pairs" in capsys.readouterr().out
+    overview, single = (Image.open(tmp_path / f"{name}.png") for name in ("overview", "00000_figure"))
+    assert overview.height > 2.5 * single.height - 200  # three rows, one legend
+
+
+def test_labels_give_the_iou_of_every_class(scenes, weights, tmp_path, capsys):
+    folders = [scenes / kind for kind in ("rgb", "sar", "labels")]
+    words = arguments(*folders[:2], tmp_path, "--label", folders[2], "--unseen", "road,water", *options(weights))
+    demo.main(words)
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 0000")]
+    assert len(rows) == 3
+    for row, name in zip(rows, ("00000", "00001", "00002"), strict=True):
+        label, prediction = (
+            np.asarray(Image.open(path)) for path in (folders[2] / f"{name}.tif", tmp_path / f"{name}_map.png")
+        )
+        expected = []
+        for index in range(5):
+            truth, found = label == index, prediction == index
+            overlap, union = (truth & found & (label < 255)).sum(), ((truth | found) & (label < 255)).sum()
+            expected.append(f"{100 * overlap / union:.1f}" if truth.any() else "-")
+        assert [cell.strip() for cell in row.split("|")[5:10]] == expected
 
 
 def test_a_pair_without_georeference_gives_no_geotiff_and_nodata_stays_nodata(weights, tmp_path):

@@ -10,26 +10,18 @@ as they are, too (MODEL.WEIGHTS); a converted file loads faster, is safe to pass
 """
 
 import argparse
-import hashlib
-import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-
 import mm_ovseg
-from mm_ovseg.checkpoint.files import load_weights_file, local_weights_path
+from mm_ovseg.checkpoint.files import check_weights_suffix, load_weights_file, local_weights_path, write_weights_file
 from mm_ovseg.checkpoint.layouts import Entry
 from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant, find_layout
 from mm_ovseg.checkpoint.state_dict import unwrap_state_dict
 from mm_ovseg.command_line import clean_exit
-from mm_ovseg.errors import CheckpointError, DataError, brief_reason
-from mm_ovseg.files import check_writable_folder, complete_file
-
-SUFFIXES = (".pth", ".safetensors")
+from mm_ovseg.errors import CheckpointError
+from mm_ovseg.files import check_writable_folder, sha256
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -41,15 +33,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def sha256(path: Path) -> str:
-    """The hash of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def describe_fate(entry: Entry) -> str:
     """What becomes of a released tensor."""
     if not entry.targets:
@@ -57,37 +40,11 @@ def describe_fate(entry: Entry) -> str:
     return f"derived: {entry.reason}" if entry.derive else "kept, under our name"
 
 
-def write_checkpoint(path: Path, state_dict: Mapping[str, torch.Tensor], origin: Mapping[str, str]) -> None:
-    """Write tensors and where they come from, as safetensors or as Detectron2 does, by the suffix.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    try:
-        with complete_file(path) as temporary:
-            if path.suffix == ".safetensors":
-                # Copies, since safetensors takes no tensors that share memory.
-                tensors = {
-                    name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state_dict.items()
-                }
-                save_file(tensors, temporary, metadata={"format": "pt", **origin})
-                umask = os.umask(0)
-                os.umask(umask)
-                temporary.chmod(0o666 & ~umask)  # safetensors closes its files to everybody else
-            else:
-                torch.save({"model": dict(state_dict), "conversion": dict(origin)}, temporary)
-    except (RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a full disk
-        raise DataError(
-            f"{path} cannot be written ({brief_reason(error)}); check the space there, or choose another place."
-        ) from error
-
-
 @clean_exit
 def main(arguments: Sequence[str] | None = None) -> None:
     """Convert one file."""
     args = parse_arguments(arguments)
-    if args.output.suffix not in SUFFIXES:
-        raise CheckpointError(f"{args.output} has no suffix that says its format; use .safetensors or .pth.")
+    check_weights_suffix(args.output)
     source = local_weights_path(args.input)
     if args.output.exists() and args.output.samefile(source):
         raise CheckpointError(f"{args.output} is the file to convert; choose another name for the result.")
@@ -106,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "variant": variant,
         "mm_ovseg_version": mm_ovseg.__version__,
     }
-    write_checkpoint(args.output, converted, origin)
+    write_weights_file(args.output, converted, origin)
     print(f"{args.input} is {VARIANTS[variant].title}: {len(state_dict)} tensors into {len(converted)}.")
     for fate, count in Counter(describe_fate(layout[name]) for name in state_dict).items():
         print(f"  {count:4d} {fate}")

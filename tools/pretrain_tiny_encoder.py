@@ -11,15 +11,17 @@ tell a place from all others in two views. The architectures are those of the co
 """
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
+import mm_ovseg
+from mm_ovseg.checkpoint.files import check_weights_suffix, write_weights_file
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.files import complete_file
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,6 +45,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Train and write the weights."""
     args = parse_arguments()
+    check_weights_suffix(args.output)
     cfg = load_config(args.config_file, args.opts)
     try:
         from mm_ovseg.pretraining import LabelledScenes, pretrain_clip, pretrain_dense_encoder
@@ -66,8 +69,8 @@ def main() -> None:
         model, losses = pretrain_dense_encoder(
             encoder.NAME, arguments, scenes, image_size=encoder.IMAGE_SIZE, **settings
         )
-    with complete_file(args.output) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+    command = {"command": shlex.join(map(str, sys.argv)), "mm_ovseg_version": mm_ovseg.__version__}
+    write_weights_file(args.output, model.state_dict(), command)
     last = losses[-max(1, len(losses) // 10) :]
     print(f"{args.output}: loss {sum(last) / len(last):.3f} at the end, {losses[0]:.3f} at the beginning.")
 

@@ -1,19 +1,24 @@
-"""Reading weights from untrusted files: tensors and plain containers only."""
+"""Reading weights from untrusted files, tensors and plain containers only; and writing them to pass on."""
 
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from mm_ovseg.errors import CheckpointError, brief_reason
+from mm_ovseg.errors import CheckpointError, DataError, brief_reason
+from mm_ovseg.files import complete_file
 
-__all__ = ["load_weights_file", "local_weights_path"]
+__all__ = ["QUICKSTART", "check_weights_suffix", "load_weights_file", "local_weights_path", "write_weights_file"]
 
+QUICKSTART = "quickstart://"  # the small model that comes with the source: demo/assets/README.md
+QUICKSTART_FILE = Path(__file__).parents[2] / "demo" / "assets" / "quickstart.safetensors"
 HUB_NAME = re.compile(r"hf://(?P<repo_id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<filename>.+)")
 
 
@@ -21,11 +26,19 @@ def local_weights_path(name: str | Path) -> Path:
     """Where a weights file is on this machine; one of the Hugging Face hub is fetched once and kept in its cache.
 
     Args:
-        name: a local path, or ``hf://organisation/repository/file``; ``@revision`` may follow the repository.
+        name: a local path; ``hf://organisation/repository/file``, where ``@revision`` may follow the repository; or
+            ``quickstart://``, the small model of ``demo/assets``.
 
     Raises:
         CheckpointError: the local file does not exist, or that of the hub cannot be fetched.
     """
+    if str(name) == QUICKSTART:
+        if not QUICKSTART_FILE.is_file():
+            raise CheckpointError(
+                f"{QUICKSTART} names {QUICKSTART_FILE}, which is not there; it comes with the source, not with an "
+                "installed package. Run from a clone (pip install --editable), or give a local file."
+            )
+        return QUICKSTART_FILE
     if not str(name).startswith("hf://"):
         if not os.path.isfile(name):
             problem = "is a folder" if os.path.isdir(name) else "does not exist"
@@ -71,6 +84,48 @@ def load_weights_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict.")
     return content
+
+
+def check_weights_suffix(path: Path) -> None:
+    """Check that a name says the format of the weights file to write.
+
+    Raises:
+        CheckpointError: it ends neither in .safetensors nor in .pth.
+    """
+    if path.suffix not in (".safetensors", ".pth"):
+        raise CheckpointError(f"{path} has no suffix that says its format; use .safetensors or .pth.")
+
+
+def write_weights_file(path: Path, state_dict: Mapping[str, torch.Tensor], origin: Mapping[str, str]) -> None:
+    """Write tensors and where they come from, as safetensors or as Detectron2 does.
+
+    Args:
+        path: ends in .safetensors or .pth, which says the format.
+        state_dict: the tensors.
+        origin: what a reader should know; the metadata of the safetensors file, or "origin" beside "model".
+
+    Raises:
+        CheckpointError: the name has another suffix.
+        DataError: the file cannot be written.
+    """
+    check_weights_suffix(path)
+    try:
+        with complete_file(path) as temporary:
+            if path.suffix == ".safetensors":
+                # Copies, since safetensors takes no tensors that share memory.
+                tensors = {
+                    name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state_dict.items()
+                }
+                save_file(tensors, temporary, metadata={"format": "pt", **origin})
+                umask = os.umask(0)
+                os.umask(umask)
+                temporary.chmod(0o666 & ~umask)  # safetensors closes its files to everybody else
+            else:
+                torch.save({"model": dict(state_dict), "origin": dict(origin)}, temporary)
+    except (RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a full disk
+        raise DataError(
+            f"{path} cannot be written ({brief_reason(error)}); check the space there, or choose another place."
+        ) from error
 
 
 def _why_unreadable(error: Exception) -> str:

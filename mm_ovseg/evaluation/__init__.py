@@ -1,5 +1,10 @@
 """Scores of predictions against ground truth, and of SAR features against RGB ones."""
 
-from mm_ovseg.evaluation.metrics import constant_class_baseline, format_results_table, segmentation_metrics
+from mm_ovseg.evaluation.metrics import (
+    constant_class_baseline,
+    count_pixels,
+    format_results_table,
+    segmentation_metrics,
+)
 from mm_ovseg.evaluation.retrieval import RetrievalEvaluator
 from mm_ovseg.evaluation.seen_unseen import SeenUnseenSemSegEvaluator

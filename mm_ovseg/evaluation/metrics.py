@@ -8,7 +8,24 @@ from tabulate import tabulate
 
 from mm_ovseg.errors import VocabularyError
 
-__all__ = ["constant_class_baseline", "format_results_table", "segmentation_metrics", "unseen_mask"]
+__all__ = ["constant_class_baseline", "count_pixels", "format_results_table", "segmentation_metrics", "unseen_mask"]
+
+
+def count_pixels(label: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_label: int) -> np.ndarray:
+    """The confusion matrix of one map.
+
+    Args:
+        label: (H, W) class indices, ``ignore_label`` where nothing is to be counted.
+        prediction: (H, W) class indices.
+        num_classes: T.
+        ignore_label: in ``label``.
+
+    Returns:
+        (T, T) int64 pixel counts, ground truth by prediction.
+    """
+    counted = label != ignore_label
+    pairs = num_classes * label[counted].astype(np.int64) + prediction[counted]
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def segmentation_metrics(

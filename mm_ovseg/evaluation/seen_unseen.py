@@ -16,7 +16,7 @@ from detectron2.utils import comm
 
 from mm_ovseg.data.raster import read_label
 from mm_ovseg.errors import DataError, VocabularyError
-from mm_ovseg.evaluation.metrics import format_results_table, segmentation_metrics, unseen_mask
+from mm_ovseg.evaluation.metrics import count_pixels, format_results_table, segmentation_metrics, unseen_mask
 from mm_ovseg.files import complete_file
 from mm_ovseg.visualization.confusion_matrix import draw_confusion_matrix
 
@@ -98,11 +98,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
                 )
             prediction = scores.argmax(dim=0).cpu().numpy()  # (H, W)
             label = self._read_label(dataset_dict, prediction.shape)
-            counted = label != self._ignore_label
-            num_classes = len(self._classes)
-            pairs = num_classes * label[counted].astype(np.int64) + prediction[counted]
-            counts = np.bincount(pairs, minlength=num_classes**2)
-            self._confusion_matrix += counts.reshape(num_classes, num_classes)
+            self._confusion_matrix += count_pixels(label, prediction, len(self._classes), self._ignore_label)
             self._num_images += 1
 
     def evaluate(self) -> "OrderedDict[str, dict[str, float]] | None":

@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hypothesis_numpy
 
 from mm_ovseg.errors import VocabularyError
-from mm_ovseg.evaluation import constant_class_baseline, format_results_table, segmentation_metrics
+from mm_ovseg.evaluation import (
+    constant_class_baseline,
+    count_pixels,
+    format_results_table,
+    segmentation_metrics,
+)
 
 
 @given(
@@ -89,3 +94,9 @@ def test_constant_class_baseline():
     # "a" everywhere: IoU 50, 0, 0. "b" everywhere is best among the unseen: 30, 0. "d" has no pixel and no score.
     assert baseline == pytest.approx({"mIoU": 50 / 3, "mIoU-seen": 50, "mIoU-unseen": 15})
     assert math.isnan(constant_class_baseline([1, 2], ["a", "b"])["mIoU-unseen"])
+
+
+def test_pixels_are_counted_by_truth_and_prediction():
+    label = np.array([[0, 0, 1], [2, 255, 1]], dtype=np.uint8)
+    prediction = np.array([[0, 1, 1], [0, 2, 1]], dtype=np.uint8)
+    assert count_pixels(label, prediction, 3, 255).tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]

@@ -55,7 +55,7 @@ def test_a_stage_1_checkpoint_becomes_weights_of_the_sar_encoder(published, tmp_
             origin, converted = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     else:
         content = torch.load(output, weights_only=True)
-        origin, converted = content["conversion"], content["model"]
+        origin, converted = content["origin"], content["model"]
     assert origin["source_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert origin["mm_ovseg_version"] == mm_ovseg.__version__
     assert (origin["variant"], origin["source"]) == ("dino", "stage_1.pth")

@@ -1,7 +1,5 @@
 """One tile: cut into windows, scaled to 8 bit, written as pairs of GeoTIFF files."""
 
-import hashlib
-import os
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from mm_ovseg.data.preparation.pairing import Dropped, TilePair
 from mm_ovseg.data.preparation.settings import PairSettings
 from mm_ovseg.data.raster import RasterInfo, read_raster_info, read_rgb, read_sar
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import complete_file
+from mm_ovseg.files import complete_file, sha256
 
 __all__ = ["BROKEN", "TileTask", "cut_windows", "process_tile"]
 
@@ -94,7 +92,7 @@ def process_tile(task: TileTask, previous: dict | None = None) -> tuple[dict, bo
             for kind, image, valid, info in (("rgb", rgb, rgb_valid, rgb_info), ("sar", sar, sar_valid, sar_info)):
                 file = Path(task.split, kind, f"{name}.tif")
                 _write_geotiff(task.output / file, image, valid, info, window)
-                pair[kind] = {"file": file.as_posix(), "sha256": _sha256(task.output / file)}
+                pair[kind] = {"file": file.as_posix(), "sha256": sha256(task.output / file)}
         result["pairs"].append(pair)
     return result, False
 
@@ -179,19 +177,11 @@ def _write_geotiff(path: Path, image: np.ndarray, valid: np.ndarray, info: Raste
 def _describe_source(pair: TilePair) -> dict:
     """Name and hash of a tile's files, wherever the archive lies."""
     return {
-        kind: {"file": f"{path.parent.name}/{path.name}", "sha256": _sha256(path)}
+        kind: {"file": f"{path.parent.name}/{path.name}", "sha256": sha256(path)}
         for kind, path in (("rgb", pair.rgb), ("sar", pair.sar))
     }
 
 
 def _is_intact(output: Path, written: dict) -> bool:
     path = output / written["file"]
-    return path.is_file() and _sha256(path) == written["sha256"]
-
-
-def _sha256(path: str | os.PathLike) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return path.is_file() and sha256(path) == written["sha256"]
