@@ -123,7 +123,7 @@ def draw_scores(path: Path, segmentation: Mapping) -> None:
         panel.tick_params(labelsize=8)
     axes[0].set_yticks(range(len(names)), [VARIANTS[name].title for name in names])
     axes[0].invert_yaxis()
-    axes[0].legend(fontsize=8, loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside upper right", ncols=len(GROUPS))
     with complete_file(path) as temporary:
         figure.savefig(temporary, format="png")
 
