@@ -44,6 +44,10 @@ setup(
         "opencv-python-headless>=4.10",
         # Wheels with GDAL, so that none has to be installed; 1.4 is the first release for NumPy 2.
         "rasterio>=1.4",
+        # 3.0 brought the operator @ for geotransforms; rasterio requires it without a bound.
+        "affine>=3.0",
+        # True areas on the ellipsoid; 3.3 is the first release with wheels for Python 3.10.
+        "pyproj>=3.3",
         # 1.0.20 is the first release with DINOv3, and with its `_qkvb` models.
         "timm>=1.0.20",
         # The CLIP wrapper reads the modules of open_clip's encoders; it is tested on their layout in 3.x.
@@ -73,6 +77,10 @@ setup(
         "experiment": [
             # The contrastive loss of dense pre-training; older releases were not tried.
             "lightly>=1.6",
+        ],
+        "vector": [
+            # Writes polygons as GeoPackage, with wheels that bring GDAL; older releases were not tried.
+            "fiona>=1.9",
         ],
         "dev": [
             # 7.0 reads its settings from pyproject.toml and has the `pythonpath` option.

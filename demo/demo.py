@@ -18,7 +18,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from detectron2.data import DatasetCatalog
@@ -28,18 +27,15 @@ from tqdm import tqdm
 
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.data import register_rgb_sar_dataset
-from mm_ovseg.data.builtin import find_class_file
-from mm_ovseg.data.palette import class_colors
 from mm_ovseg.data.raster import check_same_grid, read_label, read_raster_info
-from mm_ovseg.data.registration import read_class_file
 from mm_ovseg.engine import load_config
-from mm_ovseg.errors import DataError, VocabularyError
+from mm_ovseg.errors import DataError
 from mm_ovseg.evaluation import count_pixels, segmentation_metrics
 from mm_ovseg.files import check_writable_folder
 from mm_ovseg.inference.map_writer import NODATA_CLASS, write_class_map_geotiff, write_class_map_png
 from mm_ovseg.inference.predictor import Prediction, Predictor
+from mm_ovseg.inference.vocabulary import Vocabulary, read_vocabulary
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
-from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class_names
 
 INPUT_NAME = "--input, --sar"  # what error messages call the dataset that the command line describes
 PAIRS_IN_OVERVIEW = 8
@@ -64,36 +60,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...")
     return parser.parse_args(arguments)
-
-
-class Vocabulary(NamedTuple):
-    """What the maps show: class names, the unseen ones among them, and a colour (red, green, blue) for each class."""
-
-    classes: tuple[str, ...]
-    unseen: tuple[str, ...]
-    colors: Sequence[Sequence[int]]
-
-
-def read_vocabulary(classes: str, unseen: str | None) -> Vocabulary:
-    """Read what was typed, or a class file.
-
-    Raises:
-        ConfigError: the class file is missing or malformed.
-        VocabularyError: no name, an empty one, one given twice, or an unseen one that is not among the classes.
-    """
-    if classes.endswith(".json"):
-        content = read_class_file(find_class_file(classes))
-        try:
-            names = validate_class_names(content["classes"])
-        except VocabularyError as error:
-            raise VocabularyError(f"{classes}: {error}") from error
-    else:
-        names, content = parse_class_names(classes), {}
-    if unseen is not None:
-        separator = ";" if any("," in name for name in names) else ","
-        content["unseen"] = parse_class_names(unseen, separator) if unseen else ()
-    colors = class_colors(names, content.get("colors"), owner=classes)
-    return Vocabulary(names, select_unseen(names, content.get("unseen", ())), colors)
 
 
 def find_pairs(rgb: str, sar: str, label: str | None, classes: Sequence[str]) -> list[dict]:

@@ -7,10 +7,15 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
+from hypothesis import settings
 
 from mm_ovseg import add_mm_ovseg_config
 from mm_ovseg.checkpoint.layouts import model_layout
 from mm_ovseg.checkpoint.official import VARIANTS
+
+# Timing belongs in benchmarks: on a busy machine any example may take a second.
+settings.register_profile("mm_ovseg", deadline=None)
+settings.load_profile("mm_ovseg")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -3,7 +3,7 @@ r"""Write the weights of a checkpoint alone, small and safe to pass on.
 
 python tools/publish_weights.py output/mm_ovseg_vitb16_384/model_best.pth flood.safetensors --half
 
-A checkpoint of training also holds the optimiser and the schedule; --half stores what is left in 16 bits (models compute
+A checkpoint of training also holds the optimiser and the schedule; --half stores the weights in 16 bits (models compute
 in 32 bits all the same). The result is given as MODEL.WEIGHTS, with the config of the training.
 """
 

@@ -8,11 +8,14 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from rasterio import DatasetReader
 from rasterio.windows import Window
 
 from mm_ovseg.data.raster_file import (
     RasterInfo,
+    apply_scale,
     check_same_grid,
+    color_bands,
     data_bands,
     open_raster,
     read_bands,
@@ -30,6 +33,8 @@ __all__ = [
     "check_rgb_arguments",
     "check_same_grid",
     "check_sar_arguments",
+    "decode_rgb",
+    "decode_sar",
     "read_label",
     "read_raster_info",
     "read_rgb",
@@ -53,8 +58,10 @@ def read_rgb(
     Args:
         path: The file. One grey band gives three equal channels, a palette its colours; alpha says what is
             valid.
-        bands: Three 1-based bands in the order red, green, blue; empty for the file's first three.
-        value_range: (low, high) in file units mapped linearly to 0..255 and clipped; empty for 8-bit files.
+        bands: Three 1-based bands in the order red, green, blue; empty for those that the file calls so, else its first
+            three.
+        value_range: (low, high) in the file's units, its scale and offset applied, mapped linearly to 0..255 and
+            clipped; empty for 8-bit files.
         window: The part of the file to read; None for all of it.
         nodata: Value that, in all channels at once, means no data, whatever the file declares.
 
@@ -68,21 +75,34 @@ def read_rgb(
     """
     check_rgb_arguments(bands, value_range)
     with open_raster(path) as dataset:
-        indexes = select_bands(dataset, path, bands, "INPUT.RGB.BANDS")
-        if len(indexes) == 2:
-            raise DataError(f"{path} has two bands, which are no RGB image; set INPUT.RGB.BANDS to three bands.")
-        if not value_range and set(dataset.dtypes) != {"uint8"}:
-            raise DataError(
-                f"{path} holds {dataset.dtypes[0]} values; set INPUT.RGB.RANGE to the [low, high] that become 0 "
-                "and 255."
-            )
-        image = read_bands(dataset, indexes, "float32" if value_range else "uint8", window)  # (H, W, 1 or 3)
-        # A channel of a valid pixel may hold the no-data value (0 red), so one valid channel is enough.
-        valid = read_valid(dataset, indexes, np.any, window)
-        if nodata is not None:
-            valid &= (image != nodata).any(axis=2)
-        palette = None if value_range else read_palette(dataset, indexes)
+        return decode_rgb(dataset, path, bands=bands, value_range=value_range, window=window, nodata=nodata)
+
+
+def decode_rgb(
+    dataset: DatasetReader,
+    name: str | os.PathLike,
+    *,
+    bands: Sequence[int] = (),
+    value_range: Sequence[float] = (),
+    window: Window | None = None,
+    nodata: float | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`read_rgb`, of an open raster that messages call ``name``; the arguments' form was checked."""
+    indexes = select_bands(dataset, name, bands, color_bands(dataset), "INPUT.RGB.BANDS")
+    if len(indexes) == 2:
+        raise DataError(f"{name} has two bands, which are no RGB image; set INPUT.RGB.BANDS to three bands.")
+    if not value_range and set(dataset.dtypes) != {"uint8"}:
+        raise DataError(
+            f"{name} holds {dataset.dtypes[0]} values; set INPUT.RGB.RANGE to the [low, high] that become 0 and 255."
+        )
+    image = read_bands(dataset, indexes, "float32" if value_range else "uint8", window)  # (H, W, 1 or 3)
+    # A channel of a valid pixel may hold the no-data value (0 red), so one valid channel is enough.
+    valid = read_valid(dataset, indexes, np.any, window)
+    if nodata is not None:
+        valid &= (image != nodata).any(axis=2)
+    palette = None if value_range else read_palette(dataset, indexes)
     if value_range:
+        apply_scale(image, dataset, indexes)
         valid &= np.isfinite(image).all(axis=2)
         image = np.rint(_scale_to_255(image, valid, value_range)).astype(np.uint8)
     elif palette is not None:
@@ -125,24 +145,41 @@ def read_sar(
         ConfigError: ``scale``, ``value_range`` or ``bands`` have the wrong form.
     """
     check_sar_arguments(scale, value_range, bands)
-    scale = scale.lower()
     with open_raster(path) as dataset:
-        indexes = select_bands(dataset, path, bands, "INPUT.SAR.BANDS")
-        if scale == "8bit" and set(dataset.dtypes) != {"uint8"}:
-            raise DataError(
-                f"{path} holds {dataset.dtypes[0]} values, not 8-bit ones; set INPUT.SAR.SCALE to what they "
-                "are (power, amplitude or db) and INPUT.SAR.RANGE to the dB that become 0 and 255."
-            )
-        if dataset.dtypes[0].startswith("complex"):
-            raise DataError(f"{path} holds complex values; write their amplitude and set INPUT.SAR.SCALE to amplitude.")
-        sar = read_bands(dataset, indexes, "float32", window)  # (H, W, 1..3)
-        valid = read_valid(dataset, indexes, np.all, window)
-        if nodata is not None:
-            valid &= (sar != nodata).all(axis=2)
-        palette = read_palette(dataset, indexes) if scale == "8bit" else None
+        return decode_sar(
+            dataset, path, scale=scale, value_range=value_range, bands=bands, window=window, nodata=nodata
+        )
+
+
+def decode_sar(
+    dataset: DatasetReader,
+    name: str | os.PathLike,
+    *,
+    scale: str = "8bit",
+    value_range: Sequence[float] = (-25.0, 0.0),
+    bands: Sequence[int] = (),
+    window: Window | None = None,
+    nodata: float | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`read_sar`, of an open raster that messages call ``name``; the arguments' form was checked."""
+    scale = scale.lower()
+    indexes = select_bands(dataset, name, bands, data_bands(dataset)[:3], "INPUT.SAR.BANDS")
+    if scale == "8bit" and set(dataset.dtypes) != {"uint8"}:
+        raise DataError(
+            f"{name} holds {dataset.dtypes[0]} values, not 8-bit ones; set INPUT.SAR.SCALE to what they "
+            "are (power, amplitude or db) and INPUT.SAR.RANGE to the dB that become 0 and 255."
+        )
+    if dataset.dtypes[0].startswith("complex"):
+        raise DataError(f"{name} holds complex values; write their amplitude and set INPUT.SAR.SCALE to amplitude.")
+    sar = read_bands(dataset, indexes, "float32", window)  # (H, W, 1..3)
+    valid = read_valid(dataset, indexes, np.all, window)
+    if nodata is not None:
+        valid &= (sar != nodata).all(axis=2)
+    palette = read_palette(dataset, indexes) if scale == "8bit" else None
     if palette is not None:
         sar = palette[sar[..., 0].astype(np.uint8)].astype(np.float32)
     if scale != "8bit":
+        apply_scale(sar, dataset, indexes)
         usable = np.isfinite(sar) if scale == "db" else np.isfinite(sar) & (sar > 0)
         valid &= usable.all(axis=2)
         if scale != "db":

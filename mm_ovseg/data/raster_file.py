@@ -19,9 +19,13 @@ from mm_ovseg.errors import DataError
 
 __all__ = [
     "RasterInfo",
+    "apply_scale",
     "check_same_grid",
+    "color_bands",
     "data_bands",
     "open_raster",
+    "raster_errors",
+    "raster_info",
     "read_bands",
     "read_palette",
     "read_raster_info",
@@ -65,16 +69,21 @@ def read_raster_info(path: str | os.PathLike) -> RasterInfo:
         DataError: The file is missing or no raster.
     """
     with open_raster(path) as dataset:
-        return RasterInfo(
-            path=Path(path),
-            width=dataset.width,
-            height=dataset.height,
-            count=dataset.count,
-            dtypes=dataset.dtypes,
-            crs=dataset.crs,
-            transform=None if dataset.transform.is_identity else dataset.transform,
-            nodata=dataset.nodata,
-        )
+        return raster_info(path, dataset)
+
+
+def raster_info(path: str | os.PathLike, dataset: rasterio.DatasetReader) -> RasterInfo:
+    """What the header of an open raster says; ``path`` is what messages call it."""
+    return RasterInfo(
+        path=Path(path),
+        width=dataset.width,
+        height=dataset.height,
+        count=dataset.count,
+        dtypes=dataset.dtypes,
+        crs=dataset.crs,
+        transform=None if dataset.transform.is_identity else dataset.transform,
+        nodata=dataset.nodata,
+    )
 
 
 def check_same_grid(first: RasterInfo, second: RasterInfo) -> None:
@@ -125,11 +134,18 @@ def open_raster(path: str | os.PathLike) -> Iterator[rasterio.DatasetReader]:
     """Open a raster; whatever GDAL finds wrong with it, on opening or later, becomes a DataError."""
     if not Path(path).is_file():
         raise DataError(f"{path} does not exist; check the path, or the dataset's declaration.")
+    with raster_errors(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # plain PNG and JPEG are welcome
+        with rasterio.open(path) as dataset:
+            yield dataset
+
+
+@contextmanager
+def raster_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Read strictly, and turn whatever GDAL finds wrong with a file within the block into a DataError."""
     try:
-        with warnings.catch_warnings(), rasterio.Env(**STRICT_READING):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # plain PNG and JPEG are welcome
-            with rasterio.open(path) as dataset:
-                yield dataset
+        with rasterio.Env(**STRICT_READING):
+            yield
     except RasterioError as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise DataError(
@@ -143,10 +159,19 @@ def data_bands(dataset: rasterio.DatasetReader) -> list[int]:
     return [band for band, meaning in enumerate(dataset.colorinterp, start=1) if meaning != ColorInterp.alpha]
 
 
-def select_bands(dataset: rasterio.DatasetReader, path: str | os.PathLike, bands: Sequence[int], key: str) -> list[int]:
-    """The 1-based bands to read: those asked for by the config key, else the first up to three without alpha."""
+def color_bands(dataset: rasterio.DatasetReader) -> list[int]:
+    """The 1-based bands that show red, green and blue: those that the file calls so, else the first up to three."""
+    bands = {meaning: band for band, meaning in enumerate(dataset.colorinterp, start=1)}
+    colors = [bands.get(color) for color in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
+    return data_bands(dataset)[:3] if None in colors else colors
+
+
+def select_bands(
+    dataset: rasterio.DatasetReader, path: str | os.PathLike, bands: Sequence[int], default: list[int], key: str
+) -> list[int]:
+    """The 1-based bands to read: those asked for by the config key, else the default."""
     if not bands:
-        return data_bands(dataset)[:3]
+        return default
     if absent := [band for band in bands if not 1 <= band <= dataset.count]:
         raise DataError(f"{path} has no band {absent[0]}, but bands 1 to {dataset.count}; correct {key}.")
     return list(bands)
@@ -155,11 +180,22 @@ def select_bands(dataset: rasterio.DatasetReader, path: str | os.PathLike, bands
 def read_bands(
     dataset: rasterio.DatasetReader, indexes: Sequence[int], dtype: str, window: Window | None = None
 ) -> np.ndarray:
-    """Read bands, of a window or of the whole file, as (H, W, bands), decoded straight into that layout."""
+    """Read bands, of a window or of the whole file, as (H, W, bands), decoded straight into that layout.
+
+    Numbers are as stored; :func:`apply_scale` makes them what they stand for.
+    """
     height, width = dataset.shape if window is None else (window.height, window.width)
     image = np.empty((height, width, len(indexes)), dtype=dtype)
     dataset.read(list(indexes), out=image.transpose(2, 0, 1), window=window)
     return image
+
+
+def apply_scale(image: np.ndarray, dataset: rasterio.DatasetReader, indexes: Sequence[int]) -> None:
+    """Apply the scale and offset that a file states for its bands to (H, W, bands) floats, in place."""
+    scales, offsets = (np.array([values[band - 1] for band in indexes]) for values in (dataset.scales, dataset.offsets))
+    if (scales != 1).any() or (offsets != 0).any():
+        image *= scales.astype(image.dtype)
+        image += offsets.astype(image.dtype)
 
 
 def read_valid(
@@ -169,6 +205,8 @@ def read_valid(
     window: Window | None = None,
 ) -> np.ndarray:
     """Where the file's nodata value, alpha or mask says data, bool (H, W); bands joined by ``combine``."""
+    if ColorInterp.alpha in dataset.colorinterp:  # a warped raster's alpha is in no mask flag
+        return dataset.read(dataset.colorinterp.index(ColorInterp.alpha) + 1, window=window) > 0
     flags = [dataset.mask_flag_enums[band - 1] for band in indexes]
     if all(MaskFlags.all_valid in band_flags for band_flags in flags):
         return np.ones(dataset.shape if window is None else (window.height, window.width), dtype=bool)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 from rasterio.windows import Window
@@ -368,3 +369,28 @@ def test_a_nodata_value_that_the_file_does_not_declare(tmp_path, write_raster):
     assert (~read_rgb(path, nodata=0)[1]).nonzero()[1].tolist() == [0]
     assert (~read_sar(path, nodata=0)[1]).nonzero()[1].tolist() == [0, 1]
     assert read_rgb(path)[1].all() and read_sar(path)[1].all()
+
+
+def test_the_bands_that_a_file_calls_red_green_and_blue(tmp_path):
+    path = tmp_path / "bgr.tif"
+    values = np.arange(4 * 6, dtype=np.uint8).reshape(4, 2, 3)
+    with rasterio.open(path, "w", driver="GTiff", width=3, height=2, count=4, dtype="uint8") as file:
+        file.write(values)
+        file.colorinterp = [ColorInterp.undefined, ColorInterp.blue, ColorInterp.green, ColorInterp.red]
+    image, _ = read_rgb(path)
+    np.testing.assert_array_equal(image, values[[3, 2, 1]].transpose(1, 2, 0))
+    image, _ = read_rgb(path, bands=(1, 2, 3))
+    np.testing.assert_array_equal(image, values[:3].transpose(1, 2, 0))
+
+
+def test_scale_and_offset_of_a_file_are_applied_to_each_band(tmp_path):
+    path = tmp_path / "scaled.tif"
+    stored = np.array([[[0, 100]], [[200, 300]], [[400, 500]]], dtype=np.uint16)
+    with rasterio.open(path, "w", driver="GTiff", width=2, height=1, count=3, dtype="uint16") as file:
+        file.write(stored)
+        file.scales, file.offsets = (0.001, 0.001, 0.002), (0.0, 0.1, 0.0)
+    image, _ = read_rgb(path, value_range=(0.0, 1.0))
+    expected = np.rint(255 * np.array([[[0.0, 0.3, 0.8], [0.1, 0.4, 1.0]]]))
+    np.testing.assert_array_equal(image, expected)
+    sar, _ = read_sar(path, scale="db", value_range=(0.0, 1.0))
+    np.testing.assert_allclose(sar, 255 * np.array([[[0.0, 0.3, 0.8], [0.1, 0.4, 1.0]]]), rtol=1e-5)

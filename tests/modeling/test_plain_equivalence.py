@@ -68,7 +68,7 @@ def over_cases(test):
         test = example(case=Case(classes, class_chunk=16))(test)
     # Without shrinking, which takes minutes where a case fails.
     phases = [Phase.explicit, Phase.generate]
-    return settings(max_examples=10, deadline=None, derandomize=True, phases=phases)(given(case=CASES)(test))
+    return settings(max_examples=10, derandomize=True, phases=phases)(given(case=CASES)(test))
 
 
 def randomize(module, dtype):

@@ -22,8 +22,9 @@ def run(tmp_path, monkeypatch, capsys):
 
     def run_tool(encoder, iterations, output="weights.safetensors", seed=0):
         path = tmp_path / output
-        arguments = [encoder, "--dataset", "laptop_clear_train", "--output", path, "--seed", seed, "--batch-size", 48 if encoder == "clip" else 8]
-        arguments += ["--iterations", iterations, "--opts", *TINY]
+        batch_size = 48 if encoder == "clip" else 8
+        arguments = [encoder, "--dataset", "laptop_clear_train", "--output", path, "--seed", seed]
+        arguments += ["--iterations", iterations, "--batch-size", batch_size, "--opts", *TINY]
         monkeypatch.setattr(sys, "argv", ["pretrain_tiny_encoder.py", *map(str, arguments)])
         tool.main()
         return path, capsys.readouterr().out

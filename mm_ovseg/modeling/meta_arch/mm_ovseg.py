@@ -188,7 +188,8 @@ class MMOVSeg(nn.Module):
 
         Args:
             batched_inputs: one dict a pair, of any sizes, with ``image`` and ``sar_image`` (3, H, W) 0..255 (SAR is not
-                needed where the config has no SAR encoder). In training ``sem_seg`` (H, W) int64 too. ``height`` and
+                needed where the config has no SAR encoder; in evaluation ``sar_image`` None for all pairs of a batch
+                leaves the SAR encoders out). In training ``sem_seg`` (H, W) int64 too. ``height`` and
                 ``width``: the size of the output in pixels, by default that of the image.
 
         Returns:
@@ -219,12 +220,13 @@ class MMOVSeg(nn.Module):
         if not names:
             raise VocabularyError('The model has no class names to look for; call set_vocabulary(["water", "road"]).')
         images = self._images(batched_inputs, "image")
-        sar_images = self._images(batched_inputs, "sar_image") if self.needs_sar else []
+        with_sar = self.needs_sar and (self.training or not _without_sar(batched_inputs))
+        sar_images = self._images(batched_inputs, "sar_image") if with_sar else []
         clip = self.clip(images)
-        if self.clip_sar is not None:
+        if self.clip_sar is not None and with_sar:
             clip = clip + self.clip_sar(sar_images)
         dino = self.dino(images) if self.dino is not None else None
-        if self.dino_sar is not None:
+        if self.dino_sar is not None and with_sar:
             dino = dino + self.dino_sar(sar_images)
         return self.sem_seg_head(clip, dino, self.text(names))
 
@@ -276,6 +278,11 @@ class MMOVSeg(nn.Module):
                 raise DataError(f"'{key}' of {name} has shape {tuple(image.shape)}; it must be (3, H, W).")
             images.append(image.to(self.device))
         return images
+
+
+def _without_sar(batched_inputs: Sequence[dict]) -> bool:
+    """Whether all pairs say that they have no SAR; one that says nothing was forgotten to be given it."""
+    return all("sar_image" in item and item["sar_image"] is None for item in batched_inputs)
 
 
 def _clip_projection(cfg: CfgNode, clip: CLIPImageEncoder) -> FeatureProjection:

@@ -36,6 +36,16 @@ def test_a_batch_of_pairs_of_different_sizes_equals_one_at_a_time(model):
         torch.testing.assert_close(together, scores_of(model, pair)[0], rtol=1e-4, atol=1e-5)
 
 
+def test_a_pair_that_says_it_has_no_sar_is_segmented_by_rgb_alone(model):
+    pair = random_pair(seed=0)
+    alone = scores_of(model, {**pair, "sar_image": None})[0]
+    assert not torch.allclose(alone, scores_of(model, pair)[0], atol=1e-4)
+    black = {**pair, "sar_image": torch.zeros_like(pair["sar_image"])}
+    assert not torch.allclose(alone, scores_of(model, black)[0], atol=1e-4)  # black is not the same as none
+    with pytest.raises(DataError, match="'sar_image'"):
+        model([{**pair, "sar_image": None}, pair])
+
+
 def test_both_images_matter(model):
     pair, other = random_pair(seed=0), random_pair(seed=1)
     (reference,) = scores_of(model, pair)

@@ -1,0 +1,200 @@
+"""The true areas of a class map's classes: on the ellipsoid, not on the plane that the map is projected to."""
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import rasterio
+from pyproj import CRS, Transformer
+from pyproj.exceptions import ProjError
+from rasterio import Affine
+from rasterio.windows import Window
+
+from mm_ovseg.data.raster_file import RasterInfo, open_raster, read_raster_info
+from mm_ovseg.errors import DataError
+from mm_ovseg.inference.map_writer import NODATA_CLASS
+
+__all__ = [
+    "ClassArea",
+    "Ellipsoid",
+    "block_edge",
+    "check_classes",
+    "measure_areas",
+    "pixels_to_map",
+    "read_class_map_info",
+]
+
+SQUARE_METRES_PER_HECTARE = 10_000
+ROWS_AT_ONCE = 512  # a whole number of the tile rows of our GeoTIFFs, and of blocks
+CACHE_BYTES = 64 << 20  # by default, GDAL takes a twentieth of the machine's memory
+# The pixels of a block count as equally large, so blocks are chosen so small that the scale of the projection changes
+# by no more than this across one; a class that fills one half of every block then comes out wrong by a quarter of it.
+LARGEST_CHANGE = 0.002
+BLOCK_EDGES = (256, 128, 64, 32, 16)  # pixels
+PROBES = 5  # places along each side of the map
+# A block's straight edge is no geodesic; this many pieces of it nearly are.
+PIECES_PER_EDGE = 4
+
+
+@dataclass(frozen=True)
+class ClassArea:
+    """What one class covers.
+
+    Attributes:
+        name: The class.
+        pixels: Its number of pixels.
+        hectares: Its area on the ellipsoid; None where the map does not say where on Earth it lies.
+    """
+
+    name: str
+    pixels: int
+    hectares: float | None
+
+
+class Ellipsoid:
+    """Areas on the ellipsoid of a coordinate reference system itself, so without any change of datum."""
+
+    def __init__(self, crs: CRS, geographic: CRS) -> None:
+        self._to_geographic = Transformer.from_crs(crs, geographic, always_xy=True)
+        self._degrees = math.degrees(geographic.axis_info[0].unit_conversion_factor)  # some count in grads
+        self._geod = geographic.get_geod()
+
+    @classmethod
+    def of(cls, info: RasterInfo) -> "Ellipsoid | None":
+        """None where the raster has no georeference, or one in a local system without a place on Earth."""
+        if info.crs is None or info.transform is None:
+            return None
+        try:
+            crs = CRS.from_wkt(info.crs.to_wkt(version="WKT2_2019"))
+            geographic = crs.geodetic_crs
+            while geographic and geographic.is_derived:  # such as longitude and latitude about a shifted pole
+                geographic = geographic.source_crs
+            return cls(crs, geographic) if geographic and geographic.is_geographic else None
+        except (ProjError, rasterio.errors.CRSError):  # a system that only one of the two libraries knows
+            return None
+
+    def areas(self, rings: np.ndarray) -> np.ndarray:
+        """Square metres within closed lines, (...), of the lines' map coordinates, (..., points, 2).
+
+        A line need not repeat its first point. NaN where a point lies outside of what the projection can show.
+        """
+        degrees = [axis * self._degrees for axis in self._to_geographic.transform(rings[..., 0], rings[..., 1])]
+        # Grids of the whole world may end half a pixel beyond the poles.
+        longitudes, latitudes = degrees[0], np.clip(degrees[1], -90, 90)
+        known = np.isfinite(longitudes + degrees[1]).all(axis=-1)
+        areas = np.full(rings.shape[:-2], np.nan)
+        for index in map(tuple, np.argwhere(known)):
+            areas[index] = abs(self._geod.polygon_area_perimeter(longitudes[index], latitudes[index])[0])
+        return areas
+
+
+def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[ClassArea]:
+    """Count the pixels of every class of a finished class map, and measure what they cover.
+
+    Areas are right to 0.1 %, save for pixels of kilometres, or of long meridians beside the poles. The map is read in
+    stripes, so its height does not matter for memory.
+
+    Args:
+        path: uint8 raster of class indices 0..T-1, or 255 for nodata.
+        class_names: T names, T <= 255.
+
+    Returns:
+        One entry for each class, in the order of ``class_names``.
+
+    Raises:
+        DataError: the file is missing, damaged, no uint8 raster, or holds an index without a class.
+    """
+    info = read_class_map_info(path)
+    ellipsoid = Ellipsoid.of(info)
+    edge = block_edge(info, ellipsoid)
+    pixels = np.zeros(256, dtype=np.int64)
+    square_metres = np.zeros(256)
+    with open_raster(path) as dataset, rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        for top in range(0, info.height, ROWS_AT_ONCE):
+            rows = dataset.read(1, window=Window(0, top, info.width, min(ROWS_AT_ONCE, info.height - top)))
+            for (i, j), area in np.ndenumerate(_block_areas(info, ellipsoid, top, len(rows), edge)):
+                block = rows[i * edge : (i + 1) * edge, j * edge : (j + 1) * edge]
+                counts = np.bincount(block.ravel(), minlength=256)
+                pixels += counts
+                held = counts > 0  # a block of nodata alone may lie anywhere, even outside of the projection
+                square_metres[held] += counts[held] * (area / block.size)
+    check_classes(path, np.flatnonzero(pixels), class_names)
+    return [
+        ClassArea(
+            name=name,
+            pixels=int(pixels[index]),
+            hectares=None
+            if ellipsoid is None or np.isnan(square_metres[index])
+            else float(square_metres[index] / SQUARE_METRES_PER_HECTARE),
+        )
+        for index, name in enumerate(class_names)
+    ]
+
+
+def read_class_map_info(path: str | os.PathLike) -> RasterInfo:
+    """Read the header of a class map.
+
+    Raises:
+        DataError: the file is missing, no raster, or its first band is not uint8.
+    """
+    info = read_raster_info(path)
+    if info.dtypes[0] != "uint8":
+        raise DataError(f"{path} holds {info.dtypes[0]}, but a class map holds uint8; give the map that was written.")
+    return info
+
+
+def check_classes(path: str | os.PathLike, indices: Iterable[int], class_names: Sequence[str]) -> None:
+    """Check that every index has a name or is nodata.
+
+    Raises:
+        DataError: one has none.
+    """
+    strange = [int(index) for index in indices if index >= len(class_names) and index != NODATA_CLASS]
+    if strange:
+        raise DataError(
+            f"{path} holds {', '.join(map(str, strange[:10]))}, but there are only {len(class_names)} class names; "
+            "give the names that the map was made with."
+        )
+
+
+def pixels_to_map(transform: Affine, points: np.ndarray) -> np.ndarray:
+    """(..., 2) map coordinates of (..., 2) pixel coordinates (column, row)."""
+    matrix = np.reshape(tuple(transform), (3, 3))[:2]
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def block_edge(info: RasterInfo, ellipsoid: Ellipsoid | None) -> int:
+    """The edge of blocks, in pixels, within which all pixels cover nearly the same area."""
+    if ellipsoid is None:
+        return BLOCK_EDGES[0]
+    step = BLOCK_EDGES[-1]
+    columns, rows = (np.linspace(0, max(length - 2 * step, 0), PROBES) for length in (info.width, info.height))
+    starts = np.stack(np.meshgrid(columns, rows), axis=-1)
+    here, right, below = (
+        ellipsoid.areas(_outlines(info, starts + offset, np.full(2, step))) for offset in ((0, 0), (step, 0), (0, step))
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):  # beyond the poles, areas are 0
+        changes = np.abs([right / here - 1, below / here - 1]) / step
+    change = np.nan_to_num(changes, nan=0).max()  # NaN outside of the projection
+    return next((edge for edge in BLOCK_EDGES if edge * change <= LARGEST_CHANGE), step)
+
+
+def _block_areas(info: RasterInfo, ellipsoid: Ellipsoid | None, top: int, height: int, edge: int) -> np.ndarray:
+    """Square metres of the blocks of a stripe, (block rows, block columns); NaN where they are not known."""
+    starts = np.stack(np.meshgrid(np.arange(0, info.width, edge), np.arange(top, top + height, edge)), axis=-1)
+    if ellipsoid is None:
+        return np.full(starts.shape[:2], np.nan)
+    sizes = np.minimum(starts + edge, (info.width, top + height)) - starts
+    return ellipsoid.areas(_outlines(info, starts, sizes))
+
+
+def _outlines(info: RasterInfo, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(..., points, 2) map coordinates around blocks, of their first corners and sizes in pixels (column, row)."""
+    along = np.arange(PIECES_PER_EDGE) / PIECES_PER_EDGE
+    first, last = np.zeros(PIECES_PER_EDGE), np.ones(PIECES_PER_EDGE)
+    x = np.concatenate([along, last, 1 - along, first])
+    y = np.concatenate([first, along, last, 1 - along])
+    points = starts[..., np.newaxis, :] + np.stack([x, y], axis=-1) * sizes[..., np.newaxis, :]
+    return pixels_to_map(info.transform, points)

@@ -1,0 +1,89 @@
+"""Cloud-Optimised GeoTIFFs: with overviews, and laid out so that a part is read in few requests."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio._err import CPLE_BaseError
+
+from mm_ovseg.data.raster_file import open_raster
+from mm_ovseg.errors import brief_reason
+from mm_ovseg.files import complete_file
+
+__all__ = ["write_cog"]
+
+BLOCK = 512  # pixels along a tile's edge
+CACHE_BYTES = 64 << 20  # rasterio takes GDAL_CACHEMAX in bytes, GDAL itself small numbers as megabytes
+# The copy has overviews of a third of the source's size, which GDAL first writes to a file of their own.
+SPACE_PER_SOURCE_BYTE = 2
+SPARE_SPACE = 1 << 20  # bytes
+
+
+def write_cog(source: Path, path: Path, *, categorical: bool) -> None:
+    """Copy a finished GeoTIFF to a Cloud-Optimised GeoTIFF: deflate, tiles of 512 pixels, overviews.
+
+    Values, georeference, nodata, colour table, band descriptions and tags are kept; the same source gives the same
+    bytes. About 64 MiB of memory are needed, and a tile of all bands.
+
+    Args:
+        source: the GeoTIFF, any number of bands.
+        path: the file to write; missing folders are made, an existing file is replaced.
+        categorical: values are classes, so that overviews take the nearest pixel; else they take the average.
+
+    Raises:
+        DataError: the source is missing or no raster, or the file cannot be written.
+    """
+    options = {
+        "driver": "COG",
+        "compress": "DEFLATE",
+        "blocksize": BLOCK,
+        "bigtiff": "IF_SAFER",
+        "overviews": "IGNORE_EXISTING",
+        "overview_resampling": "NEAREST" if categorical else "AVERAGE",
+        "num_threads": 1,  # else by the environment's GDAL_NUM_THREADS
+    }
+    with (
+        open_raster(source) as dataset,
+        complete_file(path) as temporary,
+        rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
+    ):
+        _check_space(temporary.parent, Path(source).stat().st_size)
+        try:
+            rasterio.shutil.copy(dataset, temporary, **options)
+        except CPLE_BaseError as error:  # rasterio passes these on, though it hides their type
+            raise OSError(errno.EIO, brief_reason(error)) from error
+        _check_copy(dataset, temporary)
+
+
+def _check_space(folder: Path, source_size: int) -> None:
+    """GDAL's COG driver can crash the whole process where the disk is full from the start."""
+    needed = SPACE_PER_SOURCE_BYTE * source_size + SPARE_SPACE
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {free >> 20} of {needed >> 20} MiB")
+
+
+def _check_copy(source: rasterio.DatasetReader, path: Path) -> None:
+    """Compare the pixels, since GDAL's COG driver says nothing where the disk fills up while it writes.
+
+    Overviews are only decoded, which fails where the file ends too early or a tile was never written.
+
+    Raises:
+        OSError: something is missing or differs.
+    """
+    try:
+        with rasterio.open(path) as copy:
+            levels = len(copy.overviews(1))
+            for _, window in copy.block_windows(1):
+                if not np.array_equal(source.read(window=window), copy.read(window=window)):
+                    raise OSError(errno.EIO, "the copy differs from what was copied; is the disk full?")
+        for level in range(levels):
+            with rasterio.open(path, overview_level=level) as overview:
+                for _, window in overview.block_windows(1):
+                    overview.read(window=window)
+    except rasterio.errors.RasterioError as error:
+        raise OSError(errno.EIO, f"{brief_reason(error)}; is the disk full?") from error

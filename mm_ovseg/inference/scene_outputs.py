@@ -1,0 +1,132 @@
+"""The files that a finished scene becomes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+
+from mm_ovseg.data.palette import class_colors
+from mm_ovseg.errors import DataError
+from mm_ovseg.files import check_writable_folder, complete_file
+from mm_ovseg.inference.areas import measure_areas
+from mm_ovseg.inference.cog import write_cog
+from mm_ovseg.inference.map_writer import NODATA_CLASS
+from mm_ovseg.inference.polygons import import_fiona, write_polygons
+from mm_ovseg.inference.qgis_style import write_qgis_style
+from mm_ovseg.inference.scene_grid import SceneGrid, pixel_size_metres
+from mm_ovseg.inference.scene_work import SceneWork
+from mm_ovseg.vocabulary import select_unseen
+
+__all__ = ["COVERAGE", "SceneOutputs"]
+
+COVERAGE = {"no_rgb": 0, "rgb_only": 1, "rgb_and_sar": 2}  # values of the coverage file
+
+
+class SceneOutputs:
+    """Writes the map of a scene and what comes with it.
+
+    Args:
+        class_names: T names.
+        colors: (red, green, blue) of each, 0..255; None for the usual ones.
+        unseen: those of the names that training saw no labels of.
+
+    Raises:
+        VocabularyError: an unseen name is none of the names, or there are not as many colours.
+    """
+
+    def __init__(
+        self, class_names: Sequence[str], *, colors: Sequence[Sequence[int]] | None = None, unseen: Sequence[str] = ()
+    ) -> None:
+        self._names = tuple(class_names)
+        self._colors = class_colors(self._names, colors, owner="colors")
+        self._unseen = select_unseen(self._names, unseen)
+
+    def check(self, output: Path, vector: Path | None) -> None:
+        """Check, before long work, that the files can be written.
+
+        Raises:
+            ConfigError: polygons are wanted and their library is not installed.
+            DataError: a name has another suffix, or a folder is closed.
+        """
+        if output.suffix.lower() not in (".tif", ".tiff"):
+            raise DataError(f"{output} is to be a GeoTIFF; let its name end in .tif.")
+        check_writable_folder(output.parent)
+        if vector is not None:
+            import_fiona()
+            check_writable_folder(vector.parent)
+
+    def write(
+        self, output: Path, work: SceneWork, grid: SceneGrid, report: Mapping[str, Any], *, vector: Path | None
+    ) -> dict[str, Any]:
+        """Write everything; the JSON report comes last.
+
+        Args:
+            output: the map.
+            work: whose rows are all done.
+            grid: of the map.
+            report: what is known of the run so far.
+            vector: a GeoPackage to write, or None.
+
+        Returns:
+            The whole report.
+
+        Raises:
+            DataError: a file cannot be written.
+        """
+        place = {"crs": grid.crs, "transform": grid.transform, "nodata": NODATA_CLASS}
+        names = self._names
+        layers = {
+            "class": {
+                "colors": {index: tuple(map(int, color)) for index, color in enumerate(self._colors)},
+                "descriptions": ["land cover class"],
+                "band_tags": {f"class_{index}": name for index, name in enumerate(names)},
+            },
+            "coverage": {
+                "descriptions": ["what the map was made from"],
+                "band_tags": {f"value_{value}": name for name, value in COVERAGE.items()},
+            },
+            "confidence": {"descriptions": ["score of the class, percent"]},
+            "probabilities": {"descriptions": [f"score of {name}, percent" for name in names]},
+        }
+        for layer in work.layers:
+            plain = work.folder / f"{layer}.tif"
+            work.write_geotiff(layer, plain, **place, **layers[layer])
+            path = output if layer == "class" else sibling(output, f"_{layer}.tif")
+            write_cog(plain, path, categorical=layer in ("class", "coverage"))
+        write_qgis_style(output.with_suffix(".qml"), names, self._colors)
+        if vector is not None:
+            report = {**report, "polygons": write_polygons(output, vector, names)}
+        areas = [{**asdict(area), "unseen": area.name in self._unseen} for area in measure_areas(output, names)]
+        report = {
+            "map": output.name,
+            "classes": areas,
+            "coverage": self._count_coverage(sibling(output, "_coverage.tif")),
+            "grid": {
+                "width": grid.width,
+                "height": grid.height,
+                "crs": None if grid.crs is None else grid.crs.to_string(),
+                "transform": None if grid.transform is None else list(grid.transform)[:6],
+                "pixel_size_metres": pixel_size_metres(grid),
+            },
+            **report,
+        }
+        with complete_file(sibling(output, ".json")) as temporary:
+            temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return report
+
+    def _count_coverage(self, path: Path) -> dict[str, int]:
+        """Pixels of each kind."""
+        counts = np.zeros(256, np.int64)
+        with rasterio.open(path) as file:
+            for _, window in file.block_windows(1):
+                counts += np.bincount(file.read(1, window=window).ravel(), minlength=256)
+        return {name: int(counts[value]) for name, value in COVERAGE.items()}
+
+
+def sibling(output: Path, ending: str) -> Path:
+    """A file beside the map, with its stem and another ending."""
+    return output.with_name(output.stem + ending)

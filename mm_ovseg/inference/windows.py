@@ -1,0 +1,68 @@
+"""Where the windows of a scene lie, and how much each counts where they overlap.
+
+The windows lie on a lattice that starts at the scene's first pixel, whatever part of the scene is asked for: so a pixel
+is seen by the same windows, and gets the same class, whether the whole scene is mapped or a corner of it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mm_ovseg.errors import ConfigError
+
+__all__ = ["blend_weights", "check_overlap", "first_window_over", "window_starts"]
+
+
+def check_overlap(overlap: float, window: int) -> int:
+    """The overlap of neighbouring windows in pixels.
+
+    Args:
+        overlap: as a share of the window, 0 <= overlap < 1.
+        window: side of a window in pixels.
+
+    Raises:
+        ConfigError: the overlap is no such share, or the window has no pixel.
+    """
+    if window < 1:
+        raise ConfigError(f"The window is {window} pixels wide; give a positive number.")
+    pixels = round(overlap * window) if 0 <= overlap < 1 else -1
+    if not 0 <= pixels < window:
+        raise ConfigError(f"The overlap is {overlap}; give a share of the window from 0 to below 1, such as 0.33.")
+    return pixels
+
+
+def window_starts(length: int, window: int, overlap: int) -> list[int]:
+    """First pixels of the windows along one side of a scene.
+
+    Args:
+        length: of the side, in pixels.
+        window: side of a window in pixels.
+        overlap: of neighbouring windows in pixels, below ``window``; the last window lies flush with the end and may
+            overlap more.
+
+    Returns:
+        Ascending; [0] where the scene is no larger than a window.
+    """
+    last = max(0, length - window)
+    return [*range(0, last, window - overlap), last]
+
+
+def first_window_over(starts: Sequence[int], window: int, place: int) -> int:
+    """Index of the first window that reaches ``place`` or beyond."""
+    return next(index for index, start in enumerate(starts) if start + window > place)
+
+
+def blend_weights(window: int, overlap: int) -> np.ndarray:
+    """How much a window's pixels count along one axis where windows overlap.
+
+    A raised cosine over the overlap and 1 between: weights of two neighbours that overlap by ``overlap`` sum to 1, fall
+    smoothly towards the window's borders, where a model knows least, and are never 0.
+
+    Returns:
+        (window,) float32, in (0, 1]; symmetric.
+    """
+    weights = np.ones(window)
+    ramp = np.sin(0.5 * np.pi * (np.arange(overlap) + 0.5) / max(overlap, 1)) ** 2
+    weights[:overlap] = ramp
+    weights[window - overlap :] = np.minimum(weights[window - overlap :], ramp[::-1])  # ramps meet if overlap > 1/2
+    return weights.astype(np.float32)
