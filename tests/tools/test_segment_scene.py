@@ -18,6 +18,7 @@ from mm_ovseg.engine import load_config
 from tests.conftest import ROOT, load_tool
 
 segment_scene = load_tool("segment_scene")
+NAMES = ",".join(SYNTHETIC_CLASSES)
 CONFIG = ROOT / "configs" / "laptop" / "mm_ovseg.yaml"
 
 
@@ -31,9 +32,9 @@ def scene(tmp_path_factory):
     return folder / "val" / "rgb_clouds" / "00000.tif", folder / "val" / "sar" / "00000.tif", folder / "model.pth"
 
 
-def command(scene, output, *more, classes=",".join(SYNTHETIC_CLASSES)):
+def command(scene, output, *more):
     rgb, sar, weights = scene
-    words = ["--config-file", CONFIG, "--rgb", rgb, "--sar", sar, "--classes", classes, "--output", output, *more]
+    words = ["--config-file", CONFIG, "--rgb", rgb, "--sar", sar, "--classes", NAMES, "--output", output, *more]
     return [str(word) for word in (*words, "--opts", "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", weights)]
 
 
