@@ -15,7 +15,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.files import complete_file
 
-__all__ = ["NODATA_CLASS", "write_class_map_geotiff", "write_class_map_png"]
+__all__ = ["NODATA_CLASS", "check_legend", "write_class_map_geotiff", "write_class_map_png"]
 
 NODATA_CLASS = 255
 
@@ -68,11 +68,7 @@ def write_class_map_geotiff(
             than 255.
     """
     path = Path(path)
-    palette = _check_colors(colors)
-    if len(class_names) != len(palette):
-        raise VocabularyError(
-            f"There are {len(class_names)} class names and {len(palette)} colours; give each class one colour."
-        )
+    palette = check_legend(class_names, colors)
     band = _check_class_map(path, class_map, num_classes=len(palette))
     height, width = band.shape
     profile = {
@@ -97,6 +93,20 @@ def write_class_map_geotiff(
             file.write_colormap(1, {index: tuple(map(int, color)) for index, color in enumerate(palette)})
             file.set_band_description(1, "land cover class")
             file.update_tags(1, **{f"class_{index}": name for index, name in enumerate(class_names)})
+
+
+def check_legend(class_names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:
+    """Check that each class has a colour; returns these, (T, 3) uint8.
+
+    Raises:
+        VocabularyError: names and colours differ in number, a colour is not three numbers in 0..255, or there are more
+            than 255.
+    """
+    if len(class_names) != len(colors):
+        raise VocabularyError(
+            f"There are {len(class_names)} class names and {len(colors)} colours; give each class one colour."
+        )
+    return _check_colors(colors)
 
 
 def _check_colors(colors: Sequence[Sequence[int]]) -> np.ndarray:

@@ -5,9 +5,8 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from mm_ovseg.errors import VocabularyError
 from mm_ovseg.files import complete_file
-from mm_ovseg.inference.map_writer import NODATA_CLASS
+from mm_ovseg.inference.map_writer import check_legend
 
 __all__ = ["write_qgis_style"]
 
@@ -30,7 +29,7 @@ def write_qgis_style(path: str | os.PathLike, class_names: Sequence[str], colors
         VocabularyError: names and colours differ in number, a colour is not three numbers in 0..255, or there are more
             than 255.
     """
-    _check_legend(class_names, colors)
+    check_legend(class_names, colors)
     # Only what is drawn: without the categories, loading the style would reset the layer's other properties too.
     root = ElementTree.Element("qgis", version=QGIS_VERSION, styleCategories="Symbology")
     renderer = ElementTree.SubElement(
@@ -52,17 +51,3 @@ def write_qgis_style(path: str | os.PathLike, class_names: Sequence[str], colors
         temporary.write_text(
             f"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n{text}\n", encoding="utf-8", newline="\n"
         )
-
-
-def _check_legend(class_names: Sequence[str], colors: Sequence[Sequence[int]]) -> None:
-    if len(class_names) != len(colors):
-        raise VocabularyError(
-            f"There are {len(class_names)} class names and {len(colors)} colours; give each class one colour."
-        )
-    if not 0 < len(colors) <= NODATA_CLASS:
-        raise VocabularyError(
-            f"A class map holds 1 to {NODATA_CLASS} classes, not {len(colors)}; {NODATA_CLASS} means nodata."
-        )
-    for index, color in enumerate(colors):
-        if len(color) != 3 or not all(0 <= value <= 255 for value in color):
-            raise VocabularyError(f"Colour {index} is {color}; give red, green and blue, 0 to 255 each.")

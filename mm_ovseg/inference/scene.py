@@ -3,32 +3,26 @@
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from detectron2.config import CfgNode
-from tqdm import tqdm
 
 import mm_ovseg
 from mm_ovseg.checkpoint.files import local_weights_path
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import sha256
-from mm_ovseg.inference.blending import RowBlender, Strip
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
-from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.predictor import Predictor
-from mm_ovseg.inference.prefetch import prefetched
 from mm_ovseg.inference.scene_area import SceneArea
-from mm_ovseg.inference.scene_outputs import COVERAGE, SceneOutputs
-from mm_ovseg.inference.scene_source import SceneSource, SceneWindow
+from mm_ovseg.inference.scene_outputs import SceneOutputs
+from mm_ovseg.inference.scene_run import SceneRun
+from mm_ovseg.inference.scene_source import SceneSource
 from mm_ovseg.inference.scene_work import SceneWork
-from mm_ovseg.inference.windows import check_overlap, first_window_over, window_starts
+from mm_ovseg.inference.windows import check_overlap
 
 __all__ = ["SceneOptions", "ScenePredictor"]
 
@@ -131,19 +125,20 @@ class ScenePredictor:
         """
         output = Path(output)
         self._outputs.check(output, options.vector)
-        window = options.window or self.cfg.INPUT.CROP.SIZE[0]
+        window = self.cfg.INPUT.CROP.SIZE[0] if options.window is None else options.window
         overlap = check_overlap(options.overlap, window)
         if options.batch_size < 1:
             raise ConfigError(f"The batch size is {options.batch_size}; give a positive number.")
         with ExitStack() as stack:
             source = stack.enter_context(self._open(rgb, sar, options))
             shift = self._check_registration(source, sar, options)
-            if options.correct_shift and shift is not None and shift.reliable:
+            corrected = options.correct_shift and shift is not None and shift.reliable
+            if corrected:
                 source.close()
                 source = stack.enter_context(self._open(rgb, sar, options, (-shift.rows, -shift.columns)))
             grid = source.grid
             area = SceneArea(options.area, grid) if options.area else None
-            settings = self._settings(rgb, sar, options, window, shift)
+            settings = self._settings(rgb, sar, options, window, shift if corrected else None)
             layers = {"class": 1, "coverage": 1}
             layers |= {"confidence": 1} if options.confidence else {}
             layers |= {"probabilities": len(self.predictor.class_names)} if options.probabilities else {}
@@ -157,12 +152,12 @@ class ScenePredictor:
             )
             finished = False
             try:
-                run = _Run(self.model, source, area, work, window, overlap, options.batch_size)
+                run = SceneRun(self.model, source, area, work, window, overlap, options.batch_size)
                 windows = run.segment(len(self.predictor.class_names), show_progress)
                 report = {
                     "windows": windows,
                     "covered_by_sar_file": source.covered,
-                    "shift": None if shift is None else {**asdict(shift), "corrected": options.correct_shift},
+                    "shift": None if shift is None else {**asdict(shift), "corrected": corrected},
                     "weights": self._weights,
                     "settings": settings,
                     "mm_ovseg_version": mm_ovseg.__version__,
@@ -217,7 +212,7 @@ class ScenePredictor:
     def _settings(
         self, rgb: Paths, sar: str | os.PathLike | None, options: SceneOptions, window: int, shift: ShiftEstimate | None
     ) -> dict[str, Any]:
-        """Everything that the map depends on."""
+        """Everything that the map depends on; ``shift`` is that by which SAR was corrected."""
         paths = [rgb] if isinstance(rgb, str | os.PathLike) else list(rgb)
         files = [Path(path) for path in (*paths, *([] if sar is None else [sar]))]
         chosen = asdict(options)
@@ -231,146 +226,5 @@ class ScenePredictor:
             "classes": list(self.predictor.class_names),
             "weights": self._weights["sha256"],
             "config": hashlib.sha256(self.cfg.dump().encode()).hexdigest(),
-            "shift": None if shift is None or not options.correct_shift else [shift.rows, shift.columns],
+            "shift": None if shift is None else [shift.rows, shift.columns],
         }
-
-
-class _Run:
-    """One scene on its way through the model: reading, inference and writing overlap in time."""
-
-    def __init__(
-        self,
-        model: torch.nn.Module,
-        source: SceneSource,
-        area: SceneArea | None,
-        work: SceneWork,
-        window: int,
-        overlap: int,
-        batch_size: int,
-    ) -> None:
-        self._model, self._source, self._area, self._work = model, source, area, work
-        self._window, self._overlap, self._batch_size = window, overlap, batch_size
-        self._rows = window_starts(source.grid.height, window, overlap)
-        self._columns = window_starts(source.grid.width, window, overlap)
-
-    def segment(self, num_classes: int, show_progress: bool) -> int:
-        """Make the rows that are not done yet; returns the number of windows of the scene."""
-        total = len(self._rows) * len(self._columns)
-        height, done = self._source.grid.height, self._work.rows_done
-        if done >= height:
-            return total
-        first = first_window_over(self._rows, self._window, done)
-        blender = RowBlender(
-            num_classes=num_classes,
-            width=self._source.grid.width,
-            window=self._window,
-            overlap=self._overlap,
-            start=self._rows[first],
-        )
-        coverage = np.full((self._window, self._source.grid.width), NODATA_CLASS, np.uint8)
-        written: Future | None = None
-        progress = tqdm(
-            total=total,
-            initial=first * len(self._columns),
-            unit="window",
-            disable=not show_progress,
-            smoothing=0.05,
-        )
-        depth = 2 * self._batch_size + 2
-        with (
-            ThreadPoolExecutor(1, thread_name_prefix="write") as writer,
-            prefetched(self._read(first), depth) as windows,
-            progress,
-        ):
-            for row in range(first, len(self._rows)):
-                self._blend_row(windows, blender, coverage, progress)
-                end = self._rows[row + 1] if row + 1 < len(self._rows) else height
-                count = end - self._rows[row]
-                strip = blender.close(end)
-                strip_coverage = coverage[:count].copy()
-                coverage = np.concatenate([coverage[count:], np.full_like(coverage[:count], NODATA_CLASS)])
-                if written is not None:
-                    written.result()  # one strip at a time waits, so memory stays bounded
-                if end > done:
-                    written = writer.submit(self._write, strip, strip_coverage)
-            if written is not None:
-                written.result()
-        return total
-
-    def _read(self, first: int) -> Iterator[tuple[int, SceneWindow, np.ndarray | None]]:
-        """Column, window and, where only an area is wanted, the pixels (H, W) in it: of every place, row by row."""
-        size = self._window
-        for row in self._rows[first:]:
-            wanted = None if self._area is None else self._area.rows(row, size)
-            for column in self._columns:
-                inside = None if wanted is None else wanted[:, column : column + size]
-                if inside is not None and not inside.any():
-                    yield column, None, None
-                else:
-                    yield column, self._source.read(row, column, size, size), inside
-
-    def _blend_row(self, windows: Iterator, blender: RowBlender, coverage: np.ndarray, progress: tqdm) -> None:
-        """Take a row of windows through the model. Batches end with the row, so that resuming makes the same ones."""
-        waiting: dict[bool, list[tuple[int, SceneWindow]]] = {True: [], False: []}
-        for _ in self._columns:
-            column, window, inside = next(windows)
-            if window is None:
-                progress.update()
-                continue
-            self._note_coverage(coverage, column, window, inside)
-            if not window.image_valid.any():
-                progress.update()
-                continue
-            batch = waiting[bool(window.sar_valid.any())]
-            batch.append((column, window))
-            if len(batch) == self._batch_size:
-                self._blend(blender, batch, progress)
-                batch.clear()
-        for batch in waiting.values():
-            self._blend(blender, batch, progress)
-
-    def _note_coverage(self, coverage: np.ndarray, column: int, window: SceneWindow, inside: np.ndarray | None) -> None:
-        rows = coverage[:, column : column + self._window]
-        code = np.where(window.sar_valid, COVERAGE["rgb_and_sar"], COVERAGE["rgb_only"])
-        code = np.where(window.image_valid, code, COVERAGE["no_rgb"])[:, : rows.shape[1]]
-        if inside is None:
-            rows[:] = code
-        else:
-            np.copyto(rows, code.astype(np.uint8), where=inside)
-
-    def _blend(self, blender: RowBlender, batch: Sequence[tuple[int, SceneWindow]], progress: tqdm) -> None:
-        if not batch:
-            return
-        items = [
-            {
-                "image": _tensor(window.image),
-                "sar_image": _tensor(window.sar_image) if window.sar_valid.any() else None,
-                "height": self._window,
-                "width": self._window,
-            }
-            for _, window in batch
-        ]
-        for (column, _), result in zip(batch, self._model(items), strict=True):
-            blender.add(column, result["sem_seg"].cpu())
-            progress.update()
-
-    def _write(self, strip: Strip, coverage: np.ndarray) -> None:
-        """Turn blended scores into the rows of every layer."""
-        confidence, class_map = (values.numpy() for values in strip.scores.max(dim=0))
-        empty = (coverage == COVERAGE["no_rgb"]) | (coverage == NODATA_CLASS)
-        rows = {"class": np.where(empty, NODATA_CLASS, class_map).astype(np.uint8)[None], "coverage": coverage[None]}
-        if "confidence" in self._work.layers:
-            rows["confidence"] = _percent(confidence, empty)[None]
-        if "probabilities" in self._work.layers:
-            rows["probabilities"] = _percent(strip.scores.numpy(), empty)
-        self._work.append(rows)
-
-
-def _percent(scores: np.ndarray, empty: np.ndarray) -> np.ndarray:
-    """Scores 0..1 (..., H, W) as uint8 percent, 255 where the map is empty."""
-    return np.where(empty, NODATA_CLASS, np.rint(100 * scores)).astype(np.uint8)
-
-
-def _tensor(image: np.ndarray) -> torch.Tensor:
-    """(H, W, 3) -> float32 (3, H, W)."""
-    return torch.from_numpy(image).permute(2, 0, 1).float()

@@ -1,6 +1,7 @@
 """The pixel grid on which a scene is segmented, and how much of it a second raster covers."""
 
 import math
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,32 +37,33 @@ class SceneGrid:
     transform: Affine | None
 
 
-def check_on_grid(dataset: rasterio.DatasetReader) -> None:
+def check_on_grid(dataset: rasterio.DatasetReader, name: str | os.PathLike) -> None:
     """Check that a raster's pixels form a grid on the ground, or in no place at all.
 
     Raises:
         DataError: it is placed by ground control points only, or its pixels have no extent.
     """
     if dataset.gcps[0] and dataset.transform.is_identity:
-        raise DataError(
-            f"{dataset.name} is placed by ground control points only; put it on a grid first (gdalwarp does so)."
-        )
+        raise DataError(f"{name} is placed by ground control points only; put it on a grid first (gdalwarp does so).")
     if dataset.transform.determinant == 0:
-        raise DataError(f"{dataset.name} has a geotransform that maps its pixels onto a line; georeference it anew.")
+        raise DataError(f"{name} has a geotransform that maps its pixels onto a line; georeference it anew.")
 
 
-def scene_grid(dataset: rasterio.DatasetReader, ground_sampling_distance: float | None = None) -> SceneGrid:
+def scene_grid(
+    dataset: rasterio.DatasetReader, name: str | os.PathLike, ground_sampling_distance: float | None = None
+) -> SceneGrid:
     """The grid of a raster, or one of the same extent with pixels of another size.
 
     Args:
         dataset: the RGB raster.
+        name: what messages call it.
         ground_sampling_distance: metres a pixel; None keeps the raster's own.
 
     Raises:
         ConfigError: the distance is not positive, or the raster's own cannot be told.
         DataError: as of :func:`check_on_grid`.
     """
-    check_on_grid(dataset)
+    check_on_grid(dataset, name)
     transform = None if dataset.transform.is_identity else dataset.transform
     grid = SceneGrid(dataset.width, dataset.height, dataset.crs, transform)
     if ground_sampling_distance is None:
@@ -71,7 +73,7 @@ def scene_grid(dataset: rasterio.DatasetReader, ground_sampling_distance: float 
     own = pixel_size_metres(grid)
     if own is None:
         raise ConfigError(
-            f"{dataset.name} does not say how large its pixels are on the ground, so it cannot be resampled to "
+            f"{name} does not say how large its pixels are on the ground, so it cannot be resampled to "
             f"{ground_sampling_distance} m; leave --gsd out, or georeference the file."
         )
     width, height = (max(1, round(size * own / ground_sampling_distance)) for size in (grid.width, grid.height))

@@ -97,8 +97,8 @@ class SceneSource:
         try:
             self._stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES))
             self._rgb_name, dataset = self._open_rgb(rgb)
-            own_grid = scene_grid(dataset)
-            self.grid = scene_grid(dataset, ground_sampling_distance)
+            own_grid = scene_grid(dataset, self._rgb_name)
+            self.grid = scene_grid(dataset, self._rgb_name, ground_sampling_distance)
             on_grid = (self.grid.width, self.grid.height) == (own_grid.width, own_grid.height)
             self._rgb = dataset if on_grid else self._warp(dataset, self._rgb_name, own_grid.transform, self.grid)
             self._sar_name, self._sar, self.covered = sar, None, 0.0
@@ -167,7 +167,7 @@ class SceneSource:
         dataset = self._stack.enter_context(open_raster(sar))
         rgb_info, sar_info = raster_info(self._rgb_name, rgb), raster_info(sar, dataset)
         unplaced = rgb.crs is None or dataset.crs is None
-        check_on_grid(dataset)
+        check_on_grid(dataset, sar)
         transform = dataset.transform
         try:
             check_same_grid(rgb_info, sar_info)

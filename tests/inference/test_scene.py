@@ -12,6 +12,7 @@ from rasterio.transform import from_origin
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.inference import scene as scene_module
+from mm_ovseg.inference.coregistration import ShiftEstimate
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from tests.conftest import ROOT
 
@@ -160,6 +161,21 @@ def test_windows_of_any_size_and_overlap_give_one_map(predictor, pair, tmp_path,
     np.testing.assert_array_equal(read(tmp_path / "map.tif")[0], np.where(rgb == 0, 255, probabilities.argmax(axis=0)))
 
 
+@pytest.mark.parametrize("reliable", [True, False])
+def test_only_a_reliable_shift_is_corrected_and_said_to_be(predictor, pair, tmp_path, monkeypatch, reliable):
+    rgb = read(pair[0])
+    sar = write(tmp_path / "moved.tif", np.roll(rgb[0], (3, -2), axis=(0, 1)))
+    estimate = ShiftEstimate(rows=3.0, columns=-2.0, spread=0.1, windows=4, reliable=reliable)
+    monkeypatch.setattr(scene_module, "estimate_shift", lambda windows: estimate)
+    report = predictor.segment(pair[0], sar, tmp_path / "map.tif", SceneOptions(window=40, correct_shift=True))
+    assert report["shift"]["corrected"] is reliable
+    assert report["settings"]["shift"] == ([3.0, -2.0] if reliable else None)
+    shown = rgb[0] if reliable else np.roll(rgb[0], (3, -2), axis=(0, 1))
+    inner = (slice(5, 95), slice(5, 110))
+    scores = np.stack([255.0 - shown, np.full(shown.shape, 127.5), shown])[(slice(None), *inner)]
+    assert (read(tmp_path / "map.tif")[0][inner] == scores.argmax(axis=0)).mean() > 0.99
+
+
 def test_rgb_alone_and_no_place_on_the_ground(predictor, pair, tmp_path):
     rgb = write(tmp_path / "plain.tif", read(pair[0]), transform=None, crs=None)
     report = predictor.segment(rgb, None, tmp_path / "map.tif", SceneOptions(window=64))
@@ -173,7 +189,7 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_no_map(predictor, pair, 
     output = tmp_path / "maps" / "map.tif"
     for sar, options, error, message in (
         (elsewhere, {}, DataError, "covers 0% of the scene"),
-        (pair[1], {"window": -1}, ConfigError, "window"),
+        (pair[1], {"window": 0}, ConfigError, "window"),
         (pair[1], {"overlap": 1.0}, ConfigError, "overlap"),
         (pair[1], {"batch_size": 0}, ConfigError, "batch size"),
         (pair[1], {"ground_sampling_distance": -3.0}, ConfigError, "sampling distance"),

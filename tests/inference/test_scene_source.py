@@ -10,7 +10,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 from rasterio.warp import transform as transform_coordinates
 
-from mm_ovseg.errors import DataError
+from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.inference.scene_source import SceneSource
 
 UTM = CRS.from_epsg(32633)
@@ -156,6 +156,9 @@ def test_three_files_of_one_band_are_one_image(tmp_path, rgb):
     with SceneSource(files, rgb, rgb_range=(0, 255)) as source:
         window = source.read(5, 6, 30, 40)
     np.testing.assert_array_equal(window.image, np.stack(values, axis=-1)[5:35, 6:46])
+    bare = [write(tmp_path / f"bare{band}.tif", values[band], None, crs=None) for band in range(3)]
+    with pytest.raises(ConfigError, match=r"^\S*bare0\.tif \(with bare1\.tif and bare2\.tif\) does not say"):
+        SceneSource(bare, None, rgb_range=(0, 255), ground_sampling_distance=5.0)
     with pytest.raises(DataError, match="three files of one band each"):
         SceneSource([rgb, rgb, rgb], None)
     other = write_ground(tmp_path / "other.tif", from_origin(0, 0, 10, 10), 60, 80)
