@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     predictor = Predictor(cfg, classes)
     rows, scores, written = [], {}, 0
     for pair in tqdm(pairs, unit="pair", disable=len(pairs) == 1):
-        prediction = predictor(pair)
+        prediction = predictor(pair["file_name"], pair["sar_file_name"])
         if prediction is None:
             continue
         label = read_pair_label(pair, len(classes))  # before anything of this pair is written

@@ -28,12 +28,15 @@ INVALID = 255  # marks pixels without data while masks are transformed; whatever
 
 @dataclass
 class PairSample:
-    """The arrays of one pair: RGB uint8 (H, W, 3), SAR float32 (H, W, 3) 0..255, masks bool, label uint8 (H, W)."""
+    """The arrays of one pair: RGB uint8 (H, W, 3), SAR float32 (H, W, 3) 0..255, masks bool, label uint8 (H, W).
+
+    A pair without SAR, which can be segmented but is not augmented, has None for SAR and its mask.
+    """
 
     image: np.ndarray
     image_valid: np.ndarray
-    sar_image: np.ndarray
-    sar_valid: np.ndarray
+    sar_image: np.ndarray | None
+    sar_valid: np.ndarray | None
     sem_seg: np.ndarray | None = None
 
 

@@ -6,7 +6,7 @@ it in ``INPUT.DATASET_MAPPER_NAME``.
 
 import logging
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
@@ -15,15 +15,8 @@ from detectron2.config import CfgNode, configurable
 from fvcore.common.registry import Registry
 
 from mm_ovseg.data.augmentation import PairAugmentation, PairSample, build_augmentations
-from mm_ovseg.data.raster import (
-    check_has_data,
-    check_rgb_arguments,
-    check_same_grid,
-    check_sar_arguments,
-    read_raster_info,
-    read_rgb,
-    read_sar,
-)
+from mm_ovseg.data.pair_reader import PairReader
+from mm_ovseg.data.raster import check_same_grid, read_raster_info
 from mm_ovseg.data.seen_labels import SeenLabelReader, build_seen_label_readers
 from mm_ovseg.errors import ConfigError, DataError
 
@@ -33,6 +26,7 @@ __all__ = [
     "RGBSARSemanticMapper",
     "UnreadableSampleError",
     "build_dataset_mapper",
+    "image_tensor",
 ]
 
 DATASET_MAPPER_REGISTRY = Registry("DATASET_MAPPER")
@@ -73,34 +67,22 @@ class RGBSARPairMapper:
         self,
         *,
         is_train: bool,
+        reader: PairReader,
         augmentation: PairAugmentation,
-        rgb_bands: Sequence[int] = (),
-        rgb_range: Sequence[float] = (),
-        sar_scale: str = "8bit",
-        sar_range: Sequence[float] = (-25.0, 0.0),
-        sar_bands: Sequence[int] = (),
         skip_corrupt: bool = False,
     ) -> None:
-        """Say how files are read; see ``INPUT.RGB`` and ``INPUT.SAR`` for the arguments of the same names.
+        """Say how pairs are read and changed.
 
         Args:
             is_train: Whether items are for training.
+            reader: Reads the files.
             augmentation: Changes a pair after reading.
-            rgb_bands, rgb_range: As in :func:`mm_ovseg.data.raster.read_rgb`.
-            sar_scale, sar_range, sar_bands: As in :func:`mm_ovseg.data.raster.read_sar`.
             skip_corrupt: Log and count an unusable sample and return, in training, None, so that a loader takes
                 another one, and, in evaluation, the dataset dict with the reason under ``skipped``.
         """
-        # Now, in the main process, rather than at the first file, in a worker.
-        check_rgb_arguments(rgb_bands, rgb_range)
-        check_sar_arguments(sar_scale, sar_range, sar_bands)
         self.is_train = is_train
+        self.reader = reader
         self.augmentation = augmentation
-        self.rgb_bands = tuple(rgb_bands)
-        self.rgb_range = tuple(rgb_range)
-        self.sar_scale = sar_scale
-        self.sar_range = tuple(sar_range)
-        self.sar_bands = tuple(sar_bands)
         self.skip_corrupt = skip_corrupt
         self.skipped = multiprocessing.Value("q", 0)
         self._skipped_in_a_row = 0
@@ -111,12 +93,8 @@ class RGBSARPairMapper:
         """Arguments from ``INPUT``."""
         return {
             "is_train": is_train,
+            "reader": PairReader.from_config(cfg),
             "augmentation": build_augmentations(cfg, is_train),
-            "rgb_bands": cfg.INPUT.RGB.BANDS,
-            "rgb_range": cfg.INPUT.RGB.RANGE,
-            "sar_scale": cfg.INPUT.SAR.SCALE,
-            "sar_range": cfg.INPUT.SAR.RANGE,
-            "sar_bands": cfg.INPUT.SAR.BANDS,
             "skip_corrupt": cfg.INPUT.SKIP_CORRUPT,
         }
 
@@ -160,27 +138,20 @@ class RGBSARPairMapper:
         return None
 
     def _read_item(self, item: dict) -> dict:
-        item["height"], item["width"], sample = self._read_sample(item)
+        sample = self._read_sample(item)
+        item["height"], item["width"] = sample.image_valid.shape
         sample = self.augmentation(sample)
-        item["image"] = _image_tensor(sample.image)  # (3, H, W)
-        item["sar_image"] = _image_tensor(sample.sar_image)  # (3, H, W)
+        item["image"] = image_tensor(sample.image)  # (3, H, W)
+        item["sar_image"] = image_tensor(sample.sar_image)  # (3, H, W)
         item["image_valid"] = torch.from_numpy(np.ascontiguousarray(sample.image_valid))  # (H, W)
         item["sar_valid"] = torch.from_numpy(np.ascontiguousarray(sample.sar_valid))  # (H, W)
         if sample.sem_seg is not None:
             item["sem_seg"] = torch.from_numpy(sample.sem_seg.astype(np.int64))  # (H, W)
         return item
 
-    def _read_sample(self, dataset_dict: Mapping) -> tuple[int, int, PairSample]:
-        """Height and width of the files, and their arrays."""
-        rgb_info = read_raster_info(dataset_dict["file_name"])
-        check_same_grid(rgb_info, read_raster_info(dataset_dict["sar_file_name"]))
-        image, image_valid = read_rgb(dataset_dict["file_name"], bands=self.rgb_bands, value_range=self.rgb_range)
-        check_has_data(image_valid, dataset_dict["file_name"])
-        sar_image, sar_valid = read_sar(
-            dataset_dict["sar_file_name"], scale=self.sar_scale, value_range=self.sar_range, bands=self.sar_bands
-        )
-        check_has_data(sar_valid, dataset_dict["sar_file_name"])
-        return rgb_info.height, rgb_info.width, PairSample(image, image_valid, sar_image, sar_valid)
+    def _read_sample(self, dataset_dict: Mapping) -> PairSample:
+        """The arrays of the files."""
+        return self.reader.read(dataset_dict["file_name"], dataset_dict["sar_file_name"])
 
 
 class RGBSARSemanticMapper(RGBSARPairMapper):
@@ -216,8 +187,8 @@ class RGBSARSemanticMapper(RGBSARPairMapper):
             "ignore_value": ignore_value,
         }
 
-    def _read_sample(self, dataset_dict: Mapping) -> tuple[int, int, PairSample]:
-        height, width, sample = super()._read_sample(dataset_dict)
+    def _read_sample(self, dataset_dict: Mapping) -> PairSample:
+        sample = super()._read_sample(dataset_dict)
         if self.is_train:
             if "sem_seg_file_name" not in dataset_dict:
                 raise DataError(f"{dataset_dict['file_name']} has no label map, which training needs; declare labels.")
@@ -225,7 +196,7 @@ class RGBSARSemanticMapper(RGBSARPairMapper):
             check_same_grid(read_raster_info(dataset_dict["file_name"]), read_raster_info(label_path))
             sample.sem_seg = self.label_readers[dataset_dict["dataset_name"]].read(label_path)
             sample.sem_seg[~sample.image_valid] = self.ignore_value
-        return height, width, sample
+        return sample
 
 
 @DATASET_MAPPER_REGISTRY.register()
@@ -253,7 +224,7 @@ def build_dataset_mapper(cfg: CfgNode, is_train: bool) -> Callable[[Mapping], di
     return DATASET_MAPPER_REGISTRY.get(name)(cfg, is_train)
 
 
-def _image_tensor(image: np.ndarray) -> torch.Tensor:
+def image_tensor(image: np.ndarray) -> torch.Tensor:
     """An image (H, W, 3) as float32 (3, H, W), in one copy."""
     height, width, channels = image.shape
     tensor = torch.empty((channels, height, width), dtype=torch.float32)

@@ -1,8 +1,4 @@
-"""Reading RGB images, SAR images and label maps from PNG, JPEG and GeoTIFF files, with their no-data pixels.
-
-Scaling depends on the arguments only, never on a tile's own minimum and maximum: the same pixel gives the same
-number whatever is read around it.
-"""
+"""Reading RGB images, SAR images and label maps from PNG, JPEG and GeoTIFF files, with their no-data pixels."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +7,7 @@ import numpy as np
 from rasterio import DatasetReader
 from rasterio.windows import Window
 
+from mm_ovseg.data.intensity import check_rgb_types, check_sar_types, rgb_intensities, sar_intensities
 from mm_ovseg.data.raster_file import (
     RasterInfo,
     apply_scale,
@@ -88,29 +85,20 @@ def decode_rgb(
     nodata: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """As :func:`read_rgb`, of an open raster that messages call ``name``; the arguments' form was checked."""
-    indexes = select_bands(dataset, name, bands, color_bands(dataset), "INPUT.RGB.BANDS")
+    indexes = select_bands(dataset.count, name, bands, color_bands(dataset), "INPUT.RGB.BANDS")
     if len(indexes) == 2:
         raise DataError(f"{name} has two bands, which are no RGB image; set INPUT.RGB.BANDS to three bands.")
-    if not value_range and set(dataset.dtypes) != {"uint8"}:
-        raise DataError(
-            f"{name} holds {dataset.dtypes[0]} values; set INPUT.RGB.RANGE to the [low, high] that become 0 and 255."
-        )
+    check_rgb_types(dataset.dtypes, name, value_range)
     image = read_bands(dataset, indexes, "float32" if value_range else "uint8", window)  # (H, W, 1 or 3)
     # A channel of a valid pixel may hold the no-data value (0 red), so one valid channel is enough.
     valid = read_valid(dataset, indexes, np.any, window)
     if nodata is not None:
         valid &= (image != nodata).any(axis=2)
-    palette = None if value_range else read_palette(dataset, indexes)
     if value_range:
         apply_scale(image, dataset, indexes)
-        valid &= np.isfinite(image).all(axis=2)
-        image = np.rint(_scale_to_255(image, valid, value_range)).astype(np.uint8)
-    elif palette is not None:
+    elif (palette := read_palette(dataset, indexes)) is not None:
         image = palette[image[..., 0]]
-    image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
-    if not valid.all():
-        image[~valid] = 0
-    return image, valid
+    return rgb_intensities(image, valid, value_range)
 
 
 def read_sar(
@@ -162,37 +150,17 @@ def decode_sar(
     nodata: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """As :func:`read_sar`, of an open raster that messages call ``name``; the arguments' form was checked."""
-    scale = scale.lower()
-    indexes = select_bands(dataset, name, bands, data_bands(dataset)[:3], "INPUT.SAR.BANDS")
-    if scale == "8bit" and set(dataset.dtypes) != {"uint8"}:
-        raise DataError(
-            f"{name} holds {dataset.dtypes[0]} values, not 8-bit ones; set INPUT.SAR.SCALE to what they "
-            "are (power, amplitude or db) and INPUT.SAR.RANGE to the dB that become 0 and 255."
-        )
-    if dataset.dtypes[0].startswith("complex"):
-        raise DataError(f"{name} holds complex values; write their amplitude and set INPUT.SAR.SCALE to amplitude.")
+    indexes = select_bands(dataset.count, name, bands, data_bands(dataset)[:3], "INPUT.SAR.BANDS")
+    check_sar_types(dataset.dtypes, name, scale)
     sar = read_bands(dataset, indexes, "float32", window)  # (H, W, 1..3)
     valid = read_valid(dataset, indexes, np.all, window)
     if nodata is not None:
         valid &= (sar != nodata).all(axis=2)
-    palette = read_palette(dataset, indexes) if scale == "8bit" else None
-    if palette is not None:
-        sar = palette[sar[..., 0].astype(np.uint8)].astype(np.float32)
-    if scale != "8bit":
+    if scale.lower() != "8bit":
         apply_scale(sar, dataset, indexes)
-        usable = np.isfinite(sar) if scale == "db" else np.isfinite(sar) & (sar > 0)
-        valid &= usable.all(axis=2)
-        if scale != "db":
-            np.log10(sar, out=sar, where=usable)
-            sar *= 10.0 if scale == "power" else 20.0
-        sar = _scale_to_255(sar, valid, value_range)
-    if not valid.all():
-        sar[~valid] = 0.0
-    if sar.shape[2] == 1:
-        sar = np.repeat(sar, 3, axis=2)
-    elif sar.shape[2] == 2:
-        sar = np.concatenate([sar, sar.mean(axis=2, keepdims=True)], axis=2)
-    return sar, valid
+    elif (palette := read_palette(dataset, indexes)) is not None:
+        sar = palette[sar[..., 0].astype(np.uint8)].astype(np.float32)
+    return sar_intensities(sar, valid, scale=scale, value_range=value_range)
 
 
 def read_label(
@@ -279,33 +247,23 @@ def check_sar_arguments(scale: str, value_range: Sequence[float], bands: Sequenc
     _check_range(value_range, "INPUT.SAR.RANGE")
 
 
-def check_has_data(valid: np.ndarray, path: str | os.PathLike) -> None:
+def check_has_data(valid: np.ndarray, name: str | os.PathLike) -> None:
     """Check that a raster holds anything.
 
     Args:
         valid: bool (H, W) as :func:`read_rgb` and :func:`read_sar` return it.
-        path: The file, for the message.
+        name: What the message calls the raster.
 
     Raises:
         DataError: No pixel is valid.
     """
     if not valid.any():
-        raise DataError(f"{path} holds no data (every pixel is nodata); leave this pair out of the dataset.")
+        raise DataError(f"{name} holds no data (every pixel is nodata); leave this pair out.")
 
 
 def _check_range(value_range: Sequence[float], key: str) -> None:
     if len(value_range) != 2 or not value_range[0] < value_range[1]:
         raise ConfigError(f"{key} is {list(value_range)}; give [low, high] with low below high.")
-
-
-def _scale_to_255(image: np.ndarray, valid: np.ndarray, value_range: Sequence[float]) -> np.ndarray:
-    """Map [low, high] to 0..255 and clip, in place; what is not valid becomes 0, so that the result is finite."""
-    low, high = value_range
-    if not valid.all():
-        image[~valid] = low
-    image -= low
-    image *= 255.0 / (high - low)
-    return np.clip(image, 0.0, 255.0, out=image)
 
 
 def _whole_numbers(raw: np.ndarray, path: str | os.PathLike, ignore_label: int) -> np.ndarray:

@@ -166,14 +166,12 @@ def color_bands(dataset: rasterio.DatasetReader) -> list[int]:
     return data_bands(dataset)[:3] if None in colors else colors
 
 
-def select_bands(
-    dataset: rasterio.DatasetReader, path: str | os.PathLike, bands: Sequence[int], default: list[int], key: str
-) -> list[int]:
-    """The 1-based bands to read: those asked for by the config key, else the default."""
+def select_bands(count: int, name: str | os.PathLike, bands: Sequence[int], default: list[int], key: str) -> list[int]:
+    """The 1-based bands to read of ``count``: those asked for by the config key, else the default."""
     if not bands:
         return default
-    if absent := [band for band in bands if not 1 <= band <= dataset.count]:
-        raise DataError(f"{path} has no band {absent[0]}, but bands 1 to {dataset.count}; correct {key}.")
+    if absent := [band for band in bands if not 1 <= band <= count]:
+        raise DataError(f"{name} has no band {absent[0]}, but bands 1 to {count}; correct {key}.")
     return list(bands)
 
 

@@ -1,7 +1,7 @@
-"""From the files of a pair to a class map."""
+"""From pairs of images, in files or in memory, to class maps."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,41 +10,51 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
-from mm_ovseg.data.mappers import build_dataset_mapper
-from mm_ovseg.errors import ConfigError, VocabularyError
+from mm_ovseg.data.augmentation import PairSample
+from mm_ovseg.data.mappers import image_tensor
+from mm_ovseg.data.pair_reader import PairReader, Raster
+from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference.map_writer import NODATA_CLASS
+from mm_ovseg.vocabulary import validate_class_names
 
 __all__ = ["Prediction", "Predictor"]
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """What the model says of one pair.
 
     Attributes:
-        class_map: uint8 (H, W), an index into the class names, or 255 where RGB has no data.
-        confidence: float32 (H, W), the score 0..1 of the class in ``class_map``.
+        class_map: uint8 (H, W), an index into ``classes``, or 255 where RGB has no data.
+        classes: the names that were looked for.
+        confidence: float32 (H, W), the score 0..1 of the class in ``class_map``; 0 where RGB has no data. Scores of
+            several classes do not add up to 1.
+        scores: float32 (T, H, W), the scores 0..1 of all classes, in the order of ``classes``; None unless asked for.
         image: uint8 (H, W, 3), the RGB as the model saw it, 0..255.
-        sar_image: uint8 (H, W, 3), the SAR as the model saw it, 0..255.
+        sar_image: uint8 (H, W, 3), the SAR as the model saw it, 0..255; None for a pair without SAR.
     """
 
     class_map: np.ndarray
+    classes: tuple[str, ...]
     confidence: np.ndarray
+    scores: np.ndarray | None
     image: np.ndarray
-    sar_image: np.ndarray
+    sar_image: np.ndarray | None
 
 
 class Predictor:
-    """A model with its weights and its vocabulary, ready to segment pairs of files.
+    """A model with its weights and its vocabulary, ready to segment pairs.
 
     Args:
-        cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT`` says how the files are read.
-        class_names: at most 255 names to look for.
+        cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT.RGB`` and ``INPUT.SAR`` say how images are read,
+            arrays like files.
+        class_names: at most 255 names to look for; "water, river" is one class with two synonyms.
 
     Raises:
-        ConfigError: the config is of another meta-architecture, or resizes what it reads.
+        ConfigError: the config is of another meta-architecture, or resizes what it reads, or an ``INPUT`` setting has
+            the wrong form.
         VocabularyError: no name, one given twice, or too many.
         CheckpointError: ``MODEL.WEIGHTS`` cannot be loaded.
     """
@@ -56,51 +66,135 @@ class Predictor:
             )
         if cfg.INPUT.MIN_SIZE_TEST:
             raise ConfigError(
-                f"INPUT.MIN_SIZE_TEST is {cfg.INPUT.MIN_SIZE_TEST}, but maps have the size of the files; set it to 0."
+                f"INPUT.MIN_SIZE_TEST is {cfg.INPUT.MIN_SIZE_TEST}, but maps have the size of the images; set it to 0."
             )
-        if len(class_names) > NODATA_CLASS:
-            raise VocabularyError(
-                f"{len(class_names)} class names were given; a map of one byte a pixel holds {NODATA_CLASS}."
+        if cfg.INPUT.DATASET_MAPPER_NAME not in ("rgb_sar_semantic", "rgb_sar_pair"):
+            logger.warning(
+                "INPUT.DATASET_MAPPER_NAME %s plays no part here; images are read as INPUT.RGB and INPUT.SAR say.",
+                cfg.INPUT.DATASET_MAPPER_NAME,
             )
+        self.reader = PairReader.from_config(cfg)
+        self.skip_corrupt = cfg.INPUT.SKIP_CORRUPT
         self.model = build_model(cfg)
-        self.model.set_vocabulary(class_names)
+        self.set_vocabulary(class_names)
         self.model.eval()
         if cfg.MODEL.WEIGHTS:
             StrictCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
         else:
             logger.warning("MODEL.WEIGHTS is empty: the fusion, aggregator and decoder are random, and so is the map.")
-        self.mapper = build_dataset_mapper(cfg, False)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names that ``class_map`` indexes."""
+        """The names that are looked for."""
         return self.model.vocabulary
 
-    def __call__(self, pair: Mapping[str, str]) -> Prediction | None:
-        """Segment the pair of files ``pair["file_name"]`` (RGB) and ``pair["sar_file_name"]``.
+    def set_vocabulary(self, class_names: Sequence[str]) -> None:
+        """Look for other classes from now on. Their text embeddings are computed once, at the next pair.
 
-        Returns:
-            The prediction; None where a file cannot be used and ``INPUT.SKIP_CORRUPT`` is on (``mapper.skipped``
-            counts them).
+        Args:
+            class_names: as of the class.
 
         Raises:
-            DataError: a file cannot be used, or the two do not share one grid.
+            VocabularyError: no name, one given twice, or too many.
         """
-        item = self.mapper(pair)
-        if "skipped" in item:
+        names = validate_class_names(class_names)
+        if len(names) > NODATA_CLASS:
+            raise VocabularyError(
+                f"{len(names)} class names were given; a map of one byte a pixel holds {NODATA_CLASS}."
+            )
+        self.model.set_vocabulary(names)
+
+    def __call__(self, rgb: Raster, sar: Raster | None, *, with_scores: bool = False) -> Prediction | None:
+        """Segment one pair.
+
+        Args:
+            rgb: a file, or an array (H, W, 3), red, green and blue: uint8, or other numbers with ``INPUT.RGB.RANGE``;
+                with ``INPUT.RGB.BANDS`` an array (H, W, C).
+            sar: a file, or an array (H, W) or (H, W, C): uint8, or, with ``INPUT.SAR.SCALE``, power, amplitude or dB;
+                None to use RGB alone. RGB and SAR lie on one pixel grid. In floats NaN means no data, and in masked
+                arrays what is masked.
+            with_scores: also give the scores of all classes.
+
+        Returns:
+            The prediction; None where an image cannot be used and ``INPUT.SKIP_CORRUPT`` is on.
+
+        Raises:
+            DataError: an image cannot be read or used, or the two do not share one grid.
+        """
+        return self._predict([self._read(rgb, sar, "")], with_scores)[0]
+
+    def batch(
+        self, pairs: Iterable[tuple[Raster, Raster | None]], *, batch_size: int = 4, with_scores: bool = False
+    ) -> list[Prediction | None]:
+        """Segment many pairs, of any sizes, with or without SAR.
+
+        Args:
+            pairs: (rgb, sar) of each, as of one.
+            batch_size: pairs that go through the model together; more need more memory.
+            with_scores: also give the scores of all classes.
+
+        Returns:
+            What single calls would give, in the order of ``pairs``.
+
+        Raises:
+            ConfigError: the batch size is not positive.
+            DataError: there is no pair, or one cannot be used; the message begins with its index, counted from 0.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"The batch size is {batch_size}; give a positive number.")
+        pairs = list(pairs)
+        if not pairs:
+            raise DataError("There are no pairs to segment; give at least one (rgb, sar).")
+        for index, pair in enumerate(pairs):
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise DataError(
+                    f"Pair {index} is no (rgb, sar); give two paths or arrays, and None where SAR is missing."
+                )
+        predictions = []
+        for start in range(0, len(pairs), batch_size):
+            chunk = enumerate(pairs[start : start + batch_size], start)
+            samples = [self._read(rgb, sar, f"Pair {index}: ") for index, (rgb, sar) in chunk]
+            predictions += self._predict(samples, with_scores)
+        return predictions
+
+    def _read(self, rgb: Raster, sar: Raster | None, prefix: str) -> PairSample | None:
+        """A pair's arrays; errors begin with the prefix. None for one that is left out."""
+        try:
+            return self.reader.read(rgb, sar)
+        except DataError as error:
+            if not self.skip_corrupt:
+                raise DataError(f"{prefix}{error}") from error
+            logger.warning("A pair is left out (INPUT.SKIP_CORRUPT): %s%s", prefix, error)
             return None
-        scores = self.model([item])[0]["sem_seg"]  # (T, H, W)
-        confidence, class_map = scores.max(dim=0)
-        class_map = class_map.to(torch.uint8).cpu().numpy()
-        class_map[~item["image_valid"].numpy()] = NODATA_CLASS
+
+    def _predict(self, samples: Sequence[PairSample | None], with_scores: bool) -> list[Prediction | None]:
+        predictions: list[Prediction | None] = [None] * len(samples)
+        for has_sar in (True, False):  # the model takes either with SAR or without it
+            places = [
+                place
+                for place, sample in enumerate(samples)
+                if sample is not None and (sample.sar_image is not None) == has_sar
+            ]
+            items = [
+                {
+                    "image": image_tensor(samples[place].image),
+                    "sar_image": image_tensor(samples[place].sar_image) if has_sar else None,
+                }
+                for place in places
+            ]
+            for place, output in zip(places, self.model(items), strict=True):
+                predictions[place] = self._prediction(samples[place], output["sem_seg"], with_scores)
+        return predictions
+
+    def _prediction(self, sample: PairSample, scores: torch.Tensor, with_scores: bool) -> Prediction:
+        """What scores (T, H, W) say of a pair."""
+        empty = torch.from_numpy(~sample.image_valid).to(scores.device)
+        confidence, class_map = scores.masked_fill_(empty, 0.0).max(dim=0)
         return Prediction(
-            class_map=class_map,
+            class_map=class_map.to(torch.uint8).masked_fill(empty, NODATA_CLASS).cpu().numpy(),
+            classes=self.class_names,
             confidence=confidence.cpu().numpy(),
-            image=_to_uint8(item["image"]),
-            sar_image=_to_uint8(item["sar_image"]),
+            scores=scores.cpu().numpy() if with_scores else None,
+            image=sample.image,
+            sar_image=None if sample.sar_image is None else np.rint(sample.sar_image).astype(np.uint8),
         )
-
-
-def _to_uint8(image: torch.Tensor) -> np.ndarray:
-    """(3, H, W), 0..255 -> uint8 (H, W, 3)."""
-    return image.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()

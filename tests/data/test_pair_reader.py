@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import torch
+
+from mm_ovseg.data.pair_reader import PairReader
+from mm_ovseg.errors import ConfigError, DataError
+
+RGB = np.random.default_rng(0).integers(1, 255, (6, 8, 3), dtype=np.uint8)
+SAR = np.random.default_rng(1).integers(1, 255, (6, 8), dtype=np.uint8)
+
+
+def test_files_arrays_and_mixtures_of_them_give_one_sample(tmp_path, write_raster):
+    files = write_raster(tmp_path / "rgb.png", RGB), write_raster(tmp_path / "sar.png", SAR)
+    reader = PairReader()
+    for rgb, sar in ((files[0], files[1]), (str(files[0]), SAR), (RGB, files[1]), (RGB, SAR)):
+        sample = reader.read(rgb, sar)
+        np.testing.assert_array_equal(sample.image, RGB)
+        np.testing.assert_array_equal(sample.sar_image, np.repeat(SAR[..., None], 3, axis=2))
+        assert sample.image_valid.all() and sample.sar_valid.all() and sample.sem_seg is None
+
+
+def test_a_pair_without_sar():
+    sample = PairReader().read(RGB, None)
+    np.testing.assert_array_equal(sample.image, RGB)
+    assert sample.sar_image is None and sample.sar_valid is None
+
+
+def test_the_config_says_how_images_are_read(cfg):
+    cfg.INPUT.RGB.BANDS, cfg.INPUT.RGB.RANGE = [3, 2, 1], [0.0, 510.0]
+    cfg.INPUT.SAR.SCALE, cfg.INPUT.SAR.RANGE, cfg.INPUT.SAR.BANDS = "db", [-20.0, -10.0], [2]
+    decibels = np.stack([np.zeros((6, 8)), np.full((6, 8), -15.0)], axis=2)
+    sample = PairReader.from_config(cfg).read(RGB, decibels)
+    np.testing.assert_array_equal(sample.image, np.rint(RGB[..., ::-1].astype(np.float32) * np.float32(0.5)))
+    np.testing.assert_allclose(sample.sar_image, 127.5)
+    cfg.INPUT.SAR.SCALE = "decibel"
+    with pytest.raises(ConfigError, match=r"INPUT\.SAR\.SCALE is 'decibel'"):
+        PairReader.from_config(cfg)
+
+
+def test_what_is_no_pair(tmp_path, write_raster):
+    reader = PairReader(sar_scale="db")
+    small = write_raster(tmp_path / "small.tif", np.zeros((5, 8), np.float32))
+    rgb = write_raster(tmp_path / "rgb.tif", RGB)
+    for sar in (small, np.zeros((5, 8)), np.zeros((5, 8, 2))):
+        with pytest.raises(DataError, match="RGB is 8x6 pixels and SAR 8x5; the images of a pair must have one size"):
+            reader.read(RGB, sar)
+    with pytest.raises(DataError, match=r"rgb\.tif is 8x6 pixels and .*small\.tif 8x5"):
+        reader.read(rgb, small)
+    with pytest.raises(
+        DataError, match=r"The SAR array holds no data \(every pixel is nodata\); leave this pair out\."
+    ):
+        reader.read(rgb, np.full((6, 8), np.nan))
+    with pytest.raises(DataError, match="RGB is given as Tensor; give a path or a NumPy array"):
+        reader.read(torch.zeros(6, 8, 3), SAR)
+    with pytest.raises(DataError, match="RGB is given as NoneType"):
+        reader.read(None, SAR)
+    with pytest.raises(DataError, match=r"gone\.tif does not exist"):
+        reader.read(RGB, tmp_path / "gone.tif")

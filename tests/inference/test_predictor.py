@@ -1,0 +1,220 @@
+"""The Python interface, with a small random model."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mm_ovseg.errors import ConfigError, DataError, VocabularyError
+from mm_ovseg.inference import Prediction, Predictor
+
+CLASSES = ("city", "road", "water, river")
+SIZES = ((48, 64), (33, 20), (64, 64), (1, 7), (48, 64))
+
+
+@pytest.fixture
+def make_predictor(make_cfg):
+    def make(*overrides, classes=CLASSES):
+        torch.manual_seed(0)
+        return Predictor(make_cfg("configs/quickstart/mm_ovseg.yaml", *overrides), classes)
+
+    return make
+
+
+def random_arrays(height, width, seed):
+    generator = np.random.default_rng(seed)
+    rgb = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return rgb, generator.integers(0, 256, (height, width), dtype=np.uint8)
+
+
+def assert_equal(given, expected):
+    """Compare two predictions: scores to float tolerance, maps wherever the best class wins by more than that."""
+    np.testing.assert_allclose(given.scores, expected.scores, atol=1e-5)
+    np.testing.assert_allclose(given.confidence, expected.confidence, atol=1e-5)
+    second, best = np.sort(expected.scores, axis=0)[-2:]
+    clear = best - second > 2e-5
+    assert clear.mean() > 0.9  # the weights are random, so some pixels are close
+    np.testing.assert_array_equal(given.class_map[clear], expected.class_map[clear])
+    np.testing.assert_array_equal(given.image, expected.image)
+    assert (given.sar_image is None) == (expected.sar_image is None)
+    assert given.classes == expected.classes
+
+
+def test_a_pair_gives_a_map_names_and_confidence(make_predictor):
+    rgb, sar = random_arrays(40, 60, 0)
+    rgb = np.ma.masked_array(rgb, np.zeros_like(rgb, bool))
+    rgb[:10] = np.ma.masked
+    prediction = make_predictor()(rgb, sar, with_scores=True)
+    assert prediction.classes == CLASSES
+    assert prediction.class_map.shape == (40, 60) and prediction.class_map.dtype == np.uint8
+    assert prediction.confidence.dtype == prediction.scores.dtype == np.float32
+    assert prediction.scores.shape == (3, 40, 60)
+    assert (prediction.class_map[:10] == 255).all() and (prediction.confidence[:10] == 0).all()
+    np.testing.assert_array_equal(prediction.class_map[10:], prediction.scores[:, 10:].argmax(axis=0))
+    np.testing.assert_array_equal(prediction.confidence, prediction.scores.max(axis=0))
+    assert prediction.confidence[10:].min() > 0 and prediction.confidence.max() < 1
+    np.testing.assert_array_equal(prediction.image[10:], rgb[10:])
+    np.testing.assert_array_equal(prediction.sar_image, np.repeat(sar[..., None], 3, axis=2))
+
+
+def test_scores_come_when_asked_for(make_predictor):
+    predictor, pair = make_predictor(), random_arrays(20, 20, 0)
+    assert predictor(*pair).scores is None
+    assert predictor.batch([pair])[0].scores is None
+    assert predictor.batch([pair], with_scores=True)[0].scores.shape == (3, 20, 20)
+
+
+def test_the_scores_are_those_of_the_model(make_predictor):
+    predictor, (rgb, sar) = make_predictor(), random_arrays(40, 60, 0)
+    image, sar_image = (
+        torch.from_numpy(array).float().permute(2, 0, 1) for array in (rgb, np.repeat(sar[..., None], 3, axis=2))
+    )
+    for given, seen in ((sar, sar_image), (None, None)):
+        expected = predictor.model([{"image": image, "sar_image": seen}])[0]["sem_seg"].numpy()
+        np.testing.assert_allclose(predictor(rgb, given, with_scores=True).scores, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_a_batch_equals_single_calls(make_predictor, tmp_path, batch_size):
+    predictor = make_predictor()
+    pairs = [random_arrays(*size, seed) for seed, size in enumerate(SIZES)]
+    pairs += [(rgb, None) for rgb, _ in pairs[:3]]
+    for name, image in zip(("rgb", "sar"), pairs[0], strict=True):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    files = tmp_path / "rgb.png", str(tmp_path / "sar.png")
+    pairs = [files, *(pairs[index] for index in np.random.default_rng(batch_size).permutation(len(pairs)))]
+    singles = [predictor(*pair, with_scores=True) for pair in pairs]
+    predictions = predictor.batch(iter(pairs), batch_size=batch_size, with_scores=True)
+    assert len(predictions) == len(pairs) and all(isinstance(prediction, Prediction) for prediction in predictions)
+    for given, expected in zip(predictions, singles, strict=True):
+        assert_equal(given, expected)
+
+
+def test_an_optical_model_takes_pairs_with_and_without_sar(make_predictor):
+    predictor = make_predictor("MODEL.DINO_SAR.ENABLED", False)
+    rgb, sar = random_arrays(30, 40, 0)
+    both, alone = predictor.batch([(rgb, sar), (rgb, None)])
+    np.testing.assert_array_equal(both.class_map, alone.class_map)
+
+
+def test_the_vocabulary_can_change(make_predictor):
+    predictor, pair = make_predictor(), random_arrays(30, 40, 0)
+    first = predictor(*pair, with_scores=True)
+    predictor.set_vocabulary(["  field ", "sea"])
+    second = predictor(*pair, with_scores=True)
+    assert predictor.class_names == second.classes == ("field", "sea") and second.scores.shape[0] == 2
+    predictor.set_vocabulary(CLASSES)
+    assert_equal(predictor(*pair, with_scores=True), first)
+    assert first.classes == CLASSES
+    for wrong, message in (
+        ([], "empty"),
+        ("water", "must be a list"),
+        (["sea", "Sea"], "more than once"),
+        ([f"class {index}" for index in range(256)], "256 class names were given; .* holds 255"),
+    ):
+        with pytest.raises(VocabularyError, match=message):
+            predictor.set_vocabulary(wrong)
+    assert predictor.class_names == CLASSES
+
+
+def test_arrays_stay_as_they_are(make_predictor):
+    predictor = make_predictor("INPUT.SAR.SCALE", "power")
+    rgb, sar = random_arrays(20, 20, 0)
+    sar = sar.astype(np.float32)
+    before = rgb.copy(), sar.copy()
+    prediction = predictor(rgb, sar)
+    prediction.image[:] = 0
+    np.testing.assert_array_equal(rgb, before[0])
+    np.testing.assert_array_equal(sar, before[1])
+
+
+@pytest.fixture
+def bad_pairs(tmp_path):
+    rgb, sar = random_arrays(20, 30, 0)
+    (tmp_path / "torn.png").write_bytes(b"torn")
+    return {
+        "sizes": (rgb, sar[:19]),
+        "rgb type": (rgb.astype(np.float32), sar),
+        "sar type": (rgb, sar.astype(np.float64)),
+        "rgb bands": (rgb[..., :2], sar),
+        "sar shape": (rgb, sar[None, None]),
+        "masked": (rgb, np.ma.masked_array(sar, True)),
+        "missing": (tmp_path / "gone.tif", sar),
+        "torn": (rgb, str(tmp_path / "torn.png")),
+        "no array": ([[1, 2], [3, 4]], sar),
+        "no pair": (rgb, sar, sar),
+        "path": "rgb.tif",
+    }
+
+
+@pytest.mark.parametrize("kind,message", [
+    ("sizes", "RGB is 30x20 pixels and SAR 30x19"),
+    ("rgb type", r"The RGB array holds float32 values; set INPUT\.RGB\.RANGE"),
+    ("sar type", r"The SAR array holds float64 values, not 8-bit ones; set INPUT\.SAR\.SCALE"),
+    ("rgb bands", r"The RGB array has shape \(20, 30, 2\)"),
+    ("sar shape", r"The SAR array has shape \(1, 1, 20, 30\)"),
+    ("masked", "The SAR array holds no data"),
+    ("missing", r"\S*gone\.tif does not exist"),
+    ("torn", r"\S*torn\.png cannot be read"),
+    ("no array", "RGB is given as list"),
+])  # fmt: skip
+def test_bad_pairs_end_in_one_sentence_with_their_index(make_predictor, bad_pairs, kind, message):
+    predictor, good = make_predictor(), random_arrays(16, 16, 0)
+    with pytest.raises(DataError, match=f"^{message}"):
+        predictor(*bad_pairs[kind])
+    with pytest.raises(DataError, match=f"^Pair 2: {message}"):
+        predictor.batch([good, good, bad_pairs[kind], good], batch_size=2)
+
+
+def test_images_of_nan_alone_hold_no_data(make_predictor):
+    predictor, (rgb, _) = (
+        make_predictor("INPUT.SAR.SCALE", "db", "INPUT.RGB.RANGE", [0.0, 255.0]),
+        random_arrays(9, 9, 0),
+    )
+    empty, decibels = np.full((9, 9), np.nan), np.full((9, 9), -10.0)
+    with pytest.raises(DataError, match="^Pair 1: The SAR array holds no data"):
+        predictor.batch([(rgb, decibels), (rgb, empty)])
+    with pytest.raises(DataError, match="^Pair 0: The RGB array holds no data"):
+        predictor.batch([(np.full((9, 9, 3), np.nan), decibels)])
+
+
+@pytest.mark.parametrize("kind", ["no pair", "path"])
+def test_what_is_no_pair_is_said_before_the_work(make_predictor, bad_pairs, kind, monkeypatch):
+    predictor = make_predictor()
+    monkeypatch.setattr(predictor, "model", None)
+    with pytest.raises(DataError, match=r"^Pair 1 is no \(rgb, sar\); give two"):
+        predictor.batch([random_arrays(16, 16, 0), bad_pairs[kind]])
+
+
+def test_nothing_to_do_is_said(make_predictor):
+    predictor = make_predictor()
+    with pytest.raises(DataError, match="no pairs to segment; give at least one"):
+        predictor.batch([])
+    with pytest.raises(ConfigError, match="batch size is 0"):
+        predictor.batch([random_arrays(9, 9, 0)], batch_size=0)
+
+
+def test_damaged_pairs_are_left_out_where_the_config_says_so(make_predictor, bad_pairs, caplog):
+    predictor, good = make_predictor("INPUT.SKIP_CORRUPT", True), random_arrays(16, 16, 0)
+    with caplog.at_level("WARNING", logger="mm_ovseg"):
+        predictions = predictor.batch([good, bad_pairs["torn"], good, bad_pairs["missing"]], batch_size=3)
+        assert predictor(*bad_pairs["sizes"]) is None
+    assert [prediction is None for prediction in predictions] == [False, True, False, True]
+    assert re.search(r"left out \(INPUT\.SKIP_CORRUPT\): Pair 1: \S*torn\.png cannot be read", caplog.text)
+
+
+def test_configs_that_map_nothing_are_refused(make_predictor):
+    with pytest.raises(ConfigError, match="CrossModalUnification, which segments nothing"):
+        make_predictor("MODEL.META_ARCHITECTURE", "CrossModalUnification")
+    with pytest.raises(ConfigError, match=r"INPUT\.MIN_SIZE_TEST is 64"):
+        make_predictor("INPUT.MIN_SIZE_TEST", 64)
+    with pytest.raises(ConfigError, match=r"INPUT\.SAR\.BANDS"):
+        make_predictor("INPUT.SAR.BANDS", [1, 2, 3, 4])
+
+
+def test_a_mapper_of_ones_own_is_said_to_play_no_part(make_predictor, caplog):
+    with caplog.at_level("WARNING", logger="mm_ovseg"):
+        make_predictor("INPUT.DATASET_MAPPER_NAME", "mine")
+    assert "INPUT.DATASET_MAPPER_NAME mine plays no part here" in caplog.text

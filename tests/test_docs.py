@@ -1,0 +1,39 @@
+"""The Python code of the documentation runs as it stands, one block after the other."""
+
+import re
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from mm_ovseg.data.synthetic import write_synthetic_dataset
+from mm_ovseg.engine import load_config
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A working folder with the configs, and with the files that the earlier steps of the document leave."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    write_synthetic_dataset(tmp_path / "datasets" / "synthetic", num_train=0, num_val=1, size=128)
+    weights = tmp_path / "output" / "quickstart" / "mm_ovseg" / "model_final.pth"
+    weights.parent.mkdir(parents=True)
+    torch.manual_seed(0)
+    model = build_model(load_config("configs/quickstart/mm_ovseg.yaml", ["MODEL.DEVICE", "cpu"]))
+    torch.save({"model": model.state_dict()}, weights)
+    return tmp_path
+
+
+def test_python_of_getting_started(project):
+    text = (ROOT / "docs" / "GETTING_STARTED.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 2
+    names = {}
+    for block in blocks:
+        exec(compile(block, "GETTING_STARTED.md", "exec"), names)
+    assert names["prediction"].class_map.shape == (128, 128) and names["prediction"].scores.shape == (5, 128, 128)
+    assert names["predictor"].class_names == ("settlement", "lake, river, sea")
+    made = {path.name for path in (project / "output" / "scene").iterdir()}
+    assert made == {"map.tif", "map.qml", "map.json", "map_coverage.tif", "map_confidence.tif"}
+    assert [area["name"] for area in names["report"]["classes"]] == list(names["scenes"].predictor.class_names)
