@@ -85,6 +85,10 @@ def _add_encoder_config(cfg: CN) -> None:
     cfg.MODEL.DINO.PRETRAINED = ""  # "": random; a name from timm.list_pretrained(); a file, local or hf://
     cfg.MODEL.DINO.IMAGE_SIZE = 384  # pixels, both sides
     cfg.MODEL.DINO.BLOCKS = [4, 8, 12]  # 1-based; coarse guidance, fine guidance, dense feature
+    # "": DINO's projection into the text space starts at random, as published. Or a registered dataset of clear pairs,
+    # labels not needed: it starts from a least-squares fit to CLIP's dense features of so many of their crops.
+    cfg.MODEL.DINO.ALIGNMENT_DATASET = ""
+    cfg.MODEL.DINO.ALIGNMENT_IMAGES = 240
     cfg.MODEL.DINO.PIXEL_MEAN = CLIP_PIXEL_MEAN
     cfg.MODEL.DINO.PIXEL_STD = CLIP_PIXEL_STD
 
@@ -142,6 +146,7 @@ def _add_training_config(cfg: CN) -> None:
     cfg.SOLVER.OPTIMIZER = "ADAMW"
     cfg.SOLVER.BASE_LR = 2.5e-4
     cfg.SOLVER.CLIP_MULTIPLIER = 0.01  # CLIP's learning rate as a share of BASE_LR
+    cfg.SOLVER.ALIGNMENT_MULTIPLIER = 0.1  # the same for the projections that ALIGNMENT_DATASET sets
     cfg.SOLVER.WEIGHT_DECAY = 1e-4
     cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0

@@ -179,6 +179,8 @@ def command(datasets, tmp_path, monkeypatch):
     (["DATASETS.TRAIN", "('atlantis_train',)"], "'atlantis_train', which is not registered"),
     (["DATASETS.TEST", "('atlantis_val',)"], "'atlantis_val', which is not registered"),
     (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
+    (["MODEL.DINO.ALIGNMENT_DATASET", "atlantis"], "MODEL.DINO.ALIGNMENT_DATASET names 'atlantis', which is not"),
+    (["MODEL.DINO.ALIGNMENT_DATASET", "cmu_pairs_train", "MODEL.DINO.ALIGNMENT_IMAGES", "0"], "IMAGES is 0"),
     (["DATASETS.TEST", "('cmu_pairs_val',)"], "'cmu_pairs_val', which has no labels to evaluate on"),
     (["SOLVER.IMS_PER_BATCH", "0"], "IMS_PER_BATCH is 0"),
     (["MODEL.WEIGHTS", "nowhere.pth"], r"nowhere\.pth does not exist"),
@@ -304,6 +306,27 @@ def test_a_resumed_run_has_the_losses_of_one_that_was_never_interrupted(
     assert recorded_losses == {iteration: whole[iteration] for iteration in (2, 3, 4)}
     first, second = (load(folder / "model_final.pth")["model"] for folder in (tmp_path / "whole", interrupted))
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_dino_starts_aligned_with_clip_where_the_config_asks_for_it(command, tmp_path):
+    words = ["DATASETS.TEST", "()", "SOLVER.BASE_LR", 0.0, "SOLVER.WEIGHT_DECAY", 0.0]
+    aligned = ["MODEL.DINO.ALIGNMENT_DATASET", "synthetic_clear_train", "MODEL.DINO.ALIGNMENT_IMAGES", 4]
+    weights = {}
+    for name, added in (("random", []), ("aligned", aligned), ("again", aligned)):
+        train(STAGE_2, tmp_path / name, *SHORT, *words, *added)
+        weights[name] = load(tmp_path / name / "model_final.pth")["model"]
+    changed = {name for name, value in weights["random"].items() if not torch.equal(value, weights["aligned"][name])}
+    encoders = ("dino", "dino_sar")
+    assert changed == {f"{encoder}.projection.dense.{kind}" for encoder in encoders for kind in ("weight", "bias")}
+    assert all(torch.equal(value, weights["again"][name]) for name, value in weights["aligned"].items())
+    # Weights that are given, and a run that goes on, stay as they are.
+    words += ["MODEL.DINO.ALIGNMENT_IMAGES", 2]
+    train(STAGE_2, tmp_path / "aligned", "--resume", *SHORT[:-1], 4, *aligned[:2], *words)
+    resumed = load(tmp_path / "aligned" / "model_final.pth")["model"]
+    train(STAGE_2, tmp_path / "given", *SHORT, *aligned, *words, "MODEL.WEIGHTS", tmp_path / "random/model_final.pth")
+    given = load(tmp_path / "given" / "model_final.pth")["model"]
+    assert all(torch.equal(value, resumed[name]) for name, value in weights["aligned"].items())
+    assert all(torch.equal(value, given[name]) for name, value in weights["random"].items())
 
 
 def test_several_test_sets_are_each_asked_for_their_own_classes(command, capsys, datasets, stage_2, tmp_path):

@@ -13,6 +13,7 @@ __all__ = ["build_optimizer", "parameter_groups"]
 
 CLIP_PREFIXES = ("clip.encoder.", "clip_sar.encoder.", "text.")
 NORM_TYPES = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+ALIGNED_PREFIXES = ("dino.projection.dense.", "dino_sar.projection.dense.")
 EMBEDDING_NAMES = ("pos_embed", "cls_token", "reg_token", "padding_token", "padding_guidance")
 
 
@@ -21,6 +22,7 @@ def parameter_groups(
     *,
     base_lr: float,
     clip_multiplier: float,
+    alignment_multiplier: float,
     weight_decay: float,
     weight_decay_norm: float,
     weight_decay_embed: float,
@@ -29,8 +31,9 @@ def parameter_groups(
 
     Args:
         model: its frozen parameters are left out.
-        base_lr: learning rate of everything but CLIP.
+        base_lr: learning rate of everything else.
         clip_multiplier: CLIP's learning rate as a share of ``base_lr``.
+        alignment_multiplier: that of DINO's projections into the text space.
         weight_decay: of weights and biases; single numbers have none.
         weight_decay_norm: of normalisation layers.
         weight_decay_embed: of learned tokens and positional embeddings.
@@ -48,7 +51,11 @@ def parameter_groups(
                 decay = 0.0  # a learned temperature: towards 0 is no simpler
             elif name in EMBEDDING_NAMES or isinstance(module, nn.Embedding):
                 decay = weight_decay_embed
-            rate = base_lr * (clip_multiplier if full_name.startswith(CLIP_PREFIXES) else 1.0)
+            rate = base_lr
+            if full_name.startswith(CLIP_PREFIXES):
+                rate *= clip_multiplier
+            elif full_name.startswith(ALIGNED_PREFIXES):
+                rate *= alignment_multiplier
             groups.append({"params": [parameter], "lr": rate, "weight_decay": decay})
     return reduce_param_groups(groups)
 
@@ -69,6 +76,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         model,
         base_lr=solver.BASE_LR,
         clip_multiplier=solver.CLIP_MULTIPLIER,
+        alignment_multiplier=solver.ALIGNMENT_MULTIPLIER if cfg.MODEL.DINO.ALIGNMENT_DATASET else 1.0,
         weight_decay=solver.WEIGHT_DECAY,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
         weight_decay_embed=solver.WEIGHT_DECAY_EMBED,

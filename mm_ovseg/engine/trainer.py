@@ -18,6 +18,7 @@ from torch import nn
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.loader import build_train_loader
 from mm_ovseg.data.mappers import build_dataset_mapper
+from mm_ovseg.engine.alignment import align_encoders
 from mm_ovseg.engine.best_checkpoint import BestCheckpointHook
 from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.engine.prompts import read_prompts
@@ -47,6 +48,8 @@ class Trainer(DefaultTrainer):
         check_registered(cfg.DATASETS.TRAIN, "DATASETS.TRAIN")
         if not cfg.DATASETS.TRAIN:
             raise ConfigError("DATASETS.TRAIN is empty; name at least one registered dataset.")
+        if cfg.MODEL.DINO.ALIGNMENT_DATASET:
+            check_registered([cfg.MODEL.DINO.ALIGNMENT_DATASET], "MODEL.DINO.ALIGNMENT_DATASET")
         model = self.build_model(cfg)
         check_evaluable(model, cfg.DATASETS.TEST)
         read_prompts(cfg)  # an error there is better found now than at the first evaluation
@@ -95,8 +98,13 @@ class Trainer(DefaultTrainer):
         return [SeedHook(), *default_hooks[:position], *added, *default_hooks[position:]]
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """As Detectron2's; a resumed run goes on with the batch, and the random numbers, that would have been next."""
+        """As Detectron2's; a resumed run goes on with the batch, and the random numbers, that would have been next.
+
+        A run that starts without weights aligns DINO with CLIP where the config asks for it.
+        """
         super().resume_or_load(resume)
+        if self.start_iter == 0 and not self.cfg.MODEL.WEIGHTS:
+            align_encoders(self.cfg, unwrap(self._trainer.model), self.seed)
         data_loader = self._trainer.data_loader
         data_loader.seed = self.seed
         data_loader.first_batch = self.start_iter * self.cfg.SOLVER.ACCUMULATION_STEPS
@@ -155,7 +163,7 @@ class Trainer(DefaultTrainer):
         Returns:
             The results, keyed by dataset name where there are several datasets.
         """
-        unwrapped = model.module if hasattr(model, "module") else model
+        unwrapped = unwrap(model)
         check_evaluable(unwrapped, cfg.DATASETS.TEST)
         prompts = read_prompts(cfg) if segments(unwrapped) else None
         results = OrderedDict()
@@ -189,6 +197,11 @@ class SkippedFilesHook(HookBase):
         skipped = self.dataset_mapper.skipped.value
         if skipped:
             self.trainer.storage.put_scalar("data/skipped_files", skipped, smoothing_hint=False)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model itself, where it is wrapped for several processes."""
+    return model.module if hasattr(model, "module") else model
 
 
 def segments(model: nn.Module | type[nn.Module]) -> bool:

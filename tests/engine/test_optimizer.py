@@ -20,6 +20,7 @@ def test_each_parameter_has_the_rate_and_decay_of_its_kind(make_model):
         model,
         base_lr=1.0,
         clip_multiplier=0.01,
+        alignment_multiplier=0.5,
         weight_decay=0.1,
         weight_decay_norm=0.0,
         weight_decay_embed=0.2,
@@ -30,6 +31,8 @@ def test_each_parameter_has_the_rate_and_decay_of_its_kind(make_model):
     text = "text.tower.transformer.resblocks.0.attn.value.weight"
     assert settings[clip] == settings[text] == (0.01, 0.1)
     assert settings["clip.projection.coarse.weight"] == (1.0, 0.1)
+    assert settings["dino.projection.dense.weight"] == settings["dino_sar.projection.dense.bias"] == (0.5, 0.1)
+    assert settings["dino.projection.coarse.weight"] == (1.0, 0.1)
     assert settings["sem_seg_head.aggregator.spatial.0.guidance_norm.weight"] == (1.0, 0.0)
     assert settings["sem_seg_head.decoder.upsamplings.0.guided_norm.bias"] == (1.0, 0.0)
     assert settings["sem_seg_head.aggregator.classes.0.padding_token"] == (1.0, 0.2)

@@ -36,13 +36,17 @@ class ProjectedEncoder(nn.Module):
         self.projection = projection
 
     def forward(self, images: Sequence[torch.Tensor]) -> EncoderFeatures:
-        """Encode images (3, H, W) of any sizes, 0..255."""
+        """Encode images (3, H, W) of any sizes, 0..255, and project."""
+        return self.projection(*self.encode(images))
+
+    def encode(self, images: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The encoder's own dense feature and coarse and fine guidance, each (B, D, h', w')."""
         encoded = self.encoder(self.encoder.preprocess(images))
         if isinstance(self.encoder, CLIPImageEncoder):
             dense, (coarse, fine) = encoded
         else:
             coarse, fine, dense = encoded
-        return self.projection(dense, coarse, fine)
+        return dense, coarse, fine
 
 
 @META_ARCH_REGISTRY.register()

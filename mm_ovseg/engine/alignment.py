@@ -1,0 +1,46 @@
+"""The alignment that MODEL.DINO.ALIGNMENT_DATASET asks for, before stage 2."""
+
+import logging
+from itertools import islice
+
+from detectron2.config import CfgNode
+from torch import nn
+
+from mm_ovseg.data.loader import build_train_loader
+from mm_ovseg.data.mappers import RGBSARPairMapper
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.text_alignment import align_dense_projections
+
+__all__ = ["align_encoders"]
+
+logger = logging.getLogger(__name__)
+
+
+def align_encoders(cfg: CfgNode, model: nn.Module, seed: int) -> None:
+    """Fit DINO's projections to CLIP's dense features, where the config asks for it and the model has them.
+
+    Args:
+        cfg: ``MODEL.DINO.ALIGNMENT_DATASET``, a registered dataset, and ``ALIGNMENT_IMAGES``, how many crops of it;
+            they are augmented, and come in batches of ``SOLVER.IMS_PER_BATCH``, as in training.
+        model: of stage 2.
+        seed: of the crops.
+
+    Raises:
+        ConfigError: there are no images to fit to, or the projection enlarges its grid.
+    """
+    dataset, batch = cfg.MODEL.DINO.ALIGNMENT_DATASET, cfg.SOLVER.IMS_PER_BATCH
+    if not dataset or getattr(model, "dino", None) is None:
+        return
+    batches = -(-cfg.MODEL.DINO.ALIGNMENT_IMAGES // batch)
+    if batches < 1:
+        raise ConfigError(
+            f"MODEL.DINO.ALIGNMENT_IMAGES is {cfg.MODEL.DINO.ALIGNMENT_IMAGES}; give at least 1, or no "
+            "MODEL.DINO.ALIGNMENT_DATASET."
+        )
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.TRAIN = (dataset,)
+    cfg.SEED = seed
+    loader = build_train_loader(cfg, RGBSARPairMapper(cfg, True))
+    logger.info("Fitting DINO's dense projections to CLIP's features of %d crops of %s.", batches * batch, dataset)
+    align_dense_projections(model, islice(loader, batches))
