@@ -10,14 +10,17 @@ PIP_INSTALL := $(VENV_PYTHON) -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo experiment test lint format clean
+.PHONY: help setup demo quickstart experiment test lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: $(STAMP) ## build .venv with everything that is needed (about 5 GB)
 
-demo: $(STAMP) ## train a small model, evaluate it, draw maps into output/quickstart
+demo: $(STAMP) ## map the shipped pair with the shipped model, clear and under clouds, into output/demo
+	@$(VENV_PYTHON) demo/shipped_pair.py --output output/demo
+
+quickstart: $(STAMP) ## train a small model, evaluate it, draw maps into output/quickstart (minutes)
 	@$(VENV_PYTHON) demo/quickstart.py --output output/quickstart
 
 experiment: $(STAMP) ## the whole protocol in miniature over three seeds (up to 90 minutes), into output/experiment
@@ -35,7 +38,7 @@ format: $(STAMP) ## repair what can be repaired automatically
 	@$(VENV_PYTHON) -m ruff format .
 
 clean: ## remove caches, build leftovers and the demo's output, but not .venv
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis output/quickstart
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis output/demo output/quickstart
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each step leaves what is already there alone, so an interrupted set-up goes on where it was.

@@ -15,8 +15,10 @@ from safetensors.torch import load_file, save_file
 from mm_ovseg.errors import CheckpointError, DataError, brief_reason
 from mm_ovseg.files import complete_file
 
-__all__ = ["check_weights_suffix", "load_weights_file", "local_weights_path", "write_weights_file"]
+__all__ = ["QUICKSTART", "check_weights_suffix", "load_weights_file", "local_weights_path", "write_weights_file"]
 
+QUICKSTART = "quickstart://"  # the small model that comes with the source: demo/assets/README.md
+QUICKSTART_FILE = Path(__file__).parents[2] / "demo" / "assets" / "quickstart.safetensors"
 HUB_NAME = re.compile(r"hf://(?P<repo_id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<filename>.+)")
 
 
@@ -24,11 +26,19 @@ def local_weights_path(name: str | Path) -> Path:
     """Where a weights file is on this machine; one of the Hugging Face hub is fetched once and kept in its cache.
 
     Args:
-        name: a local path, or ``hf://organisation/repository/file``; ``@revision`` may follow the repository.
+        name: a local path; ``hf://organisation/repository/file``, where ``@revision`` may follow the repository; or
+            ``quickstart://``, the small model of ``demo/assets``.
 
     Raises:
         CheckpointError: the local file does not exist, or that of the hub cannot be fetched.
     """
+    if str(name) == QUICKSTART:
+        if not QUICKSTART_FILE.is_file():
+            raise CheckpointError(
+                f"{QUICKSTART} names {QUICKSTART_FILE}, which is not there; it comes with the source, not with an "
+                "installed package. Run from a clone (pip install --editable), or give a local file."
+            )
+        return QUICKSTART_FILE
     if not str(name).startswith("hf://"):
         if not os.path.isfile(name):
             problem = "is a folder" if os.path.isdir(name) else "does not exist"

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mm_ovseg.checkpoint import files
 from mm_ovseg.checkpoint.files import load_weights_file, local_weights_path
 from mm_ovseg.errors import CheckpointError
 
@@ -95,3 +96,11 @@ def test_files_of_the_hub_come_from_its_cache(hub):
 def test_what_the_hub_does_not_have_is_named(hub, name, message):
     with pytest.raises(CheckpointError, match=message):
         local_weights_path(name)
+
+
+def test_quickstart_names_a_file_of_the_source_or_says_where_it_would_lie(monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "QUICKSTART_FILE", tmp_path / "quickstart.safetensors")
+    with pytest.raises(CheckpointError, match=r"comes with the source.*clone"):
+        local_weights_path("quickstart://")
+    save_file({"weight": torch.ones(2)}, tmp_path / "quickstart.safetensors")
+    assert torch.equal(load_weights_file("quickstart://")["weight"], torch.ones(2))
