@@ -82,6 +82,11 @@ setup(
             # Writes polygons as GeoPackage, with wheels that bring GDAL; older releases were not tried.
             "fiona>=1.9",
         ],
+        "ray": [
+            # Spreads an archive over worker processes and machines; "client" is for ray:// addresses. Older releases
+            # were not tried. `make setup` leaves it out, for it takes 240 MB.
+            "ray[client]>=2.60",
+        ],
         "dev": [
             # 7.0 reads its settings from pyproject.toml and has the `pythonpath` option.
             "pytest>=7.0",

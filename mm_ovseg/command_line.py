@@ -8,7 +8,9 @@ from typing import TypeVar
 
 from mm_ovseg.errors import MMOVSegError
 
-__all__ = ["clean_exit"]
+__all__ = ["INTERRUPTED", "clean_exit"]
+
+INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell
 
 Result = TypeVar("Result")
 

@@ -1,6 +1,7 @@
 """What several test modules share: a tiny model and random pairs."""
 
 import importlib.util
+import uuid
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import settings
 from mm_ovseg import add_mm_ovseg_config
 from mm_ovseg.checkpoint.layouts import model_layout
 from mm_ovseg.checkpoint.official import VARIANTS
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.inference.archive_pool import import_ray
 
 # Timing belongs in benchmarks: on a busy machine any example may take a second.
 settings.register_profile("mm_ovseg", deadline=None)
@@ -26,6 +29,18 @@ def load_tool(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def ray():
+    """The module, set up as the package sets it up; tests that ask for it are skipped where it is not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray would write one to the home folder; it reads it once a process.
+        patch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex)
+        try:
+            yield import_ray()
+        except ConfigError as error:
+            pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ r"""Segment a whole scene: from an RGB and a SAR raster to a map that opens in Q
 
 python tools/segment_scene.py --config-file configs/mm_ovseg_vitb16_384.yaml --rgb optical.tif --sar sar.tif \\
     --classes "water,road,city,burnt forest" --output map.tif --opts MODEL.WEIGHTS model.pth INPUT.SAR.SCALE db
-python tools/segment_scene.py ... --rgb B04.jp2 B03.jp2 B02.jp2 --gsd 10 --area district.geojson --vector map.gpkg
+python tools/segment_scene.py ... --rgb B04.jp2 B03.jp2 B02.jp2 --gsd 10 --aoi district.geojson --vector map.gpkg
 
 SAR may lie on any grid: it is put on that of RGB window by window. Where SAR has no data the model uses RGB alone;
 where RGB has none, the map has none. Beside map.tif (Cloud-Optimised GeoTIFF, 255: no data) come map.qml (style for
@@ -21,48 +21,20 @@ from pathlib import Path
 from detectron2.utils.logger import setup_logger
 from tabulate import tabulate
 
-from mm_ovseg.command_line import clean_exit
-from mm_ovseg.engine import load_config
-from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
+from mm_ovseg.command_line import INTERRUPTED, clean_exit
+from mm_ovseg.inference.scene import ScenePredictor
+from mm_ovseg.inference.scene_arguments import add_scene_arguments, read_scene_config, read_scene_options
 from mm_ovseg.inference.vocabulary import read_vocabulary
-
-INTERRUPTED = 130
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="a config of configs/")
     parser.add_argument("--rgb", required=True, nargs="+", metavar="FILE", help="RGB; or red, green and blue files")
     parser.add_argument("--sar", metavar="FILE", help="SAR, on any grid (default: none, RGB alone)")
-    parser.add_argument(
-        "--classes",
-        required=True,
-        metavar="NAMES",
-        help='"water,road,city"; with synonyms: "water,river,lake; road,street"; or a JSON class file',
-    )
-    parser.add_argument("--unseen", metavar="NAMES", help="those of --classes never labelled in training")
     parser.add_argument("--output", required=True, type=Path, metavar="MAP.tif", help="the map")
-    parser.add_argument("--rgb-bands", type=int, nargs=3, metavar="N", help="red, green and blue, from 1")
-    parser.add_argument("--window", type=int, metavar="PIXELS", help="side of a window (default: the training crop's)")
-    parser.add_argument("--overlap", type=float, default=0.33, metavar="SHARE", help="of windows (default: 0.33)")
-    parser.add_argument("--gsd", type=float, metavar="METRES", help="pixel size to work at (default: that of RGB)")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="windows at a time (default: 1)")
-    parser.add_argument("--confidence", action="store_true", help="also MAP_confidence.tif, percent")
-    parser.add_argument("--probabilities", action="store_true", help="also MAP_probabilities.tif, percent, all classes")
     parser.add_argument("--vector", type=Path, metavar="MAP.gpkg", help="also polygons, with their areas")
-    parser.add_argument("--aoi", type=Path, metavar="AREA.geojson", help="map these polygons only")
-    parser.add_argument(
-        "--least-covered",
-        type=float,
-        default=0.1,
-        metavar="SHARE",
-        help="that SAR must cover, else stop (default: 0.1)",
-    )
-    parser.add_argument("--correct-shift", action="store_true", help="move SAR by the shift that is found")
-    parser.add_argument("--resume", action="store_true", help="go on where an earlier run was stopped")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...")
+    add_scene_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -71,23 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Segment one scene."""
     args = parse_arguments(arguments)
     vocabulary = read_vocabulary(args.classes, args.unseen)
-    overrides = [] if args.rgb_bands is None else ["INPUT.RGB.BANDS", args.rgb_bands]
-    cfg = load_config(args.config_file, [*overrides, *args.opts])
+    cfg = read_scene_config(args)
     if not args.quiet:
         setup_logger(name="mm_ovseg")
-    options = SceneOptions(
-        window=args.window,
-        overlap=args.overlap,
-        ground_sampling_distance=args.gsd,
-        batch_size=args.batch_size,
-        confidence=args.confidence,
-        probabilities=args.probabilities,
-        vector=args.vector,
-        area=args.aoi,
-        least_covered=args.least_covered,
-        correct_shift=args.correct_shift,
-        resume=args.resume,
-    )
+    options = read_scene_options(args, vector=args.vector)
     predictor = ScenePredictor(cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen)
     rgb = args.rgb[0] if len(args.rgb) == 1 else args.rgb
     try:

@@ -1,11 +1,12 @@
 """Whole scenes: from two rasters to a map, window by window, in bounded memory."""
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,16 @@ from detectron2.config import CfgNode
 
 import mm_ovseg
 from mm_ovseg.checkpoint.files import local_weights_path
-from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.errors import DataError
 from mm_ovseg.files import sha256
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
 from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.scene_area import SceneArea
-from mm_ovseg.inference.scene_outputs import SceneOutputs
+from mm_ovseg.inference.scene_options import SceneOptions, check_options
+from mm_ovseg.inference.scene_outputs import SceneOutputs, sibling
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_source import SceneSource
-from mm_ovseg.inference.scene_work import SceneWork
-from mm_ovseg.inference.windows import check_overlap
+from mm_ovseg.inference.scene_work import SceneWork, work_folder
 
 __all__ = ["SceneOptions", "ScenePredictor"]
 
@@ -30,37 +31,6 @@ logger = logging.getLogger(__name__)
 
 LARGE_SHIFT = 2.0  # pixels
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
-
-
-@dataclass(frozen=True)
-class SceneOptions:
-    """How a scene is segmented and what is written.
-
-    Attributes:
-        window: side of a window in pixels; None for the size of the training crops.
-        overlap: of neighbouring windows, as a share of the window, 0 <= overlap < 1.
-        ground_sampling_distance: metres a pixel at which the model works and the map is written; None for RGB's own.
-        batch_size: windows at a time.
-        confidence: also write the score of each pixel's class, in percent.
-        probabilities: also write the scores of all classes, in percent.
-        vector: a GeoPackage to write polygons to, or None.
-        area: a GeoJSON file with the polygons to map, or None for the whole scene.
-        least_covered: share of the scene that the SAR file's extent must cover, 0..1.
-        correct_shift: move SAR by the shift against RGB that is found, where that is reliable.
-        resume: go on where an earlier run with equal options was ended.
-    """
-
-    window: int | None = None
-    overlap: float = 0.33
-    ground_sampling_distance: float | None = None
-    batch_size: int = 1
-    confidence: bool = False
-    probabilities: bool = False
-    vector: Path | None = None
-    area: Path | None = None
-    least_covered: float = 0.1
-    correct_shift: bool = False
-    resume: bool = False
 
 
 class ScenePredictor:
@@ -125,10 +95,7 @@ class ScenePredictor:
         """
         output = Path(output)
         self._outputs.check(output, options.vector)
-        window = self.cfg.INPUT.CROP.SIZE[0] if options.window is None else options.window
-        overlap = check_overlap(options.overlap, window)
-        if options.batch_size < 1:
-            raise ConfigError(f"The batch size is {options.batch_size}; give a positive number.")
+        window, overlap = check_options(options, self.cfg)
         with ExitStack() as stack:
             source = stack.enter_context(self._open(rgb, sar, options))
             shift = self._check_registration(source, sar, options)
@@ -139,9 +106,7 @@ class ScenePredictor:
             grid = source.grid
             area = SceneArea(options.area, grid) if options.area else None
             settings = self._settings(rgb, sar, options, window, shift if corrected else None)
-            layers = {"class": 1, "coverage": 1}
-            layers |= {"confidence": 1} if options.confidence else {}
-            layers |= {"probabilities": len(self.predictor.class_names)} if options.probabilities else {}
+            layers = self._layers(options)
             work = SceneWork(
                 output,
                 layers=layers,
@@ -160,6 +125,7 @@ class ScenePredictor:
                     "shift": None if shift is None else {**asdict(shift), "corrected": corrected},
                     "weights": self._weights,
                     "settings": settings,
+                    "layers": list(layers),
                     "mm_ovseg_version": mm_ovseg.__version__,
                 }
                 report = self._outputs.write(output, work, grid, report, vector=options.vector)
@@ -167,6 +133,45 @@ class ScenePredictor:
             finally:
                 work.close(finished=finished)
         return report
+
+    def finished_report(
+        self, rgb: Paths, sar: str | os.PathLike | None, output: str | os.PathLike, options: SceneOptions
+    ) -> dict[str, Any] | None:
+        """The report of an earlier run that finished ``output`` from the same files with the same settings, if any.
+
+        Args:
+            rgb, sar, output, options: as of :meth:`segment`.
+
+        Returns:
+            None where a file is missing, unreadable or was made otherwise, or a later run has begun on the map.
+
+        Raises:
+            ConfigError: an option has the wrong form.
+        """
+        output = Path(output)
+        window, _ = check_options(options, self.cfg)
+        try:
+            report = json.loads(sibling(output, ".json").read_text(encoding="utf-8"))
+            then, layers = report["settings"], set(report["layers"])
+            # The shift follows from the files; to find it again would take reading them.
+            now = json.loads(json.dumps(self._settings(rgb, sar, options, window, None)))
+            same = {**then, "shift": None} == now
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        files = [sibling(output, f"_{layer}.tif") for layer in self._layers(options) if layer != "class"]
+        files += [output, output.with_suffix(".qml")]
+        if options.vector is not None:
+            files.append(options.vector)
+            same = same and "polygons" in report
+        whole = same and layers >= self._layers(options).keys() and all(file.is_file() for file in files)
+        # The report is written last, so beside a folder of work it tells of the map before.
+        return report if whole and not work_folder(output).exists() else None
+
+    def _layers(self, options: SceneOptions) -> dict[str, int]:
+        """Name -> bands of the files that are asked for."""
+        layers = {"class": 1, "coverage": 1}
+        layers |= {"confidence": 1} if options.confidence else {}
+        return layers | ({"probabilities": len(self.predictor.class_names)} if options.probabilities else {})
 
     def _open(
         self, rgb: Paths, sar: str | os.PathLike | None, options: SceneOptions, shift: tuple[float, float] = (0.0, 0.0)

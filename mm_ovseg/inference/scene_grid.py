@@ -16,7 +16,14 @@ from rasterio.warp import transform as transform_coordinates
 
 from mm_ovseg.errors import ConfigError, DataError
 
-__all__ = ["SceneGrid", "check_on_grid", "covered_share", "pixel_size_metres", "scene_grid"]
+__all__ = [
+    "SceneGrid",
+    "check_on_grid",
+    "check_sampling_distance",
+    "covered_share",
+    "pixel_size_metres",
+    "scene_grid",
+]
 
 POINTS_A_SIDE = 33  # of the lattice on which coverage is estimated
 
@@ -49,6 +56,16 @@ def check_on_grid(dataset: rasterio.DatasetReader, name: str | os.PathLike) -> N
         raise DataError(f"{name} has a geotransform that maps its pixels onto a line; georeference it anew.")
 
 
+def check_sampling_distance(distance: float | None) -> None:
+    """Check that a ground sampling distance is None or so many metres.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if distance is not None and not 0 < distance < math.inf:
+        raise ConfigError(f"The ground sampling distance is {distance}; give metres a pixel.")
+
+
 def scene_grid(
     dataset: rasterio.DatasetReader, name: str | os.PathLike, ground_sampling_distance: float | None = None
 ) -> SceneGrid:
@@ -68,8 +85,7 @@ def scene_grid(
     grid = SceneGrid(dataset.width, dataset.height, dataset.crs, transform)
     if ground_sampling_distance is None:
         return grid
-    if not 0 < ground_sampling_distance < math.inf:
-        raise ConfigError(f"The ground sampling distance is {ground_sampling_distance}; give metres a pixel.")
+    check_sampling_distance(ground_sampling_distance)
     own = pixel_size_metres(grid)
     if own is None:
         raise ConfigError(

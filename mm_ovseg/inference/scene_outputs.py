@@ -21,7 +21,7 @@ from mm_ovseg.inference.scene_grid import SceneGrid, pixel_size_metres
 from mm_ovseg.inference.scene_work import SceneWork
 from mm_ovseg.vocabulary import select_unseen
 
-__all__ = ["COVERAGE", "SceneOutputs"]
+__all__ = ["COVERAGE", "SceneOutputs", "sibling"]
 
 COVERAGE = {"no_rgb": 0, "rgb_only": 1, "rgb_and_sar": 2}  # values of the coverage file
 

@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
 
-__all__ = ["SceneWork"]
+__all__ = ["SceneWork", "work_folder"]
 
 STATE = "state.json"
 ROWS_AT_ONCE = 512
@@ -44,7 +44,7 @@ class SceneWork:
     def __init__(
         self, output: Path, *, layers: Mapping[str, int], width: int, height: int, settings: Mapping, resume: bool
     ) -> None:
-        self.folder = output.with_name(f"{output.name}.work")
+        self.folder = work_folder(output)
         self.layers = dict(layers)
         self.width, self.height = width, height
         self.rows_done = 0
@@ -161,3 +161,8 @@ class SceneWork:
         if any(size < rows_done * self.width * self.layers[name] for name, size in sizes.items()):
             raise DataError(f"{self.folder} lacks rows that were done; remove it and run without --resume.")
         self.rows_done = rows_done
+
+
+def work_folder(output: Path) -> Path:
+    """Where the work on a map lies until it is finished."""
+    return output.with_name(f"{output.name}.work")

@@ -1,0 +1,183 @@
+"""Worker processes on a Ray cluster: on this machine, or on many."""
+
+import logging
+import os
+import socket
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from mm_ovseg.errors import ConfigError, brief_reason
+from mm_ovseg.inference.archive_manifest import ArchiveScene
+from mm_ovseg.inference.archive_worker import Outcome, SceneWorker
+from mm_ovseg.inference.scene import ScenePredictor
+from mm_ovseg.inference.scene_options import SceneOptions
+
+__all__ = ["RayPool", "import_ray"]
+
+# Nothing is ever put there but scenes' names; the default is a third of the memory. Ray's least is 75 MiB.
+OBJECT_STORE_BYTES = 100 << 20
+CONNECT_SECONDS = 20
+
+
+def import_ray() -> ModuleType:
+    """Only when needed, since it is an optional requirement, and quietly.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Pages about every worker that dies, which we replace and account for. Ray reads this when it is imported.
+    if not _debugging():
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError(f"Archives are segmented with Ray ({error}); run: pip install 'mm_ovseg[ray]'.") from error
+    return ray
+
+
+class RayPool:
+    """Processes that segment scenes, one model each; a context manager, which connects and ends what it started.
+
+    Where the calling process is connected to Ray already, that cluster is used and left running. A worker that dies is
+    not started again by Ray but reported, so that who gives the work counts attempts and starts another.
+
+    Args:
+        make_predictor: what each worker builds its model with; picklable.
+        num_workers: processes; None for one a GPU of the cluster (or share of it), or else one a machine.
+        address: of a cluster, as ``ray.init`` takes it; None starts one on this machine.
+        gpus_per_worker: GPUs that Ray gives each worker; less than 1 shares one; 0 for none.
+
+    Attributes:
+        size: workers that are to be started, once connected.
+
+    Raises:
+        ConfigError: Ray is not installed, a number is out of range, or, on connecting, there is no cluster or none with
+            what a worker needs.
+    """
+
+    def __init__(
+        self,
+        make_predictor: Callable[[], ScenePredictor],
+        *,
+        num_workers: int | None = None,
+        address: str | None = None,
+        gpus_per_worker: float = 0,
+    ) -> None:
+        if num_workers is not None and num_workers < 1:
+            raise ConfigError(f"The number of workers is {num_workers}; give 1 or more.")
+        if gpus_per_worker < 0 or (gpus_per_worker > 1 and gpus_per_worker % 1):
+            raise ConfigError(
+                f"{gpus_per_worker} GPUs a worker are not possible; give a share of one, or a whole number."
+            )
+        self._ray = import_ray()
+        self._make_predictor, self._address, self._gpus = make_predictor, address, gpus_per_worker
+        self.size = num_workers
+        self._handles: dict[int, Any] = {}
+        self._pending: dict[Any, int] = {}  # what a worker was asked -> the worker
+        self._started = 0
+
+    def __enter__(self) -> "RayPool":
+        self._owner = not self._ray.is_initialized()
+        if self._owner:
+            self._connect()
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if not any(node.get("GPU", 0) >= self._gpus for node in nodes):
+            self.__exit__()
+            raise ConfigError(
+                f"No machine of the Ray cluster has {self._gpus:g} GPUs free for a worker; "
+                "lower --gpus-per-worker, or give MODEL.DEVICE cpu."
+            )
+        if self.size is None:
+            gpus = sum(node.get("GPU", 0) for node in nodes)
+            self.size = max(1, int(gpus / self._gpus)) if self._gpus else len(nodes)
+        if self._address is None:  # all cores are ours, and need no book-keeping
+            self._threads, cpus = max(1, torch.get_num_threads() // self.size), 0
+        else:
+            cores = [int(node.get("CPU", 0)) for node in nodes]
+            self._threads = cpus = max(1, min(sum(cores) // self.size, max(cores)))
+        self._actor = self._ray.remote(SceneWorker).options(num_cpus=cpus, num_gpus=self._gpus)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for worker in list(self._handles):
+            self.stop(worker)
+        if self._owner:
+            self._ray.shutdown()
+
+    def start(self) -> int:
+        """Start a worker that builds its model; :meth:`wait` tells when it has."""
+        self._started += 1
+        handle = self._actor.remote(self._make_predictor, self._threads, os.getcwd())
+        self._handles[self._started] = handle
+        self._pending[handle.build.remote()] = self._started
+        return self._started
+
+    def submit(self, worker: int, scene: ArchiveScene, output: Path, options: SceneOptions) -> None:
+        """Give a worker that waits a scene."""
+        self._pending[self._handles[worker].segment.remote(scene, output, options)] = worker
+
+    def wait(self) -> tuple[int, Outcome]:
+        """The next worker that is done with what it was asked, or dead, and how it fared."""
+        (ready, *_), _ = self._ray.wait(list(self._pending), num_returns=1)
+        worker = self._pending.pop(ready)
+        try:
+            return worker, self._ray.get(ready)
+        except self._ray.exceptions.RayError as error:
+            return worker, Outcome("failed", error=_why_it_died(error), retry=True)
+
+    def stop(self, worker: int) -> None:
+        """End a worker, whatever it does."""
+        self._ray.kill(self._handles.pop(worker))
+
+    def _connect(self) -> None:
+        if self._address is None:
+            # Without "local", Ray would look for a cluster that others started.
+            chosen = {"address": "local", "num_cpus": 1, "include_dashboard": False}
+            chosen["object_store_memory"] = OBJECT_STORE_BYTES
+            failure, advice = "start on this machine", "its logs lie in /tmp/ray/session_latest/logs"
+        else:
+            _check_answers(self._address)
+            chosen = {"address": self._address}
+            failure = f"be reached at '{self._address}'"
+            advice = "see `ray status`; one that asks for a token needs the environment variable RAY_AUTH_MODE=token"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what matters comes as an error
+                self._ray.init(**chosen, logging_level=logging.ERROR, log_to_driver=_debugging())
+        except Exception as error:  # of many types, ValueError and RuntimeError among them
+            raise ConfigError(f"A Ray cluster cannot {failure} ({brief_reason(error)}); {advice}.") from error
+
+
+def _check_answers(address: str) -> None:
+    """Check that something listens at an address, for which Ray would wait and wait.
+
+    Raises:
+        ConfigError: nothing does, or the address has another form than Ray's.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"No Ray cluster answers at '{address}' ({brief_reason(error)}); give host:port, ray://host:port or auto."
+        ) from error
+
+
+def _debugging() -> bool:
+    return os.environ.get("MM_OVSEG_DEBUG") == "1"
+
+
+def _why_it_died(error: Exception) -> str:
+    """A part of a sentence."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any("creation task" in line for line in lines):  # an error in the worker, which the last line names
+        return lines[-1]
+    return "the worker process was killed, perhaps for want of memory"

@@ -1,0 +1,69 @@
+"""The part of a command line that says how scenes are segmented."""
+
+import argparse
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from mm_ovseg.engine import load_config
+from mm_ovseg.inference.scene_options import SceneOptions
+
+__all__ = ["add_scene_arguments", "read_scene_config", "read_scene_options"]
+
+
+def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what is asked of the model and of every map; which files are read and written is the script's own."""
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="a config of configs/")
+    parser.add_argument(
+        "--classes",
+        required=True,
+        metavar="NAMES",
+        help='"water,road,city"; with synonyms: "water,river,lake; road,street"; or a JSON class file',
+    )
+    parser.add_argument("--unseen", metavar="NAMES", help="those of --classes never labelled in training")
+    parser.add_argument("--rgb-bands", type=int, nargs=3, metavar="N", help="red, green and blue, from 1")
+    parser.add_argument("--window", type=int, metavar="PIXELS", help="side of a window (default: the training crop's)")
+    parser.add_argument("--overlap", type=float, default=0.33, metavar="SHARE", help="of windows (default: 0.33)")
+    parser.add_argument("--gsd", type=float, metavar="METRES", help="pixel size to work at (default: that of RGB)")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="windows at a time (default: 1)")
+    parser.add_argument("--confidence", action="store_true", help="also MAP_confidence.tif, percent")
+    parser.add_argument("--probabilities", action="store_true", help="also MAP_probabilities.tif, percent, all classes")
+    parser.add_argument("--aoi", type=Path, metavar="AREA.geojson", help="map these polygons only")
+    parser.add_argument(
+        "--least-covered",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="that SAR must cover, else stop (default: 0.1)",
+    )
+    parser.add_argument("--correct-shift", action="store_true", help="move SAR by the shift that is found")
+    parser.add_argument("--resume", action="store_true", help="go on where an earlier run was stopped")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...")
+
+
+def read_scene_config(args: argparse.Namespace) -> CfgNode:
+    """The config that the command line names, with its overrides.
+
+    Raises:
+        ConfigError, DataError, VocabularyError: as of :func:`~mm_ovseg.engine.load_config`.
+    """
+    overrides = [] if args.rgb_bands is None else ["INPUT.RGB.BANDS", args.rgb_bands]
+    return load_config(args.config_file, [*overrides, *args.opts])
+
+
+def read_scene_options(args: argparse.Namespace, *, vector: Path | None = None) -> SceneOptions:
+    """The options that the command line gives; ``vector`` is where polygons go."""
+    return SceneOptions(
+        window=args.window,
+        overlap=args.overlap,
+        ground_sampling_distance=args.gsd,
+        batch_size=args.batch_size,
+        confidence=args.confidence,
+        probabilities=args.probabilities,
+        vector=vector,
+        area=args.aoi,
+        least_covered=args.least_covered,
+        correct_shift=args.correct_shift,
+        resume=args.resume,
+    )

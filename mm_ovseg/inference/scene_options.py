@@ -1,0 +1,67 @@
+"""How a scene is segmented: what command lines and the library agree on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from mm_ovseg.data.raster import check_rgb_arguments, check_sar_arguments
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.inference.scene_grid import check_sampling_distance
+from mm_ovseg.inference.windows import check_overlap
+
+__all__ = ["SceneOptions", "check_options"]
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """How a scene is segmented and what is written.
+
+    Attributes:
+        window: side of a window in pixels; None for the size of the training crops.
+        overlap: of neighbouring windows, as a share of the window, 0 <= overlap < 1.
+        ground_sampling_distance: metres a pixel at which the model works and the map is written; None for RGB's own.
+        batch_size: windows at a time.
+        confidence: also write the score of each pixel's class, in percent.
+        probabilities: also write the scores of all classes, in percent.
+        vector: a GeoPackage to write polygons to, or None.
+        area: a GeoJSON file with the polygons to map, or None for the whole scene.
+        least_covered: share of the scene that the SAR file's extent must cover, 0..1.
+        correct_shift: move SAR by the shift against RGB that is found, where that is reliable.
+        resume: go on where an earlier run with equal options was ended.
+    """
+
+    window: int | None = None
+    overlap: float = 0.33
+    ground_sampling_distance: float | None = None
+    batch_size: int = 1
+    confidence: bool = False
+    probabilities: bool = False
+    vector: Path | None = None
+    area: Path | None = None
+    least_covered: float = 0.1
+    correct_shift: bool = False
+    resume: bool = False
+
+
+def check_options(options: SceneOptions, cfg: CfgNode) -> tuple[int, int]:
+    """Check what can be checked before any file is opened.
+
+    Args:
+        options: of a scene, or of all scenes of an archive.
+        cfg: whose ``INPUT`` says how the files are read.
+
+    Returns:
+        Side of a window and overlap of neighbouring ones, in pixels.
+
+    Raises:
+        ConfigError: an option or a setting has the wrong form.
+    """
+    window = cfg.INPUT.CROP.SIZE[0] if options.window is None else options.window
+    overlap = check_overlap(options.overlap, window)
+    if options.batch_size < 1:
+        raise ConfigError(f"The batch size is {options.batch_size}; give a positive number.")
+    check_sampling_distance(options.ground_sampling_distance)
+    check_rgb_arguments(cfg.INPUT.RGB.BANDS, cfg.INPUT.RGB.RANGE)
+    check_sar_arguments(cfg.INPUT.SAR.SCALE, cfg.INPUT.SAR.RANGE, cfg.INPUT.SAR.BANDS)
+    return window, overlap

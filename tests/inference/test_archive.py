@@ -1,0 +1,133 @@
+"""Who does what in an archive, with workers that are scripts."""
+
+import csv
+from collections import defaultdict, deque
+from pathlib import Path
+
+import pytest
+
+from mm_ovseg.errors import ConfigError, DataError, MMOVSegError
+from mm_ovseg.inference.archive import segment_archive
+from mm_ovseg.inference.archive_manifest import ArchiveScene
+from mm_ovseg.inference.archive_results import ResultsTable, SceneResult
+from mm_ovseg.inference.archive_worker import Outcome
+from mm_ovseg.inference.scene_options import SceneOptions
+
+PLAIN = SceneOptions()
+READY, DONE, KILLED = Outcome("ready"), Outcome("done", 0.5), Outcome("failed", error="it was killed", retry=True)
+BROKEN = Outcome("failed", error="a.tif is damaged.")
+
+
+class ScriptedPool:
+    """Answers in the order it was asked: builds from ``starts``, scenes from their own scripts, by default well."""
+
+    def __init__(self, size=1, starts=(), **scripts):
+        self.size, self._starts = size, deque(starts)
+        self._scripts = defaultdict(deque, {name: deque(script) for name, script in scripts.items()})
+        self.alive, self.asked, self.most_alive, self._answers, self._count = set(), [], 0, deque(), 0
+
+    def start(self):
+        self._count += 1
+        self.alive.add(self._count)
+        self.most_alive = max(self.most_alive, len(self.alive))
+        self._answers.append((self._count, self._starts.popleft() if self._starts else READY))
+        return self._count
+
+    def submit(self, worker, scene, output, options):
+        assert worker in self.alive and worker not in [busy for busy, _ in self._answers]
+        self.asked.append((worker, scene.name, output, options))
+        script = self._scripts[scene.name]
+        self._answers.append((worker, script.popleft() if script else DONE))
+
+    def wait(self):
+        return self._answers.popleft()
+
+    def stop(self, worker):
+        self.alive.remove(worker)
+
+
+def scenes(*names):
+    return [ArchiveScene(name, (Path(f"{name}.tif"),), None) for name in names]
+
+
+def run(pool, names="abc", retries=2, options=PLAIN, **more):
+    return {r.name: r for r in segment_archive(scenes(*names), Path("maps"), options, pool, retries=retries, **more)}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+def test_one_bad_scene_stops_no_other_and_no_worker(size):
+    pool = ScriptedPool(size, a=[BROKEN])
+    results = run(pool)
+    assert {name: result.status for name, result in results.items()} == {"a": "failed", "b": "done", "c": "done"}
+    assert results["a"].error == "a.tif is damaged." and results["a"].output == "" and results["a"].attempts == 1
+    assert results["b"].output == str(Path("maps/b.tif").absolute()) and results["b"].sar_share == 0.5
+    assert pool.most_alive == min(size, 3) == len(pool.alive)  # none was ended, and none more than scenes started
+
+
+def test_a_scene_whose_worker_dies_resumes_with_another(caplog):
+    pool = ScriptedPool(a=[KILLED, KILLED])
+    with caplog.at_level("INFO", logger="mm_ovseg"):
+        results = run(pool)
+    assert [result.status for result in results.values()] == ["done"] * 3
+    assert results["a"].attempts == 3 and results["b"].attempts == 1
+    attempts = [(worker, options.resume) for worker, name, _, options in pool.asked if name == "a"]
+    assert [resume for _, resume in attempts] == [False, True, True]
+    assert len({worker for worker, _ in attempts}) == 3
+    assert "a is tried again (it was killed)." in caplog.text
+
+
+def test_attempts_end_and_the_others_go_on():
+    results = run(ScriptedPool(2, b=[KILLED] * 9), retries=1)
+    assert [results[name].status for name in "abc"] == ["done", "failed", "done"]
+    assert results["b"].attempts == 2
+    assert results["b"].error.startswith("Given up after 2 attempts (it was killed); run again with --resume")
+    assert run(ScriptedPool(b=[KILLED]), retries=0)["b"].attempts == 1
+
+
+def test_a_finished_scene_is_skipped_and_its_result_says_so():
+    pool = ScriptedPool(b=[Outcome("skipped", 0.25)])
+    result = run(pool, options=SceneOptions(resume=True))["b"]
+    assert (result.status, result.attempts, result.sar_share) == ("skipped", 0, 0.25) and result.output
+    assert all(options.resume for *_, options in pool.asked)
+
+
+def test_a_scene_has_its_own_area_and_polygons():
+    pool = ScriptedPool()
+    given = [*scenes("a"), ArchiveScene("b", (Path("b.tif"),), None, Path("own.geojson"))]
+    list(segment_archive(given, Path("maps"), SceneOptions(area=Path("all.geojson")), pool, polygons=True))
+    assert [(options.area, options.vector) for *_, options in pool.asked] == [
+        (Path("all.geojson"), Path("maps/a.gpkg")),
+        (Path("own.geojson"), Path("maps/b.gpkg")),
+    ]
+
+
+def test_workers_that_cannot_start_are_given_up():
+    pool = ScriptedPool(2, starts=[READY, KILLED, KILLED])
+    assert len(run(pool, "abcdef", retries=1)) == 6 and len(pool.alive) == 1
+    with pytest.raises(ConfigError, match=r"No worker can be started \(it was killed\)"):
+        run(ScriptedPool(2, starts=[KILLED] * 6))
+    pool = ScriptedPool(starts=[KILLED, KILLED])
+    assert len(run(pool)) == 3  # the third try went well
+
+
+def test_a_model_at_fault_ends_the_run_in_its_own_words():
+    with pytest.raises(MMOVSegError, match="lacks weights"):
+        run(ScriptedPool(2, starts=[Outcome("failed", error="The file lacks weights.")]))
+    with pytest.raises(ConfigError, match="retries is -1"):
+        run(ScriptedPool(), retries=-1)
+
+
+def test_the_table_is_whole_after_every_result_and_in_the_order_of_the_scenes(tmp_path):
+    table = ResultsTable(tmp_path / "maps" / "results.csv", scenes("a", "b", "c"))
+    for name, status, error in (("c", "done", ""), ("a", "failed", 'Is "odd", or not.')):
+        table.add(SceneResult(name, "r.tif", "", status, 1, 2.5, "", None, error))
+    with open(table.path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["a", "c"]
+    assert rows[0]["error"] == 'Is "odd", or not.' and rows[0]["sar_share"] == "" and rows[0]["seconds"] == "2.5"
+    assert (table.count("done"), table.count("failed"), table.count("skipped")) == (1, 1, 0)
+    assert [path.name for path in table.path.parent.iterdir()] == ["results.csv"]
+    table.path.unlink()
+    table.path.mkdir()
+    with pytest.raises(DataError, match="cannot be written"):
+        table.add(SceneResult("b", "", "", "done", 1, 0.0, "", None, ""))
