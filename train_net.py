@@ -6,6 +6,7 @@ python train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 
     MODEL.DINO_SAR.WEIGHTS output/cmu_dino_vitb8/model_final.pth                                  # stage 2
 python train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 --resume
 python train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml --eval-only MODEL.WEIGHTS model.pth
+python train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml --unseen "water,building"       # another split
 torchrun --nproc-per-node 8 train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml
 """
 
@@ -24,7 +25,8 @@ from mm_ovseg.errors import CheckpointError, ConfigError
 @clean_exit
 def run(args: Namespace) -> None:
     """What every process does."""
-    cfg = load_config(args.config_file, args.opts)
+    unseen = [] if args.unseen is None else ["DATASETS.UNSEEN", args.unseen]
+    cfg = load_config(args.config_file, [*unseen, *args.opts])
     set_up_run(cfg, args)
     if args.eval_only:
         if not cfg.DATASETS.TEST:
@@ -48,7 +50,13 @@ def run(args: Namespace) -> None:
 @clean_exit
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and start the processes."""
-    launch(run, default_argument_parser(__doc__).parse_args(arguments))
+    parser = default_argument_parser(__doc__)
+    parser.add_argument(
+        "--unseen",
+        metavar="NAMES",
+        help='classes whose labels training ignores, "water,road"; "": none (default: the dataset\'s)',
+    )
+    launch(run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ def add_mm_ovseg_config(cfg: CN) -> None:
 
 def _add_data_config(cfg: CN) -> None:
     cfg.DATASETS.FILES = []  # YAML files that declare datasets; registered before DATASETS.TRAIN/TEST are looked up
+    # Classes whose labels training does not see, "water,road" or a list; "" or []: none. None: as each dataset says.
+    cfg.DATASETS.UNSEEN = None
 
     cfg.INPUT.DATASET_MAPPER_NAME = "rgb_sar_semantic"  # or "rgb_sar_pair" for stage 1
     cfg.INPUT.SKIP_CORRUPT = False  # True: an unreadable sample is reported, left out and counted, not an error

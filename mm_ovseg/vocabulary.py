@@ -5,7 +5,14 @@ from collections.abc import Sequence
 
 from mm_ovseg.errors import VocabularyError
 
-__all__ = ["parse_class_names", "seen_classes", "select_unseen", "split_synonyms", "validate_class_names"]
+__all__ = [
+    "parse_class_names",
+    "seen_classes",
+    "select_unseen",
+    "split_synonyms",
+    "unseen_classes",
+    "validate_class_names",
+]
 
 
 def validate_class_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -71,6 +78,20 @@ def select_unseen(classes: Sequence[str], unseen: Sequence[str]) -> tuple[str, .
 def seen_classes(classes: Sequence[str], unseen: Sequence[str]) -> tuple[str, ...]:
     """The classes that training sees: those of ``classes``, in their order, that ``unseen`` does not name."""
     return tuple(name for name in classes if name not in unseen)
+
+
+def unseen_classes(classes: Sequence[str], declared: Sequence[str], chosen: Sequence[str] | None) -> tuple[str, ...]:
+    """Those of ``classes``, in their order, whose labels an experiment does not see.
+
+    Args:
+        classes: of a dataset.
+        declared: the dataset's own choice.
+        chosen: ``DATASETS.UNSEEN``, which may name classes of other datasets too; None leaves the dataset's own.
+    """
+    if chosen is None:
+        return tuple(declared)
+    wanted = {" ".join(name.split()).casefold() for name in chosen}
+    return tuple(name for name in classes if name.casefold() in wanted)
 
 
 def split_synonyms(name: str) -> list[str]:

@@ -179,11 +179,13 @@ class RGBSARSemanticMapper(RGBSARPairMapper):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> dict:
-        """Arguments from ``INPUT``, ``DATASETS.TRAIN`` and ``MODEL.SEM_SEG_HEAD.IGNORE_VALUE``."""
+        """Arguments from ``INPUT``, ``DATASETS.TRAIN``, ``.UNSEEN`` and ``MODEL.SEM_SEG_HEAD.IGNORE_VALUE``."""
         ignore_value = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
         return {
             **super().from_config(cfg, is_train),
-            "label_readers": build_seen_label_readers(cfg.DATASETS.TRAIN, ignore_value) if is_train else {},
+            "label_readers": (
+                build_seen_label_readers(cfg.DATASETS.TRAIN, ignore_value, cfg.DATASETS.UNSEEN) if is_train else {}
+            ),
             "ignore_value": ignore_value,
         }
 

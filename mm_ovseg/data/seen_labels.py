@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mm_ovseg.data.raster import read_label
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.vocabulary import seen_classes
+from mm_ovseg.vocabulary import seen_classes, unseen_classes
 
 __all__ = ["SeenLabelReader", "build_seen_label_readers"]
 
@@ -40,12 +40,15 @@ class SeenLabelReader:
         return self.seen_index[label]
 
 
-def build_seen_label_readers(dataset_names: Sequence[str], ignore_value: int) -> dict[str, SeenLabelReader]:
+def build_seen_label_readers(
+    dataset_names: Sequence[str], ignore_value: int, unseen: Sequence[str] | None = None
+) -> dict[str, SeenLabelReader]:
     """Readers for datasets that are trained on together.
 
     Args:
         dataset_names: Registered datasets.
         ignore_value: Value of unseen classes and ignored pixels in what the readers return.
+        unseen: ``DATASETS.UNSEEN``; None for what each dataset says.
 
     Raises:
         ConfigError: There is no dataset, one is not registered, has no labels or other seen classes than the first, or
@@ -53,7 +56,7 @@ def build_seen_label_readers(dataset_names: Sequence[str], ignore_value: int) ->
     """
     if not dataset_names:
         raise ConfigError("DATASETS.TRAIN is empty; name the datasets to train on.")
-    seen = _seen_classes_of(dataset_names[0])
+    seen = _seen_classes_of(dataset_names[0], unseen)
     if not len(seen) <= ignore_value <= 255:
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {ignore_value}; give a number from {len(seen)}, the number of seen "
@@ -61,7 +64,7 @@ def build_seen_label_readers(dataset_names: Sequence[str], ignore_value: int) ->
         )
     readers = {}
     for name in dataset_names:
-        if (others := _seen_classes_of(name)) != seen:
+        if (others := _seen_classes_of(name, unseen)) != seen:
             raise ConfigError(
                 f"DATASETS.TRAIN names '{dataset_names[0]}' with the seen classes {', '.join(seen)} and '{name}' with "
                 f"{', '.join(others)}; datasets that are trained on together need the same ones."
@@ -75,7 +78,7 @@ def build_seen_label_readers(dataset_names: Sequence[str], ignore_value: int) ->
     return readers
 
 
-def _seen_classes_of(dataset_name: str) -> tuple[str, ...]:
+def _seen_classes_of(dataset_name: str, unseen: Sequence[str] | None) -> tuple[str, ...]:
     """The classes of a registered, labelled dataset that training sees; a ConfigError if there are none."""
     if dataset_name not in DatasetCatalog:
         raise ConfigError(
@@ -87,7 +90,11 @@ def _seen_classes_of(dataset_name: str) -> tuple[str, ...]:
         raise ConfigError(
             f"DATASETS.TRAIN names '{dataset_name}', which has no labels; declare them, or train stage 1 with it."
         )
-    seen = seen_classes(metadata.stuff_classes, metadata.unseen_classes)
+    classes = metadata.stuff_classes
+    seen = seen_classes(classes, unseen_classes(classes, metadata.unseen_classes, unseen))
     if not seen:
-        raise ConfigError(f"Dataset '{dataset_name}' has unseen classes only; training needs a seen one.")
+        raise ConfigError(
+            f"Dataset '{dataset_name}' has unseen classes only; training needs a seen one: correct its declaration or "
+            "DATASETS.UNSEEN."
+        )
     return seen

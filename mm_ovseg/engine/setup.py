@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_setup
 from detectron2.modeling import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 from detectron2.utils import comm
@@ -20,6 +21,7 @@ from mm_ovseg.config import add_mm_ovseg_config
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.errors import ConfigError, MMOVSegError
 from mm_ovseg.files import check_writable_folder
+from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class_names
 
 __all__ = ["load_config", "set_up_run"]
 
@@ -34,7 +36,8 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = ()) -> CfgNo
     Raises:
         ConfigError: a file is missing or malformed, a key does not exist, a value has the wrong type, or the device is
             not there. The message names the file or says "the command line".
-        DataError, VocabularyError: a declared dataset cannot be registered.
+        DataError, VocabularyError: a declared dataset cannot be registered, or DATASETS.UNSEEN names no class of the
+            datasets.
     """
     cfg = get_cfg()
     add_mm_ovseg_config(cfg)
@@ -48,6 +51,7 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = ()) -> CfgNo
     _merge(cfg, "the command line", lambda: cfg.merge_from_list(list(overrides)))
     for path in cfg.DATASETS.FILES:
         register_datasets_from_file(path)
+    cfg.DATASETS.UNSEEN = _read_unseen(cfg)
     _check_device(cfg.MODEL.DEVICE)
     for key, name, registry in (
         ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
@@ -106,6 +110,25 @@ def _all_keys(node: CfgNode, prefix: str = "") -> list[str]:
     for key, value in node.items():
         keys += _all_keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [f"{prefix}{key}"]
     return keys
+
+
+def _read_unseen(cfg: CfgNode) -> list[str] | None:
+    """``DATASETS.UNSEEN`` as a list of names, each of which is a class of a dataset of DATASETS.TRAIN or TEST.
+
+    Raises:
+        VocabularyError: a name is not.
+    """
+    chosen = cfg.DATASETS.UNSEEN
+    if chosen is None:
+        return None
+    if isinstance(chosen, str):
+        chosen = parse_class_names(chosen) if chosen.strip() else ()
+    chosen = validate_class_names(chosen) if chosen else ()
+    names = [name for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if name in DatasetCatalog]
+    classes = dict.fromkeys(name for dataset in names for name in MetadataCatalog.get(dataset).get("stuff_classes", []))
+    if classes:
+        select_unseen(tuple(classes), chosen)
+    return list(chosen)
 
 
 def _check_device(name: str) -> None:

@@ -26,6 +26,7 @@ from mm_ovseg.engine.training_step import AccumulatingTrainer
 from mm_ovseg.errors import CheckpointError, ConfigError
 from mm_ovseg.evaluation import RetrievalEvaluator, SeenUnseenSemSegEvaluator
 from mm_ovseg.randomness import derived_seed
+from mm_ovseg.vocabulary import unseen_classes
 
 __all__ = ["Trainer"]
 
@@ -151,7 +152,11 @@ class Trainer(DefaultTrainer):
         """Retrieval for stage 1, seen and unseen classes for stage 2; several datasets write to a folder each."""
         output_dir = f"{cfg.OUTPUT_DIR}/inference/{dataset_name}"
         if segments(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)):
-            return SeenUnseenSemSegEvaluator(dataset_name, output_dir=output_dir)
+            metadata = MetadataCatalog.get(dataset_name)
+            unseen = unseen_classes(
+                metadata.get("stuff_classes", []), metadata.get("unseen_classes", []), cfg.DATASETS.UNSEEN
+            )
+            return SeenUnseenSemSegEvaluator(dataset_name, output_dir=output_dir, unseen_classes=unseen)
         return RetrievalEvaluator(dataset_name, blocks=cfg.CMU.BLOCKS, output_dir=output_dir)
 
     @classmethod

@@ -20,7 +20,7 @@ from mm_ovseg.modeling.fusion import EncoderFeatures, FeatureProjection
 from mm_ovseg.modeling.losses import SEGMENTATION_LOSSES, check_choice, segmentation_loss
 from mm_ovseg.modeling.precision import at_least_float32
 from mm_ovseg.modeling.text import TextEmbedder
-from mm_ovseg.vocabulary import seen_classes, validate_class_names
+from mm_ovseg.vocabulary import seen_classes, unseen_classes, validate_class_names
 
 __all__ = ["MMOVSeg"]
 
@@ -158,7 +158,7 @@ class MMOVSeg(nn.Module):
                 synonyms=cfg.MODEL.TEXT.SYNONYMS,
             ),
             "sem_seg_head": build_sem_seg_head(cfg, input_shape),
-            "train_vocabulary": [name for metadata in train_metadata for name in _seen_classes(metadata)],
+            "train_vocabulary": [name for metadata in train_metadata for name in _seen_classes(metadata, cfg)],
             "vocabulary": [name for metadata in test_metadata for name in metadata.get("stuff_classes", [])],
             "inference_dtype": cfg.MODEL.INFERENCE_DTYPE,
             "loss_name": cfg.LOSS.NAME,
@@ -342,5 +342,6 @@ def compile_blocks(blocks: Iterable[nn.Module]) -> None:
         block.compile()
 
 
-def _seen_classes(metadata: Metadata) -> tuple[str, ...]:
-    return seen_classes(metadata.get("stuff_classes", []), metadata.get("unseen_classes", []))
+def _seen_classes(metadata: Metadata, cfg: CfgNode) -> tuple[str, ...]:
+    classes = metadata.get("stuff_classes", [])
+    return seen_classes(classes, unseen_classes(classes, metadata.get("unseen_classes", []), cfg.DATASETS.UNSEEN))
