@@ -165,6 +165,12 @@ def _add_training_config(cfg: CN) -> None:
     cfg.SOLVER.AMP.DTYPE = "bfloat16"  # or "float16", with loss scaling; used where SOLVER.AMP.ENABLED
 
     cfg.DATALOADER.NUM_WORKERS = 4
+    # Or "RepeatFactorTrainingSampler": samples with classes that fewer than the share REPEAT_THRESHOLD of the samples
+    # have are drawn more often, after the square root of how rare they are.
+    cfg.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"
+    cfg.DATALOADER.REPEAT_THRESHOLD = 0.5
+    cfg.DATALOADER.PREFETCH = 2  # batches that each worker reads ahead
+    cfg.DATALOADER.CACHE_DIR = ""  # a folder that keeps decoded samples, about 7 to 16 bytes a pixel; "": none
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False  # crops have one size
 
     # Class files, one for each DATASETS.TEST, with the names that the model is asked for instead of the dataset's own,

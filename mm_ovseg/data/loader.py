@@ -9,11 +9,13 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, get_detection_dataset_dicts
 from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import AspectRatioGroupedDataset
-from detectron2.data.samplers import TrainingSampler
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
 from detectron2.utils.serialize import PicklableWrapper
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from mm_ovseg.data.class_balance import repeat_factors
+from mm_ovseg.errors import ConfigError
 from mm_ovseg.randomness import derived_seed, seeded
 
 __all__ = ["TrainLoader", "build_train_loader"]
@@ -32,6 +34,8 @@ class TrainLoader:
         batch_size: items a batch of this process.
         num_workers: processes that read; 0: this one.
         seed: of the whole stream, >= 0, and the same in all processes.
+        prefetch: batches that each worker reads ahead, >= 1.
+        repeat_factors: float (N,), how often each sample is drawn an epoch, >= 1; None: all once.
         aspect_ratio_grouping: no batch has both wide and tall samples. Those that wait for company when training stops
             are not waited for when it is resumed, so resuming is exact without this only.
 
@@ -48,6 +52,8 @@ class TrainLoader:
         batch_size: int,
         num_workers: int,
         seed: int,
+        prefetch: int = 2,
+        repeat_factors: torch.Tensor | None = None,
         aspect_ratio_grouping: bool = False,
     ) -> None:
         self.seed = seed
@@ -55,13 +61,15 @@ class TrainLoader:
         self._pairs = DatasetFromList(list(pairs), copy=False)
         self._mapper = mapper
         self._batch_size = batch_size
-        self._num_workers = num_workers
+        # PyTorch takes the second only with the first.
+        self._workers = {"num_workers": num_workers, "prefetch_factor": prefetch if num_workers else None}
+        self._repeat_factors = torch.ones(len(self._pairs)) if repeat_factors is None else repeat_factors
         self._aspect_ratio_grouping = aspect_ratio_grouping
 
     def __iter__(self) -> Iterator[list[dict]]:
         """Yield batches; workers start with the first one."""
         samples = _SeededSamples(self._pairs, self._mapper, self.seed)
-        stream = _Stream(len(self._pairs), self.seed, self.first_batch * self._batch_size)
+        stream = _Stream(self._repeat_factors, self.seed, self.first_batch * self._batch_size)
         # Nothing is drawn from it, but without one the loader would draw from the process's own.
         generator = torch.Generator()
         if self._aspect_ratio_grouping:
@@ -69,7 +77,7 @@ class TrainLoader:
                 samples,
                 sampler=stream,
                 collate_fn=operator.itemgetter(0),
-                num_workers=self._num_workers,
+                **self._workers,
                 generator=generator,
             )
             yield from AspectRatioGroupedDataset(single, self._batch_size)
@@ -78,7 +86,7 @@ class TrainLoader:
                 samples,
                 batch_sampler=BatchSampler(stream, self._batch_size, drop_last=True),
                 collate_fn=trivial_batch_collator,
-                num_workers=self._num_workers,
+                **self._workers,
                 generator=generator,
             )
 
@@ -86,8 +94,11 @@ class TrainLoader:
 class _Stream(Sampler):
     """Yields (position in the stream of all processes, index of the pair), this process's share of them."""
 
-    def __init__(self, num_pairs: int, seed: int, first: int) -> None:
-        self._indices = TrainingSampler(num_pairs, seed=seed)
+    def __init__(self, repeat_factors: torch.Tensor, seed: int, first: int) -> None:
+        if (repeat_factors == 1).all():
+            self._indices = TrainingSampler(len(repeat_factors), seed=seed)
+        else:
+            self._indices = RepeatFactorTrainingSampler(repeat_factors, seed=seed)
         self._first = first
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -119,16 +130,49 @@ def build_train_loader(cfg: CfgNode, mapper: Callable[[Mapping], dict | None]) -
     """Build the loader of ``DATASETS.TRAIN``.
 
     Args:
-        cfg: ``DATASETS.TRAIN``, ``SOLVER.IMS_PER_BATCH`` (of all processes together), ``DATALOADER.NUM_WORKERS``,
-            ``DATALOADER.ASPECT_RATIO_GROUPING`` and ``SEED`` are read; where that is below 0, one is drawn that all
-            processes share.
-        mapper: Makes the item of a dataset dict, or None to leave the sample out.
+        cfg: ``DATASETS.TRAIN``, ``SOLVER.IMS_PER_BATCH`` (of all processes together), of ``DATALOADER`` the keys
+            ``NUM_WORKERS``, ``PREFETCH``, ``SAMPLER_TRAIN``, ``REPEAT_THRESHOLD`` and ``ASPECT_RATIO_GROUPING``, and
+            ``SEED`` are read; where that is below 0, one is drawn that all processes share.
+        mapper: Makes the item of a dataset dict, or None to leave the sample out. For a class-balanced sampler it has
+            ``label_readers``, as :class:`~mm_ovseg.data.mappers.RGBSARSemanticMapper` has.
+
+    Raises:
+        ConfigError: a setting is out of range, or labels that it needs are not there.
     """
+    if cfg.DATALOADER.PREFETCH < 1:
+        raise ConfigError(f"DATALOADER.PREFETCH is {cfg.DATALOADER.PREFETCH}; give 1 or more batches.")
+    pairs = get_detection_dataset_dicts(list(cfg.DATASETS.TRAIN), filter_empty=False)
     return TrainLoader(
-        get_detection_dataset_dicts(list(cfg.DATASETS.TRAIN), filter_empty=False),
+        pairs,
         mapper,
         batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
+        prefetch=cfg.DATALOADER.PREFETCH,
+        repeat_factors=_repeat_factors(cfg, pairs, mapper),
         aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+    )
+
+
+def _repeat_factors(
+    cfg: CfgNode, pairs: Sequence[Mapping], mapper: Callable[[Mapping], dict | None]
+) -> torch.Tensor | None:
+    sampler = cfg.DATALOADER.SAMPLER_TRAIN
+    if sampler == "TrainingSampler":
+        return None
+    if sampler != "RepeatFactorTrainingSampler":
+        raise ConfigError(
+            f"DATALOADER.SAMPLER_TRAIN is '{sampler}'; choose TrainingSampler or RepeatFactorTrainingSampler."
+        )
+    readers = getattr(mapper, "label_readers", None)
+    if not readers:
+        raise ConfigError(
+            "DATALOADER.SAMPLER_TRAIN is RepeatFactorTrainingSampler, which needs labels, but the mapper "
+            f"'{cfg.INPUT.DATASET_MAPPER_NAME}' reads none; choose TrainingSampler."
+        )
+    return repeat_factors(
+        pairs,
+        readers,
+        ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+        threshold=cfg.DATALOADER.REPEAT_THRESHOLD,
     )

@@ -8,6 +8,8 @@ import logging
 import multiprocessing
 from collections.abc import Callable, Mapping
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from fvcore.common.registry import Registry
 from mm_ovseg.data.augmentation import PairAugmentation, PairSample, build_augmentations
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.raster import check_same_grid, read_raster_info
+from mm_ovseg.data.sample_cache import SampleCache
 from mm_ovseg.data.seen_labels import SeenLabelReader, build_seen_label_readers
 from mm_ovseg.errors import ConfigError, DataError
 
@@ -70,6 +73,7 @@ class RGBSARPairMapper:
         reader: PairReader,
         augmentation: PairAugmentation,
         skip_corrupt: bool = False,
+        cache: SampleCache | None = None,
     ) -> None:
         """Say how pairs are read and changed.
 
@@ -79,23 +83,26 @@ class RGBSARPairMapper:
             augmentation: Changes a pair after reading.
             skip_corrupt: Log and count an unusable sample and return, in training, None, so that a loader takes
                 another one, and, in evaluation, the dataset dict with the reason under ``skipped``.
+            cache: Where samples are kept once they were read; None for nowhere.
         """
         self.is_train = is_train
         self.reader = reader
         self.augmentation = augmentation
         self.skip_corrupt = skip_corrupt
+        self.cache = cache
         self.skipped = multiprocessing.Value("q", 0)
         self._skipped_in_a_row = 0
         self._reported: set[str] = set()
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> dict:
-        """Arguments from ``INPUT``."""
+        """Arguments from ``INPUT`` and ``DATALOADER.CACHE_DIR``."""
         return {
             "is_train": is_train,
             "reader": PairReader.from_config(cfg),
             "augmentation": build_augmentations(cfg, is_train),
             "skip_corrupt": cfg.INPUT.SKIP_CORRUPT,
+            "cache": SampleCache(Path(cfg.DATALOADER.CACHE_DIR)) if cfg.DATALOADER.CACHE_DIR else None,
         }
 
     def __call__(self, dataset_dict: Mapping) -> dict | None:
@@ -138,7 +145,7 @@ class RGBSARPairMapper:
         return None
 
     def _read_item(self, item: dict) -> dict:
-        sample = self._read_sample(item)
+        sample = self._sample_of(item)
         item["height"], item["width"] = sample.image_valid.shape
         sample = self.augmentation(sample)
         item["image"] = image_tensor(sample.image)  # (3, H, W)
@@ -149,9 +156,19 @@ class RGBSARPairMapper:
             item["sem_seg"] = torch.from_numpy(sample.sem_seg.astype(np.int64))  # (H, W)
         return item
 
+    def _sample_of(self, dataset_dict: Mapping) -> PairSample:
+        if self.cache is None:
+            return self._read_sample(dataset_dict)
+        files, settings = self._sources(dataset_dict)
+        return self.cache.get(files, settings, lambda: self._read_sample(dataset_dict))
+
     def _read_sample(self, dataset_dict: Mapping) -> PairSample:
         """The arrays of the files."""
         return self.reader.read(dataset_dict["file_name"], dataset_dict["sar_file_name"])
+
+    def _sources(self, dataset_dict: Mapping) -> tuple[list[str], dict[str, Any]]:
+        """The files that :meth:`_read_sample` opens, and what it reads them with."""
+        return [dataset_dict["file_name"], dataset_dict["sar_file_name"]], {"pair": self.reader.settings}
 
 
 class RGBSARSemanticMapper(RGBSARPairMapper):
@@ -199,6 +216,14 @@ class RGBSARSemanticMapper(RGBSARPairMapper):
             sample.sem_seg = self.label_readers[dataset_dict["dataset_name"]].read(label_path)
             sample.sem_seg[~sample.image_valid] = self.ignore_value
         return sample
+
+    def _sources(self, dataset_dict: Mapping) -> tuple[list[str], dict[str, Any]]:
+        files, settings = super()._sources(dataset_dict)
+        if self.is_train and "sem_seg_file_name" in dataset_dict:
+            files = [*files, dataset_dict["sem_seg_file_name"]]
+            label_settings = self.label_readers[dataset_dict["dataset_name"]].settings
+            settings = {**settings, "label": label_settings, "ignore_value": self.ignore_value}
+        return files, settings
 
 
 @DATASET_MAPPER_REGISTRY.register()

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -61,6 +62,11 @@ class PairReader:
             sar_bands=sar.BANDS,
         )
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the arrays depend on besides the files."""
+        return {"rgb": self._rgb_settings, "sar": self._sar_settings}
+
     def read(self, rgb: Raster, sar: Raster | None) -> PairSample:
         """Read one pair.
 
@@ -74,10 +80,10 @@ class PairReader:
         """
         if _is_path(rgb) and _is_path(sar):
             check_same_grid(read_raster_info(rgb), read_raster_info(sar))
-        image, image_valid = self._read_rgb(rgb)
+        image, image_valid = self.read_rgb(rgb)
         if sar is None:
             return PairSample(image, image_valid, None, None)
-        sar_image, sar_valid = self._read_sar(sar)
+        sar_image, sar_valid = self.read_sar(sar)
         if image.shape != sar_image.shape:
             (height, width), (sar_height, sar_width) = image.shape[:2], sar_image.shape[:2]
             raise DataError(
@@ -86,7 +92,12 @@ class PairReader:
             )
         return PairSample(image, image_valid, sar_image, sar_valid)
 
-    def _read_rgb(self, rgb: Raster) -> tuple[np.ndarray, np.ndarray]:
+    def read_rgb(self, rgb: Raster) -> tuple[np.ndarray, np.ndarray]:
+        """Read the RGB image of a pair: what :func:`mm_ovseg.data.raster.read_rgb` returns.
+
+        Raises:
+            DataError: It cannot be read or used, or holds no data.
+        """
         name = _name(rgb, "RGB")
         read = (
             read_rgb(rgb, **self._rgb_settings) if _is_path(rgb) else decode_rgb_array(rgb, name, **self._rgb_settings)
@@ -94,7 +105,12 @@ class PairReader:
         check_has_data(read[1], name)
         return read
 
-    def _read_sar(self, sar: Raster) -> tuple[np.ndarray, np.ndarray]:
+    def read_sar(self, sar: Raster) -> tuple[np.ndarray, np.ndarray]:
+        """Read the SAR image of a pair: what :func:`mm_ovseg.data.raster.read_sar` returns.
+
+        Raises:
+            DataError: It cannot be read or used, or holds no data.
+        """
         name = _name(sar, "SAR")
         read = (
             read_sar(sar, **self._sar_settings) if _is_path(sar) else decode_sar_array(sar, name, **self._sar_settings)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -27,6 +28,12 @@ class SeenLabelReader:
     ignore_label: int
     label_values: Mapping[int, int] | None
     seen_index: np.ndarray
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the labels depend on besides the file."""
+        values = None if self.label_values is None else sorted(self.label_values.items())
+        return {**vars(self), "label_values": values, "seen_index": self.seen_index.tolist()}
 
     def read(self, path: str | os.PathLike) -> np.ndarray:
         """Read a label file as uint8 (H, W): indices among the seen classes, and the ignored value.

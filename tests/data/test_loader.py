@@ -10,7 +10,8 @@ import torch
 from detectron2.data import DatasetCatalog
 
 from mm_ovseg.data import build_dataset_mapper, build_train_loader, register_rgb_sar_dataset
-from mm_ovseg.errors import DataError
+from mm_ovseg.data.class_balance import present_classes, repeat_factors
+from mm_ovseg.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -138,3 +139,70 @@ def test_the_error_of_a_worker_is_still_one_sentence(four_pairs):
     message = str(caught.value)
     assert message.startswith(str(folder / "sar")) and message.endswith("replace it.") and "\n" not in message
     assert len(DatasetCatalog.get("four")) == 4
+
+
+def write_labels(folder, write_raster, labels):
+    for index, label in enumerate(labels):
+        write_raster(folder / "labels" / f"{index}.png", np.array(label, dtype=np.uint8).reshape(8, 8))
+
+
+def test_rare_classes_are_drawn_more_often_where_the_config_asks(four_pairs, write_raster):
+    cfg, folder = four_pairs
+    common, rare = np.zeros(64), np.zeros(64)
+    rare[:1] = 3  # of 64 pixels one: more than a hundredth
+    write_labels(folder, write_raster, [common, common, common, rare])
+    cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"
+    cfg.DATALOADER.REPEAT_THRESHOLD = 1.0
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.INPUT.CROP.ENABLED = False
+    cfg.SEED = 1
+    names = drawn(build_train_loader(cfg, build_dataset_mapper(cfg, True)), 250)
+    # 1 of 4 samples has the class: it comes sqrt(1 / (1 / 4)) = 2 times where the others come once.
+    assert names.count("3") / len(names) == pytest.approx(2 / 5, abs=0.01)
+    cfg.DATALOADER.REPEAT_THRESHOLD = 0.25  # no class is rarer than that
+    names = drawn(build_train_loader(cfg, build_dataset_mapper(cfg, True)), 250)
+    assert names.count("3") / len(names) == pytest.approx(1 / 4, abs=0.01)
+
+
+def test_a_class_of_a_few_pixels_and_an_unseen_one_do_not_count(four_pairs, write_raster):
+    cfg, folder = four_pairs
+    few = np.zeros((8, 8))
+    write_labels(folder, write_raster, [few, few, few, np.full((8, 8), 2)])
+    cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"
+    cfg.DATALOADER.REPEAT_THRESHOLD = 1.0
+    cfg.DATASETS.UNSEEN = ["c"]
+    mapper = build_dataset_mapper(cfg, True)
+    factors = repeat_factors(
+        DatasetCatalog.get("four"), mapper.label_readers, ignore_value=mapper.ignore_value, threshold=1.0
+    )
+    assert factors.tolist() == pytest.approx([(4 / 3) ** 0.5] * 3 + [1.0])
+    label = np.zeros((100, 100), dtype=np.uint8)
+    label[0, :99] = 1
+    assert present_classes(label, 255) == [0]
+    label[1, 0] = 1
+    assert present_classes(label, 255) == [0, 1]
+    label[1:] = 255  # of 100 labelled pixels 99 are of class 1
+    assert present_classes(label, 255) == [0, 1]
+
+
+@pytest.mark.parametrize("key,value,message", [
+    ("DATALOADER.SAMPLER_TRAIN", "Sampler", "choose TrainingSampler or RepeatFactorTrainingSampler"),
+    ("DATALOADER.REPEAT_THRESHOLD", 0.0, "REPEAT_THRESHOLD is 0.0; give"),
+    ("DATALOADER.PREFETCH", 0, "PREFETCH is 0; give"),
+    ("INPUT.DATASET_MAPPER_NAME", "rgb_sar_pair", "the mapper 'rgb_sar_pair' reads none"),
+])  # fmt: skip
+def test_settings_of_the_loader_that_cannot_be(four_pairs, key, value, message):
+    cfg, _ = four_pairs
+    cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"
+    cfg.merge_from_list([key, value])
+    with pytest.raises(ConfigError) as error:
+        build_train_loader(cfg, build_dataset_mapper(cfg, True))
+    assert message in str(error.value)
+
+
+def test_prefetching_changes_no_batch(four_pairs):
+    cfg, _ = four_pairs
+    cfg.SEED = 5
+    expected = stream(cfg, workers=0)
+    cfg.DATALOADER.PREFETCH = 4
+    assert stream(cfg, workers=2) == expected
