@@ -14,6 +14,7 @@ from detectron2.config import CfgNode
 
 import mm_ovseg
 from mm_ovseg.checkpoint.files import local_weights_path
+from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import sha256
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
@@ -22,7 +23,6 @@ from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.scene_options import SceneOptions, check_options
 from mm_ovseg.inference.scene_outputs import SceneOutputs, sibling
 from mm_ovseg.inference.scene_run import SceneRun
-from mm_ovseg.inference.scene_source import SceneSource
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
 
 __all__ = ["SceneOptions", "ScenePredictor"]

@@ -11,8 +11,8 @@ from rasterio.errors import RasterioError
 from rasterio.features import is_valid_geom, rasterize
 from rasterio.warp import transform_geom
 
+from mm_ovseg.data.scene_grid import SceneGrid
 from mm_ovseg.errors import DataError
-from mm_ovseg.inference.scene_grid import SceneGrid
 
 __all__ = ["SceneArea"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from mm_ovseg.data.raster import check_rgb_arguments, check_sar_arguments
+from mm_ovseg.data.scene_grid import check_sampling_distance
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.inference.scene_grid import check_sampling_distance
 from mm_ovseg.inference.windows import check_overlap
 
 __all__ = ["SceneOptions", "check_options"]

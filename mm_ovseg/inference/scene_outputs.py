@@ -10,6 +10,7 @@ import numpy as np
 import rasterio
 
 from mm_ovseg.data.palette import class_colors
+from mm_ovseg.data.scene_grid import SceneGrid, pixel_size_metres
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
 from mm_ovseg.inference.areas import measure_areas
@@ -17,7 +18,6 @@ from mm_ovseg.inference.cog import write_cog
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.polygons import import_fiona, write_polygons
 from mm_ovseg.inference.qgis_style import write_qgis_style
-from mm_ovseg.inference.scene_grid import SceneGrid, pixel_size_metres
 from mm_ovseg.inference.scene_work import SceneWork
 from mm_ovseg.vocabulary import select_unseen
 

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from mm_ovseg.data.scene_source import SceneSource, SceneWindow
 from mm_ovseg.inference.blending import RowBlender, Strip
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.prefetch import prefetched
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.scene_outputs import COVERAGE
-from mm_ovseg.inference.scene_source import SceneSource, SceneWindow
 from mm_ovseg.inference.scene_work import SceneWork
 from mm_ovseg.inference.windows import first_window_over, window_starts
 

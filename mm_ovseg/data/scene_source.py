@@ -19,14 +19,14 @@ from rasterio.windows import Window
 
 from mm_ovseg.data.raster import check_rgb_arguments, check_sar_arguments, decode_rgb, decode_sar
 from mm_ovseg.data.raster_file import check_same_grid, open_raster, raster_errors, raster_info
-from mm_ovseg.errors import DataError, MMOVSegError
-from mm_ovseg.inference.scene_grid import (
+from mm_ovseg.data.scene_grid import (
     SceneGrid,
     check_on_grid,
     covered_share,
     pixel_size_metres,
     scene_grid,
 )
+from mm_ovseg.errors import DataError, MMOVSegError
 
 __all__ = ["SceneSource", "SceneWindow"]
 

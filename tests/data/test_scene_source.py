@@ -10,8 +10,8 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 from rasterio.warp import transform as transform_coordinates
 
+from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.inference.scene_source import SceneSource
 
 UTM = CRS.from_epsg(32633)
 ORIGIN = from_origin(500_000, 5_000_000, 10, 10)
