@@ -1,0 +1,75 @@
+"""Lists that people keep in spreadsheets: CSV files whose first line names the columns."""
+
+import csv
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from mm_ovseg.errors import DataError
+
+__all__ = ["fault_of_name", "read_table"]
+
+logger = logging.getLogger(__name__)
+
+LONGEST_NAME = 200  # bytes; file systems allow 255, and files that are named after an entry have longer names
+
+
+def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Read a CSV file in UTF-8, values parted by commas.
+
+    Args:
+        path: the file. Lines without any value are passed over, and so are columns of other names.
+        required, optional: names of columns, in lower case; the file may write them in any.
+
+    Returns:
+        Line number and column -> value, both without white space around them.
+
+    Raises:
+        DataError: the file is missing, empty or no such table.
+    """
+    known = (*required, *optional)
+    try:
+        # Spreadsheets write a byte order mark.
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            rows = [(reader.line_num, [value.strip() for value in row]) for row in reader if any(map(str.strip, row))]
+    except OSError as error:
+        raise DataError(f"The manifest {path} cannot be read ({error.strerror}); check its name.") from error
+    except (UnicodeError, csv.Error) as error:
+        raise DataError(f"The manifest {path} is no CSV file in UTF-8 ({error}); save it as one.") from error
+    if not rows:
+        raise DataError(f"The manifest {path} is empty; its first line is to name the columns: {', '.join(known)}.")
+    (_, header), *rows = rows
+    columns = [column.casefold() for column in header]
+    missing = [column for column in required if column not in columns]
+    if missing:
+        raise DataError(
+            f"The manifest {path} has no column '{missing[0]}'; its first line is '{','.join(header)}', and is to name "
+            f"{' and '.join(required)}, parted by commas."
+        )
+    if repeated := [column for column in known if columns.count(column) > 1]:
+        raise DataError(f"The manifest {path} has two columns '{repeated[0]}'; keep one.")
+    if unused := [column for column in columns if column not in known]:
+        logger.info("Columns of %s that mean nothing here: %s.", path, ", ".join(unused))
+    for line, row in rows:
+        if len(row) != len(columns):
+            raise DataError(
+                f"{path}, line {line}: there are {len(row)} values for {len(columns)} columns; add what is missing, "
+                "and put values that hold a comma in quotes."
+            )
+    return [(line, dict(zip(columns, row, strict=True))) for line, row in rows]
+
+
+def fault_of_name(name: str) -> str | None:
+    """What makes a name unfit for files that are to stay in their folder, and for a table that spreadsheets open.
+
+    Returns:
+        The end of a sentence about the name; None where it is fit.
+    """
+    if not (name[:1].isalnum() or name[:1] == "_"):
+        return "does not begin with a letter or a digit"  # ".hidden", and "=1+1", which a spreadsheet would compute
+    if any(character in "/\\" or not character.isprintable() for character in name):
+        return "holds a character that file names cannot"
+    if len(name.encode()) > LONGEST_NAME:
+        return f"is longer than {LONGEST_NAME} bytes"
+    return None
