@@ -20,8 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from mm_ovseg.command_line import clean_exit
+from mm_ovseg.data.preparation.dropped import Dropped
 from mm_ovseg.data.preparation.options import add_pair_arguments, pair_settings, run
-from mm_ovseg.data.preparation.pairing import Dropped, TilePair, pair_tiles
+from mm_ovseg.data.preparation.pairing import TilePair, pair_tiles
 from mm_ovseg.data.preparation.prepare import Split
 from mm_ovseg.data.preparation.settings import PairSettings
 from mm_ovseg.data.preparation.split import split_by_scene

@@ -9,7 +9,7 @@ from pathlib import Path
 from mm_ovseg.data.raster import read_raster_info
 from mm_ovseg.errors import DataError
 
-__all__ = ["RGBSARDataset"]
+__all__ = ["RASTER_SUFFIXES", "RGBSARDataset", "is_raster_file", "match_files"]
 
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 NAMES_SHOWN = 10
@@ -19,7 +19,8 @@ NAMES_SHOWN = 10
 class RGBSARDataset:
     """A dataset as :func:`mm_ovseg.data.register_rgb_sar_dataset` was given it, checked; see there.
 
-    ``label_values`` are sorted (raw value, class index or ``ignore_label``) pairs.
+    ``label_values`` are sorted (raw value, class index or ``ignore_label``) pairs; ``pairs`` are the keys of
+    those to take, None for all.
     """
 
     name: str
@@ -33,11 +34,18 @@ class RGBSARDataset:
     ignore_label: int
     label_values: tuple[tuple[int, int], ...] | None
     ground_sampling_distance: float | None
+    pairs: tuple[str, ...] | None = None
 
     @property
     def folder(self) -> Path:
         """The root, under ``$DETECTRON2_DATASETS`` as it is now where the root is relative."""
         return Path(os.environ.get("DETECTRON2_DATASETS", "datasets"), Path(self.root).expanduser()).expanduser()
+
+    @property
+    def patterns(self) -> dict[str, str]:
+        """Where the files of each kind lie in the root: "RGB", "SAR" and, where the dataset has labels, "label"."""
+        patterns = {"RGB": self.rgb, "SAR": self.sar}
+        return patterns if self.labels is None else {**patterns, "label": self.labels}
 
     def load(self) -> list[dict]:
         """List the pairs as dataset dicts, sorted by key.
@@ -45,12 +53,9 @@ class RGBSARDataset:
         Raises:
             DataError: A folder is missing, there are no pairs, or a file lacks its partner.
         """
-        patterns = {"RGB": self.rgb, "SAR": self.sar}
-        if self.labels is not None:
-            patterns["label"] = self.labels
-        sources = {kind: self._find(pattern) for kind, pattern in patterns.items()}
+        sources = {kind: self._one_file_each(pattern) for kind, pattern in self.patterns.items()}
         if not any(sources.values()):
-            places = ", ".join(str(self.folder / pattern) for pattern in patterns.values())
+            places = ", ".join(str(self.folder / pattern) for pattern in self.patterns.values())
             raise DataError(
                 f"Dataset '{self.name}' has no files ({', '.join(RASTER_SUFFIXES)}) at {places}; put the data there, "
                 "or correct the dataset's declaration."
@@ -58,36 +63,39 @@ class RGBSARDataset:
         self._check_partners(sources)
         return [self._dataset_dict(key, sources) for key in sorted(sources["RGB"])]
 
-    def _find(self, pattern: str) -> dict[str, Path]:
-        """The files of a folder, or those that a pattern with one star fits, by key."""
-        path = self.folder / pattern
-        folder, file_pattern = (path.parent, path.name) if "*" in path.name else (path, "*")
+    def find(self, pattern: str) -> dict[str, list[Path]]:
+        """The files of a folder, or those that a pattern with one star fits, by key.
+
+        A key has several files where these differ in their suffix only, which :meth:`load` refuses. All files are
+        there, whatever ``pairs`` says.
+
+        Raises:
+            DataError: The folder does not exist.
+        """
+        folder, _ = _split_pattern(self.folder, pattern)
         if not folder.is_dir():
             raise DataError(
                 f"The folder {folder} of dataset '{self.name}' does not exist; put the data there, or set the "
                 "environment variable DETECTRON2_DATASETS to the folder that holds your datasets."
             )
-        before, after = (re.escape(part) for part in file_pattern.split("*"))
-        key_expression = re.compile(f"{before}(.+){after}", re.DOTALL)
-        names_suffix = Path(file_pattern).suffix.lower() in RASTER_SUFFIXES
-        found: dict[str, Path] = {}
-        for file in sorted(folder.iterdir()):
-            if file.suffix.lower() not in RASTER_SUFFIXES or file.name.startswith(".") or not file.is_file():
+        return match_files(self.folder, pattern)
+
+    def _one_file_each(self, pattern: str) -> dict[str, Path]:
+        """The files of :meth:`find` that are among the pairs, by key."""
+        found, wanted = {}, None if self.pairs is None else set(self.pairs)
+        for key, files in self.find(pattern).items():
+            if wanted is not None and key not in wanted:
                 continue
-            match = key_expression.fullmatch(file.name if names_suffix else file.stem)
-            if match is None:
-                continue
-            key = match.group(1)
-            if key in found:
+            if len(files) > 1:
                 raise DataError(
-                    f"{found[key]} and {file} differ in their suffix only, so neither can be paired; remove one, or "
-                    f"declare dataset '{self.name}' with a pattern that fits one kind, such as '*{file.suffix}'."
+                    f"{files[0]} and {files[1]} differ in their suffix only, so neither can be paired; remove one, or "
+                    f"declare dataset '{self.name}' with a pattern that fits one kind, such as '*{files[1].suffix}'."
                 )
-            found[key] = file
+            found[key] = files[0]
         return found
 
     def _check_partners(self, sources: Mapping[str, Mapping[str, Path]]) -> None:
-        keys = set().union(*sources.values())
+        keys = set().union(*sources.values()) if self.pairs is None else set(self.pairs)
         complaints = [
             f"there is no {kind} file for {len(missing)} of {len(keys)} names ({_first_names(missing)})"
             for kind, files in sources.items()
@@ -114,6 +122,33 @@ class RGBSARDataset:
             # A damaged file must not hide the others: the mapper reports or skips it (INPUT.SKIP_CORRUPT).
             return sample
         return sample | {"height": info.height, "width": info.width}
+
+
+def match_files(root: Path, pattern: str) -> dict[str, list[Path]]:
+    """The images of a folder in ``root``, or those that a pattern with one star fits, by key, sorted.
+
+    The key is the file name without suffix, or what the star stands for; several files may have one.
+    """
+    folder, file_pattern = _split_pattern(root, pattern)
+    before, after = (re.escape(part) for part in file_pattern.split("*"))
+    key_expression = re.compile(f"{before}(.+){after}", re.DOTALL)
+    names_suffix = Path(file_pattern).suffix.lower() in RASTER_SUFFIXES
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        if is_raster_file(file) and (match := key_expression.fullmatch(file.name if names_suffix else file.stem)):
+            found.setdefault(match.group(1), []).append(file)
+    return found
+
+
+def is_raster_file(path: Path) -> bool:
+    """Whether a file counts as one of a dataset, by its name: an image, and not hidden."""
+    return path.suffix.lower() in RASTER_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _split_pattern(root: Path, pattern: str) -> tuple[Path, str]:
+    """The folder in which to look, and the pattern of its files."""
+    path = root / pattern
+    return (path.parent, path.name) if "*" in path.name else (path, "*")
 
 
 def _first_names(names: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def register_rgb_sar_dataset(
     ignore_label: int = 255,
     label_values: Mapping[int, int] | None = None,
     ground_sampling_distance: float | None = None,
+    pairs: Sequence[str] | None = None,
 ) -> None:
     """Register a dataset of co-registered RGB-SAR pairs. Its files are looked for when it is first used.
 
@@ -54,11 +56,13 @@ def register_rgb_sar_dataset(
         label_values: Raw value in the label files -> class index or ``ignore_label``; None if the files hold
             class indices.
         ground_sampling_distance: Metres per pixel; None if unknown or mixed.
+        pairs: Keys of the pairs to take, so that several datasets can share folders; None for all.
 
     Raises:
         VocabularyError: Labels but no classes, a name twice, an unseen class that is not among the classes, or wrong
             colours.
-        DataError: The name belongs to another dataset, or a pattern, label value or ``ignore_label`` is wrong.
+        DataError: The name belongs to another dataset, or a pattern, label value, ``ignore_label`` or list of pairs is
+            wrong.
     """
     class_names, unseen_names = _check_classes(name, classes, unseen, has_labels=labels is not None)
     if not isinstance(root, str | os.PathLike):
@@ -91,6 +95,7 @@ def register_rgb_sar_dataset(
         ignore_label=ignore_label,
         label_values=_check_label_values(name, label_values, len(class_names), ignore_label),
         ground_sampling_distance=ground_sampling_distance,
+        pairs=_check_pairs(name, pairs),
     )
     if name in DatasetCatalog:
         if MetadataCatalog.get(name).get("declaration") == dataset:
@@ -120,7 +125,8 @@ def register_datasets_from_file(path: str | os.PathLike) -> list[str]:
         path: The YAML file: ``datasets: {name: {argument of register_rgb_sar_dataset: value, ...}, ...}`` and, if
             wanted, ``defaults: {argument: value}`` for all of them. ``classes`` is a list, or the path, relative to
             the YAML file, of a class file (:func:`read_class_file`), whose colours and unseen classes then hold
-            unless the YAML file gives its own.
+            unless the YAML file gives its own. ``pairs`` is a list, or the path, relative to the YAML file, of a text
+            file with one key a line.
 
     Returns:
         The names of the datasets.
@@ -150,6 +156,8 @@ def register_datasets_from_file(path: str | os.PathLike) -> list[str]:
         if isinstance(arguments.get("classes"), str):
             class_file = read_class_file(path.parent / arguments["classes"])
             arguments = {**class_file, **arguments, "classes": class_file["classes"]}
+        if isinstance(arguments.get("pairs"), str):
+            arguments["pairs"] = _read_lines(path.parent / arguments["pairs"])
         try:
             register_rgb_sar_dataset(name, **arguments)
         except MMOVSegError as error:
@@ -174,12 +182,26 @@ def read_class_file(path: str | os.PathLike) -> dict[str, Any]:
     return content
 
 
-def _read_mapping(path: Path, parse: Callable[[str], Any], parse_error: type[Exception]) -> dict[str, Any]:
+def _read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are neither blank nor comments, which start with #."""
+    lines = [line.strip() for line in _read_text(path).splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _read_text(path: Path) -> str:
     try:
-        content = parse(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}); check the path.") from error
-    except (parse_error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is malformed ({error}); correct it there.") from error
+
+
+def _read_mapping(path: Path, parse: Callable[[str], Any], parse_error: type[Exception]) -> dict[str, Any]:
+    text = _read_text(path)
+    try:
+        content = parse(text)
+    except parse_error as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path} is malformed ({reason}); correct it there.") from error
     if not isinstance(content, dict):
@@ -201,6 +223,19 @@ def _check_pattern(name: str, argument: str, pattern: str) -> str:
             "such as 'images/rgb_*.png'."
         )
     return pattern
+
+
+def _check_pairs(name: str, pairs: Sequence[str] | None) -> tuple[str, ...] | None:
+    if pairs is None:
+        return None
+    if not isinstance(pairs, list | tuple) or not pairs or not all(isinstance(key, str) for key in pairs):
+        raise DataError(
+            f"Dataset '{name}' has pairs={pairs!r}; give the names of the pairs as texts, at least one, or leave pairs "
+            "out to take all."
+        )
+    if repeated := [key for key, count in Counter(pairs).items() if count > 1]:
+        raise DataError(f"Dataset '{name}' names the pair '{repeated[0]}' twice in pairs; keep it once.")
+    return tuple(pairs)
 
 
 def _check_classes(

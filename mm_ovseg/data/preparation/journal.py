@@ -1,14 +1,19 @@
 """What has been prepared so far, a line a tile, so that a killed run goes on where it was."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mm_ovseg.data.preparation.split import SPLITS
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "written_files"]
+
+
+def written_files(pair: Mapping) -> dict[str, dict]:
+    """The files of a pair in a result, by kind ("rgb", "sar", ...); without those of its source, and of a dry run."""
+    return {kind: entry for kind, entry in pair.items() if isinstance(entry, dict) and "file" in entry}
 
 
 class Journal:
@@ -20,12 +25,14 @@ class Journal:
         files: Every file that any result named, relative to the output folder.
     """
 
-    def __init__(self, output: Path, prefix: str) -> None:
+    def __init__(self, output: Path, prefix: str, foreign: Iterable[Path] | None = None) -> None:
         """Read the journal of an output folder, if there is one.
 
         Args:
             output: The folder that holds the splits.
-            prefix: Start of the names of the files that the journal is about; each has its own.
+            prefix: Of the journal's name.
+            foreign: Files that must not be there unless a journal tells of them; None for those in the folders of the
+                splits whose names start with the prefix.
 
         Raises:
             DataError: The folder cannot be written to, or has such files and no journal.
@@ -36,9 +43,11 @@ class Journal:
         self.results: dict[str, dict] = {}
         self.files: set[str] = set()
         if not self.path.exists():
-            if strangers := [path for split in SPLITS for path in (output / split).glob(f"*/{prefix}_*")]:
+            if foreign is None:
+                foreign = (path for split in SPLITS for path in (output / split).glob(f"*/{prefix}_*"))
+            if first := next(iter(foreign), None):
                 raise DataError(
-                    f"{output} has files such as {strangers[0]} but not the journal of how they were made "
+                    f"{output} has files such as {first} but not the journal of how they were made "
                     f"({self.path.name}); move them away, or choose another --output."
                 )
             return
@@ -92,4 +101,4 @@ class Journal:
 
     def _take(self, result: dict) -> None:
         self.results[result["name"]] = result
-        self.files |= {pair[kind]["file"] for pair in result["pairs"] for kind in ("rgb", "sar")}
+        self.files |= {file["file"] for pair in result["pairs"] for file in written_files(pair).values()}

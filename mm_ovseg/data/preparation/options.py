@@ -2,34 +2,36 @@
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mm_ovseg.data.builtin import CMU_FOLDER
-from mm_ovseg.data.preparation.archive import find_files, is_unpacked, list_archive, unpack_archive
-from mm_ovseg.data.preparation.pairing import Dropped, TilePair
+from mm_ovseg.data.preparation.dropped import Dropped
+from mm_ovseg.data.preparation.pairing import TilePair
 from mm_ovseg.data.preparation.prepare import Preparation, Split, prepare_pairs
 from mm_ovseg.data.preparation.settings import AUTO_SCALE, PairSettings
+from mm_ovseg.data.preparation.sources import gather_files
 from mm_ovseg.data.raster import SAR_SCALES
-from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.errors import ConfigError
 
-__all__ = ["add_pair_arguments", "pair_settings", "run"]
+__all__ = [
+    "add_file_arguments",
+    "add_intensity_arguments",
+    "add_pair_arguments",
+    "check_arguments",
+    "pair_settings",
+    "print_packed",
+    "run",
+]
 
 
 def add_pair_arguments(parser: argparse.ArgumentParser, defaults: PairSettings) -> None:
-    """Add the arguments that all archives share; ``defaults`` are those of the archive."""
+    """Add the arguments that all archives of unlabelled pairs share; ``defaults`` are those of the archive."""
 
     def number_or_none(text: str) -> float | None:
         return None if text == "none" else float(text)
 
-    default_output = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / CMU_FOLDER
-    parser.add_argument("inputs", type=Path, nargs="+", metavar="IN", help="the archives, or folders they lie in")
-    files = parser.add_argument_group("files")
-    files.add_argument("--output", type=Path, default=default_output, help=f"folder (default: {default_output})")
-    files.add_argument("--work", type=Path, help="where archives are unpacked to (default: sources/ in the output)")
-    files.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
-    files.add_argument("--strict", action="store_true", help="stop at a tile that cannot be read, instead of naming it")
-    files.add_argument("--dry-run", action="store_true", help="say what would be made, and write nothing")
+    add_file_arguments(parser, Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / CMU_FOLDER)
     pixels = parser.add_argument_group("pixels")
     pixels.add_argument(
         "--size",
@@ -46,30 +48,7 @@ def add_pair_arguments(parser: argparse.ArgumentParser, defaults: PairSettings) 
         default=defaults.min_valid,
         help=f"least share of a pair with both RGB and SAR (default: {defaults.min_valid:g})",
     )
-    low, high = defaults.rgb_range
-    pixels.add_argument(
-        "--rgb-range",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        default=defaults.rgb_range,
-        help=f"what becomes 0 and 255 where RGB is not 8-bit (default: {low:g} {high:g}, 11 bits)",
-    )
-    scale = "8-bit files as they are, others as amplitude" if defaults.sar_scale == AUTO_SCALE else defaults.sar_scale
-    pixels.add_argument(
-        "--sar-scale",
-        choices=(AUTO_SCALE, *SAR_SCALES),
-        default=defaults.sar_scale,
-        help=f"what the SAR files hold (default: {scale})",
-    )
-    pixels.add_argument(
-        "--sar-range",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        default=(),
-        help="dB that become 0 and 255 (default: 1st and 99th percentile of the archive, measured once for all tiles)",
-    )
+    add_intensity_arguments(pixels, defaults)
     for kind, default in (("rgb", defaults.rgb_nodata), ("sar", defaults.sar_nodata)):
         pixels.add_argument(
             f"--{kind}-nodata",
@@ -84,16 +63,64 @@ def add_pair_arguments(parser: argparse.ArgumentParser, defaults: PairSettings) 
     split.add_argument("--seed", type=int, default=0, help="another one holds out others (default: 0)")
 
 
+def add_file_arguments(parser: argparse.ArgumentParser, default_output: Path) -> None:
+    """Add the arguments on what is read and written, and how the run goes."""
+    parser.add_argument("inputs", type=Path, nargs="+", metavar="IN", help="the archives, or folders they lie in")
+    files = parser.add_argument_group("files")
+    files.add_argument("--output", type=Path, default=default_output, help=f"folder (default: {default_output})")
+    files.add_argument("--work", type=Path, help="where archives are unpacked to (default: sources/ in the output)")
+    files.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    files.add_argument("--strict", action="store_true", help="stop at a tile that cannot be read, instead of naming it")
+    files.add_argument("--dry-run", action="store_true", help="say what would be made, and write nothing")
+
+
+def add_intensity_arguments(group: argparse._ArgumentGroup, defaults: PairSettings) -> None:
+    """Add the arguments on how numbers that are not 8-bit become so."""
+    low, high = defaults.rgb_range
+    group.add_argument(
+        "--rgb-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        default=defaults.rgb_range,
+        help=f"what becomes 0 and 255 where RGB is not 8-bit (default: {low:g} {high:g}, 11 bits)",
+    )
+    scale = "8-bit files as they are, others as amplitude" if defaults.sar_scale == AUTO_SCALE else defaults.sar_scale
+    group.add_argument(
+        "--sar-scale",
+        choices=(AUTO_SCALE, *SAR_SCALES),
+        default=defaults.sar_scale,
+        help=f"what the SAR files hold (default: {scale})",
+    )
+    group.add_argument(
+        "--sar-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        default=(),
+        help="dB that become 0 and 255 (default: 1st and 99th percentile of the archive, measured once for all tiles)",
+    )
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Check the numbers that every command line has.
+
+    Raises:
+        ConfigError: One is out of range.
+    """
+    if args.workers < 1:
+        raise ConfigError(f"--workers is {args.workers}; give 1 or more.")
+    if args.val_fraction is not None and not 0 <= args.val_fraction < 1:
+        raise ConfigError(f"--val-fraction is {args.val_fraction}; give a share from 0 to below 1.")
+
+
 def pair_settings(args: argparse.Namespace, sar_bands: Sequence[int]) -> PairSettings:
     """The settings that a command line asks for.
 
     Raises:
         ConfigError: A value is out of range.
     """
-    if args.workers < 1:
-        raise ConfigError(f"--workers is {args.workers}; give 1 or more.")
-    if not 0 <= args.val_fraction < 1:
-        raise ConfigError(f"--val-fraction is {args.val_fraction}; give a share from 0 to below 1.")
+    check_arguments(args)
     return PairSettings(
         size=args.size,
         overlap=args.overlap,
@@ -104,6 +131,15 @@ def pair_settings(args: argparse.Namespace, sar_bands: Sequence[int]) -> PairSet
         sar_range=tuple(args.sar_range),
         sar_nodata=args.sar_nodata,
         min_valid=args.min_valid,
+    )
+
+
+def print_packed(title: str, tiles: int, packed: Mapping[Path, int], work: Path) -> None:
+    """Say what a dry run can tell of archives that are not unpacked; ``packed`` are their files and sizes in bytes."""
+    gigabytes = sum(packed.values()) / 1e9
+    print(
+        f"{title}: {tiles} tiles. {len(packed)} files ({gigabytes:.2f} GB) would be unpacked to {work}; only then can "
+        "a dry run tell which pairs they give."
     )
 
 
@@ -126,35 +162,14 @@ def run(
         find_pairs: Makes tiles of the paths of those files, which need not exist yet.
 
     Raises:
-        DataError, ConfigError: As :func:`prepare_pairs` and :func:`unpack_archive`.
+        DataError, ConfigError: As :func:`prepare_pairs` and :func:`gather_files`.
     """
     work = args.work or args.output / "sources"
-    files: list[Path] = []
-    packed: dict[Path, int] = {}  # files that a dry run leaves in their archives, with their sizes
-    archive_names = [source.name for source in args.inputs if not source.is_dir()]
-    if len(archive_names) > len(set(archive_names)):
-        raise ConfigError(f"Two archives have one name ({', '.join(archive_names)}); rename one of them.")
-    for source in args.inputs:
-        folder = source if source.is_dir() else work / source.name
-        if args.dry_run and folder is not source and not is_unpacked(source, folder):
-            packed |= {folder / path: size for path, size in list_archive(source, wanted).items()}
-            continue
-        if folder is not source:
-            unpack_archive(source, folder, wanted)
-        found = find_files(folder, wanted)
-        if not found:
-            raise DataError(
-                f"{source} holds no tiles in the folders of {archive}; give the archive, or the folder it was unpacked "
-                "to."
-            )
-        files += found
+    what = f"tiles in the folders of {archive}"
+    files, packed = gather_files(args.inputs, wanted, what=what, work=work, dry_run=args.dry_run)
     pairs, dropped = find_pairs([*files, *packed])
     if packed:
-        gigabytes = sum(packed.values()) / 1e9
-        print(
-            f"{archive}: {len(pairs)} tiles. {len(packed)} files ({gigabytes:.2f} GB) would be unpacked to {work}; "
-            "only then can a dry run tell which pairs they give."
-        )
+        print_packed(archive, len(pairs), packed, work)
         return
     preparation = Preparation(
         archive, prefix, args.output, settings, split, args.workers, strict=args.strict, dry_run=args.dry_run

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mm_ovseg.data.preparation.dropped import Dropped
 from mm_ovseg.errors import DataError
 
-__all__ = ["Dropped", "TilePair", "pair_tiles"]
+__all__ = ["TilePair", "pair_tiles"]
 
 
 @dataclass(frozen=True)
@@ -23,21 +24,6 @@ class TilePair:
     rgb: Path
     sar: Path
     scene: str = ""
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A tile, or a window of one, that gives no pair.
-
-    Attributes:
-        name: Of the tile or window.
-        reason: Why, in words that many may share, so that they can be counted.
-        detail: What was wrong with this one; empty where the reason says it all.
-    """
-
-    name: str
-    reason: str
-    detail: str = ""
 
 
 def pair_tiles(

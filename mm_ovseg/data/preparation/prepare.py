@@ -1,21 +1,20 @@
 """The run: from paired tiles to 8-bit pairs on disk, in parallel and resumable."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from mm_ovseg.data.preparation.dropped import BROKEN, Dropped, drop_broken, nothing_left
 from mm_ovseg.data.preparation.journal import Journal
-from mm_ovseg.data.preparation.pairing import Dropped, TilePair
+from mm_ovseg.data.preparation.pairing import TilePair
+from mm_ovseg.data.preparation.pool import process_all
 from mm_ovseg.data.preparation.settings import PairSettings, check_tile, settle_range, settle_scale
 from mm_ovseg.data.preparation.split import SPLITS
 from mm_ovseg.data.preparation.summary import Summary
-from mm_ovseg.data.preparation.tile import BROKEN, TileTask, process_tile
+from mm_ovseg.data.preparation.tile import TileTask, process_tile
 from mm_ovseg.data.raster import RasterInfo, check_same_grid, read_raster_info
 from mm_ovseg.errors import DataError
 
@@ -93,9 +92,9 @@ def prepare_pairs(preparation: Preparation, pairs: Sequence[TilePair], dropped: 
     summary.settings = settle_scale(settings, [sar for _, _, sar in headers])
     tiles = _check_tiles(headers, summary, preparation.strict)
     if not tiles:
-        raise _nothing_left(summary)
+        raise nothing_left(summary.archive, summary.tiles, summary.dropped)
     summary.settings = settings = settle_range(summary.settings, [pair for pair, _ in tiles])
-    tasks = _plan_tasks(tiles, preparation, summary)
+    tasks = {task.pair.name: task for task in _plan_tasks(tiles, preparation, summary)}
 
     if journal is not None:
         journal.start({**asdict(settings), **preparation.split.settings})
@@ -103,28 +102,22 @@ def prepare_pairs(preparation: Preparation, pairs: Sequence[TilePair], dropped: 
             for path in (output / split).glob(f"*/.{prefix}_*.tmp.tif"):
                 path.unlink()
     # closing: an error here must end the worker processes, not wait for all that they have still to do.
-    with closing(_process(tasks, journal, preparation.workers)) as results:
+    with closing(process_all(process_tile, tasks, journal, preparation.workers, title="cutting pairs")) as results:
         for result, done_before in results:
             summary.pairs += result["pairs"]
             summary.done_before += done_before
             for entry in (Dropped(**entry) for entry in result["dropped"]):
                 if entry.reason == BROKEN:
-                    _drop_broken(entry, summary, preparation.strict)
+                    drop_broken(entry, summary.dropped, preparation.strict)
                 else:
                     summary.dropped.append(entry)
     if not summary.pairs:
-        raise _nothing_left(summary)
+        raise nothing_left(summary.archive, summary.tiles, summary.dropped)
     if journal is not None:
         for file in journal.files - {pair[kind]["file"] for pair in summary.pairs for kind in ("rgb", "sar")}:
             (output / file).unlink(missing_ok=True)  # of a tile that has changed since, or overlaps a new held-out one
         summary.write_manifest(output / f"manifest_{prefix}.json")
     return summary
-
-
-def _nothing_left(summary: Summary) -> DataError:
-    counts = "; ".join(f"{reason}: {count}" for reason, count in summary.drop_counts().items())
-    first = next((f"; the first: {entry.detail}" for entry in summary.dropped if entry.detail), "")
-    return DataError(f"{summary.archive}: not one of {summary.tiles} tiles gives a pair ({counts}){first}")
 
 
 def _read_headers(
@@ -138,7 +131,7 @@ def _read_headers(
             check_same_grid(rgb, sar)
             headers.append((pair, rgb, sar))
         except DataError as error:
-            _drop_broken(Dropped(pair.name, BROKEN, str(error)), summary, strict)
+            drop_broken(Dropped(pair.name, BROKEN, str(error)), summary.dropped, strict)
     return headers
 
 
@@ -152,7 +145,7 @@ def _check_tiles(
             check_tile(pair, rgb, sar, summary.settings)
             tiles.append((pair, rgb))
         except DataError as error:
-            _drop_broken(Dropped(pair.name, BROKEN, str(error)), summary, strict)
+            drop_broken(Dropped(pair.name, BROKEN, str(error)), summary.dropped, strict)
     return tiles
 
 
@@ -169,41 +162,3 @@ def _plan_tasks(
         else:
             tasks.append(TileTask(pair, split, preparation.prefix, summary.settings, output))
     return tasks
-
-
-def _drop_broken(entry: Dropped, summary: Summary, strict: bool) -> None:
-    if strict:
-        raise DataError(entry.detail)
-    tqdm.write(f"left out: {entry.detail}", file=sys.stderr)
-    summary.dropped.append(entry)
-
-
-def _process(tasks: Sequence[TileTask], journal: Journal | None, workers: int) -> Iterator[tuple[dict, bool]]:
-    """Results of the tiles as they are finished, and whether an earlier run had finished them."""
-    earlier = {} if journal is None else dict(journal.results)
-    with tqdm(total=len(tasks), desc="cutting pairs", unit="tile") as progress:
-        for result, done_before in _results(tasks, earlier, workers):
-            is_broken = any(entry["reason"] == BROKEN for entry in result["dropped"])
-            if journal is not None and not done_before and not is_broken:
-                journal.append(result)
-            progress.update()
-            yield result, done_before
-
-
-def _results(tasks: Sequence[TileTask], earlier: dict[str, dict], workers: int) -> Iterator[tuple[dict, bool]]:
-    if workers == 1:
-        for task in tasks:
-            yield process_tile(task, earlier.get(task.pair.name))
-        return
-    pool = ProcessPoolExecutor(workers)
-    try:
-        for future in as_completed([pool.submit(process_tile, task, earlier.get(task.pair.name)) for task in tasks]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise DataError(
-            "A worker process was killed, perhaps for want of memory; run again, with fewer --workers: what is "
-            "finished is kept."
-        ) from error
-    finally:
-        with suppress(KeyboardInterrupt):
-            pool.shutdown(cancel_futures=True)

@@ -1,14 +1,14 @@
 """What a run has made: counts for people, the manifest for programs."""
 
 import json
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tabulate import tabulate
 
 import mm_ovseg
-from mm_ovseg.data.preparation.pairing import Dropped
+from mm_ovseg.data.preparation.dropped import Dropped, count_reasons
 from mm_ovseg.data.preparation.settings import PairSettings
 from mm_ovseg.data.preparation.split import SPLITS
 from mm_ovseg.files import complete_file
@@ -44,21 +44,11 @@ class Summary:
         """Number of pairs of each split."""
         return {split: sum(pair["split"] == split for pair in self.pairs) for split in SPLITS}
 
-    def drop_counts(self) -> dict[str, int]:
-        """Number of tiles and windows that were dropped, by reason."""
-        return dict(sorted(Counter(entry.reason for entry in self.dropped).items()))
-
     def format(self) -> str:
         """A table of the counts, the range of the SAR values, and what needs a look."""
-        rows = [("tiles", self.tiles)]
-        if self.done_before:
-            rows.append(("tiles done before", self.done_before))
-        rows += [(f"{split} pairs", count) for split, count in self.pair_counts().items()]
-        rows += [(f"dropped: {reason}", count) for reason, count in self.drop_counts().items()]
-        lines = [tabulate(rows, headers=[self.archive, "number"], tablefmt="github")]
+        lines = [self.format_counts({f"{split} pairs": count for split, count in self.pair_counts().items()})]
         if self.settings.sar_range:
-            low, high = self.settings.sar_range
-            lines.append(f"SAR ({self.settings.sar_scale}): {low:g} to {high:g} dB became 0 to 255.")
+            lines.append(self.format_range())
             clipped = sum(pair["clipped"] for pair in self.pairs) / max(len(self.pairs), 1)
             if clipped > CLIPPED_SHARE_TO_WARN:
                 lines.append(f"warning: {clipped:.0%} of the SAR values lie at its ends or beyond; widen --sar-range.")
@@ -69,20 +59,37 @@ class Summary:
         ]
         return "\n".join(lines)
 
-    def write_manifest(self, path: Path) -> None:
-        """Write settings, counts, every pair with the SHA-256 of its files and sources, and what was dropped.
+    def format_counts(self, pairs: Mapping[str, int]) -> str:
+        """A table of the numbers of tiles, of pairs (name -> number) and of what was dropped."""
+        rows = [("tiles", self.tiles)]
+        if self.done_before:
+            rows.append(("tiles done before", self.done_before))
+        rows += pairs.items()
+        rows += [(f"dropped: {reason}", count) for reason, count in count_reasons(self.dropped).items()]
+        return tabulate(rows, headers=[self.archive, "number"], tablefmt="github")
 
-        Raises:
-            DataError: The file cannot be written.
-        """
-        manifest = {
+    def format_range(self) -> str:
+        """What became of the SAR values."""
+        low, high = self.settings.sar_range
+        return f"SAR ({self.settings.sar_scale}): {low:g} to {high:g} dB became 0 to 255."
+
+    def manifest(self) -> dict:
+        """Settings, counts, every pair with the SHA-256 of its files and sources, and what was dropped."""
+        return {
             "archive": self.archive,
             "mm_ovseg_version": mm_ovseg.__version__,
             "settings": asdict(self.settings),
             "split": self.split_settings,
-            "counts": {"tiles": self.tiles, "pairs": self.pair_counts(), "dropped": self.drop_counts()},
-            "pairs": sorted(self.pairs, key=lambda pair: pair["name"]),
+            "counts": {"tiles": self.tiles, "pairs": self.pair_counts(), "dropped": count_reasons(self.dropped)},
+            "pairs": sorted(self.pairs, key=lambda pair: (pair["name"], pair["split"])),
             "dropped": [asdict(entry) for entry in sorted(self.dropped, key=lambda entry: (entry.name, entry.reason))],
         }
+
+    def write_manifest(self, path: Path) -> None:
+        """Write the manifest as JSON.
+
+        Raises:
+            DataError: The file cannot be written.
+        """
         with complete_file(path) as temporary:
-            temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(self.manifest(), indent=1) + "\n", encoding="utf-8")

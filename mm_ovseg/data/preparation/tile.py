@@ -10,15 +10,14 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 
-from mm_ovseg.data.preparation.pairing import Dropped, TilePair
+from mm_ovseg.data.preparation.dropped import BROKEN, Dropped
+from mm_ovseg.data.preparation.pairing import TilePair
 from mm_ovseg.data.preparation.settings import PairSettings
 from mm_ovseg.data.raster import RasterInfo, read_raster_info, read_rgb, read_sar
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import complete_file, sha256
 
-__all__ = ["BROKEN", "TileTask", "cut_windows", "process_tile"]
-
-BROKEN = "cannot be read"
+__all__ = ["TileTask", "cut_windows", "describe_source", "is_intact", "process_tile", "write_geotiff"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def process_tile(task: TileTask, previous: dict | None = None) -> tuple[dict, bo
         ``rgb`` and ``sar`` (``file`` relative to the output folder, and its ``sha256``; not when nothing is written),
         ``source`` (the same of the tile's files, and the ``window``: column, row, width, height), ``valid`` (share of
         pixels with both RGB and SAR) and ``clipped`` (share of the SAR values with data that became 0 or 255).
-        A tile that cannot be read has one entry in ``dropped``, with the reason :data:`BROKEN`, and no pairs.
+        A tile that cannot be read has one entry in ``dropped``, with the reason ``BROKEN``, and no pairs.
 
     Raises:
         DataError: A file cannot be written.
@@ -66,11 +65,12 @@ def process_tile(task: TileTask, previous: dict | None = None) -> tuple[dict, bo
     result = {"name": task.pair.name, "fingerprint": task.fingerprint(), "pairs": [], "dropped": []}
     if previous is not None and previous["fingerprint"] == result["fingerprint"]:
         written = [pair[kind] for pair in previous["pairs"] for kind in ("rgb", "sar")]
-        if all(_is_intact(task.output, file) for file in written):
+        if all(is_intact(task.output, file) for file in written):
             return previous, True
     try:
         rgb_info, sar_info = read_raster_info(task.pair.rgb), read_raster_info(task.pair.sar)
-        source = {} if task.output is None else _describe_source(task.pair)
+        files = {} if task.output is None else {"rgb": task.pair.rgb, "sar": task.pair.sar}
+        source = {kind: describe_source(path) for kind, path in files.items()}
         windows = cut_windows(rgb_info.height, rgb_info.width, task.settings.size, task.settings.overlap)
         # All of the tile before any of it is written: a truncated file shows only where it ends.
         images = [_read_window(task, rgb_info, window) for window in windows]
@@ -91,7 +91,7 @@ def process_tile(task: TileTask, previous: dict | None = None) -> tuple[dict, bo
         if task.output is not None:
             for kind, image, valid, info in (("rgb", rgb, rgb_valid, rgb_info), ("sar", sar, sar_valid, sar_info)):
                 file = Path(task.split, kind, f"{name}.tif")
-                _write_geotiff(task.output / file, image, valid, info, window)
+                write_geotiff(task.output / file, image, valid, info, window)
                 pair[kind] = {"file": file.as_posix(), "sha256": sha256(task.output / file)}
         result["pairs"].append(pair)
     return result, False
@@ -159,7 +159,7 @@ def _reason_to_drop(
     return None
 
 
-def _write_geotiff(path: Path, image: np.ndarray, valid: np.ndarray, info: RasterInfo, window: Window) -> None:
+def write_geotiff(path: Path, image: np.ndarray, valid: np.ndarray, info: RasterInfo, window: Window) -> None:
     """Write uint8 (H, W, bands) on its place on the ground, with a mask where there are pixels without data."""
     height, width, count = image.shape
     profile = {"driver": "GTiff", "dtype": "uint8", "height": height, "width": width, "count": count}
@@ -174,14 +174,12 @@ def _write_geotiff(path: Path, image: np.ndarray, valid: np.ndarray, info: Raste
                 file.write_mask(valid)
 
 
-def _describe_source(pair: TilePair) -> dict:
-    """Name and hash of a tile's files, wherever the archive lies."""
-    return {
-        kind: {"file": f"{path.parent.name}/{path.name}", "sha256": sha256(path)}
-        for kind, path in (("rgb", pair.rgb), ("sar", pair.sar))
-    }
+def describe_source(path: Path) -> dict:
+    """Name and hash of a file, wherever the archive lies."""
+    return {"file": f"{path.parent.name}/{path.name}", "sha256": sha256(path)}
 
 
-def _is_intact(output: Path, written: dict) -> bool:
+def is_intact(output: Path, written: dict) -> bool:
+    """Whether a file is as a result says that it was written."""
     path = output / written["file"]
     return path.is_file() and sha256(path) == written["sha256"]
