@@ -29,13 +29,13 @@ from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
 from mm_ovseg.command_line import INTERRUPTED, clean_exit
+from mm_ovseg.data.vector_file import import_fiona
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_writable_folder
 from mm_ovseg.inference.archive import segment_archive
 from mm_ovseg.inference.archive_manifest import ArchiveScene, read_manifest
 from mm_ovseg.inference.archive_pool import RayPool
 from mm_ovseg.inference.archive_results import ResultsTable
-from mm_ovseg.inference.polygons import import_fiona
 from mm_ovseg.inference.scene import ScenePredictor
 from mm_ovseg.inference.scene_arguments import add_scene_arguments, read_scene_config, read_scene_options
 from mm_ovseg.inference.scene_options import SceneOptions, check_options

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import rasterio
@@ -15,12 +14,13 @@ import rasterio.features
 from rasterio._err import CPLE_BaseError
 
 from mm_ovseg.data.raster_file import RasterInfo, open_raster, read_raster_info
-from mm_ovseg.errors import ConfigError, DataError, brief_reason
+from mm_ovseg.data.vector_file import import_fiona
+from mm_ovseg.errors import DataError, brief_reason
 from mm_ovseg.files import complete_file
 from mm_ovseg.inference.areas import PIECES_PER_EDGE, SQUARE_METRES_PER_HECTARE, Ellipsoid, block_edge, measure_areas
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 
-__all__ = ["import_fiona", "write_polygons"]
+__all__ = ["write_polygons"]
 
 SCHEMA = {"geometry": "Polygon", "properties": {"class_index": "int", "class_name": "str", "area_ha": "float"}}
 SPARE_SPACE = 1 << 20  # bytes
@@ -71,16 +71,6 @@ def write_polygons(map_path: str | os.PathLike, path: str | os.PathLike, class_n
                 with suppress(OSError):
                     Path(f"{temporary}{leftover}").unlink()
     return count
-
-
-def import_fiona() -> ModuleType:
-    """Only when needed, since it is an optional requirement."""
-    try:
-        import fiona
-        import fiona._err
-    except ImportError as error:
-        raise ConfigError(f"Polygons are written with fiona ({error}); run: pip install 'mm_ovseg[vector]'.") from error
-    return fiona
 
 
 def _features(info: RasterInfo, class_names: Sequence[str]) -> Iterator[dict]:

@@ -11,12 +11,13 @@ import rasterio
 
 from mm_ovseg.data.palette import class_colors
 from mm_ovseg.data.scene_grid import SceneGrid, pixel_size_metres
+from mm_ovseg.data.vector_file import import_fiona
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
 from mm_ovseg.inference.areas import measure_areas
 from mm_ovseg.inference.cog import write_cog
 from mm_ovseg.inference.map_writer import NODATA_CLASS
-from mm_ovseg.inference.polygons import import_fiona, write_polygons
+from mm_ovseg.inference.polygons import write_polygons
 from mm_ovseg.inference.qgis_style import write_qgis_style
 from mm_ovseg.inference.scene_work import SceneWork
 from mm_ovseg.vocabulary import select_unseen

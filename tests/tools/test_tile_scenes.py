@@ -1,0 +1,330 @@
+"""tools/tile_scenes.py as a user runs it: every pixel of the scene tells its place, so tiles can be checked exactly."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import rasterio
+import yaml
+from detectron2.data import DatasetCatalog
+from rasterio.crs import CRS
+from rasterio.transform import array_bounds, from_origin
+from rasterio.warp import transform_geom
+
+from mm_ovseg.data import register_datasets_from_file
+from mm_ovseg.data.preparation.journal import Journal
+from tests.conftest import load_tool
+
+UTM = CRS.from_epsg(32633)
+PLACE = from_origin(500_000, 5_000_000, 10, 10)
+HEIGHT, WIDTH = 96, 130
+SIZE = 16
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, array, crs=UTM, transform=PLACE, **profile):
+        bands = array[None] if array.ndim == 2 else array
+        path = tmp_path / name
+        with rasterio.open(
+            path, "w", driver="GTiff", count=len(bands), height=bands.shape[1], width=bands.shape[2],
+            dtype=array.dtype, crs=crs, transform=transform, **profile,
+        ) as file:  # fmt: skip
+            file.write(bands)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def scene(write):
+    """RGB whose red is the row and green the column, SAR in dB on the same grid, labels in vertical stripes of 10."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    rgb = np.stack([rows + 1, columns + 1, np.full_like(rows, 7)]).astype(np.uint8)
+    decibels = (-25 + rows / HEIGHT * 20).astype(np.float32)
+    labels = (columns // 10 % 3).astype(np.uint8)
+    return {
+        "--rgb": write("rgb.tif", rgb),
+        "--sar": write("sar.tif", decibels),
+        "--labels": write("labels.tif", labels),
+        "--sar-scale": "db",
+        "--size": SIZE,
+        "--square": 2,
+        "--classes": "water,forest,city",
+    }
+
+
+def run(options, output, *flags, code=0):
+    words = [str(word) for key, value in options.items() for word in (key, *np.atleast_1d(value))]
+    words += ["--output", str(output), *map(str, flags)]
+    tool = load_tool("tile_scenes")
+    if code == 0:
+        tool.main(words)
+        return
+    with pytest.raises(SystemExit) as stopped:
+        tool.main(words)
+    assert stopped.value.code != 0
+
+
+def tiles_of(output):
+    """(split, row, column) -> the tile's RGB, SAR and labels."""
+    tiles = {}
+    for split in ("train", "val"):
+        for path in sorted((output / split / "rgb").glob("*.tif")):
+            arrays = {}
+            for kind in ("rgb", "sar", "labels"):
+                with rasterio.open(output / split / kind / path.name) as file:
+                    arrays[kind], arrays["bounds"], arrays["crs"] = file.read(), file.bounds, file.crs
+            row, column = (int(part[1:]) for part in path.stem.split("_")[-2:])
+            tiles[split, row, column] = arrays
+    return tiles
+
+
+def test_tiles_hold_the_scene_and_train_as_a_dataset(scene, tmp_path, capsys):
+    output = tmp_path / "region"
+    run(scene, output)
+    tiles = tiles_of(output)
+    # 6 rows of 8 whole tiles and one of 2 pixels, too narrow to keep.
+    assert len(tiles) == 48 and {split for split, _, _ in tiles} == {"train", "val"}
+    for (_, row, column), tile in tiles.items():
+        rows, columns = np.mgrid[row : row + SIZE, column : column + SIZE]
+        assert (tile["rgb"] == np.stack([rows + 1, columns + 1, np.full_like(rows, 7)])).all()
+        assert (tile["labels"][0] == columns // 10 % 3).all()
+        assert tile["sar"].shape == (1, SIZE, SIZE)
+        assert np.abs(tile["sar"][0] - rows / HEIGHT * 20 / 25 * 255).max() <= 0.51
+        assert tile["crs"] == UTM and tile["bounds"] == array_bounds(
+            SIZE, SIZE, PLACE @ rasterio.Affine.translation(column, row)
+        )
+    out = capsys.readouterr().out
+    assert "| dropped: too few pixels with RGB |        6 |" in out and "DATASETS.FILES" in out
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert sum(map(sum, (manifest["pixels"][split].values() for split in ("train", "val")))) == 48 * SIZE**2
+
+    assert register_datasets_from_file(output / "dataset.yaml") == ["region_train", "region_val"]
+    declared = yaml.safe_load((output / "dataset.yaml").read_text())["defaults"]
+    assert declared["classes"] == ["water", "forest", "city"] and declared["ground_sampling_distance"] == 10
+    assert len(DatasetCatalog.get("region_train")) + len(DatasetCatalog.get("region_val")) == 48
+
+
+@pytest.mark.parametrize("overlap", [0, 6])
+def test_no_training_tile_touches_a_held_out_square(scene, tmp_path, overlap):
+    output = tmp_path / "region"
+    run(scene | {"--overlap": overlap, "--min-valid": 0.9}, output)
+    tiles = tiles_of(output)
+    places = {split: [(row, column) for other, row, column in tiles if other == split] for split in ("train", "val")}
+    assert places["val"] and places["train"]
+    for row, column in places["val"]:
+        for other_row, other_column in places["train"]:
+            assert abs(row - other_row) >= SIZE or abs(column - other_column) >= SIZE
+    if not overlap:  # whole squares of 2 x 2 tiles lie together; the origin of the ground's squares is not the scene's
+        assert any((row, column + SIZE) in places["val"] for row, column in places["val"])
+
+
+def test_sar_on_another_grid_and_labels_of_another_resolution_land_on_the_grid_of_rgb(scene, write, tmp_path):
+    coarse = from_origin(499_700, 5_000_300, 30, 30)
+    rows = np.mgrid[: HEIGHT // 3 + 20, : WIDTH // 3 + 20][0]
+    scene["--sar"] = write("coarse.tif", (-25 + (rows * 3 + 1 - 30) / HEIGHT * 20).astype(np.float32), transform=coarse)
+    labels = (np.mgrid[: HEIGHT // 2, : WIDTH // 2][1] // 5 % 3).astype(np.int16)
+    scene["--labels"] = write("half.tif", labels, transform=from_origin(500_000, 5_000_000, 20, 20))
+    output = tmp_path / "region"
+    run(scene, output)
+    tiles = tiles_of(output)
+    assert len(tiles) == 48
+    for (_, row, column), tile in tiles.items():
+        rows, columns = np.mgrid[row : row + SIZE, column : column + SIZE]
+        assert (tile["labels"][0] == columns // 10 % 3).all()
+        # Bilinear of a plane is the plane: to a grey value, where dB below the range do not cut it off.
+        expected = (rows + 0.5 - 0.5) / HEIGHT * 20 / 25 * 255
+        inside = rows > 4
+        assert np.abs(tile["sar"][0].astype(float) - expected)[inside].max() < 1.6
+
+
+def polygon(left, top, right, bottom):
+    """In pixels of the scene."""
+    corners = [PLACE @ corner for corner in ((left, top), (right, top), (right, bottom), (left, bottom), (left, top))]
+    return {"type": "Polygon", "coordinates": [corners]}
+
+
+def write_geojson(path, features, crs="EPSG:32633"):
+    content = {"type": "FeatureCollection", "crs": {"type": "name", "properties": {"name": crs}}}
+    content["features"] = [
+        {"type": "Feature", "geometry": geometry, "properties": {"use": value}} for geometry, value in features
+    ]
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_polygons_by_their_attribute_the_smaller_above_the_larger(scene, tmp_path, capsys):
+    pytest.importorskip("fiona")
+    del scene["--classes"]
+    scene["--labels"] = write_geojson(tmp_path / "use.geojson", [
+        (polygon(20, 20, 24, 30), "lake"),  # a pond, before the forest that holds it
+        (polygon(0, 0, 64, 96), "wood"),
+        (polygon(64, 0, 100, 96), "12"),
+        (polygon(100, 0, 110, 96), "quarry"),
+        (polygon(112, 0, 128, 96), "secret"),
+    ])  # fmt: skip
+    meanings = tmp_path / "meanings.yaml"
+    meanings.write_text("lake: water\nwood: forest\n12: city\nsecret: null\n")
+    output = tmp_path / "region"
+    run(scene | {"--attribute": "use", "--label-map": meanings, "--unseen": "Water"}, output)
+    assert "'quarry' (1)" in capsys.readouterr().out
+    whole = np.full((HEIGHT, WIDTH), 255)
+    whole[:, :64], whole[20:30, 20:24], whole[:, 64:100] = 1, 0, 2
+    tiles = tiles_of(output)
+    assert len(tiles) == 6 * 7  # the last column of tiles has no label
+    for (_, row, column), tile in tiles.items():
+        assert (tile["labels"][0] == whole[row : row + SIZE, column : column + SIZE]).all()
+    classes = json.loads((output / "classes.json").read_text())
+    assert classes == {"classes": ["water", "forest", "city"], "unseen": ["water"]}
+
+    run(scene | {"--attribute": "use", "--label-map": meanings, "--background": "city"}, tmp_path / "filled")
+    whole[whole == 255] = 2
+    whole[:, 112:128] = 255  # polygons without label are no background
+    for (_, row, column), tile in tiles_of(tmp_path / "filled").items():
+        assert (tile["labels"][0] == whole[row : row + SIZE, column : column + SIZE]).all()
+
+
+def test_polygons_in_another_reference_system_and_without_a_map(scene, tmp_path):
+    pytest.importorskip("fiona")
+    del scene["--classes"]
+    features = [(polygon(0, 0, 64, 96), "wood"), (polygon(64, 0, 128, 96), "Built-up")]
+    turned = [(transform_geom(UTM, "OGC:CRS84", geometry), value) for geometry, value in features]
+    scene["--labels"] = write_geojson(tmp_path / "use.geojson", turned, "urn:ogc:def:crs:OGC:1.3:CRS84")
+    run(scene | {"--attribute": "use"}, tmp_path / "region")
+    for (_, _, column), tile in tiles_of(tmp_path / "region").items():
+        assert (tile["labels"] == (1 if column < 64 else 0)).mean() > 0.99  # "Built-up" comes first
+
+
+def test_pixels_without_data_are_masked_ignored_and_tiles_of_them_dropped(scene, write, tmp_path, capsys):
+    with rasterio.open(scene["--rgb"]) as file:
+        rgb = file.read()
+    rgb[:, :, :40] = 0
+    scene["--rgb"] = write("holes.tif", rgb, nodata=0)
+    labels = np.mgrid[:HEIGHT, :WIDTH][1] // 10 % 3
+    labels[:, 64:] = 9
+    scene["--labels"] = write("nine.tif", labels.astype(np.float32))
+    run(scene, tmp_path / "region")
+    tiles = tiles_of(tmp_path / "region")
+    assert {column for _, _, column in tiles} == {32, 48}  # half of 32 to 48 has data; nothing past 64 is labelled
+    assert all((tile["labels"][0, :, :8] == 255).all() for (_, _, column), tile in tiles.items() if column == 32)
+    out = capsys.readouterr().out
+    assert "too few pixels with RGB" in out and "too few pixels with a label" in out
+
+
+def test_values_without_meaning_are_counted(scene, tmp_path, capsys):
+    del scene["--classes"]
+    meanings = tmp_path / "meanings.json"
+    meanings.write_text(json.dumps({"0": "water", "1": "forest"}))
+    run(scene | {"--label-map": meanings}, tmp_path / "region")
+    out = capsys.readouterr().out
+    assert "mean nothing here and are ignored: 2 (3840 pixels)" in out
+
+
+def test_a_run_goes_on_and_workers_and_dry_runs_change_nothing(scene, tmp_path, capsys, monkeypatch):
+    def content(folder):
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.name != "dataset.yaml"}
+
+    run(scene, tmp_path / "dry" / "region", "--dry-run")
+    assert not (tmp_path / "dry").exists() and "region_train" in capsys.readouterr().out
+    run(scene, tmp_path / "one" / "region")
+    run(scene | {"--workers": 2}, tmp_path / "two" / "region")
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+    class KilledError(BaseException):
+        """What no code catches."""
+
+    append, left = Journal.append, [9]
+
+    def killed(self, result):
+        append(self, result)
+        left[0] -= 1
+        if left[0] == 0:
+            raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Journal, "append", killed)
+        run(scene, tmp_path / "killed" / "region")
+    assert not (tmp_path / "killed" / "region" / "dataset.yaml").exists()
+    capsys.readouterr()
+    run(scene, tmp_path / "killed" / "region")
+    assert "done before" in capsys.readouterr().out
+    assert content(tmp_path / "killed") == content(tmp_path / "one")
+    before = {path: os.stat(path).st_mtime_ns for path in (tmp_path / "one").rglob("*.tif")}
+    run(scene, tmp_path / "one" / "region")
+    assert before == {path: os.stat(path).st_mtime_ns for path in (tmp_path / "one").rglob("*.tif")}
+
+
+def test_two_scenes_of_one_place_hold_out_the_same_ground(scene, write, tmp_path):
+    """Training on another year of what is evaluated on would be no test."""
+    for name in ("spring", "autumn"):
+        with rasterio.open(scene["--rgb"]) as file:
+            write(f"{name}.tif", file.read())
+    manifest = tmp_path / "scenes.csv"
+    manifest.write_text("rgb,sar,labels\nspring.tif,sar.tif,labels.tif\nautumn.tif,sar.tif,labels.tif\n")
+    options = {key: value for key, value in scene.items() if key not in ("--rgb", "--sar", "--labels")}
+    run(options | {"--manifest": manifest}, tmp_path / "region")
+    for split in ("train", "val"):
+        names = {path.name for path in (tmp_path / "region" / split / "rgb").glob("*.tif")}
+        spring = {name.removeprefix("spring") for name in names if name.startswith("spring")}
+        assert spring and spring == {name.removeprefix("autumn") for name in names if name.startswith("autumn")}
+
+
+def test_a_scene_without_georeference(scene, write, tmp_path):
+    for key in ("--rgb", "--sar", "--labels"):
+        with rasterio.open(scene[key]) as file:
+            scene[key] = write(f"plain_{scene[key].name}", file.read(), crs=None, transform=rasterio.Affine.identity())
+    run(scene, tmp_path / "region")
+    tiles = tiles_of(tmp_path / "region")
+    assert len(tiles) == 48 and any(split == "val" for split, _, _ in tiles)
+    declared = yaml.safe_load((tmp_path / "region" / "dataset.yaml").read_text())
+    assert declared["defaults"]["ground_sampling_distance"] is None
+
+
+@pytest.mark.parametrize("change,message", [
+    ({"--classes": None}, "Nothing says what the label values mean"),
+    ({"--classes": "lava"}, ""),
+    ({"--labels": None}, "Give --rgb, --sar and --labels"),
+    ({"--labels": "nowhere.tif"}, "nowhere.tif"),
+    ({"--sar": "rgb.tif", "--sar-bands": 7}, "INPUT.SAR.BANDS"),
+    ({"--size": 0}, "--size is 0"),
+    ({"--overlap": SIZE}, "--overlap is 16"),
+    ({"--val-fraction": 1.5}, "--val-fraction is 1.5"),
+    ({"--square": 0}, "--square is 0"),
+    ({"--workers": 0}, "--workers is 0"),
+    ({"--min-valid": 2}, "--min-valid is 2"),
+    ({"--unseen": "lava"}, "lava"),
+    ({"--background": "lava"}, "--background is 'lava'"),
+    ({"--label-map": "nowhere.yaml"}, "nowhere.yaml cannot be read"),
+    ({"--name": "../x"}, "does not begin with a letter"),
+    ({"--min-labelled": 1, "--min-valid": 1, "--size": 500}, "not one of"),
+])  # fmt: skip
+def test_what_is_wrong_is_one_sentence_and_leaves_nothing(scene, tmp_path, capsys, change, message, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {key: value for key, value in (scene | change).items() if value is not None}
+    if change == {"--classes": "lava"}:  # raster values beyond the classes are counted, not fatal
+        run(options, tmp_path / "region")
+        assert "mean nothing here" in capsys.readouterr().out
+        return
+    run(options, tmp_path / "region", code=2)
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err
+    assert not list((tmp_path / "region").rglob("*.tif"))
+
+
+@pytest.mark.parametrize("features,attribute,message", [
+    ([], "use", ""),
+    ([(polygon(0, 0, 9, 9), "wood")], "kind", "has no attribute 'kind'; its attributes are use"),
+    ([({"type": "Point", "coordinates": [500_000, 5_000_000]}, "wood")], "use", "has no polygons"),
+    ([(polygon(0, 0, 9, 9), "quarry")], "use", "No polygon has a value"),
+    ([(polygon(0, 0, 9, 9), "wood"), (polygon(9, 0, 18, 9), 3)], "use", "values of one type"),
+])  # fmt: skip
+def test_vector_files_that_cannot_be_used(scene, tmp_path, capsys, features, attribute, message):
+    pytest.importorskip("fiona")
+    scene["--labels"] = write_geojson(tmp_path / "use.geojson", features)
+    run(scene | {"--attribute": attribute}, tmp_path / "region", code=2)
+    err = capsys.readouterr().err
+    assert message in err and "use.geojson" in err + "use.geojson" * ("No polygon" in message)
+    assert "Traceback" not in err and not (tmp_path / "region").exists()
