@@ -87,6 +87,11 @@ setup(
             # were not tried. `make setup` leaves it out, for it takes 240 MB.
             "ray[client]>=2.60",
         ],
+        "clouds": [
+            # Draws clouds. The same seed must give the same ones, and we call its functions one by one: tested on 0.4.
+            # It needs kornia and imageio, 35 MB together.
+            "satellite-cloud-generator>=0.4,<0.5",
+        ],
         "dev": [
             # 7.0 reads its settings from pyproject.toml and has the `pythonpath` option.
             "pytest>=7.0",

@@ -49,6 +49,12 @@ def _add_data_config(cfg: CN) -> None:
     cfg.INPUT.MIN_SIZE_TEST = 0  # 0: evaluate every pair at its own size (the model resizes for its encoders)
     cfg.INPUT.COLOR_AUG_SSD = True  # brightness, contrast, saturation, hue; of the RGB image only
 
+    cfg.INPUT.CLOUDS = CN()
+    cfg.INPUT.CLOUDS.ENABLED = False  # True: training draws clouds with shadows over RGB, not over SAR
+    cfg.INPUT.CLOUDS.KIND = "varied"  # "thin" | "thick" | "varied", with mm_ovseg[clouds]; "fractal", with nothing else
+    cfg.INPUT.CLOUDS.PROBABILITY = 0.5  # that an image gets clouds; those that are clear teach too
+    cfg.INPUT.CLOUDS.COVER = []  # [low, high] share of the ground under clouds, 0..1; []: what the kind brings
+
     cfg.INPUT.RGB = CN()
     cfg.INPUT.RGB.BANDS = []  # three 1-based bands in the order red, green, blue; []: the file's first three
     cfg.INPUT.RGB.RANGE = []  # [low, high] in file units mapped to 0..255; []: the file is 8-bit already

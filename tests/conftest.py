@@ -13,6 +13,7 @@ from hypothesis import settings
 from mm_ovseg import add_mm_ovseg_config
 from mm_ovseg.checkpoint.layouts import model_layout
 from mm_ovseg.checkpoint.official import VARIANTS
+from mm_ovseg.data.clouds import import_cloud_generator
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.archive_pool import import_ray
 
@@ -41,6 +42,15 @@ def ray():
             yield import_ray()
         except ConfigError as error:
             pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def cloud_generator():
+    """The module satellite_cloud_generator; tests that ask for it are skipped where it is not installed."""
+    try:
+        return import_cloud_generator()
+    except ConfigError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from detectron2.data import transforms as T
 from fvcore.transforms.transform import NoOpTransform, PadTransform, Transform
 from PIL import Image
 
+from mm_ovseg.data.clouds import Clouds, build_clouds
 from mm_ovseg.errors import ConfigError
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "PadToSize",
     "PairAugmentation",
     "PairSample",
+    "RandomClouds",
     "ResizeShortestSide",
     "Speckle",
     "build_augmentations",
@@ -41,12 +43,13 @@ class PairSample:
 
 
 class PairAugmentation:
-    """Changes a pair: its geometry once for all arrays, then the RGB and the SAR radiometry each by its own."""
+    """Changes a pair: its geometry once for all arrays, then clouds over RGB, then each image's radiometry."""
 
     def __init__(
         self,
         geometry: Sequence[T.Augmentation],
         *,
+        clouds: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
         rgb: Sequence[Callable[[np.ndarray], np.ndarray]] = (),
         sar: Sequence[Callable[[np.ndarray], np.ndarray]] = (),
     ) -> None:
@@ -54,10 +57,13 @@ class PairAugmentation:
 
         Args:
             geometry: Detectron2 augmentations that move pixels and leave their values.
+            clouds: Function of the RGB image, uint8 (H, W, 3), and where it has data, bool (H, W), to the image under
+                clouds; None for clear sky. It sees the image as it is cropped, for little of it may be left.
             rgb: Functions of the RGB image, uint8 (H, W, 3) to the same.
             sar: Functions of the SAR image, float32 (H, W, 3) 0..255 to the same.
         """
         self.geometry = T.AugmentationList(geometry)
+        self.clouds = clouds
         self.rgb = list(rgb)
         self.sar = list(sar)
 
@@ -66,11 +72,13 @@ class PairAugmentation:
         aug_input = T.AugInput(sample.image, sem_seg=sample.sem_seg)
         transforms = self.geometry(aug_input)
         image, sar_image = aug_input.image, transforms.apply_image(sample.sar_image)
+        image_valid = _move_mask(transforms, sample.image_valid)
+        if self.clouds is not None:
+            image = self.clouds(image, image_valid)
         for change in self.rgb:
             image = change(image)
         for change in self.sar:
             sar_image = change(sar_image)
-        image_valid = _move_mask(transforms, sample.image_valid)
         sar_valid = _move_mask(transforms, sample.sar_valid)
         return PairSample(
             image=_blank(image, image_valid),
@@ -84,11 +92,12 @@ class PairAugmentation:
 def build_augmentations(cfg: CfgNode, is_train: bool) -> PairAugmentation:
     """Build what a config asks for.
 
-    Training: random resize of the shorter side, random crop, padding to the crop size, flips; colour jitter of RGB and
-    speckle of SAR where switched on. Testing: ``INPUT.MIN_SIZE_TEST`` if it is not 0, else nothing.
+    Training: random resize of the shorter side, random crop, padding to the crop size, flips; clouds over RGB, its
+    colour jitter and speckle of SAR where switched on. Testing: ``INPUT.MIN_SIZE_TEST`` if it is not 0, else nothing.
 
     Raises:
-        ConfigError: A key of ``INPUT`` has a value that does not exist.
+        ConfigError: A key of ``INPUT`` has a value that does not exist, or the library that draws its clouds is not
+            installed.
     """
     if not is_train:
         sizes, longest, sampling = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST, "choice"
@@ -112,7 +121,10 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> PairAugmentation:
     sar = []
     if cfg.INPUT.SAR.SPECKLE_LOOKS > 0:
         sar.append(Speckle(cfg.INPUT.SAR.SPECKLE_LOOKS, cfg.INPUT.SAR.SCALE, cfg.INPUT.SAR.RANGE))
-    return PairAugmentation(geometry, rgb=rgb, sar=sar)
+    clouds = None
+    if cfg.INPUT.CLOUDS.ENABLED:
+        clouds = RandomClouds(build_clouds(cfg.INPUT.CLOUDS.KIND, cfg.INPUT.CLOUDS.COVER), cfg.INPUT.CLOUDS.PROBABILITY)
+    return PairAugmentation(geometry, clouds=clouds, rgb=rgb, sar=sar)
 
 
 class ResizeShortestSide(T.ResizeShortestEdge):
@@ -168,6 +180,27 @@ class PadToSize(T.Augmentation):
         if not bottom and not right:
             return NoOpTransform()
         return PadTransform(0, 0, right, bottom, width, height, pad_value=0, seg_pad_value=self.ignore_label)
+
+
+class RandomClouds:
+    """Draws clouds over a share of the images."""
+
+    def __init__(self, clouds: Clouds, probability: float) -> None:
+        """Take what draws them, and the probability, 0..1, that an image gets any.
+
+        Raises:
+            ConfigError: The probability is out of range.
+        """
+        if not 0 <= probability <= 1:
+            raise ConfigError(f"INPUT.CLOUDS.PROBABILITY is {probability}; give a number from 0 to 1.")
+        self.clouds = clouds
+        self.probability = probability
+
+    def __call__(self, image: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        """Change an RGB image, uint8 (H, W, 3), where it has data, bool (H, W)."""
+        if np.random.rand() >= self.probability:
+            return image
+        return self.clouds(image, valid, seed=np.random.randint(2**32, dtype=np.uint32)).image
 
 
 class ColorJitter:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from mm_ovseg.command_line import clean_exit
-from mm_ovseg.data.synthetic.dataset import FILE_FORMATS, write_synthetic_dataset
+from mm_ovseg.data.synthetic.dataset import FILE_FORMATS, OWN_CLOUDS, write_synthetic_dataset
 from mm_ovseg.data.synthetic.domain import DOMAINS
 from mm_ovseg.data.synthetic.registration import SYNTHETIC_FOLDER
 
@@ -25,6 +25,13 @@ def main() -> None:
         ("--cloud-cover", (0.3, 0.6), "share of the ground under clouds, 0 to 1"),
     ):
         parser.add_argument(name, type=float, nargs=2, metavar=("LOW", "HIGH"), default=default, help=what)
+    parser.add_argument(
+        "--cloud-kind",
+        default=OWN_CLOUDS,
+        metavar="KIND",
+        help=f"{OWN_CLOUDS}, the dataset's own; thin, thick or varied, which mm_ovseg[clouds] draws (default: "
+        f"{OWN_CLOUDS})",
+    )
     parser.add_argument("--domain", choices=sorted(DOMAINS), default="a", help="region of the world (default: a)")
     parser.add_argument("--file-format", choices=FILE_FORMATS, default="png", help="PNG or GeoTIFF (default: png)")
     arguments = vars(parser.parse_args())

@@ -17,6 +17,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 from tqdm import tqdm
 
+from mm_ovseg.data.clouds import build_clouds
 from mm_ovseg.data.palette import default_colors
 from mm_ovseg.data.synthetic.domain import get_domain
 from mm_ovseg.data.synthetic.layout import GROUND_SAMPLING_DISTANCE, SYNTHETIC_CLASSES
@@ -27,6 +28,7 @@ __all__ = ["FILE_FORMATS", "write_synthetic_dataset"]
 
 SPLITS = ("train", "val")
 FILE_FORMATS = ("png", "tif")
+OWN_CLOUDS = "fractal"
 MANIFEST = "manifest.json"
 DRAWING_VERSION = 1  # to be raised whenever the same arguments give other pictures
 _UTM_ZONE_52_NORTH = "EPSG:32652"  # around Pohang, where DDHR-SK lies
@@ -43,6 +45,7 @@ def write_synthetic_dataset(
     seed: int = 0,
     cloud_thickness: tuple[float, float] = (0.75, 1.0),
     cloud_cover: tuple[float, float] = (0.3, 0.6),
+    cloud_kind: str = OWN_CLOUDS,
     domain: str = "a",
     file_format: str = "png",
     show_progress: bool = False,
@@ -58,8 +61,10 @@ def write_synthetic_dataset(
         num_val: Number of validation scenes.
         size: Side of a scene in pixels, at least 64.
         seed: Not negative.
-        cloud_thickness: (low, high), within 0..1, of the opacity of the clouds' cores; each scene has its own.
+        cloud_thickness: (low, high), within 0..1, of the opacity of the clouds' cores; each scene has its own. Clouds
+            of other kinds than "fractal" bring their own.
         cloud_cover: (low, high), within 0..1, of the share of the ground under clouds.
+        cloud_kind: "fractal", the dataset's own, or another kind of :func:`~mm_ovseg.data.clouds.build_clouds`.
         domain: "a" or "b", see :func:`~mm_ovseg.data.synthetic.scene.generate_scene`.
         file_format: "png", or "tif" for GeoTIFF in UTM zone 52N, 2 m a pixel, the scenes side by side.
         show_progress: Show a progress bar on stderr.
@@ -68,7 +73,7 @@ def write_synthetic_dataset(
         Whether anything was written.
 
     Raises:
-        ConfigError: An argument is out of range.
+        ConfigError: An argument is out of range, or the library that draws such clouds is not installed.
         DataError: ``root`` holds something else, or cannot be written.
     """
     manifest = {
@@ -79,6 +84,7 @@ def write_synthetic_dataset(
         "seed": seed,
         "cloud_thickness": list(cloud_thickness),
         "cloud_cover": list(cloud_cover),
+        "cloud_kind": cloud_kind,
         "domain": domain,
         "file_format": file_format,
     }
@@ -119,6 +125,7 @@ def _check_arguments(manifest: dict) -> None:
     if manifest["file_format"] not in FILE_FORMATS:
         raise ConfigError(f"file_format is '{manifest['file_format']}'; choose one of {', '.join(FILE_FORMATS)}.")
     get_domain(manifest["domain"])
+    build_clouds(manifest["cloud_kind"])
     for name in ("cloud_thickness", "cloud_cover"):
         low_high = manifest[name]
         if len(low_high) != 2 or not 0 <= low_high[0] <= low_high[1] <= 1:
@@ -134,6 +141,8 @@ def _is_written(root: Path, manifest: dict) -> bool:
         found = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise DataError(f"{root} holds something other than a synthetic dataset; choose another folder.") from None
+    if isinstance(found, dict):
+        found.setdefault("cloud_kind", OWN_CLOUDS)  # the only kind before there was a choice
     if found == manifest:
         return True
     differing = [key for key in manifest if not isinstance(found, dict) or found.get(key) != manifest[key]]
@@ -146,12 +155,14 @@ def _is_written(root: Path, manifest: dict) -> bool:
 def _draw_scene(split: str, index: int, manifest: dict) -> SyntheticScene:
     scene_seed = np.random.SeedSequence(manifest["seed"], spawn_key=(SPLITS.index(split), index))
     weather = np.random.default_rng(scene_seed)
+    kind = manifest["cloud_kind"]
     return generate_scene(
         scene_seed,
         manifest["size"],
         domain=manifest["domain"],
         cloud_thickness=weather.uniform(*manifest["cloud_thickness"]),
         cloud_cover=weather.uniform(*manifest["cloud_cover"]),
+        clouds=None if kind == OWN_CLOUDS else build_clouds(kind, manifest["cloud_cover"]),
     )
 
 

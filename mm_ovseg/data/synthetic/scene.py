@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from mm_ovseg.data.clouds import Clouds
+from mm_ovseg.data.synthetic.clouds import draw_fractal_clouds, look_through_clouds
 from mm_ovseg.data.synthetic.domain import DOMAINS, Domain, get_domain
 from mm_ovseg.data.synthetic.land import Land, draw_land
 from mm_ovseg.data.synthetic.layout import GROUND_SAMPLING_DISTANCE, MARGIN, SUPERSAMPLING, SYNTHETIC_CLASSES, Canvas
-from mm_ovseg.data.synthetic.noise import cast_heights, fractal_noise, shifted, smoothstep
+from mm_ovseg.data.synthetic.noise import cast_heights, shifted
 from mm_ovseg.errors import ConfigError
 
 __all__ = ["SyntheticScene", "check_scene_arguments", "generate_scene"]
@@ -51,6 +53,7 @@ def generate_scene(
     cloud_thickness: float = 0.9,
     cloud_cover: float = 0.45,
     speckle_looks: float | None = None,
+    clouds: Clouds | None = None,
 ) -> SyntheticScene:
     """Draw one scene. The same arguments give the same bits, whatever was drawn before.
 
@@ -63,6 +66,8 @@ def generate_scene(
         cloud_thickness: Opacity of the clouds' cores, 0 (no clouds) to 1 (opaque).
         cloud_cover: Share of the ground under clouds, 0 to 1, on average over many scenes.
         speckle_looks: Number of looks of the SAR image (fewer: stronger speckle); None for the domain's own.
+        clouds: What draws the clouds (:mod:`mm_ovseg.data.clouds`), whatever ``cloud_thickness`` and ``cloud_cover``
+            say; None for the dataset's own, which those describe.
 
     Returns:
         The scene.
@@ -77,14 +82,20 @@ def generate_scene(
     land = draw_land(ground_rng, canvas, look)
     sun = _draw_sun(light_rng, look)
     ground = _light(land, sun, look)
-    cloud, cloud_shadow, cloud_color = _draw_clouds(cloud_rng, canvas, sun, cloud_thickness, cloud_cover)
     noise = 0.006 * light_rng.standard_normal((size, size, 3), dtype=np.float32)
     clear = _finish(ground, canvas) + noise
-    under_cloud = clear * (1 - cloud_shadow)[..., None]
-    rgb = under_cloud + (cloud_color - under_cloud) * cloud[..., None]
+    clear_rgb = _to_8bit(clear * 255)
+    if clouds is None:
+        cloud, shadow, color = draw_fractal_clouds(
+            cloud_rng, (size, size), sun.toward, thickness=cloud_thickness, cover=cloud_cover
+        )
+        rgb = _to_8bit(look_through_clouds(clear, cloud, shadow, color) * 255)
+    else:
+        cloudy = clouds(clear_rgb, np.ones((size, size), bool), int(cloud_rng.integers(2**32)))
+        rgb, cloud = cloudy.image, cloudy.opacity
     return SyntheticScene(
-        rgb=_to_8bit(rgb * 255),
-        clear_rgb=_to_8bit(clear * 255),
+        rgb=rgb,
+        clear_rgb=clear_rgb,
         sar=_observe_sar(sar_rng, land, canvas, look, speckle_looks or look.speckle_looks),
         label=_reduce_label(land.label, canvas),
         cloud=cloud,
@@ -169,33 +180,6 @@ def _light(land: Land, sun: _Sun, domain: Domain) -> np.ndarray:
 def _finish(image: np.ndarray, canvas: Canvas) -> np.ndarray:
     """The optics' blur, and the camera's pixels."""
     return _reduce(cv2.GaussianBlur(image, (0, 0), 0.45 * SUPERSAMPLING), canvas)
-
-
-def _draw_clouds(
-    rng: np.random.Generator, canvas: Canvas, sun: _Sun, thickness: float, cover: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fractal clouds: opacity (H, W) 0..1, loss of light in their shadow (H, W) 0..1, and colour (H, W, 3) 0..1."""
-    # Here, since importing mm_ovseg imports this module, and SciPy alone would make that 0.15 s slower.
-    from scipy.special import ndtri
-
-    size, reach = canvas.size, 24  # the shadow falls in from beyond the border
-    shape = (size + 2 * reach, size + 2 * reach)
-    billow = fractal_noise(rng, shape, 72.0, octaves=6, persistence=0.58)
-    border = float(ndtri(np.clip(1 - cover, 1e-4, 1 - 1e-4))) if cover > 0 else np.inf
-    if thickness == 0 or not np.isfinite(border):
-        empty = np.zeros((size, size), np.float32)
-        return empty, empty, np.ones((size, size, 3), np.float32)
-    opacity = np.float32(thickness) * smoothstep(border - 0.40, border + 0.55, billow)
-    distance = rng.uniform(9, 16)
-    shadow = shifted(opacity, -sun.toward[0] * distance, -sun.toward[1] * distance)
-    shadow = 0.48 * cv2.GaussianBlur(shadow, (0, 0), 2.0)
-    # The side toward the sun is brighter; the middle of a thick cloud brightest.
-    soft = cv2.GaussianBlur(billow, (0, 0), 1.5)
-    relief = soft - shifted(soft, sun.toward[0] * 3, sun.toward[1] * 3)
-    brightness = 0.90 + 0.05 * np.tanh(billow - border) - 0.10 * np.tanh(1.2 * relief)
-    color = np.clip(brightness[..., None] * np.array([0.99, 1.0, 1.02], np.float32), 0, 1)
-    inner = slice(reach, reach + size)
-    return opacity[inner, inner], shadow[inner, inner], color[inner, inner].astype(np.float32)
 
 
 def _observe_sar(
