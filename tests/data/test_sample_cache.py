@@ -20,7 +20,7 @@ def pair(cfg, datasets_root, write_raster, tmp_path):
     random = np.random.default_rng(0)
     for kind in ("rgb", "sar"):
         write_raster(datasets_root / "one" / kind / "a.png", random.integers(1, 255, (12, 10, 3)).astype(np.uint8))
-    write_raster(datasets_root / "one" / "labels" / "a.png", random.integers(0, 3, (12, 10)).astype(np.uint8))
+    write_raster(datasets_root / "one" / "labels" / "a.tif", random.integers(0, 3, (12, 10)).astype(np.uint8))
     register_rgb_sar_dataset("one", root="one", rgb="rgb", sar="sar", labels="labels", classes=["a", "b", "c"])
     cfg.DATASETS.TRAIN = ("one",)
     cfg.DATALOADER.CACHE_DIR = str(tmp_path / "cache")
@@ -89,8 +89,10 @@ def test_what_has_changed_is_read_anew(pair, write_raster):
     assert (item_of(cfg)["sem_seg"] == 255).equal(first["sem_seg"] == 0)
     cfg.DATASETS.UNSEEN = None
     assert len(entries(cfg)) == 3
-    write_raster(folder / "labels" / "a.png", np.full((12, 10), 2, dtype=np.uint8))
-    os.utime(folder / "labels" / "a.png", ns=(1, 1))  # whatever the clock's resolution
+    size = (folder / "labels" / "a.tif").stat().st_size
+    write_raster(folder / "labels" / "a.tif", np.full((12, 10), 2, dtype=np.uint8))
+    assert (folder / "labels" / "a.tif").stat().st_size == size
+    os.utime(folder / "labels" / "a.tif", ns=(1, 1))  # whatever the clock's resolution
     assert (item_of(cfg)["sem_seg"] == 2).all()
 
 

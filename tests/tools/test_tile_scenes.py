@@ -14,6 +14,8 @@ from rasterio.warp import transform_geom
 
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.data.preparation.journal import Journal
+from mm_ovseg.data.scene_grid import SceneGrid
+from mm_ovseg.data.tiling.tile import TilingSettings, windows_of
 from tests.conftest import load_tool
 
 UTM = CRS.from_epsg(32633)
@@ -105,6 +107,19 @@ def test_tiles_hold_the_scene_and_train_as_a_dataset(scene, tmp_path, capsys):
     declared = yaml.safe_load((output / "dataset.yaml").read_text())["defaults"]
     assert declared["classes"] == ["water", "forest", "city"] and declared["ground_sampling_distance"] == 10
     assert len(DatasetCatalog.get("region_train")) + len(DatasetCatalog.get("region_val")) == 48
+
+
+@pytest.mark.parametrize("length,overlap,starts", [
+    (32, 0, [0, 16]),
+    (33, 0, [0, 16, 32]),
+    (26, 6, [0, 10]),  # a third would lie in the second
+    (27, 6, [0, 10, 20]),
+    (5, 6, [0]),
+])  # fmt: skip
+def test_windows_cover_a_scene_and_no_more(length, overlap, starts):
+    settings = TilingSettings(size=SIZE, overlap=overlap)
+    windows = windows_of(SceneGrid(length, 3, None, None), settings)
+    assert windows == [(0, start, 3, min(SIZE, length - start)) for start in starts]
 
 
 @pytest.mark.parametrize("overlap", [0, 6])
