@@ -57,6 +57,41 @@ def test_patterns_are_paired_by_what_the_star_stands_for(datasets_root, write_ra
     assert "sem_seg_file_name" not in samples[0]
 
 
+def test_datasets_share_folders_and_take_the_pairs_that_they_list(datasets_root, write_raster, tmp_path):
+    root = datasets_root / "mine"
+    write_pairs(write_raster, root, [f"{kind}/{key}.png" for kind in ("rgb", "sar", "labels") for key in "abc"])
+    write_pairs(write_raster, root, ["rgb/b.tif", "rgb/lonely.png"])  # neither is in the list
+    assert [sample["image_id"] for sample in DatasetCatalog.get(register(pairs=["c", "a"]))] == ["a", "c"]
+    (tmp_path / "val.txt").write_text("# held out\n c\n\n")
+    declared = "root: mine, rgb: rgb, sar: sar, labels: labels, classes: [city, road]"
+    (tmp_path / "mine.yaml").write_text(
+        f"datasets: {{val: {{{declared}, pairs: val.txt}}, both: {{{declared}, pairs: [b]}}}}"
+    )
+    register_datasets_from_file(tmp_path / "mine.yaml")
+    assert [sample["image_id"] for sample in DatasetCatalog.get("val")] == ["c"]
+    with pytest.raises(DataError, match=r"b\.png and .*b\.tif differ in their suffix only"):
+        DatasetCatalog.get("both")
+    with pytest.raises(DataError, match=r"no RGB file for 1 of 2 names \(ghost\)"):
+        DatasetCatalog.get(register("ghosts", pairs=["a", "ghost"]))
+
+
+@pytest.mark.parametrize("pairs, words", [
+    ([], "give the names of the pairs"),
+    ("abc", "give the names of the pairs"),
+    ([1, 2], "give the names of the pairs"),
+    (["a", "b", "a"], "names the pair 'a' twice"),
+])  # fmt: skip
+def test_wrong_lists_of_pairs(pairs, words):
+    with pytest.raises(DataError, match=words):
+        register(pairs=pairs)
+
+
+def test_a_list_of_pairs_that_is_not_there(tmp_path):
+    (tmp_path / "mine.yaml").write_text("datasets: {mine: {root: mine, rgb: rgb, sar: sar, pairs: nowhere.txt}}")
+    with pytest.raises(ConfigError, match=r"nowhere\.txt cannot be read"):
+        register_datasets_from_file(tmp_path / "mine.yaml")
+
+
 def test_an_absolute_root_and_a_root_looked_up_late(tmp_path, datasets_root, write_raster, monkeypatch):
     write_pairs(write_raster, tmp_path / "elsewhere" / "mine", ["rgb/a.png", "sar/a.png"])
     name = register("absolute", root=tmp_path / "elsewhere" / "mine", labels=None)

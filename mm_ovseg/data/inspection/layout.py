@@ -1,0 +1,202 @@
+"""Where in a folder the RGB, SAR and label files lie: one folder each, or all together and told apart by name."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from mm_ovseg.data.declaration import is_raster_file, match_files
+from mm_ovseg.data.inspection.facts import FileFacts, read_facts
+from mm_ovseg.errors import DataError
+
+__all__ = ["Layout", "find_layout"]
+
+KINDS = ("RGB", "SAR", "label")
+# What folders and files are called; the first is preferred where several fit.
+WORDS = {
+    "RGB": ("rgb", "optical", "opt", "eo", "s2", "msi", "ms", "image", "images", "imgs", "img", "pre"),
+    "SAR": ("sar", "radar", "s1", "gf3", "grd", "vv", "vh", "hh", "hv", "post"),
+    "label": ("label", "labels", "mask", "masks", "gt", "annotation", "annotations", "lbl", "landcover", "lulc", "seg")
+    + ("classes", "target", "targets", "truth"),
+}
+LONG_WORD = 4  # letters from which on a word counts within another (D2masks6)
+MOST_CANDIDATES = 8
+MOST_DEPTH = 2
+FILES_LOOKED_INTO = 3
+MOST_CLASSES = 40  # more values than that are no label map, whatever the file is called
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Patterns of a declaration, see :func:`mm_ovseg.data.register_rgb_sar_dataset`.
+
+    Attributes:
+        root: The folder.
+        rgb, sar, labels: Folders in it, or patterns with one star; ``labels`` is None where there are none.
+        unused: Folders and files that were taken for nothing.
+    """
+
+    root: Path
+    rgb: str
+    sar: str
+    labels: str | None
+    unused: tuple[str, ...] = ()
+
+
+def find_layout(root: Path, *, rgb: str = "", sar: str = "", labels: str = "") -> Layout:
+    """Find where the files lie.
+
+    Args:
+        root: The folder.
+        rgb, sar, labels: Folders or patterns that are known already.
+
+    Raises:
+        DataError: The folder does not exist, or no RGB and SAR files share a name.
+    """
+    if not root.is_dir():
+        raise DataError(f"The folder {root} does not exist; give the folder that holds RGB, SAR and, if any, labels.")
+    for pattern in filter(None, (rgb, sar, labels)):
+        folder = (root / pattern).parent if "*" in pattern else root / pattern
+        if not folder.is_dir():
+            raise DataError(f"The folder {folder} does not exist; correct --rgb, --sar or --labels.")
+    contents = _raster_files(root)
+    candidates = _candidates_by_name(contents)
+    candidates = {
+        kind: [given] if given else candidates[kind] for kind, given in zip(KINDS, (rgb, sar, labels), strict=True)
+    }
+    found = _best(root, candidates)
+    if found is None or (found[2] is None and not candidates["label"]):
+        by_content = _candidates_by_content(root, contents, found)
+        more = {kind: candidates[kind] or by_content[kind] for kind in KINDS}
+        found = _best(root, more) or found
+    if found is None:
+        seen = ", ".join(f"{folder or '.'}/ ({len(files)} images)" for folder, files in contents.items()) or "no image"
+        raise DataError(
+            f"{root} has no RGB and SAR files that share a name ({seen}); put them into folders named rgb, sar and "
+            "labels, or say where they lie with --rgb, --sar and --labels."
+        )
+    return Layout(root, *found, unused=_unused(root, contents, found))
+
+
+def _raster_files(root: Path) -> dict[str, list[str]]:
+    """The names of the images in a folder and those below, by the folder's path in it ("" for itself)."""
+    contents: dict[str, list[str]] = {}
+    for folder in [root, *sorted(path for path in root.rglob("*") if path.is_dir())]:
+        relative = folder.relative_to(root)
+        if len(relative.parts) > MOST_DEPTH or any(part.startswith(".") for part in relative.parts):
+            continue
+        if files := sorted(path.name for path in folder.iterdir() if is_raster_file(path)):
+            contents["" if folder == root else relative.as_posix()] = files
+    return contents
+
+
+def _candidates_by_name(contents: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Folders and patterns for each kind, the likeliest first."""
+    ranked: dict[str, list[tuple[int, str]]] = {kind: [] for kind in KINDS}
+    for folder, files in contents.items():
+        for kind in KINDS:
+            if folder and (rank := _rank_of_folder(folder, kind)) is not None:
+                ranked[kind].append((rank, folder))
+            counts = Counter(pattern for file in files for pattern in _patterns(Path(file).stem, kind))
+            for (rank, pattern), _ in counts.most_common(MOST_CANDIDATES):
+                ranked[kind].append((rank, f"{folder}/{pattern}" if folder else pattern))
+    return {kind: [pattern for _, pattern in sorted(found)] for kind, found in ranked.items()}
+
+
+def _rank_of_folder(folder: str, kind: str) -> int | None:
+    """The place of the first word of a kind that a folder's name has; None if it has none."""
+    name = folder.rsplit("/", 1)[-1].lower()
+    words = re.split(r"[^a-z0-9]+", name)
+    for rank, word in enumerate(WORDS[kind]):
+        if name == word:
+            return rank
+        if word in words or (len(word) >= LONG_WORD and word in name):
+            return rank + len(WORDS[kind])  # a folder that has just this name comes first
+    return None
+
+
+def _patterns(stem: str, kind: str) -> Iterator[tuple[int, str]]:
+    """Patterns that part a file's name, at any separator, into what has a word of a kind and the rest.
+
+    Yields:
+        The word's place, and the pattern.
+    """
+    if "*" in stem:
+        return
+    separators = [match.start() for match in re.finditer(r"[^A-Za-z0-9]", stem)]
+    for rank, word in enumerate(WORDS[kind]):
+        for match in re.finditer(rf"(?<![a-z0-9]){word}(?![a-z0-9])", stem.lower()):
+            for place in separators:
+                if match.end() <= place < len(stem) - 1:
+                    yield rank, f"{stem[: place + 1]}*"
+                elif 0 < place < match.start():
+                    yield rank, f"*{stem[place:]}"
+
+
+def _candidates_by_content(
+    root: Path, contents: Mapping[str, Sequence[str]], found: tuple[str, str, str | None] | None
+) -> dict[str, list[str]]:
+    """Folders, or the files of one suffix in a folder, for each kind, by what the first of them hold."""
+    candidates: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    taken = {pattern.split("*")[0].rstrip("/") for pattern in found or () if pattern}
+    for folder, files in contents.items():
+        if folder in taken:
+            continue
+        suffixes = sorted({Path(file).suffix for file in files})
+        has_twins = len({Path(file).stem for file in files}) < len(files)
+        groups = {f"*{suffix}": [file for file in files if file.endswith(suffix)] for suffix in suffixes}
+        if not has_twins:
+            groups = {"": files}
+        for pattern, members in groups.items():
+            looks = Counter(_look(read_facts(root / folder / file)) for file in members[:FILES_LOOKED_INTO])
+            if kind := looks.most_common(1)[0][0]:
+                candidates[kind].append("/".join(part for part in (folder, pattern) if part) or "*")
+    return candidates
+
+
+def _look(facts: FileFacts) -> str | None:
+    """The kind that a file looks like; None if it cannot be told."""
+    if facts.error is not None:
+        return None
+    if facts.values is not None and (facts.palette is not None or len(facts.values) <= MOST_CLASSES):
+        return "label"
+    if len(facts.bands) <= 2 or facts.gray or facts.info.dtypes[0].startswith(("float", "complex")):
+        return "SAR"
+    return "RGB"
+
+
+def _best(root: Path, candidates: Mapping[str, Sequence[str]]) -> tuple[str, str, str | None] | None:
+    """The patterns under which most RGB and SAR files, then most labels, share a name; None where no files do."""
+    keys: dict[str, set[str]] = {}
+    for pattern in {pattern for patterns in candidates.values() for pattern in patterns}:
+        keys[pattern] = set(match_files(root, pattern))
+    best, most = None, (0, 0)
+    for rgb, sar, label in product(candidates["RGB"], candidates["SAR"], [*candidates["label"], None]):
+        if len({rgb, sar, label}) < 3:
+            continue
+        pairs = keys[rgb] & keys[sar]
+        score = len(pairs), 0 if label is None else len(pairs & keys[label])
+        if score > most:  # of equals the first, which is the likeliest
+            best, most = (rgb, sar, label if score[1] else None), score
+    return best
+
+
+def _unused(root: Path, contents: Mapping[str, Sequence[str]], found: tuple[str, str, str | None]) -> tuple[str, ...]:
+    """Folders of which no file is used, and single files that are not."""
+    used = {
+        path
+        for pattern in found
+        if pattern is not None
+        for paths in match_files(root, pattern).values()
+        for path in paths
+    }
+    unused = []
+    for folder, files in contents.items():
+        strangers = [file for file in files if root / folder / file not in used]
+        if len(strangers) == len(files) and folder:
+            unused.append(f"{folder}/")
+        else:
+            unused += [f"{folder}/{file}" if folder else file for file in strangers]
+    return tuple(unused)

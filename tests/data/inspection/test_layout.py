@@ -1,0 +1,89 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from mm_ovseg.data.inspection.layout import find_layout
+from mm_ovseg.errors import DataError
+from tests.data.inspection.folders import images, save, write_clean_folder, write_palette_folder, write_sentinel_folder
+
+
+def patterns(root, **known):
+    layout = find_layout(root, **known)
+    return layout.rgb, layout.sar, layout.labels
+
+
+def write(root, *names, kind="rgb", copies=3):
+    """Write images of a kind under names with a number in place of #."""
+    for name in names:
+        for number in range(copies):
+            array = dict(zip(("rgb", "sar", "labels"), images(number), strict=True))[kind]
+            save(root / name.replace("#", str(number)), array)
+
+
+@pytest.mark.parametrize("folders", [
+    ("rgb", "sar", "labels"),
+    ("Optical", "S1", "GT"),
+    ("images", "SAR-Intensity", "D2masks6"),
+    ("data/opt_images", "data/sar_images", "data/label_images"),
+])  # fmt: skip
+def test_a_folder_each(tmp_path, folders):
+    write_clean_folder(tmp_path / "as_written")
+    for source, target in zip(("rgb", "sar", "labels"), folders, strict=True):
+        shutil.copytree(tmp_path / "as_written" / source, tmp_path / "mine" / target)
+    assert patterns(tmp_path / "mine") == folders
+
+
+def test_told_apart_by_the_start_or_the_end_of_the_name(tmp_path):
+    assert patterns(write_palette_folder(tmp_path / "start")) == ("rgb_*", "sar_*", "label_*")
+    write(tmp_path / "end", "tile-#.rgb.png")
+    write(tmp_path / "end", "tile-#.SAR.tif", kind="sar")
+    write(tmp_path / "end", "tile-#.mask.png", kind="labels")
+    assert patterns(tmp_path / "end") == ("*.rgb", "*.SAR", "*.mask")
+    write(tmp_path / "inside", "AOI_PS-RGB_tile_#.tif")
+    write(tmp_path / "inside", "AOI_SAR-Intensity_tile_#.tif", kind="sar")
+    # What follows the word belongs to it as far as all files have it.
+    assert patterns(tmp_path / "inside") == ("AOI_PS-RGB_*", "AOI_SAR-Intensity_*", None)
+
+
+def test_files_that_are_used_for_nothing_are_named(tmp_path):
+    layout = find_layout(write_sentinel_folder(tmp_path))
+    assert (layout.rgb, layout.sar, layout.labels) == ("rgb_*", "sar_*", "label_*")
+    assert layout.unused == ("s2l2a_site1.tif", "s2l2a_site2.tif")
+
+
+def test_of_two_rgb_folders_the_plain_one_is_taken_unless_another_is_named(tmp_path):
+    write_clean_folder(tmp_path)
+    shutil.copytree(tmp_path / "rgb", tmp_path / "rgb_clouds")
+    assert find_layout(tmp_path).unused == ("rgb_clouds/",)
+    assert patterns(tmp_path, rgb="rgb_clouds") == ("rgb_clouds", "sar", "labels")
+
+
+def test_no_labels(tmp_path):
+    write_clean_folder(tmp_path)
+    shutil.rmtree(tmp_path / "labels")
+    assert patterns(tmp_path) == ("rgb", "sar", None)
+
+
+def test_what_names_do_not_say_the_contents_say(tmp_path):
+    write(tmp_path / "folders", "one/#.png")
+    write(tmp_path / "folders", "two/#.tif", kind="sar")
+    write(tmp_path / "folders", "three/#.png", kind="labels")
+    assert patterns(tmp_path / "folders") == ("one", "two", "three")
+    write(tmp_path / "suffixes", "#.jpg")
+    write(tmp_path / "suffixes", "#.tif", kind="sar")
+    write(tmp_path / "suffixes", "#.png", kind="labels")
+    assert patterns(tmp_path / "suffixes") == ("*.jpg", "*.tif", "*.png")
+
+
+def test_folders_without_pairs(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
+        find_layout(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"share a name \(no image\)"):
+        find_layout(tmp_path)
+    save(tmp_path / "rgb" / "a.png", images(0)[0])
+    save(tmp_path / "sar" / "b.png", np.zeros((4, 4), np.uint8))
+    with pytest.raises(DataError, match=r"share a name \(rgb/ \(1 images\), sar/ \(1 images\)\); .*--rgb, --sar"):
+        find_layout(tmp_path)
+    with pytest.raises(DataError, match=r"optical does not exist; correct --rgb"):
+        find_layout(tmp_path, rgb="optical")
