@@ -14,7 +14,7 @@ from rasterio.transform import array_bounds
 from mm_ovseg.data.raster import RasterInfo
 from mm_ovseg.errors import ConfigError, DataError
 
-__all__ = ["SPLITS", "split_by_place", "split_by_scene"]
+__all__ = ["SPLITS", "keep_apart", "split_by_place", "split_by_scene"]
 
 SPLITS = ("train", "val")
 
@@ -50,13 +50,28 @@ def split_by_place(
         ],
         dtype=bool,
     )
+    # Neighbours that share an edge do not overlap, though rounding may say so.
+    return keep_apart(bounds, systems, held_out, margins=1e-6 * (bounds[:, 2] - bounds[:, 0]))
+
+
+def keep_apart(bounds: np.ndarray, planes: np.ndarray, held_out: np.ndarray, margins: np.ndarray) -> list[str | None]:
+    """The split of each tile, where training tiles must not overlap held-out ones.
+
+    Args:
+        bounds: float (N, 4): left, bottom, right, top.
+        planes: (N,) names of what the bounds are coordinates of; only those of one plane can overlap.
+        held_out: bool (N,).
+        margins: float (N,): by how much a tile may reach into a neighbour.
+
+    Returns:
+        "train", "val", or None for one that would be trained on but overlaps a held-out tile.
+    """
     splits: list[str | None] = []
     for index, (left, bottom, right, top) in enumerate(bounds):
-        # Neighbours that share an edge do not overlap, though rounding may say so.
-        margin = 1e-6 * (right - left)
+        margin = margins[index]
         overlaps = (
             held_out
-            & (systems == systems[index])
+            & (planes == planes[index])
             & (bounds[:, 0] < right - margin)
             & (bounds[:, 2] > left + margin)
             & (bounds[:, 1] < top - margin)

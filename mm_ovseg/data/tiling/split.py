@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from rasterio.crs import CRS
 
-from mm_ovseg.data.preparation.split import split_by_scene
+from mm_ovseg.data.preparation.split import keep_apart, split_by_scene
 
 __all__ = ["TilePlace", "split_into_squares"]
 
@@ -54,19 +54,4 @@ def split_into_squares(
         places = np.floor((bounds[here, :2] + bounds[here, 2:]) / 2 / side).astype(int)
         names[here] = [f"{plane} {column} {row}" for column, row in places.tolist()]
     held_out = np.array(split_by_scene(names.tolist(), val_fraction=val_fraction, seed=seed)) == "val"
-    splits: list[str | None] = []
-    for index, (left, bottom, right, top) in enumerate(bounds):
-        if held_out[index]:
-            splits.append("val")
-            continue
-        margin = pixels[index] / 2  # neighbours share an edge, up to rounding
-        overlaps = (
-            held_out
-            & (planes == planes[index])
-            & (bounds[:, 0] < right - margin)
-            & (bounds[:, 2] > left + margin)
-            & (bounds[:, 1] < top - margin)
-            & (bounds[:, 3] > bottom + margin)
-        )
-        splits.append(None if overlaps.any() else "train")
-    return splits
+    return keep_apart(bounds, planes, held_out, margins=pixels / 2)  # neighbours share an edge, up to rounding
