@@ -27,7 +27,7 @@ experiment: $(STAMP) ## the whole protocol in miniature over three seeds (up to 
 	@$(VENV_PYTHON) tools/laptop_experiment.py --output output/experiment
 
 test: $(STAMP) ## run the tests (PYTEST_ADDOPTS is passed on)
-	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest tests -q
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests -q --numprocesses auto --dist loadfile
 
 lint: $(STAMP) ## check style and formatting
 	@$(VENV_PYTHON) -m ruff check .

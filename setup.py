@@ -95,6 +95,8 @@ setup(
         "dev": [
             # 7.0 reads its settings from pyproject.toml and has the `pythonpath` option.
             "pytest>=7.0",
+            # Spreads the tests over the cores; older releases were not tried.
+            "pytest-xdist>=3.0",
             # 6.0 dropped the Pythons that we do not support either.
             "hypothesis>=6.0",
             # 0.9 is the first release with today's style of formatting; lint needs the pinned one.
