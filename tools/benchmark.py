@@ -4,13 +4,15 @@ r"""Measure speed, memory and arithmetic of a stage-2 model, beside the rate of 
 python tools/benchmark.py --config-file configs/mm_ovseg_vitb16_384.yaml
 python tools/benchmark.py --mode stages --classes 150 --json stages.json
 python tools/benchmark.py --mode train --batch-size 2 --opts MODEL.ACTIVATION_CHECKPOINTING True
+python tools/benchmark.py --mode scene --scene-size 2048
 python tools/benchmark.py --dtype bfloat16 --reference
 
 Modes: "infer", forward passes; "stages", the same with a table of its stages; "train", steps of the optimiser on one
-batch; "loader", the training loader on a synthetic dataset, beside a training step. Weights and pairs are random; a
-pair has the encoders' size. Inference holds no text encoder, which runs once a vocabulary and is timed apart; training
-embeds the text at every step. "train" counts the arithmetic of both passes. --reference takes turns with the plain
-formulation of tests/reference, in float32 whatever --dtype is.
+batch; "loader", the training loader on a synthetic dataset, beside a training step; "scene", a synthetic scene from
+files to a map, and what opening, warping, blending and writing cost beside the model. Weights and pairs are random; a
+pair has the encoders' size, a window that of the training crops. Inference holds no text encoder, which runs once a
+vocabulary and is timed apart; training embeds the text at every step. "train" counts the arithmetic of both passes.
+--reference takes turns with the plain formulation of tests/reference, in float32 whatever --dtype is.
 """
 
 import argparse
@@ -43,18 +45,22 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default_config = ROOT / "configs" / "mm_ovseg_vitb16_384.yaml"
     parser.add_argument("--config-file", type=Path, default=default_config, help="default: ViT-B/16 at 384 pixels")
-    parser.add_argument("--mode", choices=("infer", "train", "loader", "stages"), default="infer")
+    parser.add_argument("--mode", choices=("infer", "train", "loader", "stages", "scene"), default="infer")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest here)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default: float32")
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="pairs at once (default: 1)")
     parser.add_argument("--classes", type=int, default=5, metavar="N", help="names in the vocabulary (default: 5)")
-    parser.add_argument("--runs", type=int, default=5, metavar="N", help="the median of which counts (default: 5)")
+    parser.add_argument("--runs", type=int, metavar="N", help="the median of which counts (default: 5; of scenes 1)")
     parser.add_argument("--warmup", type=int, default=1, metavar="N", help="runs before those (default: 1)")
+    parser.add_argument("--scene-size", type=int, default=1024, metavar="PIXELS", help="of a scene (default: 1024)")
     parser.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU (default: its own choice)")
     parser.add_argument("--reference", action="store_true", help="run the plain formulation, too, and compare")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.runs is None:
+        args.runs = 1 if args.mode == "scene" else 5  # a scene is many runs of the model
+    return args
 
 
 def read_config(args: argparse.Namespace) -> CfgNode:
@@ -63,7 +69,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     Raises:
         ConfigError: they do not go together, or name what is not there.
     """
-    for name in ("batch_size", "classes", "runs", "warmup", "threads"):
+    for name in ("batch_size", "classes", "runs", "warmup", "scene_size", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} is {value}; give 1 or more.")
@@ -78,8 +84,8 @@ def read_config(args: argparse.Namespace) -> CfgNode:
             "give a config of MMOVSeg."
         )
     if args.reference:
-        if args.mode == "loader":
-            raise ConfigError("--reference has no loader to compare with; give another --mode, or leave it out.")
+        if args.mode in ("loader", "scene"):
+            raise ConfigError(f"--reference has no {args.mode} to compare with; give another --mode, or leave it out.")
         if cfg.MODEL.CLIP_SAR.ENABLED or 0 < cfg.MODEL.AGGREGATOR.MAX_CLASSES < args.classes:
             raise ConfigError(
                 "--reference knows neither a MODEL.CLIP_SAR nor more classes than MODEL.AGGREGATOR.MAX_CLASSES; "
@@ -147,9 +153,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         resident_at_start=resident_at_start,
         reference=load_reference() if args.reference else None,
     )
-    measure = {"train": benchmark.measure_training, "loader": benchmark.measure_loader}.get(
-        args.mode, benchmark.measure_inference
-    )
+    measure = {
+        "train": benchmark.measure_training,
+        "loader": benchmark.measure_loader,
+        "scene": lambda: benchmark.measure_scene(args.scene_size),
+    }.get(args.mode, benchmark.measure_inference)
 
     before = measure_matrix_rates(device, args.dtype)
     measured = measure()

@@ -1,4 +1,4 @@
-"""Measuring a model in one of its modes: forward passes, training steps, the training loader."""
+"""Measuring a model in one of its modes: forward passes, training steps, the training loader, whole scenes."""
 
 import functools
 import statistics
@@ -16,6 +16,7 @@ from detectron2.utils.events import EventStorage
 from tqdm import tqdm
 
 from mm_ovseg.benchmarking.machine import peak_memory, synchronize
+from mm_ovseg.benchmarking.scene import build_scene_predictor, time_scenes
 from mm_ovseg.benchmarking.stages import count_flops, time_stages
 from mm_ovseg.benchmarking.workloads import LossOf, build_training, random_pairs, released_tflop, time_loader
 from mm_ovseg.engine.optimizer import build_optimizer
@@ -136,6 +137,18 @@ class Benchmark:
             "training_pairs_per_second": training_rate,
             "loader_over_training": loader_rate / training_rate,
             **_size(model),
+        }
+
+    def measure_scene(self, size: int) -> dict[str, Any]:
+        """A scene of ``size`` pixels a side, from files to files."""
+        predictor = build_scene_predictor(self.cfg, self.names)
+        batch = random_pairs(self.batch_size, self.cfg.INPUT.CROP.SIZE[0], self.classes)  # as large as the windows
+        fields = time_scenes(predictor, size=size, batch=batch, runs=self.runs, warmup=self.warmup)
+        return {
+            **fields,
+            **peak_memory(self.device, self.resident_at_start),
+            "tflop_per_pair": released_tflop(self.cfg, self.classes),
+            **_size(predictor.model),
         }
 
     def _build_model(self) -> MMOVSeg:

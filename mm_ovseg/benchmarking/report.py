@@ -8,6 +8,15 @@ __all__ = ["add_ratios", "format_report"]
 # Title, field and unit of the table's rows.
 ROWS = (
     ("seconds per pair", "seconds_per_pair", ""),
+    ("windows", "windows", ""),
+    ("whole scene", "scene_seconds", "s"),
+    ("  in the model", "model_seconds", "s"),
+    ("  before the first window", "before_windows_seconds", "s"),
+    ("  between windows", "between_windows_seconds", "s"),
+    ("  after the last window", "after_windows_seconds", "s"),
+    ("overhead over the model", "overhead_percent", "%"),
+    ("model alone", "model_alone_seconds_per_window", "seconds per window"),
+    ("overhead over the model alone", "overhead_over_alone_percent", "%"),
     ("text, once a vocabulary", "text_seconds", "s"),
     ("matrix product, float32", "gemm_gflops", "GFLOP/s"),
     ("matrix product, this dtype", "gemm_gflops_dtype", "GFLOP/s"),
@@ -56,8 +65,12 @@ def add_ratios(fields: Mapping[str, Any]) -> dict[str, Any]:
 def format_report(report: Mapping[str, Any]) -> str:
     """The table of a report."""
     pairs, classes = (_count(report[key], noun) for key, noun in (("batch_size", "pair"), ("classes", "class")))
+    what = f"{pairs} of {report['image_size']} pixels"
+    if report["mode"] == "scene":
+        size, window, overlap = report["scene_size"], report["window"], report["overlap"]
+        what = f"{size} x {size} pixels in windows of {window}, overlap {overlap:.0%}, {pairs} at a time"
     lines = [
-        f"{report['mode']}: {pairs} of {report['image_size']} pixels, {classes}, {report['dtype']}",
+        f"{report['mode']}: {what}, {classes}, {report['dtype']}",
         f"{report['device_name']} ({report['device']}), {_count(report['threads'], 'thread')}, "
         f"PyTorch {report['torch_version']}",
         "",
@@ -65,7 +78,7 @@ def format_report(report: Mapping[str, Any]) -> str:
     for title, field, unit in ROWS:
         if report.get(field) is not None:
             lines.append(f"{title:<30}{report[field]:>10.4g} {unit}{_spread(report, field)}".rstrip())
-    if report["mode"] in ("infer", "stages") and report["tflop_per_pair"] is None:
+    if report["mode"] in ("infer", "stages", "scene") and report["tflop_per_pair"] is None:
         lines.append("The released model's arithmetic is not known for this config and number of classes, which leaves")
         lines.append("arithmetic_efficiency open.")
     if report["mode"] == "stages":

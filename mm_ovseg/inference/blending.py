@@ -59,8 +59,9 @@ class RowBlender:
         totals = self._totals[:count]
         scores = self._sums[:, :count] / torch.where(totals > 0, totals, 1.0)
         strip = Strip(self.start, scores)
-        for kept in (self._sums, self._totals):
-            kept.copy_(kept.roll(-count, dims=-2))
-            kept[..., kept.shape[-2] - count :, :] = 0
+        for rows in (self._sums, self._totals):
+            still_open = rows[..., count:, :].clone()  # where it goes may overlap with where it is
+            rows[..., : still_open.shape[-2], :] = still_open
+            rows[..., still_open.shape[-2] :, :] = 0
         self.start += count
         return strip

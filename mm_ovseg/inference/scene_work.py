@@ -1,6 +1,7 @@
 """The unfinished map of a scene, on disk: rows that are done survive whatever ends the run."""
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ from mm_ovseg.files import check_writable_folder, complete_file
 
 __all__ = ["SceneWork", "work_folder"]
 
+logger = logging.getLogger(__name__)
+
 STATE = "state.json"
 ROWS_AT_ONCE = 512
 
@@ -32,7 +35,8 @@ class SceneWork:
         layers: name -> bands of each layer; all are uint8.
         width, height: of the scene in pixels.
         settings: everything that the map depends on, as JSON.
-        resume: go on where an earlier run with equal settings ended; otherwise begin anew.
+        resume: go on where an earlier run with equal settings ended; otherwise begin anew, and warn where that discards
+            the work of an earlier run.
 
     Attributes:
         rows_done: the rows that need not be made again.
@@ -53,6 +57,10 @@ class SceneWork:
         if resume and (self.folder / STATE).is_file():
             self._take_up()
         else:
+            if (self.folder / STATE).is_file():
+                logger.warning(
+                    "The work of an earlier run in %s is discarded; --resume would go on with it.", self.folder
+                )
             shutil.rmtree(self.folder, ignore_errors=True)
             self._save(0)
         try:

@@ -58,12 +58,16 @@ def test_rows_after_the_last_that_were_counted_are_made_again(rows, tmp_path):
     assert all(np.array_equal(layers[name], rows[name]) for name in LAYERS)
 
 
-def test_without_resume_it_begins_anew(rows, tmp_path):
+def test_without_resume_it_begins_anew_and_says_so(rows, tmp_path, caplog):
     work = open_work(tmp_path)
     work.append(part(rows, 0, 6))
     work.close(finished=False)
+    open_work(tmp_path, resume=True).close(finished=False)
+    assert not caplog.records  # nothing was discarded yet
     work = open_work(tmp_path)
     assert work.rows_done == 0 and (work.folder / "class.raw").stat().st_size == 0
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"{work.folder} is discarded" in caplog.text and "--resume" in caplog.text
 
 
 def test_another_map_is_not_gone_on_with(rows, tmp_path):

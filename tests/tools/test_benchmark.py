@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from detectron2.data import DatasetCatalog
 from torch import nn
 
-from mm_ovseg.benchmarking import machine, workloads
+from mm_ovseg.benchmarking import machine, measure, scene, workloads
 from mm_ovseg.benchmarking.report import add_ratios
 from mm_ovseg.benchmarking.stages import StageTrace, count_flops
 from mm_ovseg.engine import load_config
@@ -113,6 +113,37 @@ def test_the_loader_beside_training(benchmark):
     assert set(DatasetCatalog) == before
 
 
+def test_a_whole_scene_and_what_it_costs_beside_the_model(benchmark, monkeypatch, tmp_path):
+    batches, build = [], measure.build_scene_predictor
+
+    def build_counted(*arguments):
+        predictor = build(*arguments)
+        predictor.model.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0]))
+        return predictor
+
+    monkeypatch.setattr(measure, "build_scene_predictor", build_counted)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    arguments = ["--scene-size", "200", "--classes", "3", "--batch-size", "2", "--opts", "INPUT.CROP.SIZE", "(96, 96)"]
+    report, printed = benchmark("--mode", "scene", *arguments)
+    assert all(report[name] > 0 for name in POSITIVE)
+    assert (report["scene_size"], report["window"], report["overlap"], report["windows"]) == (200, 96, 0.33, 9)
+    assert "200 x 200 pixels in windows of 96, overlap 33%, 2 pairs at a time, 3 classes" in printed
+    # The warm-up, the model alone before the scene and after it, and between them three rows of three windows.
+    alone = [2] * scene.RUNS_ALONE
+    assert [len(batch) for batch in batches] == [2, *alone, *[2, 1] * 3, *alone]
+    assert all(item["image"].shape == item["sar_image"].shape == (3, 96, 96) for batch in batches for item in batch)
+    assert not list(tmp_path.glob("mm_ovseg_benchmark_*"))
+    # What the model takes and what the rest takes are the whole.
+    parts = [report[f"{name}_seconds"] for name in ("model", "before_windows", "between_windows", "after_windows")]
+    assert min(parts) > 0 and sum(parts) == pytest.approx(report["scene_seconds"])
+    assert report["scene_seconds"] == pytest.approx(9 * report["seconds_per_pair"])
+    assert report["overhead_percent"] == pytest.approx(100 * sum(parts[1:]) / parts[0])
+    seconds_alone = 9 * report["model_alone_seconds_per_window"]
+    over_alone = 100 * (report["scene_seconds"] / seconds_alone - 1)
+    assert report["overhead_over_alone_percent"] == pytest.approx(over_alone)
+    assert "in the model" in printed and "overhead over the model" in printed
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -120,6 +151,8 @@ def test_the_loader_beside_training(benchmark):
         (["--batch-size", "-1"], ["--batch-size"]),
         (["--config-file", str(ROOT / "configs" / "quickstart" / "cmu.yaml")], ["CrossModalUnification", "MMOVSeg"]),
         (["--mode", "loader", "--reference"], ["--reference", "--mode"]),
+        (["--mode", "scene", "--reference"], ["--reference", "scene", "--mode"]),
+        (["--mode", "scene", "--scene-size", "0"], ["--scene-size", "0"]),
         (["--reference", "--opts", "MODEL.CLIP_SAR.ENABLED", "True"], ["--reference", "MODEL.CLIP_SAR"]),
         (["--reference", "--opts", "MODEL.AGGREGATOR.MAX_CLASSES", "4"], ["--reference", "MAX_CLASSES"]),
         (["--device", "nonsense"], ["nonsense"]),
