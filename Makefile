@@ -10,7 +10,7 @@ PIP_INSTALL := $(VENV_PYTHON) -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo quickstart experiment test lint format clean
+.PHONY: help setup demo app quickstart experiment test fuzz soak lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -19,6 +19,9 @@ setup: $(STAMP) ## build .venv with everything that is needed (about 5 GB)
 
 demo: $(STAMP) ## map the shipped pair with the shipped model, clear and under clouds, into output/demo
 	@$(VENV_PYTHON) demo/shipped_pair.py --output output/demo
+
+app: $(STAMP) ## serve a web page with a map in it, http://localhost:7860 (PORT=7860)
+	@$(VENV_PYTHON) -m mm_ovseg.app --port $(or $(PORT),7860)
 
 quickstart: $(STAMP) ## train a small model, evaluate it, draw maps into output/quickstart (minutes)
 	@$(VENV_PYTHON) demo/quickstart.py --output output/quickstart
@@ -29,6 +32,13 @@ experiment: $(STAMP) ## the whole protocol in miniature over three seeds (up to 
 test: $(STAMP) ## run the tests (PYTEST_ADDOPTS is passed on)
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests -q --numprocesses auto --dist loadfile
 
+fuzz: $(STAMP) ## try INPUTS=120000 damaged and arbitrary files (SEED=0), with a report in output/fuzz
+	@MM_OVSEG_FUZZ_INPUTS=$(or $(INPUTS),120000) MM_OVSEG_FUZZ_SEED=$(or $(SEED),0) HF_HUB_OFFLINE=1 \
+	    $(VENV_PYTHON) -m pytest tests/fuzz -q -s
+
+soak: $(STAMP) ## segment for MINUTES=5 with faults on the way, and count what is lost, into output/soak
+	@$(VENV_PYTHON) tools/soak.py --minutes $(or $(MINUTES),5) --output output/soak
+
 lint: $(STAMP) ## check style and formatting
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
@@ -38,7 +48,7 @@ format: $(STAMP) ## repair what can be repaired automatically
 	@$(VENV_PYTHON) -m ruff format .
 
 clean: ## remove caches, build leftovers and the demo's output, but not .venv
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis output/demo output/quickstart
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis output/demo output/quickstart output/fuzz output/soak
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each step leaves what is already there alone, so an interrupted set-up goes on where it was.
@@ -62,7 +72,7 @@ $(STAMP): setup.py constraints.txt tools/install_detectron2.py
 	@echo "[2/5] torch and torchvision (about 5 GB, a minute or more)"
 	@$(PIP_INSTALL) setuptools wheel torch torchvision
 	@echo "[3/5] the other requirements (half a minute)"
-	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev,experiment,vector,clouds]'
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev,experiment,vector,clouds,app,browser,export]'
 	@echo "[4/5] Detectron2 (half a minute)"
 	@PIP_CONSTRAINT="constraints.txt $$PIP_CONSTRAINT" $(VENV_PYTHON) tools/install_detectron2.py
 	@echo "[5/5] a first import"

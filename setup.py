@@ -28,7 +28,9 @@ setup(
     author="mm_ovseg developers",
     license="Apache-2.0",
     packages=find_packages(include=["mm_ovseg*"]),
-    package_data={"mm_ovseg": ["**/*.json"]},
+    py_modules=["mm_ovseg_cli"],
+    entry_points={"console_scripts": ["mm-ovseg = mm_ovseg_cli:main", "mm_ovseg-app = mm_ovseg.app.__main__:main"]},
+    package_data={"mm_ovseg": ["**/*.json", "app/*.css"]},
     # 3.10 is the oldest Python that PyTorch 2.12 and rasterio 1.4 have wheels for.
     python_requires=">=3.10",
     install_requires=[
@@ -92,6 +94,33 @@ setup(
             # It needs kornia and imageio, 35 MB together.
             "satellite-cloud-generator>=0.4,<0.5",
         ],
+        "wandb": [
+            # WANDB.ENABLED; the first release that was tried. `make setup` leaves it out, for it takes 100 MB.
+            "wandb>=0.31",
+        ],
+        "export": [
+            # Turns PyTorch's graph into ONNX's, with PyTorch 2.6 at least; the first release that was tried. The three
+            # take 120 MB.
+            "onnxscript>=0.7",
+            # Its own bound on it.
+            "onnx>=1.17",
+            # Runs the file, which is compared with PyTorch; 1.19 is the first release that runs beside NumPy 2.
+            "onnxruntime>=1.19",
+        ],
+        "efficiency": [
+            # Energy and CO2, offline; 3.3 is the first release that was tried. `make setup` leaves it out, for it takes
+            # 170 MB with what it needs.
+            "codecarbon>=3.3,<4",
+        ],
+        "app": [
+            # The web page, written for 6.x, which moved and renamed settings of 5.x. It takes 100 MB with what it needs,
+            # and requires Pillow below 13.
+            "gradio>=6.31,<7",
+        ],
+        "browser": [
+            # The tests of the web page drive Chromium with it; older releases were not tried. 40 MB.
+            "selenium>=4.51",
+        ],
         "dev": [
             # 7.0 reads its settings from pyproject.toml and has the `pythonpath` option.
             "pytest>=7.0",
@@ -103,6 +132,8 @@ setup(
             "ruff>=0.9",
             # The tests compare our metrics with its; 1.0 settled their interface.
             "torchmetrics>=1.0",
+            # Simulates colour-blind eyes, for the test of the palette; older releases were not tried.
+            "colorspacious>=1.1",
         ],
     },
 )

@@ -8,15 +8,19 @@ python train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 
 python train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml --eval-only MODEL.WEIGHTS model.pth
 python train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml --unseen "water,building"       # another split
 torchrun --nproc-per-node 8 train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml
+
+Ctrl-C (SIGINT) and SIGTERM end the iteration, write a checkpoint and exit with 130 and 143; a second one stops at once.
+After either, and after a kill, the same command with --resume goes on as if nothing had happened.
 """
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
 from detectron2.engine import default_argument_parser
 
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
-from mm_ovseg.command_line import clean_exit
+from mm_ovseg.command_line import INTERRUPTED, clean_exit
 from mm_ovseg.engine import Trainer, launch, load_config, set_up_run
 from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.errors import CheckpointError, ConfigError
@@ -56,7 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="NAMES",
         help='classes whose labels training ignores, "water,road"; "": none (default: the dataset\'s)',
     )
-    launch(run, parser.parse_args(arguments))
+    try:
+        launch(run, parser.parse_args(arguments))
+    except KeyboardInterrupt:  # before the first iteration, or in an evaluation
+        print("Stopped; there was nothing to save.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

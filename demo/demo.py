@@ -79,13 +79,15 @@ def find_pairs(rgb: str, sar: str, label: str | None, classes: Sequence[str]) ->
             )
     if any(Path(path).is_file() for path in sources.values()):
         raise DataError(f"{', '.join(sources.values())} mix files and folders; give files only, or folders only.")
-    absolute = {kind: str(Path(path).absolute()) for kind, path in sources.items()}
+    absolute = {kind: os.path.abspath(path) for kind, path in sources.items()}
+    root = os.path.commonpath(absolute.values())
+    patterns = {kind: os.path.relpath(path, root) for kind, path in absolute.items()}
     register_rgb_sar_dataset(
         INPUT_NAME,
-        root=os.path.commonpath(absolute.values()),
-        rgb=absolute["file_name"],
-        sar=absolute["sar_file_name"],
-        labels=absolute.get("sem_seg_file_name"),
+        root=root,
+        rgb=patterns["file_name"],
+        sar=patterns["sar_file_name"],
+        labels=patterns.get("sem_seg_file_name"),
         classes=list(classes),
     )
     return DatasetCatalog.get(INPUT_NAME)

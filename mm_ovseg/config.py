@@ -88,6 +88,7 @@ def _add_encoder_config(cfg: CN) -> None:
 
     cfg.MODEL.DINO = CN()
     cfg.MODEL.DINO.ENABLED = True  # False, with DINO_SAR off as well: CAT-Seg
+    cfg.MODEL.DINO.ENCODER = "DINOEncoder"  # or an encoder of your own, see docs/ADVANCED_USAGE.md
     cfg.MODEL.DINO.NAME = "vit_base_patch8_224.dino"  # a timm model
     cfg.MODEL.DINO.ARGUMENTS = CN(new_allowed=True)  # handed to timm.create_model, e.g. {embed_dim: 64, depth: 3}
     cfg.MODEL.DINO.PRETRAINED = ""  # "": random; a name from timm.list_pretrained(); a file, local or hf://
@@ -115,6 +116,7 @@ def _add_encoder_config(cfg: CN) -> None:
 
 def _add_head_config(cfg: CN) -> None:
     cfg.MODEL.COST_VOLUME = CN()
+    cfg.MODEL.COST_VOLUME.FUSION = "CostVolumeEmbedding"  # or a fusion of your own, see docs/ADVANCED_USAGE.md
     cfg.MODEL.COST_VOLUME.WIDTH = 128  # channels of the embedded cost volume
     cfg.MODEL.COST_VOLUME.KERNEL_SIZE = 7
 
@@ -137,7 +139,7 @@ def _add_head_config(cfg: CN) -> None:
 
 def _add_training_config(cfg: CN) -> None:
     cfg.LOSS = CN()
-    cfg.LOSS.NAME = "binary_cross_entropy"  # or "cross_entropy"
+    cfg.LOSS.NAME = "binary_cross_entropy"  # or "cross_entropy", or one of your own, see docs/ADVANCED_USAGE.md
     cfg.LOSS.IGNORED_AS_NEGATIVE = True  # ignored pixels are negatives of every class, as in CAT-Seg and the paper
 
     cfg.CMU = CN()  # stage 1, cross-modal unification
@@ -184,3 +186,13 @@ def _add_training_config(cfg: CN) -> None:
     cfg.TEST.PROMPT_FILES = ()
     cfg.TEST.EVAL_PERIOD = 5000  # iterations; 0: only after the last one
     cfg.TEST.BEST_CHECKPOINT_METRIC = "sem_seg/mIoU"  # the checkpoint with its highest value is kept as model_best.pth
+
+    # Pairs of the first of DATASETS.TEST that TensorBoard shows with their predictions after each evaluation; 0: none.
+    cfg.VISUALIZATION = CN()
+    cfg.VISUALIZATION.PAIRS = 3
+
+    cfg.WANDB = CN()  # Weights & Biases, with mm_ovseg[wandb]; gets what TensorBoard gets
+    cfg.WANDB.ENABLED = False  # where the service must not be reached, set WANDB_MODE=offline in the environment
+    cfg.WANDB.PROJECT = "mm_ovseg"
+    cfg.WANDB.ENTITY = ""  # the team or user that the project belongs to; "": your own
+    cfg.WANDB.NAME = ""  # of the run; "": the name of the folder OUTPUT_DIR

@@ -6,11 +6,14 @@ print the message and exit with status 2 (:func:`mm_ovseg.command_line.clean_exi
 """
 
 __all__ = [
+    "MOST_OF_A_REASON",
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "ExportError",
     "MMOVSegError",
     "TrainingError",
+    "UnreadableWeightsError",
     "VocabularyError",
     "brief_reason",
 ]
@@ -36,6 +39,14 @@ class VocabularyError(MMOVSegError):
 
 class CheckpointError(MMOVSegError):
     """A weights file is missing, unreadable or made for another architecture."""
+
+
+class ExportError(MMOVSegError):
+    """A model cannot be exported, or the exported file computes something else."""
+
+
+class UnreadableWeightsError(CheckpointError):
+    """A weights file is missing, or its bytes are none; an earlier one may do."""
 
 
 class TrainingError(MMOVSegError):

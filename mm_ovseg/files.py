@@ -2,13 +2,16 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mm_ovseg.errors import DataError
 
-__all__ = ["check_writable_folder", "complete_file", "sha256"]
+__all__ = ["check_writable_folder", "complete_file", "remove_leftovers", "sha256"]
+
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")  # as complete_file names them
 
 
 def check_writable_folder(folder: str | os.PathLike) -> None:
@@ -56,6 +59,17 @@ def complete_file(path: str | os.PathLike) -> Iterator[Path]:
         # After success there is none; and where the folder is a file or closed, looking for it fails.
         with suppress(OSError):
             temporary.unlink()
+
+
+def remove_leftovers(folder: str | os.PathLike) -> None:
+    """Remove the temporary files of :func:`complete_file` that processes left in a folder when they were killed.
+
+    Only for a folder that no other process writes to.
+    """
+    for path in Path(folder).glob(".*.tmp*"):
+        if TEMPORARY.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 def sha256(path: str | os.PathLike) -> str:

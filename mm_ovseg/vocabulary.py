@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from mm_ovseg.errors import VocabularyError
 
 __all__ = [
+    "is_text",
     "parse_class_names",
     "seen_classes",
     "select_unseen",
@@ -14,11 +15,14 @@ __all__ = [
     "validate_class_names",
 ]
 
+NOT_TEXT = ("Cc", "Cs")
+
 
 def validate_class_names(names: Sequence[str]) -> tuple[str, ...]:
     """Tidy the white space of class names, and check that there is at least one, none empty and none twice.
 
-    Upper and lower case are the same, and so are the ways in which Unicode writes one letter.
+    Upper and lower case are the same, and so are the ways in which Unicode writes one letter. Control characters are
+    refused.
 
     Raises:
         VocabularyError: with the names at fault.
@@ -29,6 +33,8 @@ def validate_class_names(names: Sequence[str]) -> tuple[str, ...]:
         raise VocabularyError('The list of class names is empty; give at least one, e.g. "water,road".')
     if not all(split_synonyms(name) for name in tidy):
         raise VocabularyError(f"A class name in {list(names)} is empty; remove the extra comma or name the class.")
+    if strange := [name for name in tidy if not is_text(name)]:
+        raise VocabularyError(f"The class name {strange[0]!r} holds a character that is no text; write it anew.")
     folded = [name.casefold() for name in tidy]
     repeated = [name for index, name in enumerate(tidy) if name.casefold() in folded[:index]]
     if repeated:
@@ -92,6 +98,11 @@ def unseen_classes(classes: Sequence[str], declared: Sequence[str], chosen: Sequ
         return tuple(declared)
     wanted = {" ".join(name.split()).casefold() for name in chosen}
     return tuple(name for name in classes if name.casefold() in wanted)
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is free of control characters, and of the halves of characters that stand for unreadable bytes."""
+    return not any(unicodedata.category(letter) in NOT_TEXT for letter in name)
 
 
 def split_synonyms(name: str) -> list[str]:

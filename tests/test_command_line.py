@@ -1,7 +1,25 @@
+import argparse
+import ast
+import importlib
+import inspect
+import os
+import pkgutil
+import subprocess
+import sys
+
 import pytest
 
+import mm_ovseg
 from mm_ovseg.command_line import clean_exit
-from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.errors import ConfigError, DataError, MMOVSegError
+from tests.conftest import ROOT
+
+COMMANDS = sorted(
+    path
+    for folder in (".", "tools", "demo", "datasets", "mm_ovseg/app", "mm_ovseg/data/synthetic")
+    for path in (ROOT / folder).glob("*.py")
+    if '__name__ == "__main__"' in path.read_text(encoding="utf-8") and path.name != "install_detectron2.py"
+)  # which runs before this package can
 
 
 @clean_exit
@@ -9,6 +27,15 @@ def program(error=None):
     if error:
         raise error
     return "done"
+
+
+@clean_exit
+def command(arguments=None):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[])
+    args = parser.parse_args(arguments)
+    if args.opts != ["A", "b"]:
+        raise DataError(f"{args.opts} {os.environ.get('MM_OVSEG_DEBUG')}")
 
 
 def test_a_result_passes_through():
@@ -28,6 +55,63 @@ def test_debugging_shows_the_traceback(monkeypatch):
         program(ConfigError("x"))
 
 
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("before", [None, "0"])
+def test_the_option_shows_the_traceback_wherever_it_stands(monkeypatch, capsys, listed, before):
+    if before is None:
+        monkeypatch.delenv("MM_OVSEG_DEBUG", raising=False)
+    else:
+        monkeypatch.setenv("MM_OVSEG_DEBUG", before)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["command.py", *words])
+        return command(list(words)) if listed else command()
+
+    for words in (["--debug"], ["--debug", "--opts", "A"], ["--opts", "A", "--debug"]):
+        # What the command starts sees it too.
+        with pytest.raises(DataError, match="1$"):
+            call(*words)
+        assert os.environ.get("MM_OVSEG_DEBUG") == before
+    call("--opts", "A", "b", "--debug")
+    with pytest.raises(SystemExit) as stop:
+        call("--opts", "A")
+    assert stop.value.code == 2
+    with pytest.raises(SystemExit):
+        call("--help")
+    assert "--debug  show the traceback" in capsys.readouterr().out
+
+
 def test_defects_of_the_program_are_not_hidden():
     with pytest.raises(ZeroDivisionError):
         program(ZeroDivisionError())
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
+def test_every_command_line_ends_so(path):
+    functions = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
+    (main,) = [node for node in functions if node.name == "main"]
+    assert [decorator.id for decorator in main.decorator_list] == ["clean_exit"]
+
+
+def test_a_command_of_the_project(tmp_path):
+    arguments = [sys.executable, "train_net.py", "--config-file", str(tmp_path / "none.yaml"), "X", "y"]
+    environment = {key: value for key, value in os.environ.items() if key != "MM_OVSEG_DEBUG"}
+
+    ended = subprocess.run(
+        [*arguments, "--debug"], cwd=ROOT, env=environment, text=True, capture_output=True, check=False
+    )
+    assert ended.returncode == 1 and "Traceback" in ended.stderr and "mm_ovseg.errors.ConfigError" in ended.stderr
+
+
+def test_one_hierarchy_of_errors():
+    """Whatever class of ours is raised, whoever catches MMOVSegError catches it."""
+    names = [module.name for module in pkgutil.walk_packages(mm_ovseg.__path__, "mm_ovseg.")]
+    classes = {
+        value
+        for name in names
+        if not name.endswith("__main__")
+        for value in vars(importlib.import_module(name)).values()
+        if inspect.isclass(value) and issubclass(value, Exception) and value.__module__.startswith("mm_ovseg")
+    }
+    assert len(classes) >= 6
+    assert not [value for value in classes if not issubclass(value, MMOVSegError)]

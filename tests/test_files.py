@@ -7,7 +7,7 @@ import rasterio
 from PIL import Image
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import complete_file
+from mm_ovseg.files import complete_file, remove_leftovers
 
 
 def test_the_file_appears_when_the_block_ends_and_nothing_else_is_left(tmp_path):
@@ -89,3 +89,14 @@ def test_libraries_that_go_by_the_suffix_write_the_right_format(tmp_path):
             file.write(np.ones((1, 2, 3), np.uint8))
     starts = {"image.png": b"\x89PNG", "figure.pdf": b"%PDF", "map.tif": b"II*\x00"}
     assert {path.name: path.read_bytes()[:4] for path in tmp_path.iterdir()} == starts
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    with complete_file(tmp_path / "model_0000001.pth") as temporary:
+        temporary.write_text("")
+        left = temporary.name
+    others = [".hidden.tmp", "map.12.tmp.tif", "model.pth"]
+    for name in (left, ".last_checkpoint.12.tmp", *others):
+        (tmp_path / name).write_text("")
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "model_0000001.pth"])

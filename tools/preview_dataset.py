@@ -12,13 +12,11 @@ here is wrong there too.
 import argparse
 from pathlib import Path
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
-
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.engine import load_config
-from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.visualization.dataset_sheet import draw_dataset_sheet
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.visualization.dataset_sheet import check_is_rgb_sar_dataset, draw_dataset_sheet
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,11 +33,6 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def rgb_sar_datasets() -> list[str]:
-    """Names of the registered RGB-SAR datasets."""
-    return sorted(name for name in DatasetCatalog if MetadataCatalog.get(name).get("declaration") is not None)
-
-
 @clean_exit
 def main() -> None:
     """Draw the picture."""
@@ -49,11 +42,7 @@ def main() -> None:
         register_datasets_from_file(path)
     if arguments.num < 1:
         raise ConfigError(f"--num is {arguments.num}; give 1 or more.")
-    if arguments.name not in (known := rgb_sar_datasets()):
-        raise DataError(
-            f"There is no RGB-SAR dataset '{arguments.name}'; declare it with --dataset-file (see datasets/README.md), "
-            f"or use one of {', '.join(known)}."
-        )
+    check_is_rgb_sar_dataset(arguments.name)
     output = arguments.output or Path(f"{arguments.name}_preview.png")
     drawn, total = draw_dataset_sheet(cfg, arguments.name, output, arguments.num)
     print(f"{output}: {drawn} of the {total} samples of {arguments.name}")

@@ -5,11 +5,12 @@ import re
 import resource
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-__all__ = ["device_name", "matrix_rate", "peak_memory", "resident_mb", "synchronize"]
+__all__ = ["device_name", "matrix_rate", "peak_memory", "reset_peak_memory", "resident_mb", "synchronize"]
 
 MATRIX_SHAPE = (2304, 768, 3072)  # (2304 x 768) by (768 x 3072): DINO ViT-B/8 at 384 pixels, into its MLP
 MATRIX_REPEATS = 30  # samples, the best of which counts
@@ -76,6 +77,14 @@ def peak_memory(device: torch.device, resident_at_start: float) -> dict[str, flo
         "peak_rss_above_imports_mb": peak - resident_at_start,
         "peak_cuda_memory_mb": torch.cuda.max_memory_allocated(device) / MEGABYTE if device.type == "cuda" else None,
     }
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget the peaks so far, so that :func:`peak_memory` tells those from here on; of the process on Linux only."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _peak_resident_mb() -> float:

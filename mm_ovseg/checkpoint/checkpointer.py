@@ -1,20 +1,26 @@
 """Detectron2's checkpointer, made strict: weights fit the model or are refused."""
 
 import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from mm_ovseg.checkpoint.files import load_weights_file, local_weights_path
+from mm_ovseg.checkpoint.files import complete_weights_file, load_weights_file, local_weights_path
 from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant
 from mm_ovseg.checkpoint.state_dict import describe_misfits, find_container, unwrap_state_dict
-from mm_ovseg.errors import CheckpointError
+from mm_ovseg.errors import CheckpointError, DataError, UnreadableWeightsError
+from mm_ovseg.files import complete_file
 
 __all__ = ["BEST_CHECKPOINT", "StrictCheckpointer"]
 
 logger = logging.getLogger(__name__)
 
 BEST_CHECKPOINT = "model_best"  # name, without suffix, of the checkpoint with the best evaluation
+NUMBERED = re.compile(r"model_(\d+)\.pth")
 
 
 class StrictCheckpointer(DetectionCheckpointer):
@@ -38,10 +44,78 @@ class StrictCheckpointer(DetectionCheckpointer):
         self._source, self._variant = path, None
         return super().load(str(local_weights_path(path)) if path else path, *args, **kwargs)
 
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """As Detectron2's; where the last checkpoint is truncated or gone, the one before it is resumed from.
+
+        Raises:
+            CheckpointError: as of :meth:`load`, or no checkpoint can be read.
+        """
+        if not (resume and self.has_checkpoint()):
+            return super().resume_or_load(path, resume=resume)
+        last = Path(self.get_checkpoint_file())
+        before = self._checkpoints_before(last)
+        while True:
+            try:
+                return self.load(str(last))
+            except UnreadableWeightsError as error:
+                earlier = next(before, None)
+                if earlier is None:
+                    raise CheckpointError(
+                        f"{error} There is no checkpoint before it to resume from; train without --resume."
+                    ) from error
+                logger.warning("%s Resuming from the checkpoint before it, %s.", error, earlier)
+                last = earlier
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write a checkpoint, which gets its name when it is complete, and then is the one to resume from.
+
+        Args:
+            name: of the file, without suffix.
+            kwargs: what else to save.
+
+        Raises:
+            CheckpointError: it cannot be written, because the disk is full for example; the one before stays.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        path = Path(self.save_dir) / f"{name}.pth"
+        states = {key: part.state_dict() for key, part in self.checkpointables.items()}
+        logger.info("Saving checkpoint to %s", path)
+        try:
+            with complete_weights_file(path) as temporary:
+                torch.save({"model": self.model.state_dict(), **states, **kwargs}, temporary)
+            self.tag_last_checkpoint(path.name)
+        except DataError as error:
+            last = self.get_checkpoint_file()
+            there = f" {last} is complete; --resume goes on from it." if last else ""
+            raise CheckpointError(f"{error}{there}") from error
+
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Remember where to resume; the best checkpoint, written beside, is not the last one."""
         if last_filename_basename != f"{BEST_CHECKPOINT}.pth":
-            super().tag_last_checkpoint(last_filename_basename)
+            with complete_file(Path(self.save_dir) / "last_checkpoint") as temporary:
+                temporary.write_text(last_filename_basename, encoding="utf-8")
+
+    def start_anew(self) -> None:
+        """Make the folder ready for a run of its own, which an earlier run's checkpoints are no part of.
+
+        Else, were it killed before its first checkpoint, ``--resume`` would go on with the earlier run.
+        """
+        if self.save_to_disk and self.has_checkpoint():
+            logger.warning(
+                "Training starts anew, without --resume, and replaces the checkpoints of an earlier run in %s. To go "
+                "on with that run instead, stop, write %s into the file last_checkpoint there, and add --resume.",
+                *(self.save_dir, Path(self.get_checkpoint_file()).name),
+            )
+            (Path(self.save_dir) / "last_checkpoint").unlink()
+
+    def _checkpoints_before(self, last: Path) -> Iterator[Path]:
+        """The latest first, by the iterations in their names; all of them come before ``model_final``."""
+        numbered = {int(match[1]): path for path in last.parent.iterdir() if (match := NUMBERED.fullmatch(path.name))}
+        match = NUMBERED.fullmatch(last.name)
+        for iteration in sorted(numbered, reverse=True):
+            if match is None or iteration < int(match[1]):
+                yield numbered[iteration]
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         content = load_weights_file(filename)

@@ -3,7 +3,8 @@
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,17 @@ from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from mm_ovseg.errors import CheckpointError, DataError, brief_reason
+from mm_ovseg.errors import CheckpointError, DataError, UnreadableWeightsError, brief_reason
 from mm_ovseg.files import complete_file
 
-__all__ = ["QUICKSTART", "check_weights_suffix", "load_weights_file", "local_weights_path", "write_weights_file"]
+__all__ = [
+    "QUICKSTART",
+    "check_weights_suffix",
+    "complete_weights_file",
+    "load_weights_file",
+    "local_weights_path",
+    "write_weights_file",
+]
 
 QUICKSTART = "quickstart://"  # the small model that comes with the source: demo/assets/README.md
 QUICKSTART_FILE = Path(__file__).parents[2] / "demo" / "assets" / "quickstart.safetensors"
@@ -30,7 +38,8 @@ def local_weights_path(name: str | Path) -> Path:
             ``quickstart://``, the small model of ``demo/assets``.
 
     Raises:
-        CheckpointError: the local file does not exist, or that of the hub cannot be fetched.
+        CheckpointError: the local file does not exist (an UnreadableWeightsError), or that of the hub cannot be
+            fetched.
     """
     if str(name) == QUICKSTART:
         if not QUICKSTART_FILE.is_file():
@@ -42,7 +51,7 @@ def local_weights_path(name: str | Path) -> Path:
     if not str(name).startswith("hf://"):
         if not os.path.isfile(name):
             problem = "is a folder" if os.path.isdir(name) else "does not exist"
-            raise CheckpointError(
+            raise UnreadableWeightsError(
                 f"The weights file {name} {problem}; give a local file, or hf://organisation/repository/file."
             )
         return Path(name)
@@ -68,7 +77,8 @@ def load_weights_file(path: str | Path) -> dict[str, Any]:
         What the file holds: a state dict, or a dict with state dicts in it.
 
     Raises:
-        CheckpointError: the file is missing, truncated, not a weights file, or holds other objects than tensors.
+        CheckpointError: the file is missing, truncated, not a weights file, or holds other objects than tensors (an
+            UnreadableWeightsError), or it holds no dict.
     """
     local = local_weights_path(path)
     try:
@@ -78,9 +88,9 @@ def load_weights_file(path: str | Path) -> dict[str, Any]:
             warnings.filterwarnings("ignore", message=".*TorchScript archive")  # the error below says it
             content = torch.load(local, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); check the file.") from error
+        raise UnreadableWeightsError(f"{path} cannot be read ({error.strerror or error}); check the file.") from error
     except Exception as error:  # bytes that are no weights make the unpickler fail in any way
-        raise CheckpointError(f"{path} {_why_unreadable(error)}") from error
+        raise UnreadableWeightsError(f"{path} {_why_unreadable(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict.")
     return content
@@ -109,19 +119,32 @@ def write_weights_file(path: Path, state_dict: Mapping[str, torch.Tensor], origi
         DataError: the file cannot be written.
     """
     check_weights_suffix(path)
+    with complete_weights_file(path) as temporary:
+        if path.suffix == ".safetensors":
+            # Copies, since safetensors takes no tensors that share memory.
+            tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state_dict.items()}
+            save_file(tensors, temporary, metadata={"format": "pt", **origin})
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # safetensors closes its files to everybody else
+        else:
+            torch.save({"model": dict(state_dict), "origin": dict(origin)}, temporary)
+
+
+@contextmanager
+def complete_weights_file(path: Path) -> Iterator[Path]:
+    """As :func:`mm_ovseg.files.complete_file`, for a file that torch or safetensors writes.
+
+    Its bytes are on the disk before it gets its name, so that not even a power cut leaves half of it under that name.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     try:
         with complete_file(path) as temporary:
-            if path.suffix == ".safetensors":
-                # Copies, since safetensors takes no tensors that share memory.
-                tensors = {
-                    name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state_dict.items()
-                }
-                save_file(tensors, temporary, metadata={"format": "pt", **origin})
-                umask = os.umask(0)
-                os.umask(umask)
-                temporary.chmod(0o666 & ~umask)  # safetensors closes its files to everybody else
-            else:
-                torch.save({"model": dict(state_dict), "origin": dict(origin)}, temporary)
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
     except (RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a full disk
         raise DataError(
             f"{path} cannot be written ({brief_reason(error)}); check the space there, or choose another place."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mm_ovseg.data.raster import read_raster_info
+from mm_ovseg.data.raster_safety import check_links
 from mm_ovseg.errors import DataError
 
 __all__ = ["RASTER_SUFFIXES", "RGBSARDataset", "is_raster_file", "match_files"]
@@ -51,7 +52,7 @@ class RGBSARDataset:
         """List the pairs as dataset dicts, sorted by key.
 
         Raises:
-            DataError: A folder is missing, there are no pairs, or a file lacks its partner.
+            DataError: A folder is missing, there are no pairs, a file lacks its partner, or a link leads elsewhere.
         """
         sources = {kind: self._one_file_each(pattern) for kind, pattern in self.patterns.items()}
         if not any(sources.values()):
@@ -92,6 +93,7 @@ class RGBSARDataset:
                     f"declare dataset '{self.name}' with a pattern that fits one kind, such as '*{files[1].suffix}'."
                 )
             found[key] = files[0]
+        check_links(found.values(), self.folder)
         return found
 
     def _check_partners(self, sources: Mapping[str, Mapping[str, Path]]) -> None:

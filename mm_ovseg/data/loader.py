@@ -2,6 +2,7 @@
 
 import itertools
 import operator
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -18,7 +19,7 @@ from mm_ovseg.data.class_balance import repeat_factors
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.randomness import derived_seed, seeded
 
-__all__ = ["TrainLoader", "build_train_loader"]
+__all__ = ["TrainLoader", "build_train_loader", "in_own_process_group"]
 
 
 class TrainLoader:
@@ -62,7 +63,11 @@ class TrainLoader:
         self._mapper = mapper
         self._batch_size = batch_size
         # PyTorch takes the second only with the first.
-        self._workers = {"num_workers": num_workers, "prefetch_factor": prefetch if num_workers else None}
+        self._workers = {
+            "num_workers": num_workers,
+            "prefetch_factor": prefetch if num_workers else None,
+            "worker_init_fn": in_own_process_group,
+        }
         self._repeat_factors = torch.ones(len(self._pairs)) if repeat_factors is None else repeat_factors
         self._aspect_ratio_grouping = aspect_ratio_grouping
 
@@ -89,6 +94,11 @@ class TrainLoader:
                 **self._workers,
                 generator=generator,
             )
+
+
+def in_own_process_group(worker: int) -> None:
+    """Keep a signal to the whole group, as of Ctrl-C and torchrun, from a reader; the process that trains ends it."""
+    os.setpgid(0, 0)
 
 
 class _Stream(Sampler):

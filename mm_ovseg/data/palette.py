@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mm_ovseg.errors import VocabularyError
 
-__all__ = ["class_colors", "default_colors"]
+__all__ = ["COLOR_BLIND_SAFE_COLORS", "class_colors", "color_blind_safe_colors", "default_colors"]
 
 RGBColor = tuple[int, int, int]
 
@@ -29,6 +29,46 @@ LAND_COVER_COLORS: dict[str, RGBColor] = {
     "tree": (34, 97, 38),
     "trees": (34, 97, 38),
     "water": (0, 105, 200),
+}
+
+# Any two of these stay apart for readers without red, green or blue cones: found by a search for the largest least
+# difference in CIELAB under the simulation of Machado et al. 2009, near the conventional colours.
+COLOR_BLIND_SAFE_COLORS: tuple[RGBColor, ...] = (
+    (43, 119, 212),
+    (11, 60, 52),
+    (255, 234, 15),
+    (165, 63, 30),
+    (240, 246, 243),
+    (168, 255, 150),
+    (209, 148, 27),
+    (181, 157, 135),
+    (61, 23, 100),
+    (115, 197, 253),
+    (118, 117, 147),
+    (72, 1, 199),
+)
+
+# Index into the row above of the colour that is nearest to convention.
+COLOR_BLIND_SAFE_LAND_COVER: dict[str, int] = {
+    "water": 0,
+    "forest": 1,
+    "tree": 1,
+    "trees": 1,
+    "agriculture land": 2,
+    "agricultureland": 2,
+    "crops": 2,
+    "farmland": 2,
+    "building": 3,
+    "city": 3,
+    "road": 4,
+    "rangeland": 5,
+    "bareland": 6,
+    "developed space": 7,
+    "developedspace": 7,
+    "backbroad": 8,
+    "background": 8,
+    "snow": 9,
+    "flooded vegetation": 10,
 }
 
 GOLDEN_RATIO = 0.618034
@@ -63,6 +103,33 @@ def default_colors(classes: Sequence[str]) -> list[RGBColor]:
         seen.add(color)
         colors.append(color)
     return colors
+
+
+def color_blind_safe_colors(classes: Sequence[str]) -> list[RGBColor]:
+    """One colour for each class, which colour-blind readers too can tell from the others.
+
+    Args:
+        classes: class names, at most 12, as of :func:`default_colors`.
+
+    Returns:
+        As many (red, green, blue) tuples, 0..255, of :data:`COLOR_BLIND_SAFE_COLORS`: near the conventional one for
+        known land cover.
+
+    Raises:
+        VocabularyError: there are more classes than such colours.
+    """
+    if len(classes) > len(COLOR_BLIND_SAFE_COLORS):
+        raise VocabularyError(
+            f"There are {len(classes)} classes; the palette for colour-blind readers has "
+            f"{len(COLOR_BLIND_SAFE_COLORS)} colours that they can tell apart: show fewer classes, or take the "
+            "conventional palette."
+        )
+    chosen: list[int | None] = []
+    for name in classes:
+        index = COLOR_BLIND_SAFE_LAND_COVER.get(name.split(",")[0].strip().casefold())
+        chosen.append(None if index in chosen else index)
+    free = (index for index in range(len(COLOR_BLIND_SAFE_COLORS)) if index not in chosen)
+    return [COLOR_BLIND_SAFE_COLORS[next(free) if index is None else index] for index in chosen]
 
 
 def class_colors(classes: Sequence[str], colors: Sequence[Sequence[int]] | None, *, owner: str) -> tuple[RGBColor, ...]:

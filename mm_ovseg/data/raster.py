@@ -21,6 +21,7 @@ from mm_ovseg.data.raster_file import (
     read_valid,
     select_bands,
 )
+from mm_ovseg.data.raster_safety import check_whole_file
 from mm_ovseg.errors import ConfigError, DataError
 
 __all__ = [
@@ -191,6 +192,7 @@ def read_label(
                 f"{path} has {dataset.count} bands; a label map has one, with a number per pixel: convert "
                 "colours to class numbers."
             )
+        check_whole_file(dataset, path)
         raw = dataset.read(1)  # (H, W)
         nodata = dataset.nodata
     if raw.dtype.kind == "f":

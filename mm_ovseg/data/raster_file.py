@@ -9,13 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio import Affine
+from rasterio import Affine, DatasetReader
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from mm_ovseg.errors import DataError
+from mm_ovseg.data.raster_safety import (
+    DRIVERS_VARIABLE,
+    allowed_drivers,
+    check_before_opening,
+    check_blocks,
+    check_whole_file,
+)
+from mm_ovseg.data.virtual_raster import check_virtual_raster, is_virtual_raster
+from mm_ovseg.errors import MOST_OF_A_REASON, DataError
 
 __all__ = [
     "RasterInfo",
@@ -27,6 +36,7 @@ __all__ = [
     "raster_errors",
     "raster_info",
     "read_bands",
+    "read_color_table",
     "read_palette",
     "read_raster_info",
     "read_valid",
@@ -35,7 +45,12 @@ __all__ = [
 
 GRID_TOLERANCE = 0.5  # pixels, at each corner
 # By default GDAL fills what a truncated JPEG lacks with grey, and its fast path for PNG leaves it as it happens to be.
-STRICT_READING = {"GDAL_ERROR_ON_LIBJPEG_WARNING": True, "GDAL_PNG_WHOLE_IMAGE_OPTIM": False}
+# Of the files beside one it is to take only those whose exact names are checked before.
+STRICT_READING = {
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": False,
+    "GDAL_DISABLE_READDIR_ON_OPEN": True,
+}
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,7 @@ def read_raster_info(path: str | os.PathLike) -> RasterInfo:
         return raster_info(path, dataset)
 
 
-def raster_info(path: str | os.PathLike, dataset: rasterio.DatasetReader) -> RasterInfo:
+def raster_info(path: str | os.PathLike, dataset: DatasetReader) -> RasterInfo:
     """What the header of an open raster says; ``path`` is what messages call it."""
     return RasterInfo(
         path=Path(path),
@@ -130,13 +145,21 @@ def _largest_offset(first: RasterInfo, second: RasterInfo) -> float:
 
 
 @contextmanager
-def open_raster(path: str | os.PathLike) -> Iterator[rasterio.DatasetReader]:
-    """Open a raster; whatever GDAL finds wrong with it, on opening or later, becomes a DataError."""
-    if not Path(path).is_file():
-        raise DataError(f"{path} does not exist; check the path, or the dataset's declaration.")
+def open_raster(path: str | os.PathLike) -> Iterator[DatasetReader]:
+    """Open a raster; whatever GDAL finds wrong with it, on opening or later, becomes a DataError.
+
+    What :mod:`mm_ovseg.data.raster_safety` refuses is not opened.
+    """
+    check_before_opening(path)
     with raster_errors(path), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # plain PNG and JPEG are welcome
-        with rasterio.open(path) as dataset:
+        drivers = allowed_drivers()
+        if drivers is not None and "VRT" not in drivers and is_virtual_raster(path):
+            check_virtual_raster(path)
+            drivers = ["VRT"]
+        # Absolute, since some relative names pass for URLs; rasterio.open takes no list of drivers.
+        with DatasetReader(os.path.abspath(path), driver=drivers, sharing=False) as dataset:
+            check_blocks(dataset, path)
             yield dataset
 
 
@@ -146,20 +169,20 @@ def raster_errors(path: str | os.PathLike) -> Iterator[None]:
     try:
         with rasterio.Env(**STRICT_READING):
             yield
-    except RasterioError as error:
-        reason = " ".join(str(error.__cause__ or error).split())
+    except (RasterioError, CPLE_BaseError) as error:  # rasterio lets some of GDAL's own errors through
+        reason = " ".join(str(error.__cause__ or error).split())[:MOST_OF_A_REASON]
         raise DataError(
             f"{path} cannot be read as a PNG, JPEG or GeoTIFF image ({reason}); it is damaged or something else: "
-            "replace it."
+            f"replace it, or allow its format with {DRIVERS_VARIABLE} (SECURITY.md)."
         ) from error
 
 
-def data_bands(dataset: rasterio.DatasetReader) -> list[int]:
+def data_bands(dataset: DatasetReader) -> list[int]:
     """The 1-based bands that are no alpha."""
     return [band for band, meaning in enumerate(dataset.colorinterp, start=1) if meaning != ColorInterp.alpha]
 
 
-def color_bands(dataset: rasterio.DatasetReader) -> list[int]:
+def color_bands(dataset: DatasetReader) -> list[int]:
     """The 1-based bands that show red, green and blue: those that the file calls so, else the first up to three."""
     bands = {meaning: band for band, meaning in enumerate(dataset.colorinterp, start=1)}
     colors = [bands.get(color) for color in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
@@ -175,20 +198,23 @@ def select_bands(count: int, name: str | os.PathLike, bands: Sequence[int], defa
     return list(bands)
 
 
-def read_bands(
-    dataset: rasterio.DatasetReader, indexes: Sequence[int], dtype: str, window: Window | None = None
-) -> np.ndarray:
+def read_bands(dataset: DatasetReader, indexes: Sequence[int], dtype: str, window: Window | None = None) -> np.ndarray:
     """Read bands, of a window or of the whole file, as (H, W, bands), decoded straight into that layout.
 
     Numbers are as stored; :func:`apply_scale` makes them what they stand for.
+
+    Raises:
+        DataError: The whole file has too many pixels.
     """
+    if window is None:
+        check_whole_file(dataset, dataset.name)
     height, width = dataset.shape if window is None else (window.height, window.width)
     image = np.empty((height, width, len(indexes)), dtype=dtype)
     dataset.read(list(indexes), out=image.transpose(2, 0, 1), window=window)
     return image
 
 
-def apply_scale(image: np.ndarray, dataset: rasterio.DatasetReader, indexes: Sequence[int]) -> None:
+def apply_scale(image: np.ndarray, dataset: DatasetReader, indexes: Sequence[int]) -> None:
     """Apply the scale and offset that a file states for its bands to (H, W, bands) floats, in place."""
     scales, offsets = (np.array([values[band - 1] for band in indexes]) for values in (dataset.scales, dataset.offsets))
     if (scales != 1).any() or (offsets != 0).any():
@@ -197,7 +223,7 @@ def apply_scale(image: np.ndarray, dataset: rasterio.DatasetReader, indexes: Seq
 
 
 def read_valid(
-    dataset: rasterio.DatasetReader,
+    dataset: DatasetReader,
     indexes: Sequence[int],
     combine: Callable[..., np.ndarray],
     window: Window | None = None,
@@ -213,11 +239,26 @@ def read_valid(
     return combine(dataset.read_masks(list(indexes), window=window) > 0, axis=0)
 
 
-def read_palette(dataset: rasterio.DatasetReader, indexes: Sequence[int]) -> np.ndarray | None:
+def read_palette(dataset: DatasetReader, indexes: Sequence[int]) -> np.ndarray | None:
     """The colours of a palette file, uint8 (256, 3); None for other files."""
     if len(indexes) != 1 or dataset.colorinterp[indexes[0] - 1] != ColorInterp.palette:
         return None
     colors = np.zeros((256, 3), dtype=np.uint8)
-    for index, color in dataset.colormap(indexes[0]).items():
+    for index, color in read_color_table(dataset, indexes[0]).items():
         colors[index] = color[:3]
+    return colors
+
+
+def read_color_table(dataset: DatasetReader, band: int) -> dict[int, tuple[int, int, int, int]]:
+    """The colours (red, green, blue, alpha), 0..255, of a palette file's values.
+
+    Raises:
+        DataError: The file calls itself one, but has none, or other numbers in it.
+    """
+    try:
+        colors = dataset.colormap(band)
+    except ValueError as error:
+        raise DataError(f"{dataset.name} is to be coloured by a table that it lacks; write it anew.") from error
+    if not all(0 <= value <= 255 for color in colors.values() for value in color):
+        raise DataError(f"{dataset.name} has colours that are not from 0 to 255; write it anew.")
     return colors

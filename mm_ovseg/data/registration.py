@@ -1,19 +1,18 @@
 """Registering datasets of RGB-SAR pairs in Detectron2's catalogues, from Python or from a YAML file."""
 
 import inspect
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mm_ovseg.data.declaration import RGBSARDataset
 from mm_ovseg.data.palette import class_colors
 from mm_ovseg.errors import ConfigError, DataError, MMOVSegError, VocabularyError
+from mm_ovseg.plain_data import parse_json, parse_yaml
 from mm_ovseg.vocabulary import select_unseen, validate_class_names
 
 __all__ = ["read_class_file", "register_datasets_from_file", "register_rgb_sar_dataset"]
@@ -136,7 +135,7 @@ def register_datasets_from_file(path: str | os.PathLike) -> list[str]:
         DataError, VocabularyError: As :func:`register_rgb_sar_dataset`.
     """
     path = Path(path)
-    content = _read_mapping(path, yaml.safe_load, yaml.YAMLError)
+    content = _read_mapping(path, parse_yaml)
     _check_keys(path, "the file", content, ("datasets", "defaults"))
     datasets, defaults = content.get("datasets"), content.get("defaults") or {}
     if not isinstance(datasets, dict) or not datasets:
@@ -175,7 +174,7 @@ def read_class_file(path: str | os.PathLike) -> dict[str, Any]:
         ConfigError: The file is missing or malformed.
     """
     path = Path(path)
-    content = _read_mapping(path, json.loads, json.JSONDecodeError)
+    content = _read_mapping(path, parse_json)
     _check_keys(path, "the file", content, CLASS_FILE_KEYS)
     if "classes" not in content:
         raise ConfigError(f"{path} has no 'classes'; add the list of class names.")
@@ -197,13 +196,12 @@ def _read_text(path: Path) -> str:
         raise ConfigError(f"{path} is malformed ({error}); correct it there.") from error
 
 
-def _read_mapping(path: Path, parse: Callable[[str], Any], parse_error: type[Exception]) -> dict[str, Any]:
+def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     text = _read_text(path)
     try:
         content = parse(text)
-    except parse_error as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path} is malformed ({reason}); correct it there.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is malformed ({error}); correct it there.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} does not hold 'key: value' entries; datasets/README.md shows the form.")
     return content
@@ -221,6 +219,11 @@ def _check_pattern(name: str, argument: str, pattern: str) -> str:
         raise DataError(
             f"Dataset '{name}' has {argument}={pattern!r}; give a folder, or a pattern with one * in the file name, "
             "such as 'images/rgb_*.png'."
+        )
+    if os.path.isabs(pattern) or os.path.normpath(pattern).split(os.sep)[0] == os.pardir or "\0" in pattern:
+        raise DataError(
+            f"Dataset '{name}' has {argument}={pattern!r}, which leaves its root; give a folder inside, or set root to "
+            "a folder that holds all."
         )
     return pattern
 

@@ -10,6 +10,7 @@ from pyproj import CRS as ProjCRS
 from pyproj import Geod, Transformer
 from pyproj.exceptions import ProjError
 from rasterio import Affine
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform as transform_coordinates
@@ -25,6 +26,7 @@ __all__ = [
     "scene_grid",
 ]
 
+MOST_COLUMNS = 2**19  # memory grows with the width of a scene, though not with its height
 POINTS_A_SIDE = 33  # of the lattice on which coverage is estimated
 
 
@@ -78,23 +80,31 @@ def scene_grid(
 
     Raises:
         ConfigError: the distance is not positive, or the raster's own cannot be told.
-        DataError: as of :func:`check_on_grid`.
+        DataError: as of :func:`check_on_grid`, or the grid is more than half a million pixels wide.
     """
     check_on_grid(dataset, name)
     transform = None if dataset.transform.is_identity else dataset.transform
     grid = SceneGrid(dataset.width, dataset.height, dataset.crs, transform)
     if ground_sampling_distance is None:
-        return grid
+        return _checked_width(grid, name)
     check_sampling_distance(ground_sampling_distance)
     own = pixel_size_metres(grid)
-    if own is None:
+    if own is None or not 0 < own < math.inf:
         raise ConfigError(
             f"{name} does not say how large its pixels are on the ground, so it cannot be resampled to "
             f"{ground_sampling_distance} m; leave --gsd out, or georeference the file."
         )
     width, height = (max(1, round(size * own / ground_sampling_distance)) for size in (grid.width, grid.height))
     scaled = grid.transform @ Affine.scale(grid.width / width, grid.height / height)
-    return SceneGrid(width, height, grid.crs, scaled)
+    return _checked_width(SceneGrid(width, height, grid.crs, scaled), name)
+
+
+def _checked_width(grid: SceneGrid, name: str | os.PathLike) -> SceneGrid:
+    if grid.width > MOST_COLUMNS:
+        raise DataError(
+            f"{name} gives {grid.width} pixels a row, more than {MOST_COLUMNS}; cut it, or use larger pixels."
+        )
+    return grid
 
 
 def pixel_size_metres(grid: SceneGrid) -> float | None:
@@ -128,7 +138,7 @@ def covered_share(grid: SceneGrid, dataset: rasterio.DatasetReader, transform: A
     x, y = grid.transform @ (columns.ravel(), rows.ravel())
     try:
         x, y = (np.asarray(values) for values in transform_coordinates(grid.crs, dataset.crs, x, y))
-    except RasterioError:  # no way from one reference system to the other
+    except (RasterioError, CPLE_BaseError):  # no way from one reference system to the other
         return 0.0
     columns, rows = ~transform @ (x, y)
     inside = (rows >= 0) & (rows < dataset.height) & (columns >= 0) & (columns < dataset.width)

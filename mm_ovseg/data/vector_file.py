@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform_geom
@@ -15,6 +16,8 @@ from mm_ovseg.errors import ConfigError, DataError, brief_reason
 __all__ = ["LabelledPolygon", "import_fiona", "read_polygons", "value_text"]
 
 POLYGONS = ("Polygon", "MultiPolygon")
+# Formats that hold their shapes themselves; GDAL's others may name URLs and other files to read instead.
+DRIVERS = ["GPKG", "GeoJSON", "GeoJSONSeq", "ESRI Shapefile", "FlatGeobuf", "MapInfo File"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def read_polygons(
     """Read all polygons of a layer, in the order of the file.
 
     Args:
-        path: GeoPackage, GeoJSON, Shapefile or what else fiona reads.
+        path: GeoPackage, GeoJSON, Shapefile, FlatGeobuf or MapInfo file.
         attribute: whose values tell what the polygons show.
         crs: reference system to bring them to; None where neither the file nor the scene has one.
         layer: its name; None where the file has one only.
@@ -67,13 +70,17 @@ def read_polygons(
             with ``crs``.
     """
     fiona = import_fiona()
+    if not os.path.exists(path):
+        raise DataError(f"{path} does not exist; check the path.")
+    path = os.path.abspath(path)  # fiona takes some relative names for URLs
     try:
+        fiona.open(path, enabled_drivers=DRIVERS).close()
         layers = fiona.listlayers(path)
         if layer is None and len(layers) > 1:
             raise DataError(f"{path} has the layers {', '.join(layers)}; say which with --layer.")
         if layer is not None and layer not in layers:
             raise DataError(f"{path} has no layer '{layer}'; its layers are {', '.join(layers)}.")
-        with fiona.open(path, layer=layer) as features:
+        with fiona.open(path, layer=layer, enabled_drivers=DRIVERS) as features:
             fields = list(features.schema["properties"])
             if attribute not in fields:
                 raise DataError(f"{path} has no attribute '{attribute}'; its attributes are {', '.join(fields)}.")
@@ -93,7 +100,14 @@ def read_polygons(
         geometries = [geometry for geometry, _ in read]
         if own != crs:
             geometries = transform_geom(own, crs, geometries)
-    except (fiona.errors.FionaError, fiona._err.CPLE_BaseError, RasterioError, OSError, ValueError) as error:
+    except (
+        fiona.errors.FionaError,
+        fiona._err.CPLE_BaseError,
+        CPLE_BaseError,
+        RasterioError,
+        OSError,
+        ValueError,
+    ) as error:
         # ValueError: GDAL takes an attribute of both texts and numbers for JSON, which fiona fails to read.
         raise DataError(
             f"{path} cannot be read as a vector file ({brief_reason(error)}); check it, and that each attribute holds "

@@ -31,10 +31,11 @@ class BestCheckpointHook(hooks.BestCheckpointer):
             if score["metric"] == self._val_metric:
                 self.best_metric, self.best_iter = score["value"], score["iteration"]
 
-    def _update_best(self, val: float, iteration: int) -> bool:
-        is_number = super()._update_best(val, iteration)
-        if is_number:
-            score = {"metric": self._val_metric, "value": float(val), "iteration": int(iteration)}
+    def _best_checking(self) -> None:
+        before = (self.best_metric, self.best_iter)
+        super()._best_checking()
+        if (self.best_metric, self.best_iter) != before:
+            # After its checkpoint: a score that is there before would, were the run killed between them, keep it out.
+            score = {"metric": self._val_metric, "value": float(self.best_metric), "iteration": int(self.best_iter)}
             with complete_file(self._score_file) as temporary:
                 temporary.write_text(json.dumps(score), encoding="utf-8")
-        return is_number

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_setup
@@ -21,9 +20,12 @@ from mm_ovseg.config import add_mm_ovseg_config
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.errors import ConfigError, MMOVSegError
 from mm_ovseg.files import check_writable_folder
+from mm_ovseg.plain_data import parse_yaml
 from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class_names
 
 __all__ = ["load_config", "set_up_run"]
+
+TOO_DEEP = (RecursionError, MemoryError)  # what Python makes of a value of thousands of brackets
 
 
 def load_config(config_file: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
@@ -43,6 +45,7 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = ()) -> CfgNo
     add_mm_ovseg_config(cfg)
     if not Path(config_file).is_file():
         raise ConfigError(f"The config file '{config_file}' does not exist; give one with --config-file, see configs/.")
+    _check_plain(Path(config_file))
     _merge(cfg, str(config_file), lambda: cfg.merge_from_file(str(config_file), allow_unsafe=False))
     if len(overrides) % 2:
         raise ConfigError(
@@ -90,12 +93,34 @@ def _is_no_user_error(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], MMOVSegError))
 
 
+def _check_plain(config_file: Path) -> None:
+    """Check that a config and those it builds on are plain YAML in files of this machine.
+
+    Raises:
+        ConfigError: one is not, or they build on each other in a circle.
+    """
+    chain = [config_file.resolve()]
+    while True:
+        try:
+            content = parse_yaml(chain[-1].read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"The config {chain[-1]} cannot be read ({error.strerror}); check its name.") from error
+        except ValueError as error:
+            raise ConfigError(f"{chain[-1]} is not valid YAML ({error}); correct it there.") from error
+        base = content.get("_BASE_") if isinstance(content, dict) else None
+        if not isinstance(base, str):
+            return
+        if "://" in base:
+            raise ConfigError(f"{chain[-1]} builds on {base}; fetch that file, and name it by its path.")
+        chain.append((chain[-1].parent / Path(base).expanduser()).resolve())
+        if chain[-1] in chain[:-1]:
+            raise ConfigError(f"{chain[-1]} builds on itself by _BASE_; correct it there.")
+
+
 def _merge(cfg: CfgNode, source: str, merge: Callable[[], None]) -> None:
     try:
         merge()
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}.") from error
-    except (KeyError, AttributeError, ValueError, AssertionError, OSError, TypeError) as error:
+    except (KeyError, AttributeError, ValueError, AssertionError, OSError, TypeError, *TOO_DEEP) as error:
         reason = " ".join(str(error).split())
         unknown = re.search(r"Non-existent (?:config )?key: ([\w.]+)", reason)
         if unknown is None:

@@ -1,14 +1,17 @@
 """The trainer of both stages: Detectron2's, with RGB-SAR data and a vocabulary for every dataset."""
 
+import errno
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
-from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from detectron2.utils import comm
@@ -16,21 +19,28 @@ from detectron2.utils.env import seed_all_rng
 from torch import nn
 
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
-from mm_ovseg.data.loader import build_train_loader
+from mm_ovseg.data.loader import build_train_loader, in_own_process_group
 from mm_ovseg.data.mappers import build_dataset_mapper
 from mm_ovseg.engine.alignment import align_encoders
 from mm_ovseg.engine.best_checkpoint import BestCheckpointHook
+from mm_ovseg.engine.interruption import InterruptionHook
 from mm_ovseg.engine.optimizer import build_optimizer
+from mm_ovseg.engine.prediction_images import PredictionImages
 from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.engine.training_step import AccumulatingTrainer
-from mm_ovseg.errors import CheckpointError, ConfigError
+from mm_ovseg.engine.weights_and_biases import WeightsAndBiasesHook, import_wandb
+from mm_ovseg.errors import CheckpointError, ConfigError, TrainingError
 from mm_ovseg.evaluation import RetrievalEvaluator, SeenUnseenSemSegEvaluator
+from mm_ovseg.files import remove_leftovers
 from mm_ovseg.randomness import derived_seed
 from mm_ovseg.vocabulary import unseen_classes
 
 __all__ = ["Trainer"]
 
 logger = logging.getLogger(__name__)
+
+FINAL_CHECKPOINT = "model_final.pth"
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Trainer(DefaultTrainer):
@@ -83,32 +93,75 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[HookBase]:
-        """Detectron2's hooks, random numbers of the iteration, the count of skipped files, and the best checkpoint.
+        """Detectron2's hooks, random numbers of the iteration, skipped files, pictures, and the best checkpoint.
 
         The best is by ``TEST.BEST_CHECKPOINT_METRIC`` of the first dataset of ``DATASETS.TEST``.
         """
         default_hooks = super().build_hooks()
-        added: list[HookBase] = [SkippedFilesHook(self.dataset_mapper)]
+        added: list[HookBase] = []
+        if hasattr(self.dataset_mapper, "skipped"):  # a mapper of the user's own need not count
+            added.append(SkippedFilesHook(self.dataset_mapper))
         if comm.is_main_process() and self.cfg.DATASETS.TEST:
             metric = self.cfg.TEST.BEST_CHECKPOINT_METRIC
             if len(self.cfg.DATASETS.TEST) > 1:
                 metric = f"{self.cfg.DATASETS.TEST[0]}/{metric}"  # how results of several datasets are named
             added.append(BestCheckpointHook(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric))
+        model = unwrap(self._trainer.model)
+        if segments(model) and self.cfg.DATASETS.TEST and self.cfg.VISUALIZATION.PAIRS > 0:
+            added.append(hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, PredictionImages(self.cfg, model)))
+        if self.cfg.WANDB.ENABLED:
+            import_wandb()  # where it is missing, all processes are to stop
+            if comm.is_main_process():
+                added.append(WeightsAndBiasesHook(self.cfg))
         # Before the writers, which come last on the main process, and after the evaluation.
         position = len(default_hooks) - 1 if comm.is_main_process() else len(default_hooks)
-        return [SeedHook(), *default_hooks[:position], *added, *default_hooks[position:]]
+        self._interruption = InterruptionHook(self.checkpointer)
+        return [SeedHook(), *default_hooks[:position], *added, *default_hooks[position:], self._interruption]
+
+    def after_step(self) -> None:
+        """Run the hooks; a full disk is an error of ours."""
+        with self._clear_disk_errors():
+            super().after_step()
+
+    def after_train(self) -> None:
+        """Run the hooks, of which the last evaluation takes long: a signal ends it at once."""
+        self._interruption.release()
+        with self._clear_disk_errors():
+            super().after_train()
+
+    @contextmanager
+    def _clear_disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # of the writers of curves; checkpoints and scores have their own errors
+            if error.errno not in DISK_ERRORS:
+                raise
+            raise TrainingError(
+                f"Training stops, since {self.cfg.OUTPUT_DIR} cannot be written to ({error.strerror}). Make space; "
+                "the same command with --resume goes on from the last checkpoint."
+            ) from error
 
     def resume_or_load(self, resume: bool = True) -> None:
         """As Detectron2's; a resumed run goes on with the batch, and the random numbers, that would have been next.
 
         A run that starts without weights aligns DINO with CLIP where the config asks for it.
         """
+        if comm.is_main_process():
+            remove_leftovers(self.cfg.OUTPUT_DIR)
+            if not resume:
+                self.checkpointer.start_anew()
         super().resume_or_load(resume)
         if self.start_iter == 0 and not self.cfg.MODEL.WEIGHTS:
             align_encoders(self.cfg, unwrap(self._trainer.model), self.seed)
         data_loader = self._trainer.data_loader
         data_loader.seed = self.seed
         data_loader.first_batch = self.start_iter * self.cfg.SOLVER.ACCUMULATION_STEPS
+
+    def train(self) -> OrderedDict | None:
+        """As Detectron2's; a run that was killed before its last checkpoint got its last name gives it now."""
+        if self.start_iter == self.max_iter and Path(self.checkpointer.get_checkpoint_file()).name != FINAL_CHECKPOINT:
+            self.checkpointer.save(Path(FINAL_CHECKPOINT).stem, iteration=self.iter)
+        return super().train()
 
     def state_dict(self) -> dict:
         """The state to resume from: also the seed and, which Detectron2 0.6 leaves out, the optimiser's."""
@@ -145,7 +198,9 @@ class Trainer(DefaultTrainer):
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> torch.utils.data.DataLoader:
         """A loader of one dataset, in order, each pair at its own size."""
         mapper = build_dataset_mapper(cfg, False)
-        return build_detection_test_loader(cfg, dataset_name, mapper=mapper, collate_fn=drop_skipped)
+        data_loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper, collate_fn=drop_skipped)
+        data_loader.worker_init_fn = in_own_process_group
+        return data_loader
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

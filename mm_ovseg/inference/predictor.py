@@ -14,6 +14,7 @@ from mm_ovseg.data.augmentation import PairSample
 from mm_ovseg.data.mappers import image_tensor
 from mm_ovseg.data.pair_reader import PairReader, Raster
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
+from mm_ovseg.inference.batches import BatchRunner
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.vocabulary import validate_class_names
 
@@ -121,7 +122,7 @@ class Predictor:
         Raises:
             DataError: an image cannot be read or used, or the two do not share one grid.
         """
-        return self._predict([self._read(rgb, sar, "")], with_scores)[0]
+        return self._predict([self._read(rgb, sar, "")], BatchRunner(self.model), with_scores)[0]
 
     def batch(
         self, pairs: Iterable[tuple[Raster, Raster | None]], *, batch_size: int = 4, with_scores: bool = False
@@ -130,14 +131,14 @@ class Predictor:
 
         Args:
             pairs: (rgb, sar) of each, as of one.
-            batch_size: pairs that go through the model together; more need more memory.
+            batch_size: pairs that go through the model together; fewer where memory does not hold them.
             with_scores: also give the scores of all classes.
 
         Returns:
             What single calls would give, in the order of ``pairs``.
 
         Raises:
-            ConfigError: the batch size is not positive.
+            ConfigError: the batch size is not positive, or memory does not hold one pair.
             DataError: there is no pair, or one cannot be used; the message begins with its index, counted from 0.
         """
         if batch_size < 1:
@@ -150,11 +151,11 @@ class Predictor:
                 raise DataError(
                     f"Pair {index} is no (rgb, sar); give two paths or arrays, and None where SAR is missing."
                 )
-        predictions = []
+        predictions, run_batch = [], BatchRunner(self.model)
         for start in range(0, len(pairs), batch_size):
             chunk = enumerate(pairs[start : start + batch_size], start)
             samples = [self._read(rgb, sar, f"Pair {index}: ") for index, (rgb, sar) in chunk]
-            predictions += self._predict(samples, with_scores)
+            predictions += self._predict(samples, run_batch, with_scores)
         return predictions
 
     def _read(self, rgb: Raster, sar: Raster | None, prefix: str) -> PairSample | None:
@@ -167,7 +168,9 @@ class Predictor:
             logger.warning("A pair is left out (INPUT.SKIP_CORRUPT): %s%s", prefix, error)
             return None
 
-    def _predict(self, samples: Sequence[PairSample | None], with_scores: bool) -> list[Prediction | None]:
+    def _predict(
+        self, samples: Sequence[PairSample | None], run_batch: BatchRunner, with_scores: bool
+    ) -> list[Prediction | None]:
         predictions: list[Prediction | None] = [None] * len(samples)
         for has_sar in (True, False):  # the model takes either with SAR or without it
             places = [
@@ -182,7 +185,7 @@ class Predictor:
                 }
                 for place in places
             ]
-            for place, output in zip(places, self.model(items), strict=True):
+            for place, output in zip(places, run_batch(items), strict=True):
                 predictions[place] = self._prediction(samples[place], output["sem_seg"], with_scores)
         return predictions
 

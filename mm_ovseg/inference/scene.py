@@ -61,6 +61,24 @@ class ScenePredictor:
         weights = cfg.MODEL.WEIGHTS
         self._weights = {"path": weights, "sha256": sha256(local_weights_path(weights)) if weights else None}
 
+    def set_vocabulary(
+        self,
+        class_names: Sequence[str],
+        *,
+        colors: Sequence[Sequence[int]] | None = None,
+        unseen: Sequence[str] = (),
+    ) -> None:
+        """Look for other classes from now on.
+
+        Args:
+            class_names, colors, unseen: as of the class.
+
+        Raises:
+            VocabularyError: as of the class.
+        """
+        self.predictor.set_vocabulary(class_names)
+        self._outputs = SceneOutputs(self.predictor.class_names, colors=colors, unseen=unseen)
+
     def segment(
         self,
         rgb: Paths,
@@ -137,7 +155,7 @@ class ScenePredictor:
     def finished_report(
         self, rgb: Paths, sar: str | os.PathLike | None, output: str | os.PathLike, options: SceneOptions
     ) -> dict[str, Any] | None:
-        """The report of an earlier run that finished ``output`` from the same files with the same settings, if any.
+        """The report of an earlier run that finished ``output`` from the same files with the same settings and legend.
 
         Args:
             rgb, sar, output, options: as of :meth:`segment`.
@@ -155,7 +173,9 @@ class ScenePredictor:
             then, layers = report["settings"], set(report["layers"])
             # The shift follows from the files; to find it again would take reading them.
             now = json.loads(json.dumps(self._settings(rgb, sar, options, window, None)))
-            same = {**then, "shift": None} == now
+            # Colours and unseen classes matter to the finished files alone: work that is under way need not begin anew.
+            legend = [{key: entry[key] for key in ("name", "color", "unseen")} for entry in report["classes"]]
+            same = {**then, "shift": None} == now and legend == self._outputs.legend
         except (OSError, ValueError, KeyError, TypeError):
             return None
         files = [sibling(output, f"_{layer}.tif") for layer in self._layers(options) if layer != "class"]

@@ -20,7 +20,7 @@ from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.polygons import write_polygons
 from mm_ovseg.inference.qgis_style import write_qgis_style
 from mm_ovseg.inference.scene_work import SceneWork
-from mm_ovseg.vocabulary import select_unseen
+from mm_ovseg.vocabulary import is_text, select_unseen
 
 __all__ = ["COVERAGE", "SceneOutputs", "sibling"]
 
@@ -35,6 +35,9 @@ class SceneOutputs:
         colors: (red, green, blue) of each, 0..255; None for the usual ones.
         unseen: those of the names that training saw no labels of.
 
+    Attributes:
+        legend: of each class its ``name``, its ``color`` as [red, green, blue], and whether it is ``unseen``; as JSON.
+
     Raises:
         VocabularyError: an unseen name is none of the names, or there are not as many colours.
     """
@@ -44,7 +47,11 @@ class SceneOutputs:
     ) -> None:
         self._names = tuple(class_names)
         self._colors = class_colors(self._names, colors, owner="colors")
-        self._unseen = select_unseen(self._names, unseen)
+        unseen = select_unseen(self._names, unseen)
+        self.legend = [
+            {"name": name, "color": list(map(int, color)), "unseen": name in unseen}
+            for name, color in zip(self._names, self._colors, strict=True)
+        ]
 
     def check(self, output: Path, vector: Path | None) -> None:
         """Check, before long work, that the files can be written.
@@ -55,6 +62,9 @@ class SceneOutputs:
         """
         if output.suffix.lower() not in (".tif", ".tiff"):
             raise DataError(f"{output} is to be a GeoTIFF; let its name end in .tif.")
+        for path in (output, vector):
+            if path is not None and not is_text(str(path)):
+                raise DataError(f"The file name {str(path)!r} holds characters that are no text; choose another.")
         check_writable_folder(output.parent)
         if vector is not None:
             import_fiona()
@@ -101,7 +111,9 @@ class SceneOutputs:
         write_qgis_style(output.with_suffix(".qml"), names, self._colors)
         if vector is not None:
             report = {**report, "polygons": write_polygons(output, vector, names)}
-        areas = [{**asdict(area), "unseen": area.name in self._unseen} for area in measure_areas(output, names)]
+        areas = [
+            {**asdict(area), **entry} for area, entry in zip(measure_areas(output, names), self.legend, strict=True)
+        ]
         report = {
             "map": output.name,
             "classes": areas,

@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from mm_ovseg.data.scene_source import SceneSource, SceneWindow
+from mm_ovseg.inference.batches import BatchRunner
 from mm_ovseg.inference.blending import RowBlender, Strip
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.prefetch import prefetched
@@ -30,7 +31,7 @@ class SceneRun:
         work: takes the rows; those that are done already are not made again.
         window: side of a window in pixels.
         overlap: of neighbouring windows in pixels.
-        batch_size: windows at a time.
+        batch_size: windows at a time; fewer where memory does not hold them.
     """
 
     def __init__(
@@ -43,13 +44,18 @@ class SceneRun:
         overlap: int,
         batch_size: int,
     ) -> None:
-        self._model, self._source, self._area, self._work = model, source, area, work
+        self._run_batch = BatchRunner(model)
+        self._source, self._area, self._work = source, area, work
         self._window, self._overlap, self._batch_size = window, overlap, batch_size
         self._rows = window_starts(source.grid.height, window, overlap)
         self._columns = window_starts(source.grid.width, window, overlap)
 
     def segment(self, num_classes: int, show_progress: bool) -> int:
-        """Make the rows that are not done yet; returns the number of windows of the scene."""
+        """Make the rows that are not done yet; returns the number of windows of the scene.
+
+        Raises:
+            ConfigError: memory does not hold one window.
+        """
         total = len(self._rows) * len(self._columns)
         height, done = self._source.grid.height, self._work.rows_done
         if done >= height:
@@ -145,7 +151,7 @@ class SceneRun:
             }
             for _, window in batch
         ]
-        for (column, _), result in zip(batch, self._model(items), strict=True):
+        for (column, _), result in zip(batch, self._run_batch(items), strict=True):
             blender.add(column, result["sem_seg"].cpu())
             progress.update()
 

@@ -195,7 +195,7 @@ class ClassAggregation(nn.Module):
         value = self.value(x).unflatten(-1, (self.heads, -1))
         token = self.attention_norm(self.padding_token)
         padding_key = self.key.project_input(token) + self.key.project_guidance(self.padding_guidance)
-        padding_key = self._feature_map(padding_key) * max(self.padded_classes - x.shape[2], 0)  # (heads, d)
+        padding_key = self._feature_map(padding_key) * self._padding_tokens(x.shape[2])  # (heads, d)
         padding_value = self.value(token).unflatten(-1, (self.heads, -1))
 
         with torch.autocast(x.device.type, enabled=False):  # sums over hundreds of tokens can overflow float16
@@ -208,6 +208,12 @@ class ClassAggregation(nn.Module):
             numerator = torch.einsum("blthd,blhde->blthe", query, key_value)
             denominator = torch.einsum("blthd,blhd->blth", query, key_sum) + LINEAR_ATTENTION_EPSILON
         return (numerator / denominator[..., None]).flatten(-2)
+
+    def _padding_tokens(self, classes: int | torch.SymInt) -> int | torch.SymInt:
+        """How many tokens pad so many classes."""
+        missing = self.padded_classes - classes
+        # In an exported graph the number of classes is open, and max() would settle it.
+        return torch.sym_max(missing, 0) if isinstance(missing, torch.SymInt) else max(missing, 0)
 
     def _feature_map(self, x: torch.Tensor) -> torch.Tensor:
         """Elu + 1, split into heads: (..., D) -> (..., heads, d)."""

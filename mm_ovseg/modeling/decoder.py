@@ -40,7 +40,7 @@ class GuidedUpsampling(nn.Module):
 
     def forward(self, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
         """Class maps (B, T, D, h, w) and guidance (B, G, 2h, 2w) -> (B, T, out_channels, 2h, 2w)."""
-        batch = len(x)
+        batch = x.shape[0]
         map_weight, guidance_weight = self.guided_conv.weight.tensor_split([self.up_channels], dim=1)
         x = F.conv2d(self.up(x.flatten(0, 1)), map_weight, padding=1).unflatten(0, (batch, -1))
         x = x + F.conv2d(guidance, guidance_weight, padding=1)[:, None]
@@ -126,4 +126,4 @@ class GuidedDecoder(nn.Module):
         """Decode classes (B, T, D, h, w) with projected guidance."""
         for upsampling, maps in zip(self.upsamplings, guidance, strict=True):
             x = upsampling(x, maps)
-        return self.logits(x.flatten(0, 1)).squeeze(1).unflatten(0, (len(x), -1))
+        return self.logits(x.flatten(0, 1)).squeeze(1).unflatten(0, (x.shape[0], -1))

@@ -10,7 +10,7 @@ from torch import nn
 
 from mm_ovseg.modeling.aggregator import CostVolumeAggregator
 from mm_ovseg.modeling.decoder import GuidedDecoder
-from mm_ovseg.modeling.fusion import CostVolumeEmbedding, EncoderFeatures, cost_volume
+from mm_ovseg.modeling.fusion import EncoderFeatures, build_fusion, cost_volume
 
 __all__ = ["MMOVSegHead"]
 
@@ -33,7 +33,7 @@ class MMOVSegHead(nn.Module):
     def __init__(
         self,
         *,
-        cost_volume_embedding: CostVolumeEmbedding,
+        cost_volume_embedding: nn.Module,
         aggregator: CostVolumeAggregator,
         decoder: GuidedDecoder,
         max_classes: int,
@@ -57,13 +57,7 @@ class MMOVSegHead(nn.Module):
         with_dino = "dino" in input_shape
         width = cfg.MODEL.COST_VOLUME.WIDTH
         return {
-            "cost_volume_embedding": CostVolumeEmbedding(
-                templates=len(cfg.MODEL.TEXT.TEMPLATES),
-                width=width,
-                kernel_size=cfg.MODEL.COST_VOLUME.KERNEL_SIZE,
-                with_dino=with_dino,
-                class_chunk=cfg.MODEL.AGGREGATOR.CLASS_CHUNK,
-            ),
+            "cost_volume_embedding": build_fusion(cfg, input_shape),
             "aggregator": CostVolumeAggregator(
                 layers=cfg.MODEL.AGGREGATOR.LAYERS,
                 width=width,
@@ -103,7 +97,7 @@ class MMOVSegHead(nn.Module):
         """
         clip_cost = cost_volume(clip.dense, text)  # (B, P, T, h, w)
         dino_cost = cost_volume(dino.dense, text) if dino else None
-        class_text = nn.functional.normalize(text.mean(dim=0), dim=-1).expand(len(clip_cost), -1, -1)  # (B, T, C)
+        class_text = nn.functional.normalize(text.mean(dim=0), dim=-1).expand(clip_cost.shape[0], -1, -1)  # (B, T, C)
         classes = text.shape[1]
         selected = None
         if 0 < self.max_classes < classes:
@@ -118,7 +112,7 @@ class MMOVSegHead(nn.Module):
         logits = self.decoder(x, guidance)
         if selected is None:
             return logits
-        everything = logits.new_full((len(logits), classes, *logits.shape[2:]), EXCLUDED_LOGIT)
+        everything = logits.new_full((logits.shape[0], classes, *logits.shape[2:]), EXCLUDED_LOGIT)
         return everything.scatter(1, selected[:, :, None, None].expand_as(logits), logits)
 
 

@@ -1,19 +1,31 @@
-"""The segmentation loss of stage 2; those of stage 1 are in alignment.py."""
+"""The segmentation losses of stage 2; those of stage 1 are in alignment.py."""
+
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
+from fvcore.common.registry import Registry
 
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["SEGMENTATION_LOSSES", "check_choice", "segmentation_loss"]
+__all__ = ["SEGMENTATION_LOSS_REGISTRY", "check_choice", "check_registered", "segmentation_loss"]
 
-SEGMENTATION_LOSSES = ("binary_cross_entropy", "cross_entropy")
+SEGMENTATION_LOSS_REGISTRY = Registry("SEGMENTATION_LOSS")
+SEGMENTATION_LOSS_REGISTRY.__doc__ = """
+Registry of functions ``(logits, target, *, ignore_label, ignored_as_negative)`` that return a scalar, as in
+:func:`segmentation_loss`; LOSS.NAME names one.
+"""
 
 
-def check_choice(key: str, name: str, known: tuple[str, ...]) -> None:
+def check_choice(key: str, name: str, known: Iterable[str]) -> None:
     """Raise a ConfigError unless ``name``, the value of config key ``key``, is known."""
     if name not in known:
         raise ConfigError(f"{key} is '{name}'; choose one of {', '.join(known)}.")
+
+
+def check_registered(key: str, name: str, registry: Registry) -> None:
+    """Raise a ConfigError unless ``name``, the value of config key ``key``, is in a registry."""
+    check_choice(key, name, [registered for registered, _ in registry])
 
 
 def segmentation_loss(
@@ -29,7 +41,8 @@ def segmentation_loss(
     Args:
         logits: (B, T, H, W).
         target: (B, H, W) int64, class indices 0..T-1 or ``ignore_label``.
-        name: ``"binary_cross_entropy"``, averaged over all T maps, or ``"cross_entropy"``.
+        name: ``"binary_cross_entropy"``, averaged over all T maps, ``"cross_entropy"``, or another name in
+            :data:`SEGMENTATION_LOSS_REGISTRY`.
         ignore_label: the label of pixels that have none.
         ignored_as_negative: ignored pixels are negatives of every class (the published training, after CAT-Seg)
             instead of being left out; for binary cross-entropy only.
@@ -37,13 +50,28 @@ def segmentation_loss(
     Returns:
         A scalar; 0, with a gradient of 0, where every pixel is left out.
     """
+    loss = SEGMENTATION_LOSS_REGISTRY.get(name)
+    return loss(logits, target, ignore_label=ignore_label, ignored_as_negative=ignored_as_negative)
+
+
+@SEGMENTATION_LOSS_REGISTRY.register()
+def binary_cross_entropy(
+    logits: torch.Tensor, target: torch.Tensor, *, ignore_label: int, ignored_as_negative: bool
+) -> torch.Tensor:
+    """Every class against all others, averaged over pixels and classes."""
     counted = target != ignore_label  # (B, H, W)
-    if name == "cross_entropy":
-        total = F.cross_entropy(logits, target, ignore_index=ignore_label, reduction="sum")
-        return total / counted.sum().clamp(min=1)
     positive = torch.zeros_like(logits)
     positive.scatter_(1, target.where(counted, 0)[:, None], counted[:, None].to(logits))  # one-hot; ignored: none
     if ignored_as_negative:
         return F.binary_cross_entropy_with_logits(logits, positive)
     losses = F.binary_cross_entropy_with_logits(logits, positive, reduction="none").mean(dim=1)  # (B, H, W)
     return (losses * counted).sum() / counted.sum().clamp(min=1)
+
+
+@SEGMENTATION_LOSS_REGISTRY.register()
+def cross_entropy(
+    logits: torch.Tensor, target: torch.Tensor, *, ignore_label: int, ignored_as_negative: bool
+) -> torch.Tensor:
+    """One class against the others, averaged over pixels; those that are ignored are left out in any case."""
+    total = F.cross_entropy(logits, target, ignore_index=ignore_label, reduction="sum")
+    return total / (target != ignore_label).sum().clamp(min=1)

@@ -8,13 +8,14 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mm_ovseg.files import complete_file
+from mm_ovseg.visualization.picture_file import write_figure
 from mm_ovseg.visualization.underline import underline
 
 __all__ = ["draw_confusion_matrix"]
 
 MAX_CLASSES_WITH_NUMBERS = 20
 ABSENT_CLASS_COLOR = "0.85"
+WHITE_NUMBERS_FROM = 67  # percent; on lighter blue black stands out more
 
 
 def draw_confusion_matrix(
@@ -23,19 +24,19 @@ def draw_confusion_matrix(
     classes: Sequence[str],
     unseen_classes: Sequence[str] = (),
 ) -> None:
-    """Draw a confusion matrix, each row in percent of that class's ground-truth pixels, and write it as PNG.
+    """Draw a confusion matrix, each row in percent of that class's ground-truth pixels, and write it.
 
     Names of unseen classes are underlined; rows of classes without ground truth are grey. Up to 20 classes, cells hold
     their numbers.
 
     Args:
-        path: the PNG to write; missing folders are made.
+        path: the PNG, JPEG, PDF or SVG to write; missing folders are made.
         confusion_matrix: (T, T) pixel counts, ground truth by prediction.
         classes: the T class names.
         unseen_classes: those of them that are underlined.
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: the name ends in no known file type, or the file cannot be written.
     """
     label_pixels = confusion_matrix.sum(axis=1, keepdims=True)  # (T, 1)
     percent = np.full(confusion_matrix.shape, np.nan)
@@ -53,9 +54,8 @@ def draw_confusion_matrix(
     _write_names(axes, classes, unseen_classes)
     if len(classes) <= MAX_CLASSES_WITH_NUMBERS:
         _write_numbers(axes, percent)
-    with complete_file(path) as temporary:
-        # Tight: the layout does not count on names of any length.
-        figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight", pad_inches=0.1)
+    # Tight: the layout does not count on names of any length.
+    write_figure(path, figure, dpi=150, bbox_inches="tight", pad_inches=0.1)
 
 
 def _write_names(axes: Axes, classes: Sequence[str], unseen_classes: Sequence[str]) -> None:
@@ -73,5 +73,5 @@ def _write_names(axes: Axes, classes: Sequence[str], unseen_classes: Sequence[st
 def _write_numbers(axes: Axes, percent: np.ndarray) -> None:
     for (row, column), value in np.ndenumerate(percent):
         if not np.isnan(value):
-            color = "white" if value > 50 else "black"
+            color = "white" if value > WHITE_NUMBERS_FROM else "black"
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=color, fontsize=9)

@@ -9,12 +9,27 @@ from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from mm_ovseg.data import build_dataset_mapper
 from mm_ovseg.data.raster import check_same_grid, read_label, read_raster_info
+from mm_ovseg.errors import DataError
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
 
-__all__ = ["draw_dataset_sheet"]
+__all__ = ["check_is_rgb_sar_dataset", "choose_evenly", "draw_dataset_sheet", "read_panel_row"]
 
 # What the picture needs whatever the config says: pairs at their own size, read here.
 SHEET_SETTINGS = ("INPUT.DATASET_MAPPER_NAME", "rgb_sar_pair", "INPUT.MIN_SIZE_TEST", 0, "INPUT.SKIP_CORRUPT", False)
+
+
+def check_is_rgb_sar_dataset(name: str) -> None:
+    """Check that a dataset of pairs is registered.
+
+    Raises:
+        DataError: None of this name is.
+    """
+    known = sorted(known for known in DatasetCatalog if MetadataCatalog.get(known).get("declaration") is not None)
+    if name not in known:
+        raise DataError(
+            f"There is no RGB-SAR dataset '{name}'; declare it with --dataset-file (see datasets/README.md), or use "
+            f"one of {', '.join(known)}."
+        )
 
 
 def draw_dataset_sheet(cfg: CfgNode, name: str, output: str | os.PathLike, num: int) -> tuple[int, int]:
@@ -32,14 +47,11 @@ def draw_dataset_sheet(cfg: CfgNode, name: str, output: str | os.PathLike, num: 
     Raises:
         DataError: A file cannot be used, or the picture cannot be written.
     """
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.merge_from_list(list(SHEET_SETTINGS))
     samples, metadata = DatasetCatalog.get(name), MetadataCatalog.get(name)
-    chosen = np.linspace(0, len(samples) - 1, min(num, len(samples))).round().astype(int)
+    chosen = choose_evenly(samples, num)
     draw_panels(
         output,
-        _read_rows(cfg, [samples[index] for index in chosen], metadata),
+        [read_panel_row(cfg, sample, metadata) for sample in chosen],
         classes=metadata.stuff_classes,
         colors=metadata.stuff_colors,
         unseen=metadata.unseen_classes,
@@ -47,22 +59,36 @@ def draw_dataset_sheet(cfg: CfgNode, name: str, output: str | os.PathLike, num: 
     return len(chosen), len(samples)
 
 
-def _read_rows(cfg: CfgNode, samples: Sequence[dict], metadata: Metadata) -> list[PanelRow]:
-    """Read samples as the model gets them, and their labels."""
-    mapper = build_dataset_mapper(cfg, is_train=False)
-    rows = []
-    for sample in samples:
-        item = mapper(sample)
-        rgb, sar = (item[key].permute(1, 2, 0).numpy().round().astype(np.uint8) for key in ("image", "sar_image"))
-        label = None
-        if path := sample.get("sem_seg_file_name"):
-            check_same_grid(read_raster_info(sample["file_name"]), read_raster_info(path))
-            label = read_label(
-                path,
-                num_classes=len(metadata.stuff_classes),
-                ignore_label=metadata.ignore_label,
-                label_values=metadata.label_values,
-            )
-            label[label == metadata.ignore_label] = 255  # draw_panels' value for what is ignored
-        rows.append(PanelRow(rgb, sar, label, name=sample["image_id"]))
-    return rows
+def choose_evenly(samples: Sequence[dict], num: int) -> list[dict]:
+    """At most ``num`` samples, from the first to the last; the same ones each time."""
+    places = np.linspace(0, len(samples) - 1, min(num, len(samples))).round().astype(int)
+    return [samples[place] for place in places]
+
+
+def read_panel_row(cfg: CfgNode, sample: dict, metadata: Metadata) -> PanelRow:
+    """Read a pair as the model gets it, and its label, if it has one.
+
+    Args:
+        cfg: Its INPUT says how files are read.
+        sample: The dataset dict.
+        metadata: Of its dataset.
+
+    Raises:
+        DataError: A file cannot be used.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.merge_from_list(list(SHEET_SETTINGS))
+    item = build_dataset_mapper(cfg, is_train=False)(sample)
+    rgb, sar = (item[key].permute(1, 2, 0).numpy().round().astype(np.uint8) for key in ("image", "sar_image"))
+    label = None
+    if path := sample.get("sem_seg_file_name"):
+        check_same_grid(read_raster_info(sample["file_name"]), read_raster_info(path))
+        label = read_label(
+            path,
+            num_classes=len(metadata.stuff_classes),
+            ignore_label=metadata.ignore_label,
+            label_values=metadata.get("label_values"),
+        )
+        label[label == metadata.ignore_label] = 255  # draw_panels' value for what is ignored
+    return PanelRow(rgb, sar, label, name=str(sample.get("image_id", "")))

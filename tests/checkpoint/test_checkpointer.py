@@ -97,6 +97,50 @@ def test_a_missing_file_is_named(tmp_path):
         StrictCheckpointer(build()).load(str(tmp_path / "gone.pth"))
 
 
+def test_resuming_goes_back_as_far_as_the_first_checkpoint_that_can_be_read(tmp_path, caplog):
+    model = build()
+    checkpointer = StrictCheckpointer(model, str(tmp_path))
+    for name in ("model_0000001", "model_0000009", "model_0000003", "model_0000005"):
+        checkpointer.save(name)
+    (tmp_path / "model_0000003.pth").write_bytes(b"")
+    (tmp_path / "model_0000005.pth").unlink()
+    (tmp_path / "model_0000009.pth").write_bytes(b"")  # of a longer run before this one
+    weight = model.weight.clone()
+    model.weight.data.zero_()
+    with caplog.at_level("WARNING", logger="mm_ovseg"):
+        checkpointer.resume_or_load("", resume=True)
+    assert torch.equal(model.weight, weight)
+    first, second = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert "model_0000005.pth does not exist" in first and first.endswith("model_0000003.pth.")
+    assert "model_0000003.pth is not a readable" in second and second.endswith("model_0000001.pth.")
+    (tmp_path / "model_0000001.pth").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"model_0000001\.pth is not.*no checkpoint before it"):
+        checkpointer.resume_or_load("", resume=True)
+
+
+def test_weights_of_another_architecture_are_no_reason_to_go_back(tmp_path):
+    checkpointer = StrictCheckpointer(build(), str(tmp_path))
+    checkpointer.save("model_0000001")
+    StrictCheckpointer(nn.Linear(4, 2), str(tmp_path)).save("model_0000003")
+    with pytest.raises(CheckpointError, match=r"model_0000003.*another architecture"):
+        checkpointer.resume_or_load("", resume=True)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    checkpointer = StrictCheckpointer(build(), str(tmp_path))
+    checkpointer.save("model_0000001")
+
+    def fail(content, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(CheckpointError, match=r"model_0000003\.pth cannot be written.*model_0000001\.pth is complete"):
+        checkpointer.save("model_0000003")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model_0000001.pth"]
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_0000001.pth")
+
+
 def test_the_best_checkpoint_is_not_where_training_resumes(tmp_path):
     checkpointer = StrictCheckpointer(build(), str(tmp_path))
     checkpointer.save("model_0000001")

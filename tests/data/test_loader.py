@@ -137,7 +137,7 @@ def test_the_error_of_a_worker_is_still_one_sentence(four_pairs):
     with pytest.raises(DataError) as caught:
         drawn(build_train_loader(cfg, build_dataset_mapper(cfg, True)), 1)
     message = str(caught.value)
-    assert message.startswith(str(folder / "sar")) and message.endswith("replace it.") and "\n" not in message
+    assert message.startswith(str(folder / "sar")) and "replace it" in message and "\n" not in message
     assert len(DatasetCatalog.get("four")) == 4
 
 

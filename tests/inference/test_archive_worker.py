@@ -1,5 +1,6 @@
 """What a worker answers, in this process and with a stub model."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -33,12 +34,22 @@ class StubPredictor:
 
 
 @pytest.fixture
-def worker(monkeypatch):
+def make_worker(monkeypatch):
+    """A function ``legend -> worker`` that is ready; the legend is ``colors`` and ``unseen``."""
     monkeypatch.setattr(scene_module, "Predictor", StubPredictor)
     cfg = load_config(ROOT / "configs/laptop/mm_ovseg.yaml", ["MODEL.DEVICE", "cpu"])
-    worker = SceneWorker(lambda: ScenePredictor(cfg, ["a", "b"]), torch.get_num_threads(), os.getcwd())
-    assert worker.build() == Outcome("ready")
-    return worker
+
+    def make(**legend):
+        worker = SceneWorker(lambda: ScenePredictor(cfg, ["a", "b"], **legend), torch.get_num_threads(), os.getcwd())
+        assert worker.build() == Outcome("ready")
+        return worker
+
+    return make
+
+
+@pytest.fixture
+def worker(make_worker):
+    return make_worker()
 
 
 @pytest.fixture
@@ -78,6 +89,22 @@ def test_a_finished_map_is_skipped_only_where_all_is_as_it_was(worker, scene, tm
         assert worker.segment(scene, output, whole).status == "skipped"
         damage()
         assert worker.segment(scene, output, whole).status == "done"
+
+
+def test_a_map_with_another_legend_is_made_again(make_worker, scene, tmp_path):
+    output = tmp_path / "map.tif"
+    again = replace(OPTIONS, resume=True)
+    make_worker().segment(scene, output, OPTIONS)
+    for legend in ({"unseen": ["b"]}, {"unseen": ["b"], "colors": [(1, 2, 3), (4, 5, 6)]}, {}):
+        worker = make_worker(**legend)
+        assert worker.segment(scene, output, again).status == "done"
+        assert worker.segment(scene, output, again).status == "skipped"
+        classes = json.loads(output.with_suffix(".json").read_text())["classes"]
+        assert [area["unseen"] for area in classes] == [False, bool(legend)]
+        with rasterio.open(output) as file:
+            colors = [list(file.colormap(1)[index][:3]) for index in range(2)]
+        assert [area["color"] for area in classes] == colors
+    assert colors != [[1, 2, 3], [4, 5, 6]]
 
 
 def test_a_corrected_shift_and_polygons_are_recognised(worker, scene, tmp_path, monkeypatch):

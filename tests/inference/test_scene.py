@@ -214,3 +214,20 @@ def test_an_unreadable_block_ends_the_run_and_can_be_gone_on_with(predictor, pai
     with pytest.raises(DataError, match=r"s\.tif cannot be read"):
         predictor.segment(pair[0], path, output, SceneOptions(window=40))
     assert not output.exists()
+
+
+@pytest.mark.parametrize("fault", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_a_scene_whose_batches_memory_does_not_hold(predictor, pair, tmp_path, monkeypatch, fault):
+    predictor.segment(*pair, tmp_path / "whole.tif", SceneOptions(window=40, batch_size=4))
+    model, sizes = predictor.model, []
+
+    def limited(items):
+        sizes.append(len(items))
+        if len(items) > 1:
+            raise fault
+        return model(items)
+
+    monkeypatch.setattr(predictor, "model", limited)
+    predictor.segment(*pair, tmp_path / "halved.tif", SceneOptions(window=40, batch_size=4))
+    assert max(sizes) > 1 and sizes.count(1) > 4
+    np.testing.assert_array_equal(read(tmp_path / "halved.tif"), read(tmp_path / "whole.tif"))

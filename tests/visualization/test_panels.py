@@ -105,7 +105,7 @@ def test_float_sar_of_three_channels(tmp_path):
     "rows, changes, error, words",
     [
         ([], {}, DataError, "at least one pair"),
-        ([make_row(label=np.full((40, 60), 3))], {}, DataError, "'Label' in row 1 holds the value 3"),
+        ([make_row(label=np.full((40, 60), 3))], {}, DataError, "'Ground truth' in row 1 holds the value 3"),
         ([make_row(name="x", predictions={"ours": np.zeros((9, 9), int)})], {}, DataError, r"'ours' in row 1 \(x\)"),
         ([make_row(sar=np.zeros((9, 60)))], {}, DataError, "'SAR' in row 1"),
         ([make_row()], {"colors": COLORS[:2]}, VocabularyError, "2 colors for 3 classes"),
@@ -118,8 +118,8 @@ def test_wrong_input_is_named_and_nothing_written(tmp_path, rows, changes, error
 
 
 def test_wrong_places_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"a\.jpeg"):
-        draw(tmp_path / "a.jpeg", [make_row()])
+    with pytest.raises(DataError, match=r"a\.bmp"):
+        draw(tmp_path / "a.bmp", [make_row()])
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         draw(tmp_path / "file" / "a.png", [make_row()])

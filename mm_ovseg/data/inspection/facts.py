@@ -24,6 +24,7 @@ from mm_ovseg.data.raster_file import (
     open_raster,
     raster_info,
     read_bands,
+    read_color_table,
     read_valid,
 )
 from mm_ovseg.errors import DataError
@@ -135,7 +136,7 @@ def _palette(dataset: DatasetReader, bands: list[int]) -> tuple[tuple[int, int, 
     """The colours that a palette file gives to its values, without the unused end of a palette of 256."""
     if len(bands) != 1 or dataset.colorinterp[bands[0] - 1] != ColorInterp.palette:
         return None
-    colors = dataset.colormap(bands[0])
+    colors = read_color_table(dataset, bands[0])
     return tuple(tuple(colors.get(value, (0, 0, 0))[:3]) for value in range(max(colors) + 1))
 
 

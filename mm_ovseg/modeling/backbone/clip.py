@@ -127,7 +127,7 @@ class CLIPImageEncoder(ImageEncoder):
         """
         visual = self.visual
         x = visual.conv1(images).flatten(2).transpose(1, 2)  # (B, h * w, width)
-        cls_token = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+        cls_token = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([cls_token, x], dim=1)  # (B, 1 + h * w, width)
         x = visual.ln_pre(x + self._positional_embedding().to(x.dtype))
 

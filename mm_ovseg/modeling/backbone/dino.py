@@ -10,12 +10,13 @@ from torch import nn
 from mm_ovseg.checkpoint.encoder_weights import load_encoder_file, load_encoder_state_dict
 from mm_ovseg.errors import CheckpointError, ConfigError
 from mm_ovseg.modeling.backbone.attention import ChunkedAttention
-from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder
+from mm_ovseg.modeling.backbone.image_encoder import IMAGE_ENCODER_REGISTRY, ImageEncoder
 from mm_ovseg.modeling.backbone.onednn import use_onednn
 
 __all__ = ["DINOEncoder"]
 
 
+@IMAGE_ENCODER_REGISTRY.register()
 class DINOEncoder(ImageEncoder):
     """A ViT whose chosen block outputs are returned as maps (design §4, "DINO, RGB and SAR").
 
@@ -66,6 +67,15 @@ class DINOEncoder(ImageEncoder):
         if frozen:
             self.requires_grad_(False)
             self.eval()
+
+    @property
+    def transformer_blocks(self) -> Sequence[nn.Module]:
+        """Those of timm's model."""
+        return self.model.blocks
+
+    def recompute_activations(self) -> None:
+        """As timm does it."""
+        self.model.set_grad_checkpointing()
 
     def train(self, mode: bool = True) -> "DINOEncoder":
         """Switch the mode; a frozen encoder stays in evaluation mode, so that nothing in it is random."""

@@ -14,7 +14,7 @@ from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.modeling.alignment import ALIGNMENT_LOSSES, NEGATIVES, alignment_loss
 from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder, set_clip_trainable
 from mm_ovseg.modeling.backbone.clip_twin import build_clip_image_tower
-from mm_ovseg.modeling.backbone.dino import DINOEncoder
+from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder, build_image_encoder
 from mm_ovseg.modeling.losses import check_choice
 from mm_ovseg.modeling.precision import at_least_float32
 
@@ -45,8 +45,8 @@ class CrossModalUnification(nn.Module):
     def __init__(
         self,
         *,
-        teacher: DINOEncoder | CLIPImageEncoder,
-        student: DINOEncoder | CLIPImageEncoder,
+        teacher: ImageEncoder,
+        student: ImageEncoder,
         loss_name: str,
         temperature: float,
         learned_temperature: bool,
@@ -191,11 +191,12 @@ class CrossModalUnification(nn.Module):
         return priority.topk(min(self.tokens_per_image, valid.shape[1]), dim=1).indices
 
 
-def _build_dinos(cfg: CfgNode) -> tuple[DINOEncoder, DINOEncoder]:
+def _build_dinos(cfg: CfgNode) -> tuple[ImageEncoder, ImageEncoder]:
     """Teacher and student of MODEL.DINO."""
 
-    def build(statistics: CfgNode, weights: str, frozen: bool) -> DINOEncoder:
-        return DINOEncoder(
+    def build(statistics: CfgNode, weights: str, frozen: bool) -> ImageEncoder:
+        return build_image_encoder(
+            cfg.MODEL.DINO.ENCODER,
             name=cfg.MODEL.DINO.NAME,
             arguments=cfg.MODEL.DINO.ARGUMENTS,
             weights=weights,
@@ -211,8 +212,8 @@ def _build_dinos(cfg: CfgNode) -> tuple[DINOEncoder, DINOEncoder]:
     if not cfg.MODEL.DINO_SAR.WEIGHTS:
         student.load_state_dict(teacher.state_dict())
     if cfg.MODEL.ACTIVATION_CHECKPOINTING:
-        student.model.set_grad_checkpointing()
-    for block in student.model.blocks[max(cfg.CMU.BLOCKS) :]:
+        student.recompute_activations()
+    for block in student.transformer_blocks[max(cfg.CMU.BLOCKS) :]:
         block.requires_grad_(False)  # no loss sees them, and processes wait for gradients of what learns
     return teacher, student
 
@@ -247,7 +248,7 @@ def _build_clips(cfg: CfgNode) -> tuple[CLIPImageEncoder, CLIPImageEncoder]:
     return teacher, student
 
 
-def _tokens(encoder: DINOEncoder | CLIPImageEncoder, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def _tokens(encoder: ImageEncoder, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """One (B, h * w, D) of L2-normalised tokens a block; of CLIP the dense feature comes last."""
     maps = encoder(encoder.preprocess(images))
     if isinstance(encoder, CLIPImageEncoder):

@@ -15,9 +15,9 @@ from torch import nn
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder, build_clip, set_clip_trainable
 from mm_ovseg.modeling.backbone.clip_twin import build_clip_image_tower
-from mm_ovseg.modeling.backbone.dino import DINOEncoder
+from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder, build_image_encoder
 from mm_ovseg.modeling.fusion import EncoderFeatures, FeatureProjection
-from mm_ovseg.modeling.losses import SEGMENTATION_LOSSES, check_choice, segmentation_loss
+from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, check_registered, segmentation_loss
 from mm_ovseg.modeling.precision import at_least_float32
 from mm_ovseg.modeling.text import TextEmbedder
 from mm_ovseg.vocabulary import seen_classes, unseen_classes, validate_class_names
@@ -30,16 +30,16 @@ INFERENCE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float
 class ProjectedEncoder(nn.Module):
     """An image encoder and the layers that bring its outputs to the common grids."""
 
-    def __init__(self, encoder: CLIPImageEncoder | DINOEncoder, projection: FeatureProjection) -> None:
+    def __init__(self, encoder: ImageEncoder, projection: FeatureProjection) -> None:
         super().__init__()
         self.encoder = encoder
         self.projection = projection
 
-    def forward(self, images: Sequence[torch.Tensor]) -> EncoderFeatures:
-        """Encode images (3, H, W) of any sizes, 0..255, and project."""
+    def forward(self, images: Sequence[torch.Tensor] | torch.Tensor) -> EncoderFeatures:
+        """Encode images (3, H, W) of any sizes, or (B, 3, H, W), 0..255, and project."""
         return self.projection(*self.encode(images))
 
-    def encode(self, images: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def encode(self, images: Sequence[torch.Tensor] | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The encoder's own dense feature and coarse and fine guidance, each (B, D, h', w')."""
         encoded = self.encoder(self.encoder.preprocess(images))
         if isinstance(self.encoder, CLIPImageEncoder):
@@ -84,7 +84,7 @@ class MMOVSeg(nn.Module):
         ignored_as_negative: bool,
     ) -> None:
         super().__init__()
-        check_choice("LOSS.NAME", loss_name, SEGMENTATION_LOSSES)
+        check_registered("LOSS.NAME", loss_name, SEGMENTATION_LOSS_REGISTRY)
         if inference_dtype not in INFERENCE_DTYPES:
             raise ConfigError(
                 f"MODEL.INFERENCE_DTYPE is '{inference_dtype}'; choose one of {', '.join(INFERENCE_DTYPES)}."
@@ -142,7 +142,7 @@ class MMOVSeg(nn.Module):
         if cfg.MODEL.COMPILE:
             compile_blocks(clip.visual.transformer.resblocks[:-1])  # the last is not called as a whole
             for encoder in (dino, dino_sar):
-                compile_blocks(encoder.encoder.model.blocks if encoder is not None else ())
+                compile_blocks(encoder.encoder.transformer_blocks if encoder is not None else ())
 
         train_metadata = [MetadataCatalog.get(name) for name in cfg.DATASETS.TRAIN[:1]]
         test_metadata = [MetadataCatalog.get(name) for name in cfg.DATASETS.TEST[:1]]
@@ -225,14 +225,32 @@ class MMOVSeg(nn.Module):
             raise VocabularyError('The model has no class names to look for; call set_vocabulary(["water", "road"]).')
         images = self._images(batched_inputs, "image")
         with_sar = self.needs_sar and (self.training or not _without_sar(batched_inputs))
-        sar_images = self._images(batched_inputs, "sar_image") if with_sar else []
+        sar_images = self._images(batched_inputs, "sar_image") if with_sar else None
+        return self.compare(images, sar_images, self.text(names))
+
+    def compare(
+        self,
+        images: Sequence[torch.Tensor] | torch.Tensor,
+        sar_images: Sequence[torch.Tensor] | torch.Tensor | None,
+        text: torch.Tensor,
+    ) -> torch.Tensor:
+        """Compare images with a vocabulary that is embedded already.
+
+        Args:
+            images: B tensors (3, H, W) of any sizes, 0..255, or one (B, 3, H, W), where the model is.
+            sar_images: the same; None leaves the SAR encoders out.
+            text: what :class:`~mm_ovseg.modeling.text.TextEmbedder` makes of the class names, (P, T, C).
+
+        Returns:
+            The head's logits (B, T, 4h, 4w).
+        """
         clip = self.clip(images)
-        if self.clip_sar is not None and with_sar:
+        if self.clip_sar is not None and sar_images is not None:
             clip = clip + self.clip_sar(sar_images)
         dino = self.dino(images) if self.dino is not None else None
-        if self.dino_sar is not None and with_sar:
+        if self.dino_sar is not None and sar_images is not None:
             dino = dino + self.dino_sar(sar_images)
-        return self.sem_seg_head(clip, dino, self.text(names))
+        return self.sem_seg_head(clip, dino, text)
 
     def _inference_precision(self) -> AbstractContextManager:
         """Mixed precision by config; with float32 the caller's own autocast, if any, stays.
@@ -316,7 +334,8 @@ def _build_clip_sar(cfg: CfgNode, clip: CLIPImageEncoder) -> ProjectedEncoder:
 
 
 def _build_dino(cfg: CfgNode, weights: str, statistics: CfgNode, clip: CLIPImageEncoder) -> ProjectedEncoder:
-    encoder = DINOEncoder(
+    encoder = build_image_encoder(
+        cfg.MODEL.DINO.ENCODER,
         name=cfg.MODEL.DINO.NAME,
         arguments=cfg.MODEL.DINO.ARGUMENTS,
         weights=weights,

@@ -12,6 +12,7 @@ import numpy as np
 from mm_ovseg.data.builtin import CLASS_FILES
 from mm_ovseg.data.preparation.labelled.layout import DatasetLayout
 from mm_ovseg.data.raster_file import data_bands, open_raster, read_palette, read_valid
+from mm_ovseg.data.raster_safety import check_whole_file
 from mm_ovseg.errors import ConfigError, DataError
 
 __all__ = ["IGNORED", "LabelTable", "UnknownLabelError", "find_label_table", "read_label_table", "released_label_table"]
@@ -68,6 +69,7 @@ class LabelTable:
                     f"{path} has {dataset.count} band(s), but {self.name} is a table of labels {form}; give the table "
                     "that fits, with --label-table."
                 )
+            check_whole_file(dataset, path)
             raw = dataset.read(bands)  # (bands, H, W)
             valid = read_valid(dataset, bands, np.any)
         finite = np.isfinite(raw).all(axis=0)

@@ -1,0 +1,109 @@
+"""What the page shows, as HTML that holds its pictures itself. Whatever a visitor typed is escaped."""
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from matplotlib import colormaps
+
+from mm_ovseg.inference.map_writer import NODATA_CLASS
+
+__all__ = ["color_classes", "color_confidence", "draw_legend", "draw_map", "draw_message", "escape_text"]
+
+CONFIDENCE_COLORS = colormaps["viridis"]  # told apart by colour-blind eyes, and in grey
+LARGEST_DRAWN_WHOLE = 512  # pixels; smaller scenes are enlarged to sharp squares
+
+
+def escape_text(text: str) -> str:
+    """Text for HTML; braces and dollars too, which Gradio's templates would fill in."""
+    return html.escape(text).translate({ord(letter): f"&#{ord(letter)};" for letter in "{}$`@"})
+
+
+def color_classes(class_map: np.ndarray, colors: Sequence[Sequence[int]]) -> np.ndarray:
+    """Class indices (H, W) as uint8 (H, W, 4), red, green, blue, alpha; 255 is transparent."""
+    table = np.zeros((256, 4), np.uint8)
+    table[: len(colors)] = [(*color, 255) for color in colors]
+    table[NODATA_CLASS] = 0
+    return table[class_map]
+
+
+def color_confidence(confidence: np.ndarray) -> np.ndarray:
+    """Percent (H, W) as uint8 (H, W, 4), red, green, blue, alpha; 255 is transparent."""
+    table = np.zeros((256, 4), np.uint8)
+    table[:101] = CONFIDENCE_COLORS(np.linspace(0, 1, 101), bytes=True)
+    return table[confidence]
+
+
+def draw_map(image: np.ndarray, layer: np.ndarray, *, opacity: float, description: str) -> str:
+    """A picture with a layer over it, whose opacity the page can change by itself.
+
+    Args:
+        image: uint8 (H, W, 3).
+        layer: uint8 (H, W, 4), red, green, blue, alpha.
+        opacity: of the layer at first, 0..1.
+        description: for those who do not see it.
+    """
+    height, width = image.shape[:2]
+    sharp = " ovseg-sharp" if max(height, width) <= LARGEST_DRAWN_WHOLE else ""
+    return (
+        f'<div class="ovseg-map{sharp}" style="aspect-ratio: {width} / {height}; --ovseg-shape: {width / height:.4f}">'
+        f'<img src="{_data_uri(image, ".jpg")}" alt="">'
+        f'<img class="ovseg-layer" src="{_data_uri(layer, ".png")}" style="opacity: {opacity:.2f}" '
+        f'alt="{escape_text(description)}"></div>'
+    )
+
+
+def draw_legend(classes: Sequence[Mapping[str, Any]], *, confidence_scale: bool = False) -> str:
+    """A table of the classes: colour, name (of unseen ones underlined), area, share, confidence.
+
+    Args:
+        classes: of :class:`~mm_ovseg.app.map_maker.PageMap`.
+        confidence_scale: show a scale of the colours of :func:`color_confidence` too.
+    """
+    placed = any(entry["hectares"] is not None for entry in classes)
+    header = ["Class", *(["Hectares"] if placed else []), "Share", "Confidence"]
+    rows = []
+    for entry in classes:
+        swatch = f'<span class="ovseg-swatch" style="background: rgb({", ".join(map(str, entry["color"]))})"></span>'
+        name = escape_text(entry["name"])
+        cells = [f"{swatch}<u>{name}</u>" if entry["unseen"] else f"{swatch}{name}"]
+        if placed:
+            cells.append("–" if entry["hectares"] is None else f"{entry['hectares']:,.2f}")
+        cells.append(f"{entry['share']:.1%}")
+        cells.append("–" if entry["confidence"] is None else f"{entry['confidence']:.0%}")
+        rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    head = "".join(f'<th scope="col">{title}</th>' for title in header)
+    notes = ["Confidence: mean score of the class where it is mapped."]
+    if any(entry["unseen"] for entry in classes):
+        notes.insert(0, "<u>Underlined</u>: never labelled in the model's training.")
+    return (
+        f"{_confidence_scale() if confidence_scale else ''}"
+        f'<table class="ovseg-legend"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        f'<p class="ovseg-note">{" ".join(notes)}</p>'
+    )
+
+
+def draw_message(message: str) -> str:
+    """A sentence that says what to mend; nothing where there is none."""
+    return f'<p class="ovseg-message" role="alert">{escape_text(message)}</p>' if message else ""
+
+
+def _confidence_scale() -> str:
+    stops = ", ".join(
+        "rgb({}, {}, {})".format(*map(int, CONFIDENCE_COLORS(place, bytes=True)[:3])) for place in np.linspace(0, 1, 9)
+    )
+    return (
+        f'<div class="ovseg-scale"><span>0%</span><span style="background: linear-gradient(90deg, {stops})"></span>'
+        "<span>100% confidence</span></div>"
+    )
+
+
+def _data_uri(image: np.ndarray, suffix: str) -> str:
+    """A picture, (H, W, 3) RGB or (H, W, 4) RGBA, as a URI that holds it."""
+    code = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    _, encoded = cv2.imencode(suffix, cv2.cvtColor(image, code))
+    kind = {".jpg": "jpeg", ".png": "png"}[suffix]
+    return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"

@@ -1,0 +1,264 @@
+"""What the page computes: from two files and typed names to a map, its areas and the pictures to show of it."""
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rasterio
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from rasterio.windows import Window
+
+from mm_ovseg.data.palette import default_colors
+from mm_ovseg.data.scene_source import SceneSource
+from mm_ovseg.errors import DataError
+from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
+from mm_ovseg.inference.scene_outputs import sibling
+from mm_ovseg.vocabulary import parse_class_names, seen_classes, split_synonyms, unseen_classes
+
+__all__ = ["MapMaker", "PageMap", "PageScene", "known_classes", "page_message", "unseen_names"]
+
+PREVIEW_SIDE = 1024  # pixels of the longer side of what is shown
+ROWS_AT_ONCE = 512
+LONGEST_STEM = 60
+GENERIC_CLASSES = ("water", "road", "city", "forest")
+
+
+@dataclass(frozen=True, eq=False)
+class PageMap:
+    """A map of a scene, made with or without SAR.
+
+    Attributes:
+        class_map: uint8 (h, w), what is shown: indices of classes, 255 for no data.
+        confidence: uint8 (h, w), percent, 255 for no data.
+        classes: of each class its ``name``, ``color``, whether ``unseen``, ``pixels``, ``hectares`` (None where the
+            file has no place on Earth), ``share`` of the mapped pixels, 0..1, and mean ``confidence``, 0..1 (None where
+            the class is nowhere); as the whole map says, not what is shown.
+        sar_share: of the mapped pixels that SAR has data for, 0..1.
+        geotiff, confidence_geotiff: files to download.
+    """
+
+    class_map: np.ndarray
+    confidence: np.ndarray
+    classes: list[dict[str, Any]]
+    sar_share: float
+    geotiff: Path
+    confidence_geotiff: Path
+
+
+@dataclass(eq=False)
+class PageScene:
+    """A pair that was mapped, and the maps of it so far.
+
+    Attributes:
+        rgb, sar: the files; SAR None for a scene without.
+        class_names: that were looked for.
+        image, sar_image: uint8 (h, w, 3), what is shown, at most 1024 pixels a side.
+        width, height: of the scene in pixels.
+        crs: name of its coordinate reference system; None where it has none.
+        folder: of the maps.
+        maps: by whether SAR was used.
+    """
+
+    rgb: Path
+    sar: Path | None
+    class_names: tuple[str, ...]
+    image: np.ndarray
+    sar_image: np.ndarray | None
+    width: int
+    height: int
+    crs: str | None
+    folder: Path
+    maps: dict[bool, PageMap] = field(default_factory=dict)
+
+    def remove(self) -> None:
+        """Remove the files of its maps."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class MapMaker:
+    """Makes the maps of a page with one model, one at a time.
+
+    Args:
+        cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT`` says how files are read.
+        folder: for the maps.
+        most_pixels: that a scene may have.
+
+    Attributes:
+        classes: the names that the page proposes.
+
+    Raises:
+        ConfigError, VocabularyError, CheckpointError: as of :class:`~mm_ovseg.inference.predictor.Predictor`.
+    """
+
+    def __init__(self, cfg: CfgNode, folder: Path, *, most_pixels: int = 50_000_000) -> None:
+        self.classes, self._seen = known_classes(cfg)
+        self._predictor = ScenePredictor(cfg, self.classes)
+        self._cfg, self._folder, self._most_pixels = cfg, folder, most_pixels
+        self._lock = threading.Lock()  # there is one vocabulary
+
+    def make_scene(self, rgb: Path | None, sar: Path | None, typed_classes: str) -> PageScene:
+        """Map a pair, with SAR where there is some.
+
+        Args:
+            rgb, sar: the files; SAR on any grid, or None.
+            typed_classes: "water,road,city", or with synonyms "water,river,lake; road,street".
+
+        Returns:
+            The scene, with that one map; to be removed when no longer needed.
+
+        Raises:
+            MMOVSegError: the files or the names cannot be used. The message names files as the page does.
+        """
+        if rgb is None:
+            raise DataError("There is no RGB image; choose one.")
+        # Not read_vocabulary, which would open files of the server.
+        class_names = parse_class_names(typed_classes)
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        try:
+            with self._open(rgb, sar) as source:
+                grid = source.grid
+                if grid.width * grid.height > self._most_pixels:
+                    raise DataError(
+                        f"{rgb} has {grid.width}x{grid.height} pixels, more than the {self._most_pixels / 1e6:g} "
+                        "million that this page maps; cut it, or use the command mm-ovseg scene."
+                    )
+                image, sar_image = _read_previews(source)
+            scene = PageScene(
+                rgb=rgb,
+                sar=sar,
+                class_names=class_names,
+                image=image,
+                sar_image=None if sar is None else sar_image,
+                width=grid.width,
+                height=grid.height,
+                crs=None if grid.crs is None else grid.crs.to_string(),
+                folder=folder,
+            )
+            self.make_map(scene, with_sar=sar is not None)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return scene
+
+    def make_map(self, scene: PageScene, *, with_sar: bool) -> PageMap:
+        """The map of a scene with or without SAR; it is made only once.
+
+        Raises:
+            MMOVSegError: the files cannot be used.
+        """
+        if with_sar in scene.maps:
+            return scene.maps[with_sar]
+        output = scene.folder / ("with_sar" if with_sar else "rgb_alone") / f"{scene.rgb.stem[:LONGEST_STEM]}_map.tif"
+        unseen = unseen_names(scene.class_names, self._seen)
+        with self._lock:
+            self._predictor.set_vocabulary(scene.class_names, colors=default_colors(scene.class_names), unseen=unseen)
+            report = self._predictor.segment(
+                scene.rgb, scene.sar if with_sar else None, output, SceneOptions(confidence=True)
+            )
+        confidence = sibling(output, "_confidence.tif")
+        shape = scene.image.shape[:2]
+        scene.maps[with_sar] = PageMap(
+            class_map=_read_shrunk(output, shape),
+            confidence=_read_shrunk(confidence, shape),
+            classes=_class_rows(report["classes"], _mean_confidences(output, confidence, len(scene.class_names))),
+            sar_share=report["coverage"]["rgb_and_sar"] / max(1, sum(entry["pixels"] for entry in report["classes"])),
+            geotiff=output,
+            confidence_geotiff=confidence,
+        )
+        return scene.maps[with_sar]
+
+    def _open(self, rgb: Path, sar: Path | None) -> SceneSource:
+        settings = self._cfg.INPUT
+        return SceneSource(
+            rgb,
+            sar,
+            rgb_bands=settings.RGB.BANDS,
+            rgb_range=settings.RGB.RANGE,
+            sar_scale=settings.SAR.SCALE,
+            sar_range=settings.SAR.RANGE,
+            sar_bands=settings.SAR.BANDS,
+        )
+
+
+def known_classes(cfg: CfgNode) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """What the config's training datasets say of classes.
+
+    Returns:
+        The names to propose; and those with labels in training, None where no such dataset is declared.
+    """
+    names = [name for name in cfg.DATASETS.TRAIN if name in DatasetCatalog]
+    if not names or not MetadataCatalog.get(names[0]).get("stuff_classes"):
+        return GENERIC_CLASSES, None
+    metadata = MetadataCatalog.get(names[0])
+    classes = tuple(metadata.stuff_classes)
+    unseen = unseen_classes(classes, metadata.get("unseen_classes", ()), cfg.DATASETS.UNSEEN)
+    return classes, seen_classes(classes, unseen)
+
+
+def unseen_names(class_names: Sequence[str], seen: Sequence[str] | None) -> tuple[str, ...]:
+    """Those of the names none of whose synonyms had labels in training; none where ``seen`` is None, so not known."""
+    if seen is None:
+        return ()
+    labelled = {synonym.casefold() for name in seen for synonym in split_synonyms(name)}
+    return tuple(
+        name for name in class_names if labelled.isdisjoint(synonym.casefold() for synonym in split_synonyms(name))
+    )
+
+
+def page_message(error: Exception, *paths: Path | None) -> str:
+    """An error's message with files named as the visitor knows them, without the server's folders."""
+    message = str(error)
+    for path in paths:
+        if path is not None:
+            message = message.replace(str(path), path.name)
+    return message
+
+
+def _read_previews(source: SceneSource) -> tuple[np.ndarray, np.ndarray]:
+    """RGB and SAR of a scene as uint8 (h, w, 3), shrunk by averaging, read in strips of rows."""
+    height, width = source.grid.height, source.grid.width
+    step = -(-max(height, width) // PREVIEW_SIDE)
+    size = -(-width // step)
+    strips: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    rows_at_once = step * max(1, ROWS_AT_ONCE // step)
+    for row in range(0, height, rows_at_once):
+        rows = min(rows_at_once, height - row)
+        window = source.read(row, 0, rows, width)
+        for image, shrunk in zip((window.image, window.sar_image), strips, strict=True):
+            shrunk.append(cv2.resize(image, (size, -(-rows // step)), interpolation=cv2.INTER_AREA))
+    rgb, sar = (np.concatenate(shrunk) for shrunk in strips)
+    return rgb, np.rint(sar).astype(np.uint8)
+
+
+def _read_shrunk(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """A layer of a map as uint8 of a smaller shape (h, w), by its nearest pixels."""
+    with rasterio.open(path) as file:
+        return file.read(1, out_shape=shape)
+
+
+def _mean_confidences(class_path: Path, confidence_path: Path, num_classes: int) -> list[float | None]:
+    """Mean confidence, 0..1, of the pixels of each class; None where there are none."""
+    counts, sums = np.zeros(256), np.zeros(256)
+    with rasterio.open(class_path) as class_file, rasterio.open(confidence_path) as confidence_file:
+        for row in range(0, class_file.height, ROWS_AT_ONCE):
+            window = Window(0, row, class_file.width, min(ROWS_AT_ONCE, class_file.height - row))
+            classes, percent = (file.read(1, window=window).ravel() for file in (class_file, confidence_file))
+            counts += np.bincount(classes, minlength=256)
+            sums += np.bincount(classes, weights=percent, minlength=256)
+    return [float(sums[index] / counts[index] / 100) if counts[index] else None for index in range(num_classes)]
+
+
+def _class_rows(areas: Sequence[dict[str, Any]], confidences: Sequence[float | None]) -> list[dict[str, Any]]:
+    """The report's entries with the share and the confidence of each class."""
+    mapped = max(1, sum(area["pixels"] for area in areas))
+    return [
+        {**area, "share": area["pixels"] / mapped, "confidence": confidence}
+        for area, confidence in zip(areas, confidences, strict=True)
+    ]

@@ -1,0 +1,192 @@
+"""The layout of the page, and what happens when something on it is used. Needs Gradio."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from mm_ovseg.app.drawing import color_classes, color_confidence, draw_legend, draw_map, draw_message, escape_text
+from mm_ovseg.app.map_maker import MapMaker, PageScene, page_message
+from mm_ovseg.errors import MMOVSegError
+
+__all__ = ["build_page"]
+
+logger = logging.getLogger(__name__)
+
+WITH_SAR, RGB_ALONE = "RGB and SAR", "RGB alone"
+CLASSES, CONFIDENCE = "Classes", "Confidence"
+RGB, SAR = "RGB", "SAR"
+FILE_TYPES = [".tif", ".tiff", ".png", ".jpg", ".jpeg"]
+LONGEST_LIST_OF_CLASSES = 4000  # characters
+KEPT_SECONDS = 3600  # what nobody has used for so long is removed
+UNFORESEEN = "Something went wrong that is no fault of yours; the log of the server tells more."
+# By itself, without asking the server.
+SET_OPACITY = "(percent) => { document.querySelectorAll('.ovseg-layer').forEach(e => e.style.opacity = percent / 100) }"
+
+
+def build_page(
+    maker: MapMaker,
+    pairs: Mapping[str, tuple[Path, Path]],
+    opening: PageScene | None = None,
+) -> gr.Blocks:
+    """Lay out the page.
+
+    Args:
+        maker: makes the maps.
+        pairs: pairs to offer, by title, as (RGB, SAR).
+        opening: what the page shows at first, of the first of the pairs; it is not removed.
+    """
+    scenes = _Scenes(maker, opening)
+    with gr.Blocks(title="mm_ovseg", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as page:
+        state = gr.State(None, time_to_live=KEPT_SECONDS, delete_callback=scenes.remove)
+        gr.HTML(
+            "<h1>From names to a map</h1><p>Choose an optical (RGB) and a radar (SAR) image of one place, type what to "
+            "look for, and get a land-cover map, also where clouds hide the ground.</p>",
+            elem_id="ovseg-head",
+        )
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300, elem_id="ovseg-left"):
+                with gr.Row():
+                    rgb = _file_input("RGB image", "ovseg-rgb")
+                    sar = _file_input("SAR image (optional)", "ovseg-sar")
+                classes = gr.Textbox(
+                    value=", ".join(maker.classes),
+                    label="Classes to look for",
+                    info='Parted by commas; with synonyms: "water, river, lake; road, street"',
+                    max_length=LONGEST_LIST_OF_CLASSES,
+                    elem_id="ovseg-classes",
+                )
+                start = gr.Button("Make the map", variant="primary", elem_id="ovseg-start")
+                message = gr.HTML(elem_id="ovseg-message")
+                examples = []
+                if pairs:
+                    gr.HTML("Or try the pair that comes with the program, and its small model:")
+                    with gr.Row():
+                        examples = [gr.Button(title, size="sm", min_width=120) for title in pairs]
+                with gr.Column(elem_id="ovseg-results"):
+                    legend = gr.HTML(elem_id="ovseg-legend")
+                    with gr.Row():
+                        download, download_confidence = (
+                            gr.DownloadButton(title, interactive=False, size="sm", min_width=120, elem_id=name)
+                            for title, name in (
+                                ("Map (GeoTIFF)", "ovseg-download"),
+                                ("Confidence (GeoTIFF)", "ovseg-download-confidence"),
+                            )
+                        )
+            with gr.Column(scale=3, min_width=300, elem_id="ovseg-right"):
+                picture = gr.HTML(elem_id="ovseg-picture")
+                opacity = gr.Slider(0, 100, value=60, step=1, label="Opacity of the map, %", elem_id="ovseg-opacity")
+                with gr.Row():
+                    sensors = _choice([WITH_SAR, RGB_ALONE], "Made from", "ovseg-sensors")
+                    layer = _choice([CLASSES, CONFIDENCE], "Map", "ovseg-map-layer")
+                    beneath = _choice([RGB, SAR], "Beneath it", "ovseg-beneath")
+
+        view = [sensors, layer, beneath, opacity]
+        shown = [message, picture, legend, sensors, beneath, download, download_confidence]
+        common = {"api_visibility": "private"}
+        model = {"concurrency_limit": 1, "concurrency_id": "model"}  # one queue for all that asks the model
+        start.click(scenes.make, [state, rgb, sar, classes, layer, opacity], [state, *shown], **model, **common)
+        classes.submit(scenes.make, [state, rgb, sar, classes, layer, opacity], [state, *shown], **model, **common)
+        for button, pair in zip(examples, pairs.values(), strict=True):
+            button.click(lambda pair=pair: [str(path) for path in pair], None, [rgb, sar], queue=False, **common).then(
+                scenes.make, [state, rgb, sar, classes, layer, opacity], [state, *shown], **model, **common
+            )
+        sensors.input(scenes.show, [state, *view], shown, **model, **common)
+        for control in (layer, beneath):
+            control.input(scenes.show, [state, *view], shown, queue=False, **common)
+        opacity.input(None, opacity, None, js=SET_OPACITY)
+        if opening is not None:
+            page.load(scenes.open, [layer, opacity], [state, rgb, sar, classes, *shown], queue=False, **common)
+    page.queue(default_concurrency_limit=1, max_size=20)
+    return page
+
+
+class _Scenes:
+    """What the page's events do."""
+
+    def __init__(self, maker: MapMaker, opening: PageScene | None) -> None:
+        self._maker, self._opening = maker, opening
+
+    def make(
+        self, scene: PageScene | None, rgb: str | None, sar: str | None, classes: str, layer: str, opacity: float
+    ) -> list[Any]:
+        """Map a new pair in place of the last; of what cannot be mapped, say why."""
+        self.remove(scene)
+        files = [None if path is None else Path(path) for path in (rgb, sar)]
+        made, message = _told(lambda: self._maker.make_scene(*files, classes or ""), *files)
+        if made is None:
+            return [None, *_nothing(message)]
+        return [made, *_shown(made, made.sar is not None, layer, RGB, opacity)]
+
+    def open(self, layer: str, opacity: float) -> list[Any]:
+        """What the page shows at first."""
+        scene = self._opening
+        files = [str(scene.rgb), None if scene.sar is None else str(scene.sar)]
+        return [scene, *files, ", ".join(scene.class_names), *_shown(scene, True, layer, RGB, opacity)]
+
+    def show(self, scene: PageScene | None, sensors: str, layer: str, beneath: str, opacity: float) -> list[Any]:
+        """Show a scene otherwise; the map without SAR is made when it is first asked for."""
+        if scene is None:
+            return _nothing("There is no map yet; choose the images and make one.")
+        with_sar = sensors == WITH_SAR and scene.sar is not None
+        made, message = _told(lambda: self._maker.make_map(scene, with_sar=with_sar), scene.rgb, scene.sar)
+        return _nothing(message) if made is None else _shown(scene, with_sar, layer, beneath, opacity)
+
+    def remove(self, scene: PageScene | None) -> None:
+        """Remove the files of a scene that is no longer shown."""
+        if scene is not None and scene is not self._opening:
+            scene.remove()
+
+
+def _told(make: Callable[[], Any], *files: Path | None) -> tuple[Any, str]:
+    """The result and "", or None and a sentence on what went wrong."""
+    try:
+        return make(), ""
+    except MMOVSegError as error:
+        return None, page_message(error, *files)
+    except Exception:
+        logger.exception("The page could not make a map of %s.", files)
+        return None, UNFORESEEN
+
+
+def _shown(scene: PageScene, with_sar: bool, layer: str, beneath: str, opacity: float) -> list[Any]:
+    """The updates of the page that show a map of a scene."""
+    page_map = scene.maps[with_sar]
+    beneath = beneath if scene.sar_image is not None else RGB
+    if layer == CONFIDENCE:
+        colored = color_confidence(page_map.confidence)
+    else:
+        colored = color_classes(page_map.class_map, [entry["color"] for entry in page_map.classes])
+    image = scene.sar_image if beneath == SAR else scene.image
+    names = ", ".join(entry["name"] for entry in page_map.classes)
+    made_from = WITH_SAR if with_sar else RGB_ALONE
+    place = scene.crs or "without a place on Earth"
+    facts = f"{scene.width:,} × {scene.height:,} pixels, {place}; made from {made_from}"
+    if with_sar and page_map.sar_share < 0.9995:
+        facts += f", of which SAR covers {page_map.sar_share:.1%}"
+    return [
+        "",
+        draw_map(image, colored, opacity=opacity / 100, description=f"{layer} map of {names}"),
+        draw_legend(page_map.classes, confidence_scale=layer == CONFIDENCE)
+        + f'<p class="ovseg-note">{escape_text(facts)}.</p>',
+        gr.update(value=made_from, interactive=scene.sar is not None),
+        gr.update(value=beneath, interactive=scene.sar is not None),
+        gr.update(value=str(page_map.geotiff), interactive=True),
+        gr.update(value=str(page_map.confidence_geotiff), interactive=True),
+    ]
+
+
+def _nothing(message: str) -> list[Any]:
+    """The updates of a page without a map."""
+    empty = gr.update(value=None, interactive=False)
+    return [draw_message(message), "", "", gr.update(), gr.update(), empty, empty]
+
+
+def _file_input(label: str, name: str) -> gr.File:
+    return gr.File(label=label, file_types=FILE_TYPES, type="filepath", height=120, min_width=220, elem_id=name)
+
+
+def _choice(choices: list[str], label: str, name: str) -> gr.Radio:
+    return gr.Radio(choices, value=choices[0], label=label, min_width=160, elem_id=name)

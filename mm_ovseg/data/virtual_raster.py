@@ -1,0 +1,95 @@
+"""Mosaics and stacks of bands in GDAL's VRT format, which is a list of other files to read: only plain lists are."""
+
+import os
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+from rasterio import DatasetReader
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
+
+from mm_ovseg.data.raster_safety import check_before_opening, check_blocks
+from mm_ovseg.errors import DataError
+
+__all__ = ["check_virtual_raster", "is_virtual_raster"]
+
+# Formats that a VRT may name. GDAL tries all of its drivers on them; the first bytes of these hold a NUL, before which
+# the text formats, which would name files and addresses in turn, do not recognise theirs. Those of JPEG need not.
+SOURCE_DRIVERS = ("GTiff", "PNG", "JP2OpenJPEG")
+MOST_CHARACTERS = 2**26
+# What gdalbuildvrt and gdal_translate write, in lower case since GDAL does not mind: nothing that computes or warps.
+ELEMENTS = re.compile(
+    "vrtdataset|srs|geotransform|metadata|mdi|gcplist|gcp|vrtrasterband|description|unittype|offset|scale|colorinterp|"
+    "colortable|entry|categorynames|category|nodatavalue|hidenodatavalue|histograms|histitem|histmin|histmax|"
+    "bucketcount|includeoutofrange|approximate|histcounts|maskband|overviewlist|simplesource|complexsource|"
+    "sourcefilename|sourceband|sourceproperties|srcrect|dstrect|nodata|usemaskband|scaleoffset|scaleratio|lut|"
+    "colortablecomponent|resampling|blockxsize|blockysize"
+)
+PLAIN_CLASSES = (None, "VRTSourcedRasterBand")
+READ_OF_A_SOURCE = ("relativetovrt", "shared")
+
+
+def is_virtual_raster(path: str | os.PathLike) -> bool:
+    """Whether a file is called ``.vrt``."""
+    return Path(path).suffix.lower() == ".vrt"
+
+
+def check_virtual_raster(path: str | os.PathLike) -> None:
+    """Check that a VRT file does no more than to place bands of rasters of this machine.
+
+    The rasters may lie in any folder. They are opened, to see that they are what they are to be.
+
+    Raises:
+        DataError: It is no VRT, computes or warps, or names something else than a GeoTIFF, PNG or JPEG 2000 file.
+    """
+    for source in dict.fromkeys(_sources(Path(os.path.abspath(path)))):
+        try:
+            check_before_opening(source)
+            with DatasetReader(source, driver=list(SOURCE_DRIVERS), sharing=False) as dataset:
+                check_blocks(dataset, source)
+        except (RasterioError, CPLE_BaseError, DataError) as error:
+            raise DataError(
+                f"{path} is a mosaic of {source}, which cannot be read as a GeoTIFF, PNG or JPEG 2000 file ({error}); "
+                "put it there, or build the mosaic anew with gdalbuildvrt."
+            ) from error
+
+
+def _sources(path: Path) -> list[str]:
+    """The absolute paths of the files that a VRT names, of which each is a file by this name."""
+    try:
+        if path.stat().st_size > MOST_CHARACTERS:
+            raise DataError(f"{path} is a mosaic of more than {MOST_CHARACTERS} characters; make it a GeoTIFF.")
+        text = path.read_text(encoding="utf-8")
+        # Without comments, CDATA, types and entities there is one way only to read it, which then is GDAL's too.
+        root = ElementTree.fromstring(text) if "<!" not in text and "\0" not in text else None
+    except (OSError, ValueError, ElementTree.ParseError) as error:
+        raise DataError(f"{path} cannot be read as a VRT file ({error}); build it anew with gdalbuildvrt.") from error
+    if root is None or root.tag.lower() != "vrtdataset":
+        raise DataError(f"{path} is not the VRT file that its name says; build it anew with gdalbuildvrt.")
+    sources = []
+    for element in root.iter():
+        tag, attributes = element.tag.lower(), {name.lower(): value for name, value in element.attrib.items()}
+        if not ELEMENTS.fullmatch(tag) or attributes.get("subclass") not in PLAIN_CLASSES:
+            what = attributes.get("subclass", element.tag)
+            raise DataError(
+                f"{path} does more than to place rasters beside each other ({what}), which is refused in a VRT; make "
+                "it a GeoTIFF with gdal_translate."
+            )
+        if tag == "sourcefilename":
+            sources.append(_source(path, element.text or "", attributes))
+    return sources
+
+
+def _source(path: Path, name: str, attributes: dict[str, str]) -> str:
+    if strange := sorted(attributes.keys() - set(READ_OF_A_SOURCE)):
+        raise DataError(f"{path} opens {name} in a way of its own ({strange[0]}); make it a GeoTIFF.")
+    if not os.path.isabs(name):
+        if attributes.get("relativetovrt") != "1":
+            raise DataError(
+                f"{path} is a mosaic of {name!r}, in no folder that it says; build it anew with gdalbuildvrt."
+            )
+        name = str(path.parent / name)
+    if is_virtual_raster(name):
+        raise DataError(f"{path} is a mosaic of another, {name}; build it of the files themselves.")
+    return name

@@ -1,0 +1,64 @@
+"""Reading the evaluations that were written."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mm_ovseg.errors import DataError, VocabularyError
+from mm_ovseg.evaluation.metrics import segmentation_metrics
+from mm_ovseg.plain_data import parse_json
+from mm_ovseg.vocabulary import select_unseen, validate_class_names
+
+__all__ = ["SegmentationReport", "read_segmentation_report"]
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationReport:
+    """What :class:`~mm_ovseg.evaluation.SeenUnseenSemSegEvaluator` wrote.
+
+    Attributes:
+        dataset: its name.
+        classes: T class names.
+        unseen_classes: those of them whose labels training did not see.
+        confusion_matrix: (T, T) int64 pixel counts, ground truth by prediction.
+    """
+
+    dataset: str
+    classes: tuple[str, ...]
+    unseen_classes: tuple[str, ...]
+    confusion_matrix: np.ndarray
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Those of :func:`~mm_ovseg.evaluation.segmentation_metrics`."""
+        return segmentation_metrics(self.confusion_matrix, self.classes, self.unseen_classes)
+
+
+def read_segmentation_report(path: str | os.PathLike) -> SegmentationReport:
+    """Read a ``sem_seg_evaluation.json``.
+
+    Raises:
+        DataError: the file is missing, or is no such evaluation.
+    """
+    try:
+        content = parse_json(Path(path).read_text(encoding="utf-8"))
+        classes = validate_class_names(content["classes"])
+        unseen = select_unseen(classes, content["unseen_classes"])
+        counts = np.array(content["confusion_matrix"])
+    except OSError as error:
+        raise DataError(f"The evaluation {path} cannot be read ({error.strerror}); check its name.") from error
+    except (ValueError, TypeError, KeyError, VocabularyError) as error:
+        raise DataError(_no_evaluation(path)) from error
+    size = len(classes)
+    if counts.shape != (size, size) or counts.dtype.kind not in "iu" or counts.min() < 0:
+        raise DataError(_no_evaluation(path))
+    return SegmentationReport(str(content.get("dataset", "")), classes, unseen, counts.astype(np.int64))
+
+
+def _no_evaluation(path: str | os.PathLike) -> str:
+    return (
+        f"{path} is no evaluation of semantic segmentation; give the sem_seg_evaluation.json that train_net.py "
+        "--eval-only writes."
+    )

@@ -1,0 +1,86 @@
+"""Whether an exported file computes what the model in PyTorch computes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from mm_ovseg.errors import ExportError
+from mm_ovseg.export.graph import SegmentationGraph
+
+__all__ = ["Agreement", "check_agreement"]
+
+# Of the logits, relative. Other kernels and another order of sums give about 1e-6.
+LARGEST_DIFFERENCE = 1e-4
+MORE_CLASSES = 20  # more than the example that was traced, and than the padding of the small models
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a file and PyTorch are apart for one input.
+
+    Attributes:
+        batch, height, width, classes: the input's sizes.
+        scores: largest absolute difference of the scores, which are in 0..1.
+        logits: largest absolute difference of the logits.
+        relative: norm of the logits' difference over the norm of the logits.
+    """
+
+    batch: int
+    height: int
+    width: int
+    classes: int
+    scores: float
+    logits: float
+    relative: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.batch} x {self.height} x {self.width} pixels, {self.classes} classes: largest difference "
+            f"{self.scores:.1e} of the scores, {self.logits:.1e} of the logits ({self.relative:.1e} relative)"
+        )
+
+
+@torch.no_grad()
+def check_agreement(
+    graph: SegmentationGraph, run: Callable[[Mapping[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor]]
+) -> list[Agreement]:
+    """Compare a file with PyTorch on noise: a pair of the encoders' size, and two of another shape and more classes.
+
+    Args:
+        graph: the model in PyTorch.
+        run: inputs by name -> scores and logits, by the file.
+
+    Returns:
+        One for each of the two inputs.
+
+    Raises:
+        ExportError: they differ by more than rounding.
+    """
+    size = graph.model.clip.encoder.image_size
+    most_classes = graph.model.sem_seg_head.max_classes or MORE_CLASSES
+    agreements = []
+    for seed, (batch, height, width, classes) in enumerate(
+        ((1, size, size, min(2, most_classes)), (2, size // 2 + 3, size + 5, min(MORE_CLASSES, most_classes))), start=1
+    ):
+        inputs = graph.random_inputs(batch=batch, height=height, width=width, classes=classes, seed=seed)
+        scores, logits = graph(**inputs)
+        file_scores, file_logits = run({name: tensor for name, tensor in inputs.items() if tensor is not None})
+        agreements.append(
+            Agreement(
+                batch=batch,
+                height=height,
+                width=width,
+                classes=classes,
+                scores=float((file_scores - scores).abs().max()),
+                logits=float((file_logits - logits).abs().max()),
+                relative=float((file_logits - logits).norm() / logits.norm()),
+            )
+        )
+    if not all(agreement.relative <= LARGEST_DIFFERENCE for agreement in agreements):  # NaN is no agreement
+        raise ExportError(
+            "The exported file does not compute what PyTorch computes "
+            f"({'; '.join(str(agreement) for agreement in agreements)}); it is not kept. Try the releases that "
+            "constraints.txt pins."
+        )
+    return agreements

@@ -1,0 +1,109 @@
+"""A model as one graph of operators on tensors, for any vocabulary, any image size and any number of pairs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.export import Dim, ExportedProgram
+
+from mm_ovseg.errors import ExportError, brief_reason
+from mm_ovseg.modeling import MMOVSeg
+
+__all__ = ["AXES", "OUTPUTS", "SegmentationGraph", "export_program"]
+
+OUTPUTS = ("scores", "logits")
+# The axes whose length is left open, by input.
+AXES = {
+    "image": {0: "batch", 2: "height", 3: "width"},
+    "sar_image": {0: "batch", 2: "height", 3: "width"},
+    "text_embeddings": {1: "classes"},
+}
+# The exporter takes a length of 1 for a constant, and equal lengths for one and the same.
+EXAMPLE_BATCH, EXAMPLE_HEIGHT, EXAMPLE_WIDTH, EXAMPLE_CLASSES = 2, 60, 70, 5
+
+
+class SegmentationGraph(nn.Module):
+    """What an MMOVSeg does in evaluation mode, as a function of tensors alone.
+
+    The text encoder is no part of it: text embeddings are an input, so that the vocabulary stays open. It computes in
+    float32, whatever ``MODEL.INFERENCE_DTYPE`` says.
+
+    Args:
+        model: the model, whose modules are shared, in evaluation mode.
+        with_sar: False leaves out the SAR encoders, and with them the input ``sar_image``.
+    """
+
+    def __init__(self, model: MMOVSeg, *, with_sar: bool = True) -> None:
+        super().__init__()
+        self.model = model
+        self.input_names = tuple(name for name in AXES if name != "sar_image" or (with_sar and model.needs_sar))
+
+    def forward(
+        self, image: torch.Tensor, sar_image: torch.Tensor | None, text_embeddings: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Segment.
+
+        Args:
+            image: float32 (B, 3, H, W), red, green and blue, 0..255, of any size.
+            sar_image: float32 (B, 3, H, W), scaled to 0..255 as ``INPUT.SAR`` says; None where there is no such input.
+            text_embeddings: float32 (P, T, C), L2-normalised, for P templates and T classes.
+
+        Returns:
+            Scores (B, T, H, W), 0..1, as of the model; and the logits (B, T, 4h, 4w) that they are enlarged from.
+        """
+        logits = self.model.compare(image, sar_image, text_embeddings)
+        enlarged = F.interpolate(logits, image.shape[-2:], mode="bilinear", align_corners=False)
+        return enlarged.sigmoid(), logits
+
+    def random_inputs(
+        self, *, batch: int, height: int, width: int, classes: int, seed: int
+    ) -> dict[str, torch.Tensor | None]:
+        """Noise of the given sizes, by the names of the inputs; None for SAR where there is no such input."""
+        generator = torch.Generator().manual_seed(seed)
+        shape = (batch, 3, height, width)
+        images = {
+            name: torch.rand(shape, generator=generator) * 255 if name in self.input_names else None
+            for name in ("image", "sar_image")
+        }
+        templates, channels = len(self.model.text.templates), self.model.clip.encoder.out_channels
+        text = torch.randn(templates, classes, channels, generator=generator)
+        return {**images, "text_embeddings": F.normalize(text, dim=-1)}
+
+
+@torch.no_grad()
+def export_program(graph: SegmentationGraph) -> ExportedProgram:
+    """Trace a graph with ``torch.export``, on the CPU, with the axes of ``AXES`` left open.
+
+    Raises:
+        ExportError: the exporter cannot trace the model, such as a head of one's own that branches on values.
+    """
+    # A smaller vocabulary than MAX_CLASSES has another graph, without a selection of classes.
+    most_classes = graph.model.sem_seg_head.max_classes or None
+    lengths = {name: Dim(name) for name in ("batch", "height", "width")} | {"classes": Dim("classes", max=most_classes)}
+    shapes = {
+        name: {axis: lengths[length] for axis, length in axes.items()} if name in graph.input_names else None
+        for name, axes in AXES.items()
+    }
+    inputs = graph.random_inputs(
+        batch=EXAMPLE_BATCH, height=EXAMPLE_HEIGHT, width=EXAMPLE_WIDTH, classes=EXAMPLE_CLASSES, seed=0
+    )
+    with _without_text_encoder(graph.model):
+        try:
+            return torch.export.export(graph, tuple(inputs.values()), dynamic_shapes=shapes)
+        except Exception as error:  # the exporter fails in many ways
+            raise ExportError(
+                f"torch.export cannot make a graph of this model ({brief_reason(error)}); "
+                "give a config whose modules are those of this package."
+            ) from error
+
+
+@contextmanager
+def _without_text_encoder(model: MMOVSeg) -> Iterator[None]:
+    # The exported program would carry its weights, which it does not use.
+    text, model.text = model.text, nn.Identity()
+    try:
+        yield
+    finally:
+        model.text = text

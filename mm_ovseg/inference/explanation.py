@@ -1,0 +1,246 @@
+"""How a model comes to its answer: what it computes of a pair on the way, with RGB, with SAR, and with both.
+
+Everything is recorded while the model runs; nothing is computed a second time.
+
+explanations = explain(predictor, "rgb.tif", "sar.tif")
+explanations["RGB and SAR"].clip_cost[0]  # (h, w), the similarity of every place with the first class
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from mm_ovseg.data.pair_reader import Raster
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.inference.predictor import Prediction, Predictor
+from mm_ovseg.modeling.fusion import EncoderFeatures
+from mm_ovseg.modeling.head import MMOVSegHead
+from mm_ovseg.modeling.meta_arch.mm_ovseg import MMOVSeg, ProjectedEncoder
+
+__all__ = ["BOTH", "RGB_ONLY", "SAR_ONLY", "Explanation", "RecordedAttention", "explain", "first_component"]
+
+RGB_ONLY, SAR_ONLY, BOTH = "RGB only", "SAR only", "RGB and SAR"
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedAttention:
+    """The attention of an encoder's last block, by what its softmax was computed from.
+
+    Attributes:
+        query, key: float32 (heads, N, D) of N tokens: those of the grid, row by row, after any others (CLS, registers).
+        scale: of their products.
+        grid_size: tokens a side of the grid.
+    """
+
+    query: torch.Tensor
+    key: torch.Tensor
+    scale: float
+    grid_size: int
+
+    def of(self, x: float, y: float) -> np.ndarray:
+        """The weights that the token at a place gives to all places, averaged over the heads.
+
+        Args:
+            x, y: the place as shares, 0 to below 1, of the image's width and height.
+
+        Returns:
+            float32 (h, w). With the weights of tokens outside the grid they add up to 1.
+        """
+        others = self.query.shape[1] - self.grid_size**2
+        token = others + int(y * self.grid_size) * self.grid_size + int(x * self.grid_size)
+        scores = self.scale * self.key @ self.query[:, token, :, None]  # (heads, N, 1)
+        weights = scores.softmax(dim=1).mean(dim=0)[others:, 0]
+        return weights.unflatten(0, (self.grid_size, self.grid_size)).numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What a model computed of one pair. h and w are the dense grid's, T the number of classes.
+
+    Attributes:
+        prediction: the answer, with the scores of all classes.
+        clip_cost: float32 (T, h, w), cosine similarity -1..1 of CLIP's dense feature with each class, the mean over the
+            prompt templates; None where CLIP saw nothing.
+        dino_cost: the same of the summed DINO features.
+        fused_cost: float32 (T, D, h, w), the embedding that the two become; the aggregator goes on from it.
+        attentions: of the DINO encoders that took part, RGB's before SAR's; empty where it cannot be recorded.
+    """
+
+    prediction: Prediction
+    clip_cost: np.ndarray | None
+    dino_cost: np.ndarray | None
+    fused_cost: np.ndarray
+    attentions: tuple[RecordedAttention, ...]
+
+    def attention(self, x: float, y: float) -> np.ndarray | None:
+        """As of :meth:`RecordedAttention.of`; of two encoders, which do not attend to each other, the mean."""
+        if not self.attentions:
+            return None
+        return np.mean([attention.of(x, y) for attention in self.attentions], axis=0)
+
+
+def explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, Explanation]:
+    """Segment a pair with RGB only, SAR only, and both, and keep what the model computes on the way.
+
+    ``RGB only`` is what the predictor answers without SAR: the SAR encoders are left out. ``SAR only`` leaves out the
+    RGB encoders in the same way: DINO's is not added to its SAR twin's, and so it is with CLIP where CLIP has a SAR
+    twin. The usual model has none, but cannot do without CLIP; there CLIP sees an image of its mean colour, in which
+    there is nothing. No model was trained with such input: it shows what SAR alone would decide, not how well the model
+    does.
+
+    Args:
+        predictor: of a config with ``INPUT.SKIP_CORRUPT`` and ``MODEL.COMPILE`` off, in which hooks see every module.
+        rgb, sar: as of the predictor; SAR may be None.
+
+    Returns:
+        ``RGB only``, ``SAR only`` and ``RGB and SAR``, in this order; without SAR, or where the model has no SAR
+        encoder, ``RGB only`` alone.
+
+    Raises:
+        ConfigError: the head is another one, or looks at some of the classes only.
+        DataError: as of the predictor.
+    """
+    model = predictor.model
+    head = model.sem_seg_head
+    if not isinstance(head, MMOVSegHead):
+        raise ConfigError(f"MODEL.SEM_SEG_HEAD.NAME builds a {type(head).__name__}; only an MMOVSegHead is explained.")
+    if 0 < head.max_classes < len(predictor.class_names):
+        raise ConfigError(
+            f"Of {len(predictor.class_names)} classes the model looks at {head.max_classes} only "
+            "(MODEL.AGGREGATOR.MAX_CLASSES); ask for no more."
+        )
+    explanations = {RGB_ONLY: _run(predictor, rgb, None, [model.dino])}
+    if sar is not None and model.needs_sar:
+        with _without_rgb(model):
+            explanations[SAR_ONLY] = _run(predictor, rgb, sar, [model.dino_sar])
+        explanations[BOTH] = _run(predictor, rgb, sar, [model.dino, model.dino_sar])
+        sar_only = explanations[SAR_ONLY]
+        explanations[SAR_ONLY] = replace(
+            sar_only,
+            clip_cost=None if model.clip_sar is None else sar_only.clip_cost,
+            dino_cost=None if model.dino_sar is None else sar_only.dino_cost,
+        )
+    return explanations
+
+
+def first_component(explanations: Mapping[str, Explanation]) -> tuple[dict[str, np.ndarray], float]:
+    """The fused cost as one number a place and class, comparable among all of them.
+
+    The fused cost has many channels, none of which means something alone. This is its first principal component over
+    all places, classes and explanations, with the sign that agrees with CLIP's similarity.
+
+    Returns:
+        Key of the explanation -> float32 (T, h, w), and the share 0..1 of the variance that the component holds.
+    """
+    channels = np.stack([explanation.fused_cost for explanation in explanations.values()], axis=2)  # (T, D, K, h, w)
+    vectors = np.moveaxis(channels, 1, -1).astype(np.float64)  # (T, K, h, w, D)
+    centred = vectors - vectors.mean(axis=(0, 1, 2, 3))
+    flat = centred.reshape(-1, centred.shape[-1])
+    variances, directions = np.linalg.eigh(flat.T @ flat)
+    component = np.moveaxis(centred @ directions[:, -1], 1, 0)  # (K, T, h, w)
+    known = [index for index, explanation in enumerate(explanations.values()) if explanation.clip_cost is not None]
+    clip_cost = np.stack([list(explanations.values())[index].clip_cost for index in known])
+    if np.sum(component[known] * (clip_cost - clip_cost.mean())) < 0:
+        component = -component
+    share = variances[-1] / max(variances.sum(), np.finfo(np.float64).tiny)
+    return dict(zip(explanations, component.astype(np.float32), strict=True)), float(share)
+
+
+def _run(
+    predictor: Predictor, rgb: Raster, sar: Raster | None, dinos: Sequence[ProjectedEncoder | None]
+) -> Explanation:
+    """Segment, and record on the way; attention of the encoders ``dinos``."""
+    costs: dict[str, Any] = {}
+
+    def record_costs(_module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        costs["inputs"], costs["output"] = inputs, output
+
+    with ExitStack() as stack:
+        hook = predictor.model.sem_seg_head.cost_volume_embedding.register_forward_hook(record_costs)
+        stack.callback(hook.remove)
+        recorders = [stack.enter_context(_recording(dino.encoder)) for dino in dinos if dino is not None]
+        prediction = predictor(rgb, sar, with_scores=True)
+    clip_cost, dino_cost = (None if cost is None else cost[0].mean(dim=0) for cost in costs["inputs"])
+    return Explanation(
+        prediction=prediction,
+        clip_cost=_array(clip_cost),
+        dino_cost=None if dino_cost is None else _array(dino_cost),
+        fused_cost=_array(costs["output"][0]),
+        attentions=tuple(recorder.attention for recorder in recorders if recorder.attention is not None),
+    )
+
+
+@contextmanager
+def _without_rgb(model: MMOVSeg) -> Iterator[None]:
+    """Within this context nothing of the RGB image reaches the head: see :func:`explain`."""
+
+    def nothing(_module: nn.Module, _inputs: tuple, features: EncoderFeatures) -> EncoderFeatures:
+        coarse, fine = map(torch.zeros_like, features.guidance)
+        return EncoderFeatures(torch.zeros_like(features.dense), (coarse, fine))
+
+    def empty_images(module: ProjectedEncoder, inputs: tuple) -> tuple:
+        return ([module.encoder.pixel_mean.expand_as(image) for image in inputs[0]],)
+
+    with ExitStack() as stack:
+        if model.dino is not None:
+            stack.callback(model.dino.register_forward_hook(nothing).remove)
+        if model.clip_sar is not None:
+            stack.callback(model.clip.register_forward_hook(nothing).remove)
+        else:
+            stack.callback(model.clip.register_forward_pre_hook(empty_images).remove)
+        yield
+
+
+class _AttentionRecorder(TorchFunctionMode):
+    """Within this context the inputs of PyTorch's fused attention are kept, and it is done as ever."""
+
+    def __init__(self, grid_size: int) -> None:
+        super().__init__()
+        self.attention: RecordedAttention | None = None
+        self._grid_size = grid_size
+
+    def __torch_function__(
+        self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Look at ``scaled_dot_product_attention``; let everything pass."""
+        kwargs = kwargs or {}
+        if function is F.scaled_dot_product_attention:
+            self._keep(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    def _keep(
+        self, query: torch.Tensor, key: torch.Tensor, *_others: Any, scale: float | None = None, **_more: Any
+    ) -> None:
+        query, key = (tensor[0].detach().float().cpu() for tensor in (query, key))
+        self.attention = RecordedAttention(query, key, scale or query.shape[-1] ** -0.5, self._grid_size)
+
+
+@contextmanager
+def _recording(encoder: nn.Module) -> Iterator[_AttentionRecorder]:
+    """Record the last block that the encoder runs; nothing in one whose blocks are not known."""
+    recorder = _AttentionRecorder(encoder.grid_size)
+    depth = max(getattr(encoder, "blocks", (0,)))
+
+    # Entered for one block alone, after the modes of the encoder, which may replace the function.
+    def enter(_block: nn.Module, _inputs: tuple) -> None:
+        recorder.__enter__()
+
+    def leave(_block: nn.Module, _inputs: tuple, _output: torch.Tensor) -> None:
+        recorder.__exit__(None, None, None)
+
+    with ExitStack() as stack:
+        for block in list(encoder.transformer_blocks)[:depth][-1:]:
+            stack.callback(block.register_forward_pre_hook(enter).remove)
+            stack.callback(block.register_forward_hook(leave, always_call=True).remove)
+        yield recorder
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.float().cpu().numpy()

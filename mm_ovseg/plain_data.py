@@ -1,0 +1,65 @@
+"""YAML and JSON of unknown origin: plain values only, and none that grow beyond their text."""
+
+import json
+from typing import Any
+
+import yaml
+
+from mm_ovseg.errors import brief_reason
+
+__all__ = ["parse_json", "parse_yaml"]
+
+MOST_CHARACTERS = 10_000_000
+MOST_VALUES = 1_000_000  # with every alias written out
+
+
+def parse_yaml(text: str) -> Any:
+    """Read a YAML document of texts, numbers, lists and mappings.
+
+    Raises:
+        ValueError: it is malformed, too large, nested too deeply, makes other objects, or grows without bounds by
+            aliases that hold aliases; the message is one line.
+    """
+    _check_length(text)
+    try:
+        _count_values(yaml.compose(text, Loader=yaml.SafeLoader), {})
+        return yaml.safe_load(text)
+    except Exception as error:  # what follows an explicit tag makes PyYAML fail in any way
+        raise ValueError(_reason(error)) from error
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON.
+
+    Raises:
+        ValueError: it is malformed, too large or nested too deeply; the message is one line.
+    """
+    _check_length(text)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_reason(error)) from error
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"it has {len(text)} characters, more than {MOST_CHARACTERS}")
+
+
+def _count_values(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """Of a node, with what aliases stand for; nodes that were counted before are ``known`` by their ids."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES  # what a node costs that holds itself
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_count_values(part, known) for part in parts)
+    if known[id(node)] > MOST_VALUES:
+        raise ValueError(f"its aliases stand for more than {MOST_VALUES} values")
+    return known[id(node)]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return " ".join(str(error).split()) if isinstance(error, ValueError | yaml.YAMLError) else brief_reason(error)

@@ -1,0 +1,108 @@
+"""What the page computes: maps, areas and pictures of files that visitors choose, and sentences on what is wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from mm_ovseg.app.map_maker import GENERIC_CLASSES, known_classes, page_message, unseen_names
+from mm_ovseg.errors import DataError, MMOVSegError, VocabularyError
+
+
+def test_the_shipped_pair_with_and_without_sar(maker, cloudy_pair):
+    scene = maker.make_scene(*cloudy_pair, "city, road, forest, water, farmland")
+    assert set(scene.maps) == {True} and (scene.width, scene.height, scene.crs) == (192, 192, "EPSG:32652")
+    assert scene.image.shape == scene.sar_image.shape == (192, 192, 3)
+    with_sar = scene.maps[True]
+    with rasterio.open(with_sar.geotiff) as file, rasterio.open(with_sar.confidence_geotiff) as confidence_file:
+        class_map, confidence = file.read(1), confidence_file.read(1)
+        assert file.crs.to_epsg() == 32652 and file.tags(1)["class_3"] == "water"
+    assert np.array_equal(with_sar.class_map, class_map) and np.array_equal(with_sar.confidence, confidence)
+    farmland = with_sar.classes[4]
+    assert farmland["share"] == pytest.approx((class_map == 4).mean())
+    assert farmland["hectares"] == pytest.approx((class_map == 4).sum() * 4 / 10_000, rel=0.005)  # pixels of 2 m
+    assert farmland["confidence"] == pytest.approx(confidence[class_map == 4].mean() / 100)
+    assert [entry["name"] for entry in with_sar.classes if entry["unseen"]] == ["road", "water"]
+    assert with_sar.sar_share == 1
+
+    alone = maker.make_map(scene, with_sar=False)
+    assert alone is maker.make_map(scene, with_sar=False) and alone.sar_share == 0
+    assert (alone.class_map != with_sar.class_map).mean() > 0.1
+    assert alone.geotiff != with_sar.geotiff and alone.geotiff.is_file()
+    scene.remove()
+    assert not alone.geotiff.exists() and not scene.folder.exists()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_pictures_without_a_place_get_shares_only(suffix, maker, write_image):
+    scene = maker.make_scene(write_image(f"rgb{suffix}"), write_image(f"sar{suffix}", bands=1), "lake; wood, trees")
+    entries = scene.maps[True].classes
+    assert [entry["name"] for entry in entries] == ["lake", "wood, trees"] and scene.crs is None
+    assert [entry["hectares"] for entry in entries] == [None, None]
+    assert sum(entry["share"] for entry in entries) == pytest.approx(1)
+    assert scene.maps[True].geotiff.name == "rgb_map.tif"
+
+
+def test_another_vocabulary_does_not_linger(maker, write_image):
+    rgb = write_image("rgb.tif")
+    first = maker.make_scene(rgb, write_image("sar.tif", bands=1), "city, farmland")
+    second = maker.make_scene(rgb, None, "meadow")
+    assert second.sar is None and second.sar_image is None and list(second.maps) == [False]
+    assert [entry["unseen"] for entry in second.maps[False].classes] == [True]
+    alone = maker.make_map(first, with_sar=False)  # made after the other scene
+    assert [entry["name"] for entry in alone.classes] == ["city", "farmland"]
+
+
+def test_large_scenes_are_shown_small(maker, write_image, monkeypatch):
+    monkeypatch.setattr("mm_ovseg.app.map_maker.PREVIEW_SIDE", 48)
+    monkeypatch.setattr("mm_ovseg.app.map_maker.ROWS_AT_ONCE", 7)
+    rgb = write_image("rgb.tif", height=65, width=131)
+    scene = maker.make_scene(rgb, write_image("sar.tif", height=65, width=131, bands=1), "water,road")
+    assert scene.image.shape == scene.sar_image.shape == (22, 44, 3)
+    page_map = scene.maps[True]
+    assert page_map.class_map.shape == page_map.confidence.shape == (22, 44)
+    with rasterio.open(rgb) as file:
+        assert np.abs(scene.image[0, 0] - file.read()[:, :3, :3].mean(axis=(1, 2))).max() <= 1
+
+
+def refused(maker, rgb, sar, classes="water"):
+    with pytest.raises(MMOVSegError) as raised:
+        maker.make_scene(rgb, sar, classes)
+    return page_message(raised.value, rgb, sar)
+
+
+def test_bad_input_is_told_in_a_sentence(maker, write_image, tmp_path):
+    rgb = write_image("rgb.tif")
+    (tmp_path / "text.png").write_text("no picture")
+    folders = set(maker._folder.iterdir())
+    assert refused(maker, None, rgb) == "There is no RGB image; choose one."
+    assert refused(maker, tmp_path / "text.png", None).startswith("text.png cannot be read as a PNG")
+    assert "large.tif has 400x300 pixels" in refused(maker, write_image("large.tif", 300, 400), None)
+    message = refused(maker, write_image("rgb.png"), write_image("sar.png", height=32, bands=1))
+    assert "rgb.png is 96x64 pixels and sar.png 96x32" in message and str(tmp_path) not in message
+    assert "empty" in refused(maker, rgb, None, "  ")
+    assert "more than once" in refused(maker, rgb, None, "water, Water")
+    assert set(maker._folder.iterdir()) == folders
+
+
+def test_a_name_that_looks_like_a_file_is_a_name(maker, write_image, tmp_path):
+    (tmp_path / "secret.json").write_text('{"classes": ["secret"]}')
+    scene = maker.make_scene(write_image("rgb.tif"), None, str(tmp_path / "secret.json"))
+    assert scene.class_names == (str(tmp_path / "secret.json"),)
+
+
+def test_what_the_config_says_of_classes(make_cfg, shipped_cfg):
+    assert known_classes(shipped_cfg) == (
+        ("city", "road", "forest", "water", "farmland"),
+        ("city", "forest", "farmland"),
+    )
+    assert known_classes(make_cfg()) == (GENERIC_CLASSES, None)
+    assert unseen_names(("City", "town, city", "meadow"), ("city",)) == ("meadow",)
+    assert unseen_names(("meadow",), None) == ()
+
+
+def test_messages_name_files_as_visitors_do():
+    path = Path("/tmp/server/abc/rgb.tif")
+    assert page_message(DataError(f"{path} is bad."), path, None) == "rgb.tif is bad."
+    assert page_message(VocabularyError("A name is empty.")) == "A name is empty."

@@ -1,0 +1,234 @@
+import threading
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio import Affine
+
+from mm_ovseg.data.raster import read_label, read_raster_info, read_rgb, read_sar
+from mm_ovseg.data.raster_file import open_raster
+from mm_ovseg.data.scene_source import SceneSource
+from mm_ovseg.data.vector_file import read_polygons
+from mm_ovseg.errors import ConfigError, DataError
+
+GREY = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
+BLOCKS = {"tiled": True, "blockxsize": 16, "blockysize": 16}
+
+
+@pytest.fixture
+def web():
+    """A function ``name -> address`` of a server on this machine, and the list of what was asked of it."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield (lambda name: f"http://127.0.0.1:{server.server_port}/{name}"), asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def vrt(source):
+    return (
+        '<VRTDataset rasterXSize="64" rasterYSize="64"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        f"<SourceFilename>{source}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+
+
+def read_all(path):
+    """Everything that is done to rasters, in reduced resolution too."""
+    read_rgb(path)
+    read_sar(path)
+    read_label(path, num_classes=256)
+    with SceneSource(path, None) as source:
+        source.read(0, 0, 64, 64)
+    with open_raster(path) as dataset:
+        dataset.read(1, out_shape=(16, 16))
+        dataset.overviews(1)
+
+
+@pytest.mark.parametrize("ending", [".ovr", ".OVR", ".msk", ".MSK", ".Ovr", ".mSK"])
+def test_files_beside_a_raster_reach_nothing(tmp_path, write_raster, web, ending):
+    address, asked = web
+    path = write_raster(tmp_path / "a.tif", GREY, **BLOCKS)
+    (tmp_path / f"a.tif{ending}").write_text(vrt("/vsicurl/" + address(f"{tmp_path.name}.tif")))
+    if ending[1:] in ("ovr", "OVR", "msk", "MSK"):
+        with pytest.raises(DataError, match=rf"a\.tif\{ending} is no TIFF, so it is refused; remove it"):
+            read_all(path)
+    else:
+        read_all(path)
+    assert not asked
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_overviews_elsewhere_are_refused(tmp_path, write_raster, web, inside):
+    address, asked = web
+    path = write_raster(tmp_path / "a.tif", GREY, **BLOCKS)
+    place = "/vsicurl/" + address(f"{tmp_path.name}.tif")
+    item = f'<MDI key="OVERVIEW_FILE">{place}</MDI>'
+    if inside:
+        with rasterio.open(path, "r+") as dataset:
+            dataset.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=place)
+    else:
+        (tmp_path / "a.tif.aux.xml").write_text(
+            f'<PAMDataset><Metadata domain="OVERVIEWS">{item}</Metadata></PAMDataset>'
+        )
+    with pytest.raises(DataError, match=r"a\.tif names another file to read its overviews from"):
+        read_all(path)
+    assert not asked
+
+
+def test_places_of_pixels_in_another_file_are_not_looked_up(tmp_path, write_raster, web):
+    """GDAL's GEOLOCATION metadata names rasters that hold the coordinates."""
+    address, asked = web
+    rgb = write_raster(tmp_path / "rgb.tif", GREY, crs="EPSG:32633", transform=Affine(10, 0, 5e5, 0, -10, 4e6))
+    places = {f"{axis}_DATASET": "/vsicurl/" + address(f"{axis}.tif") for axis in "XY"}
+    fixed = {"X_BAND": 1, "Y_BAND": 1, "PIXEL_OFFSET": 0, "LINE_OFFSET": 0, "PIXEL_STEP": 1, "LINE_STEP": 1}
+    for crs in (None, "EPSG:4326"):
+        sar = write_raster(tmp_path / "sar.tif", GREY, **({"crs": crs} if crs else {}))
+        with rasterio.open(sar, "r+") as dataset:
+            dataset.update_tags(ns="GEOLOCATION", **places, **fixed, SRS="EPSG:4326")
+        with suppress(DataError), SceneSource(rgb, sar) as source:
+            source.read(0, 0, 64, 64)
+    assert not asked
+
+
+def test_masks_and_overviews_of_gdal_are_read_as_before(tmp_path, write_raster):
+    path = write_raster(tmp_path / "a.tif", GREY, **BLOCKS)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(np.where(np.arange(64) < 32, 255, 0).astype(np.uint8) * np.ones((64, 1), np.uint8))
+    assert (tmp_path / "a.tif.msk").is_file()
+    assert read_sar(path)[1].sum() == 64 * 32
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_formats_that_point_elsewhere_are_refused(tmp_path, write_raster, monkeypatch, web, name):
+    address, asked = web
+    secret = write_raster(tmp_path / "secret.tif", GREY)
+    (tmp_path / name).write_text(vrt(secret))
+    with pytest.raises(DataError, match=rf"{name} cannot be read.*MM_OVSEG_GDAL_DRIVERS"):
+        read_rgb(tmp_path / name)
+    wms = f"<GDAL_WMS><Service name='TMS'><ServerUrl>{address('x')}</ServerUrl></Service></GDAL_WMS>"
+    (tmp_path / name).write_text(wms)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_rgb(tmp_path / name)
+    assert not asked
+
+
+@pytest.mark.parametrize("added", ["VRT", "ENVI, VRT", "all"])
+def test_other_formats_are_read_where_they_are_asked_for(tmp_path, write_raster, monkeypatch, added):
+    monkeypatch.setenv("MM_OVSEG_GDAL_DRIVERS", added)
+    (tmp_path / "a.vrt").write_text(vrt(write_raster(tmp_path / "b.tif", GREY)))
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.vrt")[0][..., 0], GREY)
+
+
+@pytest.mark.parametrize("path", ["/vsicurl/{}", "{}", "/vsizip/{}/a.tif", "zip://a.zip!a.tif", "a\0.tif", "WMS:{}"])
+def test_addresses_are_no_files(web, path):
+    address, asked = web
+    for read in (read_raster_info, read_rgb):
+        with pytest.raises(DataError, match="does not exist"):
+            read(path.format(address("a.tif")))
+    assert not asked
+
+
+def test_a_local_name_that_looks_like_an_address_is_a_file(tmp_path, write_raster, monkeypatch, web):
+    address, asked = web
+    monkeypatch.chdir(tmp_path)
+    name = address("a.tif")
+    write_raster(tmp_path / name.replace("//", "/"), GREY)
+    np.testing.assert_array_equal(read_rgb(name)[0][..., 0], GREY)
+    assert not asked
+
+
+def test_a_name_that_is_no_text(tmp_path):
+    path = tmp_path / "a\udcff.tif"
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"'.*a\\udcff\.tif' is not UTF-8; rename"):
+        read_rgb(path)
+
+
+@pytest.mark.parametrize("read", [read_rgb, read_sar, lambda path: read_label(path, num_classes=2)])
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, write_raster, read):
+    """Sparse: 40 kB on the disk, 40 GB in memory."""
+    path = tmp_path / "bomb.tif"
+    profile = {"width": 200_000, "height": 200_000, "count": 1, "dtype": "uint8", "sparse_ok": True, "compress": "lzw"}
+    with rasterio.open(path, "w", driver="GTiff", tiled=True, blockxsize=8192, blockysize=8192, **profile):
+        pass
+    assert path.stat().st_size < 1e5
+    with pytest.raises(DataError, match=r"bomb\.tif has 200000x200000 pixels, more than the 134217728"):
+        read(path)
+    with SceneSource(path, None) as source:  # by windows it may be as large as it likes
+        source.read(100_000, 100_000, 64, 64)
+
+
+def test_the_limit_can_be_set(tmp_path, write_raster, monkeypatch):
+    path = write_raster(tmp_path / "a.png", GREY)
+    monkeypatch.setenv("MM_OVSEG_MAX_PIXELS", "4095")
+    with pytest.raises(DataError, match="64x64 pixels, more than the 4095"):
+        read_rgb(path)
+    monkeypatch.setenv("MM_OVSEG_MAX_PIXELS", "4096")
+    read_rgb(path)
+    monkeypatch.setenv("MM_OVSEG_MAX_PIXELS", "many")
+    with pytest.raises(ConfigError, match="MM_OVSEG_MAX_PIXELS is 'many'; give a number of pixels"):
+        read_rgb(path)
+
+
+def test_a_window_of_one_huge_block_is_refused(tmp_path, write_raster, monkeypatch):
+    monkeypatch.setenv("MM_OVSEG_MAX_PIXELS", "8192")
+    path = write_raster(
+        tmp_path / "a.tif", np.dstack([GREY] * 3), blockysize=64, compress="deflate", interleave="pixel"
+    )
+    with pytest.raises(
+        DataError, match=r"a\.tif is stored in blocks of 12288 values, more than 8192; store it in tiles"
+    ):
+        SceneSource(path, None)
+
+
+def test_a_header_that_claims_more_than_there_is(tmp_path, write_raster):
+    path = write_raster(tmp_path / "a.tif", GREY)
+    content = bytearray(path.read_bytes())
+    for place in range(8, len(content) - 12):  # ImageWidth and ImageLength: tags 256 and 257, one number each
+        if content[place : place + 2] in (b"\0\1", b"\1\1") and content[place + 4 : place + 8] == b"\1\0\0\0":
+            content[place + 8 : place + 12] = (4000).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert read_raster_info(path).width == 4000
+    with pytest.raises(DataError, match=r"a\.tif cannot be read"):
+        read_rgb(path)
+
+
+def test_a_scene_of_a_million_columns_is_refused(tmp_path):
+    path = tmp_path / "wide.tif"
+    profile = {"width": 1_000_000, "height": 20, "count": 1, "dtype": "uint8", "sparse_ok": True, "tiled": True}
+    with rasterio.open(path, "w", driver="GTiff", blockxsize=256, blockysize=16, **profile):
+        pass
+    with pytest.raises(DataError, match=r"wide\.tif gives 1000000 pixels a row, more than 524288"):
+        SceneSource(path, None)
+
+
+def test_vector_files_that_point_elsewhere_are_refused(tmp_path, web):
+    pytest.importorskip("fiona")
+    address, asked = web
+    path = tmp_path / "a.gpkg"
+    path.write_text(
+        f'<OGRVRTDataSource><OGRVRTLayer name="a"><SrcDataSource>/vsicurl/{address("a.geojson")}</SrcDataSource>'
+        "</OGRVRTLayer></OGRVRTDataSource>"
+    )
+    with pytest.raises(DataError, match=r"a\.gpkg cannot be read as a vector file"):
+        read_polygons(path, "class", crs=None)
+    for name in (address("a.geojson"), f"/vsicurl/{address('b.geojson')}", "zip://a.zip"):
+        with pytest.raises(DataError, match="does not exist"):
+            read_polygons(name, "class", crs=None)
+    assert not asked

@@ -1,0 +1,137 @@
+"""Train in processes of their own, which fail at a chosen moment: for the tests of interruption.
+
+They are forked from a server that has imported everything, so one starts in a moment.
+"""
+
+import io
+import multiprocessing
+import os
+import re
+import resource
+import signal
+import sys
+import time
+
+import torch
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+
+import train_net
+from mm_ovseg import files
+from mm_ovseg.engine.training_step import AccumulatingTrainer
+
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["tests.training_process"])
+
+
+def start(words, log, fault=None, **environment):
+    """Start ``train_net.py WORDS``, with its output in a file; ``fault`` is (name of a function here, arguments...)."""
+    arguments = ([str(word) for word in words], str(log), fault, environment)
+    process = context.Process(target=_main, args=arguments)
+    process.start()
+    return process
+
+
+def run(words, log, fault=None, **environment):
+    """As :func:`start`; returns the exit status, below 0 for a signal, and what was printed."""
+    return finish(start(words, log, fault, **environment), log)
+
+
+def finish(process, log):
+    """Wait for a process; returns its exit status and what it printed."""
+    process.join(timeout=120)
+    if process.exitcode is None:
+        process.kill()
+        raise AssertionError("it hangs: " + log.read_text())
+    return process.exitcode, log.read_text()
+
+
+def _main(words, log, fault, environment):
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout.reconfigure(line_buffering=True)
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # for readers, as in a process of the command line
+    _print_losses()
+    if fault is not None:
+        globals()[fault[0]](*fault[1:])
+    train_net.main(words)
+
+
+def _print_losses():
+    """Print the loss of every iteration, averaged over the processes, on the main one."""
+    write_metrics = AccumulatingTrainer._write_metrics
+
+    def write(self, *args):
+        write_metrics(self, *args)
+        if comm.is_main_process():
+            print(f"loss {self.iter} {get_event_storage().latest()['total_loss'][0]:.9g}")
+
+    AccumulatingTrainer._write_metrics = write
+
+
+def losses(printed):
+    """The losses of a run's output, by the iteration."""
+    return {int(number): float(loss) for number, loss in re.findall(r"^loss (\d+) (\S+)$", printed, flags=re.MULTILINE)}
+
+
+def _in_iteration(iteration, act):
+    run_step = AccumulatingTrainer.run_step
+
+    def step(self):
+        if self.iter == iteration:
+            act()
+        run_step(self)
+
+    AccumulatingTrainer.run_step = step
+
+
+def signals(iteration, *numbers):
+    """Get signals in an iteration, two seconds apart where there are several."""
+
+    def act():
+        for place, number in enumerate(numbers):
+            if place:
+                time.sleep(2)
+            os.kill(os.getpid(), number)
+
+    _in_iteration(iteration, act)
+
+
+def killed_while_writing(name, share):
+    """Die when this share of the bytes of a checkpoint is written."""
+    save = torch.save
+
+    def part(content, path):
+        if name in str(path):
+            buffer = io.BytesIO()
+            save(content, buffer)
+            path.write_bytes(buffer.getvalue()[: int(share * buffer.tell())])
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(content, path)
+
+    torch.save = part
+
+
+def killed_when_replacing(name, occasion, done):
+    """Die when a file is to get its name for the n-th time, before or after that."""
+    replace = files.os.replace
+    left = [occasion]
+
+    def kill(source, target):
+        if str(target).endswith(name):
+            left[0] -= 1
+            if left[0] == 0 and done:
+                replace(source, target)
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    files.os.replace = kill
+
+
+def disk_is_full(iteration):
+    """From an iteration on, the disk takes no file above 100 kB; checkpoints are larger, the log and curves are not."""
+    _in_iteration(iteration, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)))

@@ -1,0 +1,117 @@
+#!/usr/bin/env python
+r"""Write a trained model as one file that runs without this package, and text embeddings to ask it for.
+
+python tools/export_model.py --config-file configs/quickstart/demo.yaml --output output/export/model.onnx \\
+    --classes "water,road,settlement" --text-output output/export/classes.npy
+python tools/export_model.py --config-file configs/mm_ovseg_vitb16_384.yaml --output model.pt2 --without-sar \\
+    --opts MODEL.WEIGHTS model.pth
+python tools/export_model.py --config-file configs/quickstart/demo.yaml --classes "lake;wood" --text-output more.npy
+
+model.onnx runs in onnxruntime, model.pt2 in PyTorch (torch.export.load). Inputs are image and sar_image (B, 3, H, W),
+0..255, and text_embeddings (P, T, C): any classes, any number and size of images. Outputs are scores (B, T, H, W),
+0..1, and the logits that they are enlarged from. The file is compared with PyTorch before it is kept. ONNX needs
+pip install 'mm_ovseg[export]'; docs/EXPORT.md shows the use of the files.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+
+import mm_ovseg
+from mm_ovseg.command_line import clean_exit
+from mm_ovseg.engine import load_config
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.export import SegmentationGraph, write_export, write_text_file
+from mm_ovseg.export.files import check_export_requirements
+from mm_ovseg.export.text_file import check_text_suffix
+from mm_ovseg.files import check_writable_folder
+from mm_ovseg.inference import Predictor
+from mm_ovseg.inference.vocabulary import read_vocabulary
+
+STAND_IN_NAMES = ("class",)  # a model wants a vocabulary, which its exported graph has not
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="a config of configs/")
+    parser.add_argument("--output", type=Path, metavar="MODEL", help="the model to write, .onnx or .pt2")
+    parser.add_argument("--without-sar", action="store_true", help="leave the SAR encoders out: RGB alone")
+    parser.add_argument(
+        "--classes", metavar="NAMES", help='"water,road"; with synonyms: "water,river; road"; or a JSON class file'
+    )
+    parser.add_argument("--text-output", type=Path, metavar="TEXT", help="their embeddings, .npy or .safetensors")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...")
+    return parser.parse_args(arguments)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Check, before long work, that everything asked for can be written.
+
+    Raises:
+        ConfigError: arguments do not go together, a suffix is unknown, or a package is missing.
+        DataError: a folder cannot be written to.
+    """
+    if args.output is None and args.text_output is None:
+        raise ConfigError("There is nothing to write; give --output, --text-output or both.")
+    if (args.classes is None) != (args.text_output is None):
+        raise ConfigError("--classes and --text-output belong together; give both or neither.")
+    if args.output is not None:
+        check_export_requirements(args.output)
+        check_writable_folder(args.output.parent)
+    if args.text_output is not None:
+        check_text_suffix(args.text_output)
+        check_writable_folder(args.text_output.parent)
+
+
+def read_config(args: argparse.Namespace) -> CfgNode:
+    """The config that the command line names. No dataset is needed, and graphs are traced in float32 on the CPU."""
+    overrides = ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.DEVICE", "cpu", "MODEL.COMPILE", "False"]
+    return load_config(args.config_file, [*args.opts, *overrides, "MODEL.INFERENCE_DTYPE", "float32"])
+
+
+def describe(args: argparse.Namespace, cfg: CfgNode) -> dict[str, str]:
+    """What a reader of the file should know."""
+    return {
+        "mm_ovseg_version": mm_ovseg.__version__,
+        "config": Path(args.config_file).name,
+        "weights": cfg.MODEL.WEIGHTS or "random",
+        "image_size": str(cfg.MODEL.CLIP.IMAGE_SIZE),
+        "clip": cfg.MODEL.CLIP.NAME,
+        "templates": json.dumps(list(cfg.MODEL.TEXT.TEMPLATES)),
+        "sar_scale": cfg.INPUT.SAR.SCALE,
+        "sar_range": json.dumps(list(cfg.INPUT.SAR.RANGE)),
+    }
+
+
+@clean_exit
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Export, check and report."""
+    args = parse_arguments(arguments)
+    check_arguments(args)
+    names = read_vocabulary(args.classes, None).classes if args.classes is not None else STAND_IN_NAMES
+    cfg = read_config(args)
+    torch.manual_seed(0)  # of what no checkpoint fills
+    model = Predictor(cfg, names).model
+    if args.text_output is not None:
+        shape = write_text_file(args.text_output, model.text, names)
+        print(f"{args.text_output} is written: {' x '.join(map(str, shape))} (templates, classes, channels).")
+    if args.output is not None:
+        start = time.perf_counter()
+        graph = SegmentationGraph(model, with_sar=not args.without_sar)
+        agreements = write_export(graph, args.output, describe(args, cfg))
+        files = [path for path in (args.output, Path(f"{args.output}.data")) if path.exists()]
+        size = sum(path.stat().st_size for path in files) / 1e6
+        print(f"{args.output} is written: {size:.1f} MB, in {time.perf_counter() - start:.0f} s with the check.")
+        print("Beside PyTorch:")
+        for agreement in agreements:
+            print(f"  {agreement}")
+
+
+if __name__ == "__main__":
+    main()
