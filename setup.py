@@ -113,8 +113,8 @@ setup(
             "codecarbon>=3.3,<4",
         ],
         "app": [
-            # The web page, written for 6.x, which moved and renamed settings of 5.x. It takes 100 MB with what it needs,
-            # and requires Pillow below 13.
+            # The web page, written for 6.x, which moved and renamed settings of 5.x. It takes 100 MB with all that it
+            # needs, and requires Pillow below 13.
             "gradio>=6.31,<7",
         ],
         "browser": [
