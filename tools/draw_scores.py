@@ -35,7 +35,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--width", type=float, default=PRINT_WIDTH, metavar="INCHES", help=f"of the bars' page (default: {PRINT_WIDTH})"
     )
-    parser.add_argument("--dpi", type=int, default=PRINT_DPI, help=f"pixels an inch of the bars (default: {PRINT_DPI})")
+    parser.add_argument("--dpi", type=int, default=PRINT_DPI, help=f"pixels an inch (default: {PRINT_DPI})")
     args = parser.parse_args(arguments)
     titles = args.titles or args.evaluations
     if len(titles) != len(args.evaluations) or len(set(titles)) < len(titles):
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in args.output:
         draw_class_scores(path, scores, classes, unseen, page_width=args.width, dpi=args.dpi)
     for path in args.confusion_matrix:
-        draw_confusion_matrix(path, reports[0].confusion_matrix, classes, unseen)
+        draw_confusion_matrix(path, reports[0].confusion_matrix, classes, unseen, dpi=args.dpi)
     print(*args.output, *args.confusion_matrix, sep="\n")
 
 

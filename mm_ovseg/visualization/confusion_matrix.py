@@ -23,6 +23,8 @@ def draw_confusion_matrix(
     confusion_matrix: np.ndarray,
     classes: Sequence[str],
     unseen_classes: Sequence[str] = (),
+    *,
+    dpi: int = 150,
 ) -> None:
     """Draw a confusion matrix, each row in percent of that class's ground-truth pixels, and write it.
 
@@ -34,6 +36,7 @@ def draw_confusion_matrix(
         confusion_matrix: (T, T) pixel counts, ground truth by prediction.
         classes: the T class names.
         unseen_classes: those of them that are underlined.
+        dpi: pixels an inch of PNG and JPEG.
 
     Raises:
         DataError: the name ends in no known file type, or the file cannot be written.
@@ -55,7 +58,7 @@ def draw_confusion_matrix(
     if len(classes) <= MAX_CLASSES_WITH_NUMBERS:
         _write_numbers(axes, percent)
     # Tight: the layout does not count on names of any length.
-    write_figure(path, figure, dpi=150, bbox_inches="tight", pad_inches=0.1)
+    write_figure(path, figure, dpi=dpi, bbox_inches="tight", pad_inches=0.1)
 
 
 def _write_names(axes: Axes, classes: Sequence[str], unseen_classes: Sequence[str]) -> None:

@@ -50,6 +50,12 @@ def test_models_side_by_side(draw_scores, tmp_path):
     assert read("two.png").shape[1] == 500
 
 
+def test_the_resolution_is_of_the_confusion_matrix_too(draw_scores):
+    for dpi in (50, 100):
+        draw_scores("a.json", "--confusion-matrix", f"{dpi}.png", "--dpi", dpi)
+    assert read("100.png").shape[0] == pytest.approx(2 * read("50.png").shape[0], abs=4)
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
