@@ -27,7 +27,6 @@ from tqdm import tqdm
 
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.data import register_rgb_sar_dataset
-from mm_ovseg.data.raster import check_same_grid, read_label, read_raster_info
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import DataError
 from mm_ovseg.evaluation import count_pixels, segmentation_metrics
@@ -35,6 +34,7 @@ from mm_ovseg.files import check_writable_folder
 from mm_ovseg.inference.map_writer import NODATA_CLASS, write_class_map_geotiff, write_class_map_png
 from mm_ovseg.inference.predictor import Prediction, Predictor
 from mm_ovseg.inference.vocabulary import Vocabulary, read_vocabulary
+from mm_ovseg.raster import RasterSource, read_label, read_raster_info
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
 
 INPUT_NAME = "--input, --sar"  # what error messages call the dataset that the command line describes
@@ -101,8 +101,10 @@ def read_pair_label(pair: Mapping[str, str], num_classes: int) -> np.ndarray | N
     """
     if "sem_seg_file_name" not in pair:
         return None
-    check_same_grid(read_raster_info(pair["file_name"]), read_raster_info(pair["sem_seg_file_name"]))
-    return read_label(pair["sem_seg_file_name"], num_classes=num_classes, ignore_label=NODATA_CLASS)
+    with RasterSource(pair["file_name"], any_format=True) as image:
+        return read_label(
+            pair["sem_seg_file_name"], num_classes=num_classes, ignore_label=NODATA_CLASS, like=image, any_format=True
+        )
 
 
 def write_results(
@@ -116,7 +118,7 @@ def write_results(
     classes, unseen, colors = vocabulary
     name = pair["image_id"]
     write_class_map_png(folder / f"{name}_map.png", prediction.class_map, colors)
-    info = read_raster_info(pair["file_name"])
+    info = read_raster_info(pair["file_name"], any_format=True)
     if info.crs is not None:
         write_class_map_geotiff(
             folder / f"{name}_map.tif",

@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from tabulate import tabulate
 
 from mm_ovseg.command_line import clean_exit
-from mm_ovseg.data.raster import read_label, read_rgb, read_sar
 from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
 from mm_ovseg.engine import load_config
 from mm_ovseg.evaluation import count_pixels, segmentation_metrics
@@ -26,6 +24,7 @@ from mm_ovseg.files import check_writable_folder
 from mm_ovseg.inference import ScenePredictor
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.vocabulary import read_vocabulary
+from mm_ovseg.raster import open_raster, read_label, read_rgb, read_sar
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 flush=True,
             )
             predictor.segment(ROOT / scene_file(kind), sar and ROOT / sar, output)
-            with rasterio.open(output) as file:
+            with open_raster(output) as file:
                 predictions[sensors] = class_maps[name] = file.read(1)
         rgb, _ = read_rgb(ROOT / scene_file(kind))
         rows.append(PanelRow(rgb=rgb, sar=sar_image, label=truth, predictions=predictions, name=weather))

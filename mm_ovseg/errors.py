@@ -6,7 +6,7 @@ print the message and exit with status 2 (:func:`mm_ovseg.command_line.clean_exi
 """
 
 __all__ = [
-    "MOST_OF_A_REASON",
+    "MAX_REASON",
     "CheckpointError",
     "ConfigError",
     "DataError",
@@ -18,7 +18,7 @@ __all__ = [
     "brief_reason",
 ]
 
-MOST_OF_A_REASON = 300  # characters
+MAX_REASON = 300  # characters
 
 
 class MMOVSegError(Exception):
@@ -55,5 +55,5 @@ class TrainingError(MMOVSegError):
 
 def brief_reason(error: Exception) -> str:
     """Another library's error as part of a sentence of ours: its type, and the start of its message in one line."""
-    message = " ".join(str(error).split())[:MOST_OF_A_REASON]
+    message = " ".join(str(error).split())[:MAX_REASON]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -23,13 +23,13 @@ from pathlib import Path
 
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.csv_table import fault_of_name
-from mm_ovseg.data.raster import SAR_SCALES
 from mm_ovseg.data.tiling.legend import IGNORED, Legend, legend_of_values, read_legend
 from mm_ovseg.data.tiling.run import Tiling, tile_scenes
 from mm_ovseg.data.tiling.scenes import LabelledScene, read_scenes
 from mm_ovseg.data.tiling.tile import TilingSettings, open_scene
 from mm_ovseg.data.vector_file import read_polygons
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster import SAR_UNITS, RGBReader, SARReader
 from mm_ovseg.vocabulary import parse_class_names, select_unseen
 
 VALUES_SHOWN = 10
@@ -61,9 +61,20 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     reading = parser.add_argument_group("reading")
     reading.add_argument("--rgb-bands", type=int, nargs=3, default=(), metavar="N", help="red, green, blue, from 1")
     reading.add_argument("--rgb-range", type=float, nargs=2, default=(), metavar=("LOW", "HIGH"), help="to 0..255")
-    reading.add_argument("--sar-scale", choices=SAR_SCALES, default="8bit", help="what the files hold (default: 8bit)")
-    reading.add_argument("--sar-range", type=float, nargs=2, default=(-25.0, 0.0), metavar=("LOW", "HIGH"), help="dB")
+    reading.add_argument(
+        "--sar-scale", choices=tuple(SAR_UNITS), default="8bit", help="what the files hold (default: 8bit)"
+    )
+    reading.add_argument(
+        "--sar-range",
+        type=float,
+        nargs="+",
+        default=(-25.0, 0.0),
+        metavar="DB",
+        help="low and high, or such two a band",
+    )
     reading.add_argument("--sar-bands", type=int, nargs="+", default=(), metavar="N", help="polarisations, from 1")
+    reading.add_argument("--rgb-nodata", type=float, metavar="VALUE", help="without data, besides what the files say")
+    reading.add_argument("--sar-nodata", type=float, metavar="VALUE", help="without data, besides what the files say")
     split = parser.add_argument_group("validation")
     split.add_argument("--val-fraction", type=float, default=0.2, metavar="SHARE", help="of the squares (default: 0.2)")
     split.add_argument("--square", type=int, default=4, metavar="TILES", help="side of a square (default: 4)")
@@ -132,11 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         size=args.size,
         overlap=args.overlap,
         ground_sampling_distance=args.gsd,
-        rgb_bands=tuple(args.rgb_bands),
-        rgb_range=tuple(args.rgb_range),
-        sar_scale=args.sar_scale,
-        sar_range=tuple(args.sar_range),
-        sar_bands=tuple(args.sar_bands),
+        rgb=RGBReader(bands=tuple(args.rgb_bands), value_range=tuple(args.rgb_range), nodata=args.rgb_nodata),
+        sar=SARReader(
+            bands=tuple(args.sar_bands),
+            value_range=tuple(zip(args.sar_range[::2], args.sar_range[1::2], strict=False)),
+            nodata=args.sar_nodata,
+            scale=args.sar_scale,
+        ),
         attribute=args.attribute,
         layer=args.layer,
         background=args.background,

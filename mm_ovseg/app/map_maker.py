@@ -10,16 +10,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-import rasterio
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rasterio.windows import Window
 
+from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.data.palette import default_colors
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from mm_ovseg.inference.scene_outputs import sibling
+from mm_ovseg.raster import open_raster
 from mm_ovseg.vocabulary import parse_class_names, seen_classes, split_synonyms, unseen_classes
 
 __all__ = ["MapMaker", "PageMap", "PageScene", "known_classes", "page_message", "unseen_names"]
@@ -99,7 +100,7 @@ class MapMaker:
 
     def __init__(self, cfg: CfgNode, folder: Path, *, most_pixels: int = 50_000_000) -> None:
         self.classes, self._seen = known_classes(cfg)
-        self._predictor = ScenePredictor(cfg, self.classes)
+        self._predictor = ScenePredictor(cfg, self.classes, any_format=False)
         self._cfg, self._folder, self._most_pixels = cfg, folder, most_pixels
         self._lock = threading.Lock()  # there is one vocabulary
 
@@ -175,16 +176,8 @@ class MapMaker:
         return scene.maps[with_sar]
 
     def _open(self, rgb: Path, sar: Path | None) -> SceneSource:
-        settings = self._cfg.INPUT
-        return SceneSource(
-            rgb,
-            sar,
-            rgb_bands=settings.RGB.BANDS,
-            rgb_range=settings.RGB.RANGE,
-            sar_scale=settings.SAR.SCALE,
-            sar_range=settings.SAR.RANGE,
-            sar_bands=settings.SAR.BANDS,
-        )
+        rgb_reader, sar_reader = image_readers(self._cfg)
+        return SceneSource(rgb, sar, rgb_reader=rgb_reader, sar_reader=sar_reader)
 
 
 def known_classes(cfg: CfgNode) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
@@ -239,14 +232,14 @@ def _read_previews(source: SceneSource) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_shrunk(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """A layer of a map as uint8 of a smaller shape (h, w), by its nearest pixels."""
-    with rasterio.open(path) as file:
+    with open_raster(path) as file:
         return file.read(1, out_shape=shape)
 
 
 def _mean_confidences(class_path: Path, confidence_path: Path, num_classes: int) -> list[float | None]:
     """Mean confidence, 0..1, of the pixels of each class; None where there are none."""
     counts, sums = np.zeros(256), np.zeros(256)
-    with rasterio.open(class_path) as class_file, rasterio.open(confidence_path) as confidence_file:
+    with open_raster(class_path) as class_file, open_raster(confidence_path) as confidence_file:
         for row in range(0, class_file.height, ROWS_AT_ONCE):
             window = Window(0, row, class_file.width, min(ROWS_AT_ONCE, class_file.height - row))
             classes, percent = (file.read(1, window=window).ravel() for file in (class_file, confidence_file))

@@ -4,24 +4,23 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import rasterio
 import torch
 from detectron2.config import CfgNode
 from pyproj import Transformer
 from rasterio.crs import CRS
 from rasterio.transform import array_bounds, from_origin
 from rasterio.warp import transform_bounds
-from rasterio.windows import Window
 
 from mm_ovseg.benchmarking.machine import synchronize
 from mm_ovseg.data.synthetic import generate_scene
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
+from mm_ovseg.raster import Grid, write_geotiff
 
 __all__ = ["build_scene_predictor", "time_scenes", "write_scene_pair"]
 
@@ -156,36 +155,34 @@ def write_scene_pair(folder: Path, height: int, width: int) -> tuple[Path, Path]
         The files of RGB and of SAR.
 
     Raises:
-        rasterio.errors.RasterioIOError: they cannot be written.
+        DataError: they cannot be written.
     """
     scene = generate_scene(0, TILE, cloud_cover=0.2)
     decibels = 20 * np.log10(np.maximum(scene.sar, 1) / np.float32(255)) + np.float32(BRIGHTEST)
     rgb_place = from_origin(*CORNER, RGB_METRES, RGB_METRES)
     rgb, sar = folder / "rgb.tif", folder / "sar.tif"
-    shared = {"driver": "GTiff", "tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
-    shared["bigtiff"] = "if_safer"
-    with rasterio.open(
-        rgb, "w", dtype="uint8", count=3, height=height, width=width, crs=RGB_CRS, transform=rgb_place, **shared
-    ) as file:
+
+    def rgb_rows() -> Iterator[np.ndarray]:
         columns = np.arange(width) % TILE
         for row in range(0, height, ROWS_AT_ONCE):
             rows = np.arange(row, min(row + ROWS_AT_ONCE, height)) % TILE
-            pixels = scene.rgb[np.ix_(rows, columns)].transpose(2, 0, 1)
-            file.write(pixels, window=Window(0, row, width, len(rows)))
+            yield scene.rgb[np.ix_(rows, columns)].transpose(2, 0, 1)
 
+    write_geotiff(rgb, rgb_rows(), Grid(width, height, RGB_CRS, rgb_place), bands=3)
     bounds = array_bounds(height, width, rgb_place)
     west, south, east, north = transform_bounds(RGB_CRS, SAR_CRS, *bounds)
     sar_height, sar_width = (math.ceil(side / SAR_DEGREES) + 1 for side in (north - south, east - west))
     sar_place = from_origin(west, north, SAR_DEGREES, SAR_DEGREES)
     to_rgb = Transformer.from_crs(SAR_CRS.to_epsg(), RGB_CRS.to_epsg(), always_xy=True)
-    with rasterio.open(
-        sar, "w", dtype="float32", count=1, height=sar_height, width=sar_width, crs=SAR_CRS, transform=sar_place,
-        nodata=math.nan, **shared,
-    ) as file:  # fmt: skip
+
+    def sar_rows() -> Iterator[np.ndarray]:
         for row in range(0, sar_height, ROWS_AT_ONCE):
             count = min(ROWS_AT_ONCE, sar_height - row)
             middles = np.meshgrid(np.arange(sar_width) + 0.5, np.arange(row, row + count) + 0.5)
             places = ~rgb_place @ to_rgb.transform(*(sar_place @ middles))
             columns, rows = (np.floor(place).astype(int) % TILE for place in places)
-            file.write(decibels[rows, columns], 1, window=Window(0, row, sar_width, count))
+            yield decibels[rows, columns][np.newaxis]
+
+    grid = Grid(sar_width, sar_height, SAR_CRS, sar_place)
+    write_geotiff(sar, sar_rows(), grid, dtype="float32", nodata=math.nan)
     return rgb, sar

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mm_ovseg.data.clouds import Clouds, build_clouds
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.raster import count_polarisations, sar_unit, three_channels
 
 __all__ = [
     "ColorJitter",
@@ -242,30 +243,34 @@ class ColorJitter:
 class Speckle:
     """Multiplies SAR by speckle: gamma-distributed in linear power, with mean 1 and variance 1 / looks.
 
-    All channels get the same speckle, so that the channels of a single polarisation stay equal.
+    Each polarisation gets its own; the channels of a single one stay equal.
     """
 
-    def __init__(self, looks: float, scale: str, value_range: Sequence[float]) -> None:
+    def __init__(self, looks: float, scale: str, value_range: Sequence) -> None:
         """Say what 0..255 stands for.
 
         Args:
             looks: Number of looks, > 0; smaller is stronger.
-            scale: ``INPUT.SAR.SCALE``; ``"8bit"`` is taken for amplitude, all others are dB by now.
-            value_range: (low, high) in dB that became 0 and 255.
+            scale: ``INPUT.SAR.SCALE``, one of :data:`mm_ovseg.raster.SAR_UNITS`.
+            value_range: ``INPUT.SAR.RANGE``, in dB.
         """
         self.looks = looks
-        self.per_decibel = None if scale.lower() == "8bit" else 255.0 / (value_range[1] - value_range[0])
+        self.unit = sar_unit(scale)
+        self.value_range = value_range
 
     def __call__(self, sar_image: np.ndarray) -> np.ndarray:
         """Change a SAR image, float32 (H, W, 3), 0..255."""
-        power = np.random.gamma(self.looks, 1.0 / self.looks, size=sar_image.shape[:2]).astype(np.float32)
-        power = power[..., None]  # (H, W, 1)
-        if self.per_decibel is None:
-            speckled = sar_image * np.sqrt(power)
+        bands = sar_image[..., : count_polarisations(sar_image)]  # (H, W, 1 to 3)
+        power = np.random.gamma(self.looks, 1.0 / self.looks, size=bands.shape).astype(np.float32)
+        if self.unit.to_decibels is None:
+            speckled = self.unit.from_power(self.unit.to_power(bands) * power)
         else:
+            ranges = np.reshape(self.value_range, (-1, 2))
+            ranges = ranges[np.minimum(np.arange(bands.shape[2]), len(ranges) - 1)]  # of each polarisation
+            per_decibel = (255.0 / (ranges[:, 1] - ranges[:, 0])).astype(np.float32)
             smallest = np.finfo(np.float32).tiny  # with few looks a draw may be 0
-            speckled = sar_image + 10.0 * self.per_decibel * np.log10(np.maximum(power, smallest))
-        return np.clip(speckled, 0.0, 255.0)
+            speckled = bands + 10.0 * per_decibel * np.log10(np.maximum(power, smallest))
+        return np.ascontiguousarray(three_channels(np.clip(speckled, 0.0, 255.0)))
 
 
 def _coin() -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mm_ovseg.data.raster import read_raster_info
-from mm_ovseg.data.raster_safety import check_links
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster import read_raster_info
+from mm_ovseg.raster.trust import check_links
 
 __all__ = ["RASTER_SUFFIXES", "RGBSARDataset", "is_raster_file", "match_files"]
 

@@ -18,7 +18,6 @@ from fvcore.common.registry import Registry
 
 from mm_ovseg.data.augmentation import PairAugmentation, PairSample, build_augmentations
 from mm_ovseg.data.pair_reader import PairReader
-from mm_ovseg.data.raster import check_same_grid, read_raster_info
 from mm_ovseg.data.sample_cache import SampleCache
 from mm_ovseg.data.seen_labels import SeenLabelReader, build_seen_label_readers
 from mm_ovseg.errors import ConfigError, DataError
@@ -207,14 +206,17 @@ class RGBSARSemanticMapper(RGBSARPairMapper):
         }
 
     def _read_sample(self, dataset_dict: Mapping) -> PairSample:
-        sample = super()._read_sample(dataset_dict)
-        if self.is_train:
-            if "sem_seg_file_name" not in dataset_dict:
-                raise DataError(f"{dataset_dict['file_name']} has no label map, which training needs; declare labels.")
-            label_path = dataset_dict["sem_seg_file_name"]
-            check_same_grid(read_raster_info(dataset_dict["file_name"]), read_raster_info(label_path))
-            sample.sem_seg = self.label_readers[dataset_dict["dataset_name"]].read(label_path)
-            sample.sem_seg[~sample.image_valid] = self.ignore_value
+        if not self.is_train:
+            return super()._read_sample(dataset_dict)
+        if "sem_seg_file_name" not in dataset_dict:
+            raise DataError(f"{dataset_dict['file_name']} has no label map, which training needs; declare labels.")
+        sample = self.reader.read(
+            dataset_dict["file_name"],
+            dataset_dict["sar_file_name"],
+            label=dataset_dict["sem_seg_file_name"],
+            label_reader=self.label_readers[dataset_dict["dataset_name"]],
+        )
+        sample.sem_seg[~sample.image_valid] = self.ignore_value
         return sample
 
     def _sources(self, dataset_dict: Mapping) -> tuple[list[str], dict[str, Any]]:

@@ -1,132 +1,152 @@
-"""Reading the two images of a pair, from files or from memory."""
+"""Reading the two images of a pair, from files or from memory, and the labels that belong to them."""
 
+import logging
 import os
-from collections.abc import Sequence
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, Protocol
 
 import numpy as np
 from detectron2.config import CfgNode
 
 from mm_ovseg.data.augmentation import PairSample
-from mm_ovseg.data.raster import (
-    check_has_data,
-    check_rgb_arguments,
-    check_same_grid,
-    check_sar_arguments,
-    read_raster_info,
-    read_rgb,
-    read_sar,
-)
-from mm_ovseg.data.raster_array import decode_rgb_array, decode_sar_array
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster import ImageReader, RasterSource, RGBReader, SARReader
 
-__all__ = ["PairReader", "Raster"]
+__all__ = ["PairReader", "Raster", "image_readers"]
+
+logger = logging.getLogger(__name__)
 
 Raster = str | os.PathLike | np.ndarray
+
+
+class ReadsLabels(Protocol):
+    """What reads the labels of a pair, such as :class:`~mm_ovseg.data.seen_labels.SeenLabelReader`."""
+
+    def read(self, source: RasterSource) -> np.ndarray:
+        """uint8 (H, W)."""
+
+
+def image_readers(cfg: CfgNode) -> tuple[RGBReader, SARReader]:
+    """The readers that ``INPUT.RGB`` and ``INPUT.SAR`` describe.
+
+    Raises:
+        ConfigError: A setting has the wrong form.
+    """
+    rgb, sar = cfg.INPUT.RGB, cfg.INPUT.SAR
+    return (
+        RGBReader(bands=tuple(rgb.BANDS), value_range=tuple(rgb.RANGE), nodata=rgb.NODATA),
+        SARReader(bands=tuple(sar.BANDS), value_range=tuple(sar.RANGE), nodata=sar.NODATA, scale=sar.SCALE),
+    )
 
 
 class PairReader:
     """Reads pairs of RGB and SAR images that lie on one pixel grid.
 
     Args:
-        rgb_bands, rgb_range: As in :func:`mm_ovseg.data.raster.read_rgb`.
-        sar_scale, sar_range, sar_bands: As in :func:`mm_ovseg.data.raster.read_sar`.
-
-    Raises:
-        ConfigError: An argument has the wrong form.
+        rgb, sar: Read the images.
+        any_format: As of :func:`mm_ovseg.raster.open_raster`.
+        warn: Log what the readers' :meth:`~mm_ovseg.raster.ImageReader.concerns` say of each file.
     """
 
     def __init__(
         self,
+        rgb: RGBReader | None = None,
+        sar: SARReader | None = None,
         *,
-        rgb_bands: Sequence[int] = (),
-        rgb_range: Sequence[float] = (),
-        sar_scale: str = "8bit",
-        sar_range: Sequence[float] = (-25.0, 0.0),
-        sar_bands: Sequence[int] = (),
+        any_format: bool = False,
+        warn: bool = False,
     ) -> None:
-        check_rgb_arguments(rgb_bands, rgb_range)
-        check_sar_arguments(sar_scale, sar_range, sar_bands)
-        self._rgb_settings = {"bands": tuple(rgb_bands), "value_range": tuple(rgb_range)}
-        self._sar_settings = {"scale": sar_scale, "value_range": tuple(sar_range), "bands": tuple(sar_bands)}
+        self.rgb, self.sar = rgb or RGBReader(), sar or SARReader()
+        self._any_format, self._warn = any_format, warn
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> "PairReader":
+    def from_config(cls, cfg: CfgNode, *, any_format: bool = False, warn: bool = False) -> "PairReader":
         """The reader that ``INPUT.RGB`` and ``INPUT.SAR`` describe."""
-        rgb, sar = cfg.INPUT.RGB, cfg.INPUT.SAR
-        return cls(
-            rgb_bands=rgb.BANDS,
-            rgb_range=rgb.RANGE,
-            sar_scale=sar.SCALE,
-            sar_range=sar.RANGE,
-            sar_bands=sar.BANDS,
-        )
+        return cls(*image_readers(cfg), any_format=any_format, warn=warn)
 
     @property
     def settings(self) -> dict[str, Any]:
         """What the arrays depend on besides the files."""
-        return {"rgb": self._rgb_settings, "sar": self._sar_settings}
+        return {"rgb": self.rgb.settings, "sar": self.sar.settings}
 
-    def read(self, rgb: Raster, sar: Raster | None) -> PairSample:
-        """Read one pair.
+    def read(
+        self,
+        rgb: Raster,
+        sar: Raster | None,
+        label: str | os.PathLike | None = None,
+        label_reader: ReadsLabels | None = None,
+    ) -> PairSample:
+        """Read one pair; each file is opened once.
 
         Args:
-            rgb: A file, or an array as :func:`~mm_ovseg.data.raster_array.decode_rgb_array` takes it.
-            sar: A file, or an array as :func:`~mm_ovseg.data.raster_array.decode_sar_array` takes it; None for a pair
+            rgb: A file, or an array as :meth:`mm_ovseg.raster.RGBReader.read_array` takes it.
+            sar: A file, or an array as :meth:`mm_ovseg.raster.SARReader.read_array` takes it; None for a pair
                 without SAR, whose sample has None for the SAR image and its mask.
+            label: A label file on the grid of ``rgb``, if it is to be read too; then ``rgb`` is a file.
+            label_reader: Reads that.
 
         Raises:
-            DataError: An image cannot be read or used, holds no data, or the two do not share one grid.
+            DataError: An image cannot be read or used, holds no data, or the files do not share one grid.
         """
-        if _is_path(rgb) and _is_path(sar):
-            check_same_grid(read_raster_info(rgb), read_raster_info(sar))
-        image, image_valid = self.read_rgb(rgb)
-        if sar is None:
-            return PairSample(image, image_valid, None, None)
-        sar_image, sar_valid = self.read_sar(sar)
-        if image.shape != sar_image.shape:
-            (height, width), (sar_height, sar_width) = image.shape[:2], sar_image.shape[:2]
-            raise DataError(
-                f"RGB is {width}x{height} pixels and SAR {sar_width}x{sar_height}; the images of a pair must have one "
-                "size: resample one of them to the other's grid."
+        with ExitStack() as stack:
+            rgb_source, sar_source, label_source = (
+                stack.enter_context(RasterSource(path, any_format=self._any_format)) if _is_path(path) else None
+                for path in (rgb, sar, label)
             )
-        return PairSample(image, image_valid, sar_image, sar_valid)
+            for other in (sar_source, label_source):
+                if rgb_source is not None and other is not None:
+                    rgb_source.align(other)
+            image, image_valid = self._read(self.rgb, rgb, rgb_source)
+            sar_image = sar_valid = sem_seg = None
+            if sar is not None:
+                sar_image, sar_valid = self._read(self.sar, sar, sar_source)
+                if image.shape != sar_image.shape:
+                    (height, width), (sar_height, sar_width) = image.shape[:2], sar_image.shape[:2]
+                    raise DataError(
+                        f"RGB is {width}x{height} pixels and SAR {sar_width}x{sar_height}; the images of a pair must "
+                        "have one size: resample one of them to the other's grid."
+                    )
+            if label_source is not None:
+                sem_seg = label_reader.read(label_source)
+        return PairSample(image, image_valid, sar_image, sar_valid, sem_seg)
 
     def read_rgb(self, rgb: Raster) -> tuple[np.ndarray, np.ndarray]:
-        """Read the RGB image of a pair: what :func:`mm_ovseg.data.raster.read_rgb` returns.
+        """Read the RGB image of a pair: uint8 (H, W, 3), 0..255, and bool (H, W), where it has data.
 
         Raises:
             DataError: It cannot be read or used, or holds no data.
         """
-        name = _name(rgb, "RGB")
-        read = (
-            read_rgb(rgb, **self._rgb_settings) if _is_path(rgb) else decode_rgb_array(rgb, name, **self._rgb_settings)
-        )
-        check_has_data(read[1], name)
-        return read
+        return self._read_alone(self.rgb, rgb)
 
     def read_sar(self, sar: Raster) -> tuple[np.ndarray, np.ndarray]:
-        """Read the SAR image of a pair: what :func:`mm_ovseg.data.raster.read_sar` returns.
+        """Read the SAR image of a pair: float32 (H, W, 3), 0..255, and bool (H, W), where it has data.
 
         Raises:
             DataError: It cannot be read or used, or holds no data.
         """
-        name = _name(sar, "SAR")
-        read = (
-            read_sar(sar, **self._sar_settings) if _is_path(sar) else decode_sar_array(sar, name, **self._sar_settings)
-        )
-        check_has_data(read[1], name)
-        return read
+        return self._read_alone(self.sar, sar)
+
+    def _read_alone(self, reader: ImageReader, raster: Raster) -> tuple[np.ndarray, np.ndarray]:
+        if not _is_path(raster):
+            return self._read(reader, raster, None)
+        with RasterSource(raster, any_format=self._any_format) as source:
+            return self._read(reader, raster, source)
+
+    def _read(self, reader: ImageReader, raster: Raster, source: RasterSource | None) -> tuple[np.ndarray, np.ndarray]:
+        if source is not None:
+            name, (image, valid) = source.name, reader.read(source)
+            if self._warn:
+                for concern in reader.concerns(source):
+                    logger.warning(concern)
+        else:
+            if not isinstance(raster, np.ndarray):
+                raise DataError(f"{reader.kind} is given as {type(raster).__name__}; give a path or a NumPy array.")
+            name = f"The {reader.kind} array"
+            image, valid = reader.read_array(raster, name)
+        if not valid.any():
+            raise DataError(f"{name} holds no data (every pixel is nodata); leave this pair out.")
+        return image, valid
 
 
 def _is_path(raster: Raster | None) -> bool:
     return isinstance(raster, str | os.PathLike)
-
-
-def _name(raster: Raster, kind: str) -> str:
-    """What messages call an image."""
-    if _is_path(raster):
-        return os.fspath(raster)
-    if not isinstance(raster, np.ndarray):
-        raise DataError(f"{kind} is given as {type(raster).__name__}; give a path or a NumPy array.")
-    return f"The {kind} array"

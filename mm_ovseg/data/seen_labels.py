@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from mm_ovseg.data.raster import read_label
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.raster import RasterSource, read_label
 from mm_ovseg.vocabulary import seen_classes, unseen_classes
 
 __all__ = ["SeenLabelReader", "build_seen_label_readers"]
@@ -20,7 +20,7 @@ class SeenLabelReader:
     """Reads label files of one dataset as training labels.
 
     Attributes:
-        num_classes, ignore_label, label_values: As in :func:`mm_ovseg.data.raster.read_label`.
+        num_classes, ignore_label, label_values: As in :func:`mm_ovseg.raster.read_label`.
         seen_index: uint8 (256,): class index -> index among the seen classes; the ignored value for all others.
     """
 
@@ -35,11 +35,11 @@ class SeenLabelReader:
         values = None if self.label_values is None else sorted(self.label_values.items())
         return {**vars(self), "label_values": values, "seen_index": self.seen_index.tolist()}
 
-    def read(self, path: str | os.PathLike) -> np.ndarray:
-        """Read a label file as uint8 (H, W): indices among the seen classes, and the ignored value.
+    def read(self, path: str | os.PathLike | RasterSource) -> np.ndarray:
+        """Read a label file, or an open one, as uint8 (H, W): indices among the seen classes, and the ignored value.
 
         Raises:
-            DataError: As :func:`mm_ovseg.data.raster.read_label`.
+            DataError: As :func:`mm_ovseg.raster.read_label`.
         """
         label = read_label(
             path, num_classes=self.num_classes, ignore_label=self.ignore_label, label_values=self.label_values

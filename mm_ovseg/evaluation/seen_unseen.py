@@ -6,6 +6,7 @@ import math
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from mm_ovseg.data.raster import read_label
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.evaluation.metrics import count_pixels, format_results_table, segmentation_metrics, unseen_mask
 from mm_ovseg.files import complete_file
+from mm_ovseg.raster import RasterSource, read_label
 from mm_ovseg.visualization.confusion_matrix import draw_confusion_matrix
 
 __all__ = ["SeenUnseenSemSegEvaluator"]
@@ -145,12 +146,16 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
             raise DataError(
                 f"{dataset_dict['file_name']} has no label map; evaluate on a dataset registered with labels."
             )
-        label = read_label(
-            path,
-            num_classes=len(self._classes),
-            ignore_label=self._ignore_label,
-            label_values=self._label_values,
-        )
+        with ExitStack() as stack:
+            image = dataset_dict.get("file_name")
+            like = stack.enter_context(RasterSource(image)) if image and os.path.exists(image) else None
+            label = read_label(
+                path,
+                num_classes=len(self._classes),
+                ignore_label=self._ignore_label,
+                label_values=self._label_values,
+                like=like,
+            )
         if label.shape != prediction_shape:
             raise DataError(
                 f"{path} has {label.shape[0]} x {label.shape[1]} pixels (height x width) but the prediction for "

@@ -12,9 +12,9 @@ from pyproj.exceptions import ProjError
 from rasterio import Affine
 from rasterio.windows import Window
 
-from mm_ovseg.data.raster_file import RasterInfo, open_raster, read_raster_info
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference.map_writer import NODATA_CLASS
+from mm_ovseg.raster import RasterInfo, open_raster, read_raster_info
 
 __all__ = [
     "ClassArea",

@@ -1,19 +1,17 @@
 """Class maps as files: palette PNG to look at, GeoTIFF for geographic information systems."""
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from PIL import Image
 from rasterio import Affine
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning
 
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.files import complete_file
+from mm_ovseg.raster import Grid, write_geotiff
 
 __all__ = ["NODATA_CLASS", "check_legend", "write_class_map_geotiff", "write_class_map_png"]
 
@@ -71,28 +69,15 @@ def write_class_map_geotiff(
     palette = check_legend(class_names, colors)
     band = _check_class_map(path, class_map, num_classes=len(palette))
     height, width = band.shape
-    profile = {
-        "driver": "GTiff",
-        "height": height,
-        "width": width,
-        "count": 1,
-        "dtype": "uint8",
-        "nodata": NODATA_CLASS,
-        "crs": crs,
-        "transform": transform,
-        "tiled": True,
-        "blockxsize": 256,
-        "blockysize": 256,
-        "compress": "deflate",
-        "bigtiff": "if_safer",
-    }
-    with complete_file(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # None was asked for.
-        with rasterio.open(temporary, "w", **profile) as file:
-            file.write(band, 1)
-            file.write_colormap(1, {index: tuple(map(int, color)) for index, color in enumerate(palette)})
-            file.set_band_description(1, "land cover class")
-            file.update_tags(1, **{f"class_{index}": name for index, name in enumerate(class_names)})
+    write_geotiff(
+        path,
+        band[np.newaxis],
+        Grid(width, height, None if crs is None else CRS.from_user_input(crs), transform),
+        nodata=NODATA_CLASS,
+        colors=dict(enumerate(palette)),
+        descriptions=["land cover class"],
+        band_tags={f"class_{index}": name for index, name in enumerate(class_names)},
+    )
 
 
 def check_legend(class_names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:

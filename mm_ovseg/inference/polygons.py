@@ -13,12 +13,12 @@ import rasterio
 import rasterio.features
 from rasterio._err import CPLE_BaseError
 
-from mm_ovseg.data.raster_file import RasterInfo, open_raster, read_raster_info
 from mm_ovseg.data.vector_file import import_fiona
 from mm_ovseg.errors import DataError, brief_reason
 from mm_ovseg.files import complete_file
 from mm_ovseg.inference.areas import PIECES_PER_EDGE, SQUARE_METRES_PER_HECTARE, Ellipsoid, block_edge, measure_areas
 from mm_ovseg.inference.map_writer import NODATA_CLASS
+from mm_ovseg.raster import RasterInfo, open_raster, read_raster_info
 
 __all__ = ["write_polygons"]
 

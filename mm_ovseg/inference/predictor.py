@@ -74,7 +74,7 @@ class Predictor:
                 "INPUT.DATASET_MAPPER_NAME %s plays no part here; images are read as INPUT.RGB and INPUT.SAR say.",
                 cfg.INPUT.DATASET_MAPPER_NAME,
             )
-        self.reader = PairReader.from_config(cfg)
+        self.reader = PairReader.from_config(cfg, any_format=True, warn=True)
         self.skip_corrupt = cfg.INPUT.SKIP_CORRUPT
         self.model = build_model(cfg)
         self.set_vocabulary(class_names)

@@ -14,6 +14,7 @@ from detectron2.config import CfgNode
 
 import mm_ovseg
 from mm_ovseg.checkpoint.files import local_weights_path
+from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import sha256
@@ -24,13 +25,13 @@ from mm_ovseg.inference.scene_options import SceneOptions, check_options
 from mm_ovseg.inference.scene_outputs import SceneOutputs, sibling
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
+from mm_ovseg.raster import Paths
 
 __all__ = ["SceneOptions", "ScenePredictor"]
 
 logger = logging.getLogger(__name__)
 
 LARGE_SHIFT = 2.0  # pixels
-Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
 
 class ScenePredictor:
@@ -41,6 +42,7 @@ class ScenePredictor:
         class_names: at most 255 names to look for.
         colors: (red, green, blue) of each, 0..255; None for the usual ones.
         unseen: those of the names that training saw no labels of; they are marked in the report.
+        any_format: whether files may be of every local format that GDAL reads; False for files of strangers.
 
     Raises:
         ConfigError, VocabularyError, CheckpointError: as of :class:`~mm_ovseg.inference.predictor.Predictor`.
@@ -53,8 +55,10 @@ class ScenePredictor:
         *,
         colors: Sequence[Sequence[int]] | None = None,
         unseen: Sequence[str] = (),
+        any_format: bool = True,
     ) -> None:
         self.predictor = Predictor(cfg, class_names)
+        self._any_format = any_format
         self.model = self.predictor.model
         self.cfg = cfg
         self._outputs = SceneOutputs(self.predictor.class_names, colors=colors, unseen=unseen)
@@ -82,7 +86,7 @@ class ScenePredictor:
     def segment(
         self,
         rgb: Paths,
-        sar: str | os.PathLike | None,
+        sar: Paths | None,
         output: str | os.PathLike,
         options: SceneOptions = SceneOptions(),  # noqa: B008 (frozen)
         *,
@@ -97,8 +101,8 @@ class ScenePredictor:
         outlives a run that is ended, and from which ``resume`` goes on to the same bytes.
 
         Args:
-            rgb: the file, or three files of one band each, red, green and blue.
-            sar: the file, on any grid; None to use RGB alone.
+            rgb: the file, or several whose bands follow each other, such as red, green and blue.
+            sar: the file, or several, on any grid; None to use RGB alone.
             output: the map, ``.tif``.
             options: see :class:`SceneOptions`.
             show_progress: show a progress bar on stderr.
@@ -116,6 +120,9 @@ class ScenePredictor:
         window, overlap = check_options(options, self.cfg)
         with ExitStack() as stack:
             source = stack.enter_context(self._open(rgb, sar, options))
+            warnings = source.concerns()
+            for warning in warnings:
+                logger.warning(warning)
             shift = self._check_registration(source, sar, options)
             corrected = options.correct_shift and shift is not None and shift.reliable
             if corrected:
@@ -141,6 +148,7 @@ class ScenePredictor:
                     "windows": windows,
                     "covered_by_sar_file": source.covered,
                     "shift": None if shift is None else {**asdict(shift), "corrected": corrected},
+                    "warnings": warnings,
                     "weights": self._weights,
                     "settings": settings,
                     "layers": list(layers),
@@ -153,7 +161,7 @@ class ScenePredictor:
         return report
 
     def finished_report(
-        self, rgb: Paths, sar: str | os.PathLike | None, output: str | os.PathLike, options: SceneOptions
+        self, rgb: Paths, sar: Paths | None, output: str | os.PathLike, options: SceneOptions
     ) -> dict[str, Any] | None:
         """The report of an earlier run that finished ``output`` from the same files with the same settings and legend.
 
@@ -194,19 +202,17 @@ class ScenePredictor:
         return layers | ({"probabilities": len(self.predictor.class_names)} if options.probabilities else {})
 
     def _open(
-        self, rgb: Paths, sar: str | os.PathLike | None, options: SceneOptions, shift: tuple[float, float] = (0.0, 0.0)
+        self, rgb: Paths, sar: Paths | None, options: SceneOptions, shift: tuple[float, float] = (0.0, 0.0)
     ) -> SceneSource:
-        settings = self.cfg.INPUT
+        rgb_reader, sar_reader = image_readers(self.cfg)
         return SceneSource(
             rgb,
             sar,
+            rgb_reader=rgb_reader,
+            sar_reader=sar_reader,
             ground_sampling_distance=options.ground_sampling_distance,
-            rgb_bands=settings.RGB.BANDS,
-            rgb_range=settings.RGB.RANGE,
-            sar_scale=settings.SAR.SCALE,
-            sar_range=settings.SAR.RANGE,
-            sar_bands=settings.SAR.BANDS,
             sar_shift=shift,
+            any_format=self._any_format,
         )
 
     def _check_registration(
@@ -235,11 +241,10 @@ class ScenePredictor:
         return shift
 
     def _settings(
-        self, rgb: Paths, sar: str | os.PathLike | None, options: SceneOptions, window: int, shift: ShiftEstimate | None
+        self, rgb: Paths, sar: Paths | None, options: SceneOptions, window: int, shift: ShiftEstimate | None
     ) -> dict[str, Any]:
         """Everything that the map depends on; ``shift`` is that by which SAR was corrected."""
-        paths = [rgb] if isinstance(rgb, str | os.PathLike) else list(rgb)
-        files = [Path(path) for path in (*paths, *([] if sar is None else [sar]))]
+        files = [Path(path) for path in (*_as_list(rgb), *_as_list(sar))]
         chosen = asdict(options)
         for unimportant in ("resume", "vector", "confidence", "probabilities"):
             del chosen[unimportant]
@@ -247,9 +252,23 @@ class ScenePredictor:
             **chosen,
             "window": window,
             "area": None if options.area is None else sha256(options.area),
-            "files": [[str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns] for file in files],
+            "files": [_fingerprint(file) for file in files],
             "classes": list(self.predictor.class_names),
             "weights": self._weights["sha256"],
             "config": hashlib.sha256(self.cfg.dump().encode()).hexdigest(),
             "shift": None if shift is None else [shift.rows, shift.columns],
         }
+
+
+def _as_list(paths: Paths | None) -> list[str | os.PathLike]:
+    if paths is None:
+        return []
+    return [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+
+
+def _fingerprint(file: Path) -> list:
+    """Name, size and time of a file; of a raster within a file, such as NETCDF:"sar.nc":vv, the name alone."""
+    if not file.exists():
+        return [str(file)]
+    status = file.stat()
+    return [str(file.absolute()), status.st_size, status.st_mtime_ns]

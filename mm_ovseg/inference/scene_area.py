@@ -11,9 +11,9 @@ from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 from rasterio.warp import transform_geom
 
-from mm_ovseg.data.scene_grid import SceneGrid
 from mm_ovseg.errors import DataError
 from mm_ovseg.plain_data import parse_json
+from mm_ovseg.raster import Grid
 
 __all__ = ["SceneArea"]
 
@@ -31,7 +31,7 @@ class SceneArea:
         DataError: the file cannot be read, holds no polygon, or the scene has no place on the ground.
     """
 
-    def __init__(self, path: str | os.PathLike, grid: SceneGrid) -> None:
+    def __init__(self, path: str | os.PathLike, grid: Grid) -> None:
         if grid.crs is None or grid.transform is None:
             raise DataError(f"{path} gives an area on the ground, but the scene has no georeference; leave it out.")
         try:

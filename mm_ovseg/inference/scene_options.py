@@ -5,10 +5,10 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from mm_ovseg.data.raster import check_rgb_arguments, check_sar_arguments
-from mm_ovseg.data.scene_grid import check_sampling_distance
+from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.windows import check_overlap
+from mm_ovseg.raster import check_sampling_distance
 
 __all__ = ["SceneOptions", "check_options"]
 
@@ -62,6 +62,5 @@ def check_options(options: SceneOptions, cfg: CfgNode) -> tuple[int, int]:
     if options.batch_size < 1:
         raise ConfigError(f"The batch size is {options.batch_size}; give a positive number.")
     check_sampling_distance(options.ground_sampling_distance)
-    check_rgb_arguments(cfg.INPUT.RGB.BANDS, cfg.INPUT.RGB.RANGE)
-    check_sar_arguments(cfg.INPUT.SAR.SCALE, cfg.INPUT.SAR.RANGE, cfg.INPUT.SAR.BANDS)
+    image_readers(cfg)
     return window, overlap

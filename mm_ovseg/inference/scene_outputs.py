@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 
 from mm_ovseg.data.palette import class_colors
-from mm_ovseg.data.scene_grid import SceneGrid, pixel_size_metres
 from mm_ovseg.data.vector_file import import_fiona
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
 from mm_ovseg.inference.areas import measure_areas
-from mm_ovseg.inference.cog import write_cog
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.polygons import write_polygons
 from mm_ovseg.inference.qgis_style import write_qgis_style
 from mm_ovseg.inference.scene_work import SceneWork
+from mm_ovseg.raster import Grid, open_raster, write_geotiff
+from mm_ovseg.raster.cog import write_cog
 from mm_ovseg.vocabulary import is_text, select_unseen
 
 __all__ = ["COVERAGE", "SceneOutputs", "sibling"]
@@ -71,7 +70,7 @@ class SceneOutputs:
             check_writable_folder(vector.parent)
 
     def write(
-        self, output: Path, work: SceneWork, grid: SceneGrid, report: Mapping[str, Any], *, vector: Path | None
+        self, output: Path, work: SceneWork, grid: Grid, report: Mapping[str, Any], *, vector: Path | None
     ) -> dict[str, Any]:
         """Write everything; the JSON report comes last.
 
@@ -88,11 +87,10 @@ class SceneOutputs:
         Raises:
             DataError: a file cannot be written.
         """
-        place = {"crs": grid.crs, "transform": grid.transform, "nodata": NODATA_CLASS}
         names = self._names
         layers = {
             "class": {
-                "colors": {index: tuple(map(int, color)) for index, color in enumerate(self._colors)},
+                "colors": dict(enumerate(self._colors)),
                 "descriptions": ["land cover class"],
                 "band_tags": {f"class_{index}": name for index, name in enumerate(names)},
             },
@@ -105,7 +103,10 @@ class SceneOutputs:
         }
         for layer in work.layers:
             plain = work.folder / f"{layer}.tif"
-            work.write_geotiff(layer, plain, **place, **layers[layer])
+            # It is copied once more, so it needs no hard compression.
+            write_geotiff(
+                plain, work.parts(layer), grid, bands=work.layers[layer], nodata=NODATA_CLASS, level=1, **layers[layer]
+            )
             path = output if layer == "class" else sibling(output, f"_{layer}.tif")
             write_cog(plain, path, categorical=layer in ("class", "coverage"))
         write_qgis_style(output.with_suffix(".qml"), names, self._colors)
@@ -123,7 +124,7 @@ class SceneOutputs:
                 "height": grid.height,
                 "crs": None if grid.crs is None else grid.crs.to_string(),
                 "transform": None if grid.transform is None else list(grid.transform)[:6],
-                "pixel_size_metres": pixel_size_metres(grid),
+                "pixel_size_metres": grid.pixel_size_metres,
             },
             **report,
         }
@@ -134,7 +135,7 @@ class SceneOutputs:
     def _count_coverage(self, path: Path) -> dict[str, int]:
         """Pixels of each kind."""
         counts = np.zeros(256, np.int64)
-        with rasterio.open(path) as file:
+        with open_raster(path) as file:
             for _, window in file.block_windows(1):
                 counts += np.bincount(file.read(1, window=window).ravel(), minlength=256)
         return {name: int(counts[value]) for name, value in COVERAGE.items()}

@@ -6,13 +6,8 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import rasterio
-from rasterio import Affine
-from rasterio.crs import CRS
-from rasterio.windows import Window
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
@@ -88,46 +83,14 @@ class SceneWork:
             ) from error
         self._save(self.rows_done + count)
 
-    def write_geotiff(
-        self, layer: str, path: Path, *, crs: CRS | None, transform: Affine | None, nodata: int | None, **tags: Any
-    ) -> None:
-        """Write a finished layer as a plain GeoTIFF.
-
-        Args:
-            layer: its name.
-            path: the file.
-            crs, transform: of the scene.
-            nodata: value that stands for no data.
-            tags: ``colors``, {index: (red, green, blue)}; ``descriptions``, one a band; ``band_tags``, of the first.
-
-        Raises:
-            DataError: it cannot be written.
-        """
-        profile = {
-            "driver": "GTiff",
-            "dtype": "uint8",
-            "count": self.layers[layer],
-            "width": self.width,
-            "height": self.height,
-            "crs": crs,
-            "transform": transform,
-            "nodata": nodata,
-            "tiled": True,
-            "blockxsize": 512,
-            "blockysize": 512,
-            "interleave": "band",
-            "compress": "deflate",
-            "zlevel": 1,  # it is copied once more
-            "bigtiff": "if_safer",
-        }
-        with complete_file(path) as temporary, rasterio.open(temporary, "w", **profile) as file:
-            for row, rows in self._rows(layer):
-                file.write(rows, window=Window(0, row, self.width, rows.shape[1]))
-            if colors := tags.get("colors"):
-                file.write_colormap(1, colors)
-            for band, description in enumerate(tags.get("descriptions", ()), start=1):
-                file.set_band_description(band, description)
-            file.update_tags(1, **tags.get("band_tags", {}))
+    def parts(self, layer: str) -> Iterator[np.ndarray]:
+        """A finished layer, uint8 (bands, rows, W), a part of its rows at a time."""
+        bands = self.layers[layer]
+        with open(self.folder / f"{layer}.raw", "rb") as file:
+            for row in range(0, self.height, ROWS_AT_ONCE):
+                count = min(ROWS_AT_ONCE, self.height - row)
+                part = np.frombuffer(file.read(count * bands * self.width), dtype=np.uint8)
+                yield part.reshape(count, bands, self.width).transpose(1, 0, 2)
 
     def close(self, *, finished: bool) -> None:
         """Close the files, and remove the folder once the map is finished."""
@@ -135,15 +98,6 @@ class SceneWork:
             file.close()
         if finished:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _rows(self, layer: str) -> Iterator[tuple[int, np.ndarray]]:
-        """First row and uint8 (bands, rows, W) of the layer, a part at a time."""
-        bands = self.layers[layer]
-        with open(self.folder / f"{layer}.raw", "rb") as file:
-            for row in range(0, self.height, ROWS_AT_ONCE):
-                count = min(ROWS_AT_ONCE, self.height - row)
-                part = np.frombuffer(file.read(count * bands * self.width), dtype=np.uint8)
-                yield row, part.reshape(count, bands, self.width).transpose(1, 0, 2)
 
     def _row_bytes(self, file_name: str) -> int:
         return self.width * self.layers[Path(file_name).stem]

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from mm_ovseg.data.raster import read_label, read_rgb
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster import read_label, read_rgb
 
 __all__ = ["LabelledScenes"]
 

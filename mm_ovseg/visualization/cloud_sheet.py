@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from mm_ovseg.data.clouds import build_clouds
 from mm_ovseg.data.preparation.cloudy import seed_of
-from mm_ovseg.data.raster import read_rgb
 from mm_ovseg.files import complete_file
+from mm_ovseg.raster import read_rgb
 
 __all__ = ["draw_cloud_sheet"]
 
@@ -39,7 +39,7 @@ def draw_cloud_sheet(
         images: name, as it goes into the seed, and file of each.
         kinds, cover: as in :func:`~mm_ovseg.data.clouds.build_clouds`.
         seed: of all clouds.
-        rgb_bands, rgb_range: as ``bands`` and ``value_range`` of :func:`~mm_ovseg.data.raster.read_rgb`.
+        rgb_bands, rgb_range: as ``bands`` and ``value_range`` of :func:`~mm_ovseg.raster.RGBReader`.
 
     Raises:
         ConfigError: a kind is not there.
@@ -47,7 +47,7 @@ def draw_cloud_sheet(
     """
     table = []
     for name, file in images:
-        image, valid = read_rgb(file, bands=rgb_bands, value_range=rgb_range)
+        image, valid = read_rgb(file, bands=tuple(rgb_bands), value_range=tuple(rgb_range))
         scale = min(1.0, PANEL / max(image.shape[:2]))
         size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])  # width, height
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)

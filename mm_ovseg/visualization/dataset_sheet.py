@@ -8,8 +8,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from mm_ovseg.data import build_dataset_mapper
-from mm_ovseg.data.raster import check_same_grid, read_label, read_raster_info
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster import RasterSource, read_label
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
 
 __all__ = ["check_is_rgb_sar_dataset", "choose_evenly", "draw_dataset_sheet", "read_panel_row"]
@@ -83,12 +83,13 @@ def read_panel_row(cfg: CfgNode, sample: dict, metadata: Metadata) -> PanelRow:
     rgb, sar = (item[key].permute(1, 2, 0).numpy().round().astype(np.uint8) for key in ("image", "sar_image"))
     label = None
     if path := sample.get("sem_seg_file_name"):
-        check_same_grid(read_raster_info(sample["file_name"]), read_raster_info(path))
-        label = read_label(
-            path,
-            num_classes=len(metadata.stuff_classes),
-            ignore_label=metadata.ignore_label,
-            label_values=metadata.get("label_values"),
-        )
+        with RasterSource(sample["file_name"]) as image:
+            label = read_label(
+                path,
+                num_classes=len(metadata.stuff_classes),
+                ignore_label=metadata.ignore_label,
+                label_values=metadata.get("label_values"),
+                like=image,
+            )
         label[label == metadata.ignore_label] = 255  # draw_panels' value for what is ignored
     return PanelRow(rgb, sar, label, name=str(sample.get("image_id", "")))

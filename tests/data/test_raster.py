@@ -8,7 +8,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from mm_ovseg.data.raster import (
+from mm_ovseg.raster import (
     check_has_data,
     check_same_grid,
     read_label,

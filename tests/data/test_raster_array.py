@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mm_ovseg.data.raster import read_rgb, read_sar
-from mm_ovseg.data.raster_array import decode_rgb_array, decode_sar_array
+from mm_ovseg.raster import read_rgb, read_sar
+from mm_ovseg.raster import decode_rgb_array, decode_sar_array
 from mm_ovseg.errors import DataError
 
 

@@ -10,7 +10,7 @@ import pytest
 import rasterio
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from mm_ovseg.data.raster import check_same_grid, read_label, read_raster_info, read_rgb, read_sar
+from mm_ovseg.raster import check_same_grid, read_label, read_raster_info, read_rgb, read_sar
 from mm_ovseg.data.synthetic import (
     SYNTHETIC_CLASSES,
     dataset,

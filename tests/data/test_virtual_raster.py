@@ -7,8 +7,8 @@ from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.shutil import copy
 
-from mm_ovseg.data.raster import read_rgb
-from mm_ovseg.data.raster_file import open_raster
+from mm_ovseg.raster import read_rgb
+from mm_ovseg.raster import open_raster
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import DataError
 

@@ -15,8 +15,8 @@ from mm_ovseg.checkpoint.files import load_weights_file
 from mm_ovseg.checkpoint.official import convert_official_state_dict
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.data.pair_reader import PairReader
-from mm_ovseg.data.raster import read_label, read_rgb, read_sar
-from mm_ovseg.data.scene_grid import SceneGrid
+from mm_ovseg.raster import read_label, read_rgb, read_sar
+from mm_ovseg.raster import Grid
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.data.tiling.legend import read_legend
 from mm_ovseg.engine import load_config
@@ -26,7 +26,7 @@ from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.vocabulary import read_vocabulary
 from mm_ovseg.vocabulary import parse_class_names
 
-GRID = SceneGrid(24, 20, "EPSG:32652", from_origin(500000, 4000000, 10, 10))
+GRID = Grid(24, 20, "EPSG:32652", from_origin(500000, 4000000, 10, 10))
 SUFFIXES = (".tif", ".png", ".jpg")
 
 

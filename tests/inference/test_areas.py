@@ -4,7 +4,7 @@ import rasterio
 from pyproj import CRS, Geod, Transformer
 from rasterio import Affine
 
-from mm_ovseg.data.raster_file import RasterInfo
+from mm_ovseg.raster import RasterInfo
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference import areas, write_class_map_geotiff
 from mm_ovseg.inference.areas import ClassArea, Ellipsoid, measure_areas

@@ -7,7 +7,7 @@ from rasterio import Affine
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference import cog, write_class_map_geotiff
-from mm_ovseg.inference.cog import write_cog
+from mm_ovseg.raster.cog import write_cog
 
 NAMES = ["city", "Wald, ö", 'a<b>&"c"']
 COLORS = [[200, 0, 0], [0, 120, 0], [0, 0, 255]]

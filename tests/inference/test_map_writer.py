@@ -4,7 +4,7 @@ import rasterio
 from PIL import Image
 from rasterio import Affine
 
-from mm_ovseg.data.raster import read_label
+from mm_ovseg.raster import read_label
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.inference import write_class_map_geotiff, write_class_map_png
 

@@ -16,7 +16,7 @@ from rasterio.transform import from_origin
 
 from mm_ovseg.data.clouds import CloudyImage
 from mm_ovseg.data.preparation import cloudy
-from mm_ovseg.data.raster import check_same_grid, read_raster_info, read_rgb
+from mm_ovseg.raster import check_same_grid, read_raster_info, read_rgb
 from tests.conftest import ROOT, load_tool
 
 DRIVERS = {".tif": "GTiff", ".png": "PNG", ".jpg": "JPEG"}

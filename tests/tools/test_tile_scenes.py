@@ -14,7 +14,7 @@ from rasterio.warp import transform_geom
 
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.data.preparation.journal import Journal
-from mm_ovseg.data.scene_grid import SceneGrid
+from mm_ovseg.raster import Grid
 from mm_ovseg.data.tiling.tile import TilingSettings, windows_of
 from tests.conftest import load_tool
 
@@ -118,7 +118,7 @@ def test_tiles_hold_the_scene_and_train_as_a_dataset(scene, tmp_path, capsys):
 ])  # fmt: skip
 def test_windows_cover_a_scene_and_no_more(length, overlap, starts):
     settings = TilingSettings(size=SIZE, overlap=overlap)
-    windows = windows_of(SceneGrid(length, 3, None, None), settings)
+    windows = windows_of(Grid(length, 3, None, None), settings)
     assert windows == [(0, start, 3, min(SIZE, length - start)) for start in starts]
 
 

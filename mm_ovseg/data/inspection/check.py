@@ -74,9 +74,8 @@ def _check_as_a_set(
     findings = []
     for kind in dataset.patterns:
         findings += check_consistency(pairs, facts, kind)
-    settings = reader.settings["sar"]
     sar = [facts[path] for pair in pairs for path in pair.files.get("SAR", ()) if facts[path].error is None]
-    return findings + check_sar_range(dataset, sar, settings["scale"].lower(), settings["value_range"])
+    return findings + check_sar_range(dataset, sar, reader.sar)
 
 
 def _left_out(pairs: Sequence[Pair], findings: Sequence[Finding]) -> list[Finding]:

@@ -4,18 +4,16 @@ import math
 
 import numpy as np
 
+from mm_ovseg.raster import sar_unit
+
 __all__ = ["common_range", "to_decibels"]
 
 
 def to_decibels(values: np.ndarray, scale: str) -> np.ndarray:
-    """SAR values (any shape) of a scale, as of :func:`mm_ovseg.data.raster.read_sar` but "8bit", in dB, one axis.
-
-    Power and amplitude that are not positive have none and are left out.
-    """
-    values = values[np.isfinite(values)].astype(np.float64)
-    if scale == "db":
-        return values
-    return (10.0 if scale == "power" else 20.0) * np.log10(values[values > 0])
+    """SAR values (any shape) of a unit but "8bit", in dB, one axis; what is not a measurement is left out."""
+    unit = sar_unit(scale)
+    values = values.astype(np.float64)
+    return unit.to_decibels(values[unit.measured(values)])
 
 
 def common_range(decibels: np.ndarray) -> list[float] | None:

@@ -9,8 +9,8 @@ from mm_ovseg.data.declaration import match_files
 from mm_ovseg.data.inspection.classes import IGNORED, ClassScheme
 from mm_ovseg.data.inspection.draft import Draft
 from mm_ovseg.data.inspection.facts import FileFacts
-from mm_ovseg.data.raster_file import read_raster_info
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster import read_raster_info
 
 __all__ = ["describe_draft"]
 

@@ -20,6 +20,7 @@ from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.palette import class_colors
 from mm_ovseg.data.registration import read_class_file
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster import RGBReader, SARReader
 
 __all__ = ["Draft", "draft_dataset"]
 
@@ -161,8 +162,11 @@ def _complete(draft: RGBSARDataset, scheme: ClassScheme | None, rgb: Sequence[Fi
 
 
 def _reader(rgb: Mapping[str, Any], sar: Mapping[str, Any]) -> PairReader:
-    arguments = {f"rgb_{key.lower()}": value for key, value in rgb.items()}
-    return PairReader(**arguments, **{f"sar_{key.lower()}": value for key, value in sar.items()})
+    names = {"BANDS": "bands", "RANGE": "value_range", "SCALE": "scale"}
+    return PairReader(
+        RGBReader(**{names[key]: tuple(value) for key, value in rgb.items()}),
+        SARReader(**{names[key]: value if key == "SCALE" else tuple(value) for key, value in sar.items()}),
+    )
 
 
 def _split(

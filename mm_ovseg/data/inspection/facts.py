@@ -11,23 +11,12 @@ from typing import TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
-from rasterio import DatasetReader
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from tqdm import tqdm
 
-from mm_ovseg.data.raster_file import (
-    RasterInfo,
-    apply_scale,
-    color_bands,
-    data_bands,
-    open_raster,
-    raster_info,
-    read_bands,
-    read_color_table,
-    read_valid,
-)
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster import RasterInfo, RasterSource, read_raster_info
 
 __all__ = ["FileFacts", "for_each", "pooled_sample", "read_facts"]
 
@@ -83,27 +72,25 @@ def read_facts(path: str | os.PathLike, *, files: int = 1) -> FileFacts:
     """
     path, info = Path(path), None
     try:
-        if path.is_file() and path.stat().st_size == 0:
-            raise DataError(f"{path} is an empty file (0 bytes); replace it.")
-        with open_raster(path) as dataset:
-            info = raster_info(path, dataset)
-            bands = data_bands(dataset)
-            image = read_bands(dataset, bands, np.result_type(*dataset.dtypes).name)  # (H, W, bands)
-            valid = read_valid(dataset, bands, np.all)
-            nan = np.isnan(image).any(axis=2) if image.dtype.kind in "fc" else np.zeros(valid.shape, dtype=bool)
-            valid &= ~nan
+        info = read_raster_info(path)
+        with RasterSource(path) as source:
+            bands = source.data_bands()
+            image, known = source.read(bands)  # (H, W, bands)
+            nan = np.isnan(image).any(axis=2) if image.dtype.kind in "fc" else np.zeros(image.shape[:2], dtype=bool)
+            valid = np.ones(image.shape[:2], dtype=bool) if known is None else known.all(axis=2)
+            chosen = [source.bands[band - 1] for band in bands]
             return FileFacts(
                 path=path,
                 info=info,
                 digest=hashlib.blake2b(f"{image.shape} {image.dtype}".encode() + image.tobytes()).hexdigest(),
                 bands=tuple(bands),
-                colors=tuple(color_bands(dataset)) if ColorInterp.red in dataset.colorinterp else (),
-                band_names=tuple((dataset.descriptions[band - 1] or "").lower() for band in bands),
-                palette=_palette(dataset, bands),
+                colors=tuple(source.color_bands()) if any(b.meaning == ColorInterp.red for b in chosen) else (),
+                band_names=tuple(band.description for band in chosen),
+                palette=_palette(source, bands),
                 categories=_categories(path),
                 nan_share=float(nan.mean()),
                 gray=image.shape[2] >= 3 and all(np.array_equal(image[..., 0], image[..., band]) for band in (1, 2)),
-                sample=_sample(image, valid, dataset, bands, files),
+                sample=_sample(image, valid, source, bands, files),
                 values=_values(image[valid]),
             )
     except DataError as error:
@@ -132,12 +119,12 @@ def for_each(
         return list(tqdm(results, desc=title, total=len(items), unit=unit, leave=False, disable=None))
 
 
-def _palette(dataset: DatasetReader, bands: list[int]) -> tuple[tuple[int, int, int], ...] | None:
+def _palette(source: RasterSource, bands: list[int]) -> tuple[tuple[int, int, int], ...] | None:
     """The colours that a palette file gives to its values, without the unused end of a palette of 256."""
-    if len(bands) != 1 or dataset.colorinterp[bands[0] - 1] != ColorInterp.palette:
-        return None
-    colors = read_color_table(dataset, bands[0])
-    return tuple(tuple(colors.get(value, (0, 0, 0))[:3]) for value in range(max(colors) + 1))
+    colors = source.color_table(bands[0]) if len(bands) == 1 else None
+    return (
+        None if colors is None else tuple(tuple(colors.get(value, (0, 0, 0))[:3]) for value in range(max(colors) + 1))
+    )
 
 
 def _categories(path: Path) -> dict[int, str]:
@@ -150,7 +137,7 @@ def _categories(path: Path) -> dict[int, str]:
     return {value: name.strip() for value, name in enumerate(names) if name.strip()}
 
 
-def _sample(image: np.ndarray, valid: np.ndarray, dataset: DatasetReader, bands: list[int], files: int) -> np.ndarray:
+def _sample(image: np.ndarray, valid: np.ndarray, source: RasterSource, bands: list[int], files: int) -> np.ndarray:
     if image.dtype.kind == "c":
         return np.empty((0, image.shape[2]), dtype=np.float32)
     pixels = image.reshape(-1, image.shape[2])
@@ -158,7 +145,7 @@ def _sample(image: np.ndarray, valid: np.ndarray, dataset: DatasetReader, bands:
     wanted = min(MOST_SAMPLED, max(64, SAMPLE_BUDGET // files))
     places = places[:: max(1, len(places) // wanted)]
     sample = pixels[places].astype(np.float32)
-    apply_scale(sample, dataset, bands)
+    source.scale(sample, bands)
     return sample
 
 

@@ -10,8 +10,8 @@ from mm_ovseg.data.inspection.facts import FileFacts
 from mm_ovseg.data.inspection.findings import Finding, error_finding
 from mm_ovseg.data.inspection.sources import Pair
 from mm_ovseg.data.pair_reader import PairReader
-from mm_ovseg.data.raster import check_same_grid, read_label
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster import check_same_grid, read_label
 
 __all__ = ["check_files"]
 
@@ -69,7 +69,7 @@ def _check_image(kind: str, facts: FileFacts, reader: PairReader) -> Iterator[tu
         yield "little-data", path, f"{path} has data in {valid.mean():.1%} of its pixels", "leave the pair out"
     if (pixels == pixels[:1]).all():
         yield "blank", path, f"{path} shows the same value everywhere", "leave the pair out, or check how it was made"
-    elif kind == "SAR" and reader.settings["sar"]["scale"] != "8bit":
+    elif kind == "SAR" and reader.sar.unit.to_decibels is not None:
         clipped = np.mean((pixels <= 0) | (pixels >= 255))
         if clipped > MUCH_CLIPPED:
             message = f"{path} has {clipped:.0%} of its values at the ends of INPUT.SAR.RANGE or beyond"

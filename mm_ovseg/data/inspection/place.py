@@ -9,7 +9,7 @@ from rasterio.errors import RasterioError
 from rasterio.transform import array_bounds
 from rasterio.warp import transform_bounds
 
-from mm_ovseg.data.raster_file import RasterInfo
+from mm_ovseg.raster import RasterInfo
 
 __all__ = ["Footprint", "footprint", "group_by_place", "overlaps", "pixel_size"]
 

@@ -12,6 +12,8 @@ from mm_ovseg.data.inspection.decibels import common_range, to_decibels
 from mm_ovseg.data.inspection.facts import FileFacts
 from mm_ovseg.data.inspection.findings import Finding
 from mm_ovseg.data.inspection.sources import Pair
+from mm_ovseg.raster import SARReader
+from mm_ovseg.raster.units import decibel_ranges
 
 __all__ = ["check_classes", "check_consistency", "check_sar_range"]
 
@@ -69,27 +71,35 @@ def _describe_palette(entry: FileFacts) -> str:
     return f"has a palette ({colors}{', ...' if len(entry.palette) > 3 else ''})"
 
 
-def check_sar_range(
-    dataset: RGBSARDataset, sar_facts: Sequence[FileFacts], scale: str, value_range: Sequence[float]
-) -> list[Finding]:
+def check_sar_range(dataset: RGBSARDataset, sar_facts: Sequence[FileFacts], reader: SARReader) -> list[Finding]:
     """Check that INPUT.SAR.SCALE and INPUT.SAR.RANGE fit what the SAR files of a dataset hold."""
-    samples = [entry.sample.ravel() for entry in sar_facts]
-    if scale == "8bit" or not sum(map(len, samples)):
+    if reader.unit.to_decibels is None:
         return []
-    values = np.concatenate(samples)
+    samples = [
+        entry.sample[:, [entry.bands.index(band) for band in reader.bands or entry.bands[:3]]]
+        for entry in sar_facts
+        if set(reader.bands) <= set(entry.bands)
+    ]
+    samples = [sample for sample in samples if sample.shape[1] == samples[0].shape[1]]
+    values = np.concatenate(samples) if samples else np.empty((0, 1))  # (N, bands)
+    if not len(values):
+        return []
     message = advice = ""
-    if scale == "db" and values.min() >= 0:
+    if reader.scale == "db" and values.min() >= 0:
         message = f"the SAR values are {values.min():g} to {values.max():g}, which are hardly dB"
         advice = "set INPUT.SAR.SCALE to power or amplitude"
-    elif scale != "db" and np.median(values) < 0:
-        message = f"most SAR values are negative, which no {scale} is"
+    elif reader.scale != "db" and np.median(values) < 0:
+        message = f"most SAR values are negative, which {reader.scale} never is"
         advice = "set INPUT.SAR.SCALE to db"
-    elif len(decibels := to_decibels(values, scale)):
-        low, high = value_range
-        clipped = np.mean((decibels < low) | (decibels > high))
+    else:
+        ranges = decibel_ranges(reader.value_range, values.shape[1])
+        decibels = [to_decibels(band, reader.scale) for band in values.T]
+        outside = [(band < low) | (band > high) for band, (low, high) in zip(decibels, ranges, strict=True)]
+        clipped = float(np.mean(np.concatenate(outside))) if sum(map(len, outside)) else 0.0
         if clipped > CLIPPED:
-            message = f"{clipped:.0%} of the SAR values lie outside INPUT.SAR.RANGE, {low:g} to {high:g} dB"
-            advice = f'set INPUT.SAR.RANGE to "{common_range(decibels)}"'
+            shown = " and ".join(f"{low:g} to {high:g} dB" for low, high in np.unique(ranges, axis=0))
+            message = f"{clipped:.0%} of the SAR values lie outside INPUT.SAR.RANGE, {shown}"
+            advice = f'set INPUT.SAR.RANGE to "{common_range(np.concatenate(decibels))}"'
     if not message:
         return []
     return [Finding("sar-range", dataset.name, str(dataset.folder / dataset.sar), message, advice)]

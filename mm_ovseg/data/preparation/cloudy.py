@@ -1,38 +1,31 @@
 """Clouds drawn over a folder of clear RGB rasters, each with the mask of its clouds; parallel and resumable."""
 
 import json
-import os
-import warnings
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-import rasterio
-from rasterio import DatasetReader
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.enums import ColorInterp
 from tqdm import tqdm
 
 import mm_ovseg
 from mm_ovseg.data.clouds import build_clouds
+from mm_ovseg.data.declaration import RASTER_SUFFIXES
 from mm_ovseg.data.preparation.dropped import BROKEN, Dropped, drop_broken
 from mm_ovseg.data.preparation.journal import Journal
 from mm_ovseg.data.preparation.pool import process_all
 from mm_ovseg.data.preparation.tile import is_intact
-from mm_ovseg.data.raster import check_rgb_arguments, decode_rgb, read_raster_info
-from mm_ovseg.data.raster_file import color_bands, open_raster
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import complete_file, sha256
 from mm_ovseg.randomness import derived_seed
+from mm_ovseg.raster import Grid, RasterSource, RGBReader, read_raster_info, write_geotiff
+from mm_ovseg.raster.pictures import PICTURES, write_picture
 
 __all__ = ["IMAGES", "MASKS", "CloudSettings", "CloudySummary", "add_clouds", "find_rasters", "seed_of"]
 
 IMAGES, MASKS = "rgb_clouds", "cloud_masks"  # folders of the output
-DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-OPTIONS = {"GTiff": {"compress": "deflate", "predictor": 2, "BIGTIFF": "IF_SAFER"}, "PNG": {}, "JPEG": {"quality": 95}}
 PREFIX = "clouds"
 COLORS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 CLOUDY = 0.1  # opacity from which a pixel counts as covered
@@ -45,7 +38,7 @@ class CloudSettings:
     Attributes:
         kind, cover: As in :func:`~mm_ovseg.data.clouds.build_clouds`.
         seed: Of all clouds, not negative; those of a file follow from it and from the file's name without suffix.
-        rgb_bands, rgb_range: As ``bands`` and ``value_range`` of :func:`~mm_ovseg.data.raster.read_rgb`.
+        rgb_bands, rgb_range: As ``bands`` and ``value_range`` of :func:`~mm_ovseg.raster.RGBReader`.
     """
 
     kind: str
@@ -63,7 +56,7 @@ class CloudSettings:
         if self.seed < 0:
             raise ConfigError(f"The seed is {self.seed}; give 0 or a positive number.")
         build_clouds(self.kind, self.cover)
-        check_rgb_arguments(self.rgb_bands, self.rgb_range)
+        RGBReader(bands=self.rgb_bands, value_range=self.rgb_range)
 
     def record(self) -> dict:
         """The settings and the library's version: what decides over the result."""
@@ -100,13 +93,13 @@ def find_rasters(folder: Path, output: Path) -> dict[str, Path]:
         DataError: There is no such folder, there is no raster, two have one name, or the output lies in the folder.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; give the folder that holds the clear images.")
+        raise DataError(f"{folder} is not a folder; give the folder that holds the clear images.")
     if output.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"{output} lies in {folder}, whose images are read; choose another output folder.")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         place = path.relative_to(folder)
-        if path.suffix.lower() not in DRIVERS or any(part.startswith(".") for part in place.parts):
+        if path.suffix.lower() not in RASTER_SUFFIXES or any(part.startswith(".") for part in place.parts):
             continue
         if (first := found.setdefault(place.with_suffix("").as_posix(), path)) is not path:
             raise DataError(f"{first} and {path} have one name, so their clouds would be the same; rename one of them.")
@@ -193,21 +186,20 @@ def _process(task: CloudTask, previous: dict | None) -> tuple[dict, bool]:
             return previous, True
     seed = seed_of(task.settings.seed, name)
     image_file = Path(IMAGES, task.place)
-    mask_file = Path(MASKS, task.place).with_suffix(".tif" if _driver(task.place) == "GTiff" else ".png")
+    mask_file = Path(MASKS, task.place).with_suffix(".png" if task.place.suffix.lower() in PICTURES else ".tif")
+    reader = RGBReader(bands=task.settings.rgb_bands, value_range=task.settings.rgb_range)
     try:
-        with open_raster(task.source) as dataset:
-            image, valid = decode_rgb(
-                dataset, task.source, bands=task.settings.rgb_bands, value_range=task.settings.rgb_range
-            )
+        with RasterSource(task.source, any_format=True) as source:
+            image, valid = reader.read(source)
             cloudy = build_clouds(task.settings.kind, task.settings.cover)(image, valid, seed)
-            bands, meanings, nodata = _bands(dataset, task.settings, cloudy.image, valid)
+            changed = valid & (cloudy.image != image).any(axis=2)
+            stored = _stored(source, reader, cloudy.image, changed, valid)
+            grid = source.grid
     except DataError as error:
         result["dropped"] = [asdict(Dropped(name, BROKEN, str(error)))]
         return result, False
-    with open_raster(task.source) as dataset:
-        mask = np.rint(cloudy.opacity * 255).astype(np.uint8)[None]
-        _write(task.output / mask_file, mask, [ColorInterp.gray], None, dataset)
-        _write(task.output / image_file, bands, meanings, nodata, dataset, mask=_mask_to_write(dataset, valid))
+    _write(task.output / mask_file, StoredImage(np.rint(cloudy.opacity * 255).astype(np.uint8)[None]), grid)
+    _write(task.output / image_file, stored, grid)
     entry = {"name": name, "seed": seed, "source": {"file": task.place.as_posix(), "sha256": sha256(task.source)}}
     for kind, file in (("image", image_file), ("mask", mask_file)):
         entry[kind] = {"file": file.as_posix(), "sha256": sha256(task.output / file)}
@@ -223,74 +215,45 @@ def seed_of(seed: int, name: str) -> int:
     return derived_seed(seed, name)
 
 
-def _driver(path: Path) -> str:
-    return DRIVERS[path.suffix.lower()]
+@dataclass(frozen=True)
+class StoredImage:
+    """What is written of an image: bands (n, H, W), what they show, and how they say where there is no data."""
+
+    bands: np.ndarray
+    meanings: tuple[ColorInterp, ...] = ()
+    nodata: float | None = None
+    mask: np.ndarray | None = None
 
 
-def _bands(
-    dataset: DatasetReader, settings: CloudSettings, image: np.ndarray, valid: np.ndarray
-) -> tuple[np.ndarray, Sequence[ColorInterp], float | None]:
-    """The bands to write, uint8 (bands, H, W), what they mean, and the value that stands for no data.
+def _stored(
+    source: RasterSource, reader: RGBReader, image: np.ndarray, changed: np.ndarray, valid: np.ndarray
+) -> StoredImage:
+    """The file with a changed RGB image.
 
-    An 8-bit file keeps its bands in their order, what it holds where it has no data, and its alpha; other files become
-    red, green and blue, with alpha where they have pixels without data.
+    The type, the number and the order of its bands stay, and so does every number that no cloud has changed, those of
+    other bands and of pixels without data among them. A file of one band becomes red, green and blue.
     """
-    indexes = list(settings.rgb_bands) or color_bands(dataset)
-    if settings.rgb_range or len(indexes) != 3 or set(dataset.dtypes) != {"uint8"}:
-        bands, meanings = list(image.transpose(2, 0, 1)), list(COLORS)
-        if not valid.all():
-            bands.append(np.where(valid, np.uint8(255), np.uint8(0)))
-            meanings.append(ColorInterp.alpha)
-        return np.stack(bands), meanings, None
-    bands = dataset.read()  # (bands, H, W)
-    for channel, band in enumerate(indexes):
-        bands[band - 1][valid] = image[..., channel][valid]
-    if dataset.nodata is not None:
-        # White cloud must not be read as no data where 255 stands for that.
-        hidden = valid & (bands[[band - 1 for band in indexes]] == dataset.nodata).all(axis=0)
-        bands[indexes[0] - 1][hidden] += np.uint8(1) if dataset.nodata == 0 else np.uint8(255)  # 255 takes one off
-    return bands, dataset.colorinterp, dataset.nodata
+    bands = reader.choose(source)
+    everything = range(1, len(source.bands) + 1)
+    if len(bands) != 3:
+        alpha = [] if valid.all() else [np.where(valid, np.uint8(255), np.uint8(0))]
+        meanings = (*COLORS, *([ColorInterp.alpha] if alpha else []))
+        return StoredImage(np.stack([*image.transpose(2, 0, 1), *alpha]), meanings)
+    values, _ = source.read(everything)  # (H, W, n)
+    values = np.ascontiguousarray(values.transpose(2, 0, 1))
+    for band, stored in zip(bands, reader.unread(image, source), strict=True):
+        np.copyto(values[band - 1], stored, where=changed, casting="unsafe")
+    nodata = source.bands[bands[0] - 1].nodata
+    if nodata is not None:
+        # A cloud must not be read as no data where its colour stands for that.
+        hidden = changed & (values[[band - 1 for band in bands]] == nodata).all(axis=0)
+        values[bands[0] - 1][hidden] = nodata - 1 if nodata > 0 else nodata + 1
+    return StoredImage(values, tuple(band.meaning for band in source.bands), nodata, source.mask())
 
 
-def _mask_to_write(dataset: DatasetReader, valid: np.ndarray) -> np.ndarray | None:
-    """``valid`` if the file has a mask beside its bands, which must be written anew."""
-    flags = dataset.mask_flag_enums[0]
-    own_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
-    return valid if own_mask and ColorInterp.alpha not in dataset.colorinterp else None
-
-
-def _write(
-    path: Path,
-    bands: np.ndarray,
-    meanings: Sequence[ColorInterp],
-    nodata: float | None,
-    source: DatasetReader,
-    mask: np.ndarray | None = None,
-) -> None:
-    """Write uint8 (bands, H, W) where ``source`` lies on the ground."""
-    count, height, width = bands.shape
-    profile = {"driver": _driver(path), "dtype": "uint8", "count": count, "height": height, "width": width}
-    profile |= {"nodata": nodata, **OPTIONS[profile["driver"]]}
-    if source.crs is not None:
-        profile["crs"] = source.crs
-    if not source.transform.is_identity:
-        profile["transform"] = source.transform
-    if profile["driver"] == "GTiff":
-        profile["photometric"] = "rgb" if tuple(meanings[:3]) == COLORS else "minisblack"
-    with complete_file(path) as temporary:
-        side_file = Path(f"{temporary}.aux.xml")  # where GDAL notes the georeference of PNG and JPEG
-        try:
-            with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with rasterio.open(temporary, "w", **profile) as file:
-                    if profile["driver"] == "GTiff":
-                        file.colorinterp = meanings
-                        file.update_tags(**source.tags())
-                    file.write(bands)
-                    if mask is not None:
-                        file.write_mask(mask)
-            if side_file.exists():
-                os.replace(side_file, f"{path}.aux.xml")
-        finally:
-            with suppress(OSError):
-                side_file.unlink()
+def _write(path: Path, image: StoredImage, grid: Grid) -> None:
+    """Write an image where it lies on the ground, in the format that its name says."""
+    if path.suffix.lower() in PICTURES:
+        write_picture(path, image.bands, grid, nodata=image.nodata)
+    else:
+        write_geotiff(path, image.bands, grid, nodata=image.nodata, valid=image.mask, meanings=image.meanings)

@@ -11,8 +11,8 @@ from mm_ovseg.data.preparation.pairing import TilePair
 from mm_ovseg.data.preparation.prepare import Preparation, Split, prepare_pairs
 from mm_ovseg.data.preparation.settings import AUTO_SCALE, PairSettings
 from mm_ovseg.data.preparation.sources import gather_files
-from mm_ovseg.data.raster import SAR_SCALES
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.raster import SAR_UNITS
 
 __all__ = [
     "add_file_arguments",
@@ -88,7 +88,7 @@ def add_intensity_arguments(group: argparse._ArgumentGroup, defaults: PairSettin
     scale = "8-bit files as they are, others as amplitude" if defaults.sar_scale == AUTO_SCALE else defaults.sar_scale
     group.add_argument(
         "--sar-scale",
-        choices=(AUTO_SCALE, *SAR_SCALES),
+        choices=(AUTO_SCALE, *SAR_UNITS),
         default=defaults.sar_scale,
         help=f"what the SAR files hold (default: {scale})",
     )

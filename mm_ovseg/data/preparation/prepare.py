@@ -15,8 +15,8 @@ from mm_ovseg.data.preparation.settings import PairSettings, check_tile, settle_
 from mm_ovseg.data.preparation.split import SPLITS
 from mm_ovseg.data.preparation.summary import Summary
 from mm_ovseg.data.preparation.tile import TileTask, process_tile
-from mm_ovseg.data.raster import RasterInfo, check_same_grid, read_raster_info
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster import RasterInfo, check_same_grid, read_raster_info
 
 __all__ = ["Preparation", "Split", "prepare_pairs"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mm_ovseg.data.preparation.pairing import TilePair
-from mm_ovseg.data.raster import SAR_SCALES, RasterInfo, read_sar
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster import SAR_UNITS, RasterInfo, read_sar
 
 __all__ = ["AUTO_SCALE", "PairSettings", "check_tile", "settle_range", "settle_scale"]
 
@@ -30,7 +30,7 @@ class PairSettings:
         rgb_range: (low, high) that become 0 and 255 in files that are not 8-bit.
         rgb_nodata: Value that, in all three channels at once, means no data; None for what the file declares.
         sar_bands: One to three 1-based bands.
-        sar_scale: One of ``SAR_SCALES``, or ``"auto"``: 8-bit files as they are, all others as amplitude.
+        sar_scale: One of ``SAR_UNITS``, or ``"auto"``: 8-bit files as they are, all others as amplitude.
         sar_range: (low, high) in dB that become 0 and 255; empty to measure it, once for all tiles.
         sar_nodata: Value that, in any of the bands, means no data; None for what the file declares.
         min_valid: Share of a window's pixels, 0..1, at which RGB and SAR must both have data.
@@ -58,8 +58,8 @@ class PairSettings:
             raise ConfigError(f"--overlap is {self.overlap}; give 0 or more, and less than --size ({self.size}).")
         if not 0 <= self.min_valid <= 1:
             raise ConfigError(f"--min-valid is {self.min_valid}; give a share from 0 to 1.")
-        if self.sar_scale not in (AUTO_SCALE, *SAR_SCALES):
-            raise ConfigError(f"--sar-scale is '{self.sar_scale}'; choose {AUTO_SCALE}, {', '.join(SAR_SCALES)}.")
+        if self.sar_scale not in (AUTO_SCALE, *SAR_UNITS):
+            raise ConfigError(f"--sar-scale is '{self.sar_scale}'; choose {AUTO_SCALE}, {', '.join(SAR_UNITS)}.")
         if not 1 <= len(self.sar_bands) <= 3 or min(self.sar_bands) < 1:
             raise ConfigError(f"The SAR bands are {list(self.sar_bands)}; give one to three, from 1.")
         for option, low_high in (("--rgb-range", self.rgb_range), ("--sar-range", self.sar_range)):

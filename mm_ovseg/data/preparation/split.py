@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from rasterio.transform import array_bounds
 
-from mm_ovseg.data.raster import RasterInfo
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster import RasterInfo
 
 __all__ = ["SPLITS", "keep_apart", "split_by_place", "split_by_scene"]
 

@@ -1,23 +1,19 @@
 """One tile: cut into windows, scaled to 8 bit, written as pairs of GeoTIFF files."""
 
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
-from rasterio.errors import NotGeoreferencedWarning
-from rasterio.windows import Window
-from rasterio.windows import transform as window_transform
+from rasterio.enums import ColorInterp
 
 from mm_ovseg.data.preparation.dropped import BROKEN, Dropped
 from mm_ovseg.data.preparation.pairing import TilePair
 from mm_ovseg.data.preparation.settings import PairSettings
-from mm_ovseg.data.raster import RasterInfo, read_raster_info, read_rgb, read_sar
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import complete_file, sha256
+from mm_ovseg.files import sha256
+from mm_ovseg.raster import Grid, RasterSource, RGBReader, SARReader, write_geotiff
 
-__all__ = ["TileTask", "cut_windows", "describe_source", "is_intact", "process_tile", "write_geotiff"]
+__all__ = ["TileTask", "cut_windows", "describe_source", "is_intact", "process_tile", "write_tile"]
 
 
 @dataclass(frozen=True)
@@ -68,50 +64,45 @@ def process_tile(task: TileTask, previous: dict | None = None) -> tuple[dict, bo
         if all(is_intact(task.output, file) for file in written):
             return previous, True
     try:
-        rgb_info, sar_info = read_raster_info(task.pair.rgb), read_raster_info(task.pair.sar)
         files = {} if task.output is None else {"rgb": task.pair.rgb, "sar": task.pair.sar}
         source = {kind: describe_source(path) for kind, path in files.items()}
-        windows = cut_windows(rgb_info.height, rgb_info.width, task.settings.size, task.settings.overlap)
         # All of the tile before any of it is written: a truncated file shows only where it ends.
-        images = [_read_window(task, rgb_info, window) for window in windows]
+        grid, images = _read_windows(task)
     except DataError as error:
         result["dropped"] = [asdict(Dropped(task.pair.name, BROKEN, str(error)))]
         return result, False
-    for window, (rgb, rgb_valid, sar, sar_valid) in zip(windows, images, strict=True):
+    for (row, column, height, width), (rgb, rgb_valid, sar, sar_valid) in images.items():
         name = f"{task.prefix}_{task.pair.name}"
-        if len(windows) > 1:
-            name += f"_r{window.row_off:04d}_c{window.col_off:04d}"
+        if len(images) > 1:
+            name += f"_r{row:04d}_c{column:04d}"
         if reason := _reason_to_drop(rgb, rgb_valid, sar, sar_valid, task.settings.min_valid):
             result["dropped"].append(asdict(Dropped(name, reason)))
             continue
         pair = {"name": name, "split": task.split, "rgb": {}, "sar": {}, "source": {**source}}
-        pair["source"]["window"] = [window.col_off, window.row_off, window.width, window.height]
+        pair["source"]["window"] = [column, row, width, height]
         pair["valid"] = round(float((rgb_valid & sar_valid).mean()), 4)
         pair["clipped"] = round(float(np.isin(sar[sar_valid], (0, 255)).mean()), 4)
         if task.output is not None:
-            for kind, image, valid, info in (("rgb", rgb, rgb_valid, rgb_info), ("sar", sar, sar_valid, sar_info)):
+            place = grid.window(row, column, height, width)
+            for kind, image, valid in (("rgb", rgb, rgb_valid), ("sar", sar, sar_valid)):
                 file = Path(task.split, kind, f"{name}.tif")
-                write_geotiff(task.output / file, image, valid, info, window)
+                write_tile(task.output / file, image, valid, place)
                 pair[kind] = {"file": file.as_posix(), "sha256": sha256(task.output / file)}
         result["pairs"].append(pair)
     return result, False
 
 
-def cut_windows(height: int, width: int, size: int, overlap: int) -> list[Window]:
-    """Cover a tile with as few windows as possible, spread evenly, row by row.
+def cut_windows(height: int, width: int, size: int, overlap: int) -> list[tuple[int, int, int, int]]:
+    """Cover a tile with as few windows (row, column, height, width) as possible, spread evenly, row by row.
 
     Args:
         height, width: Of the tile, in pixels.
         size: Side of a window; along an axis on which the tile is smaller, the window is as long as the tile. 0: one
             window that is the tile.
-        overlap: Pixels that neighbours share at least; they share more where the tile is no multiple of the step.
+        overlap: Pixels that neighbours share at least; they share more where the tile is not a multiple of the step.
     """
     rows, columns = (_starts(length, size, overlap) for length in (height, width))
-    return [
-        Window(column, row, min(size or width, width), min(size or height, height))
-        for row in rows
-        for column in columns
-    ]
+    return [(row, column, min(size or height, height), min(size or width, width)) for row in rows for column in columns]
 
 
 def _starts(length: int, size: int, overlap: int) -> list[int]:
@@ -121,29 +112,32 @@ def _starts(length: int, size: int, overlap: int) -> list[int]:
     return [index * (length - size) // gaps for index in range(gaps + 1)]
 
 
-def _read_window(
-    task: TileTask, rgb_info: RasterInfo, window: Window
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """RGB uint8 (H, W, 3), where it has data (H, W), SAR uint8 (H, W, polarisations), where it has data (H, W)."""
+def _read_windows(
+    task: TileTask,
+) -> tuple[Grid, dict[tuple[int, int, int, int], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]]:
+    """The tile's grid, and of each window RGB uint8 (H, W, 3), where it has data (H, W), SAR uint8 (H, W, n), where.
+
+    One polarisation comes as three equal channels and two with their mean: what the reader makes again is left out.
+    """
     settings = task.settings
-    is_8bit = set(rgb_info.dtypes) == {"uint8"}
-    rgb, rgb_valid = read_rgb(
-        task.pair.rgb,
-        bands=(1, 2, 3),
-        value_range=() if is_8bit else settings.rgb_range,
-        window=window,
-        nodata=settings.rgb_nodata,
-    )
-    sar, sar_valid = read_sar(
-        task.pair.sar,
-        scale=settings.sar_scale,
-        value_range=settings.sar_range or (0.0, 1.0),  # 8-bit files need none
-        bands=settings.sar_bands,
-        window=window,
-        nodata=settings.sar_nodata,
-    )
-    # One polarisation comes as three equal channels and two with their mean: what the reader makes again.
-    return rgb, rgb_valid, np.rint(sar[..., : len(settings.sar_bands)]).astype(np.uint8), sar_valid
+    with RasterSource(task.pair.rgb) as rgb, RasterSource(task.pair.sar) as sar:
+        rgb.align(sar)
+        is_8bit = all(band.dtype == "uint8" for band in rgb.bands)
+        rgb_reader = RGBReader(
+            bands=(1, 2, 3), value_range=() if is_8bit else settings.rgb_range, nodata=settings.rgb_nodata
+        )
+        sar_reader = SARReader(
+            bands=settings.sar_bands,
+            value_range=settings.sar_range or (0.0, 1.0),  # 8-bit files need none
+            nodata=settings.sar_nodata,
+            scale=settings.sar_scale,
+        )
+        images = {}
+        for window in cut_windows(rgb.grid.height, rgb.grid.width, settings.size, settings.overlap):
+            sar_image, sar_valid = sar_reader.read(sar, window)
+            polarisations = np.rint(sar_image[..., : len(settings.sar_bands)]).astype(np.uint8)
+            images[window] = (*rgb_reader.read(rgb, window), polarisations, sar_valid)
+        return rgb.grid, images
 
 
 def _reason_to_drop(
@@ -159,19 +153,10 @@ def _reason_to_drop(
     return None
 
 
-def write_geotiff(path: Path, image: np.ndarray, valid: np.ndarray, info: RasterInfo, window: Window) -> None:
-    """Write uint8 (H, W, bands) on its place on the ground, with a mask where there are pixels without data."""
-    height, width, count = image.shape
-    profile = {"driver": "GTiff", "dtype": "uint8", "height": height, "width": width, "count": count}
-    profile |= {"compress": "deflate", "predictor": 2, "photometric": "rgb" if count == 3 else "minisblack"}
-    if info.transform is not None:
-        profile |= {"crs": info.crs, "transform": window_transform(window, info.transform)}
-    with complete_file(path) as temporary, warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(temporary, "w", **profile) as file:
-            file.write(image.transpose(2, 0, 1))
-            if not valid.all():
-                file.write_mask(valid)
+def write_tile(path: Path, image: np.ndarray, valid: np.ndarray, grid: Grid) -> None:
+    """Write uint8 (H, W, bands) on its grid, with a mask where there are pixels without data."""
+    meanings = (ColorInterp.red, ColorInterp.green, ColorInterp.blue) if image.shape[2] == 3 else ()
+    write_geotiff(path, image.transpose(2, 0, 1), grid, valid=None if valid.all() else valid, meanings=meanings)
 
 
 def describe_source(path: Path) -> dict:

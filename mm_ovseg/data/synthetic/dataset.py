@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from PIL import Image
+from rasterio import Affine
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 from tqdm import tqdm
@@ -23,6 +24,7 @@ from mm_ovseg.data.synthetic.domain import get_domain
 from mm_ovseg.data.synthetic.layout import GROUND_SAMPLING_DISTANCE, SYNTHETIC_CLASSES
 from mm_ovseg.data.synthetic.scene import SyntheticScene, check_scene_arguments, generate_scene
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster import Grid, write_geotiff
 
 __all__ = ["FILE_FORMATS", "write_synthetic_dataset"]
 
@@ -31,7 +33,7 @@ FILE_FORMATS = ("png", "tif")
 OWN_CLOUDS = "fractal"
 MANIFEST = "manifest.json"
 DRAWING_VERSION = 1  # to be raised whenever the same arguments give other pictures
-_UTM_ZONE_52_NORTH = "EPSG:32652"  # around Pohang, where DDHR-SK lies
+_UTM_ZONE_52_NORTH = CRS.from_epsg(32652)  # around Pohang, where DDHR-SK lies
 _FIRST_CORNER = (430_000.0, 4_000_000.0)  # easting, northing in metres
 _SCENES_PER_ROW = 100
 
@@ -191,14 +193,9 @@ def _write_png(path: Path, image: np.ndarray, *, is_label: bool) -> None:
     picture.save(path)
 
 
-def _write_geotiff(path: Path, image: np.ndarray, *, is_label: bool, transform: rasterio.Affine) -> None:
+def _write_geotiff(path: Path, image: np.ndarray, *, is_label: bool, transform: Affine) -> None:
     bands = np.atleast_3d(image).transpose(2, 0, 1)  # (H, W[, 3]) -> (1 or 3, H, W)
-    count, height, width = bands.shape
-    profile = {"driver": "GTiff", "dtype": "uint8", "count": count, "height": height, "width": width}
-    profile |= {"crs": _UTM_ZONE_52_NORTH, "transform": transform, "compress": "deflate"}
-    with rasterio.open(path, "w", **profile) as file:
-        if count == 3:
-            file.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-        if is_label:
-            file.write_colormap(1, dict(enumerate(default_colors(SYNTHETIC_CLASSES))))
-        file.write(bands)
+    grid = Grid(bands.shape[2], bands.shape[1], _UTM_ZONE_52_NORTH, transform)
+    meanings = (ColorInterp.red, ColorInterp.green, ColorInterp.blue) if len(bands) == 3 else ()
+    colors = dict(enumerate(default_colors(SYNTHETIC_CLASSES))) if is_label else None
+    write_geotiff(path, bands, grid, meanings=meanings, colors=colors)

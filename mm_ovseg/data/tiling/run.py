@@ -14,7 +14,6 @@ from mm_ovseg.data.preparation.dropped import BROKEN, Dropped, nothing_left
 from mm_ovseg.data.preparation.journal import Journal
 from mm_ovseg.data.preparation.pool import process_all
 from mm_ovseg.data.preparation.split import SPLITS
-from mm_ovseg.data.scene_grid import pixel_size_metres
 from mm_ovseg.data.tiling.legend import Legend
 from mm_ovseg.data.tiling.scenes import LabelledScene
 from mm_ovseg.data.tiling.split import split_into_squares
@@ -132,7 +131,7 @@ def _plan(tiling: Tiling, scenes: Sequence[LabelledScene]) -> tuple[dict[str, Sc
         with open_scene(scene, tiling.settings) as source:
             if source.covered == 0:
                 raise DataError(f"{scene.sar} covers nothing of {scene.rgb[0]}; check that the files belong together.")
-            sizes.append(pixel_size_metres(source.grid))
+            sizes.append(source.grid.pixel_size_metres)
             for window in windows_of(source.grid, tiling.settings):
                 windows.append((scene, window))
                 places.append(place_of(scene.name, source.grid, window))

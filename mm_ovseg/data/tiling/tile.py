@@ -5,12 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from rasterio.windows import Window
 
 from mm_ovseg.data.preparation.dropped import BROKEN, Dropped
-from mm_ovseg.data.preparation.tile import is_intact, write_geotiff
-from mm_ovseg.data.raster_file import RasterInfo
-from mm_ovseg.data.scene_grid import SceneGrid
+from mm_ovseg.data.preparation.tile import is_intact, write_tile
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.data.tiling.labels import PolygonLabels, RasterLabels
 from mm_ovseg.data.tiling.legend import IGNORED, Legend
@@ -18,6 +15,7 @@ from mm_ovseg.data.tiling.scenes import LabelledScene
 from mm_ovseg.data.tiling.split import TilePlace
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import sha256
+from mm_ovseg.raster import Grid, RGBReader, SARReader, count_polarisations
 
 __all__ = ["SceneTile", "TilingSettings", "open_labels", "open_scene", "place_of", "process_tile", "windows_of"]
 
@@ -30,8 +28,7 @@ class TilingSettings:
         size: side of a tile in pixels.
         overlap: pixels that neighbouring tiles share.
         ground_sampling_distance: metres a pixel; None for each scene's own.
-        rgb_bands, rgb_range: as in :func:`mm_ovseg.data.raster.read_rgb`.
-        sar_scale, sar_range, sar_bands: as in :func:`mm_ovseg.data.raster.read_sar`.
+        rgb, sar: read the images.
         attribute: of the polygons; None where labels are rasters.
         layer: of the vector files; None where they have one.
         background: class of pixels in no polygon; None for no label.
@@ -45,11 +42,8 @@ class TilingSettings:
     size: int = 512
     overlap: int = 0
     ground_sampling_distance: float | None = None
-    rgb_bands: tuple[int, ...] = ()
-    rgb_range: tuple[float, ...] = ()
-    sar_scale: str = "8bit"
-    sar_range: tuple[float, ...] = (-25.0, 0.0)
-    sar_bands: tuple[int, ...] = ()
+    rgb: RGBReader = RGBReader()
+    sar: SARReader = SARReader()
     attribute: str | None = None
     layer: str | None = None
     background: str | None = None
@@ -92,7 +86,7 @@ class SceneTile:
         return f"{self.scene.name}_r{self.window[0]:06d}_c{self.window[1]:06d}"
 
 
-def windows_of(grid: SceneGrid, settings: TilingSettings) -> list[tuple[int, int, int, int]]:
+def windows_of(grid: Grid, settings: TilingSettings) -> list[tuple[int, int, int, int]]:
     """Windows (row, column, height, width) on a regular lattice; those at the right and lower edges are cut off."""
     step = settings.size - settings.overlap
     # A window whose pixels all lie in the one before would add nothing.
@@ -104,7 +98,7 @@ def windows_of(grid: SceneGrid, settings: TilingSettings) -> list[tuple[int, int
     ]
 
 
-def place_of(scene: str, grid: SceneGrid, window: tuple[int, int, int, int]) -> TilePlace:
+def place_of(scene: str, grid: Grid, window: tuple[int, int, int, int]) -> TilePlace:
     """Where a window of a scene lies."""
     row, column, height, width = window
     if grid.crs is None or grid.transform is None:
@@ -123,17 +117,15 @@ def open_scene(scene: LabelledScene, settings: TilingSettings) -> SceneSource:
     return SceneSource(
         scene.rgb,
         scene.sar,
+        rgb_reader=settings.rgb,
+        sar_reader=settings.sar,
         ground_sampling_distance=settings.ground_sampling_distance,
-        rgb_bands=settings.rgb_bands,
-        rgb_range=settings.rgb_range,
-        sar_scale=settings.sar_scale,
-        sar_range=settings.sar_range,
-        sar_bands=settings.sar_bands,
+        any_format=True,
     )
 
 
 def open_labels(
-    scene: LabelledScene, grid: SceneGrid, settings: TilingSettings, legend: Legend
+    scene: LabelledScene, grid: Grid, settings: TilingSettings, legend: Legend
 ) -> RasterLabels | PolygonLabels:
     """Open the labels of a scene.
 
@@ -141,7 +133,7 @@ def open_labels(
         ConfigError, DataError: as of the two classes.
     """
     if settings.attribute is None:
-        return RasterLabels(scene.labels, grid, legend.table)
+        return RasterLabels(scene.labels, grid, legend.table, scene.rgb[0])
     background = IGNORED if settings.background is None else legend.classes.index(settings.background)
     return PolygonLabels(
         scene.labels,
@@ -181,7 +173,7 @@ def process_tile(task: SceneTile, previous: dict | None = None) -> tuple[dict, b
         row, column, height, width = task.window
         source, labels = _opened(task.scene, task.settings, task.legend)
         window = source.read(row, column, height, width)
-        label, unknown = labels.read(Window(column, row, width, height))
+        label, unknown = labels.read(row, column, height, width)
     except (DataError, OSError) as error:
         dropped = [asdict(Dropped(task.name, BROKEN, str(error)))]
         return {"name": task.name, "fingerprint": [], "pairs": [], "dropped": dropped}, False
@@ -204,8 +196,7 @@ def process_tile(task: SceneTile, previous: dict | None = None) -> tuple[dict, b
     }
     if task.output is not None:
         sar_image = np.rint(window.sar_image).astype(np.uint8)
-        if (sar_image == sar_image[..., :1]).all():
-            sar_image = sar_image[..., :1]  # one polarisation, of which the reader makes three channels again
+        sar_image = sar_image[..., : count_polarisations(window.sar_image)]  # the reader makes the others again
         everywhere = np.ones_like(window.image_valid)
         for kind, image, valid in (
             ("rgb", window.image, window.image_valid),
@@ -213,7 +204,7 @@ def process_tile(task: SceneTile, previous: dict | None = None) -> tuple[dict, b
             ("labels", label[..., np.newaxis], everywhere),
         ):
             file = Path(task.split, kind, f"{task.name}.tif")
-            write_geotiff(task.output / file, image, valid, _header(source.grid), Window(column, row, width, height))
+            write_tile(task.output / file, image, valid, source.grid.window(row, column, height, width))
             pair[kind] = {"file": file.as_posix(), "sha256": sha256(task.output / file)}
     result["pairs"].append(pair)
     return result, False
@@ -238,7 +229,3 @@ def _reason_to_drop(
     if (label != IGNORED).sum() < max(1, settings.min_labelled * whole):
         return "too few pixels with a label"
     return None
-
-
-def _header(grid: SceneGrid) -> RasterInfo:
-    return RasterInfo(Path(), grid.width, grid.height, 1, ("uint8",), grid.crs, grid.transform, None)

@@ -5,7 +5,7 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from mm_ovseg.data.preparation.split import split_by_place, split_by_scene
-from mm_ovseg.data.raster import RasterInfo
+from mm_ovseg.raster import RasterInfo
 from mm_ovseg.errors import ConfigError, DataError
 
 

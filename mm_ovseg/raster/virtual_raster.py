@@ -9,15 +9,15 @@ from rasterio import DatasetReader
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
-from mm_ovseg.data.raster_safety import check_before_opening, check_blocks
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster.trust import check_before_opening, check_blocks
 
 __all__ = ["check_virtual_raster", "is_virtual_raster"]
 
 # Formats that a VRT may name. GDAL tries all of its drivers on them; the first bytes of these hold a NUL, before which
 # the text formats, which would name files and addresses in turn, do not recognise theirs. Those of JPEG need not.
 SOURCE_DRIVERS = ("GTiff", "PNG", "JP2OpenJPEG")
-MOST_CHARACTERS = 2**26
+MAX_CHARACTERS = 2**26
 # What gdalbuildvrt and gdal_translate write, in lower case since GDAL does not mind: nothing that computes or warps.
 ELEMENTS = re.compile(
     "vrtdataset|srs|geotransform|metadata|mdi|gcplist|gcp|vrtrasterband|description|unittype|offset|scale|colorinterp|"
@@ -41,7 +41,7 @@ def check_virtual_raster(path: str | os.PathLike) -> None:
     The rasters may lie in any folder. They are opened, to see that they are what they are to be.
 
     Raises:
-        DataError: It is no VRT, computes or warps, or names something else than a GeoTIFF, PNG or JPEG 2000 file.
+        DataError: It is not a VRT, computes or warps, or names something else than a GeoTIFF, PNG or JPEG 2000 file.
     """
     for source in dict.fromkeys(_sources(Path(os.path.abspath(path)))):
         try:
@@ -51,22 +51,22 @@ def check_virtual_raster(path: str | os.PathLike) -> None:
         except (RasterioError, CPLE_BaseError, DataError) as error:
             raise DataError(
                 f"{path} is a mosaic of {source}, which cannot be read as a GeoTIFF, PNG or JPEG 2000 file ({error}); "
-                "put it there, or build the mosaic anew with gdalbuildvrt."
+                "put it there, or build the mosaic again with gdalbuildvrt."
             ) from error
 
 
 def _sources(path: Path) -> list[str]:
     """The absolute paths of the files that a VRT names, of which each is a file by this name."""
     try:
-        if path.stat().st_size > MOST_CHARACTERS:
-            raise DataError(f"{path} is a mosaic of more than {MOST_CHARACTERS} characters; make it a GeoTIFF.")
+        if path.stat().st_size > MAX_CHARACTERS:
+            raise DataError(f"{path} is a mosaic of more than {MAX_CHARACTERS} characters; make it a GeoTIFF.")
         text = path.read_text(encoding="utf-8")
         # Without comments, CDATA, types and entities there is one way only to read it, which then is GDAL's too.
         root = ElementTree.fromstring(text) if "<!" not in text and "\0" not in text else None
     except (OSError, ValueError, ElementTree.ParseError) as error:
-        raise DataError(f"{path} cannot be read as a VRT file ({error}); build it anew with gdalbuildvrt.") from error
+        raise DataError(f"{path} cannot be read as a VRT file ({error}); build it again with gdalbuildvrt.") from error
     if root is None or root.tag.lower() != "vrtdataset":
-        raise DataError(f"{path} is not the VRT file that its name says; build it anew with gdalbuildvrt.")
+        raise DataError(f"{path} is not the VRT file that its name says; build it again with gdalbuildvrt.")
     sources = []
     for element in root.iter():
         tag, attributes = element.tag.lower(), {name.lower(): value for name, value in element.attrib.items()}
@@ -87,7 +87,7 @@ def _source(path: Path, name: str, attributes: dict[str, str]) -> str:
     if not os.path.isabs(name):
         if attributes.get("relativetovrt") != "1":
             raise DataError(
-                f"{path} is a mosaic of {name!r}, in no folder that it says; build it anew with gdalbuildvrt."
+                f"{path} is a mosaic of {name!r}, in no folder that it says; build it again with gdalbuildvrt."
             )
         name = str(path.parent / name)
     if is_virtual_raster(name):

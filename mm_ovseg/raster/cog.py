@@ -10,9 +10,9 @@ import rasterio
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError
 
-from mm_ovseg.data.raster_file import open_raster
 from mm_ovseg.errors import brief_reason
 from mm_ovseg.files import complete_file
+from mm_ovseg.raster.opening import open_raster
 
 __all__ = ["write_cog"]
 

@@ -1,0 +1,45 @@
+"""Pixels in and out: the only place that opens or writes rasters and vector files.
+
+A :class:`RasterSource` is an open raster: bands, validity, and a north-up :class:`Grid`. A :class:`Placement` says
+where the pixels of one grid lie on another; :class:`RGBReader`, :class:`SARReader` and :class:`LabelReader` read a
+source on its own grid or on another.
+"""
+
+from mm_ovseg.raster.geotiff import write_geotiff
+from mm_ovseg.raster.grid import Grid, check_sampling_distance
+from mm_ovseg.raster.header import RasterInfo, check_same_grid, raster_info, read_raster_info
+from mm_ovseg.raster.image_reader import ImageReader
+from mm_ovseg.raster.labels import LabelReader, read_label
+from mm_ovseg.raster.opening import open_raster
+from mm_ovseg.raster.placement import Placement
+from mm_ovseg.raster.rgb import RGBReader, read_rgb
+from mm_ovseg.raster.sar import SARReader, count_polarisations, read_sar, three_channels
+from mm_ovseg.raster.source import Band, Paths, RasterSource
+from mm_ovseg.raster.units import SAR_UNITS, SARUnit, sar_unit
+
+__all__ = [
+    "SAR_UNITS",
+    "Band",
+    "Grid",
+    "ImageReader",
+    "LabelReader",
+    "Paths",
+    "Placement",
+    "RGBReader",
+    "RasterInfo",
+    "RasterSource",
+    "SARReader",
+    "SARUnit",
+    "check_same_grid",
+    "check_sampling_distance",
+    "count_polarisations",
+    "open_raster",
+    "raster_info",
+    "read_label",
+    "read_raster_info",
+    "read_rgb",
+    "read_sar",
+    "sar_unit",
+    "three_channels",
+    "write_geotiff",
+]

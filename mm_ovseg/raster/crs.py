@@ -1,0 +1,160 @@
+"""Coordinate reference systems: compared on the ground, whatever their spelling, and the ways between them."""
+
+import functools
+import logging
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from pyproj import CRS as ProjCRS
+from pyproj import Transformer
+from pyproj.database import query_crs_info
+from pyproj.enums import PJType
+from pyproj.exceptions import CRSError, ProjError
+from rasterio.crs import CRS
+from rasterio.errors import CRSError as RasterioCRSError
+
+from mm_ovseg.errors import DataError
+
+__all__ = ["CoordinateTransform", "LONGITUDE_LATITUDE", "full_turn", "horizontal", "same_crs", "to_pyproj"]
+
+logger = logging.getLogger(__name__)
+
+LONGITUDE_LATITUDE = CRS.from_user_input("OGC:CRS84")
+
+
+@functools.lru_cache(maxsize=256)
+def to_pyproj(crs: CRS) -> ProjCRS | None:
+    """The same system in pyproj, without its vertical part; None where PROJ does not know it.
+
+    A local (engineering) system that bears the name of a projected one, as some programs write it, is that one.
+    """
+    try:
+        system = ProjCRS.from_wkt(crs.to_wkt())
+        while system.is_compound or system.is_bound:
+            system = system.sub_crs_list[0] if system.is_compound else system.source_crs
+        if system.is_engineering:
+            return _by_name(system.name) or system
+        return system.to_2d()
+    except (CRSError, RasterioCRSError):
+        return None
+
+
+@functools.lru_cache(maxsize=256)
+def horizontal(crs: CRS) -> CRS:
+    """The system without its vertical part."""
+    system = to_pyproj(crs)
+    if system is None:
+        return crs
+    try:
+        plain = CRS.from_wkt(system.to_wkt())
+    except RasterioCRSError:
+        return crs
+    return crs if plain == crs else plain
+
+
+def same_crs(first: CRS | None, second: CRS | None) -> bool:
+    """Whether two systems give the same numbers for the same place, whatever their names and vertical parts."""
+    if first is None or second is None or first == second:
+        return first is second or first == second
+    systems = to_pyproj(first), to_pyproj(second)
+    return None not in systems and _same_system(*systems)
+
+
+@functools.lru_cache(maxsize=256)
+def _same_system(first: ProjCRS, second: ProjCRS) -> bool:
+    return first.equals(second, ignore_axis_order=True)
+
+
+@functools.lru_cache(maxsize=256)
+def full_turn(crs: CRS | None) -> float | None:
+    """360 degrees in the unit of a geographic system's longitudes; None for systems without longitudes."""
+    system = None if crs is None else to_pyproj(crs)
+    if system is None or not system.is_geographic:
+        return None
+    return 2 * math.pi / system.axis_info[0].unit_conversion_factor
+
+
+@dataclass(frozen=True)
+class CoordinateTransform:
+    """The way of coordinates from one system to another; x is east or longitude.
+
+    Attributes:
+        source, target: The systems; None on both sides for one unnamed plane.
+        names: What messages call the files that are in them.
+
+    Raises:
+        DataError: There is no way, for instance from a local system.
+    """
+
+    source: CRS | None
+    target: CRS | None
+    names: tuple[str, str] = ("the source", "the target")
+
+    def __post_init__(self) -> None:
+        self._transformer  # noqa: B018 (for its errors)
+
+    @functools.cached_property
+    def is_identity(self) -> bool:
+        """Whether both systems have the same numbers."""
+        return same_crs(self.source, self.target)
+
+    @functools.cached_property
+    def _transformer(self) -> Transformer | None:
+        if self.is_identity:
+            return None
+        for crs, name in zip((self.source, self.target), self.names, strict=True):
+            if crs is None:
+                raise DataError(
+                    f"{name} has no coordinate reference system, so it cannot be put on another grid; give it one "
+                    "(gdal_edit -a_srs)."
+                )
+            system = to_pyproj(crs)
+            if system is None or system.is_engineering:
+                other = next(other for other in self.names if other != name)
+                raise DataError(
+                    f"There is no way from the local coordinate system of {name} to that of {other}; give {name} the "
+                    "system that its coordinates are in (gdal_edit -a_srs EPSG:...)."
+                )
+        try:
+            return Transformer.from_crs(to_pyproj(self.source), to_pyproj(self.target), always_xy=True)
+        except ProjError as error:
+            raise DataError(
+                f"There is no way from the coordinate reference system of {self.names[0]} to that of {self.names[1]}; "
+                "check both (gdalinfo), and give the right one with gdal_edit -a_srs."
+            ) from error
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Transform coordinates of any shape; infinite where a point has no place in the target."""
+        if self._transformer is None:
+            return x, y
+        x, y = self._transformer.transform(x, y)
+        return np.asarray(x), np.asarray(y)
+
+
+def _by_name(name: str) -> ProjCRS | None:
+    """The projected system of the EPSG dataset that a local system is named after ("RGF93 / Lambert-93")."""
+    try:
+        found = ProjCRS.from_user_input(name)
+    except CRSError:
+        found = _by_last_name(name)
+    if found is None or not found.is_projected:
+        return None
+    logger.warning("The local coordinate system '%s' is taken for %s.", name, found.to_string())
+    return found
+
+
+def _by_last_name(name: str) -> ProjCRS | None:
+    """The system whose name ends so ("Lambert-93"); None where there are several that lie a metre or more apart."""
+    ending = f"/ {name}".casefold()
+    infos = query_crs_info(auth_name="EPSG", pj_types=PJType.PROJECTED_CRS)
+    systems = [ProjCRS.from_epsg(int(info.code)) for info in infos if info.name.casefold().endswith(ending)]
+    if not systems or systems[0].area_of_use is None:
+        return None
+    west, south, east, north = systems[0].area_of_use.bounds
+    places = [
+        Transformer.from_crs("OGC:CRS84", system, always_xy=True).transform((west + east) / 2, (south + north) / 2)
+        for system in systems
+    ]
+    spread = np.ptp(places, axis=0).max()
+    return systems[0] if spread < 1.0 else None  # metres; NaN and infinity are not less

@@ -1,0 +1,191 @@
+"""A grid of pixels as a value: where it lies, how large its pixels are, and whether another one is the same."""
+
+import functools
+import math
+import os
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pyproj import Geod
+from rasterio import Affine
+from rasterio.crs import CRS
+
+from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster.crs import LONGITUDE_LATITUDE, CoordinateTransform, full_turn, same_crs, to_pyproj
+
+__all__ = ["Grid", "Orientation", "check_sampling_distance", "largest_offset", "nearest_turn"]
+
+MAX_COLUMNS = 2**19  # memory grows with the width of a scene, though not with its height
+SAME_PLACE = 0.5  # pixels, at each corner
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How the stored pixels of a file are turned to lie north-up, in this order.
+
+    Attributes:
+        transpose: Rows and columns are swapped.
+        flip_rows, flip_columns: Then their order is reversed.
+    """
+
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """Stored pixels (H, W, ...) turned, as a view."""
+        image = image.swapaxes(0, 1) if self.transpose else image
+        return image[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+
+    def stored_window(
+        self, row: int, column: int, height: int, width: int, stored_height: int, stored_width: int
+    ) -> tuple[int, int, int, int]:
+        """Row, column, height and width, among the stored pixels, of a window of the turned ones."""
+        turned_height, turned_width = (stored_width, stored_height) if self.transpose else (stored_height, stored_width)
+        row = turned_height - row - height if self.flip_rows else row
+        column = turned_width - column - width if self.flip_columns else column
+        return (column, row, width, height) if self.transpose else (row, column, height, width)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid of pixels. Those of files are north-up: columns run east and rows south, as nearly as the file allows.
+
+    Attributes:
+        width, height: Pixels.
+        crs: Coordinate reference system; None where it is not known.
+        transform: (column, row) of pixel corners -> map coordinates; None without georeference.
+    """
+
+    width: int
+    height: int
+    crs: CRS | None = None
+    transform: Affine | None = None
+
+    @classmethod
+    def north_up(cls, width: int, height: int, crs: CRS | None, transform: Affine | None) -> tuple["Grid", Orientation]:
+        """The north-up grid of pixels that are stored in any order, and how they are turned to lie on it."""
+        if transform is None:
+            return cls(width, height, crs, None), Orientation()
+        transpose = abs(transform.a) + abs(transform.e) < abs(transform.b) + abs(transform.d)
+        if transpose:
+            transform @= Affine(0, 1, 0, 1, 0, 0)
+            width, height = height, width
+        flip_columns, flip_rows = transform.a < 0, transform.e > 0
+        if flip_columns:
+            transform @= Affine(-1, 0, width, 0, 1, 0)
+        if flip_rows:
+            transform @= Affine(1, 0, 0, 0, -1, height)
+        return cls(width, height, crs, transform), Orientation(transpose, flip_rows, flip_columns)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
+
+    def window(self, row: int, column: int, height: int, width: int) -> "Grid":
+        """The grid of a window."""
+        transform = None if self.transform is None else self.transform @ Affine.translation(column, row)
+        return Grid(width, height, self.crs, transform)
+
+    @functools.cached_property
+    def metres_per_pixel(self) -> tuple[float, float] | None:
+        """Width and height of the middle pixel in metres on the ellipsoid; None where it has no place on Earth."""
+        if self.crs is None or self.transform is None:
+            return None
+        system = to_pyproj(self.crs)
+        if system is None or system.is_engineering:
+            return None
+        middle = np.array([self.width / 2, self.height / 2])
+        # Ten pixels a side, for the sake of rounding.
+        points = [self.transform @ tuple(middle + offset) for offset in ((-5, 0), (5, 0), (0, -5), (0, 5))]
+        try:
+            transform = CoordinateTransform(self.crs, LONGITUDE_LATITUDE)
+        except DataError:
+            return None
+        longitudes, latitudes = transform(*np.transpose(points))
+        if not np.isfinite([longitudes, latitudes]).all():
+            return None
+        _, _, sides = Geod(ellps="WGS84").inv(longitudes[::2], latitudes[::2], longitudes[1::2], latitudes[1::2])
+        sides = (float(sides[0]) / 10, float(sides[1]) / 10)
+        return sides if all(0 < side < math.inf for side in sides) else None
+
+    @property
+    def pixel_size_metres(self) -> float | None:
+        """Side of a square as large as the middle pixel; None where the grid has no place on Earth."""
+        return None if self.metres_per_pixel is None else math.sqrt(math.prod(self.metres_per_pixel))
+
+    def at_sampling_distance(self, distance: float | None, name: str | os.PathLike) -> "Grid":
+        """The grid of the same extent whose pixels are squares of so many metres.
+
+        Args:
+            distance: Metres a pixel; None keeps the pixels as they are.
+            name: What messages call the raster.
+
+        Raises:
+            ConfigError: The distance is not positive, or the size of the pixels cannot be told.
+            DataError: The grid is more than half a million pixels wide.
+        """
+        grid = self
+        if distance is not None:
+            check_sampling_distance(distance)
+            if self.metres_per_pixel is None:
+                raise ConfigError(
+                    f"{name} does not say how large its pixels are on the ground, so it cannot be resampled to "
+                    f"{distance} m; leave --gsd out, or georeference the file."
+                )
+            width, height = (
+                max(1, round(size * own / distance))
+                for size, own in zip((self.width, self.height), self.metres_per_pixel, strict=True)
+            )
+            scale = Affine.scale(self.width / width, self.height / height)
+            grid = replace(self, width=width, height=height, transform=self.transform @ scale)
+        if grid.width > MAX_COLUMNS:
+            raise DataError(
+                f"{name} gives {grid.width} pixels a row, more than {MAX_COLUMNS}; cut it, or use larger pixels."
+            )
+        return grid
+
+    def outline(self, points_per_side: int = 2) -> np.ndarray:
+        """(4 * (points_per_side - 1), 2) map coordinates around the grid, clockwise from its first corner."""
+        along = np.linspace(0, 1, points_per_side)[:-1]
+        zeros, ones = np.zeros_like(along), np.ones_like(along)
+        columns = np.concatenate([along, ones, 1 - along, zeros]) * self.width
+        rows = np.concatenate([zeros, along, ones, 1 - along]) * self.height
+        return np.stack((self.transform or Affine.identity()) @ (columns, rows), axis=1)
+
+
+def check_sampling_distance(distance: float | None) -> None:
+    """Check that a ground sampling distance is None or so many metres.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if distance is not None and not 0 < distance < math.inf:
+        raise ConfigError(f"The ground sampling distance is {distance}; give metres a pixel.")
+
+
+def nearest_turn(longitudes: np.ndarray, centre: float, turn: float) -> np.ndarray:
+    """Longitudes moved by whole turns of the globe to within half a turn of a centre."""
+    return longitudes - turn * np.round((longitudes - centre) / turn)
+
+
+def largest_offset(first: Grid, second: Grid, names: tuple[str, str]) -> float:
+    """The largest distance between corresponding corners along an axis, in pixels of the first grid.
+
+    Both have a transform. Where one lacks a reference system, it is taken to be that of the other.
+
+    Raises:
+        DataError: There is no way from one reference system to the other.
+    """
+    corners = second.outline()
+    if first.crs is not None and second.crs is not None and not same_crs(first.crs, second.crs):
+        transform = CoordinateTransform(second.crs, first.crs, names=(names[1], names[0]))
+        corners = np.stack(transform(*corners.T), axis=1)
+    if (turn := full_turn(first.crs)) is not None:
+        centre = (first.transform @ (first.width / 2, first.height / 2))[0]
+        corners[:, 0] = nearest_turn(corners[:, 0], centre, turn)
+    columns, rows = ~first.transform @ tuple(corners.T)
+    expected = Grid(first.width, first.height).outline()
+    offsets = np.abs(np.stack([columns, rows], axis=1) - expected)
+    return float(offsets.max()) if np.isfinite(offsets).all() else math.inf

@@ -1,0 +1,174 @@
+"""What the header of a raster says, and whether two rasters lie on one grid."""
+
+import math
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rasterio import Affine, DatasetReader
+from rasterio.crs import CRS
+
+from mm_ovseg.errors import DataError
+from mm_ovseg.raster.crs import same_crs
+from mm_ovseg.raster.grid import SAME_PLACE, Grid, Orientation, largest_offset
+from mm_ovseg.raster.opening import open_raster
+
+__all__ = ["RasterInfo", "check_on_grid", "check_same_grid", "raster_info", "read_raster_info"]
+
+REMEDY = "resample one of them to the other's grid (gdalwarp does so), or map them as a scene"
+
+
+@dataclass(frozen=True)
+class RasterInfo:
+    """What the header of a raster says.
+
+    Attributes:
+        path: The file.
+        grid: Where its pixels lie, north-up.
+        orientation: How its stored pixels are turned to lie on the grid.
+        count: Bands.
+        dtypes: NumPy type name of each band.
+        nodata: Of each band the value that stands for no data; None where the file declares none.
+        placed_by: "transform"; "gcps" or "rpcs", control points or a sensor model, alone; or "" where nothing says
+            where the pixels lie.
+    """
+
+    path: Path
+    grid: Grid
+    orientation: Orientation
+    count: int
+    dtypes: tuple[str, ...]
+    nodata: tuple[float | None, ...]
+    placed_by: str
+
+    @property
+    def width(self) -> int:
+        """Pixels a row."""
+        return self.grid.width
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.grid.height
+
+    @property
+    def crs(self) -> CRS | None:
+        """Coordinate reference system; None where the file has none."""
+        return self.grid.crs
+
+    @property
+    def transform(self) -> Affine | None:
+        """(column, row) of pixel corners -> map coordinates; None where the file has no georeference."""
+        return self.grid.transform
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """(width, height) as the file has them."""
+        size = (self.grid.width, self.grid.height)
+        return size[::-1] if self.orientation.transpose else size
+
+    def as_stored(self) -> "RasterInfo":
+        """The same raster, taken to lie nowhere."""
+        width, height = self.stored_size
+        return replace(self, grid=Grid(width, height), orientation=Orientation())
+
+    def placed_like(self, other: "RasterInfo") -> "RasterInfo":
+        """The same raster, its stored pixels taken to lie where those of another of its size do."""
+        return replace(self, grid=other.grid, orientation=other.orientation)
+
+
+def read_raster_info(path: str | os.PathLike, *, any_format: bool = False) -> RasterInfo:
+    """Read a file's header.
+
+    Raises:
+        DataError: The file is missing or not a raster.
+    """
+    with open_raster(path, any_format=any_format) as dataset:
+        return raster_info(path, dataset)
+
+
+def raster_info(path: str | os.PathLike, dataset: DatasetReader) -> RasterInfo:
+    """What the header of an open raster says; ``path`` is what messages call it."""
+    transform = None if dataset.transform.is_identity else dataset.transform
+    placed_by = "transform" if transform is not None else "gcps" if dataset.gcps[0] else "rpcs" if dataset.rpcs else ""
+    if transform is not None and (transform.determinant == 0 or not all(map(math.isfinite, transform))):
+        grid, orientation = Grid(dataset.width, dataset.height, dataset.crs, transform), Orientation()
+    else:
+        grid, orientation = Grid.north_up(dataset.width, dataset.height, dataset.crs, transform)
+    return RasterInfo(
+        path=Path(path),
+        grid=grid,
+        orientation=orientation,
+        count=dataset.count,
+        dtypes=dataset.dtypes,
+        nodata=dataset.nodatavals,
+        placed_by=placed_by,
+    )
+
+
+def check_on_grid(info: RasterInfo) -> None:
+    """Check that a raster's pixels form a grid on the ground, or lie in no place at all.
+
+    Raises:
+        DataError: It is placed by ground control points or a sensor model only, or its pixels have no extent.
+    """
+    remedy = "or, where its pixels lie on those of the other image already, remove them"
+    if info.placed_by == "gcps":
+        raise DataError(
+            f"{info.path} is placed by ground control points only; put it on a grid first (gdalwarp does so), {remedy} "
+            "(gdal_edit -unsetgt)."
+        )
+    if info.placed_by == "rpcs":
+        raise DataError(
+            f"{info.path} is placed by a sensor model (RPCs) only; orthorectify it first (gdalwarp -rpc), {remedy} "
+            "(gdal_edit -unsetrpc)."
+        )
+    transform = info.transform
+    if transform is not None and (transform.determinant == 0 or not all(map(math.isfinite, transform))):
+        raise DataError(
+            f"{info.path} has a geotransform that maps its pixels onto a line; georeference it again (gdal_edit "
+            "-a_ullr)."
+        )
+
+
+def check_same_grid(first: RasterInfo, second: RasterInfo) -> None:
+    """Check that pixel (row, column) is the same place in both files.
+
+    Sizes must be equal. Where both say where they lie, their corners must be the same places on the ground, within half
+    a pixel, however their reference systems are spelled; where one has a reference system and the other has none, both
+    are taken to be in it. A file that says nothing of its place is taken pixel for pixel.
+
+    Raises:
+        DataError: They differ, or one lies on no grid; the message says in what and how to mend it.
+    """
+    for info in (first, second):
+        check_on_grid(info)
+    are_placed = first.transform is not None and second.transform is not None
+    sizes = [(info.width, info.height) if are_placed else info.stored_size for info in (first, second)]
+    if sizes[0] != sizes[1]:
+        (width, height), (other_width, other_height) = sizes
+        raise DataError(
+            f"{first.path} is {width}x{height} pixels and {second.path} {other_width}x{other_height}; the files of a "
+            f"pair must have one size: {REMEDY}."
+        )
+    if not are_placed:
+        return
+    offset = largest_offset(first.grid, second.grid, (str(first.path), str(second.path)))
+    if offset <= SAME_PLACE:
+        return
+    if first.crs is not None and second.crs is not None and not same_crs(first.crs, second.crs):
+        raise DataError(
+            f"{first.path} is in {first.crs.to_string()} and {second.path} in {second.crs.to_string()}, and their "
+            f"pixels are not the same places; the files of a pair must have one coordinate reference system: {REMEDY}."
+        )
+    hint = ""
+    if (first.crs is None) != (second.crs is None):
+        unnamed = first.path if first.crs is None else second.path
+        hint = (
+            f"; {unnamed} has coordinates but no coordinate reference system: give it the right one (gdal_edit -a_srs)"
+        )
+    apart = f"their corners are up to {offset:.1f} pixels apart" if math.isfinite(offset) else "far apart"
+    raise DataError(
+        f"{first.path} and {second.path} cover different places ({apart}){hint}; the files of a pair must cover the "
+        f"same extent: {REMEDY}."
+    )

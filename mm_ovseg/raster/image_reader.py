@@ -1,0 +1,209 @@
+"""What the readers of RGB and SAR images have in common: from the numbers in files or arrays to 0..255.
+
+Scaling depends on the settings only, never on a tile's own minimum and maximum: the same pixel gives the same number
+whatever is around it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster.placement import Placement
+from mm_ovseg.raster.resampling import resample_image
+from mm_ovseg.raster.source import RasterSource
+
+__all__ = ["ImageReader", "Window", "check_array", "check_bands", "check_range", "stretch"]
+
+Window = tuple[int, int, int, int]  # row, column, height, width
+
+SAMPLE_SIDE, SAMPLE_WINDOWS = 128, 4  # pixels of a window that is looked at, and windows along a side
+ZEROS = 0.1  # share of a raster's pixels
+AT_ONE_END = 0.5  # share of its values
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageReader:
+    """Reads images, 0..255, of one kind: the base of :class:`~mm_ovseg.raster.RGBReader` and its SAR sibling.
+
+    Attributes:
+        bands: 1-based bands to read; empty for the defaults.
+        value_range: What becomes 0 and 255.
+        nodata: Value that means no data, of the numbers as stored, besides what a file declares; None for no more.
+    """
+
+    kind: ClassVar[str]
+    key: ClassVar[str]  # of the config
+
+    bands: tuple[int, ...] = ()
+    value_range: tuple = ()
+    nodata: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.nodata is not None and (isinstance(self.nodata, bool) or not isinstance(self.nodata, int | float)):
+            raise ConfigError(f"{self.key}.NODATA is {self.nodata!r}; give a number, or None.")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What images depend on besides the files, ready for JSON."""
+        return asdict(self)
+
+    def read(self, source: RasterSource, window: Window | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Read an image on the source's own grid.
+
+        Args:
+            source: The raster.
+            window: (row, column, height, width); None for all of it.
+
+        Returns:
+            image: (H, W, 3), 0..255; 0 where not valid. RGB is uint8, SAR float32.
+            valid: bool (H, W).
+
+        Raises:
+            DataError: A block cannot be read, a band is missing, or the raster does not hold what the settings say.
+        """
+        return self._finish(*self._values(source, self.choose(source), window))
+
+    def read_onto(self, source: RasterSource, placement: Placement, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Read a window of another grid, on which the source lies as ``placement`` says; see :meth:`read`."""
+        if placement.is_identity:
+            return self.read(source, window)
+        bands = self.choose(source)
+
+        def read(*part: int) -> tuple[np.ndarray, np.ndarray]:
+            values, valid = self._values(source, bands, part)
+            return self._to_mean(values, valid), valid
+
+        values, valid = resample_image(read, placement, *window)
+        return self._finish(self._from_mean(values), valid)
+
+    def read_array(self, array: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """An image of an array, which stays as it is: what :meth:`read` gives of a file with the same numbers.
+
+        Args:
+            array: (H, W, C), or (H, W) for SAR. Where a masked array is masked, and floats are NaN, there is no data.
+            name: What messages call it.
+
+        Raises:
+            DataError: The array has another shape or type, or lacks a band.
+        """
+        raise NotImplementedError
+
+    def choose(self, source: RasterSource) -> list[int]:
+        """The 1-based bands to read.
+
+        Raises:
+            DataError: One is missing, or of a type that the settings do not expect.
+        """
+        raise NotImplementedError
+
+    def concerns(self, source: RasterSource) -> list[str]:
+        """Sentences on what a source probably does not mean: images at one end of the range, and 0 for no data.
+
+        A sample of its pixels is looked at, the same whatever is read later.
+        """
+        bands, grid = self.choose(source), source.grid
+        height, width = min(SAMPLE_SIDE, grid.height), min(SAMPLE_SIDE, grid.width)
+        rows, columns = (
+            sorted({round(place) for place in np.linspace(0, whole - part, SAMPLE_WINDOWS)})
+            for whole, part in ((grid.height, height), (grid.width, width))
+        )
+        zeros = pixels = 0
+        ends = np.zeros(2)  # pixels at the low and at the high end, each channel counting a third
+        for window in ((row, column, height, width) for row in rows for column in columns):
+            stored, _ = source.read(bands, window)
+            image, valid = self._finish(*self._values(source, bands, window))
+            zeros += int(((stored == 0).all(axis=2) & valid).sum())
+            pixels += int(valid.sum())
+            shown = image[valid]
+            ends += [(shown <= 0).mean(axis=1).sum(), (shown >= 255).mean(axis=1).sum()]
+        if not pixels:
+            return []
+        found = []
+        if self.nodata is None and source.is_declared_valid and zeros > ZEROS * pixels:
+            found.append(
+                f"{zeros / pixels:.0%} of the {self.kind} pixels of {source.name} are exactly 0, and the file declares "
+                f"no nodata value; if they have no data, set {self.key}.NODATA 0."
+            )
+        for share, end, which in ((ends[0] / pixels, 0, "low"), (ends[1] / pixels, 255, "high")):
+            if share > AT_ONE_END:
+                found.append(
+                    f"{share:.0%} of the {self.kind} values of {source.name} become {end}, the {which} end of "
+                    f"{self._range_text()}; check {self._range_keys()}."
+                )
+        return found
+
+    def _range_text(self) -> str:
+        raise NotImplementedError
+
+    def _range_keys(self) -> str:
+        raise NotImplementedError
+
+    def _values(self, source: RasterSource, bands: list[int], window: Window | None) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers in the unit of the settings, float32 (H, W, n), or uint8 where they are 0..255 already, and valid."""
+        raise NotImplementedError
+
+    def _to_mean(self, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        """Numbers in a unit in which they may be averaged."""
+        return values
+
+    def _from_mean(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def _finish(self, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The image of numbers."""
+        raise NotImplementedError
+
+    def _take(self, array: np.ndarray, bands: Sequence[int], dtype: str) -> tuple[np.ndarray, np.ndarray]:
+        """A copy of the 1-based bands (H, W, n) of an array, and where they are valid."""
+        chosen = array[..., [band - 1 for band in bands]]
+        values, valid = np.ma.getdata(chosen), ~np.ma.getmaskarray(chosen)
+        if self.nodata is not None:
+            valid &= values != self.nodata
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, and so without data
+            return values.astype(dtype, copy=False), valid
+
+
+def check_range(value_range: Sequence[float], key: str) -> None:
+    """Check that a range is two numbers, the first below the second.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    numbers = len(value_range) == 2 and all(isinstance(value, int | float) for value in value_range)
+    if not numbers or not value_range[0] < value_range[1]:
+        raise ConfigError(f"{key} is {list(value_range)}; give [low, high] with low below high.")
+
+
+def check_array(array: np.ndarray, name: str) -> None:
+    """Check that an array holds pixels and numbers.
+
+    Raises:
+        DataError: It does not.
+    """
+    if array.dtype.kind not in "uif":
+        raise DataError(f"{name} holds {array.dtype} values; give numbers, such as uint8 or float32.")
+    if 0 in array.shape:
+        raise DataError(f"{name} has shape {array.shape} and so no pixels; give an image with some.")
+
+
+def check_bands(bands: Sequence[int], count: int, name: str, key: str) -> list[int]:
+    """Check that 1-based bands are there.
+
+    Raises:
+        DataError: One is not.
+    """
+    if absent := [band for band in bands if not 1 <= band <= count]:
+        raise DataError(f"{name} has no band {absent[0]}, but bands 1 to {count}; correct {key}.BANDS.")
+    return list(bands)
+
+
+def stretch(values: np.ndarray, valid: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+    """Map [low, high] of each band, (n, 2), to 0..255 and clip; what is not valid becomes 0."""
+    low = np.float32(ranges[:, 0])
+    image = np.where(valid[..., np.newaxis], values, low).astype(np.float32, copy=False)
+    image -= low
+    image *= np.float32(255.0 / (ranges[:, 1] - ranges[:, 0]))
+    return np.clip(image, 0.0, 255.0, out=image)

@@ -1,0 +1,169 @@
+"""Label maps: numbers in a file become class indices, on its own grid or on another."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mm_ovseg.errors import DataError
+from mm_ovseg.raster.placement import Placement
+from mm_ovseg.raster.resampling import resample_labels
+from mm_ovseg.raster.source import RasterSource
+
+__all__ = ["LabelReader", "read_label"]
+
+VALUES_SHOWN = 10
+Window = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class LabelReader:
+    """Reads label maps of one band of whole numbers; a palette counts by its numbers.
+
+    What the file says to be without data, by a nodata value, a mask, alpha or NaN, is ignored, whatever it holds there.
+
+    Attributes:
+        index_of: Raw value -> class index or ``ignore_label``.
+        ignore_label: Value of no class in what is returned.
+    """
+
+    index_of: Mapping[int, int]
+    ignore_label: int = 255
+
+    @classmethod
+    def of_classes(
+        cls, num_classes: int, ignore_label: int = 255, label_values: Mapping[int, int] | None = None
+    ) -> "LabelReader":
+        """The reader of a dataset's files.
+
+        Args:
+            num_classes: Class indices are 0..num_classes - 1.
+            ignore_label: Value that stands for no class, in the file (unless ``label_values`` gives it another
+                meaning) and in the result.
+            label_values: Raw value -> class index or ``ignore_label``; None if the files hold class indices.
+        """
+        table = {value: value for value in range(num_classes)} if label_values is None else dict(label_values)
+        table.setdefault(ignore_label, ignore_label)
+        return cls(table, ignore_label)
+
+    def read(self, source: RasterSource, window: Window | None = None) -> tuple[np.ndarray, Counter[int]]:
+        """Read labels on the source's own grid.
+
+        Args:
+            source: The raster.
+            window: (row, column, height, width); None for all of it.
+
+        Returns:
+            labels: uint8 (H, W): class indices and ``ignore_label``.
+            unknown: Value -> number of pixels, of the values that no class has, which are ignored.
+
+        Raises:
+            DataError: The raster cannot be read, or is not a label map.
+        """
+        bands = source.data_bands()
+        if len(bands) != 1 or np.dtype(source.bands[bands[0] - 1].dtype).kind not in "iuf":
+            types = ", ".join(dict.fromkeys(band.dtype for band in source.bands))
+            raise DataError(
+                f"{source.name} has {len(source.bands)} bands of {types}; a label map has one, with a whole number per "
+                "pixel: convert colours to class numbers."
+            )
+        values, known = source.read(bands, window)
+        return self._look_up(values[..., 0], None if known is None else known[..., 0], source.name)
+
+    def read_onto(self, source: RasterSource, placement: Placement, window: Window) -> tuple[np.ndarray, Counter[int]]:
+        """Read a window of another grid: the nearest pixel, or the mode where its pixels are larger; see :meth:`read`.
+
+        ``unknown`` counts pixels of the source.
+        """
+        if placement.is_identity:
+            return self.read(source, window)
+        unknown: Counter[int] = Counter()
+
+        def read(*part: int) -> np.ndarray:
+            labels, of_part = self.read(source, part)
+            unknown.update(of_part)
+            return labels
+
+        return resample_labels(read, placement, *window, fill=self.ignore_label), unknown
+
+    def check_known(self, unknown: Mapping[int, int], name: str | os.PathLike) -> None:
+        """Check that there are no unknown values.
+
+        Raises:
+            DataError: There are; the message has them and their numbers of pixels.
+        """
+        if not unknown:
+            return
+        shown = ", ".join(f"{value} ({count} pixels)" for value, count in sorted(unknown.items())[:VALUES_SHOWN])
+        allowed = ", ".join(map(str, sorted(self.index_of)))
+        raise DataError(
+            f"{name} has the label value {shown}{', ...' if len(unknown) > VALUES_SHOWN else ''}, which no class has "
+            f"(allowed: {allowed}); correct the file, or declare what its values mean with label_values."
+        )
+
+    def _look_up(self, raw: np.ndarray, known: np.ndarray | None, name: str) -> tuple[np.ndarray, Counter[int]]:
+        if raw.dtype.kind == "f":
+            whole = np.isfinite(raw) & (raw == np.rint(raw))
+            if not (whole if known is None else whole | ~known).all():
+                raise DataError(f"{name} has label values that are not whole numbers; a label map holds class numbers.")
+            raw = np.where(whole, raw, 0).astype(np.int64)
+        if raw.dtype == np.uint8:
+            counts = np.bincount((raw if known is None else raw[known]).ravel(), minlength=256)
+            present = np.flatnonzero(counts)
+            table = np.full(256, self.ignore_label, np.uint8)
+            table[present] = [self.index_of.get(int(value), self.ignore_label) for value in present]
+            labels = table[raw]
+            counts = counts[present]
+        else:
+            present, inverse = np.unique(raw, return_inverse=True)
+            inverse = inverse.reshape(raw.shape)
+            counts = np.bincount((inverse if known is None else inverse[known]).ravel(), minlength=len(present))
+            labels = np.array([self.index_of.get(int(value), self.ignore_label) for value in present], np.uint8)[
+                inverse
+            ]
+        if known is not None:
+            labels[~known] = self.ignore_label
+        unknown = {
+            int(value): int(count)
+            for value, count in zip(present, counts, strict=True)
+            if count and int(value) not in self.index_of
+        }
+        return labels, Counter(unknown)
+
+
+def read_label(
+    path: str | os.PathLike | RasterSource,
+    *,
+    num_classes: int,
+    ignore_label: int = 255,
+    label_values: Mapping[int, int] | None = None,
+    like: RasterSource | None = None,
+    any_format: bool = False,
+) -> np.ndarray:
+    """Read a label map.
+
+    Args:
+        path: The file, or an open source.
+        num_classes, ignore_label, label_values: As of :meth:`LabelReader.of_classes`.
+        like: The image that the labels are of, on whose grid they must lie; None to read them as they are.
+        any_format: As of :func:`mm_ovseg.raster.opening.open_raster`.
+
+    Returns:
+        uint8 (H, W): class indices and ``ignore_label``.
+
+    Raises:
+        DataError: The file cannot be read, is not a label map, holds a value that no class has, or lies elsewhere.
+    """
+    if not isinstance(path, RasterSource):
+        with RasterSource(path, any_format=any_format) as source:
+            return read_label(
+                source, num_classes=num_classes, ignore_label=ignore_label, label_values=label_values, like=like
+            )
+    if like is not None:
+        like.align(path)
+    reader = LabelReader.of_classes(num_classes, ignore_label, label_values)
+    labels, unknown = reader.read(path)
+    reader.check_known(unknown, path.name)
+    return labels

@@ -1,0 +1,80 @@
+"""Opening rasters: what :mod:`mm_ovseg.raster.trust` allows, read strictly, with GDAL's errors as one sentence."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import rasterio
+from rasterio import DatasetReader
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from mm_ovseg.errors import MAX_REASON, DataError
+from mm_ovseg.raster.trust import DRIVERS_VARIABLE, allowed_drivers, check_before_opening, check_blocks
+from mm_ovseg.raster.virtual_raster import check_virtual_raster, is_virtual_raster
+
+__all__ = ["open_raster", "raster_errors"]
+
+# By default GDAL fills what a truncated JPEG lacks with grey, and its fast path for PNG leaves it as it happens to be.
+STRICT_READING = {"GDAL_ERROR_ON_LIBJPEG_WARNING": True, "GDAL_PNG_WHOLE_IMAGE_OPTIM": False}
+# Of the files beside a stranger's, GDAL is to take only those whose exact names are checked before.
+NO_SIDE_FILES = {"GDAL_DISABLE_READDIR_ON_OPEN": True}
+# A proxy that nobody runs: what a file names on the network is not reached, by whichever driver.
+NO_NETWORK = {"GDAL_HTTP_PROXY": "127.0.0.1:9", "GDAL_HTTPS_PROXY": "127.0.0.1:9", "GDAL_HTTP_MAX_RETRY": "0"}
+NOT_RECOGNIZED = "not recognized as being in a supported file format"
+
+
+@contextmanager
+def open_raster(path: str | os.PathLike, *, any_format: bool = False) -> Iterator[DatasetReader]:
+    """Open a raster; whatever GDAL finds wrong with it, on opening or later, becomes a DataError.
+
+    Args:
+        path: The file; with ``any_format`` also a raster within one (``NETCDF:"sar.nc":vv``).
+        any_format: Open every local format that GDAL reads; else those that are safe in the hands of strangers.
+
+    Raises:
+        DataError: What :mod:`mm_ovseg.raster.trust` refuses, or GDAL.
+    """
+    check_before_opening(path, any_format)
+    with raster_errors(path, any_format=any_format), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # plain PNG and JPEG are welcome
+        drivers = allowed_drivers(any_format)
+        if drivers is not None and "VRT" not in drivers and is_virtual_raster(path):
+            check_virtual_raster(path)
+            drivers = ["VRT"]
+        # Absolute, since some relative names pass for URLs; rasterio.open takes no list of drivers.
+        name = os.path.abspath(path) if os.path.exists(path) else os.fspath(path)
+        with DatasetReader(name, driver=drivers, sharing=False) as dataset:
+            if not dataset.count:
+                raise DataError(f"{path} holds no raster of its own{_parts(dataset)}.")
+            check_blocks(dataset, path, any_format)
+            yield dataset
+
+
+@contextmanager
+def raster_errors(path: str | os.PathLike, *, any_format: bool = False) -> Iterator[None]:
+    """Read strictly, and turn whatever GDAL finds wrong with a file within the block into a DataError."""
+    settings = STRICT_READING if any_format else {**STRICT_READING, **NO_SIDE_FILES}
+    if allowed_drivers(any_format) is not None:
+        settings = {**settings, **NO_NETWORK}
+    try:
+        with rasterio.Env(**settings):
+            yield
+    except (RasterioError, CPLE_BaseError) as error:  # rasterio lets some of GDAL's own errors through
+        reason = " ".join(str(error.__cause__ or error).split())[:MAX_REASON]
+        if NOT_RECOGNIZED in reason:
+            other = "" if any_format else f", or allow its format with {DRIVERS_VARIABLE} (SECURITY.md)"
+            message = (
+                f"cannot be read as a PNG, JPEG, GeoTIFF or JPEG 2000 image; convert it with gdal_translate{other}"
+            )
+            raise DataError(f"{path} {message}.") from error
+        raise DataError(f"{path} cannot be read ({reason}); it may be damaged: replace it.") from error
+
+
+def _parts(dataset: DatasetReader) -> str:
+    """The rasters within a file that holds several, as the end of a sentence."""
+    names = [name for name in dataset.subdatasets if name]
+    if not names:
+        return "; give an image file"
+    return f" but {len(names)} within it; give one of them, such as {names[0]}"

@@ -1,0 +1,48 @@
+"""Writing PNG and JPEG images; what they hold of a place on the ground lies in a file beside them."""
+
+import os
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+
+from mm_ovseg.files import complete_file
+from mm_ovseg.raster.grid import Grid
+
+__all__ = ["PICTURES", "write_picture"]
+
+PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+OPTIONS = {"PNG": {}, "JPEG": {"quality": 95}}
+
+
+def write_picture(path: Path, bands: np.ndarray, grid: Grid, *, nodata: float | None = None) -> None:
+    """Write an image by the suffix of its name.
+
+    Args:
+        path: The file; missing folders are made, an existing file is replaced.
+        bands: (1 to 4, H, W); uint8, or uint16 for PNG. A second or fourth band is alpha.
+        grid: Where the pixels lie; noted in ``{path}.aux.xml``.
+        nodata: Value that stands for no data; noted there too.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    driver = PICTURES[path.suffix.lower()]
+    count, height, width = bands.shape
+    profile = {"driver": driver, "dtype": bands.dtype.name, "count": count, "height": height, "width": width}
+    profile |= {"crs": grid.crs, "transform": grid.transform, "nodata": nodata, **OPTIONS[driver]}
+    with complete_file(path) as temporary:
+        side_file = Path(f"{temporary}.aux.xml")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with rasterio.open(temporary, "w", **profile) as file:
+                    file.write(bands)
+            if side_file.exists():
+                os.replace(side_file, f"{path}.aux.xml")
+        finally:
+            with suppress(OSError):
+                side_file.unlink()

@@ -1,0 +1,161 @@
+"""Where the pixels of one grid lie among those of another, whatever the systems, directions and sizes of both."""
+
+import functools
+import math
+
+import numpy as np
+from rasterio import Affine
+
+from mm_ovseg.raster.crs import CoordinateTransform, full_turn, same_crs
+from mm_ovseg.raster.grid import SAME_PLACE, Grid, largest_offset, nearest_turn
+
+__all__ = ["Placement"]
+
+# Projections are smooth: between places so many pixels apart coordinates are interpolated, where that is exact enough.
+CELL = 32  # pixels of the target
+TOLERANCE = 1e-3  # pixels of the source
+DECIMALS = 6  # of pixels, so that a place on a pixel's centre stays there
+PROBES = 9  # a side, of the lattice on which coverage and pixel sizes are measured
+
+
+class Placement:
+    """Maps the pixels of a target grid to places among the pixels of a source grid.
+
+    The place of a pixel depends on the two grids alone, not on the window that it is asked for in.
+
+    Args:
+        source, target: The grids. Where one has no transform, or neither a reference system, both lie in one plane.
+        shift: (rows, columns) in pixels of the target by which the source's content is moved down and right.
+        names: What messages call the files of source and target.
+
+    Attributes:
+        is_identity: Whether the two are one grid, so that nothing needs to be resampled.
+        pixels: (columns, rows) of source pixels that a target pixel spans.
+        covered: Share of the target that the source's extent covers, 0..1, estimated on a lattice.
+
+    Raises:
+        DataError: There is no way from one reference system to the other.
+    """
+
+    def __init__(
+        self,
+        source: Grid,
+        target: Grid,
+        shift: tuple[float, float] = (0.0, 0.0),
+        names: tuple[str, str] = ("the source", "the target"),
+    ) -> None:
+        self.source, self.target, self._shift, self._names = source, target, shift, names
+        one_plane = source.transform is None or target.transform is None or source.crs is None or target.crs is None
+        is_same = source.shape == target.shape and (
+            source.transform is None
+            or target.transform is None
+            or largest_offset(target, source, names[::-1]) <= SAME_PLACE
+        )
+        self.is_identity = is_same and shift == (0.0, 0.0)
+        self._turn, self._affine, self._transform = None, None, None
+        if is_same:
+            self._affine = Affine.translation(-shift[1], -shift[0])
+        else:
+            self._to_source = ~(source.transform or Affine.identity())
+            self._to_map = (target.transform or Affine.identity()) @ Affine.translation(-shift[1], -shift[0])
+            if not one_plane:
+                self._transform = CoordinateTransform(target.crs, source.crs, names=names[::-1])
+                self._turn = full_turn(source.crs)
+            if one_plane or (self._turn is None and same_crs(source.crs, target.crs)):
+                self._affine = self._to_source @ self._to_map
+            self._centre = (~self._to_source @ (source.width / 2, source.height / 2))[0]
+        self.pixels, self.covered = self._measure()
+
+    def coordinates(self, row: int, column: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places of the pixels' centres of a window of the target.
+
+        Returns:
+            columns, rows: float64 (height, width), in pixels of the source, 0.5 being the centre of its first one;
+            infinite or NaN where a pixel has no place there.
+        """
+        columns, rows = np.meshgrid(np.arange(column, column + width) + 0.5, np.arange(row, row + height) + 0.5)
+        if self._affine is not None:
+            places = self._affine @ (columns, rows)
+        else:
+            places = self._interpolated(row, column, height, width)
+        columns, rows = (np.round(axis, DECIMALS) for axis in places)
+        return columns, rows
+
+    def _exact(self, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places of points of the target, of any shape."""
+        if self._affine is not None:
+            return self._affine @ (columns, rows)
+        x, y = self._transform(*(self._to_map @ (columns, rows)))
+        if self._turn is not None:
+            with np.errstate(invalid="ignore"):
+                x = nearest_turn(x, self._centre, self._turn)
+        with np.errstate(invalid="ignore"):
+            return self._to_source @ (x, y)
+
+    def _interpolated(self, row: int, column: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places of the pixels of a window, bilinear within the cells of a lattice that is anchored at the target."""
+        first_row, first_column = row // CELL, column // CELL
+        cells = (-(-(row + height) // CELL) - first_row, -(-(column + width) // CELL) - first_column)
+        node_rows, node_columns = (
+            (np.arange(first, first + count + 1) * CELL).astype(float)
+            for first, count in zip((first_row, first_column), cells, strict=True)
+        )
+        nodes = np.stack(self._exact(*np.meshgrid(node_columns, node_rows)))  # (2, cells + 1, cells + 1)
+        middles = np.stack(self._exact(*np.meshgrid(node_columns[:-1] + CELL / 2, node_rows[:-1] + CELL / 2)))
+        guess = (nodes[:, :-1, :-1] + nodes[:, 1:, :-1] + nodes[:, :-1, 1:] + nodes[:, 1:, 1:]) / 4
+        with np.errstate(invalid="ignore"):
+            bent = ~(np.abs(middles - guess).max(axis=0) <= TOLERANCE)  # also where a place is not finite
+
+        def along(start: int, length: int, first: int) -> tuple[np.ndarray, np.ndarray]:
+            centres = np.arange(start, start + length) + 0.5 - first * CELL
+            cell = (centres // CELL).astype(int)
+            return cell, centres / CELL - cell
+
+        row_cells, down = along(row, height, first_row)
+        column_cells, right = along(column, width, first_column)
+        with np.errstate(invalid="ignore"):  # of places that are not finite, which follow
+            # Along columns for each row of nodes, then along rows: (2, nodes, W) -> (2, H, W).
+            lines = nodes[:, :, column_cells] * (1 - right) + nodes[:, :, column_cells + 1] * right
+            down = down[:, np.newaxis]
+            places = lines[:, row_cells] * (1 - down) + lines[:, row_cells + 1] * down
+        for cell_row, cell_column in np.argwhere(bent):
+            inside = np.ix_(np.flatnonzero(row_cells == cell_row), np.flatnonzero(column_cells == cell_column))
+            points = np.meshgrid(inside[1].ravel() + column + 0.5, inside[0].ravel() + row + 0.5)
+            places[0][inside], places[1][inside] = self._exact(*points)
+        return places[0], places[1]
+
+    def _measure(self) -> tuple[tuple[float, float], float]:
+        """Source pixels that a target pixel spans along the axes of the source; and the share that is covered."""
+        along = (np.arange(PROBES * 4 + 1) + 0.5) / (PROBES * 4 + 1)
+        columns, rows = np.meshgrid(along * self.target.width, along * self.target.height)
+        inside = self.contains(*self._exact(columns, rows))
+        columns, rows = (axis[inside] if inside.any() else axis.ravel() for axis in (columns, rows))
+        right, left = self._exact(columns + 0.5, rows), self._exact(columns - 0.5, rows)
+        below, above = self._exact(columns, rows + 0.5), self._exact(columns, rows - 0.5)
+        with np.errstate(invalid="ignore"):
+            spans = [np.hypot(right[axis] - left[axis], below[axis] - above[axis]) for axis in (0, 1)]
+        finite = [span[np.isfinite(span)] for span in spans]
+        pixels = tuple(float(np.median(span)) if len(span) else 1.0 for span in finite)
+        return pixels, float(inside.mean())
+
+    @functools.cached_property
+    def subpixels(self) -> "Placement":
+        """The placement of the target with each pixel cut into as many columns and rows as it is reduced by."""
+        parts_x, parts_y = self.reduction
+        target = Grid(
+            self.target.width * parts_x,
+            self.target.height * parts_y,
+            self.target.crs,
+            self.target.transform @ Affine.scale(1 / parts_x, 1 / parts_y),
+        )
+        return Placement(self.source, target, (self._shift[0] * parts_y, self._shift[1] * parts_x), self._names)
+
+    def contains(self, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Whether places lie within the source's extent; edges belong to it."""
+        with np.errstate(invalid="ignore"):
+            return (columns >= 0) & (columns <= self.source.width) & (rows >= 0) & (rows <= self.source.height)
+
+    @property
+    def reduction(self) -> tuple[int, int]:
+        """(columns, rows) of source pixels that are averaged into one before the rest is interpolated."""
+        return tuple(max(1, math.floor(span + 0.5)) for span in self.pixels)

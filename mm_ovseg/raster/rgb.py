@@ -1,0 +1,168 @@
+"""RGB images as the encoders take them: uint8, 0..255."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster.image_reader import ImageReader, Window, check_array, check_bands, check_range, stretch
+from mm_ovseg.raster.source import Band, Paths, RasterSource
+
+__all__ = ["RGBReader", "read_rgb"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RGBReader(ImageReader):
+    """Reads RGB images. One grey band gives three equal channels, a palette its colours.
+
+    Attributes:
+        bands: Three, in the order red, green, blue; empty for those that the file calls so, else its first three.
+        value_range: (low, high) in the file's units, its scale and offset applied; empty for 8-bit bands. Bands of 8
+            bits that cannot reach ``high`` are taken as they are.
+        nodata: Value that, in all channels at once, means no data.
+
+    Raises:
+        ConfigError: There are not three bands, or the range is empty.
+    """
+
+    kind = "RGB"
+    key = "INPUT.RGB"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.bands) not in (0, 3):
+            raise ConfigError(
+                f"INPUT.RGB.BANDS is {list(self.bands)}; give three 1-based bands (red, green, blue), or []."
+            )
+        if self.value_range:
+            check_range(self.value_range, "INPUT.RGB.RANGE")
+        object.__setattr__(self, "bands", tuple(self.bands))
+        object.__setattr__(self, "value_range", tuple(self.value_range))
+
+    def read_array(self, array: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """As of the class above; without ``bands``, (H, W, 3)."""
+        self._check_types([str(array.dtype)], name)
+        check_array(array, name)
+        if array.ndim != 3 or (not self.bands and array.shape[2] != 3):
+            raise DataError(
+                f"{name} has shape {array.shape}; give (height, width, 3), red, green and blue, or set INPUT.RGB.BANDS "
+                "to the three bands of (height, width, bands)."
+            )
+        bands = check_bands(self.bands or (1, 2, 3), array.shape[2], name, self.key)
+        values, known = self._take(array, bands, "float32" if self.value_range else "uint8")
+        return self._finish(values, self._combine(known, [self.nodata] * len(bands)) & _all_finite(values))
+
+    def choose(self, source: RasterSource) -> list[int]:
+        """As of the class above: three bands, or a single one."""
+        bands = source.select_bands(self.bands, source.color_bands(), "INPUT.RGB.BANDS")
+        if len(bands) == 2:
+            raise DataError(
+                f"{source.name} has two bands, which are not an RGB image; set INPUT.RGB.BANDS to three bands."
+            )
+        self._check_types([source.bands[band - 1].dtype for band in bands], source.name)
+        return bands
+
+    def unread(self, image: np.ndarray, source: RasterSource) -> list[np.ndarray]:
+        """What the three bands of a source would hold to be read as an image, uint8 (H, W, 3): (H, W) as stored."""
+        stored = []
+        for channel, number in enumerate(self.choose(source)):
+            values, band = image[..., channel].astype(np.float64), source.bands[number - 1]
+            if self.value_range and not self._is_8bit(band):
+                low, high = self.value_range
+                values = ((low + values * (high - low) / 255) - band.offset) / band.scale
+            if (white := source.white_value(number)) is not None:
+                values = white - values
+            if (dtype := np.dtype(band.dtype)).kind in "iu":
+                values = np.clip(np.rint(values), np.iinfo(dtype).min, np.iinfo(dtype).max)
+            stored.append(values.astype(dtype))
+        return stored
+
+    def _is_8bit(self, band: Band) -> bool:
+        """Whether a band is 0..255 already, and a range beyond that is meant for other files of the folder."""
+        return band.dtype == "uint8" and 255 * band.scale + band.offset < self.value_range[1]
+
+    def _range_text(self) -> str:
+        return f"INPUT.RGB.RANGE {list(self.value_range)}" if self.value_range else "8 bits"
+
+    def _range_keys(self) -> str:
+        return "INPUT.RGB.RANGE" if self.value_range else "the file"
+
+    def _check_types(self, types: Sequence[str], name: str) -> None:
+        if strange := [of_band for of_band in types if of_band.startswith("complex")]:
+            raise DataError(f"{name} holds {strange[0]} values, which are not an RGB image; give another file.")
+        if not self.value_range and (strange := [of_band for of_band in types if of_band != "uint8"]):
+            raise DataError(
+                f"{name} holds {strange[0]} values; set INPUT.RGB.RANGE to the [low, high] that become 0 and 255."
+            )
+
+    def _values(self, source: RasterSource, bands: list[int], window: Window | None) -> tuple[np.ndarray, np.ndarray]:
+        values, known = source.read(bands, window, "float32" if self.value_range else "uint8")
+        chosen = [source.bands[band - 1] for band in bands]
+        if self.nodata is not None:
+            known = np.ones(values.shape, dtype=bool) if known is None else known
+            known &= values != self.nodata
+        valid = np.ones(values.shape[:2], dtype=bool)
+        if known is not None:
+            valid = self._combine(known, [_meaning_of_nodata(band, self.nodata) for band in chosen])
+        for channel, band in enumerate(bands):
+            if (white := source.white_value(band)) is not None:
+                values[..., channel] = white - values[..., channel]
+        if self.value_range:
+            source.scale(values, bands)
+            low, high = self.value_range
+            for channel, band in enumerate(chosen):
+                if self._is_8bit(band):
+                    grey = (values[..., channel] - band.offset) / band.scale
+                    values[..., channel] = low + grey * ((high - low) / 255)
+        elif len(bands) == 1 and (table := source.color_table(bands[0])) is not None:
+            colors = np.zeros((256, 3), dtype=np.uint8)
+            colors[list(table)] = [color[:3] for color in table.values()]
+            values = colors[values[..., 0]]
+        return values, valid & _all_finite(values)
+
+    def _combine(self, known: np.ndarray, nodata: Sequence[float | None]) -> np.ndarray:
+        """Where pixels (H, W, n) are valid: a channel of a valid pixel may hold the nodata value, such as 0 red.
+
+        A nodata value that no measurement has, being outside of the range, tells of each channel by itself.
+        """
+        impossible = [
+            value is not None and bool(self.value_range) and not self.value_range[0] <= value <= self.value_range[1]
+            for value in nodata
+        ]
+        valid = known.any(axis=2)
+        return valid & known[..., impossible].all(axis=2) if any(impossible) else valid
+
+    def _finish(self, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        image = stretch(values, valid, np.array([self.value_range])) if self.value_range else values
+        if image.dtype != np.uint8:
+            image = np.rint(image).astype(np.uint8)
+        image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+        if not valid.all():
+            image = np.where(valid[..., np.newaxis], image, np.uint8(0))
+        return np.ascontiguousarray(image), valid
+
+
+def read_rgb(
+    path: Paths, window: Window | None = None, *, any_format: bool = False, **settings: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read an RGB image from a file, or from several that form its bands; see :class:`RGBReader` for the settings.
+
+    Returns:
+        image: uint8 (H, W, 3), 0..255; 0 where not valid.
+        valid: bool (H, W).
+    """
+    reader = RGBReader(**settings)
+    with RasterSource(path, any_format=any_format) as source:
+        return reader.read(source, window)
+
+
+def _meaning_of_nodata(band: Band, given: float | None) -> float | None:
+    """What the nodata value of a band, of the file or given, would stand for."""
+    nodata = given if band.nodata is None else band.nodata
+    return None if nodata is None else nodata * band.scale + band.offset
+
+
+def _all_finite(values: np.ndarray) -> np.ndarray | bool:
+    return np.isfinite(values).all(axis=2) if values.dtype.kind == "f" else True

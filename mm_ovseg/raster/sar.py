@@ -1,0 +1,153 @@
+"""SAR images as the encoders take them: float32, 0..255, three channels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster.image_reader import ImageReader, Window, check_array, check_bands, check_range, stretch
+from mm_ovseg.raster.source import Paths, RasterSource
+from mm_ovseg.raster.units import SARUnit, decibel_ranges, sar_unit
+
+__all__ = ["SARReader", "count_polarisations", "read_sar", "three_channels"]
+
+ROUNDING = 0.51  # of 0..255, of a mean that was written as a whole number
+
+
+@dataclass(frozen=True, kw_only=True)
+class SARReader(ImageReader):
+    """Reads SAR images as the three channels that the encoders take.
+
+    One band gives three equal channels; two (a, b) give a, b and their mean; three are taken as they are. Where SAR is
+    resampled it is averaged in linear power.
+
+    Attributes:
+        bands: One to three polarisations; empty for the file's first up to three.
+        scale: Name of the unit of the files' numbers, of :data:`~mm_ovseg.raster.units.SAR_UNITS`.
+        value_range: (low, high) in dB, or such a pair for each band; not used for ``"8bit"``.
+        nodata: Value that, in any of the bands, means no data.
+
+    Raises:
+        ConfigError: There is no such unit, there are too many bands, or a range is empty.
+    """
+
+    kind = "SAR"
+    key = "INPUT.SAR"
+
+    value_range: tuple = (-25.0, 0.0)
+    scale: str = "8bit"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sar_unit(self.scale)
+        if len(self.bands) > 3:
+            raise ConfigError(f"INPUT.SAR.BANDS is {list(self.bands)}; give one to three 1-based bands, or [].")
+        nested = len(self.value_range) > 0 and all(isinstance(part, list | tuple) for part in self.value_range)
+        for part in self.value_range if nested else [self.value_range]:
+            check_range(part, "INPUT.SAR.RANGE")
+        ranges = tuple(tuple(part) if nested else part for part in self.value_range)
+        object.__setattr__(self, "value_range", ranges)
+        object.__setattr__(self, "bands", tuple(self.bands))
+        object.__setattr__(self, "scale", self.scale.lower())
+
+    @property
+    def unit(self) -> SARUnit:
+        """The unit of the files' numbers."""
+        return sar_unit(self.scale)
+
+    def read_array(self, array: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """As of the class above; of more than three bands the first three are used."""
+        self._check_types([str(array.dtype)], name)
+        check_array(array, name)
+        if array.ndim not in (2, 3):
+            raise DataError(f"{name} has shape {array.shape}; give (height, width) or (height, width, bands).")
+        array = array[..., np.newaxis] if array.ndim == 2 else array
+        count = array.shape[2]
+        bands = check_bands(self.bands or range(1, min(count, 3) + 1), count, name, self.key)
+        values, known = self._take(array, bands, "float32")
+        return self._finish(values, (known & self.unit.measured(values)).all(axis=2))
+
+    def choose(self, source: RasterSource) -> list[int]:
+        """As of the class above: one to three bands."""
+        bands = source.select_bands(self.bands, source.data_bands()[:3], "INPUT.SAR.BANDS")
+        self._check_types([source.bands[band - 1].dtype for band in bands], source.name)
+        return bands
+
+    def _range_text(self) -> str:
+        return "8 bits" if self.unit.to_decibels is None else f"INPUT.SAR.RANGE {list(self.value_range)} dB"
+
+    def _range_keys(self) -> str:
+        return "the file" if self.unit.to_decibels is None else "INPUT.SAR.SCALE and INPUT.SAR.RANGE"
+
+    def _check_types(self, types: Sequence[str], name: str) -> None:
+        if any(of_band.startswith("complex") for of_band in types):
+            raise DataError(f"{name} holds complex values; write their amplitude and set INPUT.SAR.SCALE to amplitude.")
+        if self.scale == "8bit" and (strange := [of_band for of_band in types if of_band != "uint8"]):
+            raise DataError(
+                f"{name} holds {strange[0]} values, not 8-bit ones; set INPUT.SAR.SCALE to what they are (power, "
+                "amplitude or db) and INPUT.SAR.RANGE to the dB that become 0 and 255."
+            )
+
+    def _values(self, source: RasterSource, bands: list[int], window: Window | None) -> tuple[np.ndarray, np.ndarray]:
+        values, known = source.read(bands, window, "float32")
+        valid = np.ones(values.shape[:2], dtype=bool) if known is None else known.all(axis=2)
+        if self.nodata is not None:
+            valid &= (values != np.float32(self.nodata)).all(axis=2)
+        for channel, band in enumerate(bands):
+            if (white := source.white_value(band)) is not None:
+                values[..., channel] = white - values[..., channel]
+        if self.unit.to_decibels is None:  # uint8 in the file
+            if len(bands) == 1 and (table := source.color_table(bands[0])) is not None:
+                colors = np.zeros((256, 3), dtype=np.float32)
+                colors[list(table)] = [color[:3] for color in table.values()]
+                values = colors[values[..., 0].astype(np.uint8)]
+            return values, valid
+        source.scale(values, bands)
+        return values, valid & self.unit.measured(values).all(axis=2)
+
+    def _to_mean(self, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        return self.unit.to_power(np.where(valid[..., np.newaxis], values, np.float32(1)))
+
+    def _from_mean(self, values: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):  # 0 where not valid
+            return self.unit.from_power(values)
+
+    def _finish(self, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        sar = values
+        if self.unit.to_decibels is not None:
+            sar = self.unit.to_decibels(np.where(valid[..., np.newaxis], sar, np.float32(1)))
+            sar = stretch(sar, valid, decibel_ranges(self.value_range, sar.shape[2]))
+        elif not valid.all():
+            sar = np.where(valid[..., np.newaxis], sar, np.float32(0))
+        return np.ascontiguousarray(three_channels(sar)), valid
+
+
+def read_sar(
+    path: Paths, window: Window | None = None, *, any_format: bool = False, **settings: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a SAR image from a file, or from several that form its bands; see :class:`SARReader` for the settings.
+
+    Returns:
+        sar: float32 (H, W, 3), 0..255; 0 where not valid.
+        valid: bool (H, W).
+    """
+    reader = SARReader(**settings)
+    with RasterSource(path, any_format=any_format) as source:
+        return reader.read(source, window)
+
+
+def three_channels(bands: np.ndarray) -> np.ndarray:
+    """One to three polarisations, float (H, W, n), as the three channels of the encoders; see :class:`SARReader`."""
+    if bands.shape[2] == 1:
+        return np.repeat(bands, 3, axis=2)
+    return np.concatenate([bands, bands.mean(axis=2, keepdims=True)], axis=2) if bands.shape[2] == 2 else bands
+
+
+def count_polarisations(sar_image: np.ndarray) -> int:
+    """How many polarisations the channels (H, W, 3) show: what :func:`three_channels` made them of."""
+    first, second, third = np.moveaxis(sar_image, 2, 0)
+    if np.array_equal(first, second) and np.array_equal(first, third):
+        return 1
+    return 2 if np.abs(third - (first + second) / 2).max() <= ROUNDING else 3

@@ -1,0 +1,322 @@
+"""A raster that is open for reading: one file, or several whose bands it joins; north-up, with its validity."""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rasterio import DatasetReader
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.windows import Window
+
+from mm_ovseg.errors import DataError
+from mm_ovseg.raster.grid import Grid
+from mm_ovseg.raster.header import RasterInfo, check_on_grid, check_same_grid, raster_info
+from mm_ovseg.raster.opening import open_raster, raster_errors
+from mm_ovseg.raster.trust import check_whole_file
+
+__all__ = ["Band", "RasterSource"]
+
+Paths = str | os.PathLike | Sequence[str | os.PathLike]
+
+
+@dataclass(frozen=True)
+class Band:
+    """A band of a source.
+
+    Attributes:
+        file: Index of its file.
+        index: 1-based, in its file.
+        dtype: NumPy type name.
+        meaning: What the file says that it shows.
+        description: The file's words for it, in lower case.
+        nodata: Value that stands for no data, of the numbers as stored; None where the file declares none.
+        scale, offset: From the numbers as stored to what they stand for.
+    """
+
+    file: int
+    index: int
+    dtype: str
+    meaning: ColorInterp
+    description: str
+    nodata: float | None
+    scale: float
+    offset: float
+
+
+class RasterSource:
+    """A raster, open for reading; a context manager.
+
+    Whatever a file says of its validity counts: a nodata value of each band, masks in the file or beside it, an alpha
+    band unless it is asked for as data, and NaN. Not for several threads at once.
+
+    Args:
+        paths: The file, or several whose bands follow each other; these lie on one grid.
+        any_format: As of :func:`mm_ovseg.raster.opening.open_raster`.
+
+    Attributes:
+        name: What messages call it.
+        info: Header, of several files that of the first, with all bands.
+        bands: All bands.
+
+    Raises:
+        DataError: A file cannot be opened, is on no grid, or the files are on different ones.
+    """
+
+    def __init__(self, paths: Paths, *, any_format: bool = False) -> None:
+        self._any_format = any_format
+        self.paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        others = ", ".join(Path(path).name for path in self.paths[1:])
+        self.name = f"{self.paths[0]} (with {others})" if others else os.fspath(self.paths[0])
+        self._stack = ExitStack()
+        try:
+            self._files = [self._stack.enter_context(open_raster(path, any_format=any_format)) for path in self.paths]
+            infos = [raster_info(path, file) for path, file in zip(self.paths, self._files, strict=True)]
+            check_on_grid(infos[0])
+            for index, info in enumerate(infos[1:], start=1):
+                check_same_grid(infos[0], info)
+                infos[index] = _settled(infos[0], info)
+        except BaseException:
+            self.close()
+            raise
+        self._orientations = [info.orientation for info in infos]
+        self.bands = tuple(band for index, file in enumerate(self._files) for band in _bands(index, file))
+        first = infos[0]
+        self.info = RasterInfo(
+            path=first.path,
+            grid=first.grid,
+            orientation=first.orientation,
+            count=len(self.bands),
+            dtypes=tuple(band.dtype for band in self.bands),
+            nodata=tuple(band.nodata for band in self.bands),
+            placed_by=first.placed_by,
+        )
+
+    def __enter__(self) -> "RasterSource":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._stack.close()
+
+    @property
+    def grid(self) -> Grid:
+        """Where the pixels lie, north-up."""
+        return self.info.grid
+
+    @property
+    def is_declared_valid(self) -> bool:
+        """Whether no file says anything of pixels without data: no nodata value, mask or alpha."""
+        return all(band.nodata is None for band in self.bands) and not any(
+            self._masks_of(index) for index in range(len(self._files))
+        )
+
+    def align(self, other: "RasterSource") -> None:
+        """Check that another source has the same grid, and settle how its pixels lie where one of the two does not say.
+
+        Raises:
+            DataError: As of :func:`~mm_ovseg.raster.header.check_same_grid`.
+        """
+        check_same_grid(self.info, other.info)
+        settled = _settled(self.info, other.info)
+        if settled != other.info:
+            other.info, other._orientations = settled, [settled.orientation] * len(other._files)
+
+    def data_bands(self) -> list[int]:
+        """The 1-based bands that are not alpha."""
+        return [number for number, band in enumerate(self.bands, start=1) if band.meaning != ColorInterp.alpha]
+
+    def color_bands(self) -> list[int]:
+        """The 1-based bands that show red, green and blue: those that the file calls so, else its first up to three."""
+        bands = {band.meaning: number for number, band in enumerate(self.bands, start=1)}
+        colors = [bands.get(color) for color in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
+        return self.data_bands()[:3] if None in colors else colors
+
+    def select_bands(self, bands: Sequence[int], default: list[int], key: str) -> list[int]:
+        """The 1-based bands to read: those asked for by the config key, else the default.
+
+        Raises:
+            DataError: The raster lacks one.
+        """
+        if not bands:
+            return default
+        if absent := [band for band in bands if not 1 <= band <= len(self.bands)]:
+            raise DataError(f"{self.name} has no band {absent[0]}, but bands 1 to {len(self.bands)}; correct {key}.")
+        return list(bands)
+
+    def read(
+        self, bands: Sequence[int], window: tuple[int, int, int, int] | None = None, dtype: str | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read bands with the numbers as stored.
+
+        Args:
+            bands: 1-based.
+            window: (row, column, height, width) on the grid; None for all of it.
+            dtype: NumPy type to read into; None for one that holds the types of all bands.
+
+        Returns:
+            values: (H, W, bands).
+            valid: bool (H, W, bands); False where a nodata value, a mask, alpha or NaN says so. None: everywhere True.
+
+        Raises:
+            DataError: A block cannot be read, or, without a window, the file has too many pixels.
+        """
+        chosen = [self.bands[band - 1] for band in bands]
+        dtype = dtype or np.result_type(*(band.dtype for band in chosen)).name
+        files = list(dict.fromkeys(band.file for band in chosen))
+        parts = [self._read_file(file, [band for band in chosen if band.file == file], window, dtype) for file in files]
+        if len(parts) == 1:
+            return parts[0]
+        order = np.argsort([place for file in files for place, band in enumerate(chosen) if band.file == file])
+        values = np.concatenate([values for values, _ in parts], axis=2)[..., order]
+        if all(valid is None for _, valid in parts):
+            return values, None
+        known = [np.ones(values.shape, dtype=bool) if valid is None else valid for values, valid in parts]
+        return values, np.concatenate(known, axis=2)[..., order]
+
+    def scale(self, values: np.ndarray, bands: Sequence[int]) -> None:
+        """Apply the scale and offset that the files state for their bands to floats (..., bands), in place."""
+        scales, offsets = (
+            np.array([getattr(self.bands[band - 1], key) for band in bands]) for key in ("scale", "offset")
+        )
+        if (scales != 1).any() or (offsets != 0).any():
+            values *= scales.astype(values.dtype)
+            values += offsets.astype(values.dtype)
+
+    def color_table(self, band: int) -> dict[int, tuple[int, int, int, int]] | None:
+        """The colours (red, green, blue, alpha), 0..255, of the values of a palette band; None for other bands.
+
+        Raises:
+            DataError: The file calls itself one, but has none, or other numbers in it.
+        """
+        chosen = self.bands[band - 1]
+        if chosen.meaning != ColorInterp.palette:
+            return None
+        try:
+            colors = self._files[chosen.file].colormap(chosen.index)
+        except ValueError as error:
+            raise DataError(f"{self.name} is to be coloured by a table that it lacks; write it again.") from error
+        if not all(0 <= value <= 255 for color in colors.values() for value in color):
+            raise DataError(f"{self.name} has colours that are not from 0 to 255; write it again.")
+        return colors
+
+    def mask(self) -> np.ndarray | None:
+        """The mask, bool (H, W), that the first file keeps for all of its bands; None where it keeps none."""
+        if "mask" not in self._masks_of(0) or any(band.nodata is not None for band in self.bands):
+            return None
+        with raster_errors(self.paths[0], any_format=self._any_format):
+            dataset = self._files[0]
+            mask = self._read_mask("mask", 0, [], Window(0, 0, dataset.width, dataset.height))
+        return self._orientations[0].apply(mask[..., 0])
+
+    def white_value(self, band: int) -> int | None:
+        """The value that stands for black in a band whose 0 is white (MINISWHITE); None for all other bands."""
+        chosen = self.bands[band - 1]
+        file = self._files[chosen.file]
+        if file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") != "YES" or np.dtype(chosen.dtype).kind != "u":
+            return None
+        bits = file.tags(chosen.index, ns="IMAGE_STRUCTURE").get("NBITS", "")
+        return 2 ** int(bits) - 1 if bits.isdecimal() else int(np.iinfo(chosen.dtype).max)
+
+    def _read_file(
+        self, file: int, bands: list[Band], window: tuple[int, int, int, int] | None, dtype: str
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """What :meth:`read` returns, of bands of one file."""
+        dataset, orientation = self._files[file], self._orientations[file]
+        with raster_errors(self.paths[file], any_format=self._any_format):
+            if window is None:
+                check_whole_file(dataset, self.paths[file])
+                stored = Window(0, 0, dataset.width, dataset.height)
+            else:
+                row, column, rows, columns = orientation.stored_window(*window, dataset.height, dataset.width)
+                stored = Window(column, row, columns, rows)
+            values = np.empty((stored.height, stored.width, len(bands)), dtype=dtype)
+            out = values.transpose(2, 0, 1)
+            if len({band.dtype for band in bands}) == 1:
+                dataset.read([band.index for band in bands], out=out, window=stored)
+            else:  # GDAL reads bands of one type at a time
+                for place, band in enumerate(bands):
+                    out[place] = dataset.read(band.index, window=stored)
+            masks = [
+                self._read_mask(kind, file, bands, stored)
+                for kind in self._masks_of(file, {band.index for band in bands})
+            ]
+        missing = [_without_data(values[..., place], band) for place, band in enumerate(bands)]
+        if not masks and not any(where is not None and where.any() for where in missing):
+            return orientation.apply(values), None
+        valid = np.ones(values.shape, dtype=bool)
+        for mask in masks:
+            valid &= mask
+        for place, where in enumerate(missing):
+            if where is not None:
+                valid[..., place] &= ~where
+        return orientation.apply(values), orientation.apply(valid)
+
+    def _masks_of(self, file: int, asked: set[int] = frozenset()) -> list[str]:
+        """What says, besides values, where a file has data: "alpha", "mask" or "masks", one for all bands or each."""
+        dataset, flags = self._files[file], self._files[file].mask_flag_enums
+        alphas = [index for index, meaning in enumerate(dataset.colorinterp, start=1) if meaning == ColorInterp.alpha]
+        masks = ["alpha"] if alphas and alphas[0] not in asked else []
+        if any(MaskFlags.per_dataset in of_band and MaskFlags.alpha not in of_band for of_band in flags):
+            masks.append("mask")
+        if any(not of_band for of_band in flags):
+            masks.append("masks")
+        return masks
+
+    def _read_mask(self, kind: str, file: int, bands: list[Band], window: Window) -> np.ndarray:
+        """Bool, (H, W, 1 or bands)."""
+        dataset = self._files[file]
+        if kind == "alpha":
+            return dataset.read(dataset.colorinterp.index(ColorInterp.alpha) + 1, window=window)[..., None] > 0
+        flags = dataset.mask_flag_enums
+        if kind == "mask":
+            first = next(index for index, of_band in enumerate(flags, start=1) if MaskFlags.per_dataset in of_band)
+            return dataset.read_masks(first, window=window)[..., None] > 0
+        read = dataset.read_masks([band.index for band in bands], window=window) > 0
+        own = np.array([not flags[band.index - 1] for band in bands])
+        return read.transpose(1, 2, 0) | ~own
+
+
+def _settled(first: RasterInfo, second: RasterInfo) -> RasterInfo:
+    """The second of two headers on one grid; where one does not say where its pixels lie, they are taken as stored."""
+    if first.transform is None:
+        return second.as_stored()
+    return second.placed_like(first) if second.transform is None else second
+
+
+def _bands(file: int, dataset: DatasetReader) -> list[Band]:
+    return [
+        Band(
+            file=file,
+            index=index,
+            dtype=dataset.dtypes[index - 1],
+            meaning=dataset.colorinterp[index - 1],
+            description=(dataset.descriptions[index - 1] or "").lower(),
+            nodata=dataset.nodatavals[index - 1],
+            scale=dataset.scales[index - 1],
+            offset=dataset.offsets[index - 1],
+        )
+        for index in range(1, dataset.count + 1)
+    ]
+
+
+def _without_data(values: np.ndarray, band: Band) -> np.ndarray | None:
+    """Where numbers (H, W) of a band are NaN or its nodata value; None where they cannot be."""
+    missing = np.isnan(values) if np.dtype(band.dtype).kind in "fc" else None
+    if band.nodata is None or np.isnan(band.nodata):
+        return missing
+    stored = np.dtype(band.dtype)
+    if stored.kind in "iu":
+        if not float(band.nodata).is_integer() or not np.iinfo(stored).min <= band.nodata <= np.iinfo(stored).max:
+            return missing
+        nodata = values.dtype.type(int(band.nodata))
+    else:
+        with np.errstate(over="ignore"):
+            nodata = values.dtype.type(stored.type(band.nodata))  # a double's digits are not those of a float
+    equal = values == nodata
+    return equal if missing is None else missing | equal

@@ -1,0 +1,209 @@
+"""Which files are opened as rasters at all: files that others made may be made to harm. SECURITY.md says from what.
+
+Readers take ``any_format``. Without it, for files of strangers, only formats that hold their pixels themselves are
+opened; with it, for files that users name on their own command line, every local format that GDAL reads. Neither
+reaches the network.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+
+import rasterio
+from rasterio import DatasetReader
+
+from mm_ovseg.errors import ConfigError, DataError
+
+__all__ = [
+    "DRIVERS_VARIABLE",
+    "allowed_drivers",
+    "check_before_opening",
+    "check_blocks",
+    "check_links",
+    "check_whole_file",
+]
+
+LINKS_VARIABLE = "MM_OVSEG_ALLOW_LINKS"
+DRIVERS_VARIABLE = "MM_OVSEG_GDAL_DRIVERS"
+# Formats that hold their pixels themselves. Of the others of GDAL, many name files and URLs to read instead.
+STRICT_DRIVERS = ("GTiff", "PNG", "JPEG", "JP2OpenJPEG")
+# What reads from elsewhere, whatever the build of GDAL.
+REMOTE_DRIVERS = {"DAAS", "EEDA", "EEDAI", "GeoRaster", "HTTP", "NGW", "OGCAPI", "PLMOSAIC", "PostGISRaster", "WCS"}
+REMOTE_DRIVERS |= {"RASDAMAN", "STACIT", "STACTA", "WMS", "WMTS"}
+PIXELS_VARIABLE = "MM_OVSEG_MAX_PIXELS"
+MAX_PIXELS = 2**27  # a tile of Sentinel-2 at 10 m has 1.2e8
+SIDE_FILES = (".ovr", ".OVR", ".msk", ".MSK")
+TIFF_BEGINNINGS = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+SUBDATASET = re.compile(r"[A-Z][A-Z0-9_]+:(?P<inner>.+)", re.IGNORECASE | re.DOTALL)
+EXAMPLES = ("*.tif", "*.tiff", "*.jp2", "*.png", "*/*.tif", "*/*.tiff", "*/*.jp2", "*/*/*/*/*.jp2")
+
+
+def allowed_drivers(any_format: bool) -> list[str] | None:
+    """The GDAL drivers that may read.
+
+    Args:
+        any_format: all that read files of this machine, instead of :data:`STRICT_DRIVERS` and those that the
+            environment variable ``MM_OVSEG_GDAL_DRIVERS`` adds.
+
+    Returns:
+        Their names; None for all that there are, where the variable is ``all``.
+    """
+    added = os.environ.get(DRIVERS_VARIABLE, "").replace(",", " ").split()
+    if "all" in added:
+        return None
+    if not any_format:
+        return [*STRICT_DRIVERS, *added]
+    with rasterio.Env() as env:
+        return sorted(env.drivers().keys() - REMOTE_DRIVERS)
+
+
+def check_before_opening(path: str | os.PathLike, any_format: bool = False) -> None:
+    """Check that a path is a file of this machine, and that GDAL's files beside it are what their names say.
+
+    Args:
+        path: The file; with ``any_format`` also a raster within one, as GDAL names it (``NETCDF:"sar.nc":vv``).
+        any_format: As of :func:`allowed_drivers`.
+
+    Raises:
+        DataError: It is not a file but something else, which the message names; its name is not UTF-8; or a mask or
+            overviews beside it are not TIFFs.
+    """
+    text = os.fspath(path)
+    try:
+        text.encode()
+        mode = os.stat(text).st_mode
+    except UnicodeEncodeError as error:
+        raise DataError(f"The file name {text!r} is not UTF-8; rename the file.") from error
+    except (OSError, ValueError):  # ValueError: a name with a NUL
+        _check_name(text, any_format)
+        return
+    if stat.S_ISDIR(mode):
+        raise DataError(f"{text} is a folder; give the image in it{_example(Path(text))}.")
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{text} is not a regular file; give an image file.")
+    if not os.path.getsize(text):
+        raise DataError(f"{text} is an empty file (0 bytes); replace it.")
+    if allowed_drivers(any_format) is None:
+        return
+    for suffix in SIDE_FILES:
+        # GDAL opens them with any driver, and so follows what they name.
+        if os.path.isfile(side_file := f"{text}{suffix}") and not _is_tiff(side_file):
+            raise DataError(f"{side_file} is not a TIFF, so it is refused; remove it, or make it again with gdaladdo.")
+
+
+def check_blocks(dataset: DatasetReader, name: str | os.PathLike, any_format: bool = False) -> None:
+    """Check what an open raster would make GDAL do when it is read.
+
+    Raises:
+        DataError: It keeps its overviews in another file, or has blocks beyond the limit of :func:`check_whole_file`,
+            which GDAL decodes whole.
+    """
+    if not any_format and allowed_drivers(any_format) is not None and "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):
+        raise DataError(f"{name} names another file to read its overviews from, which is refused; rewrite it.")
+    bands = dataset.count if dataset.profile.get("interleave") == "pixel" else 1
+    pixels = bands * max((height * width for height, width in dataset.block_shapes), default=0)
+    if pixels > (limit := max_pixels()):
+        raise DataError(
+            f"{name} is stored in blocks of {pixels} values, more than {limit}; store it in tiles (gdal_translate -co "
+            f"TILED=YES), or, where you trust it, raise the environment variable {PIXELS_VARIABLE}."
+        )
+
+
+def check_whole_file(dataset: DatasetReader, name: str | os.PathLike) -> None:
+    """Check, before a raster is decoded as a whole, that its header does not claim more pixels than memory should hold.
+
+    The limit is :data:`MAX_PIXELS`, or that of ``MM_OVSEG_MAX_PIXELS``. Scenes, which are read by windows, have none.
+
+    Raises:
+        DataError: It does.
+        ConfigError: The variable is not a number.
+    """
+    pixels = dataset.width * dataset.height
+    if pixels > (limit := max_pixels()):
+        raise DataError(
+            f"{name} has {dataset.width}x{dataset.height} pixels, more than the {limit} that are read at once; cut it "
+            f"into tiles, map it as a scene (tools/segment_scene.py), or raise the environment variable "
+            f"{PIXELS_VARIABLE}."
+        )
+
+
+def check_links(files: Iterable[Path], root: Path) -> None:
+    """Check that no symbolic link in a dataset makes files from elsewhere part of it.
+
+    ``MM_OVSEG_ALLOW_LINKS=1`` in the environment allows it.
+
+    Args:
+        files: In ``root`` by their names.
+        root: Of the dataset; may be a link itself.
+
+    Raises:
+        DataError: One lies elsewhere.
+    """
+    if os.environ.get(LINKS_VARIABLE) == "1":
+        return
+    inside, folders = root.resolve(), {}
+    for file in files:
+        if file.parent not in folders:
+            folders[file.parent] = file.parent.resolve()
+        real = file.resolve() if file.is_symlink() else folders[file.parent] / file.name
+        if not real.is_relative_to(inside):
+            raise DataError(
+                f"{file} is, by a symbolic link, {real}, outside of the dataset's folder {root}; copy it there, or, "
+                f"where the link is yours, set the environment variable {LINKS_VARIABLE}=1."
+            )
+
+
+def max_pixels() -> int:
+    """Pixels that are read at once, and values of a block.
+
+    Raises:
+        ConfigError: ``MM_OVSEG_MAX_PIXELS`` is not a number.
+    """
+    text = os.environ.get(PIXELS_VARIABLE, str(MAX_PIXELS))
+    if not text.isdecimal() or len(text) > 18:
+        raise ConfigError(f"The environment variable {PIXELS_VARIABLE} is '{text}'; give a number of pixels.")
+    return int(text)
+
+
+def _check_name(name: str, any_format: bool) -> None:
+    """Of what is not in the file system: raise an error, unless it names a raster within a file that is."""
+    if name.startswith("/vsi"):
+        raise DataError(f"{name}: {name.split('/')[1]} paths are not read; unpack or download it, and give the file.")
+    if ADDRESS.match(name):
+        raise DataError(f"{name} is an address; download the file first, and give the file.")
+    if (match := SUBDATASET.fullmatch(name)) and (inner := _file_within(match["inner"])):
+        if any_format and "/vsi" not in name:
+            check_before_opening(inner, any_format)
+            return
+        raise DataError(
+            f"{name} is a raster within {inner}, which is not read here; write it to a GeoTIFF with gdal_translate."
+        )
+    raise DataError(f"{name} does not exist; check the path, or the dataset's declaration.")
+
+
+def _file_within(inner: str) -> str | None:
+    """The file that a subdataset's name holds, between quotation marks or colons; None where there is none."""
+    parts = inner.split(":")
+    spans = (":".join(parts[start:end]) for start in range(len(parts)) for end in range(len(parts), start, -1))
+    candidates = (candidate.strip('"') for candidate in chain(re.findall(r'"([^"]+)"', inner), spans))
+    return next((candidate for candidate in candidates if "\0" not in candidate and os.path.isfile(candidate)), None)
+
+
+def _example(folder: Path) -> str:
+    """An image of a folder, as a part of a sentence."""
+    for pattern in EXAMPLES:
+        if found := sorted(folder.glob(pattern))[:1]:
+            return f", such as {found[0]}"
+    return ""
+
+
+def _is_tiff(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) in TIFF_BEGINNINGS
+    except OSError:
+        return False

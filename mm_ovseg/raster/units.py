@@ -1,0 +1,71 @@
+"""Units of SAR: what the numbers in a file stand for. A new one is an entry of :data:`SAR_UNITS`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mm_ovseg.errors import ConfigError
+
+__all__ = ["SAR_UNITS", "SARUnit", "decibel_ranges", "sar_unit"]
+
+
+@dataclass(frozen=True)
+class SARUnit:
+    """A unit.
+
+    Attributes:
+        to_power: Values -> linear power, in which SAR is averaged and speckle multiplies; both float arrays.
+        from_power: The way back.
+        to_decibels: Values -> dB, which a range maps to 0..255; None for values that are 0..255 already.
+        has_zero: Whether zero and negative values are measurements; else they are without data.
+    """
+
+    to_power: Callable[[np.ndarray], np.ndarray]
+    from_power: Callable[[np.ndarray], np.ndarray]
+    to_decibels: Callable[[np.ndarray], np.ndarray] | None
+    has_zero: bool
+
+    def measured(self, values: np.ndarray) -> np.ndarray:
+        """Where values (of any shape) are measurements."""
+        finite = np.isfinite(values)
+        return finite if self.has_zero else finite & (values > 0)
+
+
+def _decibels(power: np.ndarray) -> np.ndarray:
+    return 10.0 * np.log10(power)
+
+
+SAR_UNITS = {
+    # 8-bit images are mostly stretched amplitudes.
+    "8bit": SARUnit(np.square, np.sqrt, None, has_zero=True),
+    "power": SARUnit(lambda values: values, lambda power: power, _decibels, has_zero=False),
+    "amplitude": SARUnit(np.square, np.sqrt, lambda values: 20.0 * np.log10(values), has_zero=False),
+    "db": SARUnit(lambda values: np.power(10.0, values / 10.0), _decibels, lambda values: values, has_zero=True),
+}
+
+
+def sar_unit(name: str) -> SARUnit:
+    """The unit that ``INPUT.SAR.SCALE`` names.
+
+    Raises:
+        ConfigError: There is none of this name.
+    """
+    if not isinstance(name, str) or name.lower() not in SAR_UNITS:
+        raise ConfigError(f"INPUT.SAR.SCALE is '{name}'; choose one of {', '.join(SAR_UNITS)}.")
+    return SAR_UNITS[name.lower()]
+
+
+def decibel_ranges(value_range: Sequence, bands: int) -> np.ndarray:
+    """``INPUT.SAR.RANGE`` as float64 (bands, 2): one [low, high] for all, or one for each of the bands that are read.
+
+    Raises:
+        ConfigError: There are as many ranges as neither one nor the bands.
+    """
+    ranges = np.asarray(value_range, dtype=np.float64).reshape(-1, 2)
+    if len(ranges) not in (1, bands):
+        raise ConfigError(
+            f"INPUT.SAR.RANGE has {len(ranges)} ranges, but {bands} bands of SAR are read; give one [low, high], or "
+            "one for each band."
+        )
+    return np.broadcast_to(ranges, (bands, 2))
