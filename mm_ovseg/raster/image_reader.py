@@ -105,7 +105,8 @@ class ImageReader:
         A sample of its pixels is looked at, the same whatever is read later.
         """
         bands, grid = self.choose(source), source.grid
-        height, width = min(SAMPLE_SIDE, grid.height), min(SAMPLE_SIDE, grid.width)
+        side = SAMPLE_SIDE if max(grid.shape) > SAMPLE_SIDE * SAMPLE_WINDOWS else max(grid.shape)
+        height, width = min(side, grid.height), min(side, grid.width)
         rows, columns = (
             sorted({round(place) for place in np.linspace(0, whole - part, SAMPLE_WINDOWS)})
             for whole, part in ((grid.height, height), (grid.width, width))
