@@ -12,10 +12,10 @@ from mm_ovseg.data.preparation.journal import Journal
 from mm_ovseg.data.preparation.pairing import TilePair
 from mm_ovseg.data.preparation.pool import process_all
 from mm_ovseg.data.preparation.settings import PairSettings, check_tile, settle_range, settle_scale
-from mm_ovseg.data.preparation.split import SPLITS
 from mm_ovseg.data.preparation.summary import Summary
 from mm_ovseg.data.preparation.tile import TileTask, process_tile
 from mm_ovseg.data.raster import RasterInfo, check_same_grid, read_raster_info
+from mm_ovseg.data.split import SPLITS
 from mm_ovseg.errors import DataError
 
 __all__ = ["Preparation", "Split", "prepare_pairs"]

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from rasterio import Affine
 from rasterio.windows import Window
 
 from mm_ovseg.data.preparation.dropped import BROKEN, Dropped
@@ -15,11 +16,10 @@ from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.data.tiling.labels import PolygonLabels, RasterLabels
 from mm_ovseg.data.tiling.legend import IGNORED, Legend
 from mm_ovseg.data.tiling.scenes import LabelledScene
-from mm_ovseg.data.tiling.split import TilePlace
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import sha256
 
-__all__ = ["SceneTile", "TilingSettings", "open_labels", "open_scene", "place_of", "process_tile", "windows_of"]
+__all__ = ["SceneTile", "TilingSettings", "open_labels", "open_scene", "process_tile", "window_grid", "windows_of"]
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,11 @@ def windows_of(grid: SceneGrid, settings: TilingSettings) -> list[tuple[int, int
     ]
 
 
-def place_of(scene: str, grid: SceneGrid, window: tuple[int, int, int, int]) -> TilePlace:
-    """Where a window of a scene lies."""
+def window_grid(grid: SceneGrid, window: tuple[int, int, int, int]) -> SceneGrid:
+    """The part of a grid that a window (row, column, height, width) covers."""
     row, column, height, width = window
-    if grid.crs is None or grid.transform is None:
-        return TilePlace(scene, None, (column, row, column + width, row + height), 1.0)
-    corners = np.array([grid.transform @ (column + x, row + y) for x in (0, width) for y in (0, height)])
-    bounds = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
-    return TilePlace(scene, grid.crs, bounds, abs(grid.transform.determinant) ** 0.5)
+    transform = grid.transform and grid.transform @ Affine.translation(column, row)
+    return SceneGrid(width, height, grid.crs, transform)
 
 
 def open_scene(scene: LabelledScene, settings: TilingSettings) -> SceneSource:
