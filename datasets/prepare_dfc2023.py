@@ -10,7 +10,8 @@ is paired by its name, such as GF2_Barcelona_41.38_2.15.tif. Files that both tra
 
 All tiles of a city are held out together, whichever satellite took them: --val-cities, or about --val-fraction of the
 cities. Of tiles whose names tell no city, neighbours are held out together: one side of the map, or names that follow
-each other. A training tile that shares ground with a held-out one is dropped. Interrupted, the same command goes on where it was.
+each other. A training tile that shares ground with a held-out one is dropped. Interrupted, the same command goes on
+where it was.
 
 Written from the published description of the data; it has not been run on the archives themselves.
 """
@@ -107,7 +108,8 @@ def split_by_city(
             seed=seed,
         )
         val_names.update(split.val)
-        print(f"warning: {len(names)} names tell no city, such as {names[0]}; split {split.how}.", file=sys.stderr)
+        warning = f"warning: {len(names)} names tell no city, such as {names[0]}; of these tiles: {split.how}."
+        print(warning, file=sys.stderr)
     return keep_apart(places, [pair.name in val_names or split_of.get(pair.scene) == "val" for pair in pairs])
 
 

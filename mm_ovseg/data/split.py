@@ -166,7 +166,7 @@ def _some_of(count: int, total: int, val_fraction: float) -> int:
 
 def _square(place: Footprint, side: float) -> tuple[str, int, int]:
     """The plane, row and column of the square in which a place's centre lies."""
-    x, y = place.centre
+    x, y = (round(value, 9) for value in place.centre)  # so that 359.9999999999999 is 360
     if place.plane != EARTH:
         return place.plane, math.floor(y / side), math.floor(x / side)
     row = math.floor(math.radians(y + 90) * EARTH_RADIUS / side)

@@ -27,6 +27,8 @@ SEGMENTS, SEGMENTS_OF_LARGE = 8, 128
 LARGE_DEGREES, LARGE_METRES = 2, 200_000
 MARGIN = 0.5  # pixels that a neighbour may reach into a raster, because of rounding
 PIXEL_TOLERANCE = 0.05  # relative; pixels of one size on a map differ by less on the ground, within a region
+# Added to the mean direction: the antipode, which has no place in the plane, is on no whole degree.
+ASIDE = np.array([1e-4, 2e-4, 3e-4])
 # Where the plane may be centred if places lie all around the globe: about every 20 degrees.
 SPIRAL = (np.arange(100) + 0.5) * np.array([[1 / 50], [np.pi * (3 - 5**0.5)]])
 GLOBE = shapely.Point(0, 0).buffer(2 * 6_371_007.2, quad_segs=90)  # the whole Earth in the plane
@@ -76,13 +78,13 @@ def footprints(grids: Sequence[Placed | None]) -> list[Footprint | None]:
         grids: The rasters.
 
     Returns:
-        One for each; None where there is no raster, no geotransform, or no place on the Earth that the system's
-        coordinates could mean.
+        One for each; None where there is no raster, no geotransform with an inverse, or no place on the Earth that the
+        system's coordinates could mean.
     """
     found: list[Footprint | None] = [None] * len(grids)
     batches = defaultdict(list)
     for index, grid in enumerate(grids):
-        if grid is not None and grid.transform is not None:
+        if grid is not None and grid.transform is not None and grid.transform.determinant != 0:
             system = grid.crs.to_wkt(version="WKT2_2019") if grid.crs else UNNAMED
             batches[system, _segments(grid)].append(index)
     on_earth = []
@@ -186,8 +188,8 @@ def _middle(centres: np.ndarray) -> tuple[float, float]:
     places = np.stack(
         [np.cos(latitudes) * np.cos(longitudes), np.cos(latitudes) * np.sin(longitudes), np.sin(latitudes)], axis=1
     )
-    middle = places.sum(axis=0) if len(places) else np.array([0.0, 0.0, 1.0])
-    middle = middle / max(np.linalg.norm(middle), np.finfo(float).tiny)
+    middle = places.sum(axis=0) / max(len(places), 1) + ASIDE
+    middle = middle / np.linalg.norm(middle)
     if (places @ middle).min(initial=1) < -0.5:  # more than 120 degrees away
         height, angle = SPIRAL[0] - 1, SPIRAL[1]
         radius = np.sqrt(1 - height**2)
