@@ -184,6 +184,7 @@ def _hash_to_unit(*parts: str | int) -> float:
 def _group(footprints: Sequence[Footprint | None], contents: Sequence[str]) -> np.ndarray:
     """A number for each pair, from 0, int (N,); those with one number must stay together."""
     pairs = overlaps(footprints, footprints)
+    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
     pairs = pairs[overlap_shares(footprints, footprints, pairs) > SAME_PLACE_SHARE]
     first_of: dict[str, int] = {}
     same_image = [(first_of.setdefault(content, index), index) for index, content in enumerate(contents)]
