@@ -24,8 +24,10 @@ from mm_ovseg.data.preparation.options import add_pair_arguments, pair_settings,
 from mm_ovseg.data.preparation.pairing import TilePair, pair_tiles
 from mm_ovseg.data.preparation.prepare import Split
 from mm_ovseg.data.preparation.settings import PairSettings
-from mm_ovseg.data.preparation.split import split_by_place
-from mm_ovseg.errors import ConfigError
+from mm_ovseg.raster import RasterInfo
+from mm_ovseg.data.split import split_into_squares
+from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster.footprint import EARTH, footprints
 
 RGB, SAR = "PS-RGB", "SAR-Intensity"  # folders of the archive, and parts of its file names
 POLARISATIONS = ("HH", "HV", "VH", "VV")  # the bands of the SAR files
@@ -63,6 +65,21 @@ def find_pairs(files: Sequence[Path]) -> tuple[list[TilePair], list[Dropped]]:
     """The tiles among the files."""
     rgb, sar = ([path for path in files if path.parent.name == kind] for kind in (RGB, SAR))
     return pair_tiles(rgb, sar, name_of=tile_name)
+
+
+def split_by_place(headers: Sequence[RasterInfo], *, val_fraction: float, block: float, seed: int) -> list[str | None]:
+    """Hold out squares of ground, ``block`` metres wide; see :func:`~mm_ovseg.data.split.split_into_squares`.
+
+    Raises:
+        DataError: A tile does not say where on the Earth it lies.
+    """
+    places = footprints(headers)
+    for header, place in zip(headers, places, strict=True):
+        if place is None or place.plane != EARTH:
+            raise DataError(
+                f"{header.path} has no georeference, so it cannot be held out by place; take the original file."
+            )
+    return split_into_squares(places, sides={EARTH: block}, val_fraction=val_fraction, seed=seed)
 
 
 @clean_exit

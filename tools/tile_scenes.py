@@ -11,7 +11,7 @@ and 'value: null' for one without label; without it, polygons' values are the cl
 of --classes. scenes.csv has the columns rgb (one file, or red;green;blue), sar, labels and, if wanted, name.
 
 Squares of ground, not tiles at random, are held out for validation, so that no training tile touches one of them; what
-is held out hangs on places and --seed only. Tiles are 8-bit GeoTIFF, as the model takes them; those with too little
+is held out depends on places and --seed only. Tiles are 8-bit GeoTIFF, as the model takes them; those with too little
 data or no label are dropped and counted. OUTPUT then holds dataset.yaml (for DATASETS.FILES), classes.json and
 manifest.json (SHA-256 of every file). Interrupted, the same command goes on where it was.
 """

@@ -4,9 +4,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mm_ovseg.data import build_dataset_mapper
 from mm_ovseg.data.builtin import CLASS_FILES
-from mm_ovseg.raster import read_label
 from mm_ovseg.data.registration import read_class_file
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.raster import read_label
 
 PIE = ["background", "city", "road", "water", "forest", "farmland"]
 DDHR = ["city", "road", "forest", "water", "farmland"]

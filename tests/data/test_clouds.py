@@ -12,10 +12,10 @@ from detectron2.data import DatasetCatalog
 from mm_ovseg.data import build_dataset_mapper, clouds
 from mm_ovseg.data.clouds import CLOUDS_REGISTRY, CloudyImage, GeneratedClouds, build_clouds
 from mm_ovseg.data.loader import TrainLoader
-from mm_ovseg.raster import read_rgb
 from mm_ovseg.data.synthetic import generate_scene, write_synthetic_dataset
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.randomness import seeded
+from mm_ovseg.raster import read_rgb
 
 KINDS = ("thin", "thick", "varied", "fractal")
 

@@ -8,6 +8,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
+from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.raster import (
     check_has_data,
     check_same_grid,
@@ -16,7 +17,6 @@ from mm_ovseg.raster import (
     read_rgb,
     read_sar,
 )
-from mm_ovseg.errors import ConfigError, DataError
 
 UTM = {"crs": "EPSG:32652", "transform": from_origin(500000, 4000000, 1, 1)}
 REAL_DATA = Path(__file__).parents[3] / "shared" / "realdata"

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from mm_ovseg.raster import read_rgb, read_sar
-from mm_ovseg.raster import decode_rgb_array, decode_sar_array
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster import decode_rgb_array, decode_sar_array, read_rgb, read_sar
 
 
 def noise(shape, dtype, low=0, high=256, seed=0):

@@ -7,11 +7,10 @@ import pytest
 import rasterio
 from rasterio import Affine
 
-from mm_ovseg.raster import read_label, read_raster_info, read_rgb, read_sar
-from mm_ovseg.raster import open_raster
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.data.vector_file import read_polygons
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster import open_raster, read_label, read_raster_info, read_rgb, read_sar
 
 GREY = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
 BLOCKS = {"tiled": True, "blockxsize": 16, "blockysize": 16}

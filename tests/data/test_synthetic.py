@@ -10,7 +10,6 @@ import pytest
 import rasterio
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from mm_ovseg.raster import check_same_grid, read_label, read_raster_info, read_rgb, read_sar
 from mm_ovseg.data.synthetic import (
     SYNTHETIC_CLASSES,
     dataset,
@@ -20,6 +19,7 @@ from mm_ovseg.data.synthetic import (
 )
 from mm_ovseg.data.synthetic.noise import cast_heights, fractal_noise, hash_index
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster import check_same_grid, read_label, read_raster_info, read_rgb, read_sar
 
 ROOT = Path(__file__).resolve().parents[2]
 CITY, ROAD, FOREST, WATER, FARMLAND = range(5)

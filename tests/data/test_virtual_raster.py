@@ -7,10 +7,9 @@ from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.shutil import copy
 
-from mm_ovseg.raster import read_rgb
-from mm_ovseg.raster import open_raster
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster import open_raster, read_rgb
 
 RGB = np.random.default_rng(0).integers(1, 256, (40, 64, 3), dtype=np.uint8)
 PLACE = Affine(10, 0, 500_000, 0, -10, 4_000_000)

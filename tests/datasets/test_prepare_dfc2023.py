@@ -148,6 +148,32 @@ def test_both_archives_share_the_output_folder(folder, root, prepare, tmp_path):
     assert len(names) == 16 + 1 and names[-1].startswith("sn6_")
 
 
+def test_names_without_a_city_are_not_split_at_random(tmp_path, root, prepare):
+    for number in range(20):
+        for kind, bands in (("rgb", 3), ("sar", 1)):
+            write_tile(tmp_path / "train" / kind / f"{number}.tif", noise(SIZE, SIZE, bands, number))
+    printed = prepare(SCRIPT, tmp_path, "--val-fraction", 0.2)
+    assert (
+        "warning: 20 names tell no city, such as 0; of these tiles: by name: neighbours stay together." in printed.err
+    )
+    held_out = sorted(int(pair["name"].split("_")[1]) for pair in manifest_of(root)["pairs"] if pair["split"] == "val")
+    assert held_out == list(range(held_out[0], held_out[0] + 4))
+
+
+def test_cities_of_two_names_that_share_ground(tmp_path, root, prepare):
+    for number, name in enumerate(["GF2_Rio_1", "GF2_Rio_2", "SV_Rio-de-Janeiro_1", "SV_Rio-de-Janeiro_9"]):
+        place = (600_000.0 + 100 * (number % 2), 5_748_000.0 + 1000 * (number == 3))
+        for kind, bands in (("rgb", 3), ("sar", 1)):
+            write_tile(tmp_path / "train" / kind / f"{name}.tif", noise(SIZE, SIZE, bands, number), place)
+    prepare(SCRIPT, tmp_path, "--val-cities", "Rio")
+    manifest = manifest_of(root)
+    assert manifest["counts"] == {
+        "tiles": 4,
+        "pairs": {"train": 1, "val": 2},
+        "dropped": {"overlaps a held-out tile": 1},
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -9,7 +9,7 @@ import rasterio
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from mm_ovseg.data.raster import read_label
+from mm_ovseg.raster import read_label
 from tests.conftest import ROOT, load_tool
 from tests.datasets.conftest import contents, noise, without_journals, write_tile
 from tests.datasets.labelled_archives import (

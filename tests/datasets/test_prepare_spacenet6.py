@@ -280,6 +280,14 @@ def test_tiles_that_cannot_be_used_are_named_and_counted(broken, root, prepare):
     assert manifest_of(root)["counts"]["dropped"]["cannot be read"] == 5
 
 
+def test_a_tile_without_georeference_is_named(folder, root, prepare):
+    for path, image in zip(paths_of(folder, STRIPS[0], 66), (noise(TILE, TILE, 3, 0), decibels(0)), strict=True):
+        write_tile(path, image)
+    message = prepare(SCRIPT, folder, *SMALL, status=2).err.splitlines()[-1]
+    assert "tile_66.tif has no georeference, so it cannot be held out by place" in message
+    assert not list(root.rglob("*.tif"))
+
+
 def test_a_tile_that_could_not_be_read_is_tried_again(folder, root, prepare):
     path = write_pair(folder, number=66, compress="deflate")[0]
     whole, written = path.read_bytes(), path.stat().st_mtime_ns

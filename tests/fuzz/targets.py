@@ -15,8 +15,6 @@ from mm_ovseg.checkpoint.files import load_weights_file
 from mm_ovseg.checkpoint.official import convert_official_state_dict
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.data.pair_reader import PairReader
-from mm_ovseg.raster import read_label, read_rgb, read_sar
-from mm_ovseg.raster import Grid
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.data.tiling.legend import read_legend
 from mm_ovseg.engine import load_config
@@ -24,6 +22,7 @@ from mm_ovseg.errors import MMOVSegError
 from mm_ovseg.inference.archive_manifest import read_manifest
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.vocabulary import read_vocabulary
+from mm_ovseg.raster import Grid, read_label, read_rgb, read_sar
 from mm_ovseg.vocabulary import parse_class_names
 
 GRID = Grid(24, 20, "EPSG:32652", from_origin(500000, 4000000, 10, 10))

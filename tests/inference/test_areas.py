@@ -4,10 +4,10 @@ import rasterio
 from pyproj import CRS, Geod, Transformer
 from rasterio import Affine
 
-from mm_ovseg.raster import RasterInfo
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference import areas, write_class_map_geotiff
 from mm_ovseg.inference.areas import ClassArea, Ellipsoid, measure_areas
+from mm_ovseg.raster import RasterInfo
 
 NAMES = ["city", "Wald, ö", "water"]
 COLORS = [[200, 0, 0], [0, 120, 0], [0, 0, 255]]

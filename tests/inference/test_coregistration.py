@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mm_ovseg.raster import read_rgb, read_sar
 from mm_ovseg.data.synthetic import generate_scene
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
+from mm_ovseg.raster import read_rgb, read_sar
 
 REAL_DATA = Path(__file__).parents[3] / "shared" / "realdata"
 MARGIN = 24  # of the drawn scene, from which SAR moves in

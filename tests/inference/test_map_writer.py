@@ -4,9 +4,9 @@ import rasterio
 from PIL import Image
 from rasterio import Affine
 
-from mm_ovseg.raster import read_label
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.inference import write_class_map_geotiff, write_class_map_png
+from mm_ovseg.raster import read_label
 
 NAMES = ["city", "Wald, ö", "water"]
 COLORS = [[200, 0, 0], [0, 120, 0], [0, 0, 255]]

@@ -10,13 +10,14 @@ import yaml
 from detectron2.data import DatasetCatalog
 from rasterio.crs import CRS
 from rasterio.transform import array_bounds, from_origin
-from rasterio.warp import transform_geom
+from rasterio.warp import transform, transform_geom
 
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.data.preparation.journal import Journal
-from mm_ovseg.raster import Grid
 from mm_ovseg.data.tiling.tile import TilingSettings, windows_of
+from mm_ovseg.raster import Grid
 from tests.conftest import load_tool
+from tests.raster.grids import shared_ground
 
 UTM = CRS.from_epsg(32633)
 PLACE = from_origin(500_000, 5_000_000, 10, 10)
@@ -285,6 +286,37 @@ def test_two_scenes_of_one_place_hold_out_the_same_ground(scene, write, tmp_path
         names = {path.name for path in (tmp_path / "region" / split / "rgb").glob("*.tif")}
         spring = {name.removeprefix("spring") for name in names if name.startswith("spring")}
         assert spring and spring == {name.removeprefix("autumn") for name in names if name.startswith("autumn")}
+
+
+@pytest.mark.parametrize("other", [
+    "EPSG:32634",
+    "EPSG:32633+5773",
+    UTM.to_wkt().replace("WGS 84 / UTM zone 33N", "my own zone"),
+])  # fmt: skip
+def test_two_scenes_of_one_place_in_two_systems_share_no_ground_between_the_splits(scene, write, tmp_path, other):
+    """Another year of what is evaluated on, in the next zone or in the same one under another name."""
+    other = CRS.from_user_input(other)
+    place = 740_000, 5_000_000
+    (x,), (y,) = transform(UTM, other, *[[value] for value in place])
+    for name, crs, corner in (("spring", UTM, place), ("autumn", other, (x + 7, y + 3))):
+        for kind in ("rgb", "sar", "labels"):
+            with rasterio.open(scene[f"--{kind}"]) as file:
+                write(f"{name}_{kind}.tif", file.read(), crs=crs, transform=from_origin(*corner, 10, 10))
+    manifest = tmp_path / "scenes.csv"
+    rows = [f"{name}_rgb.tif,{name}_sar.tif,{name}_labels.tif" for name in ("spring", "autumn")]
+    manifest.write_text("\n".join(["rgb,sar,labels", *rows]))
+    options = {key: value for key, value in scene.items() if key not in ("--rgb", "--sar", "--labels")}
+    run(options | {"--manifest": manifest, "--min-valid": 0.9}, tmp_path / "region")
+    grids = {}
+    for split in ("train", "val"):
+        grids[split] = []
+        for path in (tmp_path / "region" / split / "rgb").glob("*.tif"):
+            with rasterio.open(path) as file:
+                grids[split].append(Grid(file.width, file.height, file.crs, file.transform))
+    assert grids["train"] and grids["val"] and shared_ground(grids["val"], grids["train"]) == set()
+    report = json.loads((tmp_path / "region" / "manifest.json").read_text())
+    assert report["counts"]["dropped"]["overlaps a held-out tile"] > 0
+    assert report["split"] == {"square": 2, "val_fraction": 0.2, "seed": 0}
 
 
 def test_a_scene_without_georeference(scene, write, tmp_path):

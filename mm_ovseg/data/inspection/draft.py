@@ -11,16 +11,16 @@ from mm_ovseg.data.inspection.check import check_datasets, read_all_facts
 from mm_ovseg.data.inspection.classes import IGNORED, ClassScheme, guess_classes
 from mm_ovseg.data.inspection.facts import FileFacts
 from mm_ovseg.data.inspection.findings import ERROR, Finding
-from mm_ovseg.data.inspection.holdout import hold_out
 from mm_ovseg.data.inspection.layout import Layout, find_layout
-from mm_ovseg.data.inspection.place import footprint, pixel_size
 from mm_ovseg.data.inspection.reading import guess_rgb_settings, guess_sar_settings
 from mm_ovseg.data.inspection.sources import Pair, find_pairs
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.palette import class_colors
 from mm_ovseg.data.registration import read_class_file
+from mm_ovseg.data.split import hold_out
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import RGBReader, SARReader
+from mm_ovseg.raster.footprint import common_pixel_size, footprints
 
 __all__ = ["Draft", "draft_dataset"]
 
@@ -149,7 +149,7 @@ def _declare(name: str, split: str, layout: Layout) -> RGBSARDataset:
 
 
 def _complete(draft: RGBSARDataset, scheme: ClassScheme | None, rgb: Sequence[FileFacts]) -> RGBSARDataset:
-    metres = pixel_size([entry.info for entry in rgb if entry.info is not None])
+    metres = common_pixel_size(footprints([entry.info for entry in rgb if entry.info is not None]))
     draft = replace(draft, ground_sampling_distance=metres)
     if scheme is None:
         return replace(draft, labels=None)
@@ -183,7 +183,7 @@ def _split(
     ]
     split = hold_out(
         [pair.key for pair in pairs],
-        footprints=[footprint(entry.info) for entry in rgb],
+        footprints=footprints([entry.info for entry in rgb]),
         contents=[entry.digest for entry in rgb],
         classes=classes,
         val_fraction=val_fraction,

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from mm_ovseg.data.inspection.facts import FileFacts
 from mm_ovseg.data.inspection.findings import Finding
-from mm_ovseg.data.inspection.place import footprint, overlaps
 from mm_ovseg.data.inspection.sources import Pair
+from mm_ovseg.raster.footprint import Footprint, footprints, overlap_shares, overlaps
 
 __all__ = ["check_contents", "check_places"]
 
 Located = tuple[Pair, Path]
+SMALLEST_SHARE_SHOWN = 0.01
 
 
 def check_contents(pairs: Sequence[Pair], facts: Mapping[Path, FileFacts]) -> list[Finding]:
@@ -34,27 +35,30 @@ def check_contents(pairs: Sequence[Pair], facts: Mapping[Path, FileFacts]) -> li
 def check_places(pairs: Sequence[Pair], facts: Mapping[Path, FileFacts]) -> list[Finding]:
     """Pairs of two datasets that show the same ground, by their georeference."""
     findings = []
-    by_dataset: dict[str, list[Located]] = {}
-    for pair in pairs:
-        if pair.is_used and "RGB" in pair.paths:
-            by_dataset.setdefault(pair.dataset.name, []).append((pair, pair.paths["RGB"]))
-    for first, second in combinations(by_dataset.values(), 2):
-        first_boxes, second_boxes = (
-            [footprint(facts[path].info) for _, path in located] for located in (first, second)
-        )
+    located = [(pair, pair.paths["RGB"]) for pair in pairs if pair.is_used and "RGB" in pair.paths]
+    places = footprints([facts[path].info for _, path in located])
+    by_dataset: dict[str, tuple[list[Located], list[Footprint | None]]] = {}
+    for (pair, path), place in zip(located, places, strict=True):
+        of_dataset, its_places = by_dataset.setdefault(pair.dataset.name, ([], []))
+        of_dataset.append((pair, path))
+        its_places.append(place)
+    for (first, first_places), (second, second_places) in combinations(by_dataset.values(), 2):
+        found = overlaps(second_places, first_places)
+        shares = overlap_shares(second_places, first_places, found).tolist()
         best: dict[int, tuple[float, int]] = {}
-        for index, other, share in overlaps(second_boxes, first_boxes):
+        for (index, other), share in zip(found.tolist(), shares, strict=True):
             best[index] = max(best.get(index, (0.0, 0)), (share, other))
         for index, (share, other) in best.items():
             (pair, path), (other_pair, other_path) = second[index], first[other]
             if facts[path].digest == facts[other_path].digest:
                 continue  # told already
+            amount = f"{share:.0%}" if share >= SMALLEST_SHARE_SHOWN else f"less than {SMALLEST_SHARE_SHOWN:.0%}"
             findings.append(
                 Finding(
                     "shared-place",
                     pair.dataset.name,
                     str(path),
-                    f"{path} ({pair.dataset.name}) and {other_path} ({other_pair.dataset.name}) share {share:.0%} of "
+                    f"{path} ({pair.dataset.name}) and {other_path} ({other_pair.dataset.name}) share {amount} of "
                     "the smaller one's ground",
                     "keep the place in one of the two datasets",
                     pair.key,

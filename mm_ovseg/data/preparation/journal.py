@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mm_ovseg.data.preparation.split import SPLITS
+from mm_ovseg.data.split import SPLITS
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
 

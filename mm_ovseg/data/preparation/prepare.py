@@ -12,9 +12,9 @@ from mm_ovseg.data.preparation.journal import Journal
 from mm_ovseg.data.preparation.pairing import TilePair
 from mm_ovseg.data.preparation.pool import process_all
 from mm_ovseg.data.preparation.settings import PairSettings, check_tile, settle_range, settle_scale
-from mm_ovseg.data.preparation.split import SPLITS
 from mm_ovseg.data.preparation.summary import Summary
 from mm_ovseg.data.preparation.tile import TileTask, process_tile
+from mm_ovseg.data.split import SPLITS
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import RasterInfo, check_same_grid, read_raster_info
 

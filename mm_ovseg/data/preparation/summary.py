@@ -10,7 +10,7 @@ from tabulate import tabulate
 import mm_ovseg
 from mm_ovseg.data.preparation.dropped import Dropped, count_reasons
 from mm_ovseg.data.preparation.settings import PairSettings
-from mm_ovseg.data.preparation.split import SPLITS
+from mm_ovseg.data.split import SPLITS
 from mm_ovseg.files import complete_file
 
 __all__ = ["Summary"]

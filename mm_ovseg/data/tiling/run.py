@@ -3,36 +3,36 @@
 import json
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import yaml
+from rasterio import Affine
 from tqdm import tqdm
 
 import mm_ovseg
 from mm_ovseg.data.preparation.dropped import BROKEN, Dropped, nothing_left
 from mm_ovseg.data.preparation.journal import Journal
 from mm_ovseg.data.preparation.pool import process_all
-from mm_ovseg.data.preparation.split import SPLITS
+from mm_ovseg.data.split import SPLITS, split_into_squares
 from mm_ovseg.data.tiling.legend import Legend
 from mm_ovseg.data.tiling.scenes import LabelledScene
-from mm_ovseg.data.tiling.split import split_into_squares
 from mm_ovseg.data.tiling.summary import TilingSummary
 from mm_ovseg.data.tiling.tile import (
     SceneTile,
     TilingSettings,
     open_scene,
-    place_of,
     process_tile,
     windows_of,
 )
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import complete_file
+from mm_ovseg.raster import Grid
+from mm_ovseg.raster.footprint import Footprint, common_pixel_size, footprints
 
 __all__ = ["Tiling", "tile_scenes"]
 
 OVERLAPPING = "overlaps a held-out tile"
-METRES_TOLERANCE = 0.05  # relative, of pixels that count as equally large
 KINDS = ("rgb", "sar", "labels")
 
 
@@ -126,18 +126,20 @@ def tile_scenes(tiling: Tiling, scenes: Sequence[LabelledScene]) -> TilingSummar
 def _plan(tiling: Tiling, scenes: Sequence[LabelledScene]) -> tuple[dict[str, SceneTile], TilingSummary]:
     """The tiles that have a split, by name, in the order of scenes and places."""
     output = None if tiling.dry_run else tiling.output
-    windows, places, sizes = [], [], []
+    windows, grids = [], []
     for scene in tqdm(scenes, desc="opening scenes", unit="scene", leave=False):
         with open_scene(scene, tiling.settings) as source:
             if source.covered == 0:
                 raise DataError(f"{scene.sar} covers nothing of {scene.rgb[0]}; check that the files belong together.")
-            sizes.append(source.grid.pixel_size_metres)
             for window in windows_of(source.grid, tiling.settings):
                 windows.append((scene, window))
-                places.append(place_of(scene.name, source.grid, window))
+                grids.append(source.grid.window(*window))
+    places = footprints(grids)
+    metres = common_pixel_size(places)
+    places = [place or _in_pixels(*tile) for place, tile in zip(places, windows, strict=True)]
     splits = split_into_squares(
         places,
-        square=tiling.square * tiling.settings.size,
+        sides=_sides(places, tiling.square * tiling.settings.size),
         val_fraction=tiling.val_fraction,
         seed=tiling.seed,
     )
@@ -148,17 +150,25 @@ def _plan(tiling: Tiling, scenes: Sequence[LabelledScene]) -> tuple[dict[str, Sc
             dropped.append(Dropped(task.name, OVERLAPPING))
         else:
             tasks[task.name] = task
-    summary = TilingSummary(
-        tiling.name, tiling.legend.classes, tiling.unseen, len(windows), _common(sizes), dropped=dropped
-    )
+    summary = TilingSummary(tiling.name, tiling.legend.classes, tiling.unseen, len(windows), metres, dropped=dropped)
     return tasks, summary
 
 
-def _common(sizes: Sequence[float | None]) -> float | None:
-    """Metres a pixel, where all scenes agree."""
-    if None in sizes or max(sizes) > min(sizes) * (1 + METRES_TOLERANCE):
-        return None
-    return float(f"{sum(sizes) / len(sizes):.3g}")
+def _in_pixels(scene: LabelledScene, window: tuple[int, int, int, int]) -> Footprint:
+    """Where a window lies in its scene, which cannot show the ground of another, as far as anybody can tell."""
+    row, column, height, width = window
+    (place,) = footprints([Grid(width, height, None, Affine.translation(column, row))])
+    return replace(place, plane=f"pixels of {scene.name}")
+
+
+def _sides(places: Sequence[Footprint], pixels: int) -> dict[str, float]:
+    """The side of squares in each plane: so many of its largest pixels, to two digits, so that a scene more or less
+    moves no square because its pixels are a little larger or smaller on the ground.
+    """
+    largest: dict[str, float] = {}
+    for place in places:
+        largest[place.plane] = max(place.pixel, largest.get(place.plane, 0.0))
+    return {plane: pixels * float(f"{pixel:.2g}") for plane, pixel in largest.items()}
 
 
 def _folders(tiling: Tiling) -> list[Path]:

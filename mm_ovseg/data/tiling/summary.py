@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from tabulate import tabulate
 
 from mm_ovseg.data.preparation.dropped import Dropped, count_reasons
-from mm_ovseg.data.preparation.split import SPLITS
+from mm_ovseg.data.split import SPLITS
 
 __all__ = ["TilingSummary"]
 

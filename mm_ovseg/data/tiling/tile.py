@@ -12,12 +12,11 @@ from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.data.tiling.labels import PolygonLabels, RasterLabels
 from mm_ovseg.data.tiling.legend import IGNORED, Legend
 from mm_ovseg.data.tiling.scenes import LabelledScene
-from mm_ovseg.data.tiling.split import TilePlace
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import sha256
 from mm_ovseg.raster import Grid, RGBReader, SARReader, count_polarisations
 
-__all__ = ["SceneTile", "TilingSettings", "open_labels", "open_scene", "place_of", "process_tile", "windows_of"]
+__all__ = ["SceneTile", "TilingSettings", "open_labels", "open_scene", "process_tile", "windows_of"]
 
 
 @dataclass(frozen=True)
@@ -96,16 +95,6 @@ def windows_of(grid: Grid, settings: TilingSettings) -> list[tuple[int, int, int
         for row in rows
         for column in columns
     ]
-
-
-def place_of(scene: str, grid: Grid, window: tuple[int, int, int, int]) -> TilePlace:
-    """Where a window of a scene lies."""
-    row, column, height, width = window
-    if grid.crs is None or grid.transform is None:
-        return TilePlace(scene, None, (column, row, column + width, row + height), 1.0)
-    corners = np.array([grid.transform @ (column + x, row + y) for x in (0, width) for y in (0, height)])
-    bounds = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
-    return TilePlace(scene, grid.crs, bounds, abs(grid.transform.determinant) ** 0.5)
 
 
 def open_scene(scene: LabelledScene, settings: TilingSettings) -> SceneSource:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rasterio.transform import from_bounds
-from rasterio.warp import transform_bounds
+from rasterio.crs import CRS
+from rasterio.transform import from_bounds, from_origin
+from rasterio.warp import transform, transform_bounds
 
 from mm_ovseg.data.declaration import RGBSARDataset
 from mm_ovseg.data.inspection.check import check_datasets
@@ -110,6 +111,38 @@ def test_one_place_in_two_reference_systems(tmp_path):
         save(tmp_path / "degrees" / kind / "b.tif", array, crs="EPSG:4326", transform=from_bounds(*bounds, SIZE, SIZE))
     findings = check(dataset(tmp_path / "utm", "utm"), dataset(tmp_path / "degrees", "degrees"))
     assert kinds_and_files(findings) == [("shared-place", "b.tif")]
+
+
+@pytest.mark.parametrize("other", [
+    "EPSG:32634",
+    "EPSG:32633+5773",
+    CRS.from_epsg(32633).to_wkt().replace("WGS 84 / UTM zone 33N", "my own zone"),
+])  # fmt: skip
+def test_every_place_that_two_systems_share_is_found(tmp_path, other):
+    """Nine tiles without gaps, and the same nine places in another system or spelling."""
+    other = CRS.from_user_input(other)
+    step = 10 * SIZE
+    for number in range(9):
+        place = 700_000 + number % 3 * step, 4_200_000 - number // 3 * step
+        (x,), (y,) = transform("EPSG:32633", other, *[[value] for value in place])
+        write_pair(tmp_path / "one", f"a{number}", number, place=from_origin(*place, 10, 10))
+        for kind, array in zip(("rgb", "sar", "labels"), images(20 + number), strict=True):
+            file = tmp_path / "two" / kind / f"b{number}.tif"
+            save(file, array, crs=other, transform=from_origin(x, y, 10, 10))
+    findings = check(dataset(tmp_path / "one", "one"), dataset(tmp_path / "two", "two"))
+    assert sorted(kinds_and_files(findings)) == [("shared-place", f"b{number}.tif") for number in range(9)]
+    for finding in findings:
+        assert f"a{Path(finding.file).stem[1]}.tif" in finding.message  # the one with which it shares most
+
+
+def test_places_that_share_a_sliver(tmp_path):
+    shapes = [np.repeat(np.repeat(array, 4, axis=-1), 4, axis=-2) for array in images(0)]
+    for number, root in enumerate(("one", "two")):
+        for kind, array in zip(("rgb", "sar", "labels"), shapes, strict=True):
+            place = from_origin(500_000 + number * 10 * (4 * SIZE - 1), 4_200_000, 10, 10)
+            save(tmp_path / root / kind / f"{root}.tif", np.roll(array, number, -1), crs="EPSG:32633", transform=place)
+    (finding,) = check(dataset(tmp_path / "one", "one"), dataset(tmp_path / "two", "two"))
+    assert finding.kind == "shared-place" and "share less than 1% of" in finding.message
 
 
 def test_an_image_twice_in_one_dataset(tmp_path):

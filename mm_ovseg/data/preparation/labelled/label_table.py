@@ -11,9 +11,9 @@ import numpy as np
 
 from mm_ovseg.data.builtin import CLASS_FILES
 from mm_ovseg.data.preparation.labelled.layout import DatasetLayout
-from mm_ovseg.data.raster_file import data_bands, open_raster, read_palette, read_valid
 from mm_ovseg.data.raster_safety import check_whole_file
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster import data_bands, open_raster, read_palette, read_valid
 
 __all__ = ["IGNORED", "LabelTable", "UnknownLabelError", "find_label_table", "read_label_table", "released_label_table"]
 

@@ -17,8 +17,8 @@ from mm_ovseg.data.preparation.labelled.samples import Sample
 from mm_ovseg.data.preparation.labelled.summary import LabelledSummary
 from mm_ovseg.data.preparation.pool import process_all
 from mm_ovseg.data.preparation.settings import PairSettings, check_tile, settle_range, settle_scale
-from mm_ovseg.data.raster import RasterInfo, check_same_grid, read_raster_info
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster import RasterInfo, check_same_grid, read_raster_info
 
 __all__ = ["LabelledPreparation", "prepare_labelled"]
 

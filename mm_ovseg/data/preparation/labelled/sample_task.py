@@ -15,9 +15,9 @@ from mm_ovseg.data.preparation.labelled.layout import LABELS, SAR, DatasetLayout
 from mm_ovseg.data.preparation.labelled.samples import Sample
 from mm_ovseg.data.preparation.settings import PairSettings
 from mm_ovseg.data.preparation.tile import describe_source, is_intact, write_geotiff
-from mm_ovseg.data.raster import RasterInfo, check_has_data, read_raster_info, read_rgb, read_sar
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import complete_file, sha256
+from mm_ovseg.raster import RasterInfo, check_has_data, read_raster_info, read_rgb, read_sar
 
 __all__ = ["SampleTask", "process_sample"]
 

@@ -1,0 +1,222 @@
+"""The ground that rasters cover, comparable whatever their coordinate reference systems.
+
+All footprints of one call lie in one plane, an equal-area projection around their places, so that two UTM zones, two
+spellings of one, longitudes that differ by 360 degrees, the antimeridian and the poles need no rules of their own.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import shapely
+from pyproj import CRS as ProjCRS
+from pyproj import Proj, Transformer
+from pyproj.exceptions import ProjError
+from rasterio import Affine
+from rasterio.crs import CRS
+from shapely import Polygon, STRtree
+
+__all__ = ["EARTH", "Footprint", "Placed", "common_pixel_size", "footprints", "overlap_shares", "overlaps"]
+
+EARTH = "Earth"
+UNNAMED = ""  # the plane of rasters that only a world file places
+# Of each side, for what is straight in one projection is curved in another.
+SEGMENTS, SEGMENTS_OF_LARGE = 8, 128
+LARGE_DEGREES, LARGE_METRES = 2, 200_000
+MARGIN = 0.5  # pixels that a neighbour may reach into a raster, because of rounding
+PIXEL_TOLERANCE = 0.05  # relative; pixels of one size on a map differ by less on the ground, within a region
+# Added to the mean direction: the antipode, which has no place in the plane, is on no whole degree.
+ASIDE = np.array([1e-4, 2e-4, 3e-4])
+# Where the plane may be centred if places lie all around the globe: about every 20 degrees.
+SPIRAL = (np.arange(100) + 0.5) * np.array([[1 / 50], [np.pi * (3 - 5**0.5)]])
+GLOBE = shapely.Point(0, 0).buffer(2 * 6_371_007.2, quad_segs=90)  # the whole Earth in the plane
+
+
+class Placed(Protocol):
+    """Anything with the grid of a raster.
+
+    Attributes:
+        width, height: Pixels.
+        crs: Coordinate reference system; None where there is none.
+        transform: (column, row) of pixel corners -> map coordinates; None without georeference.
+    """
+
+    width: int
+    height: int
+    crs: CRS | None
+    transform: Affine | None
+
+
+@dataclass(frozen=True, eq=False)
+class Footprint:
+    """The ground that a raster covers. Only footprints of one plane, from one call of :func:`footprints`, compare.
+
+    Attributes:
+        plane: ``EARTH``, whose coordinates are metres; or the name of a plane of its own, for rasters that nothing
+            relates to the Earth: the WKT of a local (engineering) system, "" for those with a world file only.
+        outline: Polygon in the plane. On the Earth its area is the true one, in square metres.
+        core: The same half a pixel further inside, which a neighbour that shares an edge does not reach.
+        centre: Longitude and latitude of the middle in degrees (WGS 84); in other planes x and y.
+        pixel: Side of a square as large as its mean pixel: metres on the Earth, else units of the plane.
+    """
+
+    plane: str
+    outline: Polygon
+    core: Polygon
+    centre: tuple[float, float]
+    pixel: float
+
+
+def footprints(grids: Sequence[Placed | None]) -> list[Footprint | None]:
+    """The footprints of rasters, in one plane as far as they have a place on the Earth.
+
+    Heights play no part: a compound reference system counts by its horizontal part.
+
+    Args:
+        grids: The rasters.
+
+    Returns:
+        One for each; None where there is no raster, no geotransform with an inverse, or no place on the Earth that the
+        system's coordinates could mean.
+    """
+    found: list[Footprint | None] = [None] * len(grids)
+    batches = defaultdict(list)
+    for index, grid in enumerate(grids):
+        if grid is not None and grid.transform is not None and grid.transform.determinant != 0:
+            system = grid.crs.to_wkt(version="WKT2_2019") if grid.crs else UNNAMED
+            batches[system, _segments(grid)].append(index)
+    on_earth = []
+    for (system, segments), indices in batches.items():
+        x, y = _points([grids[index] for index in indices], segments)
+        if (to_degrees := _to_degrees(system)) is None:
+            _fill(found, grids, indices, system, (x, y), centres=np.stack([x[:, -1], y[:, -1]], axis=1))
+        else:
+            on_earth.append((indices, *to_degrees.transform(x, y)))
+    if on_earth:
+        centres = [np.stack([longitudes[:, -1], latitudes[:, -1]], axis=1) for _, longitudes, latitudes in on_earth]
+        longitude, latitude = _middle(np.concatenate(centres))
+        plane = Proj(proj="laea", lon_0=longitude, lat_0=latitude, ellps="WGS84")
+        for (indices, longitudes, latitudes), of_batch in zip(on_earth, centres, strict=True):
+            _fill(found, grids, indices, EARTH, plane(longitudes, latitudes), centres=of_batch)
+    return found
+
+
+def overlaps(first: Sequence[Footprint | None], second: Sequence[Footprint | None]) -> np.ndarray:
+    """Which footprints of two lists share ground, by more than half a pixel of the finer one.
+
+    Args:
+        first, second: From one call of :func:`footprints`.
+
+    Returns:
+        int (K, 2): index in the first list and in the second, sorted.
+    """
+    pairs = [np.empty((0, 2), dtype=int)]
+    for plane in {place.plane for place in first if place is not None}:
+        ours, theirs = (
+            np.array([index for index, place in enumerate(places) if place is not None and place.plane == plane], int)
+            for places in (first, second)
+        )
+        # Both ways round: around a pole, half a pixel of the one may be more than the other's whole ground.
+        for our_part, their_part in (("core", "outline"), ("outline", "core")):
+            tree = STRtree([getattr(second[index], their_part) for index in theirs])
+            here, there = tree.query([getattr(first[index], our_part) for index in ours], predicate="intersects")
+            pairs.append(np.stack([ours[here], theirs[there]], axis=1))
+    return np.unique(np.concatenate(pairs), axis=0)
+
+
+def overlap_shares(
+    first: Sequence[Footprint | None], second: Sequence[Footprint | None], pairs: np.ndarray
+) -> np.ndarray:
+    """The share of the smaller one's ground that two footprints have in common.
+
+    Args:
+        first, second: From one call of :func:`footprints`.
+        pairs: int (K, 2), as of :func:`overlaps`.
+
+    Returns:
+        float (K,), 0..1.
+    """
+    ours, theirs = (
+        np.array([places[index].outline for index in column], dtype=object)
+        for places, column in zip((first, second), pairs.T, strict=True)
+    )
+    return shapely.area(shapely.intersection(ours, theirs)) / np.minimum(shapely.area(ours), shapely.area(theirs))
+
+
+def common_pixel_size(places: Sequence[Footprint | None]) -> float | None:
+    """Metres per pixel, to three digits; None where a place is unknown or the sizes differ by more than 5%."""
+    if not places or any(place is None or place.plane != EARTH for place in places):
+        return None
+    sizes = [place.pixel for place in places]
+    return float(f"{np.mean(sizes):.3g}") if max(sizes) <= min(sizes) * (1 + PIXEL_TOLERANCE) else None
+
+
+def _segments(grid: Placed) -> int:
+    a, b, _, d, e, _ = tuple(grid.transform)[:6]
+    side = max(grid.width * np.hypot(a, d), grid.height * np.hypot(b, e))
+    limit = LARGE_DEGREES if grid.crs and grid.crs.is_geographic else LARGE_METRES
+    return SEGMENTS if side < limit else SEGMENTS_OF_LARGE
+
+
+def _points(grids: Sequence[Placed], segments: int) -> tuple[np.ndarray, np.ndarray]:
+    """Map coordinates, (N, 8 * segments + 1) each, of the outline, the core and the middle of each grid."""
+    steps, zeros = np.arange(segments) / segments, np.zeros(segments)
+    ring = np.concatenate([[steps, zeros], [zeros + 1, steps], [1 - steps, zeros + 1], [zeros, 1 - steps]], axis=1)
+    lengths = np.array([[grid.width, grid.height] for grid in grids], dtype=float).T[..., np.newaxis]  # (2, N, 1)
+    margins = np.minimum(MARGIN, lengths / 4)
+    core = margins + ring[:, np.newaxis] * (lengths - 2 * margins)
+    columns, rows = np.concatenate([ring[:, np.newaxis] * lengths, core, lengths / 2], axis=2)
+    a, b, c, d, e, f = np.array([tuple(grid.transform)[:6] for grid in grids]).T[..., np.newaxis]
+    return a * columns + b * rows + c, d * columns + e * rows + f
+
+
+def _to_degrees(system: str) -> Transformer | None:
+    """From the coordinates of a system, by its WKT, to longitude and latitude; None where there is no way."""
+    if system == UNNAMED:
+        return None
+    try:
+        return Transformer.from_crs(ProjCRS.from_wkt(system).to_2d(), "OGC:CRS84", always_xy=True)
+    except ProjError:
+        return None
+
+
+def _middle(centres: np.ndarray) -> tuple[float, float]:
+    """Longitude and latitude for the plane's centre: amid the places (N, 2), and with none near its antipode."""
+    longitudes, latitudes = np.radians(centres[np.isfinite(centres).all(axis=1)]).T
+    places = np.stack(
+        [np.cos(latitudes) * np.cos(longitudes), np.cos(latitudes) * np.sin(longitudes), np.sin(latitudes)], axis=1
+    )
+    middle = places.sum(axis=0) / max(len(places), 1) + ASIDE
+    middle = middle / np.linalg.norm(middle)
+    if (places @ middle).min(initial=1) < -0.5:  # more than 120 degrees away
+        height, angle = SPIRAL[0] - 1, SPIRAL[1]
+        radius = np.sqrt(1 - height**2)
+        candidates = np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)
+        middle = candidates[(places @ candidates.T).min(axis=0).argmax()]
+    return float(np.degrees(np.arctan2(middle[1], middle[0]))), float(np.degrees(np.arcsin(np.clip(middle[2], -1, 1))))
+
+
+def _fill(
+    found: list[Footprint | None],
+    grids: Sequence[Placed | None],
+    indices: Sequence[int],
+    plane: str,
+    points: tuple[np.ndarray, np.ndarray],
+    centres: np.ndarray,
+) -> None:
+    """Put the footprints with the points of :func:`_points`, as they are in a plane, to their indices."""
+    x, y = points
+    good = np.flatnonzero((np.isfinite(x) & np.isfinite(y)).all(axis=1) & np.isfinite(centres).all(axis=1))
+    rings = np.stack([x[good, :-1], y[good, :-1]], axis=-1).reshape(len(good), 2, x.shape[1] // 2, 2)
+    polygons = shapely.polygons(rings)
+    wrong = ~shapely.is_valid(polygons)  # around a whole parallel, both ends touch
+    polygons[wrong] = shapely.buffer(polygons[wrong], 0)
+    inside_out = ~shapely.contains_xy(polygons, x[good, -1:], y[good, -1:])  # around the antipode of the plane's centre
+    polygons[inside_out] = shapely.difference(GLOBE, polygons[inside_out])
+    areas = shapely.area(polygons[:, 0])
+    for (outline, core), area, row in zip(polygons, areas.tolist(), good.tolist(), strict=True):
+        grid = grids[indices[row]]
+        pixel = (area / (grid.width * grid.height)) ** 0.5
+        found[indices[row]] = Footprint(plane, outline, core, tuple(centres[row].tolist()), pixel)
