@@ -35,6 +35,7 @@ from mm_ovseg.inference.map_writer import NODATA_CLASS, write_class_map_geotiff,
 from mm_ovseg.inference.predictor import Prediction, Predictor
 from mm_ovseg.inference.vocabulary import Vocabulary, read_vocabulary
 from mm_ovseg.raster import RasterSource, read_label, read_raster_info
+from mm_ovseg.raster.trust import check_before_opening
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
 
 INPUT_NAME = "--input, --sar"  # what error messages call the dataset that the command line describes
@@ -69,15 +70,16 @@ def find_pairs(rgb: str, sar: str, label: str | None, classes: Sequence[str]) ->
         DataError: a file is missing, or has no partner.
     """
     sources = {"file_name": rgb, "sar_file_name": sar, **({"sem_seg_file_name": label} if label else {})}
-    if all(Path(path).is_file() for path in sources.values()):
+    folders = [path for path in sources.values() if Path(path).is_dir() or Path(path).name.count("*") == 1]
+    for path in sources.values():
+        if path not in folders:
+            check_before_opening(path, any_format=True)
+    if not folders:
         return [{**sources, "image_id": Path(rgb).stem}]
-    for path in map(Path, sources.values()):
-        folder = path.parent if path.name.count("*") == 1 else path
-        if not folder.exists():
-            raise DataError(
-                f"{path} does not exist; give a file, a folder, or, in quotes, a glob with one * in its name."
-            )
-    if any(Path(path).is_file() for path in sources.values()):
+    for path in map(Path, folders):
+        if not path.is_dir() and not path.parent.is_dir():
+            raise DataError(f"The folder {path.parent} of {path} does not exist; check the path.")
+    if len(folders) < len(sources):
         raise DataError(f"{', '.join(sources.values())} mix files and folders; give files only, or folders only.")
     absolute = {kind: os.path.abspath(path) for kind, path in sources.items()}
     root = os.path.commonpath(absolute.values())

@@ -31,7 +31,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rgb", required=True, nargs="+", metavar="FILE", help="RGB; or red, green and blue files")
-    parser.add_argument("--sar", metavar="FILE", help="SAR, on any grid (default: none, RGB alone)")
+    parser.add_argument(
+        "--sar", nargs="+", metavar="FILE", help="SAR, on any grid; or a file a polarisation (default: RGB alone)"
+    )
     parser.add_argument("--output", required=True, type=Path, metavar="MAP.tif", help="the map")
     parser.add_argument("--vector", type=Path, metavar="MAP.gpkg", help="also polygons, with their areas")
     add_scene_arguments(parser)

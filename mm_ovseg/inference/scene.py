@@ -123,7 +123,7 @@ class ScenePredictor:
             warnings = source.concerns()
             for warning in warnings:
                 logger.warning(warning)
-            shift = self._check_registration(source, sar, options)
+            shift = self._check_registration(source, options)
             corrected = options.correct_shift and shift is not None and shift.reliable
             if corrected:
                 source.close()
@@ -215,15 +215,13 @@ class ScenePredictor:
             any_format=self._any_format,
         )
 
-    def _check_registration(
-        self, source: SceneSource, sar: str | os.PathLike | None, options: SceneOptions
-    ) -> ShiftEstimate | None:
+    def _check_registration(self, source: SceneSource, options: SceneOptions) -> ShiftEstimate | None:
         """Stop where SAR lies elsewhere; say how far it is off."""
-        if sar is None:
+        if not source.sar_name:
             return None
         if source.covered < options.least_covered:
             raise DataError(
-                f"{sar} covers {source.covered:.0%} of the scene, less than the {options.least_covered:.0%} that are "
+                f"{source.sar_name} covers {source.covered:.0%} of the scene, less than the {options.least_covered:.0%} that are "
                 "asked for; check that the files belong together, or lower --least-covered."
             )
         windows = (source.read(*place) for place in window_places(source.grid.height, source.grid.width))
