@@ -221,8 +221,8 @@ class ScenePredictor:
             return None
         if source.covered < options.least_covered:
             raise DataError(
-                f"{source.sar_name} covers {source.covered:.0%} of the scene, less than the {options.least_covered:.0%} that are "
-                "asked for; check that the files belong together, or lower --least-covered."
+                f"{source.sar_name} covers {source.covered:.0%} of the scene, less than the "
+                f"{options.least_covered:.0%} that are asked for; check that the files belong together, or lower --least-covered."
             )
         windows = (source.read(*place) for place in window_places(source.grid.height, source.grid.width))
         shift = estimate_shift((w.image, w.sar_image, w.image_valid & w.sar_valid) for w in windows)
