@@ -7,7 +7,7 @@ from detectron2.config import CfgNode
 
 from mm_ovseg.data.raster import check_rgb_arguments, check_sar_arguments
 from mm_ovseg.data.scene_grid import check_sampling_distance
-from mm_ovseg.errors import ConfigError
+from mm_ovseg.inference.batches import check_batch_size
 from mm_ovseg.inference.windows import check_overlap
 
 __all__ = ["SceneOptions", "check_options"]
@@ -59,8 +59,7 @@ def check_options(options: SceneOptions, cfg: CfgNode) -> tuple[int, int]:
     """
     window = cfg.INPUT.CROP.SIZE[0] if options.window is None else options.window
     overlap = check_overlap(options.overlap, window)
-    if options.batch_size < 1:
-        raise ConfigError(f"The batch size is {options.batch_size}; give a positive number.")
+    check_batch_size(options.batch_size)
     check_sampling_distance(options.ground_sampling_distance)
     check_rgb_arguments(cfg.INPUT.RGB.BANDS, cfg.INPUT.RGB.RANGE)
     check_sar_arguments(cfg.INPUT.SAR.SCALE, cfg.INPUT.SAR.RANGE, cfg.INPUT.SAR.BANDS)
