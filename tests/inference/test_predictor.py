@@ -5,9 +5,11 @@ import threading
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
 
+from mm_ovseg.data.mappers import RGBSARPairMapper
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference import Prediction, Predictor
 from tests.conftest import AnnouncingLock
@@ -111,6 +113,23 @@ def test_pixels_without_sar_get_the_answer_of_rgb_alone(make_predictor):
     ):
         np.testing.assert_allclose(prediction.scores, expected, atol=1e-5)
     assert np.abs(alone - with_sar)[:, lacking].max() > 1e-3
+
+
+def test_evaluation_answers_as_a_predictor_does_where_sar_covers_a_part(make_predictor, make_cfg, tmp_path):
+    predictor, (rgb, sar) = make_predictor(), random_arrays(40, 60, 0)
+    files = {"file_name": str(tmp_path / "rgb.png"), "sar_file_name": str(tmp_path / "sar.tif")}
+    Image.fromarray(rgb).save(files["file_name"])
+    sar[:, 30:] = 0
+    with rasterio.open(
+        files["sar_file_name"], "w", driver="GTiff", dtype="uint8", width=60, height=40, count=1, nodata=0
+    ) as file:
+        file.write(sar, 1)
+    item = RGBSARPairMapper(make_cfg(), is_train=False)(files)
+    assert 0 < item["sar_valid"].float().mean() < 1
+    expected = predictor(*files.values(), with_scores=True).scores
+    np.testing.assert_allclose(predictor.model([item])[0]["sem_seg"], expected, atol=1e-6)
+    alone = predictor(rgb, None, with_scores=True).scores
+    np.testing.assert_allclose(expected[..., 30:], alone[..., 30:], atol=1e-6)
 
 
 def test_an_optical_model_takes_pairs_with_and_without_sar(make_predictor):

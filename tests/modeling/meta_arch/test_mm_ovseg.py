@@ -85,9 +85,10 @@ def test_a_batch_may_mix_pairs_with_sar_without_and_with_some(model):
         {**random_pair(48, 64, 4), "sar_valid": left_of(0)},
         {**random_pair(48, 64, 5), "sar_valid": left_of(64)},
     ]
-    for order in (pairs, pairs[::-1], pairs[1:3], pairs[3:]):
-        for together, pair in zip(scores_of(model, *order), order, strict=True):
-            torch.testing.assert_close(together, scores_of(model, pair)[0], rtol=1e-4, atol=1e-5)
+    singles = [scores_of(model, pair)[0] for pair in pairs]
+    for chosen in (slice(None), slice(1, 3)):
+        for together, alone in zip(scores_of(model, *pairs[chosen]), singles[chosen], strict=True):
+            torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_rgb_and_text_are_encoded_once_and_no_more_work_is_done_than_needed(model):
