@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -26,6 +27,7 @@ from mm_ovseg.inference.scene_outputs import SceneOutputs, sibling
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
 from mm_ovseg.raster import Paths
+from mm_ovseg.vocabulary import validate_class_names
 
 __all__ = ["SceneOptions", "ScenePredictor"]
 
@@ -37,12 +39,17 @@ LARGE_SHIFT = 2.0  # pixels
 class ScenePredictor:
     """Segments scenes of any size with one model.
 
+    Threads may share one, and processes may not, as it is with a :class:`~mm_ovseg.inference.predictor.Predictor`.
+
     Args:
         cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT`` says how the files are read.
         class_names: at most 255 names to look for.
         colors: (red, green, blue) of each, 0..255; None for the usual ones.
         unseen: those of the names that training saw no labels of; they are marked in the report.
         any_format: whether files may be of every local format that GDAL reads; False for files of strangers.
+
+    Attributes:
+        lock: held by each scene and by each change of the vocabulary; a thread that holds it may call.
 
     Raises:
         ConfigError, VocabularyError, CheckpointError: as of :class:`~mm_ovseg.inference.predictor.Predictor`.
@@ -57,7 +64,8 @@ class ScenePredictor:
         unseen: Sequence[str] = (),
         any_format: bool = True,
     ) -> None:
-        self.predictor = Predictor(cfg, class_names)
+        self.lock = threading.RLock()
+        self.predictor = Predictor(cfg, class_names, any_format=any_format)
         self._any_format = any_format
         self.model = self.predictor.model
         self.cfg = cfg
@@ -80,8 +88,11 @@ class ScenePredictor:
         Raises:
             VocabularyError: as of the class.
         """
-        self.predictor.set_vocabulary(class_names)
-        self._outputs = SceneOutputs(self.predictor.class_names, colors=colors, unseen=unseen)
+        names = validate_class_names(class_names)
+        outputs = SceneOutputs(names, colors=colors, unseen=unseen)
+        with self.lock:
+            self.predictor.set_vocabulary(names)
+            self._outputs = outputs
 
     def segment(
         self,
@@ -116,9 +127,10 @@ class ScenePredictor:
                 resume from with these options.
         """
         output = Path(output)
-        self._outputs.check(output, options.vector)
-        window, overlap = check_options(options, self.cfg)
         with ExitStack() as stack:
+            stack.enter_context(self.lock)
+            self._outputs.check(output, options.vector)
+            window, overlap = check_options(options, self.cfg)
             source = stack.enter_context(self._open(rgb, sar, options))
             warnings = source.concerns()
             for warning in warnings:
@@ -179,11 +191,12 @@ class ScenePredictor:
         try:
             report = json.loads(sibling(output, ".json").read_text(encoding="utf-8"))
             then, layers = report["settings"], set(report["layers"])
-            # The shift follows from the files; to find it again would take reading them.
-            now = json.loads(json.dumps(self._settings(rgb, sar, options, window, None)))
             # Colours and unseen classes matter to the finished files alone: work that is under way need not begin anew.
             legend = [{key: entry[key] for key in ("name", "color", "unseen")} for entry in report["classes"]]
-            same = {**then, "shift": None} == now and legend == self._outputs.legend
+            with self.lock:
+                # The shift follows from the files; to find it again would take reading them.
+                now = json.loads(json.dumps(self._settings(rgb, sar, options, window, None)))
+                same = {**then, "shift": None} == now and legend == self._outputs.legend
         except (OSError, ValueError, KeyError, TypeError):
             return None
         files = [sibling(output, f"_{layer}.tif") for layer in self._layers(options) if layer != "class"]
@@ -222,7 +235,8 @@ class ScenePredictor:
         if source.covered < options.least_covered:
             raise DataError(
                 f"{source.sar_name} covers {source.covered:.0%} of the scene, less than the "
-                f"{options.least_covered:.0%} that are asked for; check that the files belong together, or lower --least-covered."
+                f"{options.least_covered:.0%} that are asked for; check that the files belong together, or lower "
+                "--least-covered."
             )
         windows = (source.read(*place) for place in window_places(source.grid.height, source.grid.width))
         shift = estimate_shift((w.image, w.sar_image, w.image_valid & w.sar_valid) for w in windows)
