@@ -14,8 +14,9 @@ from pathlib import Path
 
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.data import register_datasets_from_file
-from mm_ovseg.engine import load_config
+from mm_ovseg.engine import config_inputs, load_config
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.files import check_outputs
 from mm_ovseg.visualization.dataset_sheet import check_is_rgb_sar_dataset, draw_dataset_sheet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +45,8 @@ def main() -> None:
         raise ConfigError(f"--num is {arguments.num}; give 1 or more.")
     check_is_rgb_sar_dataset(arguments.name)
     output = arguments.output or Path(f"{arguments.name}_preview.png")
+    inputs = {"the dataset file": arguments.dataset_file, **config_inputs(cfg, arguments.config_file)}
+    check_outputs({"--output": [output]}, inputs)
     drawn, total = draw_dataset_sheet(cfg, arguments.name, output, arguments.num)
     print(f"{output}: {drawn} of the {total} samples of {arguments.name}")
 

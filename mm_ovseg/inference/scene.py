@@ -15,13 +15,15 @@ from detectron2.config import CfgNode
 import mm_ovseg
 from mm_ovseg.checkpoint.files import local_weights_path
 from mm_ovseg.data.scene_source import SceneSource
+from mm_ovseg.engine import config_inputs
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import sha256
+from mm_ovseg.files import check_outputs, sha256
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
 from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.scene_area import SceneArea
+from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs, sibling
 from mm_ovseg.inference.scene_options import SceneOptions, check_options
-from mm_ovseg.inference.scene_outputs import SceneOutputs, sibling
+from mm_ovseg.inference.scene_outputs import SceneOutputs
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
 
@@ -108,11 +110,12 @@ class ScenePredictor:
 
         Raises:
             ConfigError: an option has the wrong form.
-            DataError: a file cannot be read or written, SAR covers too little of the scene, or there is nothing to
-                resume from with these options.
+            DataError: a file cannot be read or written, one to be written is one that is read, SAR covers too little of
+                the scene, or there is nothing to resume from with these options.
         """
         output = Path(output)
         self._outputs.check(output, options.vector)
+        check_outputs(scene_outputs(output, options), {**scene_inputs(rgb, sar, options), **config_inputs(self.cfg)})
         window, overlap = check_options(options, self.cfg)
         with ExitStack() as stack:
             source = stack.enter_context(self._open(rgb, sar, options))

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import mm_ovseg
 from mm_ovseg.data.clouds import build_clouds
+from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.preparation.dropped import BROKEN, Dropped, drop_broken
 from mm_ovseg.data.preparation.journal import Journal
 from mm_ovseg.data.preparation.pool import process_all
@@ -25,7 +26,7 @@ from mm_ovseg.data.preparation.tile import is_intact
 from mm_ovseg.data.raster import check_rgb_arguments, decode_rgb, read_raster_info
 from mm_ovseg.data.raster_file import color_bands, open_raster
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.files import complete_file, sha256
+from mm_ovseg.files import check_outputs, complete_file, sha256
 from mm_ovseg.randomness import derived_seed
 
 __all__ = ["IMAGES", "MASKS", "CloudSettings", "CloudySummary", "add_clouds", "find_rasters", "seed_of"]
@@ -34,6 +35,7 @@ IMAGES, MASKS = "rgb_clouds", "cloud_masks"  # folders of the output
 DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 OPTIONS = {"GTiff": {"compress": "deflate", "predictor": 2, "BIGTIFF": "IF_SAFER"}, "PNG": {}, "JPEG": {"quality": 95}}
 PREFIX = "clouds"
+MANIFEST = f"manifest_{PREFIX}.json"
 COLORS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 CLOUDY = 0.1  # opacity from which a pixel counts as covered
 
@@ -137,13 +139,14 @@ def add_clouds(
 
     Raises:
         ConfigError: A setting is wrong, or the library that draws such clouds is not installed.
-        DataError: There are no images, or the output cannot be written or was made otherwise.
+        DataError: There are no images, or the output cannot be written, holds some of them, or was made otherwise.
     """
     settings.check()
     rasters = find_rasters(folder, output)
+    folders = [output / name for name in (IMAGES, MASKS)]
+    check_outputs({"output": [*folders, output / MANIFEST]}, raster_inputs({"one of the images": rasters.values()}))
     if dry_run:
         return _look(rasters)
-    folders = [output / name for name in (IMAGES, MASKS)]
     journal = Journal(output, PREFIX, foreign=(path for name in folders for path in name.rglob("*") if path.is_file()))
     journal.start(settings.record())
     for path in [path for name in folders for path in name.rglob(".*.tmp.*")]:  # what a killed run was writing
@@ -178,7 +181,7 @@ def _write_manifest(output: Path, settings: CloudSettings, summary: CloudySummar
         "files": sorted(summary.files, key=lambda entry: entry["name"]),
         "dropped": [asdict(entry) for entry in sorted(summary.dropped, key=lambda entry: entry.name)],
     }
-    with complete_file(output / f"manifest_{PREFIX}.json") as temporary:
+    with complete_file(output / MANIFEST) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
