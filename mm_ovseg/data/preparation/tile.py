@@ -17,7 +17,7 @@ from mm_ovseg.data.raster import RasterInfo, read_raster_info, read_rgb, read_sa
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import complete_file, sha256
 
-__all__ = ["TileTask", "cut_windows", "describe_source", "is_intact", "process_tile", "write_geotiff"]
+__all__ = ["TileTask", "cut_windows", "is_intact", "process_tile", "write_geotiff"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def process_tile(task: TileTask, previous: dict | None = None) -> tuple[dict, bo
     try:
         rgb_info, sar_info = read_raster_info(task.pair.rgb), read_raster_info(task.pair.sar)
         files = {} if task.output is None else {"rgb": task.pair.rgb, "sar": task.pair.sar}
-        source = {kind: describe_source(path) for kind, path in files.items()}
+        source = {kind: _describe_source(path) for kind, path in files.items()}
         windows = cut_windows(rgb_info.height, rgb_info.width, task.settings.size, task.settings.overlap)
         # All of the tile before any of it is written: a truncated file shows only where it ends.
         images = [_read_window(task, rgb_info, window) for window in windows]
@@ -174,12 +174,12 @@ def write_geotiff(path: Path, image: np.ndarray, valid: np.ndarray, info: Raster
                 file.write_mask(valid)
 
 
-def describe_source(path: Path) -> dict:
-    """Name and hash of a file, wherever the archive lies."""
-    return {"file": f"{path.parent.name}/{path.name}", "sha256": sha256(path)}
-
-
 def is_intact(output: Path, written: dict) -> bool:
     """Whether a file is as a result says that it was written."""
     path = output / written["file"]
     return path.is_file() and sha256(path) == written["sha256"]
+
+
+def _describe_source(path: Path) -> dict:
+    """Name and hash of a file, wherever the archive lies."""
+    return {"file": f"{path.parent.name}/{path.name}", "sha256": sha256(path)}
