@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     check_weights_suffix(args.output)
     source = local_weights_path(args.input)
-    check_outputs({"OUT": [args.output]}, {"the checkpoint": [source]})
+    check_outputs({"name for the result": [args.output]}, {"the checkpoint": [source]})
     check_writable_folder(args.output.parent)
     try:
         state_dict = unwrap_state_dict(load_weights_file(source))
