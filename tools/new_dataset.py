@@ -23,9 +23,9 @@ from mm_ovseg.data.inspection.description import describe_draft
 from mm_ovseg.data.inspection.draft import draft_dataset
 from mm_ovseg.data.inspection.draft_files import draft_paths, write_draft
 from mm_ovseg.data.inspection.findings import report_lines
-from mm_ovseg.engine import load_config
+from mm_ovseg.engine import config_inputs, load_config
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.files import check_writable_folder
+from mm_ovseg.files import check_outputs, check_writable_folder
 from mm_ovseg.visualization.dataset_sheet import draw_dataset_sheet
 from mm_ovseg.vocabulary import parse_class_names
 
@@ -98,7 +98,8 @@ def _check_arguments(args: argparse.Namespace, name: str, paths: dict[str, Path]
     if not args.overwrite and (there := [path for path in paths.values() if path.exists()]):
         raise ConfigError(f"{there[0]} exists; give --overwrite to write it anew, or another --name or --output.")
     if args.model is not None:
-        load_config(args.model, ["MODEL.DEVICE", "cpu"])
+        cfg = load_config(args.model, ["MODEL.DEVICE", "cpu"])
+        check_outputs({"--output": paths.values()}, config_inputs(cfg, args.model))
     check_writable_folder(args.output)
 
 

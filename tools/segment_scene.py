@@ -22,9 +22,12 @@ from detectron2.utils.logger import setup_logger
 from tabulate import tabulate
 
 from mm_ovseg.command_line import INTERRUPTED, clean_exit
+from mm_ovseg.engine import config_inputs
+from mm_ovseg.files import check_outputs
 from mm_ovseg.inference.scene import ScenePredictor
 from mm_ovseg.inference.scene_arguments import add_scene_arguments, read_scene_config, read_scene_options
-from mm_ovseg.inference.vocabulary import read_vocabulary
+from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs
+from mm_ovseg.inference.vocabulary import read_vocabulary, vocabulary_inputs
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -49,8 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not args.quiet:
         setup_logger(name="mm_ovseg")
     options = read_scene_options(args, vector=args.vector)
-    predictor = ScenePredictor(cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen)
     rgb = args.rgb[0] if len(args.rgb) == 1 else args.rgb
+    inputs = {**scene_inputs(rgb, args.sar, options), **config_inputs(cfg, args.config_file)}
+    inputs |= vocabulary_inputs(args.classes)
+    check_outputs(scene_outputs(args.output, options), inputs)
+    predictor = ScenePredictor(cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen)
     try:
         report = predictor.segment(rgb, args.sar, args.output, options, show_progress=not args.quiet)
     except KeyboardInterrupt:

@@ -24,11 +24,12 @@ from pathlib import Path
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.csv_table import fault_of_name
 from mm_ovseg.data.tiling.legend import IGNORED, Legend, legend_of_values, read_legend
-from mm_ovseg.data.tiling.run import Tiling, tile_scenes
+from mm_ovseg.data.tiling.run import Tiling, tile_scenes, tiling_outputs
 from mm_ovseg.data.tiling.scenes import LabelledScene, read_scenes
 from mm_ovseg.data.tiling.tile import TilingSettings, open_scene
 from mm_ovseg.data.vector_file import read_polygons
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.files import check_outputs
 from mm_ovseg.raster import SAR_UNITS, RGBReader, SARReader
 from mm_ovseg.vocabulary import parse_class_names, select_unseen
 
@@ -155,6 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         background=args.background,
         min_valid=args.min_valid,
         min_labelled=args.min_labelled,
+    )
+    check_outputs(
+        tiling_outputs(args.output), {"the list of scenes": [args.manifest], "the label map": [args.label_map]}
     )
     scenes = read_files(args)
     legend = read_meaning(args, settings, scenes)

@@ -17,16 +17,18 @@ import mm_ovseg
 from mm_ovseg.checkpoint.files import local_weights_path
 from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.data.scene_source import SceneSource
+from mm_ovseg.engine import config_inputs
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import sha256
+from mm_ovseg.files import check_outputs, sha256
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
 from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.scene_area import SceneArea
+from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs, sibling
 from mm_ovseg.inference.scene_options import SceneOptions, check_options
-from mm_ovseg.inference.scene_outputs import SceneOutputs, sibling
+from mm_ovseg.inference.scene_outputs import SceneOutputs
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
-from mm_ovseg.raster import Paths
+from mm_ovseg.raster import Paths, path_list
 from mm_ovseg.vocabulary import validate_class_names
 
 __all__ = ["SceneOptions", "ScenePredictor"]
@@ -123,13 +125,15 @@ class ScenePredictor:
 
         Raises:
             ConfigError: an option has the wrong form.
-            DataError: a file cannot be read or written, SAR covers too little of the scene, or there is nothing to
-                resume from with these options.
+            DataError: a file cannot be read or written, one to be written is one that is read, SAR covers too little of
+                the scene, or there is nothing to resume from with these options.
         """
         output = Path(output)
         with ExitStack() as stack:
             stack.enter_context(self.lock)
             self._outputs.check(output, options.vector)
+            inputs = {**scene_inputs(rgb, sar, options), **config_inputs(self.cfg)}
+            check_outputs(scene_outputs(output, options), inputs)
             window, overlap = check_options(options, self.cfg)
             source = stack.enter_context(self._open(rgb, sar, options))
             warnings = source.concerns()
@@ -256,7 +260,7 @@ class ScenePredictor:
         self, rgb: Paths, sar: Paths | None, options: SceneOptions, window: int, shift: ShiftEstimate | None
     ) -> dict[str, Any]:
         """Everything that the map depends on; ``shift`` is that by which SAR was corrected."""
-        files = [Path(path) for path in (*_as_list(rgb), *_as_list(sar))]
+        files = [Path(path) for path in (*path_list(rgb), *path_list(sar))]
         chosen = asdict(options)
         for unimportant in ("resume", "vector", "confidence", "probabilities"):
             del chosen[unimportant]
@@ -270,12 +274,6 @@ class ScenePredictor:
             "config": hashlib.sha256(self.cfg.dump().encode()).hexdigest(),
             "shift": None if shift is None else [shift.rows, shift.columns],
         }
-
-
-def _as_list(paths: Paths | None) -> list[str | os.PathLike]:
-    if paths is None:
-        return []
-    return [paths] if isinstance(paths, str | os.PathLike) else list(paths)
 
 
 def _fingerprint(file: Path) -> list:

@@ -17,9 +17,16 @@ from mm_ovseg.raster.header import RasterInfo, check_on_grid, check_same_grid, r
 from mm_ovseg.raster.opening import open_raster, raster_errors
 from mm_ovseg.raster.trust import check_whole_file
 
-__all__ = ["Band", "RasterSource"]
+__all__ = ["Band", "RasterSource", "path_list"]
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
+
+
+def path_list(paths: Paths | None) -> list[str | os.PathLike]:
+    """The files of a source; none where there is none."""
+    if paths is None:
+        return []
+    return [paths] if isinstance(paths, str | os.PathLike) else list(paths)
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class RasterSource:
 
     def __init__(self, paths: Paths, *, any_format: bool = False) -> None:
         self._any_format = any_format
-        self.paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        self.paths = path_list(paths)
         others = ", ".join(Path(path).name for path in self.paths[1:])
         self.name = f"{self.paths[0]} (with {others})" if others else os.fspath(self.paths[0])
         self._stack = ExitStack()
