@@ -41,6 +41,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--name", help="of the dataset (default: the folder's)")
     parser.add_argument("--output", type=Path, default=Path("datasets"), help="folder to write to (default: datasets)")
     parser.add_argument("--classes", help='names in the order of the label numbers: "water,road" or "lake,river; road"')
+    parser.add_argument(
+        "--label-values",
+        default="",
+        metavar="TABLE",
+        help='what the label numbers mean, "0: land, 1: water, -1: ignore", or a file of such lines',
+    )
     parser.add_argument("--rgb", default="", help="folder in ROOT, or pattern with one * (default: found by name)")
     parser.add_argument("--sar", default="", help="the same for SAR")
     parser.add_argument("--labels", default="", help="the same for labels")
@@ -66,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sar=args.sar,
         labels=args.labels,
         names=parse_class_names(args.classes) if args.classes else (),
+        label_values=args.label_values,
         val_fraction=args.val_fraction,
     )
     print(describe_draft(draft))

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from tabulate import tabulate
 
 from mm_ovseg.data.declaration import match_files
-from mm_ovseg.data.inspection.classes import IGNORED, ClassScheme
+from mm_ovseg.data.inspection.classes import ClassScheme
 from mm_ovseg.data.inspection.draft import Draft
 from mm_ovseg.data.inspection.facts import FileFacts
+from mm_ovseg.data.inspection.numbering import IGNORED
 from mm_ovseg.data.raster_file import read_raster_info
 from mm_ovseg.errors import DataError
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from mm_ovseg.data.declaration import RGBSARDataset
-from mm_ovseg.data.inspection.classes import FILES_TO_COMPARE, PLACEHOLDER
+from mm_ovseg.data.inspection.classes import PLACEHOLDER
 from mm_ovseg.data.inspection.decibels import common_range, to_decibels
 from mm_ovseg.data.inspection.facts import FileFacts
 from mm_ovseg.data.inspection.findings import Finding
+from mm_ovseg.data.inspection.numbering import FILES_TO_COMPARE
 from mm_ovseg.data.inspection.sources import Pair
 
 __all__ = ["check_classes", "check_consistency", "check_sar_range"]

@@ -14,7 +14,7 @@ from rasterio.windows import transform as window_transform
 from mm_ovseg.data.raster_file import RasterInfo, check_same_grid, data_bands, open_raster, raster_errors, raster_info
 from mm_ovseg.data.scene_grid import SceneGrid, check_on_grid
 from mm_ovseg.data.tiling.legend import IGNORED
-from mm_ovseg.data.vector_file import LabelledPolygon, read_polygons, value_text
+from mm_ovseg.data.vector_file import LabelledPolygon, read_polygons
 from mm_ovseg.errors import DataError
 
 __all__ = ["PolygonLabels", "RasterLabels"]
@@ -28,13 +28,13 @@ class RasterLabels:
     Args:
         path: one band of whole numbers.
         grid: of the scene.
-        table: value -> class index or :data:`~mm_ovseg.data.tiling.legend.IGNORED`.
+        table: value of a pixel -> class index or :data:`~mm_ovseg.data.tiling.legend.IGNORED`.
 
     Raises:
         DataError: the file cannot be read, is no label map, or cannot be put on the grid.
     """
 
-    def __init__(self, path: str | os.PathLike, grid: SceneGrid, table: Mapping[str, int]) -> None:
+    def __init__(self, path: str | os.PathLike, grid: SceneGrid, table: Mapping[int, int]) -> None:
         self._path, self._table = path, dict(table)
         self._opened = open_raster(path)
         dataset = self._opened.__enter__()
@@ -65,11 +65,13 @@ class RasterLabels:
             valid &= ~np.isnan(raw)
         labels = np.full(raw.shape, IGNORED, dtype=np.uint8)
         values, inverse, counts = np.unique(raw[valid], return_inverse=True, return_counts=True)
-        if raw.dtype.kind == "f" and (values != np.rint(values)).any():
+        if raw.dtype.kind == "f" and not (np.isfinite(values) & (values == np.rint(values))).all():
             raise DataError(f"{self._path} holds labels that are no whole numbers; a label map holds class numbers.")
-        texts = [value_text(value.item()) for value in values]
-        unknown = {text: int(count) for text, count in zip(texts, counts, strict=True) if text not in self._table}
-        indices = np.array([self._table.get(text, IGNORED) for text in texts], dtype=np.uint8)
+        numbers = [int(value) for value in values]
+        unknown = {
+            str(value): int(count) for value, count in zip(numbers, counts, strict=True) if value not in self._table
+        }
+        indices = np.array([self._table.get(value, IGNORED) for value in numbers], dtype=np.uint8)
         labels[valid] = indices[inverse]
         return labels, unknown
 

@@ -1,6 +1,5 @@
 """What the values or colours of published label maps stand for, as an explicit table."""
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from mm_ovseg.data.preparation.labelled.layout import DatasetLayout
 from mm_ovseg.data.raster_file import data_bands, open_raster, read_palette, read_valid
 from mm_ovseg.data.raster_safety import check_whole_file
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.plain_data import parse_json
 
 __all__ = ["IGNORED", "LabelTable", "UnknownLabelError", "find_label_table", "read_label_table", "released_label_table"]
 
@@ -129,7 +129,7 @@ def read_label_table(path: str | os.PathLike, classes: Sequence[str]) -> LabelTa
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"The label table {path} cannot be read as JSON ({error}); correct it.") from error
     kinds = [key for key in ("values", "colors") if isinstance(content, dict) and isinstance(content.get(key), dict)]
@@ -143,7 +143,10 @@ def read_label_table(path: str | os.PathLike, classes: Sequence[str]) -> LabelTa
     for key, name in content[kind].items():
         if name is not None and name not in classes:
             raise ConfigError(f"The label table {path} names '{name}'; the classes are {', '.join(classes)}.")
-        codes[_parse(path, kind, key)] = IGNORED if name is None else classes.index(name)
+        code = _parse(path, kind, key)
+        if code in codes:
+            raise ConfigError(f"The label table {path} has the entry '{key}' in '{kind}' twice; keep it once.")
+        codes[code] = IGNORED if name is None else classes.index(name)
     if missing := [name for index, name in enumerate(classes) if index not in codes.values()]:
         raise ConfigError(f"The label table {path} has no {kind} for {', '.join(missing)}; add them.")
     return LabelTable(
