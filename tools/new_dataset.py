@@ -6,6 +6,7 @@ python tools/new_dataset.py /data/flood --name flood --classes "background,water
 
 RGB, SAR and labels (PNG, JPEG, GeoTIFF) lie in a folder each, or in one folder and are told apart by their names
 (rgb_1.tif, sar_1.tif, label_1.png); a split into train and val folders is kept. Nothing in the folder is changed.
+Where it is not certain what the label numbers mean, nothing is written, and the error has the option that says it.
 Written are, to --output: NAME.yaml (declares NAME_train and NAME_val), NAME_classes.json (class names, to be edited),
 NAME_train.txt and NAME_val.txt (which pairs), NAME_config.yaml (for train_net.py) and NAME_preview.png (to look at).
 """

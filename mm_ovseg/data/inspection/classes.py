@@ -91,11 +91,12 @@ def guess_classes(
     elif known:
         tidy, index_of, colors, source = known
     else:
-        if seen.is_binary_mask() or seen.disputed:
+        named = _placeholders(seen)
+        if seen.is_binary_mask() or seen.disputed or not 0 < len(named) <= IGNORED:
             raise seen.refuse(
                 "Nothing says which classes the label files show: they hold", dict.fromkeys(seen.values, "?")
             )
-        tidy, index_of = _name(seen, _placeholders(seen))
+        tidy, index_of = _name(seen, named)
         source = ""
     if colors is None and palette is not None:
         colors = _palette_colors(palette, index_of, len(tidy))

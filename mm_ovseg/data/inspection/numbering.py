@@ -109,8 +109,8 @@ def number_classes(names: Sequence[str], seen: LabelValues) -> dict[int, int]:
 
     The numbers have to be 0 to N - 1 or, where no 0 occurs, 1 to N, for N names. Beside all of them there may be 255,
     negative numbers and the type's largest (no label), what one of several files has only (that file's mistake, and
-    left out), and in JPEG files some pixels of other numbers (rounding). Of 0 to N - 1 some may be missing where
-    nothing but 255 is beside them.
+    left out), and in JPEG files some pixels of other numbers (rounding). Of 0 to N - 1 some, but not 0, may be missing
+    where neither negative numbers nor the type's largest occur.
 
     Args:
         names: The class names.
@@ -128,12 +128,10 @@ def number_classes(names: Sequence[str], seen: LabelValues) -> dict[int, int]:
     if not seen.is_binary_mask() and not seen.disputed:
         found = [wanted for first in (0, 1) if _fits(wanted := range(first, first + count), plain, seen)]
         if len(found) == 1:
-            (wanted,) = found
-            noise = {value for value in plain - set(wanted) if value in seen.inexact}
-            ignored = dict.fromkeys(beside | noise, IGNORED)
-            return ignored | {value: index for index, value in enumerate(wanted)}
-        is_part = 0 in plain and plain <= set(range(count)) and beside <= {IGNORED} and len(seen.pixels) != count
-        if is_part and not found:
+            ignored = beside | _rounding(plain - set(found[0]), seen)
+            return dict.fromkeys(ignored, IGNORED) | {value: index for index, value in enumerate(found[0])}
+        is_part = 0 in plain and beside <= {IGNORED} and _are_mistakes(plain - set(range(count)), count, seen)
+        if is_part and not found and len(seen.pixels) != count:
             return {value: value for value in range(count)} | dict.fromkeys(beside, IGNORED)
     raise seen.refuse(
         f"There are {count} class names ({', '.join(names)}), but the label files hold", _suggest(names, seen)
@@ -141,12 +139,20 @@ def number_classes(names: Sequence[str], seen: LabelValues) -> dict[int, int]:
 
 
 def _fits(wanted: range, plain: set[int], seen: LabelValues) -> bool:
-    """Whether numbers are all those wanted, but for the mistake of a file and the rounding of JPEG."""
+    """Whether numbers are all those wanted, and besides but the mistake of a file and the rounding of JPEG."""
     strangers = plain - set(wanted)
-    # 0 and N are classes in another way of numbering: never one file's mistake.
-    odd = {value for value in strangers if value > len(wanted) and seen.is_odd(value)}
-    noise = strangers - odd
-    return set(wanted) <= plain and noise <= seen.inexact and seen.share(noise) <= NOISE
+    return set(wanted) <= plain and _are_mistakes(strangers - _rounding(strangers, seen), len(wanted), seen)
+
+
+def _are_mistakes(strangers: set[int], count: int, seen: LabelValues) -> bool:
+    """Whether each number is one file's; 0 and N are classes in another way of numbering, and never mistakes."""
+    return all(value > count and seen.is_odd(value) for value in strangers)
+
+
+def _rounding(strangers: set[int], seen: LabelValues) -> set[int]:
+    """Those of some numbers that JPEG has made, where they are few."""
+    rounded = strangers & seen.inexact
+    return rounded if seen.share(rounded) <= NOISE else set()
 
 
 def _suggest(names: Sequence[str], seen: LabelValues) -> dict[int, str]:
@@ -155,6 +161,9 @@ def _suggest(names: Sequence[str], seen: LabelValues) -> dict[int, str]:
         return dict(zip(seen.values, names if len(names) == 2 else "??", strict=True))
     ignored = dict.fromkeys(seen.no_class, "ignore")
     plain = [value for value in seen.values if value not in ignored]
+    indices = dict(enumerate(names))
+    if indices.keys() <= set(plain) and len(names) not in plain:
+        return ignored | dict.fromkeys(plain[:VALUES_SHOWN], "?") | indices
     for some in (plain, [value for value in plain if value != 0]):
         if len(some) == len(names):
             zero = {0: "ignore"} if 0 in plain else {}
