@@ -295,6 +295,12 @@ def fit(folder):
     """Nothing to spoil."""
 
 
+def write_table_with_a_value_twice(folder):
+    classes = ("background", "city", "road", "water", "forest", "farmland")
+    values = ", ".join(f'"{value}": "{name}"' for value, name in enumerate(classes))
+    (folder / "twice.json").write_text(f'{{"values": {{{values}, "01": "road"}}}}')
+
+
 def use_another_value(folder):
     write_picture(folder / "PIE_RGBSAR" / "val" / "D2masks6" / "tile_1.png", stripes([0, 6, 7]))
 
@@ -324,6 +330,7 @@ def remove_sar(folder):
     (fit, ["--source", "authors", "--sar", "{split}/*/sar"], ["'{split}/*/sar' is neither a folder nor"]),
     (fit, ["--label-table", "table.json"], ["--label-table is for the authors' release"]),
     (fit, ["--source", "authors", "--label-table", "nowhere.json"], ["nowhere.json cannot be read"]),
+    (write_table_with_a_value_twice, ["--label-table", "{in}/twice.json", "--source", "authors"], ["'01' in 'values'"]),
     (fit, ["--workers", "0"], ["--workers is 0"]),
     (fit, ["--sar-scale", "db", "--sar-range", "5", "1"], ["--sar-range is 5 1"]),
     (fit, ["--output", "{in}"], ["lies in", "it can be used as it is"]),
@@ -333,7 +340,7 @@ def test_bad_input_ends_in_one_sentence(tmp_path, root, prepare, spoil, words, e
     write_processed(folder, "PIE_RGBSAR")
     spoil(folder)
     before = contents(folder)
-    words = [str(folder) if word == "{in}" else word for word in words]
+    words = [word.replace("{in}", str(folder)) for word in words]
     message = prepare(PIE_SCRIPT, folder / "PIE_RGBSAR", *words, status=2).err.splitlines()[-1]
     assert message.startswith("error: ") and all(part in message for part in expected), message
     assert contents(folder) == before

@@ -114,6 +114,9 @@ def check_classes(
         if absent := [name for name in classes if name not in files_with]:
             message = f"no label map of {', '.join(sorted(names))} has {', '.join(absent)}"
             advice = "it can neither be learned nor measured: check the list of classes, or leave it so"
+            if ignored := _ignored_shares(members, pairs, facts):
+                shares = ", ".join(f"{value} ({share:.0%} of the pixels)" for value, share in ignored.items())
+                advice = f"{shares} is ignored: if that is a class, say so with label_values"
             findings.append(Finding("class-absent", first.name, place, message, advice))
         unnamed = [name for name in classes if PLACEHOLDER.fullmatch(name)]
         if unnamed:
@@ -128,6 +131,20 @@ def check_classes(
                 advice = "check whether that number is a mistake"
                 findings.append(Finding("class-unnamed", first.name, str(path), message, advice))
     return findings
+
+
+def _ignored_shares(
+    datasets: Sequence[RGBSARDataset], pairs: Sequence[Pair], facts: Mapping[Path, FileFacts]
+) -> dict[int, float]:
+    """The values of the label files that are ignored though no declaration names them, with their share, 0..1."""
+    pixels: Counter[int] = Counter()
+    for pair in pairs:
+        for path in pair.files.get("label", ()) if pair.dataset in datasets else ():
+            pixels.update(facts[path].values or {})
+    unnamed = {
+        dataset.ignore_label for dataset in datasets if dataset.ignore_label not in dict(dataset.label_values or ())
+    }
+    return {value: pixels[value] / pixels.total() for value in sorted(unnamed) if pixels[value]}
 
 
 def _files_with(pairs: Sequence[Pair], facts: Mapping[Path, FileFacts]) -> dict[str, set[Path]]:
