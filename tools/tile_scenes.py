@@ -114,7 +114,9 @@ def read_meaning(args: argparse.Namespace, settings: TilingSettings, scenes: Seq
         if legend is None and classes is None:
             raise ConfigError("Nothing says what the label values mean; give --classes, or --label-map.")
         numbered = ((str(index), index) for index in range(len(classes or ())))
-        return legend or Legend(classes, (*numbered, (str(IGNORED), IGNORED)))
+        legend = legend or Legend(classes, (*numbered, (str(IGNORED), IGNORED)))
+        _ = legend.raster_table  # whole numbers, or an error before anything is read
+        return legend
     values = Counter()
     for scene in scenes:
         with open_scene(scene, settings) as source:

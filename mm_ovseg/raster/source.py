@@ -123,6 +123,12 @@ class RasterSource:
             self._masks_of(index) for index in range(len(self._files))
         )
 
+    @property
+    def is_lossy(self) -> bool:
+        """Whether a file is compressed as JPEG, which changes numbers."""
+        kinds = ((file.driver, file.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION", "")) for file in self._files)
+        return any(driver == "JPEG" or "JPEG" in compression for driver, compression in kinds)
+
     def align(self, other: "RasterSource") -> None:
         """Check that another source has the same grid, and settle how its pixels lie where one of the two does not say.
 
