@@ -1,6 +1,7 @@
 """What several test modules share: a tiny model and random pairs."""
 
 import importlib.util
+import threading
 import uuid
 import warnings
 from pathlib import Path
@@ -137,6 +138,32 @@ def released_catseg(released_state_dict, tmp_path):
     path = tmp_path / "released.pth"
     torch.save({"model": released_state_dict("catseg"), "iteration": 79999}, path)
     return path
+
+
+class AnnouncingLock:
+    """A lock that tells when a second thread has met it, or has done what it was started for.
+
+    Attributes:
+        met: set when a thread other than the one that made the lock is about to wait for it, or has ended.
+    """
+
+    def __init__(self):
+        self.met, self._lock, self._owner = threading.Event(), threading.RLock(), threading.get_ident()
+
+    def __enter__(self):
+        if threading.get_ident() != self._owner:
+            self.met.set()
+        self._lock.acquire()
+
+    def __exit__(self, *_):
+        self._lock.release()
+
+    def announce_end(self, function, *args):
+        """Call a function, in the second thread."""
+        try:
+            function(*args)
+        finally:
+            self.met.set()
 
 
 def random_pair(height=48, width=64, seed=0, num_classes=None):
