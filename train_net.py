@@ -17,10 +17,12 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
+from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.command_line import INTERRUPTED, clean_exit
+from mm_ovseg.data.listing import listed_once
 from mm_ovseg.engine import Trainer, launch, load_config, set_up_run
 from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.errors import CheckpointError, ConfigError
@@ -32,20 +34,28 @@ def run(args: Namespace) -> None:
     unseen = [] if args.unseen is None else ["DATASETS.UNSEEN", args.unseen]
     cfg = load_config(args.config_file, [*unseen, *args.opts])
     set_up_run(cfg, args)
-    if args.eval_only:
-        if not cfg.DATASETS.TEST:
-            raise ConfigError("--eval-only has nothing to evaluate: DATASETS.TEST is empty.")
-        read_prompts(cfg)  # an error there is better found before the model is built
-        model = Trainer.build_model(cfg)
-        checkpointer = StrictCheckpointer(model, cfg.OUTPUT_DIR)
-        if not (cfg.MODEL.WEIGHTS or (args.resume and checkpointer.has_checkpoint())):
-            raise CheckpointError(
-                "--eval-only needs weights: add MODEL.WEIGHTS path/to/model.pth, or --resume where OUTPUT_DIR "
-                f"({cfg.OUTPUT_DIR}) holds a checkpoint."
-            )
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-        Trainer.test(cfg, model)
-        return
+    with listed_once([*([] if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST]):
+        evaluate(cfg, args) if args.eval_only else train(cfg, args)
+
+
+def evaluate(cfg: CfgNode, args: Namespace) -> None:
+    """Score the weights on ``DATASETS.TEST``."""
+    if not cfg.DATASETS.TEST:
+        raise ConfigError("--eval-only has nothing to evaluate: DATASETS.TEST is empty.")
+    read_prompts(cfg)  # an error there is better found before the model is built
+    model = Trainer.build_model(cfg)
+    checkpointer = StrictCheckpointer(model, cfg.OUTPUT_DIR)
+    if not (cfg.MODEL.WEIGHTS or (args.resume and checkpointer.has_checkpoint())):
+        raise CheckpointError(
+            "--eval-only needs weights: add MODEL.WEIGHTS path/to/model.pth, or --resume where OUTPUT_DIR "
+            f"({cfg.OUTPUT_DIR}) holds a checkpoint."
+        )
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+    Trainer.test(cfg, model)
+
+
+def train(cfg: CfgNode, args: Namespace) -> None:
+    """Train on ``DATASETS.TRAIN``."""
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()

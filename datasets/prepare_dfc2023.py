@@ -28,8 +28,8 @@ from mm_ovseg.data.preparation.options import add_pair_arguments, pair_settings,
 from mm_ovseg.data.preparation.pairing import TilePair, pair_tiles
 from mm_ovseg.data.preparation.prepare import Split
 from mm_ovseg.data.preparation.settings import PairSettings
-from mm_ovseg.raster import RasterInfo
 from mm_ovseg.data.split import hold_out, keep_apart, split_by_scene
+from mm_ovseg.raster import RasterInfo
 from mm_ovseg.raster.footprint import footprints
 
 RGB, SAR = "rgb", "sar"  # folders of the archive

@@ -24,9 +24,9 @@ from mm_ovseg.data.preparation.options import add_pair_arguments, pair_settings,
 from mm_ovseg.data.preparation.pairing import TilePair, pair_tiles
 from mm_ovseg.data.preparation.prepare import Split
 from mm_ovseg.data.preparation.settings import PairSettings
-from mm_ovseg.raster import RasterInfo
 from mm_ovseg.data.split import split_into_squares
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster import RasterInfo
 from mm_ovseg.raster.footprint import EARTH, footprints
 
 RGB, SAR = "PS-RGB", "SAR-Intensity"  # folders of the archive, and parts of its file names

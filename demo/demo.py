@@ -27,18 +27,22 @@ from tqdm import tqdm
 
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.data import register_rgb_sar_dataset
-from mm_ovseg.engine import load_config
+from mm_ovseg.data.input_files import sample_inputs
+from mm_ovseg.engine import config_inputs, load_config
 from mm_ovseg.errors import DataError
 from mm_ovseg.evaluation import count_pixels, segmentation_metrics
-from mm_ovseg.files import check_writable_folder
+from mm_ovseg.files import check_outputs, check_writable_folder
 from mm_ovseg.inference.map_writer import NODATA_CLASS, write_class_map_geotiff, write_class_map_png
 from mm_ovseg.inference.predictor import Prediction, Predictor
-from mm_ovseg.inference.vocabulary import Vocabulary, read_vocabulary
+from mm_ovseg.inference.vocabulary import Vocabulary, read_vocabulary, vocabulary_inputs
 from mm_ovseg.raster import RasterSource, read_label, read_raster_info
+from mm_ovseg.raster.trust import check_before_opening
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
 
 INPUT_NAME = "--input, --sar"  # what error messages call the dataset that the command line describes
 PAIRS_IN_OVERVIEW = 8
+OVERVIEW = "overview.png"
+ENDINGS = MAP, GEOTIFF, FIGURE = "_map.png", "_map.tif", "_figure.png"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -69,15 +73,16 @@ def find_pairs(rgb: str, sar: str, label: str | None, classes: Sequence[str]) ->
         DataError: a file is missing, or has no partner.
     """
     sources = {"file_name": rgb, "sar_file_name": sar, **({"sem_seg_file_name": label} if label else {})}
-    if all(Path(path).is_file() for path in sources.values()):
+    folders = [path for path in sources.values() if Path(path).is_dir() or Path(path).name.count("*") == 1]
+    for path in sources.values():
+        if path not in folders:
+            check_before_opening(path, any_format=True)
+    if not folders:
         return [{**sources, "image_id": Path(rgb).stem}]
-    for path in map(Path, sources.values()):
-        folder = path.parent if path.name.count("*") == 1 else path
-        if not folder.exists():
-            raise DataError(
-                f"{path} does not exist; give a file, a folder, or, in quotes, a glob with one * in its name."
-            )
-    if any(Path(path).is_file() for path in sources.values()):
+    for path in map(Path, folders):
+        if not path.is_dir() and not path.parent.is_dir():
+            raise DataError(f"The folder {path.parent} of {path} does not exist; check the path.")
+    if len(folders) < len(sources):
         raise DataError(f"{', '.join(sources.values())} mix files and folders; give files only, or folders only.")
     absolute = {kind: os.path.abspath(path) for kind, path in sources.items()}
     root = os.path.commonpath(absolute.values())
@@ -117,11 +122,11 @@ def write_results(
     """Write the maps and the figure of one pair; returns the figure's row."""
     classes, unseen, colors = vocabulary
     name = pair["image_id"]
-    write_class_map_png(folder / f"{name}_map.png", prediction.class_map, colors)
+    write_class_map_png(folder / f"{name}{MAP}", prediction.class_map, colors)
     info = read_raster_info(pair["file_name"], any_format=True)
     if info.crs is not None:
         write_class_map_geotiff(
-            folder / f"{name}_map.tif",
+            folder / f"{name}{GEOTIFF}",
             prediction.class_map,
             crs=info.crs,
             transform=info.transform,
@@ -135,7 +140,7 @@ def write_results(
         predictions={"Prediction": prediction.class_map},
         name=name,
     )
-    draw_panels(folder / f"{name}_figure.png", [replace(row, name="")], classes=classes, colors=colors, unseen=unseen)
+    draw_panels(folder / f"{name}{FIGURE}", [replace(row, name="")], classes=classes, colors=colors, unseen=unseen)
     return row
 
 
@@ -161,6 +166,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_writable_folder(folder)
     pairs = find_pairs(args.input, args.sar, args.label, classes)
     cfg = load_config(args.config_file, args.opts)
+    outputs = [folder / f"{pair['image_id']}{ending}" for pair in pairs for ending in ENDINGS]
+    outputs += [folder / OVERVIEW] if len(pairs) > 1 else []
+    inputs = {**sample_inputs(pairs), **config_inputs(cfg, args.config_file), **vocabulary_inputs(args.classes)}
+    check_outputs({"--output": outputs}, inputs)
     setup_logger(name="mm_ovseg")
     predictor = Predictor(cfg, classes)
     rows, scores, written = [], {}, 0
@@ -180,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise DataError(f"None of the {len(pairs)} pairs could be read; see the warnings.")
     if written > 1:
         style = {"colors": vocabulary.colors, "unseen": vocabulary.unseen}
-        draw_panels(folder / "overview.png", rows, classes=classes, **style)
+        draw_panels(folder / OVERVIEW, rows, classes=classes, **style)
     if scores:
         print(f"IoU of each class, in percent:\n\n{format_scores(scores, classes, vocabulary.unseen)}\n")
     print(f"{written} of {len(pairs)} pairs segmented into {folder}.")

@@ -3,13 +3,13 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mm_ovseg.errors import DataError
 
-__all__ = ["check_writable_folder", "complete_file", "remove_leftovers", "sha256"]
+__all__ = ["check_outputs", "check_writable_folder", "complete_file", "remove_leftovers", "sha256"]
 
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")  # as complete_file names them
 
@@ -27,6 +27,49 @@ def check_writable_folder(folder: str | os.PathLike) -> None:
         raise DataError(f"{folder} cannot be written to ({existing} is a file, not a folder); choose another folder.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise DataError(f"{folder} cannot be written to ({existing} is closed to you); choose another folder.")
+
+
+def check_outputs(
+    outputs: Mapping[str, Iterable[str | os.PathLike | None]], inputs: Mapping[str, Iterable[str | os.PathLike | None]]
+) -> None:
+    """Check, before any work, that nothing that is to be written would replace what is read, or another output.
+
+    Paths are compared by the files they lead to, whatever their spelling, through symbolic and hard links.
+
+    Args:
+        outputs: option that names them -> paths, which need not exist; None stands for a file that is not asked for. A
+            path that is a folder now may lose all that it holds.
+        inputs: what they are, such as "the RGB image" -> paths; None and what does not exist are skipped. These are
+            iterated over only where an output exists already.
+
+    Raises:
+        DataError: a path is both, an input lies in a folder that is an output, or two options name one file.
+    """
+    option_of: dict[str, str] = {}  # real path -> option
+    written: dict[tuple[int, int], tuple[Path, str]] = {}  # identity -> path, option
+    has_folders = False
+    for option, paths in outputs.items():
+        for path in (Path(path) for path in paths if path is not None):
+            first = option_of.setdefault(os.path.realpath(path), option)
+            if first != option:
+                raise DataError(f"{path} would be written for both {first} and {option}; choose another {option}.")
+            if (identity := _identity(path)) is not None:
+                written[identity] = path, option
+                has_folders = has_folders or path.is_dir()
+    if not written:
+        return
+    for what, paths in inputs.items():
+        for path in (Path(path) for path in paths if path is not None):
+            if (found := written.get(_identity(path))) is not None:
+                raise DataError(f"{found[0]} is {what} itself; choose another {found[1]}.")
+            if not has_folders or not path.exists():
+                continue
+            # Where it is, and where a link has it from.
+            for folder in (*Path(os.path.abspath(path)).parents, *Path(os.path.realpath(path)).parents):
+                if (found := written.get(_identity(folder))) is not None:
+                    raise DataError(
+                        f"{path}, {what}, lies in {found[0]}, which is written to; choose another {found[1]}."
+                    )
 
 
 @contextmanager
@@ -83,6 +126,15 @@ def sha256(path: str | os.PathLike) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What paths to one file have in common; None where there is no file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _reason(error: OSError) -> str:

@@ -1,29 +1,76 @@
 """YAML and JSON of unknown origin: plain values only, and none that grow beyond their text."""
 
 import json
+import re
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import yaml
 
 from mm_ovseg.errors import brief_reason
 
-__all__ = ["parse_json", "parse_yaml"]
+__all__ = ["parse_json", "parse_table", "parse_yaml"]
 
 MOST_CHARACTERS = 10_000_000
 MOST_VALUES = 1_000_000  # with every alias written out
+BOOL, INT, MERGE, TEXT = (f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "merge", "str"))
+NULLS = ("", "~", "null", "Null", "NULL")
+NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?")
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes for truth values and whole numbers what YAML 1.2 does, and refuses a key that is there twice.
+
+    YAML 1.1, which PyYAML reads, has ``no`` for false, ``010`` for 8 and ``12:30`` for 750.
+    """
+
+    yaml_implicit_resolvers = {
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag not in (BOOL, INT)]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._checked: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge what ``<<`` names; called first of all, when a node has its own keys only."""
+        if id(node) not in self._checked:
+            self._checked.add(id(node))
+            written: dict[Hashable, str] = {}
+            for key_node in (key_node for key_node, _ in node.value if key_node.tag != MERGE):
+                key = self.construct_object(key_node, deep=True)
+                if not isinstance(key, Hashable):
+                    continue  # which construct_mapping refuses
+                if key in written:
+                    raise ValueError(f"its keys '{written[key]}' and '{key_node.value}' are the same")
+                written[key] = key_node.value
+        super().flatten_mapping(node)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """A decimal number, whatever zeros it starts with."""
+        return int(node.value) if NUMBER.fullmatch(node.value) else super().construct_yaml_int(node)
+
+
+_Loader.add_implicit_resolver(BOOL, re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(INT, re.compile(r"[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_constructor(INT, _Loader.construct_yaml_int)
 
 
 def parse_yaml(text: str) -> Any:
     """Read a YAML document of texts, numbers, lists and mappings.
 
+    Truth values and whole numbers are those of YAML 1.2: ``no`` is a text, and ``010`` is 10.
+
     Raises:
-        ValueError: it is malformed, too large, nested too deeply, makes other objects, or grows without bounds by
-            aliases that hold aliases; the message is one line.
+        ValueError: it is malformed, too large, nested too deeply, has a key twice, makes other objects, or grows
+            without bounds by aliases that hold aliases; the message is one line.
     """
     _check_length(text)
     try:
-        _count_values(yaml.compose(text, Loader=yaml.SafeLoader), {})
-        return yaml.safe_load(text)
+        _count_values(yaml.compose(text, Loader=_Loader), {})
+        return yaml.load(text, Loader=_Loader)
     except Exception as error:  # what follows an explicit tag makes PyYAML fail in any way
         raise ValueError(_reason(error)) from error
 
@@ -32,13 +79,63 @@ def parse_json(text: str) -> Any:
     """Read JSON.
 
     Raises:
-        ValueError: it is malformed, too large or nested too deeply; the message is one line.
+        ValueError: it is malformed, too large, nested too deeply, or has a key twice; the message is one line.
     """
     _check_length(text)
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise ValueError(_reason(error)) from error
+
+
+def parse_table(text: str) -> dict[str, str | None]:
+    """Read 'key: text' lines, or a JSON object of texts, with every key and text as it is written.
+
+    Of YAML's syntax, quotes, comments and braces hold; ``yes``, ``010``, ``1.10`` and ``2020-01-01`` are texts like any
+    other. ``null``, ``~`` or nothing stands for None, and as a key for the empty one.
+
+    Raises:
+        ValueError: it is malformed, too large, has no entry, has a key twice, or has anything but a text (or null) for
+            a key; the message is one line.
+    """
+    _check_length(text)
+    try:
+        content = json.loads(
+            text, object_pairs_hook=lambda entries: _unique([(key.strip(), name) for key, name in entries])
+        )
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or not all(name is None or isinstance(name, str) for name in content.values()):
+        try:
+            content = _unique(_text_entries(text))
+        except Exception as error:
+            raise ValueError(_reason(error)) from error
+    if not content:
+        raise ValueError("it is empty")
+    return content
+
+
+def _text_entries(text: str) -> list[tuple[str, str | None]]:
+    """The keys and texts of a YAML mapping."""
+    root = yaml.compose(text, Loader=yaml.BaseLoader)
+    if not isinstance(root, yaml.MappingNode):
+        raise ValueError("it has no 'key: text' lines")
+    for part in (part for pair in root.value for part in pair):
+        if not isinstance(part, yaml.ScalarNode) or part.tag != TEXT:
+            raise ValueError(f"{' '.join(str(part.start_mark).split())}: a single text belongs there")
+    entries = []
+    for key_node, node in root.value:
+        key, value = (None if part.style is None and part.value in NULLS else part.value for part in (key_node, node))
+        if value is not None and node.style is None and NUMBER.fullmatch(value):
+            raise ValueError(f"'{key}' stands for the number {value}; give a name, in quotes if it is one")
+        entries.append(((key or "").strip(), value))
+    return entries
+
+
+def _unique(entries: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    if repeated := [key for key, count in Counter(key for key, _ in entries).items() if count > 1]:
+        raise ValueError(f"it has the key '{repeated[0]}' twice")
+    return dict(entries)
 
 
 def _check_length(text: str) -> None:

@@ -1,14 +1,16 @@
-"""The paper's six settings, from archives through datasets/prepare_*.py to train_net.py, in small."""
+"""The paper's six settings, from small files in the released layout through train_net.py to the scores."""
 
 import json
 
+import numpy as np
 import pytest
 from detectron2.data import MetadataCatalog
+from PIL import Image
 
 import train_net
 from mm_ovseg.engine import load_config
-from tests.conftest import ROOT, load_tool
-from tests.datasets.labelled_archives import pack, write_processed
+from tests.conftest import ROOT
+from tests.datasets.conftest import noise
 
 SIZE = 96
 # setting: training set, evaluated on
@@ -36,14 +38,35 @@ TINY = {
 }
 
 
+# folder: kinds of RGB, SAR, label maps, suffix of the RGB files, number of classes that the label maps show
+RELEASED = {
+    "PIE_RGBSAR/train": (("rgb", "rgb_clouds"), "sar", "D2masks6", ".png", 4),
+    "PIE_RGBSAR/val": (("rgb", "rgb_clouds"), "sar", "D2masks6", ".png", 6),
+    "DDSK/train": (("rgb_clouds",), "sar", "D2masks3class", ".png", 3),
+    "DDSK/val": (("rgb_clouds",), "sar", "D2masks", ".png", 5),
+    "DDCH/val": (("rgb_clouds",), "sar", "D2masks", ".jpg", 5),
+    "OEM/train": (("rgb_cloud", "rgb_cloud_thin"), "imgs", "D2masks5class", ".png", 5),
+    "OEM/val": (("rgb_cloud", "rgb_cloud_thin"), "imgs", "D2masks", ".png", 8),
+}
+
+
+def write_picture(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory):
-    """A folder for DETECTRON2_DATASETS, with what the scripts make of small archives."""
-    folder, root = tmp_path_factory.mktemp("archives"), tmp_path_factory.mktemp("datasets")
-    for script, titles in (("pie_rgb_sar", ["PIE_RGBSAR"]), ("ddhr", ["DDSK", "DDCH"]), ("openearthmap_sar", ["OEM"])):
-        archives = [pack(write_processed(folder, name, size=SIZE), folder / f"{name}.zip", name) for name in titles]
-        words = [*archives, "--output", root, "--work", folder / "unpacked", "--workers", 1]
-        load_tool(f"../datasets/prepare_{script}").main([str(word) for word in words])
+    """A folder for DETECTRON2_DATASETS with two pairs a split; label maps are stripes, one a value and one ignored."""
+    root = tmp_path_factory.mktemp("datasets")
+    for place, (rgb_kinds, sar, labels, suffix, classes) in RELEASED.items():
+        values = np.array([*range(classes), 255], dtype=np.uint8)
+        stripes = np.tile(values[np.arange(SIZE) * len(values) // SIZE], (SIZE, 1))
+        for index in range(2):
+            for kind in rgb_kinds:
+                write_picture(root / place / kind / f"tile_{index}{suffix}", noise(SIZE, SIZE, 3, index))
+            write_picture(root / place / sar / f"tile_{index}.png", noise(SIZE, SIZE, 1, index + 50)[..., 0])
+            write_picture(root / place / labels / f"tile_{index}.png", stripes)
     return root
 
 

@@ -31,9 +31,9 @@ from mm_ovseg.benchmarking.machine import device_name, matrix_rate, resident_mb
 from mm_ovseg.benchmarking.measure import Benchmark
 from mm_ovseg.benchmarking.report import add_ratios, format_report
 from mm_ovseg.command_line import clean_exit
-from mm_ovseg.engine import load_config
+from mm_ovseg.engine import config_inputs, load_config
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.files import check_writable_folder, complete_file
+from mm_ovseg.files import check_outputs, check_writable_folder, complete_file
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "tests" / "reference" / "plain.py"
@@ -138,6 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     resident_at_start = resident_mb()
     args = parse_arguments(arguments)
     cfg = read_config(args)
+    check_outputs({"--json": [args.json]}, config_inputs(cfg, args.config_file))
     if args.json is not None:
         check_writable_folder(args.json.parent)
     if args.threads is not None:

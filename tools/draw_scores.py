@@ -17,7 +17,7 @@ from pathlib import Path
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.evaluation.report_file import read_segmentation_report
-from mm_ovseg.files import check_writable_folder
+from mm_ovseg.files import check_outputs, check_writable_folder
 from mm_ovseg.visualization.class_scores import draw_class_scores
 from mm_ovseg.visualization.confusion_matrix import draw_confusion_matrix
 from mm_ovseg.visualization.picture_file import PRINT_DPI, PRINT_WIDTH, check_picture_name
@@ -54,6 +54,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     for path in [*args.output, *args.confusion_matrix]:
         check_picture_name(path)
         check_writable_folder(path.parent)
+    check_outputs(
+        {"--output": args.output, "--confusion-matrix": args.confusion_matrix},
+        {"one of the evaluations": args.evaluations},
+    )
     return args
 
 

@@ -25,9 +25,9 @@ from mm_ovseg.benchmarking.efficiency_report import format_efficiency
 from mm_ovseg.benchmarking.emissions import EmissionsMeter
 from mm_ovseg.benchmarking.machine import device_name, matrix_rate, resident_mb
 from mm_ovseg.command_line import clean_exit
-from mm_ovseg.engine import load_config
+from mm_ovseg.engine import config_inputs, load_config
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.files import check_writable_folder, complete_file
+from mm_ovseg.files import check_outputs, check_writable_folder, complete_file
 
 MODES = ("infer", "train")
 MODELS = ("MMOVSeg", "CrossModalUnification")
@@ -103,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     resident_at_start = resident_mb()
     args = parse_arguments(arguments)
     cfg = read_config(args)
+    check_outputs({"--json": [args.json], "--markdown": [args.markdown]}, config_inputs(cfg, args.config_file))
     for file in (args.json, args.markdown):
         if file is not None:
             check_writable_folder(file.parent)

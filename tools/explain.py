@@ -24,12 +24,13 @@ from pathlib import Path
 import numpy as np
 
 from mm_ovseg.command_line import clean_exit
-from mm_ovseg.engine import load_config
+from mm_ovseg.data.input_files import raster_inputs
+from mm_ovseg.engine import config_inputs, load_config
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
-from mm_ovseg.files import check_writable_folder
+from mm_ovseg.files import check_outputs, check_writable_folder
 from mm_ovseg.inference.explanation import RGB_ONLY, SAR_ONLY, Explanation, explain, first_component
 from mm_ovseg.inference.predictor import Predictor
-from mm_ovseg.inference.vocabulary import Vocabulary, read_vocabulary
+from mm_ovseg.inference.vocabulary import Vocabulary, read_vocabulary, vocabulary_inputs
 from mm_ovseg.visualization.explanation_sheet import ClassColumns, MapRow, draw_explanation_sheet
 from mm_ovseg.visualization.picture_file import PRINT_DPI, PRINT_WIDTH, check_picture_name
 from mm_ovseg.vocabulary import split_synonyms
@@ -176,7 +177,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     vocabulary = read_vocabulary(args.classes, args.unseen)
     select_classes(args.names, vocabulary.classes)  # before the model is built
-    predictor = Predictor(load_config(args.config_file, [*args.opts, *NEEDED]), vocabulary.classes)
+    cfg = load_config(args.config_file, [*args.opts, *NEEDED])
+    inputs = raster_inputs({"the RGB image": [args.rgb], "the SAR image": [args.sar]})
+    inputs |= {**config_inputs(cfg, args.config_file), **vocabulary_inputs(args.classes)}
+    check_outputs({"--output": args.output}, inputs)
+    predictor = Predictor(cfg, vocabulary.classes)
     explanations = explain(predictor, args.rgb, args.sar)
     if args.sar is not None and SAR_ONLY not in explanations:
         print("This model has no SAR encoder; the SAR image plays no part.", file=sys.stderr)

@@ -24,14 +24,14 @@ from detectron2.config import CfgNode
 
 import mm_ovseg
 from mm_ovseg.command_line import clean_exit
-from mm_ovseg.engine import load_config
+from mm_ovseg.engine import config_inputs, load_config
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.export import SegmentationGraph, write_export, write_text_file
 from mm_ovseg.export.files import check_export_requirements
 from mm_ovseg.export.text_file import check_text_suffix
-from mm_ovseg.files import check_writable_folder
+from mm_ovseg.files import check_outputs, check_writable_folder
 from mm_ovseg.inference import Predictor
-from mm_ovseg.inference.vocabulary import read_vocabulary
+from mm_ovseg.inference.vocabulary import read_vocabulary, vocabulary_inputs
 
 STAND_IN_NAMES = ("class",)  # a model wants a vocabulary, which its exported graph has not
 
@@ -96,6 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_arguments(args)
     names = read_vocabulary(args.classes, None).classes if args.classes is not None else STAND_IN_NAMES
     cfg = read_config(args)
+    outputs = [] if args.output is None else [args.output, Path(f"{args.output}.data")]
+    check_outputs(
+        {"--output": outputs, "--text-output": [args.text_output]},
+        {**config_inputs(cfg, args.config_file), **vocabulary_inputs(args.classes)},
+    )
     torch.manual_seed(0)  # of what no checkpoint fills
     model = Predictor(cfg, names).model
     if args.text_output is not None:

@@ -26,14 +26,15 @@ from tqdm import tqdm
 
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.data import register_datasets_from_file
+from mm_ovseg.data.input_files import sample_inputs
 from mm_ovseg.data.pair_list import read_pair_list
 from mm_ovseg.data.palette import color_blind_safe_colors
-from mm_ovseg.engine import load_config
+from mm_ovseg.engine import config_inputs, load_config
 from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
-from mm_ovseg.files import check_writable_folder
+from mm_ovseg.files import check_outputs, check_writable_folder
 from mm_ovseg.inference.predictor import Predictor
-from mm_ovseg.inference.vocabulary import read_vocabulary
+from mm_ovseg.inference.vocabulary import read_vocabulary, vocabulary_inputs
 from mm_ovseg.visualization.dataset_sheet import check_is_rgb_sar_dataset, choose_evenly, read_panel_row
 from mm_ovseg.visualization.panels import IMAGE_TITLES, PanelRow, draw_panels
 from mm_ovseg.visualization.picture_file import PRINT_DPI, PRINT_WIDTH, check_picture_name
@@ -149,6 +150,19 @@ def read_samples(args: argparse.Namespace) -> tuple[list[dict], Metadata]:
     return [known[name] for name in args.samples], metadata
 
 
+def check_files(args: argparse.Namespace, models: Sequence[FigureModel], samples: Sequence[dict]) -> None:
+    """Check that no figure would replace what it is made of.
+
+    Raises:
+        DataError: one would.
+    """
+    inputs = {"the list of pairs": [args.pairs], "the dataset file": args.dataset_file}
+    inputs |= {**sample_inputs(samples), **vocabulary_inputs(args.classes)}
+    check_outputs({"--output": args.output}, inputs)
+    for model, (_, config_file, *_) in zip(models, args.models, strict=True):
+        check_outputs({"--output": args.output}, config_inputs(model.cfg, config_file))
+
+
 def predict(
     model: FigureModel, samples: Sequence[dict], metadata: Metadata, rows: Sequence[PanelRow]
 ) -> list[PanelRow]:
@@ -170,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         register_datasets_from_file(path)
     models = read_models(args)
     samples, metadata = read_samples(args)
+    check_files(args, models, samples)
     classes = metadata.stuff_classes
     colors = color_blind_safe_colors(classes) if args.palette == "colour-blind" else metadata.stuff_colors
     # The pairs are drawn as the first model reads them.

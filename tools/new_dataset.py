@@ -6,6 +6,7 @@ python tools/new_dataset.py /data/flood --name flood --classes "background,water
 
 RGB, SAR and labels (PNG, JPEG, GeoTIFF) lie in a folder each, or in one folder and are told apart by their names
 (rgb_1.tif, sar_1.tif, label_1.png); a split into train and val folders is kept. Nothing in the folder is changed.
+Where it is not certain what the label numbers mean, nothing is written, and the error has the option that says it.
 Written are, to --output: NAME.yaml (declares NAME_train and NAME_val), NAME_classes.json (class names, to be edited),
 NAME_train.txt and NAME_val.txt (which pairs), NAME_config.yaml (for train_net.py) and NAME_preview.png (to look at).
 """
@@ -23,9 +24,9 @@ from mm_ovseg.data.inspection.description import describe_draft
 from mm_ovseg.data.inspection.draft import draft_dataset
 from mm_ovseg.data.inspection.draft_files import draft_paths, write_draft
 from mm_ovseg.data.inspection.findings import report_lines
-from mm_ovseg.engine import load_config
+from mm_ovseg.engine import config_inputs, load_config
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.files import check_writable_folder
+from mm_ovseg.files import check_outputs, check_writable_folder
 from mm_ovseg.visualization.dataset_sheet import draw_dataset_sheet
 from mm_ovseg.vocabulary import parse_class_names
 
@@ -41,6 +42,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--name", help="of the dataset (default: the folder's)")
     parser.add_argument("--output", type=Path, default=Path("datasets"), help="folder to write to (default: datasets)")
     parser.add_argument("--classes", help='names in the order of the label numbers: "water,road" or "lake,river; road"')
+    parser.add_argument(
+        "--label-values",
+        default="",
+        metavar="TABLE",
+        help='what the label numbers mean, "0: land, 1: water, -1: ignore", or a file of such lines',
+    )
     parser.add_argument("--rgb", default="", help="folder in ROOT, or pattern with one * (default: found by name)")
     parser.add_argument("--sar", default="", help="the same for SAR")
     parser.add_argument("--labels", default="", help="the same for labels")
@@ -66,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sar=args.sar,
         labels=args.labels,
         names=parse_class_names(args.classes) if args.classes else (),
+        label_values=args.label_values,
         val_fraction=args.val_fraction,
     )
     print(describe_draft(draft))
@@ -98,7 +106,8 @@ def _check_arguments(args: argparse.Namespace, name: str, paths: dict[str, Path]
     if not args.overwrite and (there := [path for path in paths.values() if path.exists()]):
         raise ConfigError(f"{there[0]} exists; give --overwrite to write it anew, or another --name or --output.")
     if args.model is not None:
-        load_config(args.model, ["MODEL.DEVICE", "cpu"])
+        cfg = load_config(args.model, ["MODEL.DEVICE", "cpu"])
+        check_outputs({"--output": paths.values()}, config_inputs(cfg, args.model))
     check_writable_folder(args.output)
 
 

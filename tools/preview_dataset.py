@@ -10,18 +10,20 @@ here is wrong there too.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.data import register_datasets_from_file
-from mm_ovseg.engine import load_config
+from mm_ovseg.engine import config_inputs, load_config
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.files import check_outputs
 from mm_ovseg.visualization.dataset_sheet import check_is_rgb_sar_dataset, draw_dataset_sheet
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="a registered dataset")
@@ -30,22 +32,24 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num", type=int, default=4, help="samples, taken evenly over the dataset (default: 4)")
     parser.add_argument("--output", type=Path, help="PNG, PDF or SVG to write (default: NAME_preview.png)")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 @clean_exit
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the picture."""
-    arguments = parse_arguments()
-    cfg = load_config(arguments.config_file, [*arguments.opts, "MODEL.DEVICE", "cpu"])
-    for path in arguments.dataset_file:
+    args = parse_arguments(arguments)
+    cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
+    for path in args.dataset_file:
         register_datasets_from_file(path)
-    if arguments.num < 1:
-        raise ConfigError(f"--num is {arguments.num}; give 1 or more.")
-    check_is_rgb_sar_dataset(arguments.name)
-    output = arguments.output or Path(f"{arguments.name}_preview.png")
-    drawn, total = draw_dataset_sheet(cfg, arguments.name, output, arguments.num)
-    print(f"{output}: {drawn} of the {total} samples of {arguments.name}")
+    if args.num < 1:
+        raise ConfigError(f"--num is {args.num}; give 1 or more.")
+    check_is_rgb_sar_dataset(args.name)
+    output = args.output or Path(f"{args.name}_preview.png")
+    inputs = {"the dataset file": args.dataset_file, **config_inputs(cfg, args.config_file)}
+    check_outputs({"--output": [output]}, inputs)
+    drawn, total = draw_dataset_sheet(cfg, args.name, output, args.num)
+    print(f"{output}: {drawn} of the {total} samples of {args.name}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from mm_ovseg.checkpoint.files import check_weights_suffix, load_weights_file, l
 from mm_ovseg.checkpoint.state_dict import unwrap_state_dict
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.errors import CheckpointError
-from mm_ovseg.files import check_writable_folder, sha256
+from mm_ovseg.files import check_outputs, check_writable_folder, sha256
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -50,8 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     check_weights_suffix(args.output)
     source = local_weights_path(args.input)
-    if args.output.exists() and args.output.samefile(source):
-        raise CheckpointError(f"{args.output} is the checkpoint itself; choose another name for the result.")
+    check_outputs({"name for the result": [args.output]}, {"the checkpoint": [source]})
     check_writable_folder(args.output.parent)
     try:
         state_dict = unwrap_state_dict(load_weights_file(source))

@@ -30,16 +30,17 @@ from tqdm import tqdm
 
 from mm_ovseg.command_line import INTERRUPTED, clean_exit
 from mm_ovseg.data.vector_file import import_fiona
+from mm_ovseg.engine import config_inputs
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_writable_folder
-from mm_ovseg.inference.archive import segment_archive
+from mm_ovseg.inference.archive import check_archive_outputs, segment_archive
 from mm_ovseg.inference.archive_manifest import ArchiveScene, read_manifest
 from mm_ovseg.inference.archive_pool import RayPool
-from mm_ovseg.inference.archive_results import ResultsTable
+from mm_ovseg.inference.archive_results import RESULTS, ResultsTable
 from mm_ovseg.inference.scene import ScenePredictor
 from mm_ovseg.inference.scene_arguments import add_scene_arguments, read_scene_config, read_scene_options
 from mm_ovseg.inference.scene_options import SceneOptions, check_options
-from mm_ovseg.inference.vocabulary import read_vocabulary
+from mm_ovseg.inference.vocabulary import read_vocabulary, vocabulary_inputs
 
 SOME_FAILED = 1
 
@@ -95,12 +96,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.vector:
         import_fiona()
     scenes = read_manifest(args.manifest)
+    inputs = {"the list of scenes": [args.manifest], **config_inputs(cfg, args.config_file)}
+    inputs |= vocabulary_inputs(args.classes)
+    check_archive_outputs(scenes, args.output_dir, options, polygons=args.vector, others=inputs)
     check_writable_folder(args.output_dir)
     make_predictor = functools.partial(
         ScenePredictor, cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen
     )
     pool = RayPool(make_predictor, num_workers=args.num_workers, address=args.address, gpus_per_worker=gpus)
-    table = ResultsTable(args.output_dir / "results.csv", scenes)
+    table = ResultsTable(args.output_dir / RESULTS, scenes)
     try:
         with pool:
             run(scenes, options, pool, table, args)

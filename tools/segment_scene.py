@@ -22,16 +22,21 @@ from detectron2.utils.logger import setup_logger
 from tabulate import tabulate
 
 from mm_ovseg.command_line import INTERRUPTED, clean_exit
+from mm_ovseg.engine import config_inputs
+from mm_ovseg.files import check_outputs
 from mm_ovseg.inference.scene import ScenePredictor
 from mm_ovseg.inference.scene_arguments import add_scene_arguments, read_scene_config, read_scene_options
-from mm_ovseg.inference.vocabulary import read_vocabulary
+from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs
+from mm_ovseg.inference.vocabulary import read_vocabulary, vocabulary_inputs
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rgb", required=True, nargs="+", metavar="FILE", help="RGB; or red, green and blue files")
-    parser.add_argument("--sar", metavar="FILE", help="SAR, on any grid (default: none, RGB alone)")
+    parser.add_argument(
+        "--sar", nargs="+", metavar="FILE", help="SAR, on any grid; or a file a polarisation (default: RGB alone)"
+    )
     parser.add_argument("--output", required=True, type=Path, metavar="MAP.tif", help="the map")
     parser.add_argument("--vector", type=Path, metavar="MAP.gpkg", help="also polygons, with their areas")
     add_scene_arguments(parser)
@@ -47,8 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not args.quiet:
         setup_logger(name="mm_ovseg")
     options = read_scene_options(args, vector=args.vector)
-    predictor = ScenePredictor(cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen)
     rgb = args.rgb[0] if len(args.rgb) == 1 else args.rgb
+    inputs = {**scene_inputs(rgb, args.sar, options), **config_inputs(cfg, args.config_file)}
+    inputs |= vocabulary_inputs(args.classes)
+    check_outputs(scene_outputs(args.output, options), inputs)
+    predictor = ScenePredictor(cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen)
     try:
         report = predictor.segment(rgb, args.sar, args.output, options, show_progress=not args.quiet)
     except KeyboardInterrupt:

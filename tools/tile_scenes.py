@@ -24,11 +24,12 @@ from pathlib import Path
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.csv_table import fault_of_name
 from mm_ovseg.data.tiling.legend import IGNORED, Legend, legend_of_values, read_legend
-from mm_ovseg.data.tiling.run import Tiling, tile_scenes
+from mm_ovseg.data.tiling.run import Tiling, tile_scenes, tiling_outputs
 from mm_ovseg.data.tiling.scenes import LabelledScene, read_scenes
 from mm_ovseg.data.tiling.tile import TilingSettings, open_scene
 from mm_ovseg.data.vector_file import read_polygons
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.files import check_outputs
 from mm_ovseg.raster import SAR_UNITS, RGBReader, SARReader
 from mm_ovseg.vocabulary import parse_class_names, select_unseen
 
@@ -113,7 +114,9 @@ def read_meaning(args: argparse.Namespace, settings: TilingSettings, scenes: Seq
         if legend is None and classes is None:
             raise ConfigError("Nothing says what the label values mean; give --classes, or --label-map.")
         numbered = ((str(index), index) for index in range(len(classes or ())))
-        return legend or Legend(classes, (*numbered, (str(IGNORED), IGNORED)))
+        legend = legend or Legend(classes, (*numbered, (str(IGNORED), IGNORED)))
+        _ = legend.raster_table  # whole numbers, or an error before anything is read
+        return legend
     values = Counter()
     for scene in scenes:
         with open_scene(scene, settings) as source:
@@ -155,6 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         background=args.background,
         min_valid=args.min_valid,
         min_labelled=args.min_labelled,
+    )
+    check_outputs(
+        tiling_outputs(args.output), {"the list of scenes": [args.manifest], "the label map": [args.label_map]}
     )
     scenes = read_files(args)
     legend = read_meaning(args, settings, scenes)

@@ -19,7 +19,7 @@ from mm_ovseg.data.palette import default_colors
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
-from mm_ovseg.inference.scene_outputs import sibling
+from mm_ovseg.inference.scene_files import sibling
 from mm_ovseg.raster import open_raster
 from mm_ovseg.vocabulary import parse_class_names, seen_classes, split_synonyms, unseen_classes
 

@@ -18,6 +18,7 @@ from mm_ovseg.files import complete_file
 
 __all__ = [
     "QUICKSTART",
+    "QUICKSTART_FILE",
     "check_weights_suffix",
     "complete_weights_file",
     "load_weights_file",

@@ -264,7 +264,7 @@ def _check_label_values(
             f"Dataset '{name}' has label_values {label_values!r}; give 'value in the file: class index' pairs."
         )
     for raw, index in label_values.items():
-        if not isinstance(raw, int) or index not in targets:
+        if isinstance(raw, bool) or not isinstance(raw, int) or isinstance(index, bool) or index not in targets:
             raise DataError(
                 f"Dataset '{name}' has the label value {raw!r}: {index!r}; the first must be a whole number, the "
                 f"second a class index from 0 to {num_classes - 1} or the ignore_label {ignore_label}."

@@ -120,6 +120,11 @@ class SceneSource:
             np.pad(sar_valid, padding),
         )
 
+    @property
+    def sar_name(self) -> str:
+        """What messages call the SAR raster; "" where there is none."""
+        return "" if self._sar is None else self._sar.name
+
     def concerns(self) -> list[str]:
         """Sentences on what the files probably do not mean; see :meth:`mm_ovseg.raster.ImageReader.concerns`."""
         found = self._rgb_reader.concerns(self._rgb)

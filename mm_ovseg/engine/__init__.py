@@ -1,7 +1,7 @@
 """Training and evaluation: what the command lines drive."""
 
 from mm_ovseg.engine.launch import launch
-from mm_ovseg.engine.setup import load_config, set_up_run
+from mm_ovseg.engine.setup import config_inputs, load_config, set_up_run
 from mm_ovseg.engine.trainer import Trainer
 
-__all__ = ["Trainer", "launch", "load_config", "set_up_run"]
+__all__ = ["Trainer", "config_inputs", "launch", "load_config", "set_up_run"]

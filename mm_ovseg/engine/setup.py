@@ -5,7 +5,8 @@ import logging
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,14 +17,15 @@ from detectron2.modeling import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from mm_ovseg.checkpoint.files import QUICKSTART, QUICKSTART_FILE
 from mm_ovseg.config import add_mm_ovseg_config
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.errors import ConfigError, MMOVSegError
-from mm_ovseg.files import check_writable_folder
+from mm_ovseg.files import check_outputs, check_writable_folder, complete_file
 from mm_ovseg.plain_data import parse_yaml
 from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class_names
 
-__all__ = ["load_config", "set_up_run"]
+__all__ = ["config_inputs", "load_config", "set_up_run"]
 
 TOO_DEEP = (RecursionError, MemoryError)  # what Python makes of a value of thousands of brackets
 
@@ -45,7 +47,7 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = ()) -> CfgNo
     add_mm_ovseg_config(cfg)
     if not Path(config_file).is_file():
         raise ConfigError(f"The config file '{config_file}' does not exist; give one with --config-file, see configs/.")
-    _check_plain(Path(config_file))
+    _read_chain(Path(config_file))
     _merge(cfg, str(config_file), lambda: cfg.merge_from_file(str(config_file), allow_unsafe=False))
     if len(overrides) % 2:
         raise ConfigError(
@@ -66,6 +68,26 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = ()) -> CfgNo
     return cfg
 
 
+def config_inputs(cfg: CfgNode, config_file: str | Path | None = None) -> dict[str, list[str | Path]]:
+    """The files that a config stands for, by what they are, for :func:`mm_ovseg.files.check_outputs`.
+
+    Args:
+        cfg: whose weights and files of datasets are read.
+        config_file: that it was loaded from; None where it is not known.
+
+    Raises:
+        ConfigError: the config file cannot be read.
+    """
+    model = cfg.MODEL
+    weights = [model.WEIGHTS, model.CLIP.PRETRAINED, model.DINO.PRETRAINED]
+    weights += [model.CLIP_SAR.WEIGHTS, model.DINO_SAR.WEIGHTS]
+    return {
+        "the config": [] if config_file is None else _read_chain(Path(config_file)),
+        "one of the weights files": [QUICKSTART_FILE if name == QUICKSTART else name for name in weights if name],
+        "one of the dataset files": list(cfg.DATASETS.FILES),
+    }
+
+
 def set_up_run(cfg: CfgNode, args: Namespace) -> None:
     """Detectron2's ``default_setup``, with its pages on environment and config in ``log.txt`` only.
 
@@ -73,10 +95,12 @@ def set_up_run(cfg: CfgNode, args: Namespace) -> None:
     user's errors, which end in one sentence, to the file.
 
     Raises:
-        DataError: OUTPUT_DIR cannot be written to.
+        DataError: OUTPUT_DIR cannot be written to, or a new run would replace the weights there that it begins with.
     """
     rank = comm.get_rank()
     check_writable_folder(cfg.OUTPUT_DIR)
+    if not (args.eval_only or args.resume):
+        check_outputs({"OUTPUT_DIR": Path(cfg.OUTPUT_DIR).glob("model_*.pth")}, config_inputs(cfg))
     detectron2_logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="mm_ovseg")
     consoles = [handler for handler in detectron2_logger.handlers if getattr(handler, "stream", None) is sys.stdout]
@@ -84,17 +108,32 @@ def set_up_run(cfg: CfgNode, args: Namespace) -> None:
     for handler in consoles:
         handler.setLevel(logging.WARNING)
         handler.addFilter(_is_no_user_error)
-    default_setup(cfg, args)
+    with _kept(Path(cfg.OUTPUT_DIR, "config.yaml"), args.config_file):
+        default_setup(cfg, args)
     for handler, level in zip(consoles, levels, strict=True):
         handler.setLevel(level)
+
+
+@contextmanager
+def _kept(dumped: Path, config_file: str) -> Iterator[None]:
+    """Keep the config where Detectron2 would write all of its keys over it: it may be somebody's own."""
+    if not (comm.is_main_process() and dumped.exists() and dumped.samefile(config_file)):
+        yield
+        return
+    content = dumped.read_bytes()
+    try:
+        yield
+    finally:
+        with complete_file(dumped) as temporary:
+            temporary.write_bytes(content)
 
 
 def _is_no_user_error(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], MMOVSegError))
 
 
-def _check_plain(config_file: Path) -> None:
-    """Check that a config and those it builds on are plain YAML in files of this machine.
+def _read_chain(config_file: Path) -> list[Path]:
+    """A config and those it builds on, checked to be plain YAML in files of this machine.
 
     Raises:
         ConfigError: one is not, or they build on each other in a circle.
@@ -109,7 +148,7 @@ def _check_plain(config_file: Path) -> None:
             raise ConfigError(f"{chain[-1]} is not valid YAML ({error}); correct it there.") from error
         base = content.get("_BASE_") if isinstance(content, dict) else None
         if not isinstance(base, str):
-            return
+            return chain
         if "://" in base:
             raise ConfigError(f"{chain[-1]} builds on {base}; fetch that file, and name it by its path.")
         chain.append((chain[-1].parent / Path(base).expanduser()).resolve())

@@ -1,20 +1,23 @@
 """An archive of scenes: each is given to a worker, and to another where that one dies, until all are accounted for."""
 
 import logging
+import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from mm_ovseg.errors import ConfigError, MMOVSegError
+from mm_ovseg.files import check_outputs
 from mm_ovseg.inference.archive_manifest import ArchiveScene
-from mm_ovseg.inference.archive_results import SceneResult, describe_files
+from mm_ovseg.inference.archive_results import RESULTS, SceneResult, describe_files
 from mm_ovseg.inference.archive_worker import Outcome
+from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs
 from mm_ovseg.inference.scene_options import SceneOptions
 
-__all__ = ["Pool", "segment_archive"]
+__all__ = ["Pool", "check_archive_outputs", "segment_archive"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +38,35 @@ class Pool(Protocol):
 
     def stop(self, worker: int) -> None:
         """End a worker."""
+
+
+def check_archive_outputs(
+    scenes: Sequence[ArchiveScene],
+    output_dir: Path,
+    options: SceneOptions,
+    *,
+    polygons: bool = False,
+    others: Mapping[str, Iterable[str | os.PathLike | None]] | None = None,
+) -> None:
+    """Check that no file of any scene, nor the table of results, would replace what any scene is made from.
+
+    Args:
+        scenes, output_dir, options, polygons: as of :func:`segment_archive`.
+        others: what else is read, as of :func:`mm_ovseg.files.check_outputs`.
+
+    Raises:
+        DataError: one would.
+    """
+    outputs = [output_dir / RESULTS]
+    inputs = dict(others or {})
+    for scene in scenes:
+        chosen = _options_of(scene, output_dir, options, polygons)
+        for paths in scene_outputs(_map_of(scene, output_dir), chosen).values():
+            outputs += paths
+        rgb = scene.rgb[0] if len(scene.rgb) == 1 else scene.rgb
+        for what, paths in scene_inputs(rgb, scene.sar, chosen).items():
+            inputs[f"{what} of the scene '{scene.name}'"] = paths
+    check_outputs({"--output-dir": outputs}, inputs)
 
 
 def segment_archive(
@@ -65,10 +97,12 @@ def segment_archive(
 
     Raises:
         ConfigError: ``retries`` is negative, or no worker can be started.
+        DataError: as of :func:`check_archive_outputs`.
         MMOVSegError: the model cannot be built, for instance because of its weights.
     """
     if retries < 0:
         raise ConfigError(f"The number of retries is {retries}; give 0 or more.")
+    check_archive_outputs(scenes, output_dir, options, polygons=polygons)
     return _Run([_Work(scene) for scene in scenes], output_dir, options, pool, polygons, retries).results()
 
 
@@ -113,14 +147,9 @@ class _Run:
             work.attempts += 1
             work.began = time.monotonic()
             self._busy[worker] = work
-            output = self._output(work.scene)
-            options = replace(
-                self._options,
-                area=work.scene.area or self._options.area,
-                vector=output.with_suffix(".gpkg") if self._polygons else None,
-                resume=self._options.resume or work.attempts > 1,
-            )
-            self._pool.submit(worker, work.scene, output, options)
+            options = _options_of(work.scene, self._output_dir, self._options, self._polygons)
+            options = replace(options, resume=options.resume or work.attempts > 1)
+            self._pool.submit(worker, work.scene, _map_of(work.scene, self._output_dir), options)
         while len(self._starting) < len(self._waiting) and len(self._starting) + len(self._busy) < self._places:
             self._starting[self._pool.start()] = 0
 
@@ -166,10 +195,17 @@ class _Run:
             status=outcome.status,
             attempts=0 if outcome.status == "skipped" else work.attempts,
             seconds=round(work.seconds, 1),
-            output="" if outcome.status == "failed" else str(self._output(work.scene).absolute()),
+            output="" if outcome.status == "failed" else str(_map_of(work.scene, self._output_dir).absolute()),
             sar_share=None if outcome.sar_share is None else round(outcome.sar_share, 4),
             error=outcome.error,
         )
 
-    def _output(self, scene: ArchiveScene) -> Path:
-        return self._output_dir / f"{scene.name}.tif"
+
+def _map_of(scene: ArchiveScene, output_dir: Path) -> Path:
+    return output_dir / f"{scene.name}.tif"
+
+
+def _options_of(scene: ArchiveScene, output_dir: Path, options: SceneOptions, polygons: bool) -> SceneOptions:
+    """Those of the archive, with what is the scene's own."""
+    vector = _map_of(scene, output_dir).with_suffix(".gpkg") if polygons else None
+    return replace(options, area=scene.area or options.area, vector=vector)

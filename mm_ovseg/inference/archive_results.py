@@ -10,7 +10,9 @@ from typing import Literal
 from mm_ovseg.files import complete_file
 from mm_ovseg.inference.archive_manifest import SEPARATOR, ArchiveScene
 
-__all__ = ["ResultsTable", "SceneResult", "describe_files"]
+__all__ = ["RESULTS", "ResultsTable", "SceneResult", "describe_files"]
+
+RESULTS = "results.csv"  # in the folder of the maps
 
 
 @dataclass(frozen=True)

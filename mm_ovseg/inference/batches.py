@@ -2,17 +2,29 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import Any
 
 import torch
 
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["BatchRunner"]
+__all__ = ["BatchRunner", "check_batch_size"]
 
 logger = logging.getLogger(__name__)
 
 # How the allocator of the CPU says it, in an error of no type of its own.
 CPU_MESSAGES = ("can't allocate memory", "not enough memory")
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Check a number of items that go through a model together.
+
+    Raises:
+        ConfigError: it is not a positive whole number.
+    """
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise ConfigError(f"The batch size is {batch_size}; give a positive whole number.")
 
 
 class BatchRunner:

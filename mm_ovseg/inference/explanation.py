@@ -101,7 +101,8 @@ def explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, 
 
     Returns:
         ``RGB only``, ``SAR only`` and ``RGB and SAR``, in this order; without SAR, or where the model has no SAR
-        encoder, ``RGB only`` alone.
+        encoder, ``RGB only`` alone. Where SAR has data for a part of the pair, the last two hold what was computed with
+        SAR, beside a prediction that uses it in that part only.
 
     Raises:
         ConfigError: the head is another one, or looks at some of the classes only.

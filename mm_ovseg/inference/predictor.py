@@ -1,6 +1,7 @@
 """From pairs of images, in files or in memory, to class maps."""
 
 import logging
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from mm_ovseg.data.augmentation import PairSample
 from mm_ovseg.data.mappers import image_tensor
 from mm_ovseg.data.pair_reader import PairReader, Raster
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
-from mm_ovseg.inference.batches import BatchRunner
+from mm_ovseg.inference.batches import BatchRunner, check_batch_size
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.vocabulary import validate_class_names
 
@@ -48,10 +49,24 @@ class Prediction:
 class Predictor:
     """A model with its weights and its vocabulary, ready to segment pairs.
 
+    Threads may share one: calls run one after another, and the names and scores of a result are of one vocabulary. A
+    thread that needs a vocabulary of its own holds :attr:`lock`, so that no other thread changes it in between::
+
+        with predictor.lock:
+            predictor.set_vocabulary(["water", "road"])
+            prediction = predictor(rgb, sar)
+
+    Processes may not: PyTorch's threads do not survive a fork, and a model that has run before it hangs in the child.
+    Build the predictor in each process (with gunicorn without ``--preload``), or start processes by ``spawn``.
+
     Args:
         cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT.RGB`` and ``INPUT.SAR`` say how images are read,
             arrays like files.
         class_names: at most 255 names to look for; "water, river" is one class with two synonyms.
+        any_format: whether files may be of every local format that GDAL reads; False for files of strangers.
+
+    Attributes:
+        lock: held by each call and by each change of the vocabulary; a thread that holds it may call.
 
     Raises:
         ConfigError: the config is of another meta-architecture, or resizes what it reads, or an ``INPUT`` setting has
@@ -60,7 +75,7 @@ class Predictor:
         CheckpointError: ``MODEL.WEIGHTS`` cannot be loaded.
     """
 
-    def __init__(self, cfg: CfgNode, class_names: Sequence[str]) -> None:
+    def __init__(self, cfg: CfgNode, class_names: Sequence[str], *, any_format: bool = True) -> None:
         if cfg.MODEL.META_ARCHITECTURE != "MMOVSeg":
             raise ConfigError(
                 f"This config builds {cfg.MODEL.META_ARCHITECTURE}, which segments nothing; give a config of MMOVSeg."
@@ -74,7 +89,8 @@ class Predictor:
                 "INPUT.DATASET_MAPPER_NAME %s plays no part here; images are read as INPUT.RGB and INPUT.SAR say.",
                 cfg.INPUT.DATASET_MAPPER_NAME,
             )
-        self.reader = PairReader.from_config(cfg, any_format=True, warn=True)
+        self.lock = threading.RLock()
+        self.reader = PairReader.from_config(cfg, any_format=any_format, warn=True)
         self.skip_corrupt = cfg.INPUT.SKIP_CORRUPT
         self.model = build_model(cfg)
         self.set_vocabulary(class_names)
@@ -103,7 +119,8 @@ class Predictor:
             raise VocabularyError(
                 f"{len(names)} class names were given; a map of one byte a pixel holds {NODATA_CLASS}."
             )
-        self.model.set_vocabulary(names)
+        with self.lock:
+            self.model.set_vocabulary(names)
 
     def __call__(self, rgb: Raster, sar: Raster | None, *, with_scores: bool = False) -> Prediction | None:
         """Segment one pair.
@@ -112,8 +129,8 @@ class Predictor:
             rgb: a file, or an array (H, W, 3), red, green and blue: uint8, or other numbers with ``INPUT.RGB.RANGE``;
                 with ``INPUT.RGB.BANDS`` an array (H, W, C).
             sar: a file, or an array (H, W) or (H, W, C): uint8, or, with ``INPUT.SAR.SCALE``, power, amplitude or dB;
-                None to use RGB alone. RGB and SAR lie on one pixel grid. In floats NaN means no data, and in masked
-                arrays what is masked.
+                None to use RGB alone, as it is also used where SAR has no data. RGB and SAR lie on one pixel grid. In
+                floats NaN means no data, and in masked arrays what is masked.
             with_scores: also give the scores of all classes.
 
         Returns:
@@ -138,11 +155,14 @@ class Predictor:
             What single calls would give, in the order of ``pairs``.
 
         Raises:
-            ConfigError: the batch size is not positive, or memory does not hold one pair.
+            ConfigError: the batch size is not a positive whole number, or memory does not hold one pair.
             DataError: there is no pair, or one cannot be used; the message begins with its index, counted from 0.
         """
-        if batch_size < 1:
-            raise ConfigError(f"The batch size is {batch_size}; give a positive number.")
+        check_batch_size(batch_size)
+        try:
+            pairs = iter(pairs)
+        except TypeError as error:
+            raise DataError(f"The pairs are given as {type(pairs).__name__}; give a list of (rgb, sar).") from error
         pairs = list(pairs)
         if not pairs:
             raise DataError("There are no pairs to segment; give at least one (rgb, sar).")
@@ -152,10 +172,11 @@ class Predictor:
                     f"Pair {index} is no (rgb, sar); give two paths or arrays, and None where SAR is missing."
                 )
         predictions, run_batch = [], BatchRunner(self.model)
-        for start in range(0, len(pairs), batch_size):
-            chunk = enumerate(pairs[start : start + batch_size], start)
-            samples = [self._read(rgb, sar, f"Pair {index}: ") for index, (rgb, sar) in chunk]
-            predictions += self._predict(samples, run_batch, with_scores)
+        with self.lock:
+            for start in range(0, len(pairs), batch_size):
+                chunk = enumerate(pairs[start : start + batch_size], start)
+                samples = [self._read(rgb, sar, f"Pair {index}: ") for index, (rgb, sar) in chunk]
+                predictions += self._predict(samples, run_batch, with_scores)
         return predictions
 
     def _read(self, rgb: Raster, sar: Raster | None, prefix: str) -> PairSample | None:
@@ -171,33 +192,35 @@ class Predictor:
     def _predict(
         self, samples: Sequence[PairSample | None], run_batch: BatchRunner, with_scores: bool
     ) -> list[Prediction | None]:
-        predictions: list[Prediction | None] = [None] * len(samples)
-        for has_sar in (True, False):  # the model takes either with SAR or without it
-            places = [
-                place
-                for place, sample in enumerate(samples)
-                if sample is not None and (sample.sar_image is not None) == has_sar
-            ]
-            items = [
-                {
-                    "image": image_tensor(samples[place].image),
-                    "sar_image": image_tensor(samples[place].sar_image) if has_sar else None,
-                }
-                for place in places
-            ]
-            for place, output in zip(places, run_batch(items), strict=True):
-                predictions[place] = self._prediction(samples[place], output["sem_seg"], with_scores)
-        return predictions
+        read = [sample for sample in samples if sample is not None]
+        with self.lock:
+            classes = self.class_names
+            outputs = iter(run_batch([_item(sample) for sample in read]))
+        return [
+            None if sample is None else _prediction(sample, next(outputs)["sem_seg"], classes, with_scores)
+            for sample in samples
+        ]
 
-    def _prediction(self, sample: PairSample, scores: torch.Tensor, with_scores: bool) -> Prediction:
-        """What scores (T, H, W) say of a pair."""
-        empty = torch.from_numpy(~sample.image_valid).to(scores.device)
-        confidence, class_map = scores.masked_fill_(empty, 0.0).max(dim=0)
-        return Prediction(
-            class_map=class_map.to(torch.uint8).masked_fill(empty, NODATA_CLASS).cpu().numpy(),
-            classes=self.class_names,
-            confidence=confidence.cpu().numpy(),
-            scores=scores.cpu().numpy() if with_scores else None,
-            image=sample.image,
-            sar_image=None if sample.sar_image is None else np.rint(sample.sar_image).astype(np.uint8),
-        )
+
+def _item(sample: PairSample) -> dict[str, torch.Tensor | None]:
+    """What the model takes of a pair."""
+    images = {"image": sample.image, "sar_image": sample.sar_image}
+    masks = {"image_valid": sample.image_valid, "sar_valid": sample.sar_valid}
+    return {
+        **{key: None if image is None else image_tensor(image) for key, image in images.items()},
+        **{key: None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)) for key, mask in masks.items()},
+    }
+
+
+def _prediction(sample: PairSample, scores: torch.Tensor, classes: tuple[str, ...], with_scores: bool) -> Prediction:
+    """What scores (T, H, W) say of a pair."""
+    empty = torch.from_numpy(~sample.image_valid).to(scores.device)
+    confidence, class_map = scores.masked_fill_(empty, 0.0).max(dim=0)
+    return Prediction(
+        class_map=class_map.to(torch.uint8).masked_fill(empty, NODATA_CLASS).cpu().numpy(),
+        classes=classes,
+        confidence=confidence.cpu().numpy(),
+        scores=scores.cpu().numpy() if with_scores else None,
+        image=sample.image,
+        sar_image=None if sample.sar_image is None else np.rint(sample.sar_image).astype(np.uint8),
+    )

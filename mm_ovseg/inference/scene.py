@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -16,16 +17,19 @@ import mm_ovseg
 from mm_ovseg.checkpoint.files import local_weights_path
 from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.data.scene_source import SceneSource
+from mm_ovseg.engine import config_inputs
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import sha256
+from mm_ovseg.files import check_outputs, sha256
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
 from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.scene_area import SceneArea
+from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs, sibling
 from mm_ovseg.inference.scene_options import SceneOptions, check_options
-from mm_ovseg.inference.scene_outputs import SceneOutputs, sibling
+from mm_ovseg.inference.scene_outputs import SceneOutputs
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
-from mm_ovseg.raster import Paths
+from mm_ovseg.raster import Paths, path_list
+from mm_ovseg.vocabulary import validate_class_names
 
 __all__ = ["SceneOptions", "ScenePredictor"]
 
@@ -37,12 +41,17 @@ LARGE_SHIFT = 2.0  # pixels
 class ScenePredictor:
     """Segments scenes of any size with one model.
 
+    Threads may share one, and processes may not, as it is with a :class:`~mm_ovseg.inference.predictor.Predictor`.
+
     Args:
         cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT`` says how the files are read.
         class_names: at most 255 names to look for.
         colors: (red, green, blue) of each, 0..255; None for the usual ones.
         unseen: those of the names that training saw no labels of; they are marked in the report.
         any_format: whether files may be of every local format that GDAL reads; False for files of strangers.
+
+    Attributes:
+        lock: held by each scene and by each change of the vocabulary; a thread that holds it may call.
 
     Raises:
         ConfigError, VocabularyError, CheckpointError: as of :class:`~mm_ovseg.inference.predictor.Predictor`.
@@ -57,7 +66,8 @@ class ScenePredictor:
         unseen: Sequence[str] = (),
         any_format: bool = True,
     ) -> None:
-        self.predictor = Predictor(cfg, class_names)
+        self.lock = threading.RLock()
+        self.predictor = Predictor(cfg, class_names, any_format=any_format)
         self._any_format = any_format
         self.model = self.predictor.model
         self.cfg = cfg
@@ -80,8 +90,11 @@ class ScenePredictor:
         Raises:
             VocabularyError: as of the class.
         """
-        self.predictor.set_vocabulary(class_names)
-        self._outputs = SceneOutputs(self.predictor.class_names, colors=colors, unseen=unseen)
+        names = validate_class_names(class_names)
+        outputs = SceneOutputs(names, colors=colors, unseen=unseen)
+        with self.lock:
+            self.predictor.set_vocabulary(names)
+            self._outputs = outputs
 
     def segment(
         self,
@@ -112,18 +125,21 @@ class ScenePredictor:
 
         Raises:
             ConfigError: an option has the wrong form.
-            DataError: a file cannot be read or written, SAR covers too little of the scene, or there is nothing to
-                resume from with these options.
+            DataError: a file cannot be read or written, one to be written is one that is read, SAR covers too little of
+                the scene, or there is nothing to resume from with these options.
         """
         output = Path(output)
-        self._outputs.check(output, options.vector)
-        window, overlap = check_options(options, self.cfg)
         with ExitStack() as stack:
+            stack.enter_context(self.lock)
+            self._outputs.check(output, options.vector)
+            inputs = {**scene_inputs(rgb, sar, options), **config_inputs(self.cfg)}
+            check_outputs(scene_outputs(output, options), inputs)
+            window, overlap = check_options(options, self.cfg)
             source = stack.enter_context(self._open(rgb, sar, options))
             warnings = source.concerns()
             for warning in warnings:
                 logger.warning(warning)
-            shift = self._check_registration(source, sar, options)
+            shift = self._check_registration(source, options)
             corrected = options.correct_shift and shift is not None and shift.reliable
             if corrected:
                 source.close()
@@ -179,11 +195,12 @@ class ScenePredictor:
         try:
             report = json.loads(sibling(output, ".json").read_text(encoding="utf-8"))
             then, layers = report["settings"], set(report["layers"])
-            # The shift follows from the files; to find it again would take reading them.
-            now = json.loads(json.dumps(self._settings(rgb, sar, options, window, None)))
             # Colours and unseen classes matter to the finished files alone: work that is under way need not begin anew.
             legend = [{key: entry[key] for key in ("name", "color", "unseen")} for entry in report["classes"]]
-            same = {**then, "shift": None} == now and legend == self._outputs.legend
+            with self.lock:
+                # The shift follows from the files; to find it again would take reading them.
+                now = json.loads(json.dumps(self._settings(rgb, sar, options, window, None)))
+                same = {**then, "shift": None} == now and legend == self._outputs.legend
         except (OSError, ValueError, KeyError, TypeError):
             return None
         files = [sibling(output, f"_{layer}.tif") for layer in self._layers(options) if layer != "class"]
@@ -215,16 +232,15 @@ class ScenePredictor:
             any_format=self._any_format,
         )
 
-    def _check_registration(
-        self, source: SceneSource, sar: str | os.PathLike | None, options: SceneOptions
-    ) -> ShiftEstimate | None:
+    def _check_registration(self, source: SceneSource, options: SceneOptions) -> ShiftEstimate | None:
         """Stop where SAR lies elsewhere; say how far it is off."""
-        if sar is None:
+        if not source.sar_name:
             return None
         if source.covered < options.least_covered:
             raise DataError(
-                f"{sar} covers {source.covered:.0%} of the scene, less than the {options.least_covered:.0%} that are "
-                "asked for; check that the files belong together, or lower --least-covered."
+                f"{source.sar_name} covers {source.covered:.0%} of the scene, less than the "
+                f"{options.least_covered:.0%} that are asked for; check that the files belong together, or lower "
+                "--least-covered."
             )
         windows = (source.read(*place) for place in window_places(source.grid.height, source.grid.width))
         shift = estimate_shift((w.image, w.sar_image, w.image_valid & w.sar_valid) for w in windows)
@@ -244,7 +260,7 @@ class ScenePredictor:
         self, rgb: Paths, sar: Paths | None, options: SceneOptions, window: int, shift: ShiftEstimate | None
     ) -> dict[str, Any]:
         """Everything that the map depends on; ``shift`` is that by which SAR was corrected."""
-        files = [Path(path) for path in (*_as_list(rgb), *_as_list(sar))]
+        files = [Path(path) for path in (*path_list(rgb), *path_list(sar))]
         chosen = asdict(options)
         for unimportant in ("resume", "vector", "confidence", "probabilities"):
             del chosen[unimportant]
@@ -258,12 +274,6 @@ class ScenePredictor:
             "config": hashlib.sha256(self.cfg.dump().encode()).hexdigest(),
             "shift": None if shift is None else [shift.rows, shift.columns],
         }
-
-
-def _as_list(paths: Paths | None) -> list[str | os.PathLike]:
-    if paths is None:
-        return []
-    return [paths] if isinstance(paths, str | os.PathLike) else list(paths)
 
 
 def _fingerprint(file: Path) -> list:

@@ -6,7 +6,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from mm_ovseg.data.pair_reader import image_readers
-from mm_ovseg.errors import ConfigError
+from mm_ovseg.inference.batches import check_batch_size
 from mm_ovseg.inference.windows import check_overlap
 from mm_ovseg.raster import check_sampling_distance
 
@@ -59,8 +59,7 @@ def check_options(options: SceneOptions, cfg: CfgNode) -> tuple[int, int]:
     """
     window = cfg.INPUT.CROP.SIZE[0] if options.window is None else options.window
     overlap = check_overlap(options.overlap, window)
-    if options.batch_size < 1:
-        raise ConfigError(f"The batch size is {options.batch_size}; give a positive number.")
+    check_batch_size(options.batch_size)
     check_sampling_distance(options.ground_sampling_distance)
     image_readers(cfg)
     return window, overlap

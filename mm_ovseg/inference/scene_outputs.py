@@ -16,12 +16,13 @@ from mm_ovseg.inference.areas import measure_areas
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.polygons import write_polygons
 from mm_ovseg.inference.qgis_style import write_qgis_style
+from mm_ovseg.inference.scene_files import sibling
 from mm_ovseg.inference.scene_work import SceneWork
 from mm_ovseg.raster import Grid, open_raster, write_geotiff
 from mm_ovseg.raster.cog import write_cog
 from mm_ovseg.vocabulary import is_text, select_unseen
 
-__all__ = ["COVERAGE", "SceneOutputs", "sibling"]
+__all__ = ["COVERAGE", "SceneOutputs"]
 
 COVERAGE = {"no_rgb": 0, "rgb_only": 1, "rgb_and_sar": 2}  # values of the coverage file
 
@@ -61,6 +62,8 @@ class SceneOutputs:
         """
         if output.suffix.lower() not in (".tif", ".tiff"):
             raise DataError(f"{output} is to be a GeoTIFF; let its name end in .tif.")
+        if vector is not None and vector.suffix.lower() != ".gpkg":
+            raise DataError(f"{vector} is to be a GeoPackage; let its name end in .gpkg.")
         for path in (output, vector):
             if path is not None and not is_text(str(path)):
                 raise DataError(f"The file name {str(path)!r} holds characters that are no text; choose another.")
@@ -139,8 +142,3 @@ class SceneOutputs:
             for _, window in file.block_windows(1):
                 counts += np.bincount(file.read(1, window=window).ravel(), minlength=256)
         return {name: int(counts[value]) for name, value in COVERAGE.items()}
-
-
-def sibling(output: Path, ending: str) -> Path:
-    """A file beside the map, with its stem and another ending."""
-    return output.with_name(output.stem + ending)

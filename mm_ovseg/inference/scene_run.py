@@ -24,8 +24,8 @@ class SceneRun:
     """Fills the rows of a scene's work.
 
     Args:
-        model: takes a list of dicts with ``image``, ``sar_image`` (3, H, W) or None, ``height`` and ``width``, and
-            gives ``{"sem_seg": (T, height, width) scores in 0..1}`` for each.
+        model: takes a list of dicts with ``image``, ``sar_image`` (3, H, W) or None, ``image_valid``, ``sar_valid``
+            (H, W), ``height`` and ``width``, and gives ``{"sem_seg": (T, height, width) scores in 0..1}`` for each.
         source: of the windows.
         area: the part to map; None for all.
         work: takes the rows; those that are done already are not made again.
@@ -112,7 +112,7 @@ class SceneRun:
 
     def _blend_row(self, windows: Iterator, blender: RowBlender, coverage: np.ndarray, progress: tqdm) -> None:
         """Take a row of windows through the model. Batches end with the row, so that resuming makes the same ones."""
-        waiting: dict[bool, list[tuple[int, SceneWindow]]] = {True: [], False: []}
+        batch: list[tuple[int, SceneWindow]] = []
         for _ in self._columns:
             column, window, inside = next(windows)
             if window is None:
@@ -122,13 +122,11 @@ class SceneRun:
             if not window.image_valid.any():
                 progress.update()
                 continue
-            batch = waiting[bool(window.sar_valid.any())]
             batch.append((column, window))
             if len(batch) == self._batch_size:
                 self._blend(blender, batch, progress)
                 batch.clear()
-        for batch in waiting.values():
-            self._blend(blender, batch, progress)
+        self._blend(blender, batch, progress)
 
     def _note_coverage(self, coverage: np.ndarray, column: int, window: SceneWindow, inside: np.ndarray | None) -> None:
         rows = coverage[:, column : column + self._window]
@@ -140,12 +138,12 @@ class SceneRun:
             np.copyto(rows, code.astype(np.uint8), where=inside)
 
     def _blend(self, blender: RowBlender, batch: Sequence[tuple[int, SceneWindow]], progress: tqdm) -> None:
-        if not batch:
-            return
         items = [
             {
                 "image": _tensor(window.image),
+                "image_valid": torch.from_numpy(np.ascontiguousarray(window.image_valid)),
                 "sar_image": _tensor(window.sar_image) if window.sar_valid.any() else None,
+                "sar_valid": torch.from_numpy(np.ascontiguousarray(window.sar_valid)),
                 "height": self._window,
                 "width": self._window,
             }

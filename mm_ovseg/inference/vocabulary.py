@@ -1,6 +1,7 @@
 """The classes that a command line asks for."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from mm_ovseg.data.builtin import find_class_file
@@ -9,7 +10,7 @@ from mm_ovseg.data.registration import read_class_file
 from mm_ovseg.errors import VocabularyError
 from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class_names
 
-__all__ = ["Vocabulary", "read_vocabulary"]
+__all__ = ["Vocabulary", "read_vocabulary", "vocabulary_inputs"]
 
 
 class Vocabulary(NamedTuple):
@@ -40,3 +41,8 @@ def read_vocabulary(classes: str, unseen: str | None) -> Vocabulary:
         content["unseen"] = parse_class_names(unseen, separator) if unseen else ()
     colors = class_colors(names, content.get("colors"), owner=classes)
     return Vocabulary(names, select_unseen(names, content.get("unseen", ())), colors)
+
+
+def vocabulary_inputs(classes: str | None) -> dict[str, list[Path]]:
+    """The class file that ``classes`` names, if it does, for :func:`mm_ovseg.files.check_outputs`."""
+    return {"the class file": [find_class_file(classes)] if classes and classes.endswith(".json") else []}

@@ -5,6 +5,7 @@ is seen by the same windows, and gets the same class, whether the whole scene is
 """
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -21,11 +22,11 @@ def check_overlap(overlap: float, window: int) -> int:
         window: side of a window in pixels.
 
     Raises:
-        ConfigError: the overlap is no such share, or the window has no pixel.
+        ConfigError: the overlap is not such a share, or the window is not a positive whole number.
     """
-    if window < 1:
-        raise ConfigError(f"The window is {window} pixels wide; give a positive number.")
-    pixels = round(overlap * window) if 0 <= overlap < 1 else -1
+    if not isinstance(window, Integral) or window < 1:
+        raise ConfigError(f"The window is {window} pixels wide; give a positive whole number.")
+    pixels = round(overlap * window) if isinstance(overlap, Real) and 0 <= overlap < 1 else -1
     if not 0 <= pixels < window:
         raise ConfigError(f"The overlap is {overlap}; give a share of the window from 0 to below 1, such as 0.33.")
     return pixels

@@ -51,6 +51,11 @@ class EncoderFeatures:
         coarse, fine = (ours + theirs for ours, theirs in zip(self.guidance, other.guidance, strict=True))
         return EncoderFeatures(self.dense + other.dense, (coarse, fine))
 
+    def take(self, places: Sequence[int]) -> "EncoderFeatures":
+        """The features of some images of the batch."""
+        coarse, fine = (guidance[places] for guidance in self.guidance)
+        return EncoderFeatures(self.dense[places], (coarse, fine))
+
 
 def scale_layer(in_channels: int, out_channels: int, in_size: int, out_size: int) -> nn.Module:
     """One learned layer from a grid of ``in_size`` to one of ``out_size`` tokens a side.

@@ -14,7 +14,7 @@ from mm_ovseg.raster.opening import open_raster
 from mm_ovseg.raster.placement import Placement
 from mm_ovseg.raster.rgb import RGBReader, read_rgb
 from mm_ovseg.raster.sar import SARReader, count_polarisations, read_sar, three_channels
-from mm_ovseg.raster.source import Band, Paths, RasterSource
+from mm_ovseg.raster.source import Band, Paths, RasterSource, path_list
 from mm_ovseg.raster.units import SAR_UNITS, SARUnit, sar_unit
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "check_sampling_distance",
     "count_polarisations",
     "open_raster",
+    "path_list",
     "raster_info",
     "read_label",
     "read_raster_info",

@@ -41,7 +41,9 @@ def resample_image(
     if not inside.any():
         channels = read(0, 0, 1, 1)[0].shape[2]
         return np.zeros((height, width, channels), np.float32), np.zeros((height, width), bool)
-    x, y = columns[inside] / step_x - 0.5, rows[inside] / step_y - 0.5
+    everywhere = bool(inside.all())
+    x, y = (places.ravel() if everywhere else places[inside] for places in (columns, rows))
+    x, y = x / step_x - 0.5, y / step_y - 0.5
     shape = (-(-placement.source.height // step_y), -(-placement.source.width // step_x))
     first_row, last_row = _span(y, shape[0])
     first_column, last_column = _span(x, shape[1])
@@ -49,6 +51,8 @@ def resample_image(
         read, placement, first_row, first_column, last_row - first_row + 1, last_column - first_column + 1
     )
     sampled, sampled_valid = _bilinear(reduced, reduced_valid, x - first_column, y - first_row)
+    if everywhere:
+        return sampled.reshape(height, width, -1), sampled_valid.reshape(height, width)
     values = np.zeros((height, width, reduced.shape[2]), np.float32)
     valid = np.zeros((height, width), bool)
     values[inside], valid[inside] = sampled, sampled_valid
@@ -127,24 +131,26 @@ def _block_means(values: np.ndarray, valid: np.ndarray, step_x: int, step_y: int
 def _bilinear(values: np.ndarray, valid: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values (N, C) at places (N,) among pixels (H, W, C), of the valid ones of the four around each."""
     height, width, channels = values.shape
-    flat, flat_valid = values.reshape(-1, channels), valid.reshape(-1)
-    left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
-    right_share, lower_share = x - left, y - top
-    total = np.zeros((len(x), channels))
-    weights = np.zeros(len(x))
-    for down, across in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        rows, columns = top + down, left + across
-        exists = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        index = np.where(exists, rows * width + columns, 0)
-        weight = (lower_share if down else 1 - lower_share) * (right_share if across else 1 - right_share)
-        weight = np.where(exists & flat_valid[index], weight, 0)
-        # What is not valid may be NaN.
-        total += np.where(weight[:, np.newaxis] > 0, flat[index], 0) * weight[:, np.newaxis]
-        weights += weight
+    # Validity is one more channel, what is not valid counts nothing, and a border stands for what is not there.
+    weighed = np.zeros((height + 2, width + 2, channels + 1), np.float32)
+    weighed[1:-1, 1:-1, :channels] = np.where(valid[..., np.newaxis], values, 0)
+    weighed[1:-1, 1:-1, channels] = valid
+    flat = weighed.reshape(-1, channels + 1)
+    left, top = np.floor(x), np.floor(y)
+    right_share, lower_share = (x - left).astype(np.float32), (y - top).astype(np.float32)
+    first = (top.astype(np.intp) + 1) * (width + 2) + left.astype(np.intp) + 1
+    total = np.zeros((len(x), channels + 1), np.float32)
+    for step, weight in (
+        (0, (1 - lower_share) * (1 - right_share)),
+        (1, (1 - lower_share) * right_share),
+        (width + 2, lower_share * (1 - right_share)),
+        (width + 3, lower_share * right_share),
+    ):
+        total += flat.take(first + step, axis=0) * weight[:, np.newaxis]
+    weights = total[:, channels]
     known = weights >= SMALLEST_WEIGHT
-    total[known] /= weights[known, np.newaxis]
-    total[~known] = 0
-    return total.astype(np.float32), known
+    sampled = total[:, :channels] / np.where(known, weights, 1)[:, np.newaxis]
+    return np.where(known[:, np.newaxis], sampled, 0), known
 
 
 def _nearest(read: ReadLabels, placement: Placement, columns: np.ndarray, rows: np.ndarray, fill: int) -> np.ndarray:

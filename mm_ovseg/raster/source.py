@@ -17,9 +17,16 @@ from mm_ovseg.raster.header import RasterInfo, check_on_grid, check_same_grid, r
 from mm_ovseg.raster.opening import open_raster, raster_errors
 from mm_ovseg.raster.trust import check_whole_file
 
-__all__ = ["Band", "RasterSource"]
+__all__ = ["Band", "RasterSource", "path_list"]
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
+
+
+def path_list(paths: Paths | None) -> list[str | os.PathLike]:
+    """The files of a source; none where there is none."""
+    if paths is None:
+        return []
+    return [paths] if isinstance(paths, str | os.PathLike) else list(paths)
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class RasterSource:
 
     def __init__(self, paths: Paths, *, any_format: bool = False) -> None:
         self._any_format = any_format
-        self.paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        self.paths = path_list(paths)
         others = ", ".join(Path(path).name for path in self.paths[1:])
         self.name = f"{self.paths[0]} (with {others})" if others else os.fspath(self.paths[0])
         self._stack = ExitStack()
@@ -115,6 +122,12 @@ class RasterSource:
         return all(band.nodata is None for band in self.bands) and not any(
             self._masks_of(index) for index in range(len(self._files))
         )
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether a file is compressed as JPEG, which changes numbers."""
+        kinds = ((file.driver, file.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION", "")) for file in self._files)
+        return any(driver == "JPEG" or "JPEG" in compression for driver, compression in kinds)
 
     def align(self, other: "RasterSource") -> None:
         """Check that another source has the same grid, and settle how its pixels lie where one of the two does not say.

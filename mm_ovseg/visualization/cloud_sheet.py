@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mm_ovseg.data.clouds import build_clouds
+from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.preparation.cloudy import seed_of
-from mm_ovseg.files import complete_file
+from mm_ovseg.files import check_outputs, complete_file
 from mm_ovseg.raster import read_rgb
 
 __all__ = ["draw_cloud_sheet"]
@@ -45,6 +46,7 @@ def draw_cloud_sheet(
         ConfigError: a kind is not there.
         DataError: an image cannot be read, or the picture not written.
     """
+    check_outputs({"output": [path]}, raster_inputs({"one of the images": [file for _, file in images]}))
     table = []
     for name, file in images:
         image, valid = read_rgb(file, bands=tuple(rgb_bands), value_range=tuple(rgb_range))

@@ -8,7 +8,9 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from mm_ovseg.data import build_dataset_mapper
+from mm_ovseg.data.input_files import sample_inputs
 from mm_ovseg.errors import DataError
+from mm_ovseg.files import check_outputs
 from mm_ovseg.raster import RasterSource, read_label
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
 
@@ -45,9 +47,10 @@ def draw_dataset_sheet(cfg: CfgNode, name: str, output: str | os.PathLike, num: 
         How many were drawn, and how many the dataset has.
 
     Raises:
-        DataError: A file cannot be used, or the picture cannot be written.
+        DataError: A file cannot be used, or the picture cannot be written, for instance because it is one of them.
     """
     samples, metadata = DatasetCatalog.get(name), MetadataCatalog.get(name)
+    check_outputs({"--output": [output]}, sample_inputs(samples))
     chosen = choose_evenly(samples, num)
     draw_panels(
         output,

@@ -179,6 +179,8 @@ def test_wrong_vocabularies(changes, words):
         ({"ignore_label": 300}, "ignore_label 300"),
         ({"label_values": {1: 7}}, "label value 1: 7"),
         ({"label_values": {"1": 0}}, "label value '1': 0"),
+        ({"label_values": {True: 0}}, "label value True: 0"),
+        ({"label_values": {1: False}}, "label value 1: False"),
         ({"label_values": {}}, "label_values"),
         ({"ground_sampling_distance": "1 m"}, "metres per pixel"),
     ],
@@ -266,7 +268,7 @@ datasets:
         ("datasets: {", ConfigError, "is malformed"),
         ("datasets: !!python/object/apply:os.getcwd []", ConfigError, "is malformed"),
         ("datasets: {x: {root: a, rgb: b, sar: c, classes: none.json}}", ConfigError, r"none\.json cannot be read"),
-        ("datasets: {x: {root: a, rgb: b, sar: c, classes: [no]}}", VocabularyError, "class name False is no text"),
+        ("datasets: {x: {root: a, rgb: b, sar: c, classes: [true]}}", VocabularyError, "class name True is no text"),
         ("datasets: {x: {root: a, rgb: 3, sar: c, classes: [d]}}", DataError, "rgb=3"),
     ],
 )
@@ -276,6 +278,26 @@ def test_wrong_yaml_files(tmp_path, text, error, words):
     with pytest.raises(error, match=words) as caught:
         register_datasets_from_file(declaration)
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_label_values_in_yaml_are_read_as_they_are_written(tmp_path):
+    declaration = tmp_path / "mine.yaml"
+    base = "datasets: {{x: {{root: a, rgb: b, sar: c, labels: d, classes: [e, f], label_values: {{{}}}}}}}"
+    declaration.write_text(base.format("010: 0, -1: 255, 0: 1"))
+    register_datasets_from_file(declaration)
+    assert MetadataCatalog.get("x").label_values == {10: 0, -1: 255, 0: 1}
+    for values, words in {
+        "yes: 0": "label value 'yes': 0",
+        "1_000: 0": "label value '1_000': 0",
+        "12:30: 0": "label value '12:30': 0",
+        "1.0: 0": "label value 1.0: 0",
+        "1: no": "label value 1: 'no'",
+        "2: 0, 2: 1": "keys '2' and '2' are the same",
+        "10: 0, 010: 1": "keys '10' and '010' are the same",
+    }.items():
+        declaration.write_text(base.format(values))
+        with pytest.raises((DataError, ConfigError), match=words):
+            register_datasets_from_file(declaration)
 
 
 def test_missing_yaml_file(tmp_path):

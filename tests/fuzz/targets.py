@@ -16,7 +16,7 @@ from mm_ovseg.checkpoint.official import convert_official_state_dict
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.scene_source import SceneSource
-from mm_ovseg.data.tiling.legend import read_legend
+from mm_ovseg.data.tiling.legend import parse_legend, read_legend
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import MMOVSegError
 from mm_ovseg.inference.archive_manifest import read_manifest
@@ -105,7 +105,11 @@ def class_file(content: bytes, folder: Path) -> None:
 
 def legend(content: bytes, folder: Path) -> None:
     """What the values of labels mean."""
-    read_legend(_write(folder, "legend.yaml", content))
+    typed = content.decode("utf-8", "surrogateescape")
+    _each(
+        lambda: read_legend(_write(folder, "legend.yaml", content)).raster_table,
+        lambda: parse_legend(typed, source="--label-values").raster_table,
+    )
 
 
 def manifest(content: bytes, folder: Path) -> None:

@@ -69,6 +69,21 @@ def test_the_costs_are_cosines_of_what_the_encoders_say(make_predictor, images):
         np.testing.assert_allclose(explanations[name].dino_cost, cosine(dense, predictor), atol=1e-5)
 
 
+def test_where_sar_covers_a_part_the_costs_are_those_with_sar(make_predictor, images):
+    predictor, (rgb, sar) = make_predictor(), images
+    lacking = np.zeros((48, 64), bool)
+    lacking[:, 40:] = True
+    explanations = explain(predictor, rgb, np.ma.masked_array(sar, np.repeat(lacking[..., None], 3, axis=2)))
+    optical, radar = (
+        encoded(predictor.model.dino, rgb),
+        encoded(predictor.model.dino_sar, np.where(lacking[..., None], 0, sar)),
+    )
+    for name, dense in ((SAR_ONLY, radar), (BOTH, optical + radar)):
+        np.testing.assert_allclose(explanations[name].dino_cost, cosine(dense, predictor), atol=1e-5)
+    alone, both = (explanations[name].prediction.scores for name in (RGB_ONLY, BOTH))
+    np.testing.assert_allclose(both[:, lacking], alone[:, lacking], atol=1e-6)
+
+
 def test_the_fused_cost_is_what_the_aggregator_gets(make_predictor, images):
     predictor = make_predictor()
     received = []

@@ -1,14 +1,18 @@
 """The Python interface, with a small random model."""
 
 import re
+import threading
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
 
+from mm_ovseg.data.mappers import RGBSARPairMapper
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference import Prediction, Predictor
+from tests.conftest import AnnouncingLock
 
 CLASSES = ("city", "road", "water, river")
 SIZES = ((48, 64), (33, 20), (64, 64), (1, 7), (48, 64))
@@ -90,6 +94,42 @@ def test_a_batch_equals_single_calls(make_predictor, tmp_path, batch_size):
     assert len(predictions) == len(pairs) and all(isinstance(prediction, Prediction) for prediction in predictions)
     for given, expected in zip(predictions, singles, strict=True):
         assert_equal(given, expected)
+
+
+def test_pixels_without_sar_get_the_answer_of_rgb_alone(make_predictor):
+    predictor = make_predictor()
+    (rgb, sar), other = random_arrays(40, 60, 0), random_arrays(40, 60, 1)
+    lacking = np.zeros((40, 60), bool)
+    lacking[5:30, 20:] = True
+    rgb = np.ma.masked_array(rgb, np.zeros_like(rgb, bool))
+    rgb[25:28] = np.ma.masked
+    partial = (rgb, np.ma.masked_array(sar, lacking))
+    black = (rgb, np.where(lacking, 0, sar).astype(np.uint8))
+    alone, with_sar = (predictor(*pair, with_scores=True).scores for pair in ((rgb, None), black))
+    expected = np.where(lacking, alone, with_sar)
+    for prediction in (
+        predictor(*partial, with_scores=True),
+        predictor.batch([other, (rgb, None), partial, other], batch_size=3, with_scores=True)[2],
+    ):
+        np.testing.assert_allclose(prediction.scores, expected, atol=1e-5)
+    assert np.abs(alone - with_sar)[:, lacking].max() > 1e-3
+
+
+def test_evaluation_answers_as_a_predictor_does_where_sar_covers_a_part(make_predictor, make_cfg, tmp_path):
+    predictor, (rgb, sar) = make_predictor(), random_arrays(40, 60, 0)
+    files = {"file_name": str(tmp_path / "rgb.png"), "sar_file_name": str(tmp_path / "sar.tif")}
+    Image.fromarray(rgb).save(files["file_name"])
+    sar[:, 30:] = 0
+    with rasterio.open(
+        files["sar_file_name"], "w", driver="GTiff", dtype="uint8", width=60, height=40, count=1, nodata=0
+    ) as file:
+        file.write(sar, 1)
+    item = RGBSARPairMapper(make_cfg(), is_train=False)(files)
+    assert 0 < item["sar_valid"].float().mean() < 1
+    expected = predictor(*files.values(), with_scores=True).scores
+    np.testing.assert_allclose(predictor.model([item])[0]["sem_seg"], expected, atol=1e-6)
+    alone = predictor(rgb, None, with_scores=True).scores
+    np.testing.assert_allclose(expected[..., 30:], alone[..., 30:], atol=1e-6)
 
 
 def test_an_optical_model_takes_pairs_with_and_without_sar(make_predictor):
@@ -192,8 +232,47 @@ def test_nothing_to_do_is_said(make_predictor):
     predictor = make_predictor()
     with pytest.raises(DataError, match="no pairs to segment; give at least one"):
         predictor.batch([])
-    with pytest.raises(ConfigError, match="batch size is 0"):
-        predictor.batch([random_arrays(9, 9, 0)], batch_size=0)
+    for pairs in (None, 3):
+        with pytest.raises(DataError, match=rf"^The pairs are given as {type(pairs).__name__}; give a list of"):
+            predictor.batch(pairs)
+    for batch_size in (0, -2, 1.5, 2.0, "4", None):
+        with pytest.raises(ConfigError, match=rf"^The batch size is {batch_size}; give a positive whole number\.$"):
+            predictor.batch([random_arrays(9, 9, 0)], batch_size=batch_size)
+    assert len(predictor.batch([random_arrays(9, 9, 0)], batch_size=np.int64(2))) == 1
+
+
+@pytest.mark.parametrize("call", [
+    lambda predictor, pair: predictor(*pair, with_scores=True),
+    lambda predictor, pair: predictor.batch([pair] * 3, batch_size=1, with_scores=True)[-1],
+])  # fmt: skip
+def test_names_and_scores_are_of_one_vocabulary_whatever_other_threads_set(make_predictor, call):
+    predictor, pair = make_predictor(), random_arrays(20, 20, 0)
+    expected = predictor(*pair, with_scores=True)
+    predictor.lock = AnnouncingLock()
+    other = threading.Thread(target=predictor.lock.announce_end, args=(predictor.set_vocabulary, ["sea", "sky"]))
+
+    def change_vocabulary(*_):
+        if other.ident is None:
+            other.start()
+            predictor.lock.met.wait()
+
+    predictor.model.sem_seg_head.register_forward_hook(change_vocabulary)
+    assert_equal(call(predictor, pair), expected)
+    other.join()
+    assert call(predictor, pair).classes == predictor.class_names == ("sea", "sky")
+
+
+def test_a_thread_that_holds_the_lock_keeps_its_vocabulary(make_predictor):
+    predictor, pair = make_predictor(), random_arrays(20, 20, 0)
+    predictor.lock = AnnouncingLock()
+    other = threading.Thread(target=predictor.lock.announce_end, args=(predictor.set_vocabulary, ["sea", "sky"]))
+    with predictor.lock:
+        predictor.set_vocabulary(["field", "road", "city"])
+        other.start()
+        predictor.lock.met.wait()
+        assert predictor(*pair).classes == ("field", "road", "city")
+    other.join()
+    assert predictor.class_names == ("sea", "sky")
 
 
 def test_damaged_pairs_are_left_out_where_the_config_says_so(make_predictor, bad_pairs, caplog):

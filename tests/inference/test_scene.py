@@ -1,6 +1,7 @@
 """Whole scenes through a stub model that answers from each pixel alone, so that every pixel of a map can be checked."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -10,11 +11,11 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from mm_ovseg.engine import load_config
-from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference import scene as scene_module
 from mm_ovseg.inference.coregistration import ShiftEstimate
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
-from tests.conftest import ROOT
+from tests.conftest import ROOT, AnnouncingLock
 
 CLASSES = ("dark", "middle", "bright & <white>")
 UTM = CRS.from_epsg(32633)
@@ -22,27 +23,33 @@ PLACE = from_origin(500_000, 5_000_000, 10, 10)
 
 
 class StubModel:
-    """Scores by brightness of RGB; where it is given SAR, by that of SAR. Counts its batches."""
+    """Scores by brightness of RGB; where it is given SAR with data, by that of SAR. Counts its batches."""
 
     def __init__(self):
-        self.batches, self.stop_after = [], None
+        self.batches, self.stop_after, self.before = [], None, lambda: None
 
     def __call__(self, items):
+        self.before()
         if self.stop_after is not None and len(self.batches) == self.stop_after:
             raise KeyboardInterrupt
         self.batches.append([item["sar_image"] is not None for item in items])
         outputs = []
         for item in items:
             assert item["image"].shape[1:] == (item["height"], item["width"])
-            image = item["image"] if item["sar_image"] is None else item["sar_image"]
-            brightness = image[0] / 255
+            brightness = item["image"][0] / 255
+            if item["sar_image"] is not None:
+                brightness = torch.where(item["sar_valid"], item["sar_image"][0] / 255, brightness)
             outputs.append({"sem_seg": torch.stack([1 - brightness, torch.full_like(brightness, 0.5), brightness])})
         return outputs
 
 
 class StubPredictor:
     def __init__(self, cfg, class_names):
-        self.model, self.class_names = StubModel(), tuple(class_names)
+        self.model = StubModel()
+        self.set_vocabulary(class_names)
+
+    def set_vocabulary(self, class_names):
+        self.class_names = tuple(class_names)
 
 
 @pytest.fixture
@@ -97,8 +104,7 @@ def test_a_scene_becomes_a_map_and_its_companions(predictor, pair, tmp_path):
     confidence, probabilities = (read(output.with_name(f"map_{name}.tif")) for name in ("confidence", "probabilities"))
     np.testing.assert_allclose(probabilities[:, both], 100 * scores, atol=0.51)
     np.testing.assert_array_equal(confidence[0], np.where(rgb == 0, 255, probabilities.max(axis=0)))
-    # A window without any SAR shows the model RGB alone; there every window of the pixel lies right of column 60.
-    alone = (coverage == 1) & (np.arange(117) >= 70)
+    alone = coverage == 1
     values = rgb[alone] / 255
     np.testing.assert_allclose(probabilities[2][alone], 100 * values, atol=0.51)
     with rasterio.open(output) as file, rasterio.open(pair[0]) as given:
@@ -111,8 +117,57 @@ def test_a_scene_becomes_a_map_and_its_companions(predictor, pair, tmp_path):
     }
     assert sum(area["pixels"] for area in report["classes"]) == (rgb > 0).sum()
     assert report["classes"][0]["hectares"] == pytest.approx(0.01 * (class_map == 0).sum(), rel=2e-3)
-    assert all(len(set(batch)) == 1 and len(batch) <= 3 for batch in predictor.model.batches)
-    assert {False, True} == {batch[0] for batch in predictor.model.batches}
+    assert {len(batch) for batch in predictor.model.batches} == {1, 3}  # four windows a row
+    assert {False, True} == {with_sar for batch in predictor.model.batches for with_sar in batch}
+
+
+def test_where_coverage_says_rgb_only_the_answer_is_that_of_a_run_without_sar(make_cfg, tmp_path):
+    torch.manual_seed(0)
+    predictor = ScenePredictor(make_cfg(), CLASSES)
+    generator = np.random.default_rng(0)
+    rgb = write(tmp_path / "rgb.tif", generator.integers(1, 255, (3, 56, 80), dtype=np.uint8), nodata=0)
+    values = generator.integers(1, 255, (56, 80), dtype=np.uint8)
+    full = write(tmp_path / "full.tif", values, nodata=0)
+    values[:, 40:] = values[10:13, 10:20] = 0
+    half = write(tmp_path / "half.tif", values, nodata=0)
+    probabilities = {}
+    options = SceneOptions(window=32, overlap=0.25, batch_size=2, probabilities=True)
+    for sar in (None, full, half):
+        predictor.segment(rgb, sar, tmp_path / "map.tif", options)
+        probabilities[sar] = read(tmp_path / "map_probabilities.tif").astype(int)
+    alone = read(tmp_path / "map_coverage.tif")[0] == 1
+    np.testing.assert_array_equal(alone, values == 0)
+    difference = np.abs(probabilities[half] - probabilities[None])
+    # Percent of scores that are equal but for rounding.
+    assert difference[:, alone].max() <= 1 and difference[:, alone].mean() < 1e-3
+    assert difference[:, ~alone].max() > 1
+    # Windows that SAR covers whole are as they were.
+    np.testing.assert_array_equal(probabilities[half][:, 32:, :24], probabilities[full][:, 32:, :24])
+
+
+def test_a_scene_has_one_vocabulary_whatever_other_threads_set(predictor, pair, tmp_path):
+    predictor.lock = AnnouncingLock()
+    colors = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    other = threading.Thread(
+        target=predictor.lock.announce_end,
+        args=(lambda: predictor.set_vocabulary(["sea", "sky", "sun"], colors=colors),),
+    )
+    predictor.model.before = lambda: (other.start(), predictor.lock.met.wait()) if other.ident is None else None
+    report = predictor.segment(*pair, tmp_path / "map.tif", SceneOptions(window=40))
+    assert [entry["name"] for entry in report["classes"]] == report["settings"]["classes"] == list(CLASSES)
+    other.join()
+    report = predictor.segment(*pair, tmp_path / "map.tif", SceneOptions(window=40))
+    assert [(entry["name"], entry["color"]) for entry in report["classes"]] == [
+        ("sea", [1, 2, 3]), ("sky", [4, 5, 6]), ("sun", [7, 8, 9])
+    ]  # fmt: skip
+
+
+def test_a_vocabulary_that_cannot_be_set_leaves_the_one_before(predictor, pair, tmp_path):
+    for names, unseen in ((["sea", "sea"], ()), (["sea", "sky", "sun"], ("moon",))):
+        with pytest.raises(VocabularyError):
+            predictor.set_vocabulary(names, unseen=unseen)
+    report = predictor.segment(*pair, tmp_path / "map.tif", SceneOptions(window=40))
+    assert [entry["name"] for entry in report["classes"]] == report["settings"]["classes"] == list(CLASSES)
 
 
 def test_an_area_is_mapped_as_within_the_whole_scene(predictor, pair, tmp_path):
@@ -191,7 +246,10 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_no_map(predictor, pair, 
         (elsewhere, {}, DataError, "covers 0% of the scene"),
         (pair[1], {"window": 0}, ConfigError, "window"),
         (pair[1], {"overlap": 1.0}, ConfigError, "overlap"),
+        (pair[1], {"window": 40.5}, ConfigError, "window"),
+        (pair[1], {"overlap": "a third"}, ConfigError, "overlap"),
         (pair[1], {"batch_size": 0}, ConfigError, "batch size"),
+        (pair[1], {"batch_size": 1.5}, ConfigError, "batch size"),
         (pair[1], {"ground_sampling_distance": -3.0}, ConfigError, "sampling distance"),
         (pair[1], {"area": tmp_path / "none.geojson"}, DataError, "cannot be read as GeoJSON"),
         (tmp_path / "none.tif", {}, DataError, "does not exist"),

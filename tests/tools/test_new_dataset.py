@@ -1,14 +1,18 @@
 import json
+import shlex
 import shutil
 
 import numpy as np
 import pytest
+import rasterio
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from mm_ovseg.data.raster import read_label
 
 from mm_ovseg.engine import load_config
 from tests.conftest import ROOT, load_tool
 from tests.data.inspection.folders import (
+    SIZE,
     images,
     save,
     write_broken_folder,
@@ -159,6 +163,95 @@ def test_names_that_have_to_be_typed_survive_the_next_run(new, tmp_path, capsys)
     assert "class 2" in classes.read_text()
 
 
+def relabel(root, values, **profile):
+    """Write other numbers for 0, 1 and 2 into the label files of a clean folder."""
+    for path in (root / "labels").iterdir():
+        with rasterio.open(path) as file:
+            label, where = file.read(1), {"crs": file.crs, "transform": file.transform}
+        label = np.asarray(values)[label]
+        with rasterio.open(
+            path, "w", driver="GTiff", width=SIZE, height=SIZE, count=1, dtype=label.dtype, **where, **profile
+        ) as file:
+            file.write(label, 1)
+            yield path, label, file
+
+
+def read_back(name):
+    """What training reads of the label map of the first pair, and the class names."""
+    metadata = MetadataCatalog.get(f"{name}_train")
+    label = read_label(
+        DatasetCatalog.get(f"{name}_train")[0]["sem_seg_file_name"],
+        num_classes=len(metadata.stuff_classes),
+        label_values=metadata.label_values,
+    )
+    return label, metadata.stuff_classes
+
+
+@pytest.mark.parametrize("values, classes, table, expected", [
+    ([0, 255, 255], "land,water", "0: land, 255: water", [0, 1, 1]),
+    ([0, 255, 255], None, "0: land; 255: river, lake", [0, 1, 1]),
+    ([10, 20, 30], "a,b,c", "10: a, 20: b, 30: c", [0, 1, 2]),
+    ([0, 1, 2], "a,b", "0: ignore, 1: a, 2: b", [255, 0, 1]),
+    ([7, 300, -5], "a,b", "-5: null, 300: a, 7: b", [1, 0, 255]),
+])  # fmt: skip
+def test_where_numbers_leave_a_choice_the_line_to_write_is_given_and_used(
+    new, tmp_path, capsys, values, classes, table, expected
+):
+    root = write_clean_folder(tmp_path / "mine")
+    list(relabel(root, np.array(values, np.int16 if min(values) < 0 or max(values) > 255 else np.uint8)))
+    words = ["mine", *(["--classes", classes] if classes else [])]
+    message = fails(new, capsys, *words) if -5 not in values else ""
+    assert message.count("\n") <= 1 and not (tmp_path / "datasets").exists()
+    assert all(f"{value} has " in message for value in values) or -5 in values
+    (tmp_path / "table.yaml").write_text(table.replace("; ", "\n").replace(", ", "\n").replace("river\n", "river, "))
+    for given in (table, "table.yaml"):
+        assert "named by --label-values" in new(*words, "--label-values", given, "--overwrite")
+        load_config("datasets/mine_config.yaml", ["MODEL.DEVICE", "cpu"])
+        label, names = read_back("mine")
+        raw = images(int(DatasetCatalog.get("mine_train")[0]["image_id"][-1]))[2]
+        assert (label == np.array(expected)[raw]).all()
+        assert names == (classes.split(",") if classes else ["land", "river, lake"])
+
+
+def test_a_suggested_line_can_be_copied(new, tmp_path, capsys):
+    root = write_clean_folder(tmp_path / "mine")
+    list(relabel(root, np.array([10, 20, 30], np.uint8)))
+    message = fails(new, capsys, "mine", "--classes", "river, lake; road; city")
+    option, line = shlex.split(message[message.index("--label-values") :].split(", if that is right")[0])
+    new("mine", "--classes", "river, lake; road; city", option, line)
+    load_config("datasets/mine_config.yaml", ["MODEL.DEVICE", "cpu"])
+    assert MetadataCatalog.get("mine_val").label_values == {10: 0, 20: 1, 30: 2}
+
+
+def test_what_label_files_mask_is_no_class(new, tmp_path):
+    root = write_clean_folder(tmp_path / "mine")
+    for _, label, file in relabel(root, np.array([0, 1, 2], np.uint8)):
+        file.write_mask(label > 0)
+    output = new("mine", "--classes", "road,water")
+    assert "errors" not in output and "% of the pixels have no data by nodata or mask; they are ignored" in output
+    load_config("datasets/mine_config.yaml", ["MODEL.DEVICE", "cpu"])
+    label, _ = read_back("mine")
+    raw = images(int(DatasetCatalog.get("mine_train")[0]["image_id"][-1]))[2]
+    assert (label == np.array([255, 0, 1])[raw]).all()
+
+
+def test_label_maps_as_jpeg_are_warned_of_and_shift_no_class(new, tmp_path):
+    root = write_clean_folder(tmp_path / "mine")
+    for path in (root / "labels").iterdir():
+        with rasterio.open(path) as file:
+            label = file.read()
+        path.unlink()
+        with rasterio.open(
+            path.with_suffix(".jpg"), "w", driver="JPEG", width=SIZE, height=SIZE, count=1, dtype="uint8", quality=90
+        ) as file:
+            file.write(label)
+    output = new("mine", "--classes", "city,road,water")
+    assert "[label-jpeg]" in output and "write label maps as PNG or GeoTIFF" in output
+    load_config("datasets/mine_config.yaml", ["MODEL.DEVICE", "cpu"])
+    label_values = MetadataCatalog.get("mine_train").label_values or {}
+    assert all(index == (value if value < 3 else 255) for value, index in label_values.items())
+
+
 def test_names_of_pairs_that_no_line_can_hold(new, tmp_path):
     for number, name in enumerate(["# first", "second", "third"]):
         write_pair(tmp_path / "mine", name, number)
@@ -186,6 +279,10 @@ def test_another_model_and_known_places(new, tmp_path):
     (["mine", "--output", "mine"], "--output is the folder of the images"),
     (["mine", "--output", "mine/rgb/good_0.tif"], "cannot be written to"),
     (["mine", "--classes", "city"], "1 class names (city), but the label files hold the values 0, 1, 2"),
+    (["mine", "--label-values", "0: city, 1: road"], "--label-values does not have 2, but the label files hold"),
+    (["mine", "--label-values", "city,road"], "city,road cannot be read"),
+    (["mine", "--label-values", "0: a, yes: b"], "--label-values has the value 'yes'"),
+    (["mine", "--label-values", "0: a, 1: b, 2: c", "--classes", "a,b"], "'2' stands for 'c', which is none of"),
     (["mine", "--model", "nowhere.yaml"], "'nowhere.yaml' does not exist"),
     (["bad"], "bad has no pair that can be used"),
 ])  # fmt: skip

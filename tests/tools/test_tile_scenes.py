@@ -229,6 +229,45 @@ def test_pixels_without_data_are_masked_ignored_and_tiles_of_them_dropped(scene,
     assert "too few pixels with RGB" in out and "too few pixels with a label" in out
 
 
+def test_a_table_is_read_as_text(scene, tmp_path, capsys):
+    pytest.importorskip("fiona")
+    del scene["--classes"]
+    values = {
+        "yes": "city",
+        "no": "wood",
+        "010": "water",
+        "10": "wood",
+        "1.10": "city",
+        "1.1": "water",
+        "2020-01-01": "wood",
+    }
+    scene["--labels"] = write_geojson(
+        tmp_path / "use.geojson", [(polygon(16 * n, 0, 16 * n + 16, 96), value) for n, value in enumerate(values)]
+    )
+    meanings = tmp_path / "meanings.yaml"
+    meanings.write_text("".join(f"{value}: {name}\n" for value, name in values.items()))
+    run(scene | {"--attribute": "use", "--label-map": meanings, "--val-fraction": 0}, tmp_path / "region")
+    pixels = json.loads((tmp_path / "region" / "manifest.json").read_text())["pixels"]["train"]
+    assert pixels == {"city": 2 * 16 * 96, "wood": 3 * 16 * 96, "water": 2 * 16 * 96}
+
+
+@pytest.mark.parametrize("content, message", [
+    ("0: water\n1: forest\n00: city\n", "has the value 0 twice"),
+    ("0: water\nyes: forest\n", "has the value 'yes'; the values of a label raster are whole numbers"),
+    ("0: water\n1.5: forest\n", "has the value '1.5'"),
+])  # fmt: skip
+def test_a_table_of_a_raster_has_whole_numbers(scene, tmp_path, capsys, content, message):
+    del scene["--classes"]
+    meanings = tmp_path / "meanings.yaml"
+    meanings.write_text(content)
+    run(scene | {"--label-map": meanings}, tmp_path / "region", code=2)
+    assert message in capsys.readouterr().err and not (tmp_path / "region").exists()
+    meanings.write_text("00: water\n+1: forest\n2.0: city\n")
+    run(scene | {"--label-map": meanings}, tmp_path / "region")
+    for (_, row, column), tile in tiles_of(tmp_path / "region").items():
+        assert (tile["labels"][0] == np.mgrid[row : row + SIZE, column : column + SIZE][1] // 10 % 3).all()
+
+
 def test_values_without_meaning_are_counted(scene, tmp_path, capsys):
     del scene["--classes"]
     meanings = tmp_path / "meanings.json"

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 
 from mm_ovseg.data.builtin import CLASS_FILES
 from mm_ovseg.data.inspection.facts import FileFacts
+from mm_ovseg.data.inspection.numbering import IGNORED, LabelValues, number_classes
 from mm_ovseg.data.registration import read_class_file
-from mm_ovseg.errors import VocabularyError
+from mm_ovseg.data.tiling.legend import Legend
 from mm_ovseg.vocabulary import validate_class_names
 
-__all__ = ["FILES_TO_COMPARE", "PLACEHOLDER", "ClassScheme", "guess_classes"]
+__all__ = ["PLACEHOLDER", "ClassScheme", "guess_classes"]
 
-PLACEHOLDER = re.compile(r"class \d+")
-FILES_TO_COMPARE = 4  # label maps from which on a number that only one of them has is worth a look
-IGNORED = 255
+PLACEHOLDER = re.compile(r"class -?\d+")
 # Names that stand for no class, of which models cannot be asked.
 NO_CLASS = {"ignore", "ignored", "no data", "no label", "nodata", "none", "unclassified", "undefined", "unknown"}
 NO_CLASS |= {"unlabeled", "unlabelled", "void"}
@@ -49,81 +48,106 @@ class ClassScheme:
         return None if {**plain, IGNORED: IGNORED} == {IGNORED: IGNORED, **self.index_of} else self.index_of
 
 
-def guess_classes(labels: Sequence[FileFacts], names: Sequence[str] = (), source: str = "") -> ClassScheme | None:
-    """Say what the numbers in label files mean.
+def guess_classes(
+    labels: Sequence[FileFacts], names: Sequence[str] = (), source: str = "", legend: Legend | None = None
+) -> ClassScheme | None:
+    """Say what the numbers in label files mean, where it is certain.
 
-    Names are those given; else those that GDAL keeps beside the files; else those of one of our class files, if the
-    files have its palette; else "class 0", "class 1", ... by the number in the files.
+    A legend says it. Else names are those given, for the numbers that the files name so or, where they name none, for
+    0 to N - 1 or 1 to N (:func:`~mm_ovseg.data.inspection.numbering.number_classes`); else those that GDAL keeps beside
+    the files; else those of one of our class files, if the files have its palette; else "class 0", "class 1", ... by
+    the number in the files. What the files mask or declare as no data has no part in it.
 
     Args:
         labels: Label files; those that cannot be read, or that hold no class numbers, are left out.
         names: Class names in the order of the numbers.
-        source: Where those come from.
+        source: Where the names or the legend come from.
+        legend: What the numbers mean.
 
     Returns:
         The scheme; None if no file holds class numbers.
 
     Raises:
-        VocabularyError: The names given do not fit the numbers.
+        VocabularyError: It is not certain; the message lists the numbers, and the option that says what they mean.
+        DataError: The legend has something that is not a whole number.
     """
     labels = [entry for entry in labels if entry.values]
-    pixels: Counter[int] = Counter()
-    files: Counter[int] = Counter()
-    for entry in labels:
-        pixels.update(entry.values)
-        files.update(entry.values.keys())
-    if not pixels:
+    if not labels:
         return None
-    values = sorted(pixels)
+    seen = LabelValues.of_files(labels)
     palette = Counter(entry.palette for entry in labels).most_common(1)[0][0]
     categories = next((entry.categories for entry in labels if entry.categories), {})
+    known = None if palette is None else _match_palette(palette)
     colors = None
-    if names:
+    if legend is not None:
+        tidy, index_of = legend.classes, _apply(legend, seen)
+    elif names:
         tidy = validate_class_names(names)
-        index_of = _number(tidy, files, len(labels))
+        by_name = _match_names(tidy, categories or _names_of_palette(known), seen)
+        index_of = by_name or number_classes(tidy, seen)
     elif categories:
-        tidy, index_of = _name(values, {**{value: f"class {value}" for value in values}, **categories})
+        tidy, index_of = _name(seen, {**_placeholders(seen), **categories})
         source = "the category names in .aux.xml"
-    elif palette is not None and (known := _match_palette(palette)):
+    elif known:
         tidy, index_of, colors, source = known
     else:
-        tidy, index_of = _name(values, {value: f"class {value}" for value in values if value != IGNORED})
+        named = _placeholders(seen)
+        if seen.is_binary_mask() or seen.disputed or not 0 < len(named) <= IGNORED:
+            raise seen.refuse(
+                "Nothing says which classes the label files show: they hold", dict.fromkeys(seen.values, "?")
+            )
+        tidy, index_of = _name(seen, named)
         source = ""
     if colors is None and palette is not None:
         colors = _palette_colors(palette, index_of, len(tidy))
-    return ClassScheme(tidy, dict(sorted(index_of.items())), colors, source, pixels, files)
+    files = Counter({value: len(paths) for value, paths in seen.paths.items()})
+    return ClassScheme(tidy, dict(sorted(index_of.items())), colors, source, seen.pixels, files)
 
 
-def _number(names: tuple[str, ...], files: Mapping[int, int], labels: int) -> dict[int, int]:
-    """Raw value -> class index or 255, of given names: from 0, from 1, or in the order of the values that occur.
-
-    Args:
-        names: The names.
-        files: Value -> number of label files that have it.
-        labels: Number of label files. If there are several, what one alone has may be a mistake, and gets no class.
-    """
-    count, values = len(names), sorted(value for value in files if value != IGNORED)
-    common = [value for value in values if files[value] > 1 or labels < FILES_TO_COMPARE]
-    for some in filter(None, (values or [0], common)):
-        if 0 <= some[0] <= some[-1] < count:
-            return {value: value for value in range(count)}
-        if 0 <= some[0] <= some[-1] == count:
-            return {0: IGNORED, **{value: value - 1 for value in range(1, count + 1)}}
-    for some in (values, [value for value in values if value != 0], common):
-        if len(some) == count:
-            zero = {0: IGNORED} if 0 in values else {}
-            return {**zero, **{value: index for index, value in enumerate(some)}}
-    raise VocabularyError(
-        f"There are {count} class names ({', '.join(names)}), but the label files hold the values "
-        f"{', '.join(map(str, sorted(files)))}; give one name for each value, in their order."
-    )
+def _apply(legend: Legend, seen: LabelValues) -> dict[int, int]:
+    """Raw value -> class index or 255, by a legend that has all the values, but for one file's mistake."""
+    table = legend.raster_table
+    unknown = {value for value in seen.pixels if value not in table and value != IGNORED and not seen.is_odd(value)}
+    if unknown:
+        shown = ", ".join(map(str, sorted(unknown)))
+        known = {value: "ignore" if index == IGNORED else legend.classes[index] for value, index in table.items()}
+        raise seen.refuse(
+            f"{legend.source} does not have {shown}, but the label files hold", known | dict.fromkeys(unknown, "?")
+        )
+    return {IGNORED: IGNORED, **table} if IGNORED in seen.pixels else table
 
 
-def _name(values: Sequence[int], name_of: Mapping[int, str]) -> tuple[tuple[str, ...], dict[int, int]]:
+def _match_names(names: Sequence[str], name_of: Mapping[int, str], seen: LabelValues) -> dict[int, int] | None:
+    """Raw value -> class index or 255 of names that the files give to values; None where they do not give them all."""
+    index_of = {name.casefold(): index for index, name in enumerate(names)}
+    table = {value: index_of.get(name.casefold(), IGNORED) for value, name in name_of.items()}
+    if not set(index_of.values()) <= set(table.values()):
+        return None
+    others = {value: name for value, name in name_of.items() if table[value] == IGNORED and _is_class(name)}
+    table = {value: index for value, index in table.items() if value not in others}
+    unsaid = {value for value in seen.pixels.keys() - table.keys() if value in others or not seen.is_odd(value)}
+    if unsaid := unsaid - seen.no_class:
+        meant = {value: "ignore" if index == IGNORED else names[index] for value, index in table.items()}
+        raise seen.refuse(
+            f"By their own names not all label values are of the classes {', '.join(names)}: the files hold",
+            meant | dict.fromkeys(unsaid, "?"),
+        )
+    return dict.fromkeys(seen.no_class, IGNORED) | table
+
+
+def _placeholders(seen: LabelValues) -> dict[int, str]:
+    return {value: f"class {value}" for value in seen.values if value not in seen.no_class}
+
+
+def _is_class(name: str) -> bool:
+    return name.casefold() not in NO_CLASS
+
+
+def _name(seen: LabelValues, name_of: Mapping[int, str]) -> tuple[tuple[str, ...], dict[int, int]]:
     """Classes and raw value -> class index, of names for values; what is called none, or occurs unnamed, is ignored."""
-    named = {value: name for value, name in name_of.items() if name.casefold() not in NO_CLASS}
+    named = {value: name for value, name in name_of.items() if _is_class(name)}
     names = list(dict.fromkeys(named.values()))  # two values of one name are one class
-    index_of = {value: names.index(named[value]) if value in named else IGNORED for value in {*values, *name_of}}
+    index_of = {value: names.index(named[value]) if value in named else IGNORED for value in {*seen.pixels, *name_of}}
     return validate_class_names(names), index_of
 
 
@@ -140,6 +164,14 @@ def _match_palette(
             colors = [tuple(color) for color in content["colors"]]
             return validate_class_names(content["classes"]), index_of, colors, f"the palette, which is {path.stem}'s"
     return None
+
+
+def _names_of_palette(known: tuple | None) -> dict[int, str]:
+    """Value -> name by what :func:`_match_palette` has found."""
+    if known is None:
+        return {}
+    names, index_of, _, _ = known
+    return {value: "void" if index == IGNORED else names[index] for value, index in index_of.items()}
 
 
 def _closest(color: Sequence[int], colors: Sequence[Sequence[int]]) -> int:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from tabulate import tabulate
 
 from mm_ovseg.data.declaration import match_files
-from mm_ovseg.data.inspection.classes import IGNORED, ClassScheme
+from mm_ovseg.data.inspection.classes import ClassScheme
 from mm_ovseg.data.inspection.draft import Draft
 from mm_ovseg.data.inspection.facts import FileFacts
+from mm_ovseg.data.inspection.numbering import IGNORED
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import read_raster_info
 
@@ -35,7 +36,7 @@ def describe_draft(draft: Draft) -> str:
         lines.append("No labels: the dataset serves stage 1, which needs none.")
     else:
         source = f"named by {draft.scheme.source}" if draft.scheme.source else "which the files do not name"
-        lines += [f"Classes, {source}:", _describe_classes(draft.scheme)]
+        lines += [f"Classes, {source}:", _describe_classes(draft.scheme), *_describe_masked(draft.files("label"))]
     train, val = draft.sizes
     lines += ["", f"Pairs to train on: {train}; held out: {val} ({draft.how_split})."]
     return "\n".join(lines)
@@ -100,6 +101,16 @@ def _describe_classes(scheme: ClassScheme) -> str:
         rows.append([value, name, "" if index == IGNORED else index, share, scheme.files[value]])
     headers = ["value", "class", "index", "% of pixels", "files"]
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+def _describe_masked(labels: Sequence[FileFacts]) -> list[str]:
+    """The share of the label pixels that the files themselves take out."""
+    counted = [entry for entry in labels if entry.values is not None]
+    total = sum(entry.info.width * entry.info.height for entry in counted)
+    masked = total - sum(sum(entry.values.values()) for entry in counted)
+    return [f"Besides, {masked / total:.2%} of the pixels have no data by nodata or mask; they are ignored."] * (
+        masked > 0
+    )
 
 
 def _first(names: Sequence[str]) -> str:

@@ -8,16 +8,18 @@ from typing import Any
 
 from mm_ovseg.data.declaration import RGBSARDataset
 from mm_ovseg.data.inspection.check import check_datasets, read_all_facts
-from mm_ovseg.data.inspection.classes import IGNORED, ClassScheme, guess_classes
+from mm_ovseg.data.inspection.classes import ClassScheme, guess_classes
 from mm_ovseg.data.inspection.facts import FileFacts
 from mm_ovseg.data.inspection.findings import ERROR, Finding
 from mm_ovseg.data.inspection.layout import Layout, find_layout
+from mm_ovseg.data.inspection.numbering import IGNORED
 from mm_ovseg.data.inspection.reading import guess_rgb_settings, guess_sar_settings
 from mm_ovseg.data.inspection.sources import Pair, find_pairs
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.palette import class_colors
 from mm_ovseg.data.registration import read_class_file
 from mm_ovseg.data.split import hold_out
+from mm_ovseg.data.tiling.legend import Legend, parse_legend, read_legend
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import RGBReader, SARReader
 from mm_ovseg.raster.footprint import common_pixel_size, footprints
@@ -72,6 +74,7 @@ def draft_dataset(
     sar: str = "",
     labels: str = "",
     names: Sequence[str] = (),
+    label_values: str = "",
     val_fraction: float = 0.2,
 ) -> Draft:
     """Look at a folder.
@@ -81,11 +84,14 @@ def draft_dataset(
         name: What the datasets are to be called: NAME_train and NAME_val.
         rgb, sar, labels: Folders or patterns, where they are known already.
         names: Class names in the order of the label numbers, where they are known already.
+        label_values: What the label numbers mean, where it is known already: ``"0: land, 1: water, -1: ignore"``, or
+            the path of a file of such lines.
         val_fraction: Share of the pairs to hold out, 0..1.
 
     Raises:
-        DataError: There are no pairs of RGB and SAR that can be used; the message has the worst reason.
-        VocabularyError: The names do not fit the label numbers.
+        DataError: There are no pairs of RGB and SAR that can be used; the message has the worst reason. Or
+            ``label_values`` cannot be read.
+        VocabularyError: It is not certain what the label numbers mean.
     """
     roots = _split_folders(root) or [root]
     layouts = tuple(find_layout(folder, rgb=rgb, sar=sar, labels=labels) for folder in roots)
@@ -96,7 +102,8 @@ def draft_dataset(
         kind: [facts[path] for pair in pairs for path in pair.files.get(kind, ())] for kind in ("RGB", "SAR", "label")
     }
     known_names, colors, source = (list(names), None, "--classes") if names else _names_beside(root)
-    scheme = guess_classes(of_kind["label"], known_names, source)
+    legend = _read_label_values(label_values, known_names or None) if label_values else None
+    scheme = guess_classes(of_kind["label"], known_names, "--label-values" if legend else source, legend)
     if scheme is not None and colors is not None:
         scheme = replace(scheme, colors=colors)
     drafts = [_complete(draft, scheme, of_kind["RGB"]) for draft in drafts]
@@ -138,6 +145,13 @@ def _names_beside(root: Path) -> tuple[list[str], list | None, str]:
         lines = text_file.read_text(encoding="utf-8", errors="replace").splitlines()
         return [line.strip() for line in lines if line.strip()], None, text_file.name
     return [], None, ""
+
+
+def _read_label_values(typed: str, names: Sequence[str] | None) -> Legend:
+    """What ``--label-values`` says, itself or in the file that it names."""
+    if ":" in typed and not Path(typed).is_file():
+        return parse_legend(typed, names, source="--label-values")
+    return read_legend(Path(typed), names)
 
 
 def _declare(name: str, split: str, layout: Layout) -> RGBSARDataset:

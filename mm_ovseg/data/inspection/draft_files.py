@@ -8,10 +8,11 @@ from typing import Any
 import yaml
 
 from mm_ovseg.data.declaration import RGBSARDataset
+from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.inspection.classes import ClassScheme
 from mm_ovseg.data.inspection.draft import Draft
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.files import complete_file
+from mm_ovseg.files import check_outputs, complete_file
 
 __all__ = ["draft_paths", "write_draft"]
 
@@ -43,10 +44,11 @@ def write_draft(draft: Draft, name: str, paths: dict[str, Path], base_config: Pa
 
     Raises:
         ConfigError: A file exists, and ``overwrite`` is off.
-        DataError: A file cannot be written.
+        DataError: A file cannot be written, or is one of the images.
     """
     if not overwrite and (there := [path for path in paths.values() if path.exists()]):
         raise ConfigError(f"{there[0]} exists; give --overwrite to write it anew, or another --name or --output.")
+    check_outputs({"--output": paths.values()}, raster_inputs({"one of the images": draft.facts}))
     datasets = [dataset for dataset in (draft.train, draft.val) if dataset is not None]
     declared = [_declaration(dataset, paths) for dataset in datasets]
     defaults = {

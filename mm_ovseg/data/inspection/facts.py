@@ -42,6 +42,7 @@ class FileFacts:
         band_names: Description of each of ``bands``, in lower case.
         palette: (red, green, blue) of the values 0, 1, ... of a palette file.
         categories: Value -> name, as GDAL keeps them beside the file (``FILE.aux.xml``).
+        is_lossy: Whether its compression changes numbers (JPEG).
         nan_share: Share of the pixels that are NaN in a band, 0..1.
         gray: There are three bands or more, and the first three are equal.
         sample: float32 (N, bands): pixels with data, evenly over the file, with its scale and offset applied.
@@ -57,6 +58,7 @@ class FileFacts:
     band_names: tuple[str, ...] = ()
     palette: tuple[tuple[int, int, int], ...] | None = None
     categories: dict[int, str] = field(default_factory=dict)
+    is_lossy: bool = False
     nan_share: float = 0.0
     gray: bool = False
     sample: np.ndarray = field(default_factory=lambda: np.empty((0, 0), dtype=np.float32), repr=False)
@@ -88,6 +90,7 @@ def read_facts(path: str | os.PathLike, *, files: int = 1) -> FileFacts:
                 band_names=tuple(band.description for band in chosen),
                 palette=_palette(source, bands),
                 categories=_categories(path),
+                is_lossy=source.is_lossy,
                 nan_share=float(nan.mean()),
                 gray=image.shape[2] >= 3 and all(np.array_equal(image[..., 0], image[..., band]) for band in (1, 2)),
                 sample=_sample(image, valid, source, bands, files),

@@ -84,6 +84,9 @@ def _check_label(pair: Pair, facts: FileFacts) -> Iterator[tuple[str, Path, str,
         ignore_label=dataset.ignore_label,
         label_values=None if dataset.label_values is None else dict(dataset.label_values),
     )
+    if facts.is_lossy:
+        message = f"{path} is compressed as JPEG, which changes numbers, those of other classes among them"
+        yield "label-jpeg", path, message, "write label maps as PNG or GeoTIFF, from the original"
     if np.dtype(facts.info.dtypes[0]).kind == "f":
         message = f"{path} holds {facts.info.dtypes[0]} numbers"
         yield "label-float", path, message, "write it as uint8, and check that nothing has interpolated between classes"

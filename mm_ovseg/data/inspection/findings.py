@@ -32,6 +32,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "blank": (WARNING, "images with one value everywhere"),
     "palette": (WARNING, "files with another palette than the rest"),
     "other-type": (WARNING, "files of another type than the rest"),
+    "label-jpeg": (WARNING, "label maps as JPEG, whose compression changes class numbers"),
     "label-float": (WARNING, "label maps of floats"),
     "label-empty": (WARNING, "label maps without any class"),
     "left-out": (WARNING, "pairs in no dataset"),

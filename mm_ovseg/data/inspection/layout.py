@@ -1,5 +1,6 @@
 """Where in a folder the RGB, SAR and label files lie: one folder each, or all together and told apart by name."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +20,13 @@ WORDS = {
     "RGB": ("rgb", "optical", "opt", "eo", "s2", "msi", "ms", "image", "images", "imgs", "img", "pre"),
     "SAR": ("sar", "radar", "s1", "gf3", "grd", "vv", "vh", "hh", "hv", "post"),
     "label": ("label", "labels", "mask", "masks", "gt", "annotation", "annotations", "lbl", "landcover", "lulc", "seg")
-    + ("classes", "target", "targets", "truth"),
+    + ("classes", "target", "targets", "truth", "msk", "worldcover"),
 }
+# Words too short to tell files by, unless their folder has them too: DFC2020's labels and SEN12MS's.
+FOLDER_WORDS = {"RGB": (), "SAR": (), "label": ("dfc", "lc")}
+# Where a word begins or ends within letters: S2|Hand, Label|Hand, SAR|Intensity.
+JOINT = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
+SENTINEL = re.compile(r"sentinel[-_ ]?(?=[12](?![0-9]))", re.IGNORECASE)
 LONG_WORD = 4  # letters from which on a word counts within another (D2masks6)
 MOST_CANDIDATES = 8
 MOST_DEPTH = 2
@@ -97,28 +103,43 @@ def _candidates_by_name(contents: Mapping[str, Sequence[str]]) -> dict[str, list
     ranked: dict[str, list[tuple[int, str]]] = {kind: [] for kind in KINDS}
     for folder, files in contents.items():
         for kind in KINDS:
-            if folder and (rank := _rank_of_folder(folder, kind)) is not None:
+            rank = _rank_of_folder(folder, kind) if folder else None
+            if rank is not None:
                 ranked[kind].append((rank, folder))
-            counts = Counter(pattern for file in files for pattern in _patterns(Path(file).stem, kind))
+            stems = [Path(file).stem for file in files]
+            words = WORDS[kind] + tuple(word for word in FOLDER_WORDS[kind] if word in _words(folder))
+            counts = Counter(pattern for stem in stems for pattern in _patterns(stem, words))
+            if kind == "label" and rank is not None and (ending := _common_ending(stems)):
+                counts[rank, f"*{ending}"] = len(stems)
             for (rank, pattern), _ in counts.most_common(MOST_CANDIDATES):
                 ranked[kind].append((rank, f"{folder}/{pattern}" if folder else pattern))
     return {kind: [pattern for _, pattern in sorted(found)] for kind, found in ranked.items()}
 
 
 def _rank_of_folder(folder: str, kind: str) -> int | None:
-    """The place of the first word of a kind that a folder's name has; None if it has none."""
-    name = folder.rsplit("/", 1)[-1].lower()
-    words = re.split(r"[^a-z0-9]+", name)
-    for rank, word in enumerate(WORDS[kind]):
+    """The place of the first word of a kind that a folder's name has; None if it has none.
+
+    A folder that has just this name comes first, and one that has a word of another kind too comes last.
+    """
+    name, own = folder.rsplit("/", 1)[-1].lower(), _words(folder)
+    words = WORDS[kind] + FOLDER_WORDS[kind]
+    for rank, word in enumerate(words):
         if name == word:
             return rank
-        if word in words or (len(word) >= LONG_WORD and word in name):
-            return rank + len(WORDS[kind])  # a folder that has just this name comes first
+        if word in own or (len(word) >= LONG_WORD and word in name):
+            has_others = any(own & {*WORDS[other]} for other in KINDS if other != kind)
+            return rank + len(words) * (2 if has_others else 1)
     return None
 
 
-def _patterns(stem: str, kind: str) -> Iterator[tuple[int, str]]:
-    """Patterns that part a file's name, at any separator, into what has a word of a kind and the rest.
+def _words(folder: str) -> set[str]:
+    """The words of a folder's name: S1OtsuLabelHand has s1, otsu, label and hand."""
+    name = SENTINEL.sub("S", folder.rsplit("/", 1)[-1])
+    return {word.lower() for word in re.split(rf"[^A-Za-z0-9]+|{JOINT}", name) if word}
+
+
+def _patterns(stem: str, words: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Patterns that part a file's name, at any separator, into what has one of some words and the rest.
 
     Yields:
         The word's place, and the pattern.
@@ -126,13 +147,29 @@ def _patterns(stem: str, kind: str) -> Iterator[tuple[int, str]]:
     if "*" in stem:
         return
     separators = [match.start() for match in re.finditer(r"[^A-Za-z0-9]", stem)]
-    for rank, word in enumerate(WORDS[kind]):
-        for match in re.finditer(rf"(?<![a-z0-9]){word}(?![a-z0-9])", stem.lower()):
+    joints = {match.start() for match in re.finditer(JOINT, stem)}
+    for rank, word in enumerate(words):
+        for match in re.finditer(word, stem.lower()):
+            if not all(_is_border(stem, place, joints) for place in match.span()):
+                continue
             for place in separators:
                 if match.end() <= place < len(stem) - 1:
                     yield rank, f"{stem[: place + 1]}*"
                 elif 0 < place < match.start():
                     yield rank, f"*{stem[place:]}"
+
+
+def _is_border(stem: str, place: int, joints: set[int]) -> bool:
+    """Whether a word may begin or end at a place of a name."""
+    around = stem[max(place - 1, 0) : place + 1]
+    return place in joints or len(around) < 2 or not around.isascii() or not around.isalnum()
+
+
+def _common_ending(stems: Sequence[str]) -> str:
+    """What all of several names end with, from a separator on; empty where that is nothing."""
+    ending = os.path.commonprefix([stem[::-1] for stem in stems])[::-1] if len(stems) > 1 else ""
+    separator = re.search(r"[^A-Za-z0-9]", ending)
+    return ending[separator.start() :] if separator and "*" not in ending else ""
 
 
 def _candidates_by_content(

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from mm_ovseg.data.declaration import RGBSARDataset
-from mm_ovseg.data.inspection.classes import FILES_TO_COMPARE, PLACEHOLDER
+from mm_ovseg.data.inspection.classes import PLACEHOLDER
 from mm_ovseg.data.inspection.decibels import common_range, to_decibels
 from mm_ovseg.data.inspection.facts import FileFacts
 from mm_ovseg.data.inspection.findings import Finding
+from mm_ovseg.data.inspection.numbering import FILES_TO_COMPARE
 from mm_ovseg.data.inspection.sources import Pair
 from mm_ovseg.raster import SARReader
 from mm_ovseg.raster.units import decibel_ranges
@@ -123,6 +124,9 @@ def check_classes(
         if absent := [name for name in classes if name not in files_with]:
             message = f"no label map of {', '.join(sorted(names))} has {', '.join(absent)}"
             advice = "it can neither be learned nor measured: check the list of classes, or leave it so"
+            if ignored := _ignored_shares(members, pairs, facts):
+                shares = ", ".join(f"{value} ({share:.0%} of the pixels)" for value, share in ignored.items())
+                advice = f"{shares} is ignored: if that is a class, say so with label_values"
             findings.append(Finding("class-absent", first.name, place, message, advice))
         unnamed = [name for name in classes if PLACEHOLDER.fullmatch(name)]
         if unnamed:
@@ -137,6 +141,20 @@ def check_classes(
                 advice = "check whether that number is a mistake"
                 findings.append(Finding("class-unnamed", first.name, str(path), message, advice))
     return findings
+
+
+def _ignored_shares(
+    datasets: Sequence[RGBSARDataset], pairs: Sequence[Pair], facts: Mapping[Path, FileFacts]
+) -> dict[int, float]:
+    """The values of the label files that are ignored though no declaration names them, with their share, 0..1."""
+    pixels: Counter[int] = Counter()
+    for pair in pairs:
+        for path in pair.files.get("label", ()) if pair.dataset in datasets else ():
+            pixels.update(facts[path].values or {})
+    unnamed = {
+        dataset.ignore_label for dataset in datasets if dataset.ignore_label not in dict(dataset.label_values or ())
+    }
+    return {value: pixels[value] / pixels.total() for value in sorted(unnamed) if pixels[value]}
 
 
 def _files_with(pairs: Sequence[Pair], facts: Mapping[Path, FileFacts]) -> dict[str, set[Path]]:

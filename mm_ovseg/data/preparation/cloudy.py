@@ -13,12 +13,13 @@ from tqdm import tqdm
 import mm_ovseg
 from mm_ovseg.data.clouds import build_clouds
 from mm_ovseg.data.declaration import RASTER_SUFFIXES
+from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.preparation.dropped import BROKEN, Dropped, drop_broken
 from mm_ovseg.data.preparation.journal import Journal
 from mm_ovseg.data.preparation.pool import process_all
 from mm_ovseg.data.preparation.tile import is_intact
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.files import complete_file, sha256
+from mm_ovseg.files import check_outputs, complete_file, sha256
 from mm_ovseg.randomness import derived_seed
 from mm_ovseg.raster import Grid, RasterSource, RGBReader, read_raster_info, write_geotiff
 from mm_ovseg.raster.pictures import PICTURES, write_picture
@@ -27,6 +28,7 @@ __all__ = ["IMAGES", "MASKS", "CloudSettings", "CloudySummary", "add_clouds", "f
 
 IMAGES, MASKS = "rgb_clouds", "cloud_masks"  # folders of the output
 PREFIX = "clouds"
+MANIFEST = f"manifest_{PREFIX}.json"
 COLORS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 CLOUDY = 0.1  # opacity from which a pixel counts as covered
 
@@ -130,13 +132,14 @@ def add_clouds(
 
     Raises:
         ConfigError: A setting is wrong, or the library that draws such clouds is not installed.
-        DataError: There are no images, or the output cannot be written or was made otherwise.
+        DataError: There are no images, or the output cannot be written, holds some of them, or was made otherwise.
     """
     settings.check()
     rasters = find_rasters(folder, output)
+    folders = [output / name for name in (IMAGES, MASKS)]
+    check_outputs({"output": [*folders, output / MANIFEST]}, raster_inputs({"one of the images": rasters.values()}))
     if dry_run:
         return _look(rasters)
-    folders = [output / name for name in (IMAGES, MASKS)]
     journal = Journal(output, PREFIX, foreign=(path for name in folders for path in name.rglob("*") if path.is_file()))
     journal.start(settings.record())
     for path in [path for name in folders for path in name.rglob(".*.tmp.*")]:  # what a killed run was writing
@@ -171,7 +174,7 @@ def _write_manifest(output: Path, settings: CloudSettings, summary: CloudySummar
         "files": sorted(summary.files, key=lambda entry: entry["name"]),
         "dropped": [asdict(entry) for entry in sorted(summary.dropped, key=lambda entry: entry.name)],
     }
-    with complete_file(output / f"manifest_{PREFIX}.json") as temporary:
+    with complete_file(output / MANIFEST) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 

@@ -8,12 +8,7 @@ from mm_ovseg.data.split import SPLITS
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
 
-__all__ = ["Journal", "written_files"]
-
-
-def written_files(pair: Mapping) -> dict[str, dict]:
-    """The files of a pair in a result, by kind ("rgb", "sar", ...); without those of its source, and of a dry run."""
-    return {kind: entry for kind, entry in pair.items() if isinstance(entry, dict) and "file" in entry}
+__all__ = ["Journal"]
 
 
 class Journal:
@@ -101,4 +96,9 @@ class Journal:
 
     def _take(self, result: dict) -> None:
         self.results[result["name"]] = result
-        self.files |= {file["file"] for pair in result["pairs"] for file in written_files(pair).values()}
+        self.files |= {file["file"] for pair in result["pairs"] for file in _written_files(pair).values()}
+
+
+def _written_files(pair: Mapping) -> dict[str, dict]:
+    """The files of a pair in a result, by kind ("rgb", "sar", ...); without those of its source, and of a dry run."""
+    return {kind: entry for kind, entry in pair.items() if isinstance(entry, dict) and "file" in entry}

@@ -1,8 +1,8 @@
-"""What the command lines of ``datasets/prepare_*.py`` for pairs have in common."""
+"""What the command lines of ``datasets/prepare_*.py`` have in common."""
 
 import argparse
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from mm_ovseg.data.builtin import CMU_FOLDER
@@ -15,12 +15,8 @@ from mm_ovseg.errors import ConfigError
 from mm_ovseg.raster import SAR_UNITS
 
 __all__ = [
-    "add_file_arguments",
-    "add_intensity_arguments",
     "add_pair_arguments",
-    "check_arguments",
     "pair_settings",
-    "print_packed",
     "run",
 ]
 
@@ -31,7 +27,7 @@ def add_pair_arguments(parser: argparse.ArgumentParser, defaults: PairSettings) 
     def number_or_none(text: str) -> float | None:
         return None if text == "none" else float(text)
 
-    add_file_arguments(parser, Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / CMU_FOLDER)
+    _add_file_arguments(parser, Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / CMU_FOLDER)
     pixels = parser.add_argument_group("pixels")
     pixels.add_argument(
         "--size",
@@ -48,7 +44,7 @@ def add_pair_arguments(parser: argparse.ArgumentParser, defaults: PairSettings) 
         default=defaults.min_valid,
         help=f"least share of a pair with both RGB and SAR (default: {defaults.min_valid:g})",
     )
-    add_intensity_arguments(pixels, defaults)
+    _add_intensity_arguments(pixels, defaults)
     for kind, default in (("rgb", defaults.rgb_nodata), ("sar", defaults.sar_nodata)):
         pixels.add_argument(
             f"--{kind}-nodata",
@@ -63,64 +59,16 @@ def add_pair_arguments(parser: argparse.ArgumentParser, defaults: PairSettings) 
     split.add_argument("--seed", type=int, default=0, help="another one holds out others (default: 0)")
 
 
-def add_file_arguments(parser: argparse.ArgumentParser, default_output: Path) -> None:
-    """Add the arguments on what is read and written, and how the run goes."""
-    parser.add_argument("inputs", type=Path, nargs="+", metavar="IN", help="the archives, or folders they lie in")
-    files = parser.add_argument_group("files")
-    files.add_argument("--output", type=Path, default=default_output, help=f"folder (default: {default_output})")
-    files.add_argument("--work", type=Path, help="where archives are unpacked to (default: sources/ in the output)")
-    files.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
-    files.add_argument("--strict", action="store_true", help="stop at a tile that cannot be read, instead of naming it")
-    files.add_argument("--dry-run", action="store_true", help="say what would be made, and write nothing")
-
-
-def add_intensity_arguments(group: argparse._ArgumentGroup, defaults: PairSettings) -> None:
-    """Add the arguments on how numbers that are not 8-bit become so."""
-    low, high = defaults.rgb_range
-    group.add_argument(
-        "--rgb-range",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        default=defaults.rgb_range,
-        help=f"what becomes 0 and 255 where RGB is not 8-bit (default: {low:g} {high:g}, 11 bits)",
-    )
-    scale = "8-bit files as they are, others as amplitude" if defaults.sar_scale == AUTO_SCALE else defaults.sar_scale
-    group.add_argument(
-        "--sar-scale",
-        choices=(AUTO_SCALE, *SAR_UNITS),
-        default=defaults.sar_scale,
-        help=f"what the SAR files hold (default: {scale})",
-    )
-    group.add_argument(
-        "--sar-range",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        default=(),
-        help="dB that become 0 and 255 (default: 1st and 99th percentile of the archive, measured once for all tiles)",
-    )
-
-
-def check_arguments(args: argparse.Namespace) -> None:
-    """Check the numbers that every command line has.
-
-    Raises:
-        ConfigError: One is out of range.
-    """
-    if args.workers < 1:
-        raise ConfigError(f"--workers is {args.workers}; give 1 or more.")
-    if args.val_fraction is not None and not 0 <= args.val_fraction < 1:
-        raise ConfigError(f"--val-fraction is {args.val_fraction}; give a share from 0 to below 1.")
-
-
 def pair_settings(args: argparse.Namespace, sar_bands: Sequence[int]) -> PairSettings:
     """The settings that a command line asks for.
 
     Raises:
         ConfigError: A value is out of range.
     """
-    check_arguments(args)
+    if args.workers < 1:
+        raise ConfigError(f"--workers is {args.workers}; give 1 or more.")
+    if not 0 <= args.val_fraction < 1:
+        raise ConfigError(f"--val-fraction is {args.val_fraction}; give a share from 0 to below 1.")
     return PairSettings(
         size=args.size,
         overlap=args.overlap,
@@ -131,15 +79,6 @@ def pair_settings(args: argparse.Namespace, sar_bands: Sequence[int]) -> PairSet
         sar_range=tuple(args.sar_range),
         sar_nodata=args.sar_nodata,
         min_valid=args.min_valid,
-    )
-
-
-def print_packed(title: str, tiles: int, packed: Mapping[Path, int], work: Path) -> None:
-    """Say what a dry run can tell of archives that are not unpacked; ``packed`` are their files and sizes in bytes."""
-    gigabytes = sum(packed.values()) / 1e9
-    print(
-        f"{title}: {tiles} tiles. {len(packed)} files ({gigabytes:.2f} GB) would be unpacked to {work}; only then can "
-        "a dry run tell which pairs they give."
     )
 
 
@@ -169,7 +108,11 @@ def run(
     files, packed = gather_files(args.inputs, wanted, what=what, work=work, dry_run=args.dry_run)
     pairs, dropped = find_pairs([*files, *packed])
     if packed:
-        print_packed(archive, len(pairs), packed, work)
+        gigabytes = sum(packed.values()) / 1e9
+        print(
+            f"{archive}: {len(pairs)} tiles. {len(packed)} files ({gigabytes:.2f} GB) would be unpacked to {work}; "
+            "only then can a dry run tell which pairs they give."
+        )
         return
     preparation = Preparation(
         archive, prefix, args.output, settings, split, args.workers, strict=args.strict, dry_run=args.dry_run
@@ -182,3 +125,42 @@ def run(
     print(f"Pairs and manifest_{prefix}.json are in {args.output}.")
     if work.is_dir():
         print(f"{work} holds the unpacked archives, which are no longer needed.")
+
+
+def _add_file_arguments(parser: argparse.ArgumentParser, default_output: Path) -> None:
+    """Add the arguments on what is read and written, and how the run goes."""
+    parser.add_argument("inputs", type=Path, nargs="+", metavar="IN", help="the archives, or folders they lie in")
+    files = parser.add_argument_group("files")
+    files.add_argument("--output", type=Path, default=default_output, help=f"folder (default: {default_output})")
+    files.add_argument("--work", type=Path, help="where archives are unpacked to (default: sources/ in the output)")
+    files.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    files.add_argument("--strict", action="store_true", help="stop at a tile that cannot be read, instead of naming it")
+    files.add_argument("--dry-run", action="store_true", help="say what would be made, and write nothing")
+
+
+def _add_intensity_arguments(group: argparse._ArgumentGroup, defaults: PairSettings) -> None:
+    """Add the arguments on how numbers that are not 8-bit become so."""
+    low, high = defaults.rgb_range
+    group.add_argument(
+        "--rgb-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        default=defaults.rgb_range,
+        help=f"what becomes 0 and 255 where RGB is not 8-bit (default: {low:g} {high:g}, 11 bits)",
+    )
+    scale = "8-bit files as they are, others as amplitude" if defaults.sar_scale == AUTO_SCALE else defaults.sar_scale
+    group.add_argument(
+        "--sar-scale",
+        choices=(AUTO_SCALE, *SAR_UNITS),
+        default=defaults.sar_scale,
+        help=f"what the SAR files hold (default: {scale})",
+    )
+    group.add_argument(
+        "--sar-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        default=(),
+        help="dB that become 0 and 255 (default: 1st and 99th percentile of the archive, measured once for all tiles)",
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.preparation.dropped import BROKEN, Dropped, drop_broken, nothing_left
 from mm_ovseg.data.preparation.journal import Journal
 from mm_ovseg.data.preparation.pairing import TilePair
@@ -16,6 +17,7 @@ from mm_ovseg.data.preparation.summary import Summary
 from mm_ovseg.data.preparation.tile import TileTask, process_tile
 from mm_ovseg.data.split import SPLITS
 from mm_ovseg.errors import DataError
+from mm_ovseg.files import check_outputs
 from mm_ovseg.raster import RasterInfo, check_same_grid, read_raster_info
 
 __all__ = ["Preparation", "Split", "prepare_pairs"]
@@ -77,11 +79,18 @@ def prepare_pairs(preparation: Preparation, pairs: Sequence[TilePair], dropped: 
         What was made. In a dry run: what would be.
 
     Raises:
-        DataError: The output cannot be written or holds pairs made with other settings, not one tile gives a pair, or,
-            if strict, a tile cannot be read.
+        DataError: The output cannot be written, holds some of the tiles or pairs made with other settings, not one tile
+            gives a pair, or, if strict, a tile cannot be read.
         ConfigError: The split names a scene that does not exist.
     """
     prefix, output, settings = preparation.prefix, preparation.output, preparation.settings
+    written = [path for split in SPLITS for path in (output / split).glob(f"*/{prefix}_*")]
+    check_outputs(
+        {"--output": [*written, output / f"manifest_{prefix}.json"]},
+        raster_inputs(
+            {"one of the RGB tiles": [pair.rgb for pair in pairs], "one of the SAR tiles": [pair.sar for pair in pairs]}
+        ),
+    )
     journal = None if preparation.dry_run else Journal(output, prefix)
     if journal is not None and journal.settings is not None and not settings.sar_range:
         # What the first run measured holds for the whole archive, also for what has been added to it since.

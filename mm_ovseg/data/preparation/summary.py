@@ -1,7 +1,6 @@
 """What a run has made: counts for people, the manifest for programs."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -46,9 +45,15 @@ class Summary:
 
     def format(self) -> str:
         """A table of the counts, the range of the SAR values, and what needs a look."""
-        lines = [self.format_counts({f"{split} pairs": count for split, count in self.pair_counts().items()})]
+        rows = [("tiles", self.tiles)]
+        if self.done_before:
+            rows.append(("tiles done before", self.done_before))
+        rows += [(f"{split} pairs", count) for split, count in self.pair_counts().items()]
+        rows += [(f"dropped: {reason}", count) for reason, count in count_reasons(self.dropped).items()]
+        lines = [tabulate(rows, headers=[self.archive, "number"], tablefmt="github")]
         if self.settings.sar_range:
-            lines.append(self.format_range())
+            low, high = self.settings.sar_range
+            lines.append(f"SAR ({self.settings.sar_scale}): {low:g} to {high:g} dB became 0 to 255.")
             clipped = sum(pair["clipped"] for pair in self.pairs) / max(len(self.pairs), 1)
             if clipped > CLIPPED_SHARE_TO_WARN:
                 lines.append(f"warning: {clipped:.0%} of the SAR values lie at its ends or beyond; widen --sar-range.")
@@ -58,20 +63,6 @@ class Summary:
             if not count
         ]
         return "\n".join(lines)
-
-    def format_counts(self, pairs: Mapping[str, int]) -> str:
-        """A table of the numbers of tiles, of pairs (name -> number) and of what was dropped."""
-        rows = [("tiles", self.tiles)]
-        if self.done_before:
-            rows.append(("tiles done before", self.done_before))
-        rows += pairs.items()
-        rows += [(f"dropped: {reason}", count) for reason, count in count_reasons(self.dropped).items()]
-        return tabulate(rows, headers=[self.archive, "number"], tablefmt="github")
-
-    def format_range(self) -> str:
-        """What became of the SAR values."""
-        low, high = self.settings.sar_range
-        return f"SAR ({self.settings.sar_scale}): {low:g} to {high:g} dB became 0 to 255."
 
     def manifest(self) -> dict:
         """Settings, counts, every pair with the SHA-256 of its files and sources, and what was dropped."""

@@ -13,7 +13,7 @@ from mm_ovseg.errors import DataError
 from mm_ovseg.files import sha256
 from mm_ovseg.raster import Grid, RasterSource, RGBReader, SARReader, write_geotiff
 
-__all__ = ["TileTask", "cut_windows", "describe_source", "is_intact", "process_tile", "write_tile"]
+__all__ = ["TileTask", "cut_windows", "is_intact", "process_tile", "write_tile"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def process_tile(task: TileTask, previous: dict | None = None) -> tuple[dict, bo
             return previous, True
     try:
         files = {} if task.output is None else {"rgb": task.pair.rgb, "sar": task.pair.sar}
-        source = {kind: describe_source(path) for kind, path in files.items()}
+        source = {kind: _describe_source(path) for kind, path in files.items()}
         # All of the tile before any of it is written: a truncated file shows only where it ends.
         grid, images = _read_windows(task)
     except DataError as error:
@@ -159,12 +159,12 @@ def write_tile(path: Path, image: np.ndarray, valid: np.ndarray, grid: Grid) -> 
     write_geotiff(path, image.transpose(2, 0, 1), grid, valid=None if valid.all() else valid, meanings=meanings)
 
 
-def describe_source(path: Path) -> dict:
-    """Name and hash of a file, wherever the archive lies."""
-    return {"file": f"{path.parent.name}/{path.name}", "sha256": sha256(path)}
-
-
 def is_intact(output: Path, written: dict) -> bool:
     """Whether a file is as a result says that it was written."""
     path = output / written["file"]
     return path.is_file() and sha256(path) == written["sha256"]
+
+
+def _describe_source(path: Path) -> dict:
+    """Name and hash of a file, wherever the archive lies."""
+    return {"file": f"{path.parent.name}/{path.name}", "sha256": sha256(path)}

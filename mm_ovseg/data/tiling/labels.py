@@ -25,7 +25,7 @@ class RasterLabels:
     Args:
         path: one band of whole numbers.
         grid: of the scene.
-        table: value -> class index or :data:`~mm_ovseg.data.tiling.legend.IGNORED`.
+        table: value of a pixel -> class index or :data:`~mm_ovseg.data.tiling.legend.IGNORED`.
         scene: what messages call the scene.
 
     Raises:

@@ -1,18 +1,26 @@
 """What the values of a label raster, or of a polygons' attribute, mean."""
 
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
+from numbers import Real
 from pathlib import Path
 
 from mm_ovseg.data.vector_file import value_text
 from mm_ovseg.errors import DataError
-from mm_ovseg.plain_data import parse_yaml
+from mm_ovseg.plain_data import parse_table
 from mm_ovseg.vocabulary import validate_class_names
 
-__all__ = ["IGNORED", "Legend", "legend_of_values", "read_legend"]
+__all__ = ["IGNORED", "Legend", "legend_of_values", "parse_legend", "read_legend"]
 
 IGNORED = 255
+NO_LABEL = "ignore"  # in place of a class name, as null is
 MOST_CLASSES = 255
+WHOLE_NUMBER = re.compile(r"[-+]?[0-9]{1,20}(\.0*)?")
+NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -21,52 +29,111 @@ class Legend:
 
     Attributes:
         classes: names, in the order of their indices.
-        entries: (value as :func:`~mm_ovseg.data.vector_file.value_text` writes it, class index or :data:`IGNORED`).
+        entries: (value as it was written, class index or :data:`IGNORED`).
+        source: where it was written, for messages.
     """
 
     classes: tuple[str, ...]
     entries: tuple[tuple[str, int], ...]
+    source: str = field(default="The table of labels", compare=False)
 
-    @property
+    @cached_property
     def table(self) -> dict[str, int]:
-        """Value -> class index or :data:`IGNORED`."""
+        """Value as it was written -> class index or :data:`IGNORED`."""
         return dict(self.entries)
+
+    @cached_property
+    def raster_table(self) -> dict[int, int]:
+        """Value of a label raster -> class index or :data:`IGNORED`; "010" is 10, and "2.0" is 2.
+
+        Raises:
+            DataError: a value is not a whole number, or two are the same one.
+        """
+        table: dict[int, int] = {}
+        for text, index in self.entries:
+            if not WHOLE_NUMBER.fullmatch(text):
+                raise DataError(
+                    f"{self.source} has the value '{text}'; the values of a label raster are whole numbers."
+                )
+            value = int(text.partition(".")[0])
+            if value in table:
+                raise DataError(f"{self.source} has the value {value} twice; keep it once.")
+            table[value] = index
+        return table
+
+    def index_of(self, value: object) -> int | None:
+        """The class index of an attribute's value, :data:`IGNORED`, or None where the table does not have it.
+
+        Texts are compared as they are written, numbers as numbers: 3 and 3.0 are "3", "03" and "3.0".
+
+        Raises:
+            DataError: values of several classes are the same number.
+        """
+        if isinstance(value, bool):
+            value = str(value).lower()
+        if not isinstance(value, Real):
+            return self.table.get(value_text(value))
+        if value != value:  # NaN, as a column of numbers has it where there is no value
+            return self.table.get("")
+        indices = self._numbers.get(Decimal(str(value)), {})
+        if len(set(indices.values())) > 1:
+            raise DataError(f"{self.source} gives {' and '.join(indices)}, which are one number, different classes.")
+        return next(iter(indices.values()), None)
+
+    @cached_property
+    def _numbers(self) -> dict[Decimal, dict[str, int]]:
+        """Number -> value as it was written -> class index."""
+        numbers: dict[Decimal, dict[str, int]] = {}
+        for text, index in self.entries:
+            if NUMBER.fullmatch(text):
+                numbers.setdefault(Decimal(text), {})[text] = index
+        return numbers
 
 
 def read_legend(path: Path, classes: Sequence[str] | None = None) -> Legend:
-    """Read a file of ``value: class name`` lines (YAML or JSON); ``null`` in place of a name: no label.
+    """Read a file of ``value: class name`` lines, or a JSON object; ``null`` or ``ignore`` for a name: no label.
+
+    Values and names are texts as they are written: ``yes``, ``010`` and ``1.10`` too.
 
     Args:
         path: the file.
         classes: the classes and their order; None for the order in which the file names them first.
 
     Raises:
-        DataError: the file cannot be read, is no such mapping, or names a class that is not among ``classes``.
+        DataError: the file cannot be read, is no such table, has a value twice, or names a class that is not among
+            ``classes``.
         VocabularyError: a name is empty, or two differ in case only.
     """
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
+        meanings = parse_table(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read ({' '.join(str(error).split())}); it holds 'value: class' lines."
         ) from error
-    if not isinstance(content, Mapping) or not content:
-        raise DataError(f"{path} holds no 'value: class' lines; write one for each value of the labels.")
-    meanings = {value_text(value): name for value, name in content.items()}
-    if other := [value for value, name in meanings.items() if name is not None and not isinstance(name, str)]:
-        raise DataError(
-            f"{path}: the value '{other[0]}' stands for {meanings[other[0]]!r}; give a class name, or null."
-        )
-    named = [name for name in meanings.values() if name is not None]
-    classes = validate_class_names(list(dict.fromkeys(named)) if classes is None else classes)
-    index_of = {name.casefold(): index for index, name in enumerate(classes)}
-    for value, name in meanings.items():
-        if name is not None and _folded(name) not in index_of:
-            raise DataError(
-                f"{path}: '{value}' stands for '{name}', which is none of the classes {', '.join(classes)}."
-            )
-    entries = ((value, IGNORED if name is None else index_of[_folded(name)]) for value, name in meanings.items())
-    return Legend(_checked(classes), tuple(entries))
+    return _legend(meanings, classes, str(path))
+
+
+def parse_legend(text: str, classes: Sequence[str] | None = None, *, source: str) -> Legend:
+    """Read a table as typed on a command line, ``"0: land, 1: water, -1: ignore"``.
+
+    With a semicolon between the entries, as in ``"1: river, lake; 2: road"``, commas part the synonyms of one class.
+
+    Args:
+        text: what was typed.
+        classes: as in :func:`read_legend`.
+        source: what messages call it.
+
+    Raises:
+        DataError, VocabularyError: as of :func:`read_legend`.
+    """
+    parts = [part for part in text.split(";" if ";" in text else ",") if part.strip()]
+    if not parts or not all(":" in part for part in parts):
+        raise DataError(f"{source} is '{text}'; write 'value: class name' for each value, separated by commas.")
+    entries = [tuple(side.strip() for side in part.split(":", 1)) for part in parts]
+    meanings = {value: None if name in ("", "null") else name for value, name in entries}
+    if len(meanings) < len(entries):
+        raise DataError(f"{source} has a value twice in '{text}'; keep it once.")
+    return _legend(meanings, classes, source)
 
 
 def legend_of_values(values: Iterable[str]) -> Legend:
@@ -80,8 +147,23 @@ def legend_of_values(values: Iterable[str]) -> Legend:
     return Legend(classes, tuple((name, index) for index, name in enumerate(classes)))
 
 
+def _legend(meanings: Mapping[str, str | None], classes: Sequence[str] | None, source: str) -> Legend:
+    """The legend of values and the names, or None, that they stand for."""
+    meanings = {value: None if name == NO_LABEL else name for value, name in meanings.items()}
+    named = [name for name in meanings.values() if name is not None]
+    classes = validate_class_names(list(dict.fromkeys(named)) if classes is None else classes)
+    index_of = {name.casefold(): index for index, name in enumerate(classes)}
+    for value, name in meanings.items():
+        if name is not None and _folded(name) not in index_of:
+            raise DataError(
+                f"{source}: '{value}' stands for '{name}', which is none of the classes {', '.join(classes)}."
+            )
+    entries = ((value, IGNORED if name is None else index_of[_folded(name)]) for value, name in meanings.items())
+    return Legend(_checked(classes), tuple(entries), source)
+
+
 def _folded(name: str) -> str:
-    return " ".join(name.split()).casefold()
+    return " ".join(unicodedata.normalize("NFC", name).split()).casefold()
 
 
 def _checked(classes: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from rasterio import Affine
 from tqdm import tqdm
 
 import mm_ovseg
+from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.preparation.dropped import BROKEN, Dropped, nothing_left
 from mm_ovseg.data.preparation.journal import Journal
 from mm_ovseg.data.preparation.pool import process_all
@@ -26,14 +27,15 @@ from mm_ovseg.data.tiling.tile import (
     windows_of,
 )
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.files import complete_file
+from mm_ovseg.files import check_outputs, complete_file
 from mm_ovseg.raster import Grid
 from mm_ovseg.raster.footprint import Footprint, common_pixel_size, footprints
 
-__all__ = ["Tiling", "tile_scenes"]
+__all__ = ["Tiling", "tile_scenes", "tiling_outputs"]
 
 OVERLAPPING = "overlaps a held-out tile"
 KINDS = ("rgb", "sar", "labels")
+MANIFEST, CLASSES, DECLARATION = "manifest.json", "classes.json", "dataset.yaml"
 
 
 @dataclass(frozen=True)
@@ -93,16 +95,22 @@ def tile_scenes(tiling: Tiling, scenes: Sequence[LabelledScene]) -> TilingSummar
 
     Raises:
         ConfigError: a setting is out of range.
-        DataError: a scene cannot be opened, the output cannot be written or holds tiles made with other settings, or
-            not one tile is left.
+        DataError: a scene cannot be opened, the output cannot be written, holds files of the scenes or tiles made with
+            other settings, or not one tile is left.
     """
+    rasters = {
+        "one of the RGB images": [path for scene in scenes for path in scene.rgb],
+        "one of the SAR images": [scene.sar for scene in scenes],
+        "one of the label maps": [scene.labels for scene in scenes],
+    }
+    check_outputs(tiling_outputs(tiling.output), raster_inputs(rasters))
     journal = None if tiling.dry_run else Journal(tiling.output, tiling.name, _foreign(tiling))
     tasks, summary = _plan(tiling, scenes)
     if journal is not None:
         # Through JSON, as it comes back from the journal.
         split = {"square": tiling.square, "val_fraction": tiling.val_fraction, "seed": tiling.seed}
         journal.start({**asdict(tiling.settings), **asdict(tiling.legend), **split})
-        for folder in _folders(tiling):  # what a killed run was writing
+        for folder in _folders(tiling.output):  # what a killed run was writing
             for path in folder.glob(".*.tmp.tif"):
                 path.unlink()
     # closing: an error here must end the worker processes, not wait for all that they have still to do.
@@ -121,6 +129,11 @@ def tile_scenes(tiling: Tiling, scenes: Sequence[LabelledScene]) -> TilingSummar
             (tiling.output / file).unlink(missing_ok=True)  # of a scene that has changed since
         _write_declaration(tiling, summary)
     return summary
+
+
+def tiling_outputs(output: Path) -> dict[str, list[Path]]:
+    """What :func:`tile_scenes` writes to a folder, for :func:`mm_ovseg.files.check_outputs`."""
+    return {"--output": [*_folders(output), *(output / name for name in (MANIFEST, CLASSES, DECLARATION))]}
 
 
 def _plan(tiling: Tiling, scenes: Sequence[LabelledScene]) -> tuple[dict[str, SceneTile], TilingSummary]:
@@ -171,12 +184,12 @@ def _sides(places: Sequence[Footprint], pixels: int) -> dict[str, float]:
     return {plane: pixels * float(f"{pixel:.2g}") for plane, pixel in largest.items()}
 
 
-def _folders(tiling: Tiling) -> list[Path]:
-    return [tiling.output / split / kind for split in SPLITS for kind in KINDS]
+def _folders(output: Path) -> list[Path]:
+    return [output / split / kind for split in SPLITS for kind in KINDS]
 
 
 def _foreign(tiling: Tiling) -> list[Path]:
-    return [path for folder in _folders(tiling) for path in sorted(folder.glob("*.tif"))]
+    return [path for folder in _folders(tiling.output) for path in sorted(folder.glob("*.tif"))]
 
 
 def _write_declaration(tiling: Tiling, summary: TilingSummary) -> None:
@@ -202,9 +215,9 @@ def _write_declaration(tiling: Tiling, summary: TilingSummary) -> None:
         **summary.manifest(),
     }
     for file, text in (
-        ("manifest.json", json.dumps(manifest, indent=1) + "\n"),
-        ("classes.json", json.dumps(classes, indent=1, ensure_ascii=False) + "\n"),
-        ("dataset.yaml", yaml.safe_dump(declared, sort_keys=False, allow_unicode=True)),
+        (MANIFEST, json.dumps(manifest, indent=1) + "\n"),
+        (CLASSES, json.dumps(classes, indent=1, ensure_ascii=False) + "\n"),
+        (DECLARATION, yaml.safe_dump(declared, sort_keys=False, allow_unicode=True)),
     ):
         with complete_file(tiling.output / file) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -122,7 +122,7 @@ def open_labels(
         ConfigError, DataError: as of the two classes.
     """
     if settings.attribute is None:
-        return RasterLabels(scene.labels, grid, legend.table, scene.rgb[0])
+        return RasterLabels(scene.labels, grid, legend.raster_table, scene.rgb[0])
     background = IGNORED if settings.background is None else legend.classes.index(settings.background)
     return PolygonLabels(
         scene.labels,

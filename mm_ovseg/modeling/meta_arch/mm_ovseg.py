@@ -19,6 +19,7 @@ from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder, build_image_e
 from mm_ovseg.modeling.fusion import EncoderFeatures, FeatureProjection
 from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, check_registered, segmentation_loss
 from mm_ovseg.modeling.precision import at_least_float32
+from mm_ovseg.modeling.sar_validity import WITH_SAR, WITHOUT_SAR, join_by_validity, needed_answers
 from mm_ovseg.modeling.text import TextEmbedder
 from mm_ovseg.vocabulary import seen_classes, unseen_classes, validate_class_names
 
@@ -192,9 +193,11 @@ class MMOVSeg(nn.Module):
 
         Args:
             batched_inputs: one dict a pair, of any sizes, with ``image`` and ``sar_image`` (3, H, W) 0..255 (SAR is not
-                needed where the config has no SAR encoder; in evaluation ``sar_image`` None for all pairs of a batch
-                leaves the SAR encoders out). In training ``sem_seg`` (H, W) int64 too. ``height`` and
-                ``width``: the size of the output in pixels, by default that of the image.
+                needed where the config has no SAR encoder). In training ``sem_seg`` (H, W) int64 too. In evaluation
+                ``sar_image`` may be None, which leaves the SAR encoders out, and ``sar_valid`` bool (H, W) says where
+                SAR has data, by default everywhere: other pixels get the scores that the model gives without SAR.
+                ``image_valid`` bool (H, W) spares the work for pixels without RGB. ``height`` and ``width``: the size
+                of the output in pixels, by default that of the image.
 
         Returns:
             In evaluation a list with ``{"sem_seg": (T, height, width) float32 scores in 0..1}`` a pair, in the order of
@@ -202,31 +205,19 @@ class MMOVSeg(nn.Module):
 
         Raises:
             VocabularyError: there is no vocabulary to ask for.
-            DataError: a pair has no SAR image, or images of other shapes than (3, H, W).
+            DataError: a pair has no ``sar_image``, images of other shapes than (3, H, W), or masks of other sizes.
         """
         if not batched_inputs:
             return []
         if self.training:
             return self._loss(batched_inputs)
-        with torch.no_grad():
-            with self._inference_precision():
-                logits = self.predict_logits(batched_inputs, self.vocabulary)
-            outputs = []
-            for item, item_logits in zip(batched_inputs, at_least_float32(logits), strict=True):
-                height, width = item["image"].shape[1:]
-                size = (int(item.get("height", height)), int(item.get("width", width)))
-                scores = F.interpolate(item_logits[None], size, mode="bilinear", align_corners=False)[0]
-                outputs.append({"sem_seg": scores.sigmoid_()})
-        return outputs
+        return [{"sem_seg": scores} for scores in self._segment(batched_inputs)]
 
     def predict_logits(self, batched_inputs: Sequence[dict], names: Sequence[str]) -> torch.Tensor:
-        """The head's logits (B, T, 4h, 4w) for T class names."""
-        if not names:
-            raise VocabularyError('The model has no class names to look for; call set_vocabulary(["water", "road"]).')
+        """The head's logits (B, T, 4h, 4w) for T class names, from RGB and, where the model has SAR encoders, SAR."""
         images = self._images(batched_inputs, "image")
-        with_sar = self.needs_sar and (self.training or not _without_sar(batched_inputs))
-        sar_images = self._images(batched_inputs, "sar_image") if with_sar else None
-        return self.compare(images, sar_images, self.text(names))
+        sar_images = self._images(batched_inputs, "sar_image") if self.needs_sar else None
+        return self.compare(images, sar_images, self._embed(names))
 
     def compare(
         self,
@@ -244,13 +235,57 @@ class MMOVSeg(nn.Module):
         Returns:
             The head's logits (B, T, 4h, 4w).
         """
-        clip = self.clip(images)
+        return self._compare_features(*self._encode(images), sar_images, text)
+
+    def _encode(self, images: Sequence[torch.Tensor] | torch.Tensor) -> tuple[EncoderFeatures, EncoderFeatures | None]:
+        """CLIP's and DINO's features of RGB."""
+        return self.clip(images), self.dino(images) if self.dino is not None else None
+
+    def _compare_features(
+        self,
+        clip: EncoderFeatures,
+        dino: EncoderFeatures | None,
+        sar_images: Sequence[torch.Tensor] | torch.Tensor | None,
+        text: torch.Tensor,
+    ) -> torch.Tensor:
+        """:meth:`compare` for RGB that is encoded already."""
         if self.clip_sar is not None and sar_images is not None:
             clip = clip + self.clip_sar(sar_images)
-        dino = self.dino(images) if self.dino is not None else None
         if self.dino_sar is not None and sar_images is not None:
             dino = dino + self.dino_sar(sar_images)
         return self.sem_seg_head(clip, dino, text)
+
+    def _embed(self, names: Sequence[str]) -> torch.Tensor:
+        if not names:
+            raise VocabularyError('The model has no class names to look for; call set_vocabulary(["water", "road"]).')
+        return self.text(names)
+
+    @torch.no_grad()
+    def _segment(self, batched_inputs: Sequence[dict]) -> list[torch.Tensor]:
+        """Scores (T, height, width) of each pair. Text and RGB are encoded once, whatever SAR covers."""
+        images = self._images(batched_inputs, "image")
+        needed = [needed_answers(item) if self.needs_sar else {WITHOUT_SAR} for item in batched_inputs]
+        with self._inference_precision():
+            text = self._embed(self.vocabulary)
+            features = self._encode(images)
+        scores: list[torch.Tensor | None] = [None] * len(images)
+        for answer in (WITHOUT_SAR, WITH_SAR):  # in this order: an explanation keeps what is computed last
+            places = [place for place, answers in enumerate(needed) if answer in answers]
+            if not places:
+                continue
+            chosen = [batched_inputs[place] for place in places]
+            sar_images = self._images(chosen, "sar_image") if answer == WITH_SAR else None
+            with self._inference_precision():
+                clip, dino = (
+                    kind if kind is None or len(places) == len(images) else kind.take(places) for kind in features
+                )
+                logits = self._compare_features(clip, dino, sar_images, text)
+            for place, item, item_logits in zip(places, chosen, at_least_float32(logits), strict=True):
+                height, width = item["image"].shape[1:]
+                size = (int(item.get("height", height)), int(item.get("width", width)))
+                new, other = F.interpolate(item_logits[None], size, mode="bilinear")[0].sigmoid_(), scores[place]
+                scores[place] = new if other is None else join_by_validity(new, other, item["sar_valid"])
+        return scores
 
     def _inference_precision(self) -> AbstractContextManager:
         """Mixed precision by config; with float32 the caller's own autocast, if any, stays.
@@ -300,11 +335,6 @@ class MMOVSeg(nn.Module):
                 raise DataError(f"'{key}' of {name} has shape {tuple(image.shape)}; it must be (3, H, W).")
             images.append(image.to(self.device))
         return images
-
-
-def _without_sar(batched_inputs: Sequence[dict]) -> bool:
-    """Whether all pairs say that they have no SAR; one that says nothing was forgotten to be given it."""
-    return all("sar_image" in item and item["sar_image"] is None for item in batched_inputs)
 
 
 def _clip_projection(cfg: CfgNode, clip: CLIPImageEncoder) -> FeatureProjection:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import from_bounds, from_origin
 from rasterio.warp import transform, transform_bounds
@@ -188,6 +189,30 @@ def test_classes_that_no_label_map_has_and_classes_without_a_name(tmp_path):
     write_pair(tmp_path, "odd", 9, labels=np.full((SIZE, SIZE), 3, dtype=np.uint8))
     messages = [finding.message for finding in check(dataset(tmp_path, classes=("city", "road", "water", "class 3")))]
     assert any("odd.tif is the only one of 7 label maps with class 3" in message for message in messages)
+
+
+def test_a_mask_of_which_one_half_is_ignored(tmp_path):
+    for number in range(3):
+        write_pair(tmp_path, f"pair_{number}", number, labels=np.uint8(255) * (images(number)[2] == 2))
+    (finding,) = check(dataset(tmp_path, classes=("land", "water")))
+    assert finding.kind == "class-absent" and "has water" in finding.message
+    assert finding.advice.startswith("255 (") and "is ignored: if that is a class, say so with" in finding.advice
+    assert check(dataset(tmp_path, classes=("land", "water"), label_values=((0, 0), (255, 1)))) == []
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_label_maps_that_are_compressed_as_jpeg(tmp_path, suffix):
+    write_clean_folder(tmp_path, count=2)
+    label = tmp_path / "labels" / "good_0.tif"
+    label.unlink()
+    driver = {".jpg": {"driver": "JPEG"}, ".tif": {"driver": "GTiff", "compress": "jpeg"}}[suffix]
+    with rasterio.open(
+        label.with_suffix(suffix), "w", width=SIZE, height=SIZE, count=1, dtype="uint8", **driver
+    ) as file:
+        file.write(np.zeros((1, SIZE, SIZE), np.uint8))
+    findings = [finding for finding in check(dataset(tmp_path)) if finding.kind == "label-jpeg"]
+    assert [Path(finding.file).name for finding in findings] == [f"good_0{suffix}"]
+    assert findings[0].severity == WARNING and "as PNG or GeoTIFF" in findings[0].advice
 
 
 def test_images_that_are_blank_or_nearly_without_data_and_empty_labels(tmp_path):

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import rasterio
 
 from mm_ovseg.data.inspection.classes import guess_classes
 from mm_ovseg.data.inspection.facts import read_facts
-from mm_ovseg.errors import VocabularyError
+from mm_ovseg.data.tiling.legend import parse_legend
+from mm_ovseg.errors import DataError, VocabularyError
 from tests.data.inspection.folders import OEM_PALETTE, save
 
 
@@ -35,21 +37,69 @@ def test_files_that_hold_class_indices_need_no_label_values(label_facts):
 
 
 @pytest.mark.parametrize("values, names, index_of", [
-    ([0, 2], "abc", {0: 0, 1: 1, 2: 2}),  # from 0; one does not occur
-    ([1, 3, 255], "abc", {0: 255, 1: 0, 2: 1, 3: 2}),  # from 1
-    ([0, 1, 3], "abc", {0: 255, 1: 0, 2: 1, 3: 2}),
-    ([10, 20, 90], "abc", {10: 0, 20: 1, 90: 2}),  # one for each that occurs
-    ([0, 10, 20], "ab", {0: 255, 10: 0, 20: 1}),
+    ([0, 1, 2], "abc", {0: 0, 1: 1, 2: 2}),
+    ([0, 2], "abc", {0: 0, 1: 1, 2: 2}),  # one does not occur
+    ([0, 1, 2, 255], "abc", {0: 0, 1: 1, 2: 2, 255: 255}),
+    ([1, 2, 3], "abc", {1: 0, 2: 1, 3: 2}),  # there is no 0 to be one of them
+    ([1, 2, 3, 255], "abc", {1: 0, 2: 1, 3: 2, 255: 255}),
 ])  # fmt: skip
 def test_names_that_are_given_are_taken_in_the_order_of_the_numbers(label_facts, values, names, index_of):
     scheme = guess_classes(label_facts(values), list(names), "--classes")
     assert scheme.names == tuple(names) and scheme.index_of == index_of and scheme.source == "--classes"
 
 
-def test_a_number_that_one_of_several_files_has_gets_none_of_the_names(label_facts):
+@pytest.mark.parametrize("number, dtype", [
+    (-1, np.int16), (-9999, np.int16), (-128, np.int8), (127, np.int8), (65535, np.uint16), (32767, np.int16),
+    (-32768, np.int16), (2**31 - 1, np.int32), (-1, np.float32), (-9999, np.float64),
+])  # fmt: skip
+def test_negative_numbers_and_the_largest_of_a_type_are_no_classes(tmp_path, number, dtype):
+    facts = [read_facts(save(tmp_path / "0.tif", np.array([[number, 0, 1, 2]], dtype)))]
+    scheme = guess_classes(facts, ["a", "b", "c"])
+    assert scheme.index_of == {number: 255, 0: 0, 1: 1, 2: 2} == scheme.label_values
+    unnamed = guess_classes(facts)
+    assert unnamed.names == ("class 0", "class 1", "class 2") and unnamed.index_of == scheme.index_of
+
+
+@pytest.mark.parametrize("values, names, line", [
+    ([0, 1, 2, 3], "abc", "0: ignore, 1: a, 2: b, 3: c"),  # 0 may be the first class, or no label
+    ([0, 1, 3], "abc", "0: a, 1: b, 3: c"),
+    ([1, 2], "abc", "1: ?, 2: ?"),
+    ([10, 20, 90], "abc", "10: a, 20: b, 90: c"),
+    ([0, 10, 20], "ab", "0: ignore, 10: a, 20: b"),
+    ([0, 1, 255], "abc", "0: ?, 1: ?, 255: ignore"),  # 255 may be the third
+    ([-1, 0, 1], "abc", "-1: ignore, 0: ?, 1: ?"),
+    ([0, 1, 2, 300], "abc", "0: a, 1: b, 2: c, 300: ?"),
+    ([0, 255], "ab", "0: a, 255: b"),
+    ([0, 255], "a", "0: ?, 255: ?"),
+    ([0, 255], "", "0: ?, 255: ?"),
+    ([0, 65535], "ab", "0: a, 65535: b"),
+    ([-1, 255], "", "-1: ?, 255: ?"),
+])  # fmt: skip
+def test_where_numbers_leave_a_choice_they_are_listed_with_the_line_to_write(tmp_path, values, names, line):
+    dtype = np.int16 if min(values) < 0 else np.uint16
+    facts = [read_facts(save(tmp_path / "0.tif", np.array([values], dtype)))]
+    with pytest.raises(VocabularyError) as caught:
+        guess_classes(facts, list(names))
+    message = str(caught.value)
+    assert f'say what each means with --label-values "{line}"' in message
+    assert f"hold the values {', '.join(map(str, sorted(values)))};" in message
+    assert f"{values[0]} has {100 / len(values):.2g}% of the pixels, in 1 of 1 files" in message
+
+
+def test_synonyms_in_the_line_to_write_are_not_taken_for_classes(label_facts):
+    facts = label_facts([7, 9])
+    with pytest.raises(VocabularyError, match=r"--label-values \"7: river, lake; 9: road\"") as caught:
+        guess_classes(facts, ["river, lake", "road"])
+    line = str(caught.value).split('"')[1]
+    legend = parse_legend(line, ["river, lake", "road"], source="--label-values")
+    assert guess_classes(facts, legend=legend).index_of == {7: 0, 9: 1}
+
+
+def test_a_number_that_one_of_several_files_has_gets_none_of_the_names(label_facts, tmp_path):
     files = [[0, 1, 2]] * 4
     assert guess_classes(label_facts(*files, [0, 40]), ["a", "b", "c"]).index_of == {0: 0, 1: 1, 2: 2}
-    assert guess_classes(label_facts([0, 10], [0, 20], [0, 10], [0, 20]), ["a", "b"]).index_of == {0: 255, 10: 0, 20: 1}
+    with pytest.raises(VocabularyError, match=r"3 has 7\.1% of the pixels, only in \S+4\.png"):
+        guess_classes(label_facts(*files, [0, 3]), ["a", "b", "c"])  # which 0 may be no label of
 
 
 def test_names_that_do_not_fit_the_numbers(label_facts):
@@ -57,6 +107,78 @@ def test_names_that_do_not_fit_the_numbers(label_facts):
         VocabularyError, match=r"2 class names \(a, b\), but the label files hold the values 0, 5, 6, 7;"
     ):
         guess_classes(label_facts([0, 5, 6, 7]), ["a", "b"])
+
+
+def test_what_a_file_masks_has_no_part_in_it(tmp_path):
+    label = np.array([[0, 1, 2, 3]], np.uint8)
+    for name, options in (("nodata", {"nodata": 0}), ("plain", {})):
+        with rasterio.open(
+            tmp_path / f"{name}.tif", "w", driver="GTiff", width=4, height=1, count=1, dtype="uint8", **options
+        ) as file:
+            file.write(label, 1)
+            if name == "plain":
+                file.write_mask(label > 0)
+    for name in ("nodata", "plain"):
+        scheme = guess_classes([read_facts(tmp_path / f"{name}.tif")], ["a", "b", "c"])
+        assert scheme.index_of == {1: 0, 2: 1, 3: 2} and 0 not in scheme.pixels
+        assert guess_classes([read_facts(tmp_path / f"{name}.tif")]).names == ("class 1", "class 2", "class 3")
+
+
+def test_no_data_in_one_file_and_a_number_in_another_is_not_decided(label_facts, tmp_path):
+    (plain,) = label_facts([0, 1, 2])
+    with rasterio.open(
+        tmp_path / "nodata.tif", "w", driver="GTiff", width=3, height=1, count=1, dtype="uint8", nodata=0
+    ) as file:
+        file.write(np.array([[0, 1, 2]], np.uint8), 1)
+    for names in (["a", "b", "c"], []):
+        with pytest.raises(VocabularyError, match="0 has 20% of the pixels, in 1 of 2 files, declared as no data in"):
+            guess_classes([plain, read_facts(tmp_path / "nodata.tif")], names)
+
+
+def write_jpeg(path, label):
+    with rasterio.open(
+        path, "w", driver="JPEG", width=label.shape[1], height=label.shape[0], count=1, dtype="uint8", quality=95
+    ) as file:
+        file.write(label, 1)
+    return read_facts(path)
+
+
+def blocks(numbers, size=144, seed=0):
+    """Rectangles of some numbers."""
+    generator = np.random.default_rng(seed)
+    return np.kron(generator.choice(numbers, (size // 12, size // 12)), np.ones((12, 12), int)).astype(np.uint8)
+
+
+def test_the_rounding_of_jpeg_shifts_no_class(tmp_path):
+    for first in (0, 1):
+        numbers = range(first, first + 5)
+        label = blocks(numbers)
+        facts = write_jpeg(tmp_path / f"{first}.jpg", label)
+        strangers = set(facts.values) - set(numbers)
+        assert facts.is_lossy and strangers
+        scheme = guess_classes([facts], list("abcde"))
+        assert scheme.index_of == {n: i for i, n in enumerate(numbers)} | dict.fromkeys(strangers, 255)
+
+
+def test_much_rounding_of_jpeg_is_refused(tmp_path):
+    facts = write_jpeg(tmp_path / "a.jpg", blocks([0, 40, 80]))
+    assert len(facts.values) > 3
+    for names in ("abc", "abcde"):
+        with pytest.raises(VocabularyError, match="say what each means"):
+            guess_classes([facts], list(names))
+
+
+def test_a_legend_says_what_numbers_mean(label_facts):
+    legend = parse_legend("0: land, 255: water, 7: ignore, 010: land", source="--label-values")
+    scheme = guess_classes(label_facts([0, 255, 7]), source="--label-values", legend=legend)
+    assert scheme.names == ("land", "water") and scheme.source == "--label-values"
+    assert scheme.index_of == scheme.label_values == {0: 0, 7: 255, 10: 0, 255: 1}
+    with pytest.raises(
+        VocabularyError, match=r'does not have 8, 9, but .* "0: land, 7: ignore, 8: \?, 9: \?, 10: land,'
+    ):
+        guess_classes(label_facts([0, 8, 9]), legend=legend)
+    with pytest.raises(DataError, match=r"--label-values has the value 'x'; .* whole numbers"):
+        guess_classes(label_facts([0]), legend=parse_legend("x: land", source="--label-values"))
 
 
 def test_a_published_palette_names_the_classes(label_facts):
@@ -85,6 +207,30 @@ def test_names_that_gdal_keeps_beside_a_file(label_facts, tmp_path):
     assert scheme.names == ("river, lake", "burnt forest")
     assert scheme.index_of == {0: 255, 1: 0, 2: 1}
     assert scheme.source == "the category names in .aux.xml"
+
+
+def test_names_that_are_given_go_by_those_in_the_files(label_facts, tmp_path):
+    label_facts([0, 1, 2, 3])
+    names = "".join(f"<Category>{name}</Category>" for name in ("void", "Water", "road", "city"))
+    (tmp_path / "0.png.aux.xml").write_text(
+        f"<PAMDataset><PAMRasterBand band='1'><CategoryNames>{names}</CategoryNames></PAMRasterBand></PAMDataset>"
+    )
+    facts = [read_facts(tmp_path / "0.png")]
+    assert guess_classes(facts, ["city", "water", "road"]).index_of == {0: 255, 1: 1, 2: 2, 3: 0}
+    with pytest.raises(VocabularyError, match=r'"0: ignore, 1: water, 2: road, 3: \?"'):
+        guess_classes(facts, ["water", "road"])
+    renamed = guess_classes(facts, ["none at all", "lake", "street", "town"])
+    assert renamed.index_of == {0: 0, 1: 1, 2: 2, 3: 3}
+
+
+def test_numbers_that_a_category_table_does_not_name(tmp_path):
+    path = save(tmp_path / "0.tif", np.array([[-1, 0, 1, 2]], np.int16))
+    names = "<Category>water</Category><Category>road</Category>"
+    path.with_name("0.tif.aux.xml").write_text(
+        f"<PAMDataset><PAMRasterBand band='1'><CategoryNames>{names}</CategoryNames></PAMRasterBand></PAMDataset>"
+    )
+    scheme = guess_classes([read_facts(path)])
+    assert scheme.names == ("water", "road", "class 2") and scheme.index_of == {-1: 255, 0: 0, 1: 1, 2: 2}
 
 
 def test_files_without_class_numbers(tmp_path):

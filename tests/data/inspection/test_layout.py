@@ -46,6 +46,73 @@ def test_told_apart_by_the_start_or_the_end_of_the_name(tmp_path):
     assert patterns(tmp_path / "inside") == ("AOI_PS-RGB_*", "AOI_SAR-Intensity_*", None)
 
 
+PUBLISHED = {
+    "Sen1Floods11": (
+        ("S2Hand/Bolivia_#_S2Hand", "S1Hand/Bolivia_#_S1Hand", "LabelHand/Bolivia_#_LabelHand"),
+        ("S2Hand/*_S2Hand", "S1Hand/*_S1Hand", "LabelHand/*_LabelHand"),
+        ("JRCWaterHand/Bolivia_#_JRCWaterHand", "S1OtsuLabelHand/Bolivia_#_S1OtsuLabelHand"),
+    ),
+    "SEN12MS": (
+        ("s2_1/ROIs1158_spring_s2_1_p#", "s1_1/ROIs1158_spring_s1_1_p#", "lc_1/ROIs1158_spring_lc_1_p#"),
+        ("s2_1/ROIs1158_spring_s2_*", "s1_1/ROIs1158_spring_s1_*", "lc_1/ROIs1158_spring_lc_*"),
+        (),
+    ),
+    "DFC2020": (
+        ("s2_0/ROIs0000_test_s2_0_p#", "s1_0/ROIs0000_test_s1_0_p#", "dfc_0/ROIs0000_test_dfc_0_p#"),
+        ("s2_0/ROIs0000_test_s2_*", "s1_0/ROIs0000_test_s1_*", "dfc_0/ROIs0000_test_dfc_*"),
+        ("lc_0/ROIs0000_test_lc_0_p#",),
+    ),
+    "WHU-OPT-SAR": (("optical/NH49E#", "sar/NH49E#", "lbl/NH49E#"), ("optical", "sar", "lbl"), ()),
+    "OpenEarthMap-SAR": (
+        ("rgb_images/TrainArea_#", "sar_images/TrainArea_#", "labels/TrainArea_#"),
+        ("rgb_images", "sar_images", "labels"),
+        (),
+    ),
+    "BRIGHT": (
+        ("pre-event/beirut_#_pre_disaster", "post-event/beirut_#_post_disaster", "target/beirut_#_building_damage"),
+        ("pre-event/*_pre_disaster", "post-event/*_post_disaster", "target/*_building_damage"),
+        (),
+    ),
+    "Sentinel": (("Sentinel-2/#", "Sentinel-1/#", "WorldCover/#"), ("Sentinel-2", "Sentinel-1", "WorldCover"), ()),
+    "camel": (("OpticalImages/#", "SARImages/#", "FloodMasks/#"), ("OpticalImages", "SARImages", "FloodMasks"), ()),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_pairs(tmp_path, name):
+    files, expected, others = PUBLISHED[name]
+    for file, kind in zip(files, ("rgb", "sar", "labels"), strict=True):
+        write(tmp_path, f"{file}.tif", kind=kind)
+    for file in others:
+        write(tmp_path, f"{file}.tif", kind="labels")
+    assert patterns(tmp_path) == expected
+
+
+@pytest.mark.parametrize("other", [
+    "lc/#.tif" , "dfc_notes/#.tif", "images_lc_#.tif", "DFC_dsm_#.tif", "S2H/#_x.tif", "handle/#_y.tif", "talc/#.tif",
+    "s20/#.tif", "Class1/#_z.tif",
+])  # fmt: skip
+def test_words_within_other_words_win_over_no_plain_name(tmp_path, other):
+    write_clean_folder(tmp_path)
+    write(tmp_path, other, kind="sar")
+    assert patterns(tmp_path) == ("rgb", "sar", "labels")
+
+
+@pytest.mark.parametrize("other", ["talc/good_#.tif", "sdfc/good_#.tif", "DFC_dsm/DFC_dsm_#.tif", "handmade/#.tif"])
+def test_words_within_other_words_are_no_labels(tmp_path, other):
+    write_clean_folder(tmp_path, count=3)
+    shutil.rmtree(tmp_path / "labels")
+    write(tmp_path, other, kind="sar")
+    assert patterns(tmp_path) == ("rgb", "sar", None)
+
+
+def test_names_of_two_places_are_not_paired_by_their_numbers(tmp_path):
+    write(tmp_path, "rgb/paris_#.png")
+    write(tmp_path, "sar/tokyo_#.tif", kind="sar")
+    with pytest.raises(DataError, match="share a name"):
+        find_layout(tmp_path)
+
+
 def test_files_that_are_used_for_nothing_are_named(tmp_path):
     layout = find_layout(write_sentinel_folder(tmp_path))
     assert (layout.rgb, layout.sar, layout.labels) == ("rgb_*", "sar_*", "label_*")

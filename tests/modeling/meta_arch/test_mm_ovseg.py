@@ -42,8 +42,82 @@ def test_a_pair_that_says_it_has_no_sar_is_segmented_by_rgb_alone(model):
     assert not torch.allclose(alone, scores_of(model, pair)[0], atol=1e-4)
     black = {**pair, "sar_image": torch.zeros_like(pair["sar_image"])}
     assert not torch.allclose(alone, scores_of(model, black)[0], atol=1e-4)  # black is not the same as none
-    with pytest.raises(DataError, match="'sar_image'"):
-        model([{**pair, "sar_image": None}, pair])
+
+
+def left_of(column, height=48, width=64):
+    """Bool (H, W), True left of a column."""
+    return (torch.arange(width) < column).repeat(height, 1)
+
+
+@pytest.mark.parametrize("overrides", [
+    [],
+    ["MODEL.CLIP_SAR.ENABLED", True],
+    ["MODEL.CLIP_SAR.ENABLED", True, "MODEL.DINO_SAR.ENABLED", False, "MODEL.DINO.ENABLED", False],
+])  # fmt: skip
+def test_each_pixel_is_answered_with_sar_where_sar_has_data(make_model, overrides):
+    model = make_model(*overrides).eval()
+    model.set_vocabulary(CLASSES)
+    valid, pair = left_of(40), random_pair()
+    valid[10:20, 50:] = True
+    (with_sar,), (alone,) = scores_of(model, pair), scores_of(model, {**pair, "sar_image": None})
+    assert not torch.isclose(with_sar, alone, atol=1e-4).any(dim=0).all()
+    (joined,) = scores_of(model, {**pair, "sar_valid": valid})
+    torch.testing.assert_close(joined[:, valid], with_sar[:, valid], rtol=0, atol=1e-6)
+    torch.testing.assert_close(joined[:, ~valid], alone[:, ~valid], rtol=0, atol=1e-6)
+    for everywhere, expected in ((True, with_sar), (False, alone)):
+        assert torch.equal(scores_of(model, {**pair, "sar_valid": torch.full((48, 64), everywhere)})[0], expected)
+
+
+def test_validity_goes_by_the_nearest_pixel_where_the_output_has_another_size(model):
+    pair, size = random_pair(), {"height": 96, "width": 32}
+    (with_sar,), (alone,) = (scores_of(model, {**pair, **size, **sar}) for sar in ({}, {"sar_image": None}))
+    (joined,) = scores_of(model, {**pair, **size, "sar_valid": left_of(22)})
+    torch.testing.assert_close(joined[..., :11], with_sar[..., :11], rtol=0, atol=1e-6)
+    torch.testing.assert_close(joined[..., 11:], alone[..., 11:], rtol=0, atol=1e-6)
+
+
+def test_a_batch_may_mix_pairs_with_sar_without_and_with_some(model):
+    pairs = [
+        {**random_pair(48, 64, 0), "sar_valid": left_of(30)},
+        {**random_pair(48, 64, 1), "sar_image": None},
+        random_pair(200, 120, 2),
+        {**random_pair(192, 192, 3), "sar_valid": left_of(100, 192, 192), "height": 100, "width": 90},
+        {**random_pair(48, 64, 4), "sar_valid": left_of(0)},
+        {**random_pair(48, 64, 5), "sar_valid": left_of(64)},
+    ]
+    singles = [scores_of(model, pair)[0] for pair in pairs]
+    for chosen in (slice(None), slice(1, 3)):
+        for together, alone in zip(scores_of(model, *pairs[chosen]), singles[chosen], strict=True):
+            torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_rgb_and_text_are_encoded_once_and_no_more_work_is_done_than_needed(model):
+    calls = []
+    for name in ("clip", "dino", "dino_sar", "text"):
+        getattr(model, name).register_forward_hook(lambda *_, name=name: calls.append(name))
+    model.sem_seg_head.register_forward_hook(lambda _, inputs, logits: calls.append(len(logits)))
+    pair, no_rgb = random_pair(), {"image_valid": left_of(40)}
+    for sar, expected in (
+        ([{"sar_valid": left_of(40)}], ["text", "clip", "dino", 1, "dino_sar", 1]),
+        ([{"sar_valid": left_of(40), **no_rgb}], ["text", "clip", "dino", "dino_sar", 1]),
+        ([{"sar_valid": left_of(39), **no_rgb}], ["text", "clip", "dino", 1, "dino_sar", 1]),
+        ([{"sar_valid": left_of(0), **no_rgb}], ["text", "clip", "dino", 1]),
+        ([{"sar_valid": left_of(40)}, {}, {"sar_image": None}], ["text", "clip", "dino", 2, "dino_sar", 2]),
+    ):
+        calls.clear()
+        model([{**pair, **part} for part in sar])
+        assert calls == expected
+
+
+def test_training_and_models_without_sar_take_no_notice_of_its_validity(make_model, model):
+    model.train_vocabulary = ("city", "forest")
+    model.train()
+    pair = random_pair(num_classes=2)
+    losses = [model([{**pair, **valid}])["loss_sem_seg"].item() for valid in ({}, {"sar_valid": left_of(20)})]
+    assert losses[0] == losses[1]
+    optical = make_model("MODEL.DINO_SAR.ENABLED", False).eval()
+    optical.set_vocabulary(CLASSES)
+    assert torch.equal(*(scores_of(optical, {**pair, **valid})[0] for valid in ({}, {"sar_valid": left_of(20)})))
 
 
 def test_both_images_matter(model):
@@ -247,6 +321,11 @@ def test_bad_input_ends_in_one_sentence(make_model, model):
         model.set_vocabulary(["road", "Road"])
     with pytest.raises(DataError, match=r"pair_0\.png has no 'sar_image'"):
         model([{key: value for key, value in pair.items() if key != "sar_image"}])
+    with pytest.raises(DataError, match=r"pair_0\.png has no 'sar_image'"):
+        model([pair, {"file_name": "pair_0.png", "image": pair["image"], "sar_valid": left_of(9)}])
+    for mask in ("sar_valid", "image_valid"):
+        with pytest.raises(DataError, match=rf"'{mask}' of pair_0\.png has shape \(64, 48\); it must be \(48, 64\)"):
+            model([{**pair, "sar_valid": left_of(9), mask: left_of(9, 64, 48)}])
     with pytest.raises(DataError, match=r"\(1, 48, 64\)"):
         model([{**pair, "image": pair["image"][:1]}])
     model.train_vocabulary = ("city",)

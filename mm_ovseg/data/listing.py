@@ -1,0 +1,45 @@
+"""Listing the pairs of datasets once a run, since that reads the header of every RGB file."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+
+from detectron2.data import DatasetCatalog
+from detectron2.utils import comm
+
+__all__ = ["listed_once"]
+
+
+@contextmanager
+def listed_once(names: Sequence[str]) -> Iterator[None]:
+    """Let the main process list datasets, for all processes and for as long as the block lasts.
+
+    Every process enters it. A dataset that is not registered, or cannot be listed, is left to whoever asks for it.
+
+    Args:
+        names: Of datasets.
+    """
+    with ExitStack() as stack:
+        for name in dict.fromkeys(names):
+            if name in DatasetCatalog:
+                stack.enter_context(_listed(name))
+        yield
+
+
+@contextmanager
+def _listed(name: str) -> Iterator[None]:
+    pairs = None
+    if comm.is_main_process():
+        with suppress(Exception):  # where the main process alone fails, the others would wait for it
+            pairs = DatasetCatalog.get(name)
+    pairs = comm.all_gather(pairs)[0]
+    if pairs is None:
+        yield
+        return
+    load = DatasetCatalog[name]
+    DatasetCatalog.remove(name)
+    DatasetCatalog.register(name, lambda: [dict(pair) for pair in pairs])
+    try:
+        yield
+    finally:
+        DatasetCatalog.remove(name)
+        DatasetCatalog.register(name, load)
