@@ -29,9 +29,9 @@ def exact(source, target, shift=(0.0, 0.0)):
 
 @pytest.mark.parametrize("source, target", [
     (around(ZONE_52, 129, 36, 10, 600), around(ZONE_53, 129, 36, 10, 600)),
-    # Where maps keep angles, what bends them shows at the edges of a cell and not in its middle.
     (around(ZONE_52, 129, 70, 1000, 300), around(ZONE_53, 129, 70, 1000, 300)),
-    (around(MERCATOR, 20, 82, 20_000, 90), around(POLAR, 20, 82, 3000, 90)),
+    # Between maps that keep angles, what bends shows at the edges of a cell and not in its middle.
+    (around(MERCATOR, 20, 82, 1000, 90), around(POLAR, 20, 82, 1000, 90)),
     (around(DEGREES, 129, 36, 1e-4, 600), around(ZONE_52, 129, 36, 10, 600)),
     (around(ZONE_52, 129, 36, 10, 600), around(DEGREES, 129, 36, 1e-4, 600)),
     (around(OTHER_POLAR, -45, 89.9, 1000, 90), around(POLAR, 0, 90, 1000, 90)),
