@@ -1,6 +1,7 @@
 """The run: from scenes to tiles on disk and the files that declare them, in parallel and resumable."""
 
 import json
+import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +33,8 @@ from mm_ovseg.raster import Grid
 from mm_ovseg.raster.footprint import Footprint, common_pixel_size, footprints
 
 __all__ = ["Tiling", "tile_scenes", "tiling_outputs"]
+
+logger = logging.getLogger(__name__)
 
 OVERLAPPING = "overlaps a held-out tile"
 KINDS = ("rgb", "sar", "labels")
@@ -144,6 +147,8 @@ def _plan(tiling: Tiling, scenes: Sequence[LabelledScene]) -> tuple[dict[str, Sc
         with open_scene(scene, tiling.settings) as source:
             if source.covered == 0:
                 raise DataError(f"{scene.sar} covers nothing of {scene.rgb[0]}; check that the files belong together.")
+            for concern in source.concerns():
+                logger.warning(concern)
             for window in windows_of(source.grid, tiling.settings):
                 windows.append((scene, window))
                 grids.append(source.grid.window(*window))
