@@ -439,8 +439,13 @@ def test_bands_that_are_asked_for_are_data_whatever_the_file_calls_them(segment,
         assert file.colorinterp[3] == ColorInterp.alpha
     _, report = segment(rgbn, pair[1], "--rgb-bands", 4, 1, 2)
     assert report["coverage"]["rgb_and_sar"] == SIZE**2
-    _, report = segment(rgbn, pair[1])
+    _, report = segment(rgbn, pair[1])  # one number where it is not 0: as alpha is
     assert report["coverage"]["no_rgb"] == 30 * SIZE
+    infrared = np.where(ROWS < 30, 0, RGB[:1])  # many numbers, as alpha has not
+    rgbn = write(tmp_path / "measured.tif", np.concatenate([RGB[::-1], infrared]), photometric="rgb", alpha="yes")
+    for more in ((), ("--rgb-bands", 3, 2, 1)):
+        _, report = segment(rgbn, pair[1], *more)
+        assert report["coverage"]["rgb_and_sar"] == SIZE**2
 
 
 def test_pairs_whose_places_differ_are_not_taken_as_aligned(run_demo, tmp_path, pair, capsys):

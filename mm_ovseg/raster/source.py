@@ -17,7 +17,9 @@ from mm_ovseg.raster.header import RasterInfo, check_on_grid, check_same_grid, r
 from mm_ovseg.raster.opening import open_raster, raster_errors
 from mm_ovseg.raster.trust import check_whole_file
 
-__all__ = ["Band", "RasterSource", "path_list"]
+__all__ = ["Band", "RasterSource", "path_list", "sample_windows"]
+
+SAMPLE_SIDE, SAMPLE_WINDOWS = 128, 4  # pixels of a window that is looked at, and windows along a side
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
@@ -57,7 +59,8 @@ class RasterSource:
     """A raster, open for reading; a context manager.
 
     Whatever a file says of its validity counts: a nodata value of each band, masks in the file or beside it, an alpha
-    band unless it is asked for as data, and NaN. Not for several threads at once.
+    band, and NaN. A band that is called alpha does not count where it is asked for as data, or holds measurements, as
+    near infrared does, which GDAL calls alpha in files of four bands of 8 bits. Not for several threads at once.
 
     Args:
         paths: The file, or several whose bands follow each other; these lie on one grid.
@@ -89,6 +92,7 @@ class RasterSource:
             self.close()
             raise
         self._orientations = [info.orientation for info in infos]
+        self._alphas: dict[int, int | None] = {}
         self.bands = tuple(band for index, file in enumerate(self._files) for band in _bands(index, file))
         first = infos[0]
         self.info = RasterInfo(
@@ -289,20 +293,26 @@ class RasterSource:
 
     def _masks_of(self, file: int, asked: set[int] = frozenset()) -> list[str]:
         """What says, besides values, where a file has data: "alpha", "mask" or "masks", one for all bands or each."""
-        dataset, flags = self._files[file], self._files[file].mask_flag_enums
-        alphas = [index for index, meaning in enumerate(dataset.colorinterp, start=1) if meaning == ColorInterp.alpha]
-        masks = ["alpha"] if alphas and alphas[0] not in asked else []
+        flags = self._files[file].mask_flag_enums
+        masks = ["alpha"] if self._alpha(file) not in (None, *asked) else []
         if any(MaskFlags.per_dataset in of_band and MaskFlags.alpha not in of_band for of_band in flags):
             masks.append("mask")
         if any(not of_band for of_band in flags):
             masks.append("masks")
         return masks
 
+    def _alpha(self, file: int) -> int | None:
+        """The 1-based band of a file that tells where it has data; None where there is none."""
+        if file not in self._alphas:
+            with raster_errors(self.paths[file], any_format=self._any_format):
+                self._alphas[file] = _find_alpha(self._files[file])
+        return self._alphas[file]
+
     def _read_mask(self, kind: str, file: int, bands: list[Band], window: Window) -> np.ndarray:
         """Bool, (H, W, 1 or bands)."""
         dataset = self._files[file]
         if kind == "alpha":
-            return dataset.read(dataset.colorinterp.index(ColorInterp.alpha) + 1, window=window)[..., None] > 0
+            return dataset.read(self._alpha(file), window=window)[..., None] > 0
         flags = dataset.mask_flag_enums
         if kind == "mask":
             first = next(index for index, of_band in enumerate(flags, start=1) if MaskFlags.per_dataset in of_band)
@@ -310,6 +320,30 @@ class RasterSource:
         read = dataset.read_masks([band.index for band in bands], window=window) > 0
         own = np.array([not flags[band.index - 1] for band in bands])
         return read.transpose(1, 2, 0) | ~own
+
+
+def sample_windows(height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """Windows (row, column, height, width) over all of a raster, which are few, to look at; a small one whole."""
+    side = SAMPLE_SIDE if max(height, width) > SAMPLE_SIDE * SAMPLE_WINDOWS else max(height, width)
+    sides = min(side, height), min(side, width)
+    rows, columns = (
+        sorted({round(place) for place in np.linspace(0, whole - part, SAMPLE_WINDOWS)})
+        for whole, part in ((height, sides[0]), (width, sides[1]))
+    )
+    return [(row, column, *sides) for row in rows for column in columns]
+
+
+def _find_alpha(dataset: DatasetReader) -> int | None:
+    """The 1-based alpha band: of a PNG as it is called, else if most of what is not 0 is one value, such as 255."""
+    if ColorInterp.alpha not in dataset.colorinterp:
+        return None
+    band = dataset.colorinterp.index(ColorInterp.alpha) + 1
+    if dataset.driver == "PNG":
+        return band
+    windows = [Window(column, row, width, height) for row, column, height, width in sample_windows(*dataset.shape)]
+    values = np.concatenate([dataset.read(band, window=window).ravel() for window in windows])
+    _, counts = np.unique(values[values != 0], return_counts=True)
+    return band if not len(counts) or counts.max() * 2 > counts.sum() else None
 
 
 def _settled(first: RasterInfo, second: RasterInfo) -> RasterInfo:
