@@ -17,6 +17,7 @@ ReadImage = Callable[[int, int, int, int], tuple[np.ndarray, np.ndarray]]
 ReadLabels = Callable[[int, int, int, int], np.ndarray]
 
 PIXELS_AT_ONCE = 2**21
+MAX_SPREAD = 16  # source pixels that are read for each place; more lie apart, as on both sides of a global source
 SMALLEST_WEIGHT = 1e-3  # of valid pixels that make a pixel valid
 HALF = 0.5  # share of the pixels that are averaged into one, which must be valid
 
@@ -47,6 +48,10 @@ def resample_image(
     shape = (-(-placement.source.height // step_y), -(-placement.source.width // step_x))
     first_row, last_row = _span(y, shape[0])
     first_column, last_column = _span(x, shape[1])
+    if _is_scattered((last_row - first_row + 1) * (last_column - first_column + 1), columns.shape):
+        halves = [resample_image(read, placement, *half) for half in _halves(row, column, height, width)]
+        values, valid = (np.concatenate(parts, axis=int(height < width)) for parts in zip(*halves, strict=True))
+        return values, valid
     reduced, reduced_valid = _reduced(
         read, placement, first_row, first_column, last_row - first_row + 1, last_column - first_column + 1
     )
@@ -75,15 +80,15 @@ def resample_labels(
     """
     parts_x, parts_y = placement.reduction
     if parts_x == parts_y == 1:
-        return _nearest(read, placement, *placement.coordinates(row, column, height, width), fill)
+        return _nearest(read, placement, row, column, height, width, fill)
     # So many points of each pixel vote.
     fine = placement.subpixels
     labels = np.full((height, width), fill, np.uint8)
     rows_at_once = max(1, PIXELS_AT_ONCE // (width * parts_x * parts_y))
     for start in range(0, height, rows_at_once):
         count = min(rows_at_once, height - start)
-        places = fine.coordinates((row + start) * parts_y, column * parts_x, count * parts_y, width * parts_x)
-        votes = _nearest(read, fine, *places, fill).reshape(count, parts_y, width, parts_x)
+        window = (row + start) * parts_y, column * parts_x, count * parts_y, width * parts_x
+        votes = _nearest(read, fine, *window, fill).reshape(count, parts_y, width, parts_x)
         labels[start : start + count] = _mode(votes.transpose(0, 2, 1, 3).reshape(count, width, -1))
     return labels
 
@@ -153,19 +158,38 @@ def _bilinear(values: np.ndarray, valid: np.ndarray, x: np.ndarray, y: np.ndarra
     return np.where(known[:, np.newaxis], sampled, 0), known
 
 
-def _nearest(read: ReadLabels, placement: Placement, columns: np.ndarray, rows: np.ndarray, fill: int) -> np.ndarray:
+def _nearest(
+    read: ReadLabels, placement: Placement, row: int, column: int, height: int, width: int, fill: int
+) -> np.ndarray:
+    """The nearest pixels of a window."""
+    columns, rows = placement.coordinates(row, column, height, width)
     inside = placement.contains(columns, rows)
     labels = np.full(columns.shape, fill, np.uint8)
     if not inside.any():
         return labels
-    height, width = placement.source.shape
+    source_height, source_width = placement.source.shape
     # The far edges belong to the last pixels.
-    x = np.minimum(np.floor(columns[inside]).astype(np.intp), width - 1)
-    y = np.minimum(np.floor(rows[inside]).astype(np.intp), height - 1)
-    top, left = y.min(), x.min()
-    window = read(int(top), int(left), int(y.max() - top) + 1, int(x.max() - left) + 1)
-    labels[inside] = window[y - top, x - left]
+    x = np.minimum(np.floor(columns[inside]).astype(np.intp), source_width - 1)
+    y = np.minimum(np.floor(rows[inside]).astype(np.intp), source_height - 1)
+    top, left = int(y.min()), int(x.min())
+    part = top, left, int(y.max()) - top + 1, int(x.max()) - left + 1
+    if _is_scattered(part[2] * part[3], columns.shape):
+        halves = [_nearest(read, placement, *half, fill) for half in _halves(row, column, height, width)]
+        return np.concatenate(halves, axis=int(height < width))
+    labels[inside] = read(*part)[y - top, x - left]
     return labels
+
+
+def _is_scattered(pixels: int, shape: tuple[int, int]) -> bool:
+    """Whether a window's places lie so far apart that it is better read in halves."""
+    return shape != (1, 1) and pixels > max(MAX_SPREAD * shape[0] * shape[1], PIXELS_AT_ONCE)
+
+
+def _halves(row: int, column: int, height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """A window cut across its longer side."""
+    if height < width:
+        return [(row, column, height, width // 2), (row, column + width // 2, height, width - width // 2)]
+    return [(row, column, height // 2, width), (row + height // 2, column, height - height // 2, width)]
 
 
 def _mode(votes: np.ndarray) -> np.ndarray:

@@ -134,3 +134,27 @@ def test_sources_of_one_row_or_column(shape):
     placement = Placement(grid(*shape[::-1]), grid(shape[1] * 2, shape[0] * 2, 0.5))
     found, valid = image(np.full(shape, 3), placement)
     assert valid.all() and (found == 3).all() and (labels(np.full(shape, 3), placement) == 3).all()
+
+
+@pytest.mark.parametrize("pixel", [0.01, 0.04])
+def test_both_ends_of_a_globe_are_read_without_what_lies_between(pixel):
+    """A window at 180 degrees of a source from -180 to 180."""
+    degrees = CRS.from_epsg(4326)
+    globe = Grid(36_000, 18_000, degrees, Affine(0.01, 0, -180, 0, -0.01, 90))
+    target = Grid(60, 90, degrees, Affine(pixel, 0, 180 - 21 * pixel, 0, -pixel, 10))
+    placement, most = Placement(globe, target), []
+
+    def read(row, column, height, width):
+        most.append(height * width)
+        west_half = np.arange(column, column + width) < 18_000
+        return np.broadcast_to(np.where(west_half, 1, 2), (height, width)).astype(np.uint8)
+
+    expected = np.broadcast_to(np.where(np.arange(60) < 21, 2, 1), (90, 60))
+    labels = resample_labels(read, placement, 0, 0, 90, 60, fill=255)
+    np.testing.assert_array_equal(labels, expected)
+    values, valid = resample_image(
+        lambda *part: (read(*part)[..., None], np.ones(part[2:], bool)), placement, 0, 0, 90, 60
+    )
+    assert valid.all()
+    np.testing.assert_allclose(values[..., 0], expected, rtol=1e-6)
+    assert max(most) < 2**21
