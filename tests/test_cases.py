@@ -487,3 +487,13 @@ def test_rasters_within_a_file(segment, tmp_path, pair):
     np.testing.assert_array_equal(segment(pair[0], f'NETCDF:"{several}":Band2')[0], plain)
     with pytest.raises(DataError, match="is a raster within .*, which is not read here; write it to a GeoTIFF"):
         read_label(f'NETCDF:"{path}":Band1', num_classes=256)
+
+
+def test_labels_of_larger_tiles_are_what_most_of_their_pixels_are(tmp_path, pair):
+    """A path one pixel wide, on which the middle of every third pixel lies, is no class of the larger ones."""
+    labels = np.where(COLUMNS % 3 == 1, 1, 2).astype(np.uint8)
+    words = ["--rgb", pair[0], "--sar", pair[1], "--labels", write(tmp_path / "labels.tif", labels), "--gsd", 6]
+    words += ["--size", 21, "--val-fraction", 0, "--classes", NAMES, "--output", tmp_path / "tiles"]
+    load_tool("tile_scenes").main([str(word) for word in words])
+    (tile,) = json.loads((tmp_path / "tiles" / "manifest.json").read_text())["pairs"]
+    assert tile["pixels"] == [0, 0, 21 * 21, 0, 0]
