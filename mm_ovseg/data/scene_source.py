@@ -7,7 +7,7 @@ import numpy as np
 import rasterio
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.raster import Grid, Paths, Placement, RasterSource, RGBReader, SARReader
+from mm_ovseg.raster import Paths, Placement, RasterSource, RGBReader, SARReader
 
 __all__ = ["SceneSource", "SceneWindow"]
 

@@ -72,12 +72,14 @@ class RasterSource:
         bands: All bands.
 
     Raises:
-        DataError: A file cannot be opened, is on no grid, or the files are on different ones.
+        DataError: There is no file, one cannot be opened or is on no grid, or the files are on different ones.
     """
 
     def __init__(self, paths: Paths, *, any_format: bool = False) -> None:
         self._any_format = any_format
         self.paths = path_list(paths)
+        if not self.paths:
+            raise DataError("No file is given; give at least one.")
         others = ", ".join(Path(path).name for path in self.paths[1:])
         self.name = f"{self.paths[0]} (with {others})" if others else os.fspath(self.paths[0])
         self._stack = ExitStack()
@@ -187,8 +189,16 @@ class RasterSource:
             valid: bool (H, W, bands); False where a nodata value, a mask, alpha or NaN says so. None: everywhere True.
 
         Raises:
-            DataError: A block cannot be read, or, without a window, the file has too many pixels.
+            DataError: A block cannot be read, the window reaches beyond the grid, or, without one, the file has too
+                many pixels.
         """
+        if window is not None:
+            row, column, height, width = window
+            if not (0 <= row < row + height <= self.grid.height and 0 <= column < column + width <= self.grid.width):
+                raise DataError(
+                    f"The window {tuple(window)} (row, column, height, width) is not within {self.name}, which has "
+                    f"{self.grid.height} rows of {self.grid.width} pixels."
+                )
         chosen = [self.bands[band - 1] for band in bands]
         dtype = dtype or np.result_type(*(band.dtype for band in chosen)).name
         files = list(dict.fromkeys(band.file for band in chosen))
@@ -249,8 +259,13 @@ class RasterSource:
         return self._orientations[0].apply(mask[..., 0])
 
     def white_value(self, band: int) -> int | None:
-        """The value that stands for black in a band whose 0 is white (MINISWHITE); None for all other bands."""
+        """The value that stands for black in a band whose 0 is white (MINISWHITE); None for all other bands.
+
+        Where GDAL gives such a band a colour table, as those of one bit, that says it.
+        """
         chosen = self.bands[band - 1]
+        if chosen.meaning == ColorInterp.palette:
+            return None
         file = self._files[chosen.file]
         if file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") != "YES" or np.dtype(chosen.dtype).kind != "u":
             return None
