@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = Path(args.output)
     check_writable_folder(folder)
     pairs = find_pairs(args.input, args.sar, args.label, classes)
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, needs_datasets=False)
     setup_logger(name="mm_ovseg")
     predictor = Predictor(cfg, classes)
     rows, scores, written = [], {}, 0

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +34,8 @@ def check_writable_folder(folder: str | os.PathLike) -> None:
 def complete_file(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path to write to, which replaces ``path`` once the block has ended without an error.
 
+    The bytes are on the disk before the file gets its name, so that not even a power cut leaves half of it there.
+
     with complete_file("maps/city.png") as temporary:
         image.save(temporary)
 
@@ -40,7 +43,7 @@ def complete_file(path: str | os.PathLike) -> Iterator[Path]:
         path: the file to write; missing folders are made, an existing file is replaced.
 
     Yields:
-        A path in the same folder and with the same suffix, which no other process uses.
+        A path in the same folder and with the same suffix, which no other call uses.
 
     Raises:
         DataError: the file cannot be written. What else is raised in the block passes through. In either case the
@@ -48,11 +51,14 @@ def complete_file(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     # Hidden, so that no dataset that is read from this folder takes it for one of its files.
-    temporary = path.parent / f".{path.stem}.{os.getpid()}.tmp{path.suffix}"
+    temporary = path.parent / f".{path.stem}.{secrets.randbits(48)}.tmp{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _flush_to_disk(temporary)
         os.replace(temporary, path)
+        with suppress(OSError):  # not every file system can flush a folder
+            _flush_to_disk(path.parent)
     except OSError as error:  # rasterio's errors in writing are of this type too
         raise DataError(f"{path} cannot be written ({_reason(error)}); choose another place for it.") from error
     finally:
@@ -83,6 +89,14 @@ def sha256(path: str | os.PathLike) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _reason(error: OSError) -> str:

@@ -20,6 +20,7 @@ from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.palette import class_colors
 from mm_ovseg.data.registration import read_class_file
 from mm_ovseg.errors import DataError
+from mm_ovseg.plain_data import read_text
 
 __all__ = ["Draft", "draft_dataset"]
 
@@ -134,7 +135,7 @@ def _names_beside(root: Path) -> tuple[list[str], list | None, str]:
         content = read_class_file(json_file)
         return content["classes"], content.get("colors"), json_file.name
     if text_file.is_file():
-        lines = text_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_text(text_file).splitlines()
         return [line.strip() for line in lines if line.strip()], None, text_file.name
     return [], None, ""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mm_ovseg.data.vector_file import value_text
 from mm_ovseg.errors import DataError
-from mm_ovseg.plain_data import parse_yaml
+from mm_ovseg.plain_data import parse_yaml, read_text
 from mm_ovseg.vocabulary import validate_class_names
 
 __all__ = ["IGNORED", "Legend", "legend_of_values", "read_legend"]
@@ -45,8 +45,8 @@ def read_legend(path: Path, classes: Sequence[str] | None = None) -> Legend:
         VocabularyError: a name is empty, or two differ in case only.
     """
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = parse_yaml(read_text(path))
+    except ValueError as error:
         raise DataError(
             f"{path} cannot be read ({' '.join(str(error).split())}); it holds 'value: class' lines."
         ) from error

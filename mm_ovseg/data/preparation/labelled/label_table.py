@@ -1,6 +1,5 @@
 """What the values or colours of published label maps stand for, as an explicit table."""
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from mm_ovseg.data.preparation.labelled.layout import DatasetLayout
 from mm_ovseg.data.raster_file import data_bands, open_raster, read_palette, read_valid
 from mm_ovseg.data.raster_safety import check_whole_file
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.plain_data import parse_json, read_text
 
 __all__ = ["IGNORED", "LabelTable", "UnknownLabelError", "find_label_table", "read_label_table", "released_label_table"]
 
@@ -129,8 +129,8 @@ def read_label_table(path: str | os.PathLike, classes: Sequence[str]) -> LabelTa
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = parse_json(read_text(path, ConfigError))
+    except ValueError as error:
         raise ConfigError(f"The label table {path} cannot be read as JSON ({error}); correct it.") from error
     kinds = [key for key in ("values", "colors") if isinstance(content, dict) and isinstance(content.get(key), dict)]
     if len(kinds) != 1 or set(content) - set(_KEYS):

@@ -148,10 +148,7 @@ def assign_splits(
 
 def _read_val_list(path: Path, names: Sequence[str]) -> set[str]:
     known = set(names)
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The list {path} cannot be read ({error}); give a text file with a name a line.") from error
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     held_out = set()
     for line in lines:
         match = next((name for name in (line, Path(line).name, Path(line).stem) if name in known), None)
