@@ -16,14 +16,14 @@ MOST_VALUES = 1_000_000  # with every alias written out
 
 
 def read_text(path: str | os.PathLike, error: type[MMOVSegError] = DataError) -> str:
-    """Read a text file in UTF-8, with or without the byte-order mark that Windows writes.
+    r"""Read a text file in UTF-8, with or without the byte-order mark that Windows writes.
 
     Args:
         path: the file.
         error: what to raise.
 
     Returns:
-        The text without the mark, its lines separated by ``\\n``.
+        The text without the mark, its lines separated by ``\n``.
 
     Raises:
         MMOVSegError: as of ``error``; the file cannot be read, or is in another encoding.

@@ -176,7 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     vocabulary = read_vocabulary(args.classes, args.unseen)
     select_classes(args.names, vocabulary.classes)  # before the model is built
-    predictor = Predictor(load_config(args.config_file, [*args.opts, *NEEDED], needs_datasets=False), vocabulary.classes)
+    predictor = Predictor(
+        load_config(args.config_file, [*args.opts, *NEEDED], needs_datasets=False), vocabulary.classes
+    )
     explanations = explain(predictor, args.rgb, args.sar)
     if args.sar is not None and SAR_ONLY not in explanations:
         print("This model has no SAR encoder; the SAR image plays no part.", file=sys.stderr)

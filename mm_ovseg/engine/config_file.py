@@ -3,6 +3,7 @@
 import ast
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ def read_config_file(path: str | os.PathLike, _within: tuple[Path, ...] = ()) ->
     """Read a config with those that it builds on by ``_BASE_``.
 
     A relative path of ``DATASETS.FILES`` or ``TEST.PROMPT_FILES`` that exists in the folder of the config that states
-    it, or else in the checkout, becomes an absolute one; so does one of weights that exists in that folder. Others stay,
-    and count from the working folder.
+    it, or else in the checkout, becomes an absolute one; so does one of weights that exists in that folder. Others
+    stay, and count from the working folder.
 
     Args:
         path: a YAML file.
@@ -90,10 +91,8 @@ def _find_files(content: dict[str, Any], keys: Sequence[str], folders: Sequence[
         return
     value = content[last]
     if isinstance(value, str):
-        try:
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             value = ast.literal_eval(value)  # tuples, which YAML does not have
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            pass
     if isinstance(value, str):
         content[last] = _find_file(value, folders)
     elif isinstance(value, list | tuple):

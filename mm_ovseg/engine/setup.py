@@ -130,11 +130,18 @@ def _register_declared(files: Sequence[str], needed: bool) -> None:
         if os.path.exists(path):
             register_datasets_from_file(path)
         elif needed:
-            places = "" if Path(path).is_absolute() else (
-                f"; a relative path counts from the folder of the config file that states it, from {CHECKOUT}, or from "
-                f"the working folder, {Path.cwd()}, which is the only one for the command line"
-            )
-            raise ConfigError(f"DATASETS.FILES names {path}, which does not exist{places}.")
+            raise ConfigError(f"DATASETS.FILES names {path}, which does not exist{_places(path)}.")
+
+
+def _places(path: str) -> str:
+    return (
+        ""
+        if Path(path).is_absolute()
+        else (
+            f" in the working folder, {Path.cwd()}, from where paths on the command line count, nor, if a config file names "
+            f"it, in that file's folder or in {CHECKOUT}; correct the path"
+        )
+    )
 
 
 def _merge(cfg: CfgNode, source: str, merge: Callable[[], None]) -> None:
