@@ -130,18 +130,10 @@ def _register_declared(files: Sequence[str], needed: bool) -> None:
         if os.path.exists(path):
             register_datasets_from_file(path)
         elif needed:
-            raise ConfigError(f"DATASETS.FILES names {path}, which does not exist{_places(path)}.")
-
-
-def _places(path: str) -> str:
-    return (
-        ""
-        if Path(path).is_absolute()
-        else (
-            f" in the working folder, {Path.cwd()}, from where paths on the command line count, nor, if a config file names "
-            f"it, in that file's folder or in {CHECKOUT}; correct the path"
-        )
-    )
+            raise ConfigError(
+                f"DATASETS.FILES names {path}, which does not exist{_counted_from(path)}; a relative path counts from "
+                f"there, or, in a config file, first from that file's folder and from {CHECKOUT}."
+            )
 
 
 def _merge(cfg: CfgNode, source: str, merge: Callable[[], None]) -> None:

@@ -35,8 +35,8 @@ def read_manifest(path: str | os.PathLike) -> list[ArchiveScene]:
     """Read the scenes of a manifest.
 
     Its first line names the columns: ``rgb``, one file or three separated by ``;``; ``sar``, which may be empty; and,
-    if wanted, ``name``, by default the stem of the (first) RGB file, and ``aoi``. Other columns are left alone. Paths are
-    relative to the manifest's folder. Lines without any value are passed over.
+    if wanted, ``name``, by default the stem of the (first) RGB file, and ``aoi``. Other columns are left alone. Paths
+    are relative to the manifest's folder. Lines without any value are passed over.
 
     Args:
         path: a CSV file in UTF-8, values separated by commas.

@@ -11,8 +11,8 @@ from mm_ovseg.data.preparation.labelled.pattern import SPLIT_FIELD, FilePattern
 from mm_ovseg.data.preparation.pairing import TilePair
 from mm_ovseg.data.preparation.split import split_by_scene
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.plain_data import read_text
 from mm_ovseg.files import sha256
+from mm_ovseg.plain_data import read_text
 
 __all__ = ["Sample", "SplitRule", "assign_splits", "group_samples"]
 
