@@ -19,8 +19,11 @@ def check_writable_folder(folder: str | os.PathLike) -> None:
     """Check, before long work, that files can be written to a folder, which need not exist yet.
 
     Raises:
-        DataError: the folder, or the first one above it that exists, is a file or closed to us.
+        DataError: the folder, or the first one above it that exists, is a file or closed to us; or its name has bytes
+            that are not characters of the file system's encoding, which not all libraries can write to.
     """
+    if any("\udc80" <= character <= "\udcff" for character in str(folder)):
+        raise DataError(f"The folder name {str(folder)!r} is not text in this locale; choose another folder.")
     existing = Path(folder).absolute()
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
