@@ -54,7 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise ConfigError("The page is made with Gradio, which is not installed; run: pip install 'mm_ovseg[app]'.")
     listener = open_port(args.host, args.port)
     overrides = [*(["MODEL.WEIGHTS", args.weights] if args.weights else []), *args.opts]
-    cfg = load_config(args.config_file, overrides) if args.config_file else load_shipped_config(overrides)
+    if args.config_file is None:
+        cfg = load_shipped_config(overrides)
+    else:
+        cfg = load_config(args.config_file, overrides, needs_datasets=False)
     # As Ctrl-C does; by default the temporary folder would stay. Uvicorn raises the signal again when it has ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with listener, tempfile.TemporaryDirectory(prefix="mm_ovseg_app_", ignore_cleanup_errors=True) as folder:

@@ -34,12 +34,12 @@ class ArchiveScene:
 def read_manifest(path: str | os.PathLike) -> list[ArchiveScene]:
     """Read the scenes of a manifest.
 
-    Its first line names the columns: ``rgb``, one file or three parted by ``;``; ``sar``, which may be empty; and, if
-    wanted, ``name``, by default the stem of the (first) RGB file, and ``aoi``. Other columns are left alone. Paths are
-    relative to the manifest's folder. Lines without any value are passed over.
+    Its first line names the columns: ``rgb``, one file or three separated by ``;``; ``sar``, which may be empty; and,
+    if wanted, ``name``, by default the stem of the (first) RGB file, and ``aoi``. Other columns are left alone. Paths
+    are relative to the manifest's folder. Lines without any value are passed over.
 
     Args:
-        path: a CSV file in UTF-8, values parted by commas.
+        path: a CSV file in UTF-8, values separated by commas.
 
     Returns:
         At least one scene, in the file's order.

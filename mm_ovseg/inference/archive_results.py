@@ -21,7 +21,7 @@ class SceneResult:
 
     Attributes:
         name: of the scene.
-        rgb, sar: its files; several are parted by ``;``.
+        rgb, sar: its files; several are separated by ``;``.
         status: skipped scenes were finished by an earlier run.
         attempts: how often a worker was given it; 0 where it was skipped.
         seconds: that workers had it, all attempts together.

@@ -49,7 +49,7 @@ def read_scene_config(args: argparse.Namespace) -> CfgNode:
         ConfigError, DataError, VocabularyError: as of :func:`~mm_ovseg.engine.load_config`.
     """
     overrides = [] if args.rgb_bands is None else ["INPUT.RGB.BANDS", args.rgb_bands]
-    return load_config(args.config_file, [*overrides, *args.opts])
+    return load_config(args.config_file, [*overrides, *args.opts], needs_datasets=False)
 
 
 def read_scene_options(args: argparse.Namespace, *, vector: Path | None = None) -> SceneOptions:

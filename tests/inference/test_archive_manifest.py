@@ -39,7 +39,7 @@ def test_every_column_and_its_default(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty; its first line is to name the columns: rgb, sar"),
+        ("", "is empty; its first line must name the columns: rgb, sar"),
         ("\n , \n", "is empty"),
         ("rgb,sar\n", "lists no scene"),
         ("rgb;sar\na.tif;b.tif\n", "no column 'rgb'; its first line is 'rgb;sar'"),
@@ -51,8 +51,8 @@ def test_every_column_and_its_default(tmp_path, caplog):
         ("rgb,sar\nr.tif;g.tif,\n", "line 2: 'rgb' names 2 files"),
         ("rgb,sar\nx/a.tif,\n\ny/A.tif,\n", "lines 2 and 4: both scenes are named 'A'"),
         ("rgb,sar,name\na.tif,,x\nb.tif,,x_coverage\n", "lines 2 and 3: 'x_coverage' is also what a file"),
-        ('rgb,sar\n"a.tif,b.tif\n', "is no CSV file"),
-        ("rgb,sar\n\xe9.tif,\n", "is no CSV file in UTF-8"),
+        ('rgb,sar\n"a.tif,b.tif\n', "is not a CSV file"),
+        ("rgb,sar\n\xe9.tif,\n", "is not UTF-8; save it as UTF-8"),
     ],
 )
 def test_a_faulty_manifest_is_one_sentence(tmp_path, text, message):
@@ -60,7 +60,7 @@ def test_a_faulty_manifest_is_one_sentence(tmp_path, text, message):
         read_manifest(manifest(tmp_path, text, encoding="latin-1"))
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", "a\\b", ".hidden", "..", "=1+1", "-x", "@x", "a\0b", "é" * 101])
+@pytest.mark.parametrize("name", ["../up", "a/b", "a\\b", ".hidden", "..", "=1+1", "-x", "@x", "a\x01b", "é" * 101])
 def test_a_name_that_could_leave_the_folder_or_is_no_name_is_refused(tmp_path, name):
     with pytest.raises(DataError, match=r"line 2: the name '.*give another in the column 'name'"):
         read_manifest(manifest(tmp_path, f"rgb,sar,name\na.tif,,{name}\n"))

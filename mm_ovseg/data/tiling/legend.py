@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mm_ovseg.data.vector_file import value_text
 from mm_ovseg.errors import DataError
-from mm_ovseg.plain_data import parse_table
+from mm_ovseg.plain_data import parse_table, read_text
 from mm_ovseg.vocabulary import validate_class_names
 
 __all__ = ["IGNORED", "Legend", "legend_of_values", "parse_legend", "read_legend"]
@@ -105,8 +105,8 @@ def read_legend(path: Path, classes: Sequence[str] | None = None) -> Legend:
         VocabularyError: a name is empty, or two differ in case only.
     """
     try:
-        meanings = parse_table(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        meanings = parse_table(read_text(path))
+    except ValueError as error:
         raise DataError(
             f"{path} cannot be read ({' '.join(str(error).split())}); it holds 'value: class' lines."
         ) from error
