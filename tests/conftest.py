@@ -3,13 +3,17 @@
 import importlib.util
 import threading
 import uuid
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from hypothesis import settings
+from rasterio.errors import NotGeoreferencedWarning
 
 from mm_ovseg import add_mm_ovseg_config
 from mm_ovseg.checkpoint.layouts import model_layout
@@ -23,6 +27,7 @@ settings.register_profile("mm_ovseg", deadline=None)
 settings.load_profile("mm_ovseg")
 
 ROOT = Path(__file__).resolve().parent.parent
+DRIVERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "GTiff", ".TIF": "GTiff"}
 
 
 def load_tool(name):
@@ -52,6 +57,40 @@ def cloud_generator():
         return import_cloud_generator()
     except ConfigError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def write_raster():
+    """A function ``(path, array (H, W) or (H, W, bands), colormap, colorinterp, mask, scales, offsets, **profile)``.
+
+    It returns the path. ``mask``, bool (H, W), is written into the file.
+    """
+
+    def write(path, array, colormap=None, colorinterp=None, mask=None, scales=None, offsets=None, **profile):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        bands = array[None] if array.ndim == 2 else np.moveaxis(array, 2, 0)
+        profile = {"driver": DRIVERS[path.suffix], "dtype": array.dtype, **profile}
+        count, height, width = bands.shape
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with (
+                rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+                rasterio.open(path, "w", width=width, height=height, count=count, **profile) as dataset,
+            ):
+                if colorinterp is not None:
+                    dataset.colorinterp = colorinterp
+                if scales is not None:
+                    dataset.scales = scales
+                if offsets is not None:
+                    dataset.offsets = offsets
+                dataset.write(bands)
+                if mask is not None:
+                    dataset.write_mask(mask)
+                if colormap is not None:
+                    dataset.write_colormap(1, colormap)
+        return path
+
+    return write
 
 
 @pytest.fixture

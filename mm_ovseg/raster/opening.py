@@ -22,6 +22,8 @@ STRICT_READING = {"GDAL_ERROR_ON_LIBJPEG_WARNING": True, "GDAL_PNG_WHOLE_IMAGE_O
 NO_SIDE_FILES = {"GDAL_DISABLE_READDIR_ON_OPEN": True}
 # A proxy that nobody runs: what a file names on the network is not reached, by whichever driver.
 NO_NETWORK = {"GDAL_HTTP_PROXY": "127.0.0.1:9", "GDAL_HTTPS_PROXY": "127.0.0.1:9", "GDAL_HTTP_MAX_RETRY": "0"}
+# Where the environment's NO_PROXY says otherwise, at least GDAL's file systems open only what is called so.
+NO_NETWORK |= {"CPL_VSIL_CURL_ALLOWED_FILENAME": "nothing"}
 NOT_RECOGNIZED = "not recognized as being in a supported file format"
 
 

@@ -52,7 +52,9 @@ class RGBReader(ImageReader):
             )
         bands = check_bands(self.bands or (1, 2, 3), array.shape[2], name, self.key)
         values, known = self._take(array, bands, "float32" if self.value_range else "uint8")
-        return self._finish(values, self._combine(known, [self.nodata] * len(bands)) & _all_finite(values))
+        is_8bit = self._is_8bit(array.dtype.name)
+        valid = self._combine(known, [None if is_8bit else self.nodata] * len(bands)) & _all_finite(values)
+        return self._finish(self._of_8bit(values) if is_8bit else values, valid)
 
     def choose(self, source: RasterSource) -> list[int]:
         """As of the class above: three bands, or a single one."""
@@ -69,7 +71,7 @@ class RGBReader(ImageReader):
         stored = []
         for channel, number in enumerate(self.choose(source)):
             values, band = image[..., channel].astype(np.float64), source.bands[number - 1]
-            if self.value_range and not self._is_8bit(band):
+            if self.value_range and not self._is_8bit(band.dtype, band.scale, band.offset):
                 low, high = self.value_range
                 values = ((low + values * (high - low) / 255) - band.offset) / band.scale
             if (white := source.white_value(number)) is not None:
@@ -79,9 +81,14 @@ class RGBReader(ImageReader):
             stored.append(values.astype(dtype))
         return stored
 
-    def _is_8bit(self, band: Band) -> bool:
-        """Whether a band is 0..255 already, and a range beyond that is meant for other files of the folder."""
-        return band.dtype == "uint8" and 255 * band.scale + band.offset < self.value_range[1]
+    def _is_8bit(self, dtype: str, scale: float = 1.0, offset: float = 0.0) -> bool:
+        """Whether there is a range, but meant for other files of the folder: it is beyond a band of 0..255."""
+        return bool(self.value_range) and dtype == "uint8" and 255 * scale + offset < self.value_range[1]
+
+    def _of_8bit(self, values: np.ndarray) -> np.ndarray:
+        """The numbers of the range that become 0..255 again, float32."""
+        low, high = self.value_range
+        return low + np.float32(values) * np.float32((high - low) / 255)
 
     def _range_text(self) -> str:
         return f"INPUT.RGB.RANGE {list(self.value_range)}" if self.value_range else "8 bits"
@@ -105,21 +112,20 @@ class RGBReader(ImageReader):
             known &= values != self.nodata
         valid = np.ones(values.shape[:2], dtype=bool)
         if known is not None:
-            valid = self._combine(known, [_meaning_of_nodata(band, self.nodata) for band in chosen])
+            valid = self._combine(known, [self._meaning_of_nodata(band) for band in chosen])
         for channel, band in enumerate(bands):
             if (white := source.white_value(band)) is not None:
                 values[..., channel] = white - values[..., channel]
-        if self.value_range:
-            source.scale(values, bands)
-            low, high = self.value_range
-            for channel, band in enumerate(chosen):
-                if self._is_8bit(band):
-                    grey = (values[..., channel] - band.offset) / band.scale
-                    values[..., channel] = low + grey * ((high - low) / 255)
-        elif len(bands) == 1 and (table := source.color_table(bands[0])) is not None:
+        if len(bands) == 1 and chosen[0].dtype == "uint8" and (table := source.color_table(bands[0])) is not None:
             colors = np.zeros((256, 3), dtype=np.uint8)
             colors[list(table)] = [color[:3] for color in table.values()]
-            values = colors[values[..., 0]]
+            values = colors[values[..., 0].astype(np.uint8)]
+            return (self._of_8bit(values) if self._is_8bit("uint8") else values), valid
+        if self.value_range:
+            is_8bit = [self._is_8bit(band.dtype, band.scale, band.offset) for band in chosen]
+            of_8bit = self._of_8bit(values[..., is_8bit])
+            source.scale(values, bands)
+            values[..., is_8bit] = of_8bit
         return values, valid & _all_finite(values)
 
     def _combine(self, known: np.ndarray, nodata: Sequence[float | None]) -> np.ndarray:
@@ -133,6 +139,13 @@ class RGBReader(ImageReader):
         ]
         valid = known.any(axis=2)
         return valid & known[..., impossible].all(axis=2) if any(impossible) else valid
+
+    def _meaning_of_nodata(self, band: Band) -> float | None:
+        """What the nodata value of a band, of the file or given, would stand for in the range."""
+        nodata = self.nodata if band.nodata is None else band.nodata
+        if nodata is None or self._is_8bit(band.dtype, band.scale, band.offset):
+            return None
+        return nodata * band.scale + band.offset
 
     def _finish(self, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         image = stretch(values, valid, np.array([self.value_range])) if self.value_range else values
@@ -156,12 +169,6 @@ def read_rgb(
     reader = RGBReader(**settings)
     with RasterSource(path, any_format=any_format) as source:
         return reader.read(source, window)
-
-
-def _meaning_of_nodata(band: Band, given: float | None) -> float | None:
-    """What the nodata value of a band, of the file or given, would stand for."""
-    nodata = given if band.nodata is None else band.nodata
-    return None if nodata is None else nodata * band.scale + band.offset
 
 
 def _all_finite(values: np.ndarray) -> np.ndarray | bool:

@@ -100,7 +100,7 @@ def test_what_gdal_writes_is_read(tiles, monkeypatch):
         ("<!DOCTYPE a [<!ENTITY b 'c'>]>" + dataset(), "is not the VRT file"),
         ("<GDAL_WMS/>", "is not the VRT file"),
         ("<VRTDataset>", "cannot be read as a VRT file"),
-        ("", "cannot be read as a VRT file"),
+        ("", r"is an empty file \(0 bytes\)"),
         (b"\xff\xfe", "cannot be read as a VRT file"),
     ],
 )

@@ -6,7 +6,8 @@ import rasterio
 from rasterio import Affine
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.inference import cog, write_class_map_geotiff
+from mm_ovseg.inference import write_class_map_geotiff
+from mm_ovseg.raster import cog
 from mm_ovseg.raster.cog import write_cog
 
 NAMES = ["city", "Wald, ö", 'a<b>&"c"']

@@ -1,4 +1,5 @@
 import threading
+import warnings
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio import Affine
+from rasterio.errors import NotGeoreferencedWarning
 
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.data.vector_file import read_polygons
@@ -65,7 +67,7 @@ def test_files_beside_a_raster_reach_nothing(tmp_path, write_raster, web, ending
     path = write_raster(tmp_path / "a.tif", GREY, **BLOCKS)
     (tmp_path / f"a.tif{ending}").write_text(vrt("/vsicurl/" + address(f"{tmp_path.name}.tif")))
     if ending[1:] in ("ovr", "OVR", "msk", "MSK"):
-        with pytest.raises(DataError, match=rf"a\.tif\{ending} is no TIFF, so it is refused; remove it"):
+        with pytest.raises(DataError, match=rf"a\.tif\{ending} is not a TIFF, so it is refused; remove it"):
             read_all(path)
     else:
         read_all(path)
@@ -134,13 +136,70 @@ def test_other_formats_are_read_where_they_are_asked_for(tmp_path, write_raster,
     np.testing.assert_array_equal(read_rgb(tmp_path / "a.vrt")[0][..., 0], GREY)
 
 
-@pytest.mark.parametrize("path", ["/vsicurl/{}", "{}", "/vsizip/{}/a.tif", "zip://a.zip!a.tif", "a\0.tif", "WMS:{}"])
-def test_addresses_are_no_files(web, path):
+@pytest.mark.parametrize("any_format", [False, True])
+@pytest.mark.parametrize("path, words", [
+    ("/vsicurl/{}", "vsicurl paths are not read; unpack or download it, and give the file"),
+    ("/vsizip/{}/a.tif", "vsizip paths are not read; unpack"),
+    ("{}", "is an address; download the file first"),
+    ("zip://a.zip!a.tif", "is an address"),
+    ("a\0.tif", "does not exist"),
+    ("WMS:{}", "does not exist"),
+    ('NETCDF:"/vsicurl/{}":sar', "does not exist"),
+])  # fmt: skip
+def test_addresses_are_not_files(web, path, words, any_format):
     address, asked = web
     for read in (read_raster_info, read_rgb):
-        with pytest.raises(DataError, match="does not exist"):
-            read(path.format(address("a.tif")))
+        with pytest.raises(DataError, match=words):
+            read(path.format(address("a.tif")), any_format=any_format)
     assert not asked
+
+
+@pytest.mark.parametrize("kind, no_proxy", [
+    ("vsicurl", ""),
+    ("vsicurl", "127.0.0.1"),  # as many environments say of their own network
+    ("vsicurl", "*"),
+    ("WMS", "*"),
+    ("WMS in VRT", ""),
+])  # fmt: skip
+def test_the_network_is_not_reached_in_any_format(tmp_path, monkeypatch, web, kind, no_proxy):
+    address, asked = web
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    monkeypatch.setenv("no_proxy", no_proxy)
+    wms = (
+        f"<GDAL_WMS><Service name='TMS'><ServerUrl>{address('tile')}</ServerUrl></Service><DataWindow>"
+        "<UpperLeftX>0</UpperLeftX><UpperLeftY>0</UpperLeftY><LowerRightX>64</LowerRightX><LowerRightY>64</LowerRightY>"
+        "<TileLevel>0</TileLevel><SizeX>64</SizeX><SizeY>64</SizeY></DataWindow><BandsCount>1</BandsCount></GDAL_WMS>"
+    )
+    (tmp_path / "wms.xml").write_text(wms)
+    path = tmp_path / "wms.xml"
+    if kind != "WMS":
+        path = tmp_path / "a.vrt"
+        path.write_text(vrt("/vsicurl/" + address("a.tif") if kind == "vsicurl" else tmp_path / "wms.xml"))
+    with pytest.raises(DataError, match="cannot be read"):
+        read_rgb(path, any_format=True)
+    assert not asked
+
+
+@pytest.mark.parametrize("driver, suffix", [("ENVI", ".img"), ("BMP", ".bmp"), ("GTiff", ".tif"), ("PNG", ".dat")])
+def test_any_format_of_ones_own_is_read(tmp_path, driver, suffix):
+    path = tmp_path / f"a{suffix}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", driver=driver, width=64, height=64, count=1, dtype="uint8") as file:
+            file.write(GREY, 1)
+    np.testing.assert_array_equal(read_rgb(path, any_format=True)[0][..., 0], GREY)
+    if driver in ("ENVI", "BMP"):
+        with pytest.raises(DataError, match="convert it with gdal_translate, or allow its format with MM_OVSEG_GDAL"):
+            read_rgb(path)
+
+
+def test_a_file_of_several_rasters_names_them(tmp_path):
+    path = tmp_path / "a.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=64, height=64, count=1, dtype="uint8") as file:
+        file.write(GREY, 1)
+    with pytest.raises(DataError, match=r"GTIFF_DIR:1:.*a\.tif is a raster within .*a\.tif, which is not read here"):
+        read_rgb(f"GTIFF_DIR:1:{path}")
+    assert read_rgb(f"GTIFF_DIR:1:{path}", any_format=True)[0].shape == (64, 64, 3)
 
 
 def test_a_local_name_that_looks_like_an_address_is_a_file(tmp_path, write_raster, monkeypatch, web):
