@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mm_ovseg.errors import MOST_OF_A_REASON, ConfigError, VocabularyError
+from mm_ovseg.errors import MAX_REASON, ConfigError, VocabularyError
 from mm_ovseg.modeling.precision import at_least_float32
 from mm_ovseg.vocabulary import split_synonyms
 
@@ -175,5 +175,5 @@ def _check_distinct(embeddings: torch.Tensor, names: Sequence[str]) -> None:
         )
 
 
-def _shortened(text: str, longest: int = MOST_OF_A_REASON) -> str:
+def _shortened(text: str, longest: int = MAX_REASON) -> str:
     return text if len(text) <= longest else f"{text[:longest]}..."
