@@ -103,12 +103,15 @@ class MapMaker:
         self._cfg, self._folder, self._most_pixels = cfg, folder, most_pixels
         self._lock = threading.Lock()  # there is one vocabulary
 
-    def make_scene(self, rgb: Path | None, sar: Path | None, typed_classes: str) -> PageScene:
+    def make_scene(
+        self, rgb: Path | None, sar: Path | None, typed_classes: str, folder: Path | None = None
+    ) -> PageScene:
         """Map a pair, with SAR where there is some.
 
         Args:
             rgb, sar: the files; SAR on any grid, or None.
             typed_classes: "water,road,city", or with synonyms "water,river,lake; road,street".
+            folder: for its maps, to be made; None for a new one in that of the class.
 
         Returns:
             The scene, with that one map; to be removed when no longer needed.
@@ -120,7 +123,8 @@ class MapMaker:
             raise DataError("There is no RGB image; choose one.")
         # Not read_vocabulary, which would open files of the server.
         class_names = parse_class_names(typed_classes)
-        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        folder = folder or Path(tempfile.mkdtemp(dir=self._folder))
+        folder.mkdir(parents=True, exist_ok=True)
         try:
             with self._open(rgb, sar) as source:
                 grid = source.grid

@@ -9,6 +9,7 @@ import gradio as gr
 
 from mm_ovseg.app.drawing import color_classes, color_confidence, draw_legend, draw_map, draw_message, escape_text
 from mm_ovseg.app.map_maker import MapMaker, PageScene, page_message
+from mm_ovseg.app.visitor_files import VisitorFiles
 from mm_ovseg.errors import MMOVSegError
 
 __all__ = ["build_page"]
@@ -28,6 +29,7 @@ SET_OPACITY = "(percent) => { document.querySelectorAll('.ovseg-layer').forEach(
 
 def build_page(
     maker: MapMaker,
+    files: VisitorFiles,
     pairs: Mapping[str, tuple[Path, Path]],
     opening: PageScene | None = None,
 ) -> gr.Blocks:
@@ -35,10 +37,11 @@ def build_page(
 
     Args:
         maker: makes the maps.
+        files: of the visitors; maps are kept among them.
         pairs: pairs to offer, by title, as (RGB, SAR).
         opening: what the page shows at first, of the first of the pairs; it is not removed.
     """
-    scenes = _Scenes(maker, opening)
+    scenes = _Scenes(maker, files, opening)
     with gr.Blocks(title="mm_ovseg", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as page:
         state = gr.State(None, time_to_live=KEPT_SECONDS, delete_callback=scenes.remove)
         gr.HTML(
@@ -106,16 +109,24 @@ def build_page(
 class _Scenes:
     """What the page's events do."""
 
-    def __init__(self, maker: MapMaker, opening: PageScene | None) -> None:
-        self._maker, self._opening = maker, opening
+    def __init__(self, maker: MapMaker, files: VisitorFiles, opening: PageScene | None) -> None:
+        self._maker, self._files, self._opening = maker, files, opening
 
     def make(
-        self, scene: PageScene | None, rgb: str | None, sar: str | None, classes: str, layer: str, opacity: float
+        self,
+        scene: PageScene | None,
+        rgb: str | None,
+        sar: str | None,
+        classes: str,
+        layer: str,
+        opacity: float,
+        request: gr.Request,
     ) -> list[Any]:
         """Map a new pair in place of the last; of what cannot be mapped, say why."""
         self.remove(scene)
         files = [None if path is None else Path(path) for path in (rgb, sar)]
-        made, message = _told(lambda: self._maker.make_scene(*files, classes or ""), *files)
+        folder = self._files.new_folder(request.request.state.visitor)
+        made, message = _told(lambda: self._maker.make_scene(*files, classes or "", folder), *files)
         if made is None:
             return [None, *_nothing(message)]
         return [made, *_shown(made, made.sar is not None, layer, RGB, opacity)]

@@ -1,13 +1,9 @@
 """The real page, served by the real command, in a real browser: Debian's packages chromium and chromium-driver."""
 
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import urllib.error
 import urllib.request
 
 import pytest
@@ -22,6 +18,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
+from tests.app.page_server import run_page
+
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
 
@@ -31,21 +29,8 @@ DESK, PHONE = (1280, 900), (390, 844)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """The running command and the page's address; its temporary files lie in ``folder``."""
-    folder = tmp_path_factory.mktemp("server")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mm_ovseg.app", "--port", "0", "--max-upload-megabytes", "1"],
-        cwd=folder,  # not the checkout
-        env={**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    process.folder = folder
-    line = next((line for line in process.stdout if "The page is at" in line), "")
-    process.url = re.search(r"http://localhost:\d+", line)[0]
-    yield process
-    process.kill()
-    process.wait()
+    with run_page(tmp_path_factory.mktemp("server")) as process:
+        yield process
 
 
 @pytest.fixture(scope="module")
@@ -178,13 +163,6 @@ def test_the_page_fits_a_phone_and_asks_no_other_host(server, browser, tmp_path)
     assert "default-src 'self'" in urllib.request.urlopen(server.url).headers["Content-Security-Policy"]
     browser.save_screenshot(str(tmp_path / "phone.png"))
     assert (tmp_path / "phone.png").stat().st_size > 20_000
-
-
-def test_the_server_gives_no_file_of_its_own(server, browser):
-    for path in ("/etc/passwd", __file__):
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(f"{server.url}/gradio_api/file={path}")
-        assert refused.value.code in (403, 404)
 
 
 def test_nothing_is_left_when_the_server_ends(server, browser):
