@@ -99,6 +99,7 @@ def serve(args: argparse.Namespace, cfg, hosts: Hosts, listener: socket.socket, 
 
     from mm_ovseg.app.map_maker import MapMaker
     from mm_ovseg.app.page import build_page
+    from mm_ovseg.app.runs import Runs
     from mm_ovseg.app.visitor_files import VisitorFiles
 
     for name in ("uploads", "maps"):
@@ -112,10 +113,12 @@ def serve(args: argparse.Namespace, cfg, hosts: Hosts, listener: socket.socket, 
         maker.make_map(opening, with_sar=False)
         shared += [path for made in opening.maps.values() for path in (made.geotiff, made.confidence_geotiff)]
     files = VisitorFiles(folder / "uploads", shared)
+    runs = Runs()
     application = make_application(
-        build_page(maker, files, pairs, opening),
+        build_page(maker, files, runs, pairs, opening),
         hosts=hosts,
         files=files,
+        runs=runs,
         max_upload_megabytes=args.max_upload_megabytes,
     )
     shown_host = f"[{args.host}]" if ":" in args.host else args.host
@@ -124,6 +127,7 @@ def serve(args: argparse.Namespace, cfg, hosts: Hosts, listener: socket.socket, 
     settings = uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=SECONDS_TO_FINISH)
     with suppress(KeyboardInterrupt):
         uvicorn.Server(settings).run(sockets=[listener])
+    runs.end()  # else the process would wait for the model
 
 
 if __name__ == "__main__":

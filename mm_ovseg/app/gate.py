@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mm_ovseg.app.hosts import Hosts
+from mm_ovseg.app.runs import Runs
 from mm_ovseg.app.visitor_files import COOKIE, VisitorFiles, new_cookie, visitor_name
 from mm_ovseg.errors import DataError
 
@@ -33,10 +35,13 @@ READ_ROUTES = re.compile(
     re.DOTALL,
 )
 FILE_ROUTE = "/gradio_api/file="
+JOIN_ROUTE = "/gradio_api/queue/join"
+STREAM_ROUTE = "/gradio_api/queue/data"
 EVENT_ROUTES = re.compile(r"/gradio_api/(queue/join|run/\w+|cancel|reset)/?")
 UPLOAD_ROUTE = "/gradio_api/upload"
 MAX_EVENT_BYTES = 1_000_000  # of the values on the page
 MAX_FORM_BYTES = 100_000  # of an upload besides its file
+MAX_WAITING = 4  # events of one address
 
 
 class Refusal(Exception):
@@ -60,17 +65,30 @@ class Gate:
 
     It lets requests pass that come to the page's own host, from its own origin, to one of its own routes, and that name
     no file but the visitor's own. ``request.state.visitor`` is then the visitor's name, None for one without a cookie.
+    One address cannot fill the queue, and the run of a visitor who leaves is ended.
 
     Args:
         application: of the page.
         hosts: names of the page.
         files: of the visitors.
+        runs: of the model.
+        waiting: gives the number of events in the queue that came from an address.
         max_upload_bytes: of a file.
     """
 
-    def __init__(self, application: ASGIApp, hosts: Hosts, files: VisitorFiles, max_upload_bytes: int) -> None:
+    def __init__(
+        self,
+        application: ASGIApp,
+        *,
+        hosts: Hosts,
+        files: VisitorFiles,
+        runs: Runs,
+        waiting: Callable[[str], int],
+        max_upload_bytes: int,
+    ) -> None:
         self._application, self._hosts, self._files = application, hosts, files
-        self._max_upload_bytes = max_upload_bytes
+        self._runs, self._waiting, self._max_upload_bytes = runs, waiting, max_upload_bytes
+        self._joining: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or hand it on."""
@@ -84,7 +102,45 @@ class Gate:
             except Refusal as refusal:
                 await refusal.response()(scope, receive, send)
                 return
+            path = scope["path"].removesuffix("/")
+            if path == JOIN_ROUTE:
+                await self._join(scope, receive, send)
+                return
+            if path == STREAM_ROUTE:
+                await self._listen(scope, receive, send)
+                return
         await self._application(scope, receive, send)
+
+    async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on an event to the queue, where its client has not too many in it."""
+        client = scope["client"][0] if scope.get("client") else ""
+        if self._waiting(client) + self._joining[client] >= MAX_WAITING:
+            refusal = Refusal(429, f"{MAX_WAITING} maps that you asked for are waiting; wait until one is made.")
+            await refusal.response()(scope, receive, send)
+            return
+        self._joining[client] += 1
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            self._joining[client] -= 1
+            if not self._joining[client]:
+                del self._joining[client]
+
+    async def _listen(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on the stream on which a session waits for results, and see whether its client closes it."""
+        session = Request(scope).query_params.get("session_hash", "")
+        finished = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal finished
+            finished = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+
+        self._runs.listen(session)
+        try:
+            await self._application(scope, receive, send_and_note)
+        finally:
+            self._runs.leave(session, finished=finished)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> tuple[Receive, Send]:
         """The request as the page gets it.

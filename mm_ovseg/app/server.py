@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mm_ovseg.app.gate import UPLOAD_ROUTE, Gate, Refusal
 from mm_ovseg.app.hosts import Hosts
+from mm_ovseg.app.runs import Runs
 from mm_ovseg.app.visitor_files import VisitorFiles
 
 __all__ = ["make_application", "prepare_environment"]
@@ -22,13 +23,14 @@ def prepare_environment(uploads: Path) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
-def make_application(page, *, hosts: Hosts, files: VisitorFiles, max_upload_megabytes: float):
+def make_application(page, *, hosts: Hosts, files: VisitorFiles, runs: Runs, max_upload_megabytes: float):
     """An ASGI application that serves the page at ``/``.
 
     Args:
         page: ``gradio.Blocks``, of :func:`~mm_ovseg.app.page.build_page`.
         hosts: names of the page.
         files: of the visitors; their folder is that of :func:`prepare_environment`.
+        runs: of the model, by the page's events.
         max_upload_megabytes: size of a file that is taken.
     """
     import gradio
@@ -36,7 +38,14 @@ def make_application(page, *, hosts: Hosts, files: VisitorFiles, max_upload_mega
 
     max_upload_bytes = round(max_upload_megabytes * 1e6)
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    application.add_middleware(Gate, hosts=hosts, files=files, max_upload_bytes=max_upload_bytes)
+
+    def waiting(address: str) -> int:
+        queues = page._queue.event_queue_per_concurrency_id.values()  # Gradio tells only how many wait in all
+        return sum(event.request.client.host == address for queue in queues for event in queue.queue)
+
+    application.add_middleware(
+        Gate, hosts=hosts, files=files, runs=runs, waiting=waiting, max_upload_bytes=max_upload_bytes
+    )
     _add_upload(application, page, files, max_upload_bytes)
     # Served where they are; Gradio copies others among its own first.
     gradio.set_static_paths(sorted(files.shared))

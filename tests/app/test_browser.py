@@ -134,6 +134,39 @@ def test_uploaded_files_become_a_map_to_download(server, browser, write_image, t
         assert file.shape == (64, 96) and file.crs.to_epsg() == 32633 and file.tags(1)["class_1"] == "<b>wood</b>"
 
 
+def test_the_files_of_the_last_map_are_not_offered_while_another_is_made(server, browser):
+    open_page(browser, server)
+    assert find(browser, "#ovseg-download").is_enabled()
+    browser.execute_script("""
+        window.offered = [];
+        const note = () => window.offered.push(!document.getElementById('ovseg-download').disabled);
+        new MutationObserver(note).observe(document.body, {attributes: true, childList: true, subtree: true});
+    """)
+    click(browser, "#ovseg-start")
+    wait(browser, lambda: browser.execute_script("return window.offered.includes(false)"))
+    wait(browser, find(browser, "#ovseg-download").is_enabled)
+    assert picture(browser)
+
+
+def test_the_page_is_for_all(server, browser):
+    open_page(browser, server)
+    live = find(browser, "#ovseg-message")
+    assert live.get_attribute("aria-live") == "polite" and live.get_attribute("role") == "status"
+    wait(browser, lambda: "The map is made: city" in live.get_attribute("textContent"))
+    assert live.rect["width"] <= 1 and live.value_of_css_property("display") != "none"
+    browser.execute_script("document.querySelector('#ovseg-opacity input[type=number]').focus()")
+    browser.switch_to.active_element.send_keys(Keys.TAB)
+    while browser.switch_to.active_element.get_attribute("type") != "range":
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+    assert browser.switch_to.active_element.value_of_css_property("outline-style") == "solid"
+    small = [
+        (button.get_attribute("aria-label") or button.text, button.size)
+        for button in browser.find_elements(By.CSS_SELECTOR, "button")
+        if button.is_displayed() and min(button.size["width"], button.size["height"]) < 24
+    ]
+    assert small == []
+
+
 def test_what_is_wrong_is_said_on_the_page(server, browser, write_image, tmp_path):
     open_page(browser, server)
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -160,6 +193,8 @@ def test_the_page_fits_a_phone_and_asks_no_other_host(server, browser, tmp_path)
     entries = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = {entry["params"]["request"]["url"] for entry in entries if entry["method"] == "Network.requestWillBeSent"}
     assert asked and not [url for url in asked if not url.startswith((server.url, "data:", "blob:"))]
+    answers = [entry["params"]["response"] for entry in entries if entry["method"] == "Network.responseReceived"]
+    assert [answer["url"] for answer in answers if answer["status"] >= 400] == []
     assert "default-src 'self'" in urllib.request.urlopen(server.url).headers["Content-Security-Policy"]
     browser.save_screenshot(str(tmp_path / "phone.png"))
     assert (tmp_path / "phone.png").stat().st_size > 20_000
