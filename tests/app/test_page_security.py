@@ -54,7 +54,7 @@ def files_in(folder):
 def mapped(visitor):
     """The update of the button that gives the map, which the page shows when its event ends."""
     _, message, picture, _, _, _, download, _ = visitor.result()["output"]["data"]
-    assert message == "" and "ovseg-layer" in picture
+    assert "ovseg-message" not in message and "ovseg-layer" in picture
     return download
 
 

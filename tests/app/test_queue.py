@@ -1,6 +1,7 @@
 """Waiting for the model, over HTTP: nobody fills the queue, and nobody waits for those who have left."""
 
 import json
+import signal
 
 import pytest
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 
 from mm_ovseg.app.gate import MAX_WAITING
-from tests.app.page_server import Visitor, file_value, run_page
+from tests.app.page_server import PATIENCE, Visitor, file_value, run_page
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +63,14 @@ def test_the_queue_cannot_be_passed_by(server, write_image):
         body = visitor.event("ovseg-start", None, file_value(path), None, "water", "Classes", 60)
         for route in ("run/predict", "run/make"):
             assert visitor.post(f"/gradio_api/{route}", json=body).status_code == 404
+
+
+def test_a_signal_ends_it_at_work(server, large):
+    """The last of this module."""
+    with Visitor(server.url) as visitor:
+        assert visitor.make(file_value(visitor.upload(large))).is_success
+        with visitor.stream("GET", "/gradio_api/queue/data", params={"session_hash": visitor.session}) as stream:
+            next(line for line in stream.iter_lines() if "process_starts" in line)
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(PATIENCE) == 0
+    assert not list(server.folder.iterdir())
