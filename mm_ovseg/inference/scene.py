@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -104,6 +104,7 @@ class ScenePredictor:
         options: SceneOptions = SceneOptions(),  # noqa: B008 (frozen)
         *,
         show_progress: bool = False,
+        should_stop: Callable[[], bool] | None = None,
     ) -> dict[str, Any]:
         """Segment a scene into files beside ``output``.
 
@@ -119,6 +120,7 @@ class ScenePredictor:
             output: the map, ``.tif``.
             options: see :class:`SceneOptions`.
             show_progress: show a progress bar on stderr.
+            should_stop: asked before each window; where it says so, the run ends.
 
         Returns:
             The report that the JSON file holds.
@@ -127,6 +129,7 @@ class ScenePredictor:
             ConfigError: an option has the wrong form.
             DataError: a file cannot be read or written, one to be written is one that is read, SAR covers too little of
                 the scene, or there is nothing to resume from with these options.
+            StoppedError: ``should_stop`` said so.
         """
         output = Path(output)
         with ExitStack() as stack:
@@ -159,7 +162,7 @@ class ScenePredictor:
             finished = False
             try:
                 run = SceneRun(self.model, source, area, work, window, overlap, options.batch_size)
-                windows = run.segment(len(self.predictor.class_names), show_progress)
+                windows = run.segment(len(self.predictor.class_names), show_progress, should_stop)
                 report = {
                     "windows": windows,
                     "covered_by_sar_file": source.covered,
