@@ -129,7 +129,9 @@ def test_several_files_are_the_bands_of_one(tmp_path, write_raster):
     paths = [
         write_raster(tmp_path / "red.tif", RGB[..., 0], mask=known, **UTM),
         write_raster(tmp_path / "green.tif", RGB[..., 1], **UTM),
-        write_raster(tmp_path / "blue.tif", RGB[::-1, :, 2], crs=UTM["crs"], transform=PLACE @ Affine(1, 0, 0, 0, -1, 6)),
+        write_raster(
+            tmp_path / "blue.tif", RGB[::-1, :, 2], crs=UTM["crs"], transform=PLACE @ Affine(1, 0, 0, 0, -1, 6)
+        ),
     ]  # fmt: skip
     with RasterSource(paths) as source:
         assert source.name == f"{paths[0]} (with green.tif, blue.tif)" and len(source.bands) == 3

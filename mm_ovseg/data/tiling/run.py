@@ -139,11 +139,12 @@ def tiling_outputs(output: Path) -> dict[str, list[Path]]:
 def _plan(tiling: Tiling, scenes: Sequence[LabelledScene]) -> tuple[dict[str, SceneTile], TilingSummary]:
     """The tiles that have a split, by name, in the order of scenes and places."""
     output = None if tiling.dry_run else tiling.output
-    windows, grids = [], []
+    windows, grids, concerns = [], [], []
     for scene in tqdm(scenes, desc="opening scenes", unit="scene", leave=False):
         with open_scene(scene, tiling.settings) as source:
             if source.covered == 0:
                 raise DataError(f"{scene.sar} covers nothing of {scene.rgb[0]}; check that the files belong together.")
+            concerns += source.concerns()
             for window in windows_of(source.grid, tiling.settings):
                 windows.append((scene, window))
                 grids.append(source.grid.window(*window))
@@ -163,8 +164,9 @@ def _plan(tiling: Tiling, scenes: Sequence[LabelledScene]) -> tuple[dict[str, Sc
             dropped.append(Dropped(task.name, OVERLAPPING))
         else:
             tasks[task.name] = task
-    summary = TilingSummary(tiling.name, tiling.legend.classes, tiling.unseen, len(windows), metres, dropped=dropped)
-    return tasks, summary
+    return tasks, TilingSummary(
+        tiling.name, tiling.legend.classes, tiling.unseen, len(windows), metres, dropped=dropped, concerns=concerns
+    )
 
 
 def _in_pixels(scene: LabelledScene, window: tuple[int, int, int, int]) -> Footprint:

@@ -25,6 +25,7 @@ class TilingSummary:
         pairs: see :func:`~mm_ovseg.data.tiling.tile.process_tile`.
         dropped: what gave no pair.
         done_before: number of tiles that an earlier run had finished.
+        concerns: sentences on what the scenes' files probably do not mean.
     """
 
     name: str
@@ -35,6 +36,7 @@ class TilingSummary:
     pairs: list[dict] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     done_before: int = 0
+    concerns: list[str] = field(default_factory=list)
 
     def pair_counts(self) -> dict[str, int]:
         """Number of pairs of each split."""
@@ -85,7 +87,8 @@ class TilingSummary:
 
     def _warnings(self) -> list[str]:
         counts = self.pair_counts()
-        warnings = [
+        warnings = [f"warning: {concern}" for concern in self.concerns]
+        warnings += [
             f"warning: there is no {split} tile; a smaller --square, another --seed or --val-fraction splits otherwise."
             for split in SPLITS
             if not counts[split]
