@@ -1,0 +1,1 @@
+"""Pixels and polygons in and out of files."""
