@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mm_ovseg.data.vector_file import value_text
 from mm_ovseg.errors import DataError
 from mm_ovseg.plain_data import parse_yaml
+from mm_ovseg.raster.label_value import value_text
 from mm_ovseg.vocabulary import validate_class_names
 
 __all__ = ["IGNORED", "Legend", "legend_of_values", "read_legend"]
@@ -21,7 +21,7 @@ class Legend:
 
     Attributes:
         classes: names, in the order of their indices.
-        entries: (value as :func:`~mm_ovseg.data.vector_file.value_text` writes it, class index or :data:`IGNORED`).
+        entries: (value as :func:`~mm_ovseg.raster.label_value.value_text` writes it, class index or :data:`IGNORED`).
     """
 
     classes: tuple[str, ...]

@@ -12,8 +12,9 @@ from mm_ovseg.data.preparation.tile import is_intact, write_geotiff
 from mm_ovseg.data.raster_file import RasterInfo
 from mm_ovseg.data.scene_grid import SceneGrid
 from mm_ovseg.data.scene_source import SceneSource
-from mm_ovseg.data.tiling.labels import PolygonLabels, RasterLabels
+from mm_ovseg.data.tiling.labels import RasterLabels
 from mm_ovseg.data.tiling.legend import IGNORED, Legend
+from mm_ovseg.data.tiling.polygon_labels import PolygonLabels
 from mm_ovseg.data.tiling.scenes import LabelledScene
 from mm_ovseg.data.tiling.split import TilePlace
 from mm_ovseg.errors import ConfigError, DataError
@@ -162,7 +163,8 @@ def process_tile(task: SceneTile, previous: dict | None = None) -> tuple[dict, b
 
     Returns:
         The result, ready for JSON, and whether it is the earlier one. It has ``name``, ``fingerprint``, ``pairs`` (one
-        or none) and ``dropped``. The pair has ``name``, ``split``, ``rgb``, ``sar`` and ``labels`` (``file`` relative
+        or none), ``dropped``, and, of labels from polygons, ``left_out``: the scene's name, and reason -> number of
+        geometries that could not be used in the whole scene. The pair has ``name``, ``split``, ``rgb``, ``sar`` and ``labels`` (``file`` relative
         to the output folder, ``sha256``; empty when nothing is written), ``source`` (scene and window), ``valid``
         (share of pixels with RGB and SAR), ``pixels`` (of each class), ``ignored`` (pixels) and ``unknown`` (pixels of
         values without meaning).
@@ -185,6 +187,8 @@ def process_tile(task: SceneTile, previous: dict | None = None) -> tuple[dict, b
     except (DataError, OSError) as error:
         dropped = [asdict(Dropped(task.name, BROKEN, str(error)))]
         return {"name": task.name, "fingerprint": [], "pairs": [], "dropped": dropped}, False
+    if isinstance(labels, PolygonLabels):
+        result["left_out"] = {task.scene.name: labels.left_out}
     label[~window.image_valid] = IGNORED
     if reason := _reason_to_drop(task.settings, window.image_valid, window.sar_valid, label):
         result["dropped"].append(asdict(Dropped(task.name, reason)))
