@@ -19,9 +19,10 @@ from mm_ovseg.errors import DataError
 from mm_ovseg.files import sha256
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
 from mm_ovseg.inference.predictor import Predictor
+from mm_ovseg.inference.polygons import check_polygon_options
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.scene_options import SceneOptions, check_options
-from mm_ovseg.inference.scene_outputs import SceneOutputs, sibling
+from mm_ovseg.inference.scene_outputs import SceneOutputs, polygon_options, sibling
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
 
@@ -122,7 +123,8 @@ class ScenePredictor:
                 source.close()
                 source = stack.enter_context(self._open(rgb, sar, options, (-shift.rows, -shift.columns)))
             grid = source.grid
-            area = SceneArea(options.area, grid) if options.area else None
+            check_polygon_options(grid, **polygon_options(options))
+            area = SceneArea(options.area, grid, options.area_layer) if options.area else None
             settings = self._settings(rgb, sar, options, window, shift if corrected else None)
             layers = self._layers(options)
             work = SceneWork(
@@ -146,7 +148,7 @@ class ScenePredictor:
                     "layers": list(layers),
                     "mm_ovseg_version": mm_ovseg.__version__,
                 }
-                report = self._outputs.write(output, work, grid, report, vector=options.vector)
+                report = self._outputs.write(output, work, grid, report, options)
                 finished = True
             finally:
                 work.close(finished=finished)
@@ -182,7 +184,7 @@ class ScenePredictor:
         files += [output, output.with_suffix(".qml")]
         if options.vector is not None:
             files.append(options.vector)
-            same = same and "polygons" in report
+            same = same and report.get("polygon_options") == polygon_options(options)
         whole = same and layers >= self._layers(options).keys() and all(file.is_file() for file in files)
         # The report is written last, so beside a folder of work it tells of the map before.
         return report if whole and not work_folder(output).exists() else None
@@ -241,7 +243,7 @@ class ScenePredictor:
         paths = [rgb] if isinstance(rgb, str | os.PathLike) else list(rgb)
         files = [Path(path) for path in (*paths, *([] if sar is None else [sar]))]
         chosen = asdict(options)
-        for unimportant in ("resume", "vector", "confidence", "probabilities"):
+        for unimportant in ("resume", "vector", "min_area", "simplify", "confidence", "probabilities"):
             del chosen[unimportant]
         return {
             **chosen,

@@ -1,5 +1,6 @@
 """How a scene is segmented: what command lines and the library agree on."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,10 @@ class SceneOptions:
         confidence: also write the score of each pixel's class, in percent.
         probabilities: also write the scores of all classes, in percent.
         vector: a GeoPackage to write polygons to, or None.
-        area: a GeoJSON file with the polygons to map, or None for the whole scene.
+        min_area: hectares; in the polygons, not in the map, smaller patches become part of their largest neighbour.
+        simplify: metres within which the polygons' borders may leave out corners; None keeps the pixels' edges.
+        area: a vector file with the polygons to map, or None for the whole scene.
+        area_layer: name of its layer; None where it has one only.
         least_covered: share of the scene that the SAR file's extent must cover, 0..1.
         correct_shift: move SAR by the shift against RGB that is found, where that is reliable.
         resume: go on where an earlier run with equal options was ended.
@@ -38,7 +42,10 @@ class SceneOptions:
     confidence: bool = False
     probabilities: bool = False
     vector: Path | None = None
+    min_area: float | None = None
+    simplify: float | None = None
     area: Path | None = None
+    area_layer: str | None = None
     least_covered: float = 0.1
     correct_shift: bool = False
     resume: bool = False
@@ -61,6 +68,9 @@ def check_options(options: SceneOptions, cfg: CfgNode) -> tuple[int, int]:
     overlap = check_overlap(options.overlap, window)
     if options.batch_size < 1:
         raise ConfigError(f"The batch size is {options.batch_size}; give a positive number.")
+    for name, value, unit in (("--min-area", options.min_area, "hectares"), ("--simplify", options.simplify, "metres")):
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"{name} is {value}; give a positive number of {unit}.")
     check_sampling_distance(options.ground_sampling_distance)
     check_rgb_arguments(cfg.INPUT.RGB.BANDS, cfg.INPUT.RGB.RANGE)
     check_sar_arguments(cfg.INPUT.SAR.SCALE, cfg.INPUT.SAR.RANGE, cfg.INPUT.SAR.BANDS)
