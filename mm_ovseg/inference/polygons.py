@@ -166,8 +166,10 @@ def _simplified(
         return
     indices, polygons = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
     # In pixels, which are squares or nearly so on the ground, whatever the unit of the map's system is.
-    polygons = shapely.coverage_simplify(_moved(polygons, ~transform), tolerance)
-    polygons = _moved(polygons, transform)
+    polygons = shapely.segmentize(_moved(polygons, ~transform), 1)
+    # Neighbours must have all corners of a common border, each of which one of them may lack on a straight edge.
+    polygons = shapely.transform(polygons, np.rint)
+    polygons = _moved(shapely.coverage_simplify(polygons, tolerance), transform)
     for start in range(0, len(indices), POLYGONS_AT_ONCE):
         yield indices[start : start + POLYGONS_AT_ONCE], polygons[start : start + POLYGONS_AT_ONCE]
 
