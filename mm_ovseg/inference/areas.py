@@ -103,7 +103,7 @@ class Ellipsoid:
         return -np.add.reduceat(rings, polygon_ends[:-1])
 
     def _on_ellipsoid(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Longitudes and latitudes in degrees of (..., 2) map coordinates; NaN where the projection cannot show them."""
+        """Longitudes and latitudes in degrees of (..., 2) map coordinates; NaN where the projection shows nothing."""
         x, y = (axis * self._degrees for axis in self._to_geographic.transform(points[..., 0], points[..., 1]))
         unknown = ~np.isfinite(x + y)
         # Grids of the whole world may end half a pixel beyond the poles.

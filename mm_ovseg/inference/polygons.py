@@ -136,7 +136,9 @@ def _patches(info: RasterInfo, size: int) -> Iterator[tuple[np.ndarray, np.ndarr
                 indices, polygons = zip(*chunk, strict=True)
                 yield np.array(indices, dtype=np.int32), _as_polygons(polygons)
         except CPLE_BaseError as error:
-            raise DataError(f"{info.path} cannot be read ({brief_reason(error)}); it is damaged: replace it.") from error
+            raise DataError(
+                f"{info.path} cannot be read ({brief_reason(error)}); it is damaged: replace it."
+            ) from error
 
 
 def _sieved(class_map: np.ndarray, size: int) -> np.ndarray:

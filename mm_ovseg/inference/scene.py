@@ -18,8 +18,8 @@ from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import sha256
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
-from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.polygons import check_polygon_options
+from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.scene_options import SceneOptions, check_options
 from mm_ovseg.inference.scene_outputs import SceneOutputs, polygon_options, sibling

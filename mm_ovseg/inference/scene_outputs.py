@@ -20,6 +20,7 @@ from mm_ovseg.inference.polygons import write_polygons
 from mm_ovseg.inference.qgis_style import write_qgis_style
 from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork
+from mm_ovseg.raster.vector_drivers import check_name
 from mm_ovseg.vocabulary import is_text, select_unseen
 
 __all__ = ["COVERAGE", "SceneOutputs", "polygon_options", "sibling"]
@@ -66,6 +67,7 @@ class SceneOutputs:
                 raise DataError(f"The file name {str(path)!r} holds characters that are no text; choose another.")
         check_writable_folder(output.parent)
         if vector is not None:
+            check_name(vector)
             check_writable_folder(vector.parent)
 
     def write(

@@ -1,5 +1,6 @@
 """Polygons of any reference system on the grid of a scene: cut to it, their edges bent as the projection bends them."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,13 +14,11 @@ TOLERANCE = 0.05  # pixels between an edge and the straight line that stands for
 OUTLINE_POINTS = 256  # a side
 LATTICE_POINTS = 33  # a side
 MARGIN = 0.01  # of a scene's box in the file's system, for what the outline's points may miss
-MARGIN_PIXELS = 2  # around the grid, so that no edge that comes of cutting is drawn
 # By which projected polygons grow, in pixels, so that rounding leaves no gaps between neighbours, or where an outline
 # meets itself at the antimeridian.
 CLOSING = 1e-4
-MAX_STEP_DEGREES = 1.0
+STEPS_PER_TURN = 360
 MAX_HALVINGS = 14
-WORLD = 360.0  # degrees
 
 
 class GridLike(Protocol):
@@ -41,10 +40,6 @@ class PolygonProjector:
         own: reference system of the polygons; None where neither they nor the grid have one.
         grid: of the scene. Without a transform, its coordinates are columns and rows.
 
-    Attributes:
-        boxes: where the polygons lie that may meet the scene, as (left, bottom, right, top) in their own system, the
-            same box once for each turn of the globe; None where that cannot be told.
-
     Raises:
         ProjError: there is no way from one system to the other.
     """
@@ -54,8 +49,7 @@ class PolygonProjector:
         corners = _apply(self._transform, np.array([(x, y) for x in (0, grid.width) for y in (0, grid.height)]))
         left, bottom, right, top = *corners.min(axis=0), *corners.max(axis=0)
         pixel = np.abs(np.reshape(tuple(self._transform), (3, 3))[:2, :2]).sum(axis=1)
-        edge = MARGIN_PIXELS * pixel
-        self._extent = (left - edge[0], bottom - edge[1], right + edge[0], top + edge[1])
+        self._extent = (left, bottom, right, top)
         self._closing = CLOSING * float(pixel.min())
         self._to_pixels = np.linalg.inv(np.reshape(tuple(self._transform), (3, 3))[:2, :2])
         self._to_grid = None  # where both systems are one
@@ -72,7 +66,24 @@ class PolygonProjector:
                 self._to_grid = Transformer.from_crs(own, target, always_xy=True)
                 box = self._box_in_own_system(grid, Transformer.from_crs(target, own, always_xy=True), own, target)
         self._box = box
-        self.boxes = None if box is None else [_moved(box, turn) for turn in self._turns(-WORLD, 1.5 * WORLD)]
+
+    def boxes(self, extent: Sequence[float]) -> list[tuple[float, float, float, float] | None]:
+        """Where to look in a file of a given extent for polygons that may meet the scene.
+
+        Args:
+            extent: (left, bottom, right, top) in the polygons' system.
+
+        Returns:
+            Boxes of the same form, the scene's once for each turn of the globe; a single None for everywhere.
+        """
+        if self._box is None:
+            return [None]
+        boxes = [_moved(self._box, turn) for turn in self._turns(extent[0], extent[2])]
+        return [
+            box
+            for box in boxes
+            if box[0] <= extent[2] and box[2] >= extent[0] and box[1] <= extent[3] and box[3] >= extent[1]
+        ]
 
     def project(self, polygons: np.ndarray) -> np.ndarray:
         """Bring polygons to the grid.
@@ -81,8 +92,8 @@ class PolygonProjector:
             polygons: (N,) valid Polygons and MultiPolygons.
 
         Returns:
-            (N,) Polygons and MultiPolygons in the grid's system, cut to a margin around the grid; empty where nothing
-            lies in it, and None where the grid's projection cannot show what lies there.
+            (N,) Polygons and MultiPolygons in the grid's system, cut to its extent; empty where nothing lies in it,
+            and None where the grid's projection cannot show what lies there.
         """
         if not len(polygons):
             return polygons
@@ -99,12 +110,11 @@ class PolygonProjector:
         return result
 
     def _turns(self, west: float, east: float) -> list[float]:
-        """By how much the scene's box is moved to meet longitudes between two, in the unit of the polygons' system."""
+        """By how much the scene's box is moved to meet longitudes between two."""
         turn = self._own_turn
         if turn is None:
             return [0.0]
         left, _, right, _ = self._box
-        west, east = west * turn / WORLD, east * turn / WORLD
         first, last = np.ceil((west - right) / turn), np.floor((east - left) / turn)
         return [float(count * turn) for count in np.arange(first, last + 1)]
 
@@ -112,9 +122,8 @@ class PolygonProjector:
         """To the scene's box, and to the turn on which that lies."""
         if self._own_turn is None:
             return _clip(polygons, self._box)
-        bounds = shapely.bounds(polygons)
-        degrees = WORLD / self._own_turn
-        turns = self._turns(np.nanmin(bounds[:, 0]) * degrees, np.nanmax(bounds[:, 2]) * degrees)
+        west, _, east, _ = shapely.total_bounds(polygons)
+        turns = [] if np.isnan(west) else self._turns(west, east)
         pieces = [
             shapely.transform(_clip(polygons, _moved(self._box, turn)), lambda points, turn=turn: points - (turn, 0))
             for turn in turns
@@ -124,7 +133,7 @@ class PolygonProjector:
     def _reproject(self, parts: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Polygons, their owners, and the owners of those that lie outside of the grid's projection."""
         if self._own_turn is not None:
-            step = MAX_STEP_DEGREES * self._own_turn / WORLD
+            step = self._own_turn / STEPS_PER_TURN
         else:
             bounds = shapely.total_bounds(parts)
             step = max(np.hypot(bounds[2] - bounds[0], bounds[3] - bounds[1]) / LATTICE_POINTS, 1e-9)

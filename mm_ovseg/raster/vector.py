@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import geopandas
@@ -44,8 +45,8 @@ class Polygons:
     """Polygons of a vector file that meet a scene.
 
     Attributes:
-        geometries: (N,) shapely MultiPolygons in the reference system of the scene's grid, cut to a margin around it,
-            in the order of the file.
+        geometries: (N,) shapely MultiPolygons in the reference system of the scene's grid, cut to its extent, in the
+            order of the file.
         values: (N,) of their attribute, as :func:`~mm_ovseg.raster.label_value.value_text` writes them; "" where none
             was asked for.
         areas: (N,) of the whole polygons, in squares of the unit of the file's system: for comparisons only.
@@ -88,12 +89,12 @@ def read_polygons(
     """
     check_before_opening(path)
     name = path_for_pyogrio(path)
-    with _data_errors(path), only_drivers(drivers):
+    with _data_errors(path), only_drivers(drivers), _nothing_written_beside(path):
         layer = _choose_layer(path, pyogrio.list_layers(name), layer, layer_option)
         info = pyogrio.read_info(name, layer=layer, force_total_bounds=True, force_feature_count=True)
         _check_content(path, info, attribute)
         projector = _projector(path, CRS.from_user_input(info["crs"]) if info["crs"] else None, grid)
-        boxes = [None] if projector.boxes is None else _meeting(projector.boxes, info["total_bounds"])
+        boxes = projector.boxes(info["total_bounds"]) if info["total_bounds"] is not None else [None]
         columns = [] if attribute is None else [attribute]
         frames = [
             pyogrio.read_dataframe(
@@ -153,18 +154,20 @@ def write_geopackage(
         OSError: it cannot be written.
     """
     count = 0
-    name = path_for_pyogrio(path)
+    path = Path(path)
+    written = path.with_name(path.name.replace(";", "_"))  # pyogrio would part it there
     with gdal_options(WRITING_OPTIONS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
         for index, chunk in enumerate(chunks):
             frame = geopandas.GeoDataFrame(chunk, crs=crs)
             try:
                 pyogrio.write_dataframe(
-                    frame, name, layer=layer, driver="GPKG", geometry_type="Polygon", append=index > 0
+                    frame, written, layer=layer, driver="GPKG", geometry_type="Polygon", append=index > 0
                 )
             except (RuntimeError, ValueError) as error:  # all of pyogrio's are RuntimeErrors
                 raise OSError(brief_reason(error)) from error
             count += len(frame)
+    os.replace(written, path)
     return count
 
 
@@ -177,6 +180,18 @@ def _data_errors(path: str | os.PathLike) -> Iterator[None]:
             yield
     except (RuntimeError, ValueError, OSError, ShapelyError, ProjError) as error:
         raise DataError(f"{path} cannot be read as a vector file ({brief_reason(error)}); check it.") from error
+
+
+@contextmanager
+def _nothing_written_beside(path: str | os.PathLike) -> Iterator[None]:
+    """Remove the description that GDAL leaves beside a GML file that it has read."""
+    description = Path(path).with_suffix(".gfs")
+    before = description.exists()
+    try:
+        yield
+    finally:
+        if not before and Path(path).suffix.lower() in (".gml", ".xml"):
+            description.unlink(missing_ok=True)
 
 
 def _choose_layer(path: str | os.PathLike, listed: np.ndarray, layer: str | None, option: str) -> str:
@@ -222,17 +237,6 @@ def _projector(path: str | os.PathLike, own: CRS | None, grid: GridLike) -> Poly
             f"{path} cannot be brought to the scene's coordinate reference system ({brief_reason(error)}); give it in "
             "that system."
         ) from error
-
-
-def _meeting(boxes: Sequence[tuple], extent: Sequence[float] | None) -> list[tuple]:
-    """The boxes that meet a file's extent."""
-    if extent is None or not np.isfinite(extent).all():
-        return list(boxes)
-    return [
-        box
-        for box in boxes
-        if box[0] <= extent[2] and box[2] >= extent[0] and box[1] <= extent[3] and box[3] >= extent[1]
-    ]
 
 
 def _count_without_geometry(name: str, layer: str) -> int:

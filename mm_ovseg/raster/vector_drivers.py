@@ -16,6 +16,7 @@ __all__ = [
     "LOCAL_DRIVERS",
     "STRICT_DRIVERS",
     "check_before_opening",
+    "check_name",
     "gdal_options",
     "only_drivers",
     "path_for_pyogrio",
@@ -58,12 +59,21 @@ def check_before_opening(path: str | os.PathLike) -> None:
         name.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"The file name {name!r} is not UTF-8; rename the file.") from error
-    if "!" in os.path.abspath(name):
-        raise DataError(f"{path} has '!' in its path, which pyogrio takes for an archive; rename the file or folder.")
+    check_name(name)
+
+
+def check_name(path: str | os.PathLike) -> None:
+    """Check that pyogrio takes a path for that of a file.
+
+    Raises:
+        DataError: it would take it for a file inside of an archive.
+    """
+    if "!" in os.path.abspath(path):
+        raise DataError(f"{path} has '!' in its path, which means an archive to pyogrio; rename the file or folder.")
 
 
 def path_for_pyogrio(path: str | os.PathLike) -> str:
-    """A path as pyogrio takes it for nothing else; as a mere path, it would part it at ";"."""
+    """A path to read from as pyogrio takes it for nothing else; a mere path it would part at ";"."""
     name = os.path.abspath(path)
     return name if os.name == "nt" else f"file://{name}"
 

@@ -24,10 +24,12 @@ from mm_ovseg.errors import MMOVSegError
 from mm_ovseg.inference.archive_manifest import read_manifest
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.vocabulary import read_vocabulary
+from mm_ovseg.raster.vector import read_polygons
 from mm_ovseg.vocabulary import parse_class_names
 
 GRID = SceneGrid(24, 20, "EPSG:32652", from_origin(500000, 4000000, 10, 10))
 SUFFIXES = (".tif", ".png", ".jpg")
+VECTOR_SUFFIXES = (".geojson", ".gpkg", ".fgb", ".shp")
 
 
 def raster(content: bytes, folder: Path) -> None:
@@ -117,6 +119,12 @@ def manifest(content: bytes, folder: Path) -> None:
 def area(content: bytes, folder: Path) -> None:
     """The part of a scene to map."""
     SceneArea(_write(folder, "area.geojson", content), GRID).rows(0, GRID.height)
+
+
+def polygons(content: bytes, folder: Path) -> None:
+    """A vector file of unknown origin, its kind by its first byte."""
+    path = _write(folder, f"polygons{VECTOR_SUFFIXES[content[0] % 4]}", content[1:])
+    _each(lambda: read_polygons(path, GRID), lambda: read_polygons(path, GRID, attribute="use"))
 
 
 def weights(content: bytes, folder: Path) -> None:

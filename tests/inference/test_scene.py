@@ -193,7 +193,7 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_no_map(predictor, pair, 
         (pair[1], {"overlap": 1.0}, ConfigError, "overlap"),
         (pair[1], {"batch_size": 0}, ConfigError, "batch size"),
         (pair[1], {"ground_sampling_distance": -3.0}, ConfigError, "sampling distance"),
-        (pair[1], {"area": tmp_path / "none.geojson"}, DataError, "cannot be read as GeoJSON"),
+        (pair[1], {"area": tmp_path / "none.geojson"}, DataError, "none.geojson does not exist"),
         (tmp_path / "none.tif", {}, DataError, "does not exist"),
     ):
         with pytest.raises(error, match=message):

@@ -163,11 +163,11 @@ def process_tile(task: SceneTile, previous: dict | None = None) -> tuple[dict, b
 
     Returns:
         The result, ready for JSON, and whether it is the earlier one. It has ``name``, ``fingerprint``, ``pairs`` (one
-        or none), ``dropped``, and, of labels from polygons, ``left_out``: the scene's name, and reason -> number of
-        geometries that could not be used in the whole scene. The pair has ``name``, ``split``, ``rgb``, ``sar`` and ``labels`` (``file`` relative
-        to the output folder, ``sha256``; empty when nothing is written), ``source`` (scene and window), ``valid``
-        (share of pixels with RGB and SAR), ``pixels`` (of each class), ``ignored`` (pixels) and ``unknown`` (pixels of
-        values without meaning).
+        or none), ``dropped``, and, of labels from polygons, ``left_out`` (scene -> reason -> number of the geometries
+        that could not be used in the whole scene). The pair has ``name``, ``split``, ``rgb``, ``sar`` and ``labels``
+        (``file`` relative to the output folder, ``sha256``; empty when nothing is written), ``source`` (scene and
+        window), ``valid`` (share of pixels with RGB and SAR), ``pixels`` (of each class), ``ignored`` (pixels) and
+        ``unknown`` (pixels of values without meaning).
 
     Raises:
         DataError: a file cannot be written.
