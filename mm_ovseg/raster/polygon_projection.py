@@ -19,6 +19,7 @@ MARGIN = 0.01  # of a scene's box in the file's system, for what the outline's p
 CLOSING = 1e-4
 STEPS_PER_TURN = 360
 MAX_HALVINGS = 14
+MAX_POINTS = 5_000_000  # that are put between those of all polygons: a damaged file may hold edges of any length
 
 
 class GridLike(Protocol):
@@ -137,6 +138,7 @@ class PolygonProjector:
         else:
             bounds = shapely.total_bounds(parts)
             step = max(np.hypot(bounds[2] - bounds[0], bounds[3] - bounds[1]) / LATTICE_POINTS, 1e-9)
+        step = max(step, float(shapely.length(parts).sum()) / MAX_POINTS)
         _, points, (rings, polygons) = shapely.to_ragged_array(shapely.segmentize(parts, step))
         points, rings = self._halved(points[:, :2], rings)
         projected = self._forward(points)
@@ -163,7 +165,7 @@ class PolygonProjector:
         for _ in range(MAX_HALVINGS):
             unsettled[rings[1:] - 1] = False  # the last point of a ring has no edge
             starts = np.flatnonzero(unsettled)
-            if not len(starts):
+            if not len(starts) or len(points) > MAX_POINTS:
                 break
             between = (points[starts] + points[starts + 1]) / 2
             seen = self._forward(between)

@@ -158,7 +158,7 @@ TARGETS = {
     target.__name__: target
     for target in (
         *(raster, label, scene, mosaic, dataset_file, config_file, class_names, class_file, legend, manifest, area),
-        *(weights, converter),
+        *(polygons, weights, converter),
     )
 }
 

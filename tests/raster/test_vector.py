@@ -395,3 +395,9 @@ def test_drivers_are_taken_away_within_the_block_only():
         raise KeyError
     assert list(pyogrio.list_drivers()) == before
     assert {"WFS", "OGR_VRT"} <= set(before) and pyogrio.get_gdal_config_option("OGR_SKIP") is None
+
+
+def test_edges_of_any_length_take_bounded_memory(tmp_path):
+    path = geojson(tmp_path / "a.geojson", [box(-9e13, -9e13, 9e13, 9e13)], "EPSG:3413")
+    with suppress(DataError):
+        read_polygons(path, Grid(90, 45, DEGREES, Affine(4, 0, -180, 0, -4, 90)))
