@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cfg, gpus = place_on_gpus(read_scene_config(args), args.gpus_per_worker)
     options = read_scene_options(args)
     check_options(options, cfg)
-    if args.aoi is not None and not args.aoi.is_file():
+    if args.aoi is not None and not args.aoi.exists():
         raise ConfigError(f"The file '{args.aoi}' of --aoi does not exist; check its name.")
     scenes = read_manifest(args.manifest)
     check_writable_folder(args.output_dir)

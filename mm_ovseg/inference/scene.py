@@ -248,10 +248,17 @@ class ScenePredictor:
         return {
             **chosen,
             "window": window,
-            "area": None if options.area is None else sha256(options.area),
+            "area": None if options.area is None else _content(options.area),
             "files": [[str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns] for file in files],
             "classes": list(self.predictor.class_names),
             "weights": self._weights["sha256"],
             "config": hashlib.sha256(self.cfg.dump().encode()).hexdigest(),
             "shift": None if shift is None else [shift.rows, shift.columns],
         }
+
+
+def _content(path: Path) -> str | list:
+    """What tells whether a vector file is still the same: its hash, or, of a folder (.gdb), what its files are."""
+    if not path.is_dir():
+        return sha256(path)
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(path.iterdir())]

@@ -2,9 +2,11 @@
 
 import json
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import torch
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
@@ -129,6 +131,17 @@ def test_an_area_is_mapped_as_within_the_whole_scene(predictor, pair, tmp_path):
     assert inside[35:85, 35:65].all() and not inside[:28].any() and not inside[:, 73:].any()
     np.testing.assert_array_equal(part, np.where(inside, whole, 255))
     assert 0 < len(predictor.model.batches) - windows < windows
+
+
+def test_an_area_in_a_geodatabase_which_is_a_folder(predictor, pair, tmp_path):
+    area = tmp_path / "area.gdb"
+    square = shapely.box(500_305, 4_999_095, 500_705, 4_999_695)
+    geopandas.GeoSeries([square], crs=UTM).to_file(area, driver="OpenFileGDB", layer="fields")
+    options = SceneOptions(window=40, overlap=0.25, area=area, area_layer="fields")
+    report = predictor.segment(*pair, tmp_path / "part.tif", options)
+    assert predictor.finished_report(*pair, tmp_path / "part.tif", options) == json.loads(json.dumps(report))
+    inside = read(tmp_path / "part_coverage.tif")[0] != 255
+    assert inside.sum() == 40 * 60
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 7, 13, 19])
