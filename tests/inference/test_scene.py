@@ -135,7 +135,7 @@ def test_an_area_is_mapped_as_within_the_whole_scene(predictor, pair, tmp_path):
 
 def test_an_area_in_a_geodatabase_which_is_a_folder(predictor, pair, tmp_path):
     area = tmp_path / "area.gdb"
-    square = shapely.box(500_305, 4_999_095, 500_705, 4_999_695)
+    square = shapely.box(500_300, 4_999_100, 500_700, 4_999_700)
     geopandas.GeoSeries([square], crs=UTM).to_file(area, driver="OpenFileGDB", layer="fields")
     options = SceneOptions(window=40, overlap=0.25, area=area, area_layer="fields")
     report = predictor.segment(*pair, tmp_path / "part.tif", options)

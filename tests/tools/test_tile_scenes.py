@@ -202,6 +202,16 @@ def test_polygons_by_their_attribute_the_smaller_above_the_larger(scene, tmp_pat
         assert (tile["labels"][0] == whole[row : row + SIZE, column : column + SIZE]).all()
 
 
+def test_values_without_meaning_count_where_nothing_else_is_labelled(scene, tmp_path, capsys):
+    features = [(polygon(0, 0, 64, 96), "mine"), (polygon(64, 0, 128, 96), "city")]
+    scene["--labels"] = write_geojson(tmp_path / "use.geojson", features)
+    run(scene | {"--attribute": "use", "--background": "water"}, tmp_path / "region")
+    assert "ignored: mine (6144 pixels)" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "region" / "manifest.json").read_text())
+    assert manifest["unknown_values"] == {"mine": 64 * 96}
+    assert sum(manifest["pixels"][split]["water"] for split in ("train", "val")) == 0
+
+
 def test_geometries_that_are_no_polygons_are_counted_and_named(scene, tmp_path, capsys):
     del scene["--classes"]
     point = {"type": "Point", "coordinates": PLACE @ (3, 3)}

@@ -26,6 +26,7 @@ class TilingSummary:
         pairs: see :func:`~mm_ovseg.data.tiling.tile.process_tile`.
         dropped: what gave no pair.
         done_before: number of tiles that an earlier run had finished.
+        unknown_in_dropped: value -> pixels of what has no meaning, in windows that gave no pair.
         left_out: scene -> reason -> number of geometries of its labels that are no polygons or cannot be used.
     """
 
@@ -37,6 +38,7 @@ class TilingSummary:
     pairs: list[dict] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     done_before: int = 0
+    unknown_in_dropped: Counter[str] = field(default_factory=Counter)
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def pair_counts(self) -> dict[str, int]:
@@ -50,7 +52,7 @@ class TilingSummary:
 
     def unknown(self) -> Counter[str]:
         """Pixels of each value of the labels that has no meaning."""
-        return sum((Counter(pair["unknown"]) for pair in self.pairs), Counter())
+        return sum((Counter(pair["unknown"]) for pair in self.pairs), self.unknown_in_dropped)
 
     def format(self) -> str:
         """Tables of the counts and class frequencies, and what needs a look."""

@@ -163,11 +163,11 @@ def process_tile(task: SceneTile, previous: dict | None = None) -> tuple[dict, b
 
     Returns:
         The result, ready for JSON, and whether it is the earlier one. It has ``name``, ``fingerprint``, ``pairs`` (one
-        or none), ``dropped``, and, of labels from polygons, ``left_out`` (scene -> reason -> number of the geometries
-        that could not be used in the whole scene). The pair has ``name``, ``split``, ``rgb``, ``sar`` and ``labels``
-        (``file`` relative to the output folder, ``sha256``; empty when nothing is written), ``source`` (scene and
-        window), ``valid`` (share of pixels with RGB and SAR), ``pixels`` (of each class), ``ignored`` (pixels) and
-        ``unknown`` (pixels of values without meaning).
+        or none), ``dropped``; of labels from polygons, ``left_out`` (scene -> reason -> number of the geometries that
+        could not be used in the whole scene); and, without a pair, ``unknown`` as below. The pair has ``name``,
+        ``split``, ``rgb``, ``sar`` and ``labels`` (``file`` relative to the output folder, ``sha256``; empty when
+        nothing is written), ``source`` (scene and window), ``valid`` (share of pixels with RGB and SAR), ``pixels`` (of
+        each class), ``ignored`` (pixels) and ``unknown`` (pixels of values without meaning).
 
     Raises:
         DataError: a file cannot be written.
@@ -192,6 +192,7 @@ def process_tile(task: SceneTile, previous: dict | None = None) -> tuple[dict, b
     label[~window.image_valid] = IGNORED
     if reason := _reason_to_drop(task.settings, window.image_valid, window.sar_valid, label):
         result["dropped"].append(asdict(Dropped(task.name, reason)))
+        result["unknown"] = unknown
         return result, False
     counts = np.bincount(label.ravel(), minlength=256)
     pair = {
