@@ -22,7 +22,7 @@ class ArchiveScene:
         name: of the map, without suffix; no two scenes share one.
         rgb: one file, or three of one band each, red, green and blue.
         sar: the file; None for RGB alone.
-        area: a GeoJSON file with the polygons to map; None where the manifest gives none.
+        area: a vector file with the polygons to map; None where the manifest gives none.
     """
 
     name: str

@@ -1,5 +1,6 @@
 """The true areas of a class map's classes: on the ellipsoid, not on the plane that the map is projected to."""
 
+import itertools
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import rasterio
+import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 from rasterio import Affine
@@ -80,14 +82,32 @@ class Ellipsoid:
 
         A line need not repeat its first point. NaN where a point lies outside of what the projection can show.
         """
-        degrees = [axis * self._degrees for axis in self._to_geographic.transform(rings[..., 0], rings[..., 1])]
-        # Grids of the whole world may end half a pixel beyond the poles.
-        longitudes, latitudes = degrees[0], np.clip(degrees[1], -90, 90)
-        known = np.isfinite(longitudes + degrees[1]).all(axis=-1)
+        longitudes, latitudes = self._on_ellipsoid(rings)
+        known = np.isfinite(longitudes + latitudes).all(axis=-1)
         areas = np.full(rings.shape[:-2], np.nan)
         for index in map(tuple, np.argwhere(known)):
             areas[index] = abs(self._geod.polygon_area_perimeter(longitudes[index], latitudes[index])[0])
         return areas
+
+    def polygon_areas(self, polygons: np.ndarray) -> np.ndarray:
+        """Square metres (N,) of shapely Polygons in map coordinates, without their holes; NaN as of :meth:`areas`."""
+        _, points, (ring_ends, polygon_ends) = shapely.to_ragged_array(polygons)
+        longitudes, latitudes = self._on_ellipsoid(points)
+        rings = np.array(
+            [
+                abs(self._geod.polygon_area_perimeter(longitudes[start:end], latitudes[start:end])[0])
+                for start, end in itertools.pairwise(ring_ends)
+            ]
+        )
+        rings[polygon_ends[:-1]] *= -1  # the outer ones; the others are holes
+        return -np.add.reduceat(rings, polygon_ends[:-1])
+
+    def _on_ellipsoid(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Longitudes and latitudes in degrees of (..., 2) map coordinates; NaN where the projection shows nothing."""
+        x, y = (axis * self._degrees for axis in self._to_geographic.transform(points[..., 0], points[..., 1]))
+        unknown = ~np.isfinite(x + y)
+        # Grids of the whole world may end half a pixel beyond the poles.
+        return np.where(unknown, np.nan, x), np.where(unknown, np.nan, np.clip(y, -90, 90))
 
 
 def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[ClassArea]:

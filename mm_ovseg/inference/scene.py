@@ -21,11 +21,12 @@ from mm_ovseg.engine import config_inputs
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_outputs, sha256
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
+from mm_ovseg.inference.polygons import check_polygon_options
 from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs, sibling
 from mm_ovseg.inference.scene_options import SceneOptions, check_options
-from mm_ovseg.inference.scene_outputs import SceneOutputs
+from mm_ovseg.inference.scene_outputs import SceneOutputs, polygon_options
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
 from mm_ovseg.raster import Paths, path_list
@@ -148,7 +149,8 @@ class ScenePredictor:
                 source.close()
                 source = stack.enter_context(self._open(rgb, sar, options, (-shift.rows, -shift.columns)))
             grid = source.grid
-            area = SceneArea(options.area, grid) if options.area else None
+            check_polygon_options(grid, **polygon_options(options))
+            area = SceneArea(options.area, grid, options.area_layer) if options.area else None
             settings = self._settings(rgb, sar, options, window, shift if corrected else None)
             layers = self._layers(options)
             work = SceneWork(
@@ -173,7 +175,7 @@ class ScenePredictor:
                     "layers": list(layers),
                     "mm_ovseg_version": mm_ovseg.__version__,
                 }
-                report = self._outputs.write(output, work, grid, report, vector=options.vector)
+                report = self._outputs.write(output, work, grid, report, options)
                 finished = True
             finally:
                 work.close(finished=finished)
@@ -210,7 +212,7 @@ class ScenePredictor:
         files += [output, output.with_suffix(".qml")]
         if options.vector is not None:
             files.append(options.vector)
-            same = same and "polygons" in report
+            same = same and report.get("polygon_options") == polygon_options(options)
         whole = same and layers >= self._layers(options).keys() and all(file.is_file() for file in files)
         # The report is written last, so beside a folder of work it tells of the map before.
         return report if whole and not work_folder(output).exists() else None
@@ -265,12 +267,12 @@ class ScenePredictor:
         """Everything that the map depends on; ``shift`` is that by which SAR was corrected."""
         files = [Path(path) for path in (*path_list(rgb), *path_list(sar))]
         chosen = asdict(options)
-        for unimportant in ("resume", "vector", "confidence", "probabilities"):
+        for unimportant in ("resume", "vector", "min_area", "simplify", "confidence", "probabilities"):
             del chosen[unimportant]
         return {
             **chosen,
             "window": window,
-            "area": None if options.area is None else sha256(options.area),
+            "area": None if options.area is None else _content(options.area),
             "files": [_fingerprint(file) for file in files],
             "classes": list(self.predictor.class_names),
             "weights": self._weights["sha256"],
@@ -285,3 +287,10 @@ def _fingerprint(file: Path) -> list:
         return [str(file)]
     status = file.stat()
     return [str(file.absolute()), status.st_size, status.st_mtime_ns]
+
+
+def _content(path: Path) -> str | list:
+    """What tells whether a vector file is still the same: its hash, or, of a folder (.gdb), what its files are."""
+    if not path.is_dir():
+        return sha256(path)
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(path.iterdir())]

@@ -23,10 +23,12 @@ from mm_ovseg.inference.archive_manifest import read_manifest
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.vocabulary import read_vocabulary
 from mm_ovseg.raster import Grid, read_label, read_rgb, read_sar
+from mm_ovseg.raster.vector import read_polygons
 from mm_ovseg.vocabulary import parse_class_names
 
 GRID = Grid(24, 20, "EPSG:32652", from_origin(500000, 4000000, 10, 10))
 SUFFIXES = (".tif", ".png", ".jpg")
+VECTOR_SUFFIXES = (".geojson", ".gpkg", ".fgb", ".shp")
 
 
 def raster(content: bytes, folder: Path) -> None:
@@ -122,6 +124,12 @@ def area(content: bytes, folder: Path) -> None:
     SceneArea(_write(folder, "area.geojson", content), GRID).rows(0, GRID.height)
 
 
+def polygons(content: bytes, folder: Path) -> None:
+    """A vector file of unknown origin, its kind by its first byte."""
+    path = _write(folder, f"polygons{VECTOR_SUFFIXES[content[0] % 4]}", content[1:])
+    _each(lambda: read_polygons(path, GRID), lambda: read_polygons(path, GRID, attribute="use"))
+
+
 def weights(content: bytes, folder: Path) -> None:
     """A weights file, its kind by its first byte: read, and taken for an encoder."""
     path = _write(folder, ("weights.pth", "weights.safetensors")[content[0] % 2], content[1:])
@@ -153,7 +161,7 @@ TARGETS = {
     target.__name__: target
     for target in (
         *(raster, label, scene, mosaic, dataset_file, config_file, class_names, class_file, legend, manifest, area),
-        *(weights, converter),
+        *(polygons, weights, converter),
     )
 }
 

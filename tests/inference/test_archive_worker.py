@@ -108,13 +108,14 @@ def test_a_map_with_another_legend_is_made_again(make_worker, scene, tmp_path):
 
 
 def test_a_corrected_shift_and_polygons_are_recognised(worker, scene, tmp_path, monkeypatch):
-    pytest.importorskip("fiona", reason="needs mm_ovseg[vector]")
     found = scene_module.ShiftEstimate(rows=1.0, columns=-2.0, spread=0.1, windows=4, reliable=True)
     monkeypatch.setattr(scene_module, "estimate_shift", lambda windows: found)
     options = replace(OPTIONS, correct_shift=True, resume=True)
     output = tmp_path / "map.tif"
     polygons = replace(options, vector=output.with_suffix(".gpkg"))
-    for asked, status in ((options, "done"), (options, "skipped"), (polygons, "done"), (polygons, "skipped")):
+    large = replace(polygons, min_area=1.0)
+    steps = ((options, "done"), (options, "skipped"), (polygons, "done"), (polygons, "skipped"), (large, "done"))
+    for asked, status in steps:
         assert worker.segment(scene, output, asked).status == status
 
 

@@ -95,7 +95,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(scene, tmp_path):
 def test_errors_are_one_sentence(scene, tmp_path, capsys):
     for more, message in (
         (("--window", "-5"), "window"),
-        (("--aoi", "none.geojson"), "GeoJSON"),
+        (("--aoi", "none.geojson"), "none.geojson does not exist"),
         (("--rgb-bands", "1", "2", "9"), "has no band 9"),
     ):
         with pytest.raises(SystemExit) as stop:

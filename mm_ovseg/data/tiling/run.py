@@ -118,6 +118,8 @@ def tile_scenes(tiling: Tiling, scenes: Sequence[LabelledScene]) -> TilingSummar
         for result, done_before in results:
             summary.pairs += result["pairs"]
             summary.done_before += done_before
+            summary.unknown_in_dropped.update(result.get("unknown", {}))
+            summary.left_out.update(result.get("left_out", {}))
             for entry in (Dropped(**entry) for entry in result["dropped"]):
                 if entry.reason == BROKEN:
                     raise DataError(entry.detail)
