@@ -43,6 +43,8 @@ def write_picture(path: Path, bands: np.ndarray, grid: Grid, *, nodata: float | 
                     file.write(bands)
             if side_file.exists():
                 os.replace(side_file, f"{path}.aux.xml")
+            else:  # what an earlier image left would place this one
+                Path(f"{path}.aux.xml").unlink(missing_ok=True)
         finally:
             with suppress(OSError):
                 side_file.unlink()

@@ -46,7 +46,7 @@ class StubModel:
 
 
 class StubPredictor:
-    def __init__(self, cfg, class_names):
+    def __init__(self, cfg, class_names, *, any_format):
         self.model = StubModel()
         self.set_vocabulary(class_names)
 
