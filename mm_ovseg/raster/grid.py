@@ -165,9 +165,9 @@ def check_sampling_distance(distance: float | None) -> None:
         raise ConfigError(f"The ground sampling distance is {distance}; give metres a pixel.")
 
 
-def nearest_turn(longitudes: np.ndarray, centre: float, turn: float) -> np.ndarray:
-    """Longitudes moved by whole turns of the globe to within half a turn of a centre."""
-    return longitudes - turn * np.round((longitudes - centre) / turn)
+def nearest_turn(longitudes: np.ndarray, others: np.ndarray | float, turn: float) -> np.ndarray:
+    """Longitudes moved by whole turns of the globe to within half a turn of others."""
+    return longitudes - turn * np.round((longitudes - others) / turn)
 
 
 def largest_offset(first: Grid, second: Grid, names: tuple[str, str]) -> float:
@@ -183,8 +183,7 @@ def largest_offset(first: Grid, second: Grid, names: tuple[str, str]) -> float:
         transform = CoordinateTransform(second.crs, first.crs, names=(names[1], names[0]))
         corners = np.stack(transform(*corners.T), axis=1)
     if (turn := full_turn(first.crs)) is not None:
-        centre = (first.transform @ (first.width / 2, first.height / 2))[0]
-        corners[:, 0] = nearest_turn(corners[:, 0], centre, turn)
+        corners[:, 0] = nearest_turn(corners[:, 0], first.outline()[:, 0], turn)
     columns, rows = ~first.transform @ tuple(corners.T)
     expected = Grid(first.width, first.height).outline()
     offsets = np.abs(np.stack([columns, rows], axis=1) - expected)

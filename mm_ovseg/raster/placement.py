@@ -96,15 +96,15 @@ class Placement:
         """Places of the pixels of a window, bilinear within the cells of a lattice that is anchored at the target."""
         first_row, first_column = row // CELL, column // CELL
         cells = (-(-(row + height) // CELL) - first_row, -(-(column + width) // CELL) - first_column)
-        node_rows, node_columns = (
-            (np.arange(first, first + count + 1) * CELL).astype(float)
+        # Twice as dense as the cells: a point in the middle alone would not show how a conformal map bends, as x² - y².
+        lattice_rows, lattice_columns = (
+            np.arange(first * 2, (first + count) * 2 + 1) * (CELL / 2)
             for first, count in zip((first_row, first_column), cells, strict=True)
         )
-        nodes = np.stack(self._exact(*np.meshgrid(node_columns, node_rows)))  # (2, cells + 1, cells + 1)
-        middles = np.stack(self._exact(*np.meshgrid(node_columns[:-1] + CELL / 2, node_rows[:-1] + CELL / 2)))
-        guess = (nodes[:, :-1, :-1] + nodes[:, 1:, :-1] + nodes[:, :-1, 1:] + nodes[:, 1:, 1:]) / 4
+        lattice = np.stack(self._exact(*np.meshgrid(lattice_columns, lattice_rows)))
+        nodes = lattice[:, ::2, ::2]  # (2, cells + 1, cells + 1)
         with np.errstate(invalid="ignore"):
-            bent = ~(np.abs(middles - guess).max(axis=0) <= TOLERANCE)  # also where a place is not finite
+            bent = ~(_bend(lattice) <= TOLERANCE)  # also where a place is not finite
 
         def along(start: int, length: int, first: int) -> tuple[np.ndarray, np.ndarray]:
             centres = np.arange(start, start + length) + 0.5 - first * CELL
@@ -159,3 +159,16 @@ class Placement:
     def reduction(self) -> tuple[int, int]:
         """(columns, rows) of source pixels that are averaged into one before the rest is interpolated."""
         return tuple(max(1, math.floor(span + 0.5)) for span in self.pixels)
+
+
+def _bend(lattice: np.ndarray) -> np.ndarray:
+    """How far the cells of a lattice, (2, 2 * cells + 1, 2 * cells + 1), are from bilinear at most: (cells, cells)."""
+    guess = lattice[:, ::2, ::2]
+    for axis in (1, 2):
+        guess = guess.swapaxes(0, axis)
+        between = np.empty((2 * len(guess) - 1, *guess.shape[1:]))
+        between[::2], between[1::2] = guess, (guess[:-1] + guess[1:]) / 2
+        guess = between.swapaxes(0, axis)
+    off = np.abs(lattice - guess).max(axis=0)
+    windows = np.lib.stride_tricks.sliding_window_view(off, (3, 3))[::2, ::2]
+    return windows.max(axis=(2, 3))

@@ -159,61 +159,58 @@ class Layer:
         return np.minimum(across, np.minimum(rows, height - rows) * self.pixel[1])
 
 
-@st.composite
-def sites_and_layers(draw):
-    is_polar = draw(st.booleans())
-    if is_polar:
-        latitude = draw(st.sampled_from([83.0, 89.999, -84.0]))
-        longitude = draw(st.sampled_from([-179.99, 20.0, 135.0]))
+def site_and_layers(seed):
+    """A site, the layers of RGB and SAR there, and where windows are cut; each choice is as likely as the next."""
+    generator = np.random.default_rng(seed)
+
+    def draw(options):
+        return options[generator.integers(len(options))]
+
+    if generator.random() < 0.3:  # around the poles
+        latitude, longitude = draw([83.0, 89.999, -84.0]), draw([-179.99, 20.0, 135.0])
         systems = ["EPSG:3995", "EPSG:3413", "EPSG:32661"] if latitude > 0 else ["EPSG:3031", "EPSG:32761"]
         if latitude < 85:
             systems.append("EPSG:4326")
     else:
-        latitude = draw(st.sampled_from([0.001, 35.2, -44.0, 65.0]))
-        longitude = draw(st.sampled_from([-179.9995, 179.999, 0.0004, 128.9, -123.0]))
+        latitude = draw([0.001, 35.2, -44.0, 65.0])
+        longitude = draw([-179.9995, 179.9999, -0.0001, 128.9, -123.0])
         zone = int((longitude + 180) // 6) + 1
         hemisphere = 32600 if latitude > 0 else 32700
-        beside = zone % 60 + 1
-        systems = [f"EPSG:{hemisphere + zone}", f"EPSG:{hemisphere + beside}", "EPSG:4326", "EPSG:4326"]
-        systems += [f"EPSG:{hemisphere + zone}+5773", "EPSG:3857", "EPSG:4258"]
+        systems = [f"EPSG:{hemisphere + zone}", f"EPSG:{hemisphere + zone}+5773", f"EPSG:{hemisphere + zone % 60 + 1}"]
+        systems += ["EPSG:3857", "EPSG:4326", "EPSG:4326", "EPSG:4258"]
     site = Site(
-        longitude,
-        latitude,
-        draw(st.sampled_from([0.5, 10.0, 300.0])),
-        draw(st.sampled_from([1.0, 1.0, 2.5])),
-        draw(st.floats(0, 6.28)),
-        draw(st.floats(-5, 10)),
+        longitude=longitude,
+        latitude=latitude,
+        pixel=draw([0.5, 10.0, 300.0]),
+        coarser=draw([1.0, 1.0, 2.5]),
+        direction=generator.uniform(0, 2 * math.pi),
+        offset=generator.uniform(-5, 10),
     )
 
-    def layer(masks, units=("8bit",), parts=(1.0,)):
-        part, shape = draw(st.sampled_from(parts)), draw(st.sampled_from([1.0, 1.0, 0.5]))
-        crs = draw(st.sampled_from(systems))
-        scale = 1.0
-        if crs == "EPSG:3857":
-            scale = 1 / math.cos(math.radians(site.latitude))
+    def layer(units=("8bit",), parts=(1.0,)):
+        part, shape, crs = draw(parts), draw([1.0, 1.0, 0.5]), draw(systems)
+        scale = 1 / math.cos(math.radians(site.latitude)) if crs == "EPSG:3857" else 1.0
         return Layer(
             crs=crs,
-            turn=360.0 if is_geographic(crs) and draw(st.booleans()) else 0.0,
+            turn=360.0 if is_geographic(crs) and generator.random() < 0.5 else 0.0,
             pixel=(part * scale, part * shape * scale),
-            size=(round(draw(st.integers(36, 48)) / part), round(draw(st.integers(36, 48)) / part / shape)),
-            centre=(draw(st.floats(-4, 4)), draw(st.floats(-4, 4))),
-            rotation=0.0 if is_geographic(crs) else draw(st.sampled_from([0.0, 0.0, 11.0])),
-            orientation=draw(st.sampled_from(ORIENTATIONS)),
-            mask=draw(st.sampled_from(masks)),
-            unit=draw(st.sampled_from(units)),
+            size=(round(generator.integers(36, 48) / part), round(generator.integers(36, 48) / part / shape)),
+            centre=tuple(generator.uniform(-4, 4, 2)),
+            rotation=0.0 if is_geographic(crs) else draw([0.0, 0.0, 11.0]),
+            orientation=draw(ORIENTATIONS),
+            mask=draw(("nodata", "alpha", "internal", "side")),
+            unit=draw(units),
         )
 
-    masks = ("nodata", "alpha", "internal", "side")
-    rgb = layer(masks)
-    sar = layer(masks, units=("8bit", "db", "power", "amplitude"), parts=(0.25, 0.4, 0.5, 0.8, 1.0))
-    return site, rgb, sar, draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    sar = layer(units=("8bit", "db", "power", "amplitude"), parts=(0.25, 0.4, 0.5, 0.8, 1.0))
+    return site, layer(), sar, generator.integers(1, 10, 2)
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], derandomize=True, phases=[Phase.generate])
-@given(case=sites_and_layers())
-def test_pixels_and_masks_lie_where_the_ground_is(case):
+@given(seed=st.integers(0, 2**32 - 1))
+def test_pixels_and_masks_lie_where_the_ground_is(seed):
     with tempfile.TemporaryDirectory() as folder:
-        check(Path(folder), *case)
+        check(Path(folder), *site_and_layers(seed))
 
 
 def check(folder, site, rgb, sar, cuts):
@@ -261,5 +258,5 @@ def check(folder, site, rgb, sar, cuts):
         slopes = np.stack([step[surely].ravel() for step in steps], axis=1)
         shift, *_ = np.linalg.lstsq(slopes, error.ravel(), rcond=None)
         finest = min(1.0, *layer.pixel) / site.coarser
-        assert np.abs(shift / 2).max() < MAX_SHIFT * max(finest, 0.3), (name, shift / 2)
+        assert np.abs(shift / 2).max() < MAX_SHIFT * max(finest, 0.35), (name, shift / 2)
         assert np.abs(error).max() < MAX_ERROR, name
