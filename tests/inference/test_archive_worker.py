@@ -26,7 +26,7 @@ OPTIONS = SceneOptions(window=40)
 class StubPredictor:
     """Of two classes, the second everywhere."""
 
-    def __init__(self, cfg, class_names):
+    def __init__(self, cfg, class_names, *, any_format):
         self.class_names = tuple(class_names)
 
     def model(self, items):
