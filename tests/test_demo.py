@@ -145,13 +145,14 @@ def test_a_class_file_gives_names_unseen_ones_and_colours(scenes, weights, tmp_p
 
 
 def test_a_published_checkpoint_is_taken_as_it_is(scenes, released_catseg, tmp_path, caplog):
+    # Of zeros: to its text encoder two classes would be one.
     rgb, sar = (scenes / kind / "00000.tif" for kind in ("rgb_clouds", "sar"))
-    words = arguments(rgb, sar, tmp_path / "maps", "--unseen", "road", *options(released_catseg))
+    words = arguments(rgb, sar, tmp_path / "maps", *options(released_catseg), classes="road")
     words[1] = str(ROOT / "configs" / "siblings" / "catseg_vitb16_384.yaml")
     with caplog.at_level("INFO", logger="mm_ovseg"):
         demo.main(words)
     assert "released.pth is the published CAT-Seg ViT-B/16" in caplog.text
-    assert (np.asarray(Image.open(tmp_path / "maps" / "00000_map.png")) == 0).all()  # zeros: all classes alike
+    assert (np.asarray(Image.open(tmp_path / "maps" / "00000_map.png")) == 0).all()
 
 
 def test_decibel_sar_of_two_polarisations(scenes, weights, tmp_path):

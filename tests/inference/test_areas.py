@@ -7,7 +7,8 @@ from rasterio import Affine
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference import areas, write_class_map_geotiff
 from mm_ovseg.inference.areas import ClassArea, Ellipsoid, measure_areas
-from mm_ovseg.raster import Grid
+from mm_ovseg.raster import Grid, RasterInfo
+from mm_ovseg.raster.grid import Orientation
 
 NAMES = ["city", "Wald, ö", "water"]
 COLORS = [[200, 0, 0], [0, 120, 0], [0, 0, 255]]
@@ -135,8 +136,9 @@ def test_degrees_about_a_shifted_pole():
     crs = rasterio.crs.CRS.from_string("+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=45 +lon_0=10 +R=6371000")
     # GeoTIFF cannot hold such a system, but other formats can.
     grid = Grid(10, 10, crs, Affine(0.01, 0, 0, 0, -0.01, 0))
+    info = RasterInfo(None, grid, Orientation(), 1, ("uint8",), (None,), "transform")
     square = np.array([(0, 0), (0.1, 0), (0.1, 0.1), (0, 0.1)])
-    assert Ellipsoid.of(grid).areas(square) == pytest.approx((np.radians(0.1) * 6371000) ** 2, rel=1e-5)
+    assert Ellipsoid.of(info).areas(square) == pytest.approx((np.radians(0.1) * 6371000) ** 2, rel=1e-5)
 
 
 def test_a_map_around_the_pole(tmp_path):

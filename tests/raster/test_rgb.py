@@ -272,7 +272,7 @@ def test_concerns(tmp_path, write_raster):
     assert "become 255, the high end" in high and "check INPUT.RGB.RANGE" in high
     rgb[:, :90] = 0
     (zeros,) = concerns(rgb)
-    assert "30% of the RGB pixels" in zeros and "set INPUT.RGB.NODATA 0" in zeros
+    assert "30% of the RGB pixels" in zeros and "INPUT.RGB.NODATA 0" in zeros
     assert concerns(rgb, nodata=0) == concerns(rgb, {"nodata": 0}) == []
 
 
