@@ -163,18 +163,6 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, e
     assert {path.name for path in tmp_path.iterdir()} == {"map.tif", "polygons.gpkg"}
 
 
-@pytest.mark.parametrize("options", [{}, {"min_area": 0.5}, {"simplify": 1.0}])
-def test_a_map_that_is_stored_south_up_lies_where_it_says(tmp_path, options):
-    class_map = patches()
-    turned = UTM @ rasterio.Affine(1, 0, 0, 0, -1, len(class_map))
-    frames = [
-        polygonize(tmp_path, stored, transform=transform, options=options.items())
-        for stored, transform in ((class_map, UTM), (class_map[::-1], turned))
-    ]
-    north, south = (draw(frame, class_map.shape, UTM) for frame in frames)
-    assert (north == south).mean() > 0.999  # of equal neighbours a small patch may go to either
-
-
 def test_maps_that_cannot_be_outlined(tmp_path):
     source, path = tmp_path / "map.tif", tmp_path / "polygons.gpkg"
     with pytest.raises(DataError, match="map.tif does not exist"):
@@ -183,9 +171,7 @@ def test_maps_that_cannot_be_outlined(tmp_path):
     with pytest.raises(DataError, match=f"{source} holds 3, but there are only 3 class names"):
         write_polygons(source, path, NAMES[:3])
     content = write_map(source, patches()).read_bytes()
-    with rasterio.open(source) as file:
-        start = int(file.get_tag_item("BLOCK_OFFSET_1_0", "TIFF", bidx=1))
-    source.write_bytes(content[:start] + b"\xff" * 20 + content[start + 20 :])  # not the beginning of compressed pixels
+    source.write_bytes(content[:300] + bytes(200) + content[500:])  # where the first tile begins
     with pytest.raises(DataError, match="map.tif cannot be read"):
         write_polygons(source, path, NAMES)
     assert list(tmp_path.iterdir()) == [source]
