@@ -12,11 +12,10 @@ import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 from rasterio import Affine
-from rasterio.windows import Window
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference.map_writer import NODATA_CLASS
-from mm_ovseg.raster import RasterInfo, open_raster, read_raster_info
+from mm_ovseg.raster import RasterInfo, RasterSource, read_raster_info
 
 __all__ = [
     "ClassArea",
@@ -131,9 +130,9 @@ def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[C
     edge = block_edge(info, ellipsoid)
     pixels = np.zeros(256, dtype=np.int64)
     square_metres = np.zeros(256)
-    with open_raster(path) as dataset, rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+    with RasterSource(path) as source, rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         for top in range(0, info.height, ROWS_AT_ONCE):
-            rows = dataset.read(1, window=Window(0, top, info.width, min(ROWS_AT_ONCE, info.height - top)))
+            rows = source.read([1], (top, 0, min(ROWS_AT_ONCE, info.height - top), info.width))[0][..., 0]
             for (i, j), area in np.ndenumerate(_block_areas(info, ellipsoid, top, len(rows), edge)):
                 block = rows[i * edge : (i + 1) * edge, j * edge : (j + 1) * edge]
                 counts = np.bincount(block.ravel(), minlength=256)

@@ -127,7 +127,7 @@ def _patches(info: RasterInfo, size: int) -> Iterator[tuple[np.ndarray, np.ndarr
         try:
             band: Any = rasterio.band(dataset, 1)
             if size > 1:
-                band = _sieved(dataset.read(1), size)
+                band = _sieved(info.orientation.apply(dataset.read(1)), size)
             # Of a band, as opposed to an array, GDAL gives map coordinates whatever transform it is called with.
             shapes = rasterio.features.shapes(band, connectivity=4, transform=info.transform or Affine.identity())
             outlines = ((index, geometry["coordinates"]) for geometry, index in shapes if index != NODATA_CLASS)

@@ -49,6 +49,16 @@ def test_pixels_of_every_class_in_the_order_of_the_names(tmp_path):
     assert (water.name, water.pixels) == ("water", (class_map == 2).sum())
 
 
+def test_a_map_that_is_stored_south_up_has_the_areas_of_its_own_rows(tmp_path):
+    """Of degrees near the pole a pixel in the north is smaller than one in the south."""
+    class_map, place = np.repeat([[0], [2]], 200, axis=0), Affine(0.01, 0, 10, 0, -0.02, 80)
+    north = measure(tmp_path, np.repeat(class_map, 50, axis=1), "EPSG:4326", place)
+    turned = place @ Affine(1, 0, 0, 0, -1, 400)
+    south = measure(tmp_path, np.repeat(class_map[::-1], 50, axis=1), "EPSG:4326", turned)
+    assert north[0].hectares < 0.8 * north[2].hectares
+    assert [area.hectares for area in south] == pytest.approx([area.hectares for area in north], rel=1e-6)
+
+
 def test_utm_is_right_to_its_scale_factor(tmp_path):
     # On the central meridian, lengths are 0.9996 of the true ones.
     city, _, water = measure(tmp_path, quarters(), "EPSG:32652", UTM)

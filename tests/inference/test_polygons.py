@@ -163,6 +163,18 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, e
     assert {path.name for path in tmp_path.iterdir()} == {"map.tif", "polygons.gpkg"}
 
 
+@pytest.mark.parametrize("options", [{}, {"min_area": 0.5}, {"simplify": 1.0}])
+def test_a_map_that_is_stored_south_up_lies_where_it_says(tmp_path, options):
+    class_map = patches()
+    turned = UTM @ Affine(1, 0, 0, 0, -1, len(class_map))
+    frames = [
+        polygonize(tmp_path, stored, transform=transform, options=options.items())
+        for stored, transform in ((class_map, UTM), (class_map[::-1], turned))
+    ]
+    north, south = (draw(frame, class_map.shape, UTM) for frame in frames)
+    assert (north == south).mean() > 0.999  # of equal neighbours a small patch may go to either
+
+
 def test_maps_that_cannot_be_outlined(tmp_path):
     source, path = tmp_path / "map.tif", tmp_path / "polygons.gpkg"
     with pytest.raises(DataError, match="map.tif does not exist"):

@@ -31,6 +31,15 @@ def test_a_nodata_value_and_alpha(tmp_path):
         assert not valid[:5].any() and valid[5:].all()
 
 
+@pytest.mark.parametrize("suffix, count", [(".png", 1), (".png", 3), (".jpg", 3)])
+def test_a_mask(tmp_path, suffix, count):
+    path, known = tmp_path / f"a{suffix}", np.random.default_rng(0).random((40, 50)) > 0.4
+    write_picture(path, np.full((count, 40, 50), 90, np.uint8), GRID, valid=known)
+    np.testing.assert_array_equal(read_rgb(path)[1], known)
+    write_picture(path, np.full((count, 40, 50), 90, np.uint8), GRID)
+    assert read_rgb(path)[1].all()
+
+
 def test_an_image_without_place_has_no_file_beside_it(tmp_path):
     write_picture(tmp_path / "a.png", np.zeros((3, 4, 4), np.uint8), Grid(4, 4))
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

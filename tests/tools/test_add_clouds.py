@@ -240,10 +240,11 @@ def test_alpha_is_kept(tmp_path, suffix):
     assert np.array_equal(after[:, :20, :30], bands[:, :20, :30]) and not mask[:20, :30].any()
 
 
-def test_a_mask_beside_the_bands_is_kept(tmp_path):
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg"])
+def test_a_mask_beside_the_bands_is_kept(tmp_path, suffix):
     valid = np.ones((70, 80), bool)
     valid[:20, :30] = False
-    path = write(tmp_path / "clear" / "a.tif", ground(), mask=valid)
+    path = write(tmp_path / "clear" / f"a{suffix}", ground(), mask=valid)
     done, _ = one(tmp_path, path)
     assert np.array_equal(read_rgb(done)[1], valid)
 

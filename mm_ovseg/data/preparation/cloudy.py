@@ -276,7 +276,7 @@ def _stored(
 def _write(path: Path, image: StoredImage, grid: Grid) -> None:
     """Write an image where it lies on the ground, in the format that its name says."""
     if path.suffix.lower() in PICTURES:
-        write_picture(path, image.bands, grid, nodata=image.nodata)
+        write_picture(path, image.bands, grid, nodata=image.nodata, valid=image.mask)
         return
     write_geotiff(
         path,
