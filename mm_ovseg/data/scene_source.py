@@ -1,6 +1,5 @@
 """Reading windows of a scene: RGB and SAR on one grid, whatever grids their files have."""
 
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import numpy as np
 import rasterio
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.raster import Grid, Paths, Placement, RasterSource, RGBReader, SARReader
+from mm_ovseg.raster import Paths, Placement, RasterSource, RGBReader, SARReader
 
 __all__ = ["SceneSource", "SceneWindow"]
 
@@ -78,7 +77,7 @@ class SceneSource:
             self._rgb_placement = Placement(self._rgb.grid, self.grid)
             if sar is not None:
                 self._sar = self._stack.enter_context(RasterSource(sar, any_format=any_format))
-                self._sar_placement = self._place(self._sar, sar_shift)
+                self._sar_placement = self.place(self._sar, sar_shift)
                 self.covered = self._sar_placement.covered
             for reader, source in ((self._rgb_reader, self._rgb), (self._sar_reader, self._sar)):
                 if source is not None:
@@ -130,36 +129,22 @@ class SceneSource:
         found = self._rgb_reader.concerns(self._rgb)
         return found if self._sar is None else found + self._sar_reader.concerns(self._sar)
 
-    def _place(self, sar: RasterSource, shift: tuple[float, float]) -> Placement:
-        """Where the pixels of the grid lie on the SAR raster."""
-        if None in (self._rgb.grid.crs, sar.grid.crs, self._rgb.grid.transform, sar.grid.transform):
+    def place(self, other: RasterSource, shift: tuple[float, float] = (0.0, 0.0)) -> Placement:
+        """Where the pixels of the grid lie on another raster, such as labels.
+
+        Args:
+            other: The raster. Where it or RGB lacks a reference system or a place, it is settled to lie as RGB does.
+            shift: (rows, columns) in pixels of the grid by which its content is moved down and right.
+
+        Raises:
+            DataError: It cannot be put on the grid.
+        """
+        if None in (self._rgb.grid.crs, other.grid.crs, self._rgb.grid.transform, other.grid.transform):
             try:
-                self._rgb.align(sar)
+                self._rgb.align(other)
             except DataError as error:
                 raise DataError(
                     f"{error} Where a file has no coordinate reference system, it cannot be put on the other's grid "
                     "here; give it one (gdal_edit -a_srs does so)."
                 ) from error
-        return Placement(sar.grid, self.grid, shift, (sar.name, self._rgb.name))
-
-
-def place_labels(labels: RasterSource, grid: Grid, name: str | os.PathLike) -> Placement:
-    """Where the pixels of a scene's grid lie on a label raster.
-
-    Args:
-        labels: The raster.
-        grid: Of the scene.
-        name: What messages call the scene.
-
-    Raises:
-        DataError: It cannot be put on the grid.
-    """
-    own = labels.grid
-    is_unplaced = None in (own.crs, grid.crs, own.transform, grid.transform)
-    is_elsewhere = None not in (own.transform, grid.transform) and own.transform != grid.transform
-    if is_unplaced and (own.shape != grid.shape or is_elsewhere):
-        raise DataError(
-            f"{labels.name} does not lie on the grid of {name}, and without a coordinate reference system in both it "
-            "cannot be put there; georeference them."
-        )
-    return Placement(own, grid, names=(labels.name, str(name)))
+        return Placement(other.grid, self.grid, shift, (other.name, self._rgb.name))

@@ -12,7 +12,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from mm_ovseg.errors import MAX_REASON, DataError
 from mm_ovseg.raster.trust import DRIVERS_VARIABLE, allowed_drivers, check_before_opening, check_blocks
-from mm_ovseg.raster.virtual_raster import check_virtual_raster, is_virtual_raster
+from mm_ovseg.raster.virtual_raster import check_virtual_raster, is_virtual_raster, local_sources
 
 __all__ = ["open_raster", "raster_errors"]
 
@@ -45,6 +45,8 @@ def open_raster(path: str | os.PathLike, *, any_format: bool = False) -> Iterato
         if drivers is not None and "VRT" not in drivers and is_virtual_raster(path):
             check_virtual_raster(path)
             drivers = ["VRT"]
+        elif drivers is not None and any_format:
+            _check_sources(path)
         # Absolute, since some relative names pass for URLs; rasterio.open takes no list of drivers.
         name = os.path.abspath(path) if os.path.exists(path) else os.fspath(path)
         with DatasetReader(name, driver=drivers, sharing=False) as dataset:
@@ -72,6 +74,23 @@ def raster_errors(path: str | os.PathLike, *, any_format: bool = False) -> Itera
             )
             raise DataError(f"{path} {message}.") from error
         raise DataError(f"{path} cannot be read ({reason}); it may be damaged: replace it.") from error
+
+
+def _check_sources(path: str | os.PathLike, mosaics: tuple[str, ...] = ()) -> None:
+    """Check that the files which a VRT names are rasters by the allowed drivers: GDAL opens them with all of its own.
+
+    Raises:
+        DataError: One is not, or is on the network.
+    """
+    own = os.path.realpath(path)
+    if own in mosaics:
+        raise DataError(f"{path} is a mosaic of itself; build it again with gdalbuildvrt.")
+    if not os.path.exists(path):  # a raster within a file
+        return
+    for source in dict.fromkeys(local_sources(path)):
+        check_before_opening(source, any_format=True)
+        _check_sources(source, (*mosaics, own))
+        DatasetReader(str(source), driver=allowed_drivers(any_format=True), sharing=False).close()
 
 
 def _parts(dataset: DatasetReader) -> str:

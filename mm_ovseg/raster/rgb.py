@@ -116,14 +116,14 @@ class RGBReader(ImageReader):
             )
 
     def _values(self, source: RasterSource, bands: list[int], window: Window | None) -> tuple[np.ndarray, np.ndarray]:
-        values, known = source.read(bands, window, "float32" if self.value_range else "uint8")
+        values, unmasked = source.read(bands, window, "float32" if self.value_range else "uint8", nodata=False)
         chosen = [source.bands[band - 1] for band in bands]
+        missing = source.is_nodata(values, bands)
         if self.nodata is not None:
-            known = np.ones(values.shape, dtype=bool) if known is None else known
-            known &= values != self.nodata
-        valid = np.ones(values.shape[:2], dtype=bool)
-        if known is not None:
-            valid = self._combine(known, [self._meaning_of_nodata(band) for band in chosen])
+            missing = (values == self.nodata) | (False if missing is None else missing)
+        valid = np.ones(values.shape[:2], dtype=bool) if unmasked is None else unmasked.all(axis=2)
+        if missing is not None:
+            valid &= self._combine(~missing, [self._meaning_of_nodata(band) for band in chosen])
         for channel, band in enumerate(bands):
             if (white := source.white_value(band)) is not None:
                 values[..., channel] = white - values[..., channel]
@@ -140,7 +140,7 @@ class RGBReader(ImageReader):
         return values, valid & _all_finite(values)
 
     def _combine(self, known: np.ndarray, nodata: Sequence[float | None]) -> np.ndarray:
-        """Where pixels (H, W, n) are valid: a channel of a valid pixel may hold the nodata value, such as 0 red.
+        """Where pixels (H, W, n) are valid by their numbers: one channel may hold the nodata value, such as 0 red.
 
         A nodata value that no measurement has, being outside of the range, tells of each channel by itself.
         """

@@ -8,12 +8,15 @@ import numpy as np
 
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.raster.image_reader import ImageReader, Window, check_array, check_bands, check_range, stretch
+from mm_ovseg.raster.placement import Placement
 from mm_ovseg.raster.source import Paths, RasterSource
 from mm_ovseg.raster.units import SARUnit, decibel_ranges, sar_unit
 
 __all__ = ["SARReader", "count_polarisations", "read_sar", "three_channels"]
 
 ROUNDING = 0.51  # of 0..255, of a mean that was written as a whole number
+MAX_POWER = np.float32(1e37)  # of which float32 holds sums
+MAX_DECIBELS = 300.0  # beyond which power has no place in float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +110,22 @@ class SARReader(ImageReader):
         source.scale(values, bands)
         return values, valid & self.unit.measured(values).all(axis=2)
 
+    def read_onto(self, source: RasterSource, placement: Placement, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """As of the class above.
+
+        Raises:
+            ConfigError: The range is that of numbers which are not dB, so that their mean in power cannot be told.
+        """
+        if not placement.is_identity and self.scale == "db" and np.abs(self.value_range).max() > MAX_DECIBELS:
+            raise ConfigError(
+                f"INPUT.SAR.RANGE {list(self.value_range)} is not in dB, so {source.name} cannot be resampled; let the "
+                "file say how its numbers become dB (such as gdal_edit -scale 0.01), and give a range of dB."
+            )
+        return super().read_onto(source, placement, window)
+
     def _to_mean(self, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        return self.unit.to_power(np.where(valid[..., np.newaxis], values, np.float32(1)))
+        with np.errstate(over="ignore"):
+            return np.minimum(self.unit.to_power(np.where(valid[..., np.newaxis], values, np.float32(1))), MAX_POWER)
 
     def _from_mean(self, values: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):  # 0 where not valid

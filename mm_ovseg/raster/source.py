@@ -163,7 +163,12 @@ class RasterSource:
         return list(bands)
 
     def read(
-        self, bands: Sequence[int], window: tuple[int, int, int, int] | None = None, dtype: str | None = None
+        self,
+        bands: Sequence[int],
+        window: tuple[int, int, int, int] | None = None,
+        dtype: str | None = None,
+        *,
+        nodata: bool = True,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Read bands with the numbers as stored.
 
@@ -171,6 +176,7 @@ class RasterSource:
             bands: 1-based.
             window: (row, column, height, width) on the grid; None for all of it.
             dtype: NumPy type to read into; None for one that holds the types of all bands.
+            nodata: Whether pixels with a band's nodata value are not valid; :meth:`is_nodata` tells of them too.
 
         Returns:
             values: (H, W, bands).
@@ -182,7 +188,10 @@ class RasterSource:
         chosen = [self.bands[band - 1] for band in bands]
         dtype = dtype or np.result_type(*(band.dtype for band in chosen)).name
         files = list(dict.fromkeys(band.file for band in chosen))
-        parts = [self._read_file(file, [band for band in chosen if band.file == file], window, dtype) for file in files]
+        parts = [
+            self._read_file(file, [band for band in chosen if band.file == file], window, dtype, nodata)
+            for file in files
+        ]
         if len(parts) == 1:
             return parts[0]
         order = np.argsort([place for file in files for place, band in enumerate(chosen) if band.file == file])
@@ -191,6 +200,14 @@ class RasterSource:
             return values, None
         known = [np.ones(values.shape, dtype=bool) if valid is None else valid for values, valid in parts]
         return values, np.concatenate(known, axis=2)[..., order]
+
+    def is_nodata(self, values: np.ndarray, bands: Sequence[int]) -> np.ndarray | None:
+        """Where numbers as stored (..., bands) are the nodata values of their bands, of this shape; None: nowhere."""
+        equal = [_equals_nodata(values[..., channel], self.bands[band - 1]) for channel, band in enumerate(bands)]
+        if not any(where is not None and where.any() for where in equal):
+            return None
+        nowhere = np.zeros(values.shape[:-1], dtype=bool)
+        return np.stack([nowhere if where is None else where for where in equal], axis=-1)
 
     def scale(self, values: np.ndarray, bands: Sequence[int]) -> None:
         """Apply the scale and offset that the files state for their bands to floats (..., bands), in place."""
@@ -237,7 +254,7 @@ class RasterSource:
         return 2 ** int(bits) - 1 if bits.isdecimal() else int(np.iinfo(chosen.dtype).max)
 
     def _read_file(
-        self, file: int, bands: list[Band], window: tuple[int, int, int, int] | None, dtype: str
+        self, file: int, bands: list[Band], window: tuple[int, int, int, int] | None, dtype: str, nodata: bool
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """What :meth:`read` returns, of bands of one file."""
         dataset, orientation = self._files[file], self._orientations[file]
@@ -259,7 +276,7 @@ class RasterSource:
                 self._read_mask(kind, file, bands, stored)
                 for kind in self._masks_of(file, {band.index for band in bands})
             ]
-        missing = [_without_data(values[..., place], band) for place, band in enumerate(bands)]
+        missing = [_without_data(values[..., place], band, nodata) for place, band in enumerate(bands)]
         if not masks and not any(where is not None and where.any() for where in missing):
             return orientation.apply(values), None
         valid = np.ones(values.shape, dtype=bool)
@@ -318,18 +335,23 @@ def _bands(file: int, dataset: DatasetReader) -> list[Band]:
     ]
 
 
-def _without_data(values: np.ndarray, band: Band) -> np.ndarray | None:
-    """Where numbers (H, W) of a band are NaN or its nodata value; None where they cannot be."""
+def _without_data(values: np.ndarray, band: Band, nodata: bool) -> np.ndarray | None:
+    """Where numbers (H, W) of a band are NaN or, if it counts, its nodata value; None where they cannot be."""
     missing = np.isnan(values) if np.dtype(band.dtype).kind in "fc" else None
+    equal = _equals_nodata(values, band) if nodata else None
+    if missing is None or equal is None:
+        return equal if missing is None else missing
+    return missing | equal
+
+
+def _equals_nodata(values: np.ndarray, band: Band) -> np.ndarray | None:
+    """Where numbers of a band are its nodata value; None where they cannot be."""
     if band.nodata is None or np.isnan(band.nodata):
-        return missing
+        return None
     stored = np.dtype(band.dtype)
     if stored.kind in "iu":
         if not float(band.nodata).is_integer() or not np.iinfo(stored).min <= band.nodata <= np.iinfo(stored).max:
-            return missing
-        nodata = values.dtype.type(int(band.nodata))
-    else:
-        with np.errstate(over="ignore"):
-            nodata = values.dtype.type(stored.type(band.nodata))  # a double's digits are not those of a float
-    equal = values == nodata
-    return equal if missing is None else missing | equal
+            return None
+        return values == values.dtype.type(int(band.nodata))
+    with np.errstate(over="ignore"):
+        return values == values.dtype.type(stored.type(band.nodata))  # a double's digits are not those of a float

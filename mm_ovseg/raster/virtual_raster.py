@@ -10,9 +10,9 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.raster.trust import check_before_opening, check_blocks
+from mm_ovseg.raster.trust import ADDRESS, REMOTE_DRIVERS, check_before_opening, check_blocks
 
-__all__ = ["check_virtual_raster", "is_virtual_raster"]
+__all__ = ["check_virtual_raster", "is_virtual_raster", "local_sources"]
 
 # Formats that a VRT may name. GDAL tries all of its drivers on them; the first bytes of these hold a NUL, before which
 # the text formats, which would name files and addresses in turn, do not recognise theirs. Those of JPEG need not.
@@ -26,6 +26,10 @@ ELEMENTS = re.compile(
     "sourcefilename|sourceband|sourceproperties|srcrect|dstrect|nodata|usemaskband|scaleoffset|scaleratio|lut|"
     "colortablecomponent|resampling|blockxsize|blockysize"
 )
+# Where a VRT of any kind names another raster.
+SOURCES, SOURCE_KEYS = ("sourcefilename", "sourcedataset"), ("x_dataset", "y_dataset")
+# What GDAL opens by way of the network, or describes within the VRT.
+REMOTE = re.compile(rf"\s*(/vsi|<|{ADDRESS.pattern}|({'|'.join(REMOTE_DRIVERS)}):)", re.IGNORECASE)
 PLAIN_CLASSES = (None, "VRTSourcedRasterBand")
 READ_OF_A_SOURCE = ("relativetovrt", "shared")
 
@@ -55,8 +59,31 @@ def check_virtual_raster(path: str | os.PathLike) -> None:
             ) from error
 
 
-def _sources(path: Path) -> list[str]:
-    """The absolute paths of the files that a VRT names, of which each is a file by this name."""
+def local_sources(path: str | os.PathLike) -> list[Path]:
+    """The files that a VRT of any kind names; none where the file, whatever its name, is not one.
+
+    Raises:
+        DataError: It names something that is not of this machine.
+    """
+    with open(path, "rb") as file:
+        if b"<vrtdataset" not in file.read(4096).lower():
+            return []
+    files = []
+    for element in _root(Path(path)).iter():
+        name = element.text or ""
+        is_source = element.tag.lower() in SOURCES or element.get("key", "").lower() in SOURCE_KEYS
+        if is_source and REMOTE.match(name):
+            raise DataError(
+                f"{path} is a mosaic of {name!r}, which is not a file of this machine; download that first, and build "
+                "the mosaic of files."
+            )
+        if is_source and (file := Path(path).parent / name).is_file():
+            files.append(file)
+    return files
+
+
+def _root(path: Path) -> ElementTree.Element:
+    """The XML of a VRT file."""
     try:
         if path.stat().st_size > MAX_CHARACTERS:
             raise DataError(f"{path} is a mosaic of more than {MAX_CHARACTERS} characters; make it a GeoTIFF.")
@@ -67,8 +94,13 @@ def _sources(path: Path) -> list[str]:
         raise DataError(f"{path} cannot be read as a VRT file ({error}); build it again with gdalbuildvrt.") from error
     if root is None or root.tag.lower() != "vrtdataset":
         raise DataError(f"{path} is not the VRT file that its name says; build it again with gdalbuildvrt.")
+    return root
+
+
+def _sources(path: Path) -> list[str]:
+    """The absolute paths of the files that a plain VRT names, of which each is a file by this name."""
     sources = []
-    for element in root.iter():
+    for element in _root(path).iter():
         tag, attributes = element.tag.lower(), {name.lower(): value for name, value in element.attrib.items()}
         if not ELEMENTS.fullmatch(tag) or attributes.get("subclass") not in PLAIN_CLASSES:
             what = attributes.get("subclass", element.tag)

@@ -258,5 +258,5 @@ def check(folder, site, rgb, sar, cuts):
         slopes = np.stack([step[surely].ravel() for step in steps], axis=1)
         shift, *_ = np.linalg.lstsq(slopes, error.ravel(), rcond=None)
         finest = min(1.0, *layer.pixel) / site.coarser
-        assert np.abs(shift / 2).max() < MAX_SHIFT * max(finest, 0.35), (name, shift / 2)
+        assert np.abs(shift / 2).max() < MAX_SHIFT * max(finest, 0.5), (name, shift / 2)
         assert np.abs(error).max() < MAX_ERROR, name

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rasterio import Affine
 from rasterio.enums import ColorInterp
 
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.raster import RasterSource, RGBReader, read_rgb
+from mm_ovseg.raster import Grid, Placement, RasterSource, RGBReader, read_rgb
 
 REAL_DATA = Path(__file__).parents[3] / "shared" / "realdata"
 needs_real_data = pytest.mark.skipif(not REAL_DATA.is_dir(), reason="../shared/realdata is not here")
@@ -58,6 +59,24 @@ def test_alpha_says_what_is_valid(tmp_path, write_raster):
     grey_alpha = np.dstack([random_rgb()[..., 0], alpha])
     image, valid = read_rgb(write_raster(tmp_path / "b.png", grey_alpha))
     assert image.shape == (6, 9, 3) and not valid[2, 3]
+
+
+def test_what_a_mask_hides_in_one_of_three_files_is_not_valid(tmp_path, write_raster):
+    """What lies below a mask is no colour, other than a number that may mean no data or 0."""
+    place = {"crs": "EPSG:32652", "transform": Affine(10, 0, 5e5, 0, -10, 4e6)}
+    values, masks = random_rgb(), np.ones((6, 9, 3), bool)
+    masks[:2, :, 0] = masks[:, :3, 1] = masks[5:, 6:, 2] = False
+    paths = [
+        write_raster(tmp_path / f"{band}.tif", values[..., band], mask=masks[..., band], **place) for band in range(3)
+    ]
+    image, valid = read_rgb(paths)
+    np.testing.assert_array_equal(valid, masks.all(axis=2))
+    np.testing.assert_array_equal(image, np.where(valid[..., None], values, 0))
+    with RasterSource(paths) as source:
+        coarse = Placement(source.grid, Grid(3, 2, source.grid.crs, source.grid.transform @ Affine.scale(3)))
+        image, valid = RGBReader().read_onto(source, coarse, (0, 0, 2, 3))
+    assert valid.tolist() == [[False, False, False], [False, True, True]]
+    np.testing.assert_allclose(image[1, 1], values[3:, 3:6].mean(axis=(0, 1)), atol=1)
 
 
 def test_nodata_pixels_are_those_without_any_channel(tmp_path, write_raster):

@@ -3,9 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rasterio import Affine
 
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.raster import (
+    Grid,
+    Placement,
     RasterSource,
     SARReader,
     check_same_grid,
@@ -18,6 +21,8 @@ from mm_ovseg.raster import (
 
 REAL_DATA = Path(__file__).parents[3] / "shared" / "realdata"
 needs_real_data = pytest.mark.skipif(not REAL_DATA.is_dir(), reason="../shared/realdata is not here")
+
+PLACE = {"crs": "EPSG:32652", "transform": Affine(10, 0, 500_000, 0, -10, 4_000_000)}
 
 
 def noise(shape, dtype, low=0, high=256, seed=0):
@@ -241,3 +246,56 @@ def test_real_sar_that_covers_part_of_the_scene():
     check_same_grid(read_raster_info(rgb), read_raster_info(sar_path))
     _, valid = read_sar(sar_path, scale="db")
     assert not valid[:76].any() and valid[80:].mean() > 0.9
+
+
+def onto(path, factor, **settings):
+    """SAR on a grid whose pixels are larger by a factor."""
+    with RasterSource(path) as source:
+        grid = source.grid
+        size = (grid.width // factor, grid.height // factor)
+        target = Grid(*size, grid.crs, grid.transform @ Affine.scale(factor))
+        return SARReader(**settings).read_onto(source, Placement(grid, target), (0, 0, *size[::-1]))
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_one_scene_is_one_whatever_its_unit_where_it_is_resampled(tmp_path, write_raster, factor):
+    """Speckle of one look: means of amplitudes are 1 dB too low, those of decibels 2.5."""
+    power = (0.05 * np.random.default_rng(0).exponential(size=(64, 64, 2)) + 1e-6).astype(np.float32)
+    numbers = {"power": power, "amplitude": np.sqrt(power), "db": 10 * np.log10(power)}
+    truth = 10 * np.log10(power.reshape(64 // factor, factor, 64 // factor, factor, 2).mean(axis=(1, 3)))
+    for scale, values in numbers.items():
+        path = write_raster(tmp_path / f"{scale}.tif", values, **PLACE)
+        sar, valid = onto(path, factor, scale=scale, value_range=(-40.0, 0.0))
+        assert valid.all()
+        np.testing.assert_allclose(sar[..., :2] / 255 * 40 - 40, truth, atol=1e-3)
+    grey = np.sqrt(power / power.max()) * 255
+    sar, _ = onto(write_raster(tmp_path / "8bit.tif", grey.astype(np.uint8), **PLACE), factor)
+    mean = np.sqrt((np.floor(grey) ** 2).reshape(64 // factor, factor, 64 // factor, factor, 2).mean(axis=(1, 3)))
+    np.testing.assert_allclose(sar[..., :2], mean, rtol=1e-5)
+
+
+def test_nodata_of_one_polarisation_has_no_part_in_its_neighbours(tmp_path, write_raster):
+    values = np.full((8, 8, 2), -10, np.float32)
+    values[:, :3, 1] = -9999
+    path = write_raster(tmp_path / "a.tif", values, nodata=-9999, **PLACE)
+    sar, valid = onto(path, 2, scale="db", value_range=(-20.0, 0.0))
+    assert valid.tolist() == [[False, True, True, True]] * 4
+    np.testing.assert_allclose(sar[valid], 127.5, rtol=1e-5)
+
+
+def test_numbers_that_are_not_decibels_are_not_averaged_as_such(tmp_path, write_raster):
+    """100 times the decibels: powers of 10 with such exponents are 0 in float32."""
+    values = np.full((8, 8), -1200, np.int16)
+    path = write_raster(tmp_path / "a.tif", values, **PLACE)
+    settings = {"scale": "db", "value_range": (-2500.0, 0.0)}
+    np.testing.assert_allclose(read_sar(path, **settings)[0], 255 * 13 / 25, rtol=1e-5)
+    with pytest.raises(
+        ConfigError, match=r"\[-2500.0, 0.0\] is not in dB, so .*a.tif cannot be resampled; let the file"
+    ):
+        onto(path, 2, **settings)
+    scaled = write_raster(tmp_path / "b.tif", values, scales=[0.01], **PLACE)
+    np.testing.assert_allclose(onto(scaled, 2, scale="db")[0], 255 * 13 / 25, rtol=1e-5)
+    # Beyond all that is measured, but a number.
+    values[::2] = 4000
+    path = write_raster(tmp_path / "c.tif", values, **PLACE)
+    assert set(np.unique(onto(path, 2, scale="db")[0])) == {255}

@@ -1,3 +1,4 @@
+import html
 import threading
 import warnings
 from contextlib import suppress
@@ -159,6 +160,11 @@ def test_addresses_are_not_files(web, path, words, any_format):
     ("vsicurl", "*"),
     ("WMS", "*"),
     ("WMS in VRT", ""),
+    ("WMS in VRT", "*"),
+    ("WMS in VRT in VRT", "*"),
+    ("WMS within VRT", "*"),
+    ("HTTP", "*"),
+    ("HTTP in VRT of another name", "*"),
 ])  # fmt: skip
 def test_the_network_is_not_reached_in_any_format(tmp_path, monkeypatch, web, kind, no_proxy):
     address, asked = web
@@ -171,10 +177,21 @@ def test_the_network_is_not_reached_in_any_format(tmp_path, monkeypatch, web, ki
     )
     (tmp_path / "wms.xml").write_text(wms)
     path = tmp_path / "wms.xml"
+    sources = {
+        "vsicurl": "/vsicurl/" + address("a.tif"),
+        "WMS in VRT": tmp_path / "wms.xml",
+        "WMS in VRT in VRT": tmp_path / "inner.vrt",
+        "WMS within VRT": html.escape(wms),
+        "HTTP": address("a.tif"),
+        "HTTP in VRT of another name": address("a.tif"),
+    }
     if kind != "WMS":
-        path = tmp_path / "a.vrt"
-        path.write_text(vrt("/vsicurl/" + address("a.tif") if kind == "vsicurl" else tmp_path / "wms.xml"))
-    with pytest.raises(DataError, match="cannot be read"):
+        (tmp_path / "inner.vrt").write_text(
+            vrt("wms.xml").replace("<SourceFilename", '<SourceFilename relativeToVRT="1"')
+        )
+        path = tmp_path / ("a.tif" if "another name" in kind else "a.vrt")
+        path.write_text(vrt(sources[kind]))
+    with pytest.raises(DataError, match="cannot be read|not a file of this machine"):
         read_rgb(path, any_format=True)
     assert not asked
 

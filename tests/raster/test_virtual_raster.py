@@ -129,3 +129,19 @@ def test_blocks_of_a_source_are_limited_too(tiles, monkeypatch):
     monkeypatch.setenv("MM_OVSEG_MAX_PIXELS", "3000")
     with pytest.raises(DataError, match=r"west\.tif is stored in blocks of 3840 values"):
         read_rgb(tiles / "mosaic.vrt")
+
+
+def test_in_any_format_a_mosaic_may_be_of_anything_local(tmp_path, write_raster):
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    write_raster(tmp_path / "a.tif", grey)
+    copy(str(tmp_path / "a.tif"), str(tmp_path / "a.img"), driver="ENVI")
+    copy(str(tmp_path / "a.img"), str(tmp_path / "inner.vrt"), driver="VRT")
+    text = (tmp_path / "inner.vrt").read_text()
+    (tmp_path / "outer.vrt").write_text(text.replace(">a.img<", ">inner.vrt<"))
+    for name in ("a.img", "inner.vrt", "outer.vrt"):
+        np.testing.assert_array_equal(read_rgb(tmp_path / name, any_format=True)[0][..., 0], grey)
+        with pytest.raises(DataError, match="convert it with gdal_translate|cannot be read as a GeoTIFF|of another"):
+            read_rgb(tmp_path / name)
+    (tmp_path / "outer.vrt").write_text(text.replace(">a.img<", ">outer.vrt<"))
+    with pytest.raises(DataError, match="a mosaic of itself"):
+        read_rgb(tmp_path / "outer.vrt", any_format=True)

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mm_ovseg.data.scene_source import place_labels
+from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.data.tiling.legend import IGNORED
-from mm_ovseg.raster import Grid, LabelReader, RasterSource
+from mm_ovseg.raster import LabelReader, RasterSource
 
 __all__ = ["RasterLabels"]
 
@@ -25,11 +25,11 @@ class RasterLabels:
         DataError: the file cannot be read, is not a label map, or cannot be put on the grid.
     """
 
-    def __init__(self, path: str | os.PathLike, grid: Grid, table: Mapping[int, int], scene: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike, scene: SceneSource, table: Mapping[int, int]) -> None:
         self._reader = LabelReader(table, IGNORED)
         self._source = RasterSource(path, any_format=True)
         try:
-            self._placement = place_labels(self._source, grid, scene)
+            self._placement = scene.place(self._source)
             self._reader.read(self._source, (0, 0, 1, 1))  # for the errors of what is not a label map
         except BaseException:
             self.close()

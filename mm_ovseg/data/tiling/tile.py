@@ -115,19 +115,19 @@ def open_scene(scene: LabelledScene, settings: TilingSettings) -> SceneSource:
 
 
 def open_labels(
-    scene: LabelledScene, grid: Grid, settings: TilingSettings, legend: Legend
+    scene: LabelledScene, source: SceneSource, settings: TilingSettings, legend: Legend
 ) -> RasterLabels | PolygonLabels:
-    """Open the labels of a scene.
+    """Open the labels of a scene whose images are open.
 
     Raises:
         ConfigError, DataError: as of the two classes.
     """
     if settings.attribute is None:
-        return RasterLabels(scene.labels, grid, legend.raster_table, scene.rgb[0])
+        return RasterLabels(scene.labels, source, legend.raster_table)
     background = IGNORED if settings.background is None else legend.classes.index(settings.background)
     return PolygonLabels(
         scene.labels,
-        grid,
+        source.grid,
         legend,
         attribute=settings.attribute,
         layer=settings.layer,
@@ -210,7 +210,7 @@ def _opened(
 ) -> tuple[SceneSource, RasterLabels | PolygonLabels]:
     """A process works through the tiles of a scene one after the other; it opens, and reads polygons, once."""
     source = open_scene(scene, settings)
-    return source, open_labels(scene, source.grid, settings, legend)
+    return source, open_labels(scene, source, settings, legend)
 
 
 def _reason_to_drop(
