@@ -43,7 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     files = parser.add_argument_group("scenes: one, or a list")
     files.add_argument("--rgb", nargs="+", type=Path, metavar="FILE", help="RGB; or red, green and blue files")
-    files.add_argument("--sar", type=Path, metavar="FILE", help="SAR, on any grid")
+    files.add_argument("--sar", nargs="+", type=Path, metavar="FILE", help="SAR, on any grid; or a file a polarisation")
     files.add_argument("--labels", type=Path, metavar="FILE", help="a raster, or polygons with --attribute")
     files.add_argument("--manifest", type=Path, metavar="SCENES.csv", help="the list, instead of the three above")
     files.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="of the dataset")
@@ -101,7 +101,7 @@ def read_files(args: argparse.Namespace) -> list[LabelledScene]:
         return read_scenes(args.manifest)
     if not all(single):
         raise ConfigError("Give --rgb, --sar and --labels of a scene, or --manifest with a list of scenes.")
-    return [LabelledScene(args.rgb[0].stem, tuple(args.rgb), args.sar, args.labels)]
+    return [LabelledScene(args.rgb[0].stem, tuple(args.rgb), tuple(args.sar), args.labels)]
 
 
 def read_meaning(args: argparse.Namespace, settings: TilingSettings, scenes: Sequence[LabelledScene]) -> Legend:

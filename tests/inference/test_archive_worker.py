@@ -63,7 +63,7 @@ def scene(tmp_path):
         profile |= {"driver": "GTiff", "dtype": "uint8", "width": 60, "height": 50, "count": len(bands)}
         with rasterio.open(tmp_path / f"{name}.tif", "w", **profile) as file:
             file.write(bands)
-    return ArchiveScene("map", (tmp_path / "rgb.tif",), tmp_path / "sar.tif")
+    return ArchiveScene("map", (tmp_path / "rgb.tif",), (tmp_path / "sar.tif",))
 
 
 def test_a_finished_map_is_skipped_only_where_all_is_as_it_was(worker, scene, tmp_path):
@@ -84,7 +84,7 @@ def test_a_finished_map_is_skipped_only_where_all_is_as_it_was(worker, scene, tm
         output.with_suffix(".qml").unlink,
         output.with_name("map_coverage.tif").unlink,
         lambda: output.with_suffix(".json").write_text("{}"),
-        lambda: os.utime(scene.sar, (1, 1)),
+        lambda: os.utime(scene.sar[0], (1, 1)),
     ):
         assert worker.segment(scene, output, whole).status == "skipped"
         damage()
@@ -120,7 +120,7 @@ def test_a_corrected_shift_and_polygons_are_recognised(worker, scene, tmp_path, 
 
 
 def test_faults_of_files_stay_and_others_are_tried_again(worker, scene, tmp_path, monkeypatch):
-    missing = replace(scene, sar=Path("none.tif"))
+    missing = replace(scene, sar=(Path("none.tif"),))
     outcome = worker.segment(missing, tmp_path / "map.tif", replace(OPTIONS, resume=True))
     assert outcome.status == "failed" and "none.tif does not exist" in outcome.error and not outcome.retry
     monkeypatch.setattr(StubPredictor, "model", lambda self, items: 1 / 0)

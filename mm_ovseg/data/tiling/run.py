@@ -100,7 +100,7 @@ def tile_scenes(tiling: Tiling, scenes: Sequence[LabelledScene]) -> TilingSummar
     """
     rasters = {
         "one of the RGB images": [path for scene in scenes for path in scene.rgb],
-        "one of the SAR images": [scene.sar for scene in scenes],
+        "one of the SAR images": [path for scene in scenes for path in scene.sar],
         "one of the label maps": [scene.labels for scene in scenes],
     }
     check_outputs(tiling_outputs(tiling.output), raster_inputs(rasters))
@@ -145,7 +145,9 @@ def _plan(tiling: Tiling, scenes: Sequence[LabelledScene]) -> tuple[dict[str, Sc
     for scene in tqdm(scenes, desc="opening scenes", unit="scene", leave=False):
         with open_scene(scene, tiling.settings) as source:
             if source.covered == 0:
-                raise DataError(f"{scene.sar} covers nothing of {scene.rgb[0]}; check that the files belong together.")
+                raise DataError(
+                    f"{source.sar_name} covers nothing of {scene.rgb[0]}; check that the files belong together."
+                )
             concerns += source.concerns()
             for window in windows_of(source.grid, tiling.settings):
                 windows.append((scene, window))
