@@ -48,6 +48,15 @@ setup(
         "rasterio>=1.4",
         # 3.0 brought the operator @ for geotransforms; rasterio requires it without a bound.
         "affine>=3.0",
+        # Vector files, on top of pyogrio; 1.0 made pyogrio its own default.
+        "geopandas>=1.0",
+        # What geopandas' tables are made of; it sets the bounds.
+        "pandas",
+        # Reads and writes vector files, with wheels that bring GDAL; 0.13 is the first release that was tried, and the
+        # drivers that may open a file are set through a function that is not part of its interface.
+        "pyogrio>=0.13,<0.14",
+        # 2.1 brought the simplification of areas with common borders, and the repair of damaged geometries.
+        "shapely>=2.1",
         # True areas on the ellipsoid; 3.3 is the first release with wheels for Python 3.10.
         "pyproj>=3.3",
         # 1.0.20 is the first release with DINOv3, and with its `_qkvb` models.
@@ -79,10 +88,6 @@ setup(
         "experiment": [
             # The contrastive loss of dense pre-training; older releases were not tried.
             "lightly>=1.6",
-        ],
-        "vector": [
-            # Writes polygons as GeoPackage, with wheels that bring GDAL; older releases were not tried.
-            "fiona>=1.9",
         ],
         "ray": [
             # Spreads an archive over worker processes and machines; "client" is for ray:// addresses. Older releases

@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = Path(args.output)
     check_writable_folder(folder)
     pairs = find_pairs(args.input, args.sar, args.label, classes)
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, needs_datasets=False)
     outputs = [folder / f"{pair['image_id']}{ending}" for pair in pairs for ending in ENDINGS]
     outputs += [folder / OVERVIEW] if len(pairs) > 1 else []
     inputs = {**sample_inputs(pairs), **config_inputs(cfg, args.config_file), **vocabulary_inputs(args.classes)}

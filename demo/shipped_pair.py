@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     vocabulary = read_vocabulary(args.classes, None)
     classes = vocabulary.classes
     unseen = [name for name in classes if name in SYNTHETIC_UNSEEN_CLASSES]
-    cfg = load_config(ROOT / CONFIG, ["MODEL.DEVICE", "cpu"])
+    cfg = load_config(ROOT / CONFIG, ["MODEL.DEVICE", "cpu"], needs_datasets=False)
     predictor = ScenePredictor(cfg, classes, colors=vocabulary.colors, unseen=unseen)
     truth = read_truth(classes)
     sar_image, _ = read_sar(ROOT / scene_file("sar"))

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TextIO, TypeVar
 
 from mm_ovseg.errors import MMOVSegError
 
@@ -24,6 +24,9 @@ def clean_exit(main: Callable[..., Result]) -> Callable[..., Result]:
     ``--debug`` anywhere on the command line, or ``MM_OVSEG_DEBUG=1`` in the environment, shows the traceback instead;
     the option is taken out before ``main`` reads the others, from ``sys.argv`` or from the list that it is called with.
     Other exceptions pass through: they are defects of the program, not of its input.
+
+    Output never ends a command: characters that the encoding of stdout lacks are replaced by "?", and what is written
+    to a pipe that nobody reads any more (``| head``) is dropped.
     """
 
     @functools.wraps(main)
@@ -34,7 +37,7 @@ def clean_exit(main: Callable[..., Result]) -> Callable[..., Result]:
             args = (others, *args[1:])
         else:
             sys.argv[1:] = others
-        with _debugging(len(others) < len(typed)):
+        with _debugging(len(others) < len(typed)), _forgiving_output():
             try:
                 return main(*args, **kwargs)
             except MMOVSegError as error:
@@ -63,3 +66,49 @@ def _debugging(wanted: bool) -> Iterator[None]:
             del os.environ[DEBUG_VARIABLE]
         elif wanted:
             os.environ[DEBUG_VARIABLE] = before
+
+
+class _Output:
+    """A text stream whose reader may leave: what is written after that goes nowhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._discard()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._discard()
+
+    def _discard(self) -> None:
+        """Lead the file descriptor to nowhere, for this stream's buffer and for libraries that write to it."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
+def _forgiving_output() -> Iterator[None]:
+    before = sys.stdout, sys.stderr
+    # stderr replaces characters by itself.
+    if hasattr(sys.stdout, "reconfigure") and sys.stdout.errors != "replace":
+        sys.stdout.reconfigure(errors="replace")
+    if not isinstance(sys.stdout, _Output):  # a command within another
+        sys.stdout, sys.stderr = (stream and _Output(stream) for stream in before)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        sys.stdout, sys.stderr = before

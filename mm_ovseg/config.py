@@ -57,7 +57,7 @@ def _add_data_config(cfg: CN) -> None:
 
     cfg.INPUT.RGB = CN()
     cfg.INPUT.RGB.BANDS = []  # three 1-based bands in the order red, green, blue; []: the file's first three
-    cfg.INPUT.RGB.RANGE = []  # [low, high] in file units mapped to 0..255; []: the file is 8-bit already
+    cfg.INPUT.RGB.RANGE = []  # [low, high] in file units mapped to 0..255, except of 8-bit files below high; []: 8-bit
     cfg.INPUT.RGB.NODATA = None  # a value that, in all three bands, means no data; None: what the files declare
 
     cfg.INPUT.SAR = CN()

@@ -1,11 +1,13 @@
 """Lists that people keep in spreadsheets: CSV files whose first line names the columns."""
 
 import csv
+import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from mm_ovseg.errors import DataError
+from mm_ovseg.plain_data import read_text
 
 __all__ = ["fault_of_name", "read_table"]
 
@@ -15,7 +17,7 @@ LONGEST_NAME = 200  # bytes; file systems allow 255, and files that are named af
 
 
 def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Read a CSV file in UTF-8, values parted by commas.
+    """Read a CSV file in UTF-8, values separated by commas.
 
     Args:
         path: the file. Lines without any value are passed over, and so are columns of other names.
@@ -25,30 +27,26 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str]) 
         Line number and column -> value, both without white space around them.
 
     Raises:
-        DataError: the file is missing, empty or no such table.
+        DataError: the file is missing, empty or not such a table.
     """
     known = (*required, *optional)
+    reader = csv.reader(io.StringIO(read_text(path)), strict=True)
     try:
-        # Spreadsheets write a byte order mark.
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            rows = [(reader.line_num, [value.strip() for value in row]) for row in reader if any(map(str.strip, row))]
-    except OSError as error:
-        raise DataError(f"The manifest {path} cannot be read ({error.strerror}); check its name.") from error
-    except (UnicodeError, csv.Error) as error:
-        raise DataError(f"The manifest {path} is no CSV file in UTF-8 ({error}); save it as one.") from error
+        rows = [(reader.line_num, [value.strip() for value in row]) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise DataError(f"{path} is not a CSV file ({error}); save it as one.") from error
     if not rows:
-        raise DataError(f"The manifest {path} is empty; its first line is to name the columns: {', '.join(known)}.")
+        raise DataError(f"{path} is empty; its first line must name the columns: {', '.join(known)}.")
     (_, header), *rows = rows
     columns = [column.casefold() for column in header]
     missing = [column for column in required if column not in columns]
     if missing:
         raise DataError(
-            f"The manifest {path} has no column '{missing[0]}'; its first line is '{','.join(header)}', and is to name "
-            f"{' and '.join(required)}, parted by commas."
+            f"{path} has no column '{missing[0]}'; its first line is '{','.join(header)}', and must name "
+            f"{' and '.join(required)}, separated by commas."
         )
     if repeated := [column for column in known if columns.count(column) > 1]:
-        raise DataError(f"The manifest {path} has two columns '{repeated[0]}'; keep one.")
+        raise DataError(f"{path} has two columns '{repeated[0]}'; keep one.")
     if unused := [column for column in columns if column not in known]:
         logger.info("Columns of %s that mean nothing here: %s.", path, ", ".join(unused))
     for line, row in rows:

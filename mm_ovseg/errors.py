@@ -12,6 +12,7 @@ __all__ = [
     "DataError",
     "ExportError",
     "MMOVSegError",
+    "StoppedError",
     "TrainingError",
     "UnreadableWeightsError",
     "VocabularyError",
@@ -47,6 +48,10 @@ class ExportError(MMOVSegError):
 
 class UnreadableWeightsError(CheckpointError):
     """A weights file is missing, or its bytes are none; an earlier one may do."""
+
+
+class StoppedError(MMOVSegError):
+    """A run was ended by who had asked for it, before it was done."""
 
 
 class TrainingError(MMOVSegError):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,8 +19,11 @@ def check_writable_folder(folder: str | os.PathLike) -> None:
     """Check, before long work, that files can be written to a folder, which need not exist yet.
 
     Raises:
-        DataError: the folder, or the first one above it that exists, is a file or closed to us.
+        DataError: the folder, or the first one above it that exists, is a file or closed to us; or its name has bytes
+            that are not characters of the file system's encoding, which not all libraries can write to.
     """
+    if any("\udc80" <= character <= "\udcff" for character in str(folder)):
+        raise DataError(f"The folder name {str(folder)!r} is not text in this locale; choose another folder.")
     existing = Path(folder).absolute()
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
@@ -76,6 +80,8 @@ def check_outputs(
 def complete_file(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path to write to, which replaces ``path`` once the block has ended without an error.
 
+    The bytes are on the disk before the file gets its name, so that not even a power cut leaves half of it there.
+
     with complete_file("maps/city.png") as temporary:
         image.save(temporary)
 
@@ -83,7 +89,7 @@ def complete_file(path: str | os.PathLike) -> Iterator[Path]:
         path: the file to write; missing folders are made, an existing file is replaced.
 
     Yields:
-        A path in the same folder and with the same suffix, which no other process uses.
+        A path in the same folder and with the same suffix, which no other call uses.
 
     Raises:
         DataError: the file cannot be written. What else is raised in the block passes through. In either case the
@@ -91,11 +97,14 @@ def complete_file(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     # Hidden, so that no dataset that is read from this folder takes it for one of its files.
-    temporary = path.parent / f".{path.stem}.{os.getpid()}.tmp{path.suffix}"
+    temporary = path.parent / f".{path.stem}.{secrets.randbits(48)}.tmp{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _flush_to_disk(temporary)
         os.replace(temporary, path)
+        with suppress(OSError):  # not every file system can flush a folder
+            _flush_to_disk(path.parent)
     except OSError as error:  # rasterio's errors in writing are of this type too
         raise DataError(f"{path} cannot be written ({_reason(error)}); choose another place for it.") from error
     finally:
@@ -135,6 +144,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return None
     return status.st_dev, status.st_ino
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _reason(error: OSError) -> str:

@@ -1,16 +1,18 @@
-"""YAML and JSON of unknown origin: plain values only, and none that grow beyond their text."""
+"""Text files that people write: UTF-8; and as YAML or JSON plain values only, none that grow beyond their text."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mm_ovseg.errors import brief_reason
+from mm_ovseg.errors import DataError, MMOVSegError, brief_reason
 
-__all__ = ["parse_json", "parse_table", "parse_yaml"]
+__all__ = ["parse_json", "parse_table", "parse_yaml", "read_text"]
 
 MOST_CHARACTERS = 10_000_000
 MOST_VALUES = 1_000_000  # with every alias written out
@@ -56,6 +58,32 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(BOOL, re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver(INT, re.compile(r"[-+]?[0-9]+$"), list("-+0123456789"))
 _Loader.add_constructor(INT, _Loader.construct_yaml_int)
+
+
+def read_text(path: str | os.PathLike, error: type[MMOVSegError] = DataError) -> str:
+    r"""Read a text file in UTF-8, with or without the byte-order mark that Windows writes.
+
+    Args:
+        path: the file.
+        error: what to raise.
+
+    Returns:
+        The text without the mark, its lines separated by ``\n``.
+
+    Raises:
+        MMOVSegError: as of ``error``; the file cannot be read, or is in another encoding.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as reason:  # ValueError: a path with a NUL
+        raise error(f"{path} cannot be read ({getattr(reason, 'strerror', reason)}); check its name.") from reason
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as reason:
+        raise error(f"{path} is not UTF-8; save it as UTF-8.") from reason
+    if "\0" in text:  # UTF-16, whose ASCII characters have a NUL each, or no text at all
+        raise error(f"{path} is not UTF-8; save it as UTF-8.")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def parse_yaml(text: str) -> Any:

@@ -45,7 +45,7 @@ def validate_class_names(names: Sequence[str]) -> tuple[str, ...]:
 def parse_class_names(text: str, separator: str | None = None) -> tuple[str, ...]:
     """Read class names as typed on a command line.
 
-    ``"water,road,city"`` is three classes. With a semicolon, commas part the synonyms of one class:
+    ``"water,road,city"`` is three classes. With a semicolon, commas separate the synonyms of one class:
     ``"water,river,lake; road,street"`` is two classes, ``"water,river;"`` is one.
 
     Args:
@@ -55,8 +55,8 @@ def parse_class_names(text: str, separator: str | None = None) -> tuple[str, ...
     Raises:
         VocabularyError: no name, an empty one, or one given twice.
     """
+    text = _decode_typed(text).strip()
     separator = separator or (";" if ";" in text else ",")
-    text = text.strip()
     if separator == ";":
         text = text.removesuffix(";")
     parts = text.split(separator) if text else []
@@ -108,6 +108,14 @@ def is_text(name: str) -> bool:
 def split_synonyms(name: str) -> list[str]:
     """``"water, river"`` -> ``["water", "river"]``."""
     return [synonym.strip() for synonym in name.split(",") if synonym.strip()]
+
+
+def _decode_typed(text: str) -> str:
+    """What was typed in UTF-8 where the locale is another: Python keeps the bytes as surrogates."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def _check_texts(names: Sequence[str]) -> None:

@@ -115,3 +115,64 @@ def test_one_hierarchy_of_errors():
     }
     assert len(classes) >= 6
     assert not [value for value in classes if not issubclass(value, MMOVSegError)]
+
+
+SHOUT = """
+import logging, sys
+from tqdm import tqdm
+from mm_ovseg.command_line import clean_exit
+
+@clean_exit
+def main():
+    print("道路 Straße")
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO)
+    for _ in tqdm(range(2), desc="道路"):
+        for _ in range(5000):
+            print("more than a pipe's buffer holds")
+    logging.info("Wälder %s", chr(0xdcff))
+    print("道路", file=sys.stderr)
+    open(sys.argv[1], "w").close()
+
+main()
+"""
+NARROW = [
+    {"PYTHONIOENCODING": "cp1252"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"PYTHONIOENCODING": "utf-8"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("variables", NARROW, ids=str)
+def test_letters_that_a_terminal_lacks_are_replaced(tmp_path, variables):
+    (tmp_path / "shout.py").write_text(SHOUT, encoding="utf-8")
+    words = [sys.executable, tmp_path / "shout.py", tmp_path / "done"]
+    environment = {**os.environ, **variables, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(words, env=environment, capture_output=True, check=False)
+    assert ended.returncode == 0 and b"error" not in ended.stderr.lower() and b"Traceback" not in ended.stderr
+    first, *_, last = ended.stdout.splitlines()
+    assert first.startswith("道路 Straße".encode() if "utf-8" in variables.values() else b"?? Stra")
+    assert last.startswith(b"INFO:root:W") and last.endswith(b" ?")
+
+
+@pytest.mark.parametrize("streams", ["stdout", "both"])
+def test_a_reader_who_leaves_does_not_end_the_work(tmp_path, streams):
+    with open(tmp_path / "errors", "wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SHOUT, str(tmp_path / "done")],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+            stdout=subprocess.PIPE,
+            stderr=errors if streams == "stdout" else subprocess.STDOUT,
+        )
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=300) == 0
+    assert (tmp_path / "done").exists()
+    said = (tmp_path / "errors").read_text(encoding="utf-8")
+    assert "Traceback" not in said and "Broken" not in said and ("道路" in said) == (streams == "stdout")
+
+
+def test_the_streams_are_given_back():
+    before = sys.stdout, sys.stderr
+    program()
+    with pytest.raises(ZeroDivisionError):
+        program(ZeroDivisionError())
+    assert (sys.stdout, sys.stderr) == before

@@ -7,7 +7,7 @@ import rasterio
 from PIL import Image
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import complete_file, remove_leftovers
+from mm_ovseg.files import check_writable_folder, complete_file, remove_leftovers
 
 
 def test_the_file_appears_when_the_block_ends_and_nothing_else_is_left(tmp_path):
@@ -100,3 +100,38 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
         (tmp_path / name).write_text("")
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "model_0000001.pth"])
+
+
+def test_calls_at_the_same_time_do_not_share_a_temporary_file(tmp_path):
+    path = tmp_path / "map.tif"
+    with complete_file(path) as first, complete_file(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]  # the outer block ends last
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_after(tmp_path, monkeypatch):
+    path, events = tmp_path / "report.json", []
+    flush, replace = os.fsync, os.replace
+    inodes = {}
+
+    def fsync(descriptor):
+        events.append(inodes.get(os.fstat(descriptor).st_ino))
+        flush(descriptor)
+
+    def rename(source, target):
+        events.append("renamed")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", rename)
+    with complete_file(path) as temporary:
+        temporary.write_text("whole")
+        inodes.update({temporary.stat().st_ino: "file", tmp_path.stat().st_ino: "folder"})
+    assert events == ["file", "renamed", "folder"]
+
+
+def test_a_folder_whose_name_is_not_text_is_a_data_error(tmp_path):
+    with pytest.raises(DataError, match="is not text in this locale"):
+        check_writable_folder(tmp_path / "d\udcc3\udca9")

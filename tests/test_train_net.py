@@ -263,8 +263,8 @@ def test_a_clip_student_and_a_moving_average_feed_stage_2(command, tmp_path):
 
 
 def test_a_clip_student_is_no_clip(command, capsys, tmp_path):
-    train(STAGE_1, tmp_path, "CMU.ENCODER", "clip", "CMU.BLOCKS", "[4]", *SHORT[2:], "SOLVER.MAX_ITER", 1)
-    weights = tmp_path / "model_final.pth"
+    train(STAGE_1, tmp_path / "cmu", "CMU.ENCODER", "clip", "CMU.BLOCKS", "[4]", *SHORT[2:], "SOLVER.MAX_ITER", 1)
+    weights = tmp_path / "cmu" / "model_final.pth"
     printed = fails(capsys, *command, "MODEL.CLIP.PRETRAINED", weights)  # it has no text tower
     assert "model_final.pth holds weights of another architecture" in printed
     assert "another architecture" in fails(capsys, *command, "MODEL.DINO_SAR.WEIGHTS", weights)

@@ -144,7 +144,6 @@ def test_names_that_are_no_text(name):
 
 
 def test_hostile_names_in_every_output_of_a_scene(tmp_path, make_cfg):
-    pytest.importorskip("fiona")
     names = list(HOSTILE)
     stem = "x'; DROP TABLE y; --<b>\"&{}%s"
     grid = {"crs": "EPSG:32652", "transform": from_origin(500000, 4000000, 1, 1)}

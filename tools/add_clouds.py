@@ -6,8 +6,8 @@ python tools/add_clouds.py clear_rgb cloudy --kind thick --seed 0
 python tools/add_clouds.py clear_rgb cloudy --kind varied --cover 0.3 0.6 --workers 8
 python tools/add_clouds.py clear_rgb cloudy --kind fractal --dry-run
 
-    cloudy/rgb_clouds/NAME.tif      the image under clouds and their shadow: the file's type, place on the ground, no
-                                    data and order of bands are kept (JPEG is compressed anew, with quality 95)
+    cloudy/rgb_clouds/NAME.tif      the image under clouds and their shadow: the file's type, bands, place on the ground
+                                    and what it says of no data are kept (JPEG is compressed again, with quality 95)
     cloudy/cloud_masks/NAME.tif     opacity of the cloud, haze included: 0 (clear) to 255 (nothing of the ground is
                                     visible); PNG for PNG and JPEG images. Shadow counts as clear
     cloudy/manifest_clouds.json     settings, versions; each file's seed, SHA-256, mean opacity and covered share
@@ -16,8 +16,8 @@ Kinds: thin, thick and varied are drawn with satellite-cloud-generator, which th
 OpenEarthMap-SAR were made with (pip install 'mm_ovseg[clouds]'); fractal are those of the synthetic dataset. A file's
 clouds follow from --seed and its name without suffix, whatever else lies in the folder.
 
-Grey and palette images become RGB; files that are not 8-bit need --rgb-range and become 8-bit RGB; bands beyond red,
-green and blue are kept as they are.
+Only pixels under clouds and shadow change. Files that are not 8-bit need --rgb-range, as INPUT.RGB.RANGE, and stay in
+their type; 8-bit files beside them are taken as they are. Grey and palette images become RGB.
 
 Exit status: 0, all is done; 1, some images could not be read, they are named; 2, something is to be mended first, one
 sentence says what; 130, stopped by Ctrl-C: the same command goes on.

@@ -77,7 +77,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     overrides = [*args.opts, "DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.INFERENCE_DTYPE", args.dtype]
     if args.device is not None:
         overrides += ["MODEL.DEVICE", args.device]
-    cfg = load_config(args.config_file, overrides)
+    cfg = load_config(args.config_file, overrides, needs_datasets=False)
     if cfg.MODEL.META_ARCHITECTURE != "MMOVSeg":
         raise ConfigError(
             f"{args.config_file} describes {cfg.MODEL.META_ARCHITECTURE}, which segments nothing; "

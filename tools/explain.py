@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     vocabulary = read_vocabulary(args.classes, args.unseen)
     select_classes(args.names, vocabulary.classes)  # before the model is built
-    cfg = load_config(args.config_file, [*args.opts, *NEEDED])
+    cfg = load_config(args.config_file, [*args.opts, *NEEDED], needs_datasets=False)
     inputs = raster_inputs({"the RGB image": [args.rgb], "the SAR image": [args.sar]})
     inputs |= {**config_inputs(cfg, args.config_file), **vocabulary_inputs(args.classes)}
     check_outputs({"--output": args.output}, inputs)

@@ -72,7 +72,9 @@ def check_arguments(args: argparse.Namespace) -> None:
 def read_config(args: argparse.Namespace) -> CfgNode:
     """The config that the command line names. No dataset is needed, and graphs are traced in float32 on the CPU."""
     overrides = ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.DEVICE", "cpu", "MODEL.COMPILE", "False"]
-    return load_config(args.config_file, [*args.opts, *overrides, "MODEL.INFERENCE_DTYPE", "float32"])
+    return load_config(
+        args.config_file, [*args.opts, *overrides, "MODEL.INFERENCE_DTYPE", "float32"], needs_datasets=False
+    )
 
 
 def describe(args: argparse.Namespace, cfg: CfgNode) -> dict[str, str]:

@@ -5,7 +5,7 @@ python tools/segment_archive.py --config-file configs/mm_ovseg_vitb16_384.yaml -
     --classes "water,road,city,burnt forest" --num-workers 4 --opts MODEL.WEIGHTS model.pth INPUT.SAR.SCALE db
 
 pairs.csv has one scene a line, below a line that names the columns: rgb, one file, or red;green;blue; sar, which may
-be empty; if wanted, name (default: the RGB file's name without suffix) and aoi (GeoJSON polygons to map). Paths are
+be empty; if wanted, name (default: the RGB file's name without suffix) and aoi (a file of polygons to map). Paths are
 relative to the list's folder. Each scene becomes maps/NAME.tif with the files that tools/segment_scene.py describes,
 and a line of maps/results.csv, which is written anew after every scene.
 
@@ -29,7 +29,6 @@ from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
 from mm_ovseg.command_line import INTERRUPTED, clean_exit
-from mm_ovseg.data.vector_file import import_fiona
 from mm_ovseg.engine import config_inputs
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_writable_folder
@@ -91,10 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cfg, gpus = place_on_gpus(read_scene_config(args), args.gpus_per_worker)
     options = read_scene_options(args)
     check_options(options, cfg)
-    if args.aoi is not None and not args.aoi.is_file():
+    if args.aoi is not None and not args.aoi.exists():
         raise ConfigError(f"The file '{args.aoi}' of --aoi does not exist; check its name.")
-    if args.vector:
-        import_fiona()
     scenes = read_manifest(args.manifest)
     inputs = {"the list of scenes": [args.manifest], **config_inputs(cfg, args.config_file)}
     inputs |= vocabulary_inputs(args.classes)

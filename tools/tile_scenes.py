@@ -27,10 +27,12 @@ from mm_ovseg.data.tiling.legend import IGNORED, Legend, legend_of_values, read_
 from mm_ovseg.data.tiling.run import Tiling, tile_scenes, tiling_outputs
 from mm_ovseg.data.tiling.scenes import LabelledScene, read_scenes
 from mm_ovseg.data.tiling.tile import TilingSettings, open_scene
-from mm_ovseg.data.vector_file import read_polygons
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import check_outputs
 from mm_ovseg.raster import SAR_UNITS, RGBReader, SARReader
+from mm_ovseg.raster.label_value import value_text
+from mm_ovseg.raster.vector import read_polygons
+from mm_ovseg.raster.vector_drivers import LOCAL_DRIVERS
 from mm_ovseg.vocabulary import parse_class_names, select_unseen
 
 VALUES_SHOWN = 10
@@ -41,7 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     files = parser.add_argument_group("scenes: one, or a list")
     files.add_argument("--rgb", nargs="+", type=Path, metavar="FILE", help="RGB; or red, green and blue files")
-    files.add_argument("--sar", type=Path, metavar="FILE", help="SAR, on any grid")
+    files.add_argument("--sar", nargs="+", type=Path, metavar="FILE", help="SAR, on any grid; or a file a polarisation")
     files.add_argument("--labels", type=Path, metavar="FILE", help="a raster, or polygons with --attribute")
     files.add_argument("--manifest", type=Path, metavar="SCENES.csv", help="the list, instead of the three above")
     files.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="of the dataset")
@@ -99,7 +101,7 @@ def read_files(args: argparse.Namespace) -> list[LabelledScene]:
         return read_scenes(args.manifest)
     if not all(single):
         raise ConfigError("Give --rgb, --sar and --labels of a scene, or --manifest with a list of scenes.")
-    return [LabelledScene(args.rgb[0].stem, tuple(args.rgb), args.sar, args.labels)]
+    return [LabelledScene(args.rgb[0].stem, tuple(args.rgb), tuple(args.sar), args.labels)]
 
 
 def read_meaning(args: argparse.Namespace, settings: TilingSettings, scenes: Sequence[LabelledScene]) -> Legend:
@@ -120,18 +122,26 @@ def read_meaning(args: argparse.Namespace, settings: TilingSettings, scenes: Seq
     values = Counter()
     for scene in scenes:
         with open_scene(scene, settings) as source:
-            polygons = read_polygons(scene.labels, settings.attribute, crs=source.grid.crs, layer=settings.layer)
-        values.update(polygon.value for polygon in polygons)
+            polygons = read_polygons(
+                scene.labels,
+                source.grid,
+                attribute=settings.attribute,
+                layer=settings.layer,
+                drivers=LOCAL_DRIVERS,
+            )
+        values.update(polygons.values)
+    if not values:
+        raise DataError("No polygon of the labels lies in a scene; check that the files belong together.")
     if legend is None and classes is not None:
         legend = Legend(classes, tuple((name, index) for index, name in enumerate(classes)))
     elif legend is None:
-        legend = legend_of_values(values)
-    unknown = Counter({value: count for value, count in values.items() if value not in legend.table})
+        legend = legend_of_values(value_text(value) for value in values)
+    unknown = Counter({value_text(value): count for value, count in values.items() if legend.index_of(value) is None})
     shown = ", ".join(f"'{value}' ({count})" for value, count in unknown.most_common(VALUES_SHOWN))
-    if len(unknown) == len(values):
+    if unknown.total() == values.total():
         raise DataError(f"No polygon has a value that --label-map or --classes names; there are {shown}.")
     if unknown:
-        print(f"warning: polygons with these values are left out, for nothing says what they mean: {shown}.")
+        print(f"warning: polygons with these values are ignored, for nothing says what they mean: {shown}.")
     return legend
 
 

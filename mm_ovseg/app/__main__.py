@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from mm_ovseg.app.hosts import Hosts
 from mm_ovseg.app.shipped import load_shipped_config, shipped_pairs
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.engine import load_config
@@ -32,6 +33,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--config-file", metavar="FILE", help="a config of configs/ (default: the small model's)")
     parser.add_argument("--weights", metavar="FILE", help="MODEL.WEIGHTS (default: the config's)")
     parser.add_argument("--host", default="localhost", help="0.0.0.0 lets other machines in (default: localhost)")
+    parser.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name or address that visitors use for this page, as of a server before it; may be repeated",
+    )
     parser.add_argument("--port", type=int, default=7860, help="(default: 7860)")
     parser.add_argument(
         "--max-upload-megabytes", type=float, default=200, metavar="MB", help="of each file (default: 200)"
@@ -52,13 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ConfigError(f"--max-{name} is {value:g}; give a positive number.")
     if importlib.util.find_spec("gradio") is None:
         raise ConfigError("The page is made with Gradio, which is not installed; run: pip install 'mm_ovseg[app]'.")
+    hosts = Hosts(args.host, args.allowed_host)
     listener = open_port(args.host, args.port)
     overrides = [*(["MODEL.WEIGHTS", args.weights] if args.weights else []), *args.opts]
-    cfg = load_config(args.config_file, overrides) if args.config_file else load_shipped_config(overrides)
+    if args.config_file is None:
+        cfg = load_shipped_config(overrides)
+    else:
+        cfg = load_config(args.config_file, overrides, needs_datasets=False)
     # As Ctrl-C does; by default the temporary folder would stay. Uvicorn raises the signal again when it has ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with listener, tempfile.TemporaryDirectory(prefix="mm_ovseg_app_", ignore_cleanup_errors=True) as folder:
-        serve(args, cfg, listener, Path(folder))
+        serve(args, cfg, hosts, listener, Path(folder).resolve())
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -81,7 +93,7 @@ def open_port(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(args: argparse.Namespace, cfg, listener: socket.socket, folder: Path) -> None:
+def serve(args: argparse.Namespace, cfg, hosts: Hosts, listener: socket.socket, folder: Path) -> None:
     """Load the model and serve the page from a socket; files lie in ``folder``."""
     from mm_ovseg.app.server import make_application, prepare_environment
 
@@ -90,23 +102,35 @@ def serve(args: argparse.Namespace, cfg, listener: socket.socket, folder: Path) 
 
     from mm_ovseg.app.map_maker import MapMaker
     from mm_ovseg.app.page import build_page
+    from mm_ovseg.app.runs import Runs
+    from mm_ovseg.app.visitor_files import VisitorFiles
 
-    (folder / "maps").mkdir()
+    for name in ("uploads", "maps"):
+        (folder / name).mkdir()
     maker = MapMaker(cfg, folder / "maps", most_pixels=round(args.max_megapixels * 1e6))
     pairs = shipped_pairs(cfg)
+    shared = [path for pair in pairs.values() for path in pair]
     opening = None
     if pairs and args.config_file is None:
         opening = maker.make_scene(*next(iter(pairs.values())), ", ".join(maker.classes))
+        maker.make_map(opening, with_sar=False)
+        shared += [path for made in opening.maps.values() for path in (made.geotiff, made.confidence_geotiff)]
+    files = VisitorFiles(folder / "uploads", shared)
+    runs = Runs()
     application = make_application(
-        build_page(maker, pairs, opening),
-        readable=[folder / "maps", *(path.parent for pair in pairs.values() for path in pair)],
+        build_page(maker, files, runs, pairs, opening),
+        hosts=hosts,
+        files=files,
+        runs=runs,
         max_upload_megabytes=args.max_upload_megabytes,
     )
     shown_host = f"[{args.host}]" if ":" in args.host else args.host
+    listener.listen()  # so that who reads the next line is not refused
     print(f"The page is at http://{shown_host}:{listener.getsockname()[1]} until you press Ctrl-C.", flush=True)
     settings = uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=SECONDS_TO_FINISH)
     with suppress(KeyboardInterrupt):
         uvicorn.Server(settings).run(sockets=[listener])
+    runs.end()  # else the process would wait for the model
 
 
 if __name__ == "__main__":

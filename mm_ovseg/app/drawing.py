@@ -11,7 +11,16 @@ from matplotlib import colormaps
 
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 
-__all__ = ["color_classes", "color_confidence", "draw_legend", "draw_map", "draw_message", "escape_text"]
+__all__ = [
+    "color_classes",
+    "color_confidence",
+    "draw_legend",
+    "draw_map",
+    "draw_message",
+    "draw_summary",
+    "draw_warnings",
+    "escape_text",
+]
 
 CONFIDENCE_COLORS = colormaps["viridis"]  # told apart by colour-blind eyes, and in grey
 LARGEST_DRAWN_WHOLE = 512  # pixels; smaller scenes are enlarged to sharp squares
@@ -89,6 +98,23 @@ def draw_legend(classes: Sequence[Mapping[str, Any]], *, confidence_scale: bool 
 def draw_message(message: str) -> str:
     """A sentence that says what to mend; nothing where there is none."""
     return f'<p class="ovseg-message" role="alert">{escape_text(message)}</p>' if message else ""
+
+
+def draw_warnings(warnings: Sequence[str]) -> str:
+    """Sentences on what may be wrong; nothing where there are none."""
+    sentences = "".join(f"<li>{escape_text(warning)}</li>" for warning in warnings)
+    return f'<ul class="ovseg-warnings">{sentences}</ul>' if warnings else ""
+
+
+def draw_summary(classes: Sequence[Mapping[str, Any]], warnings: Sequence[str]) -> str:
+    """What is read aloud to those who do not see that a map has appeared.
+
+    Args:
+        classes: as of :func:`draw_legend`.
+        warnings: as of :func:`draw_warnings`.
+    """
+    shares = ", ".join(f"{entry['name']} {entry['share']:.0%}" for entry in classes)
+    return f'<p class="ovseg-summary">{escape_text(" ".join([f"The map is made: {shares}.", *warnings]))}</p>'
 
 
 def _confidence_scale() -> str:

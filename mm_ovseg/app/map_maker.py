@@ -1,9 +1,10 @@
 """What the page computes: from two files and typed names to a map, its areas and the pictures to show of it."""
 
+import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ PREVIEW_SIDE = 1024  # pixels of the longer side of what is shown
 ROWS_AT_ONCE = 512
 LONGEST_STEM = 60
 GENERIC_CLASSES = ("water", "road", "city", "forest")
+# What only those who run the page can use: config keys, environment variables, options, commands.
+SETTING = re.compile(r"\b(INPUT|MODEL|DATASETS|TEST)\.[A-Z]|\bMM_OVSEG_[A-Z]|(?<!\S)--[a-z]|\bmm-ovseg\b")
+OTHER_WAY = ", or "
+PART_OF_A_SENTENCE = re.compile(rf"(; |{OTHER_WAY}|\. )")
+ADVICE = "Choose other files, or ask whoever runs this page."
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +71,7 @@ class PageScene:
         crs: name of its coordinate reference system; None where it has none.
         folder: of the maps.
         maps: by whether SAR was used.
+        warnings: sentences on what may be wrong with the files or the maps, for the visitor.
     """
 
     rgb: Path
@@ -77,6 +84,7 @@ class PageScene:
     crs: str | None
     folder: Path
     maps: dict[bool, PageMap] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def remove(self) -> None:
         """Remove the files of its maps."""
@@ -104,31 +112,42 @@ class MapMaker:
         self._cfg, self._folder, self._most_pixels = cfg, folder, most_pixels
         self._lock = threading.Lock()  # there is one vocabulary
 
-    def make_scene(self, rgb: Path | None, sar: Path | None, typed_classes: str) -> PageScene:
+    def make_scene(
+        self,
+        rgb: Path | None,
+        sar: Path | None,
+        typed_classes: str,
+        folder: Path | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> PageScene:
         """Map a pair, with SAR where there is some.
 
         Args:
             rgb, sar: the files; SAR on any grid, or None.
             typed_classes: "water,road,city", or with synonyms "water,river,lake; road,street".
+            folder: for its maps, to be made; None for a new one in that of the class.
+            should_stop: asked before each window of the scene whether nobody wants the map any more.
 
         Returns:
             The scene, with that one map; to be removed when no longer needed.
 
         Raises:
-            MMOVSegError: the files or the names cannot be used. The message names files as the page does.
+            MMOVSegError: the files or the names cannot be used; :func:`page_message` tells it to visitors.
+            StoppedError: ``should_stop`` said so.
         """
         if rgb is None:
             raise DataError("There is no RGB image; choose one.")
         # Not read_vocabulary, which would open files of the server.
         class_names = parse_class_names(typed_classes)
-        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        folder = folder or Path(tempfile.mkdtemp(dir=self._folder))
+        folder.mkdir(parents=True, exist_ok=True)
         try:
             with self._open(rgb, sar) as source:
                 grid = source.grid
                 if grid.width * grid.height > self._most_pixels:
                     raise DataError(
                         f"{rgb} has {grid.width}x{grid.height} pixels, more than the {self._most_pixels / 1e6:g} "
-                        "million that this page maps; cut it, or use the command mm-ovseg scene."
+                        "million that this page maps; cut it into smaller ones."
                     )
                 image, sar_image = _read_previews(source)
             scene = PageScene(
@@ -142,30 +161,37 @@ class MapMaker:
                 crs=None if grid.crs is None else grid.crs.to_string(),
                 folder=folder,
             )
-            self.make_map(scene, with_sar=sar is not None)
+            self.make_map(scene, with_sar=sar is not None, should_stop=should_stop)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return scene
 
-    def make_map(self, scene: PageScene, *, with_sar: bool) -> PageMap:
-        """The map of a scene with or without SAR; it is made only once.
+    def make_map(self, scene: PageScene, *, with_sar: bool, should_stop: Callable[[], bool] | None = None) -> PageMap:
+        """The map of a scene with or without SAR; it is made only once, whoever asks at the same time.
 
         Raises:
             MMOVSegError: the files cannot be used.
+            StoppedError: ``should_stop``, as of :meth:`make_scene`, said so.
         """
-        if with_sar in scene.maps:
-            return scene.maps[with_sar]
+        if with_sar not in scene.maps:  # else nobody need wait for the maps of others
+            with self._lock:
+                if with_sar not in scene.maps:
+                    scene.maps[with_sar] = self._segment(scene, with_sar, should_stop)
+        return scene.maps[with_sar]
+
+    def _segment(self, scene: PageScene, with_sar: bool, should_stop: Callable[[], bool] | None) -> PageMap:
         output = scene.folder / ("with_sar" if with_sar else "rgb_alone") / f"{scene.rgb.stem[:LONGEST_STEM]}_map.tif"
         unseen = unseen_names(scene.class_names, self._seen)
-        with self._lock:
-            self._predictor.set_vocabulary(scene.class_names, colors=default_colors(scene.class_names), unseen=unseen)
-            report = self._predictor.segment(
-                scene.rgb, scene.sar if with_sar else None, output, SceneOptions(confidence=True)
-            )
+        sar = scene.sar if with_sar else None
+        self._predictor.set_vocabulary(scene.class_names, colors=default_colors(scene.class_names), unseen=unseen)
+        options = SceneOptions(confidence=True)
+        report = self._predictor.segment(scene.rgb, sar, output, options, should_stop=should_stop)
+        warnings = (page_message(warning, scene.rgb, scene.sar) for warning in report.get("warnings", []))
+        scene.warnings = tuple(dict.fromkeys((*scene.warnings, *warnings)))
         confidence = sibling(output, "_confidence.tif")
         shape = scene.image.shape[:2]
-        scene.maps[with_sar] = PageMap(
+        return PageMap(
             class_map=_read_shrunk(output, shape),
             confidence=_read_shrunk(confidence, shape),
             classes=_class_rows(report["classes"], _mean_confidences(output, confidence, len(scene.class_names))),
@@ -173,7 +199,6 @@ class MapMaker:
             geotiff=output,
             confidence_geotiff=confidence,
         )
-        return scene.maps[with_sar]
 
     def _open(self, rgb: Path, sar: Path | None) -> SceneSource:
         rgb_reader, sar_reader = image_readers(self._cfg)
@@ -205,13 +230,32 @@ def unseen_names(class_names: Sequence[str], seen: Sequence[str] | None) -> tupl
     )
 
 
-def page_message(error: Exception, *paths: Path | None) -> str:
-    """An error's message with files named as the visitor knows them, without the server's folders."""
-    message = str(error)
-    for path in paths:
-        if path is not None:
-            message = message.replace(str(path), path.name)
-    return message
+def page_message(message: Exception | str, *paths: Path | None) -> str:
+    """A message with what visitors can act on: their own names of the files, and no settings of the server.
+
+    Args:
+        message: an error, or a warning; for those who run commands.
+        paths: files that it may name.
+    """
+    text = str(message)
+    names = {f"\0{number}\0": path for number, path in enumerate(paths) if path is not None}
+    for mark, path in names.items():
+        text = text.replace(str(path), mark)
+    first, *others = PART_OF_A_SENTENCE.split(text)
+    kept, dropped = ("", True) if SETTING.search(first) else (first, False)
+    advise = dropped
+    for separator, part in zip(others[::2], others[1::2], strict=True):
+        if SETTING.search(part):
+            advise = dropped = True
+            continue
+        # What was the other way is the only one now.
+        kept += ("; " if dropped and separator == OTHER_WAY else separator) + part if kept else part
+        dropped = False
+    if advise:
+        text = f"{kept.rstrip('.') or 'The page cannot use these files'}. {ADVICE}"
+    for mark, path in names.items():
+        text = text.replace(mark, path.name)
+    return text
 
 
 def _read_previews(source: SceneSource) -> tuple[np.ndarray, np.ndarray]:

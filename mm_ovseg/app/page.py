@@ -7,8 +7,19 @@ from typing import Any
 
 import gradio as gr
 
-from mm_ovseg.app.drawing import color_classes, color_confidence, draw_legend, draw_map, draw_message, escape_text
-from mm_ovseg.app.map_maker import MapMaker, PageScene, page_message
+from mm_ovseg.app.drawing import (
+    color_classes,
+    color_confidence,
+    draw_legend,
+    draw_map,
+    draw_message,
+    draw_summary,
+    draw_warnings,
+    escape_text,
+)
+from mm_ovseg.app.map_maker import MapMaker, PageMap, PageScene, page_message
+from mm_ovseg.app.runs import Runs
+from mm_ovseg.app.visitor_files import VisitorFiles
 from mm_ovseg.errors import MMOVSegError
 
 __all__ = ["build_page"]
@@ -21,13 +32,21 @@ RGB, SAR = "RGB", "SAR"
 FILE_TYPES = [".tif", ".tiff", ".png", ".jpg", ".jpeg"]
 LONGEST_LIST_OF_CLASSES = 4000  # characters
 KEPT_SECONDS = 3600  # what nobody has used for so long is removed
-UNFORESEEN = "Something went wrong that is no fault of yours; the log of the server tells more."
+UNFORESEEN = "Something went wrong that is no fault of yours; try again, or ask whoever runs this page to read its log."
+# Screen readers tell what changes in there, if it was so before the change.
+READ_ALOUD = """() => {
+    const message = document.getElementById('ovseg-message');
+    message.setAttribute('role', 'status');
+    message.setAttribute('aria-live', 'polite');
+}"""
 # By itself, without asking the server.
 SET_OPACITY = "(percent) => { document.querySelectorAll('.ovseg-layer').forEach(e => e.style.opacity = percent / 100) }"
 
 
 def build_page(
     maker: MapMaker,
+    files: VisitorFiles,
+    runs: Runs,
     pairs: Mapping[str, tuple[Path, Path]],
     opening: PageScene | None = None,
 ) -> gr.Blocks:
@@ -35,10 +54,12 @@ def build_page(
 
     Args:
         maker: makes the maps.
+        files: of the visitors; maps are kept among them.
+        runs: takes note of what the model does, for whom.
         pairs: pairs to offer, by title, as (RGB, SAR).
         opening: what the page shows at first, of the first of the pairs; it is not removed.
     """
-    scenes = _Scenes(maker, opening)
+    scenes = _Scenes(maker, files, runs, opening)
     with gr.Blocks(title="mm_ovseg", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as page:
         state = gr.State(None, time_to_live=KEPT_SECONDS, delete_callback=scenes.remove)
         gr.HTML(
@@ -54,7 +75,7 @@ def build_page(
                 classes = gr.Textbox(
                     value=", ".join(maker.classes),
                     label="Classes to look for",
-                    info='Parted by commas; with synonyms: "water, river, lake; road, street"',
+                    info='Separated by commas; with synonyms: "water, river, lake; road, street"',
                     max_length=LONGEST_LIST_OF_CLASSES,
                     elem_id="ovseg-classes",
                 )
@@ -87,35 +108,55 @@ def build_page(
         shown = [message, picture, legend, sensors, beneath, download, download_confidence]
         common = {"api_visibility": "private"}
         model = {"concurrency_limit": 1, "concurrency_id": "model"}  # one queue for all that asks the model
-        start.click(scenes.make, [state, rgb, sar, classes, layer, opacity], [state, *shown], **model, **common)
-        classes.submit(scenes.make, [state, rgb, sar, classes, layer, opacity], [state, *shown], **model, **common)
+        downloads = [download, download_confidence]
+        direct = {"queue": False, "show_progress": "hidden", **common}
+
+        def run(begun, function, inputs, outputs):
+            """Ask the model after a first step, while the files of the last map cannot be mistaken for its own."""
+            step = begun(_no_downloads, None, downloads, **direct).then(function, inputs, outputs, **model, **common)
+            step.failure(scenes.downloads, [state, sensors], downloads, **direct)
+
+        pair_inputs, made = [state, rgb, sar, classes, layer, opacity], [state, *shown]
+        run(start.click, scenes.make, pair_inputs, made)
+        run(classes.submit, scenes.make, pair_inputs, made)
         for button, pair in zip(examples, pairs.values(), strict=True):
-            button.click(lambda pair=pair: [str(path) for path in pair], None, [rgb, sar], queue=False, **common).then(
-                scenes.make, [state, rgb, sar, classes, layer, opacity], [state, *shown], **model, **common
+            chosen = button.click(
+                lambda pair=pair: [str(path) for path in pair], None, [rgb, sar], queue=False, **common
             )
-        sensors.input(scenes.show, [state, *view], shown, **model, **common)
+            run(chosen.then, scenes.make, pair_inputs, made)
+        run(sensors.input, scenes.show, [state, *view], shown)
         for control in (layer, beneath):
-            control.input(scenes.show, [state, *view], shown, queue=False, **common)
+            control.input(scenes.show_made, [state, *view], shown, queue=False, **common)
         opacity.input(None, opacity, None, js=SET_OPACITY)
+        page.load(None, None, None, js=READ_ALOUD)
         if opening is not None:
             page.load(scenes.open, [layer, opacity], [state, rgb, sar, classes, *shown], queue=False, **common)
-    page.queue(default_concurrency_limit=1, max_size=20)
+    page.queue(default_concurrency_limit=1, max_size=20, api_open=False)  # else a request can pass by the queue
     return page
 
 
 class _Scenes:
     """What the page's events do."""
 
-    def __init__(self, maker: MapMaker, opening: PageScene | None) -> None:
-        self._maker, self._opening = maker, opening
+    def __init__(self, maker: MapMaker, files: VisitorFiles, runs: Runs, opening: PageScene | None) -> None:
+        self._maker, self._files, self._runs, self._opening = maker, files, runs, opening
 
     def make(
-        self, scene: PageScene | None, rgb: str | None, sar: str | None, classes: str, layer: str, opacity: float
+        self,
+        scene: PageScene | None,
+        rgb: str | None,
+        sar: str | None,
+        classes: str,
+        layer: str,
+        opacity: float,
+        request: gr.Request,
     ) -> list[Any]:
         """Map a new pair in place of the last; of what cannot be mapped, say why."""
         self.remove(scene)
         files = [None if path is None else Path(path) for path in (rgb, sar)]
-        made, message = _told(lambda: self._maker.make_scene(*files, classes or ""), *files)
+        folder = self._files.new_folder(request.request.state.visitor)
+        with self._runs.of(request.session_hash) as left:
+            made, message = _told(lambda: self._maker.make_scene(*files, classes or "", folder, left), *files)
         if made is None:
             return [None, *_nothing(message)]
         return [made, *_shown(made, made.sar is not None, layer, RGB, opacity)]
@@ -126,13 +167,37 @@ class _Scenes:
         files = [str(scene.rgb), None if scene.sar is None else str(scene.sar)]
         return [scene, *files, ", ".join(scene.class_names), *_shown(scene, True, layer, RGB, opacity)]
 
-    def show(self, scene: PageScene | None, sensors: str, layer: str, beneath: str, opacity: float) -> list[Any]:
+    def show(
+        self,
+        scene: PageScene | None,
+        sensors: str,
+        layer: str,
+        beneath: str,
+        opacity: float,
+        request: gr.Request,
+    ) -> list[Any]:
         """Show a scene otherwise; the map without SAR is made when it is first asked for."""
         if scene is None:
             return _nothing("There is no map yet; choose the images and make one.")
         with_sar = sensors == WITH_SAR and scene.sar is not None
-        made, message = _told(lambda: self._maker.make_map(scene, with_sar=with_sar), scene.rgb, scene.sar)
+        with self._runs.of(request.session_hash) as left:
+            made, message = _told(
+                lambda: self._maker.make_map(scene, with_sar=with_sar, should_stop=left), scene.rgb, scene.sar
+            )
         return _nothing(message) if made is None else _shown(scene, with_sar, layer, beneath, opacity)
+
+    def show_made(self, scene: PageScene | None, sensors: str, layer: str, beneath: str, opacity: float) -> list[Any]:
+        """Show a map that is there otherwise, which waits for no other."""
+        if scene is None:
+            return _nothing("There is no map yet; choose the images and make one.")
+        with_sar = sensors == WITH_SAR and scene.sar is not None
+        # One that is being made is shown so when it is made.
+        return _shown(scene, with_sar, layer, beneath, opacity) if with_sar in scene.maps else _unchanged()
+
+    def downloads(self, scene: PageScene | None, sensors: str) -> list[Any]:
+        """The buttons for the files of the map that is still shown, where no other could be made."""
+        page_map = None if scene is None else scene.maps.get(sensors == WITH_SAR and scene.sar is not None)
+        return _no_downloads() if page_map is None else _downloads(page_map)
 
     def remove(self, scene: PageScene | None) -> None:
         """Remove the files of a scene that is no longer shown."""
@@ -167,21 +232,33 @@ def _shown(scene: PageScene, with_sar: bool, layer: str, beneath: str, opacity: 
     if with_sar and page_map.sar_share < 0.9995:
         facts += f", of which SAR covers {page_map.sar_share:.1%}"
     return [
-        "",
+        draw_summary(page_map.classes, scene.warnings),
         draw_map(image, colored, opacity=opacity / 100, description=f"{layer} map of {names}"),
-        draw_legend(page_map.classes, confidence_scale=layer == CONFIDENCE)
+        draw_warnings(scene.warnings)
+        + draw_legend(page_map.classes, confidence_scale=layer == CONFIDENCE)
         + f'<p class="ovseg-note">{escape_text(facts)}.</p>',
         gr.update(value=made_from, interactive=scene.sar is not None),
         gr.update(value=beneath, interactive=scene.sar is not None),
-        gr.update(value=str(page_map.geotiff), interactive=True),
-        gr.update(value=str(page_map.confidence_geotiff), interactive=True),
+        *_downloads(page_map),
     ]
 
 
 def _nothing(message: str) -> list[Any]:
     """The updates of a page without a map."""
-    empty = gr.update(value=None, interactive=False)
-    return [draw_message(message), "", "", gr.update(), gr.update(), empty, empty]
+    return [draw_message(message), "", "", gr.update(), gr.update(), *_no_downloads()]
+
+
+def _unchanged() -> list[Any]:
+    """The updates of a page that stays as it is."""
+    return [gr.skip()] * 7
+
+
+def _downloads(page_map: PageMap) -> list[Any]:
+    return [gr.update(value=str(path), interactive=True) for path in (page_map.geotiff, page_map.confidence_geotiff)]
+
+
+def _no_downloads() -> list[Any]:
+    return [gr.update(value=None, interactive=False)] * 2
 
 
 def _file_input(label: str, name: str) -> gr.File:

@@ -4,17 +4,16 @@ Gradio reads some of its settings from the environment when it is imported; :fun
 """
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
-from importlib.resources import files
+import shutil
+from importlib.resources import files as package_files
 from pathlib import Path
 
-__all__ = ["make_application", "prepare_environment"]
+from mm_ovseg.app.gate import UPLOAD_ROUTE, Gate, Refusal
+from mm_ovseg.app.hosts import Hosts
+from mm_ovseg.app.runs import Runs
+from mm_ovseg.app.visitor_files import VisitorFiles
 
-# The browser is to ask no other host either, whatever the page holds. Gradio's page has scripts and styles in it.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
-)
+__all__ = ["make_application", "prepare_environment"]
 
 
 def prepare_environment(uploads: Path) -> None:
@@ -24,38 +23,65 @@ def prepare_environment(uploads: Path) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
-def make_application(page, *, readable: Sequence[Path], max_upload_megabytes: float):
+def make_application(page, *, hosts: Hosts, files: VisitorFiles, runs: Runs, max_upload_megabytes: float):
     """An ASGI application that serves the page at ``/``.
 
     Args:
         page: ``gradio.Blocks``, of :func:`~mm_ovseg.app.page.build_page`.
-        readable: folders from which the page itself shows files.
+        hosts: names of the page.
+        files: of the visitors; their folder is that of :func:`prepare_environment`.
+        runs: of the model, by the page's events.
         max_upload_megabytes: size of a file that is taken.
     """
     import gradio
-    from fastapi import FastAPI, Request, Response
+    from fastapi import FastAPI
 
+    max_upload_bytes = round(max_upload_megabytes * 1e6)
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
-    @application.middleware("http")
-    async def add_policy(request: Request, respond: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await respond(request)
-        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
+    def waiting(address: str) -> int:
+        queues = page._queue.event_queue_per_concurrency_id.values()  # Gradio tells only how many wait in all
+        return sum(event.request.client.host == address for queue in queues for event in queue.queue)
 
-    return gradio.mount_gradio_app(
+    application.add_middleware(
+        Gate, hosts=hosts, files=files, runs=runs, waiting=waiting, max_upload_bytes=max_upload_bytes
+    )
+    _add_upload(application, page, files, max_upload_bytes)
+    # Served where they are; Gradio copies others among its own first.
+    gradio.set_static_paths(sorted(files.shared))
+    gradio.mount_gradio_app(
         application,
         page,
         path="/",
-        allowed_paths=[str(folder) for folder in readable],
-        max_file_size=round(max_upload_megabytes * 1e6),
+        max_file_size=max_upload_bytes,
         show_error=False,
         ssr_mode=False,
         run_history=False,  # Gradio would keep what visitors made
         footer_links=[],
         enable_monitoring=False,
         mcp_server=False,
-        css=files("mm_ovseg.app").joinpath("page.css").read_text(encoding="utf-8"),
+        css=package_files("mm_ovseg.app").joinpath("page.css").read_text(encoding="utf-8"),
     )
+    page.has_launched = True  # else Gradio does not check the paths that it gets
+    return application
+
+
+def _add_upload(application, page, files: VisitorFiles, max_upload_bytes: int) -> None:
+    """Take uploads into the folder of their visitor. Gradio's own route has one folder for all."""
+    from fastapi import Request
+    from gradio.route_utils import MultiPartException, upload_fn
+    from gradio.routes import file_upload_statuses
+
+    @application.post(UPLOAD_ROUTE)
+    async def upload(request: Request, upload_id: str | None = None):
+        folder = files.new_folder(request.state.visitor)
+        progress = file_upload_statuses if upload_id else None
+        try:
+            paths, _, _ = await upload_fn(request, folder, max_upload_bytes, upload_id, upload_progress=progress)
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, MultiPartException):
+                return Refusal(413 if "exceeded maximum" in error.message else 400, error.message).response()
+            raise
+        page.upload_file_set.update(str(path) for path in paths)
+        return [str(path) for path in paths]

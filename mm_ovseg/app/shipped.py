@@ -11,7 +11,6 @@ __all__ = ["load_shipped_config", "shipped_pairs"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "quickstart" / "demo.yaml"
-DATASETS = ROOT / "datasets" / "laptop.yaml"
 SCENE = ROOT / "demo" / "assets" / "pair" / "val"
 PAIRS = {"Under clouds": "rgb_clouds", "Clear sky": "rgb"}
 
@@ -30,7 +29,7 @@ def load_shipped_config(overrides: list[str]) -> CfgNode:
             "The small model lies in the project's checkout, which is not here; give --config-file and --weights, or "
             "clone the project and start the page there."
         )
-    return load_config(CONFIG, ["DATASETS.FILES", (str(DATASETS),), *overrides])
+    return load_config(CONFIG, overrides, needs_datasets=False)
 
 
 def shipped_pairs(cfg: CfgNode) -> dict[str, tuple[Path, Path]]:

@@ -136,16 +136,12 @@ def write_weights_file(path: Path, state_dict: Mapping[str, torch.Tensor], origi
 def complete_weights_file(path: Path) -> Iterator[Path]:
     """As :func:`mm_ovseg.files.complete_file`, for a file that torch or safetensors writes.
 
-    Its bytes are on the disk before it gets its name, so that not even a power cut leaves half of it under that name.
-
     Raises:
         DataError: the file cannot be written.
     """
     try:
         with complete_file(path) as temporary:
             yield temporary
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
     except (RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a full disk
         raise DataError(
             f"{path} cannot be written ({brief_reason(error)}); check the space there, or choose another place."

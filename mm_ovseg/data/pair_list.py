@@ -18,7 +18,7 @@ def read_pair_list(path: str | os.PathLike) -> list[dict[str, str]]:
     by default the RGB file's stem. Paths are relative to the list's folder.
 
     Args:
-        path: a CSV file in UTF-8, values parted by commas.
+        path: a CSV file in UTF-8, values separated by commas.
 
     Returns:
         At least one dataset dict with ``file_name``, ``sar_file_name``, ``image_id`` and, where there is a label,

@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from mm_ovseg.data.declaration import RGBSARDataset
 from mm_ovseg.data.palette import class_colors
 from mm_ovseg.errors import ConfigError, DataError, MMOVSegError, VocabularyError
-from mm_ovseg.plain_data import parse_json, parse_yaml
+from mm_ovseg.plain_data import parse_json, parse_yaml, read_text
 from mm_ovseg.vocabulary import select_unseen, validate_class_names
 
 __all__ = ["read_class_file", "register_datasets_from_file", "register_rgb_sar_dataset"]
@@ -183,21 +183,12 @@ def read_class_file(path: str | os.PathLike) -> dict[str, Any]:
 
 def _read_lines(path: Path) -> list[str]:
     """The lines of a text file that are neither blank nor comments, which start with #."""
-    lines = [line.strip() for line in _read_text(path).splitlines()]
+    lines = [line.strip() for line in read_text(path, ConfigError).splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}); check the path.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is malformed ({error}); correct it there.") from error
-
-
 def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    text = _read_text(path)
+    text = read_text(path, ConfigError)
     try:
         content = parse(text)
     except ValueError as error:

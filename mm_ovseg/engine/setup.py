@@ -1,7 +1,9 @@
 """From a command line to a frozen config, registered datasets, loggers and seeds."""
 
 import difflib
+import io
 import logging
+import os
 import re
 import sys
 from argparse import Namespace
@@ -20,9 +22,10 @@ from detectron2.utils.logger import setup_logger
 from mm_ovseg.checkpoint.files import QUICKSTART, QUICKSTART_FILE
 from mm_ovseg.config import add_mm_ovseg_config
 from mm_ovseg.data import register_datasets_from_file
+from mm_ovseg.engine.config_file import CHECKOUT, config_files, read_config_file
 from mm_ovseg.errors import ConfigError, MMOVSegError
 from mm_ovseg.files import check_outputs, check_writable_folder, complete_file
-from mm_ovseg.plain_data import parse_yaml
+from mm_ovseg.plain_data import read_text
 from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class_names
 
 __all__ = ["config_inputs", "load_config", "set_up_run"]
@@ -30,12 +33,16 @@ __all__ = ["config_inputs", "load_config", "set_up_run"]
 TOO_DEEP = (RecursionError, MemoryError)  # what Python makes of a value of thousands of brackets
 
 
-def load_config(config_file: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
+def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs_datasets: bool = True) -> CfgNode:
     """Read a config file and overrides, register the datasets that it declares, and freeze it.
 
     Args:
         config_file: a YAML file; ``_BASE_`` in it names the one it builds on.
         overrides: key, value, key, value, ... as typed at the end of a command line.
+        needs_datasets: False: files of DATASETS.FILES that do not exist are passed over. For what only uses a model.
+
+    Relative paths in ``overrides`` count from the working folder; for those in config files see
+    :func:`~mm_ovseg.engine.config_file.read_config_file`.
 
     Raises:
         ConfigError: a file is missing or malformed, a key does not exist, a value has the wrong type, or the device is
@@ -46,16 +53,18 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = ()) -> CfgNo
     cfg = get_cfg()
     add_mm_ovseg_config(cfg)
     if not Path(config_file).is_file():
-        raise ConfigError(f"The config file '{config_file}' does not exist; give one with --config-file, see configs/.")
-    _read_chain(Path(config_file))
-    _merge(cfg, str(config_file), lambda: cfg.merge_from_file(str(config_file), allow_unsafe=False))
-    if len(overrides) % 2:
         raise ConfigError(
-            f"The overrides {' '.join(overrides)} are not pairs of KEY VALUE; the last one lacks its value."
+            f"The config file '{config_file}' does not exist{_counted_from(config_file)}; give one with --config-file, "
+            f"see {CHECKOUT / 'configs'}."
         )
+    content = read_config_file(config_file)
+    version = content.get("VERSION", cfg.VERSION)
+    if version != cfg.VERSION:
+        raise ConfigError(f"{config_file} has VERSION {version!r}; bring it to VERSION {cfg.VERSION} of Detectron2.")
+    _merge(cfg, str(config_file), lambda: cfg.merge_from_other_cfg(CfgNode(content)))
+    _check_pairs(overrides)
     _merge(cfg, "the command line", lambda: cfg.merge_from_list(list(overrides)))
-    for path in cfg.DATASETS.FILES:
-        register_datasets_from_file(path)
+    _register_declared(cfg.DATASETS.FILES or (), needs_datasets)
     cfg.DATASETS.UNSEEN = _read_unseen(cfg)
     _check_device(cfg.MODEL.DEVICE)
     for key, name, registry in (
@@ -82,7 +91,7 @@ def config_inputs(cfg: CfgNode, config_file: str | Path | None = None) -> dict[s
     weights = [model.WEIGHTS, model.CLIP.PRETRAINED, model.DINO.PRETRAINED]
     weights += [model.CLIP_SAR.WEIGHTS, model.DINO_SAR.WEIGHTS]
     return {
-        "the config": [] if config_file is None else _read_chain(Path(config_file)),
+        "the config": [] if config_file is None else config_files(config_file),
         "one of the weights files": [QUICKSTART_FILE if name == QUICKSTART else name for name in weights if name],
         "one of the dataset files": list(cfg.DATASETS.FILES),
     }
@@ -108,8 +117,13 @@ def set_up_run(cfg: CfgNode, args: Namespace) -> None:
     for handler in consoles:
         handler.setLevel(logging.WARNING)
         handler.addFilter(_is_no_user_error)
+    # Detectron2 would write log.txt, and read the config for it, in the encoding of the locale.
+    for handler in set(detectron2_logger.handlers) - set(consoles):
+        if isinstance(handler.stream, io.TextIOWrapper):
+            handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    detectron2_logger.info("Contents of %s:\n%s", args.config_file, read_text(args.config_file, ConfigError))
     with _kept(Path(cfg.OUTPUT_DIR, "config.yaml"), args.config_file):
-        default_setup(cfg, args)
+        default_setup(cfg, Namespace(**{**vars(args), "config_file": ""}))
     for handler, level in zip(consoles, levels, strict=True):
         handler.setLevel(level)
 
@@ -132,28 +146,33 @@ def _is_no_user_error(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], MMOVSegError))
 
 
-def _read_chain(config_file: Path) -> list[Path]:
-    """A config and those it builds on, checked to be plain YAML in files of this machine.
+def _counted_from(path: str | Path) -> str:
+    return "" if Path(path).is_absolute() else f" in the working folder, {Path.cwd()}"
 
-    Raises:
-        ConfigError: one is not, or they build on each other in a circle.
-    """
-    chain = [config_file.resolve()]
-    while True:
-        try:
-            content = parse_yaml(chain[-1].read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"The config {chain[-1]} cannot be read ({error.strerror}); check its name.") from error
-        except ValueError as error:
-            raise ConfigError(f"{chain[-1]} is not valid YAML ({error}); correct it there.") from error
-        base = content.get("_BASE_") if isinstance(content, dict) else None
-        if not isinstance(base, str):
-            return chain
-        if "://" in base:
-            raise ConfigError(f"{chain[-1]} builds on {base}; fetch that file, and name it by its path.")
-        chain.append((chain[-1].parent / Path(base).expanduser()).resolve())
-        if chain[-1] in chain[:-1]:
-            raise ConfigError(f"{chain[-1]} builds on itself by _BASE_; correct it there.")
+
+def _check_pairs(overrides: Sequence[str]) -> None:
+    """Check that overrides are KEY VALUE KEY VALUE ..."""
+    for word in overrides[::2]:
+        key, equals, value = str(word).partition("=")
+        if equals:
+            raise ConfigError(f"'{word}' joins a config key and its value by '='; write {key} {value or 'VALUE'}.")
+    if len(overrides) % 2:
+        raise ConfigError(
+            f"The overrides {' '.join(map(str, overrides))} are not pairs of KEY VALUE; the last one lacks its value."
+        )
+
+
+def _register_declared(files: Sequence[str], needed: bool) -> None:
+    for path in files:
+        if not isinstance(path, str):
+            raise ConfigError(f"DATASETS.FILES holds {path!r}, which is not a path; write it in quotes.")
+        if os.path.exists(path):
+            register_datasets_from_file(path)
+        elif needed:
+            raise ConfigError(
+                f"DATASETS.FILES names {path}, which does not exist{_counted_from(path)}; a relative path counts from "
+                f"there, or, in a config file, first from that file's folder and from {CHECKOUT}."
+            )
 
 
 def _merge(cfg: CfgNode, source: str, merge: Callable[[], None]) -> None:

@@ -2,13 +2,12 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.evaluation.metrics import segmentation_metrics
-from mm_ovseg.plain_data import parse_json
+from mm_ovseg.plain_data import parse_json, read_text
 from mm_ovseg.vocabulary import select_unseen, validate_class_names
 
 __all__ = ["SegmentationReport", "read_segmentation_report"]
@@ -42,13 +41,12 @@ def read_segmentation_report(path: str | os.PathLike) -> SegmentationReport:
     Raises:
         DataError: the file is missing, or is no such evaluation.
     """
+    text = read_text(path)
     try:
-        content = parse_json(Path(path).read_text(encoding="utf-8"))
+        content = parse_json(text)
         classes = validate_class_names(content["classes"])
         unseen = select_unseen(classes, content["unseen_classes"])
         counts = np.array(content["confusion_matrix"])
-    except OSError as error:
-        raise DataError(f"The evaluation {path} cannot be read ({error.strerror}); check its name.") from error
     except (ValueError, TypeError, KeyError, VocabularyError) as error:
         raise DataError(_no_evaluation(path)) from error
     size = len(classes)

@@ -63,8 +63,7 @@ def check_archive_outputs(
         chosen = _options_of(scene, output_dir, options, polygons)
         for paths in scene_outputs(_map_of(scene, output_dir), chosen).values():
             outputs += paths
-        rgb = scene.rgb[0] if len(scene.rgb) == 1 else scene.rgb
-        for what, paths in scene_inputs(rgb, scene.sar, chosen).items():
+        for what, paths in scene_inputs(scene.rgb, scene.sar, chosen).items():
             inputs[f"{what} of the scene '{scene.name}'"] = paths
     check_outputs({"--output-dir": outputs}, inputs)
 

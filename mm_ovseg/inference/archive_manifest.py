@@ -10,7 +10,7 @@ from mm_ovseg.errors import DataError
 
 __all__ = ["SEPARATOR", "ArchiveScene", "read_manifest"]
 
-SEPARATOR = ";"  # of several RGB files
+SEPARATOR = ";"  # of several files that form the bands of one image
 COMPANIONS = ("_coverage", "_confidence", "_probabilities")  # what stands beside NAME.tif
 
 
@@ -20,26 +20,26 @@ class ArchiveScene:
 
     Attributes:
         name: of the map, without suffix; no two scenes share one.
-        rgb: one file, or three of one band each, red, green and blue.
-        sar: the file; None for RGB alone.
-        area: a GeoJSON file with the polygons to map; None where the manifest gives none.
+        rgb: one file, or several whose bands follow each other, such as red, green and blue.
+        sar: the same; none for RGB alone.
+        area: a vector file with the polygons to map; None where the manifest gives none.
     """
 
     name: str
     rgb: tuple[Path, ...]
-    sar: Path | None = None
+    sar: tuple[Path, ...] = ()
     area: Path | None = None
 
 
 def read_manifest(path: str | os.PathLike) -> list[ArchiveScene]:
     """Read the scenes of a manifest.
 
-    Its first line names the columns: ``rgb``, one file or three parted by ``;``; ``sar``, which may be empty; and, if
-    wanted, ``name``, by default the stem of the (first) RGB file, and ``aoi``. Other columns are left alone. Paths are
-    relative to the manifest's folder. Lines without any value are passed over.
+    Its first line names the columns: ``rgb``, one file or several separated by ``;``; ``sar``, the same, which may be
+    empty; and, if wanted, ``name``, by default the stem of the (first) RGB file, and ``aoi``. Other columns are left
+    alone. Paths are relative to the manifest's folder. Lines without any value are passed over.
 
     Args:
-        path: a CSV file in UTF-8, values parted by commas.
+        path: a CSV file in UTF-8, values separated by commas.
 
     Returns:
         At least one scene, in the file's order.
@@ -74,13 +74,14 @@ def read_manifest(path: str | os.PathLike) -> list[ArchiveScene]:
 
 
 def _read_scene(path: Path, line: int, row: Mapping[str, str]) -> ArchiveScene:
-    rgb = [part.strip() for part in row["rgb"].split(SEPARATOR) if part.strip()]
+    rgb, sar = (
+        tuple(path.parent / part.strip() for part in row[column].split(SEPARATOR) if part.strip())
+        for column in ("rgb", "sar")
+    )
     if not rgb:
         raise DataError(f"{path}, line {line}: the column 'rgb' is empty; name the RGB file there.")
-    if len(rgb) not in (1, 3):
-        raise DataError(f"{path}, line {line}: 'rgb' names {len(rgb)} files; give one, or three as 'red;green;blue'.")
-    name = row.get("name") or Path(rgb[0]).stem
+    name = row.get("name") or rgb[0].stem
     if fault := fault_of_name(name):
         raise DataError(f"{path}, line {line}: the name '{name}' {fault}; give another in the column 'name'.")
-    sar, area = (path.parent / row[column] if row.get(column) else None for column in ("sar", "aoi"))
-    return ArchiveScene(name, tuple(path.parent / part for part in rgb), sar, area)
+    area = path.parent / row["aoi"] if row.get("aoi") else None
+    return ArchiveScene(name, rgb, sar, area)

@@ -21,7 +21,7 @@ class SceneResult:
 
     Attributes:
         name: of the scene.
-        rgb, sar: its files; several are parted by ``;``.
+        rgb, sar: its files; several are separated by ``;``.
         status: skipped scenes were finished by an earlier run.
         attempts: how often a worker was given it; 0 where it was skipped.
         seconds: that workers had it, all attempts together.
@@ -72,5 +72,5 @@ class ResultsTable:
 
 def describe_files(scene: ArchiveScene) -> tuple[str, str]:
     """The columns ``rgb`` and ``sar``: absolute, so that the table can be read from any folder."""
-    sar = "" if scene.sar is None else str(scene.sar.absolute())
-    return SEPARATOR.join(str(path.absolute()) for path in scene.rgb), sar
+    rgb, sar = (SEPARATOR.join(str(path.absolute()) for path in paths) for paths in (scene.rgb, scene.sar))
+    return rgb, sar

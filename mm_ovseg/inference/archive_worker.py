@@ -64,13 +64,13 @@ class SceneWorker:
 
     def segment(self, scene: ArchiveScene, output: Path, options: SceneOptions) -> Outcome:
         """Segment a scene into ``output``, unless ``options.resume`` finds its map finished."""
-        rgb = scene.rgb[0] if len(scene.rgb) == 1 else scene.rgb
+        images = (scene.rgb, scene.sar or None)
         try:
-            report = self._predictor.finished_report(rgb, scene.sar, output, options) if options.resume else None
+            report = self._predictor.finished_report(*images, output, options) if options.resume else None
             if report is not None:
                 return Outcome("skipped", _sar_share(report))
             _remove_leftovers(output)
-            return Outcome("done", _sar_share(self._predictor.segment(rgb, scene.sar, output, options)))
+            return Outcome("done", _sar_share(self._predictor.segment(*images, output, options)))
         except Exception as error:
             return _failure(error)
 

@@ -1,5 +1,6 @@
 """The true areas of a class map's classes: on the ellipsoid, not on the plane that the map is projected to."""
 
+import itertools
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -7,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import rasterio
+import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 from rasterio import Affine
-from rasterio.windows import Window
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference.map_writer import NODATA_CLASS
-from mm_ovseg.raster import RasterInfo, open_raster, read_raster_info
+from mm_ovseg.raster import RasterInfo, RasterSource, read_raster_info
 
 __all__ = [
     "ClassArea",
@@ -80,14 +81,32 @@ class Ellipsoid:
 
         A line need not repeat its first point. NaN where a point lies outside of what the projection can show.
         """
-        degrees = [axis * self._degrees for axis in self._to_geographic.transform(rings[..., 0], rings[..., 1])]
-        # Grids of the whole world may end half a pixel beyond the poles.
-        longitudes, latitudes = degrees[0], np.clip(degrees[1], -90, 90)
-        known = np.isfinite(longitudes + degrees[1]).all(axis=-1)
+        longitudes, latitudes = self._on_ellipsoid(rings)
+        known = np.isfinite(longitudes + latitudes).all(axis=-1)
         areas = np.full(rings.shape[:-2], np.nan)
         for index in map(tuple, np.argwhere(known)):
             areas[index] = abs(self._geod.polygon_area_perimeter(longitudes[index], latitudes[index])[0])
         return areas
+
+    def polygon_areas(self, polygons: np.ndarray) -> np.ndarray:
+        """Square metres (N,) of shapely Polygons in map coordinates, without their holes; NaN as of :meth:`areas`."""
+        _, points, (ring_ends, polygon_ends) = shapely.to_ragged_array(polygons)
+        longitudes, latitudes = self._on_ellipsoid(points)
+        rings = np.array(
+            [
+                abs(self._geod.polygon_area_perimeter(longitudes[start:end], latitudes[start:end])[0])
+                for start, end in itertools.pairwise(ring_ends)
+            ]
+        )
+        rings[polygon_ends[:-1]] *= -1  # the outer ones; the others are holes
+        return -np.add.reduceat(rings, polygon_ends[:-1])
+
+    def _on_ellipsoid(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Longitudes and latitudes in degrees of (..., 2) map coordinates; NaN where the projection shows nothing."""
+        x, y = (axis * self._degrees for axis in self._to_geographic.transform(points[..., 0], points[..., 1]))
+        unknown = ~np.isfinite(x + y)
+        # Grids of the whole world may end half a pixel beyond the poles.
+        return np.where(unknown, np.nan, x), np.where(unknown, np.nan, np.clip(y, -90, 90))
 
 
 def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[ClassArea]:
@@ -111,9 +130,9 @@ def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[C
     edge = block_edge(info, ellipsoid)
     pixels = np.zeros(256, dtype=np.int64)
     square_metres = np.zeros(256)
-    with open_raster(path) as dataset, rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+    with RasterSource(path) as source, rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         for top in range(0, info.height, ROWS_AT_ONCE):
-            rows = dataset.read(1, window=Window(0, top, info.width, min(ROWS_AT_ONCE, info.height - top)))
+            rows = source.read([1], (top, 0, min(ROWS_AT_ONCE, info.height - top), info.width))[0][..., 0]
             for (i, j), area in np.ndenumerate(_block_areas(info, ellipsoid, top, len(rows), edge)):
                 block = rows[i * edge : (i + 1) * edge, j * edge : (j + 1) * edge]
                 counts = np.bincount(block.ravel(), minlength=256)

@@ -1,121 +1,199 @@
 """A class map's patches as polygons in a GeoPackage, for geographic information systems."""
 
 import errno
+import itertools
 import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
 import rasterio.features
+import shapely
+from rasterio import Affine
 from rasterio._err import CPLE_BaseError
+from rasterio.windows import Window
 
-from mm_ovseg.data.vector_file import import_fiona
-from mm_ovseg.errors import DataError, brief_reason
+from mm_ovseg.errors import ConfigError, DataError, brief_reason
 from mm_ovseg.files import complete_file
-from mm_ovseg.inference.areas import PIECES_PER_EDGE, SQUARE_METRES_PER_HECTARE, Ellipsoid, block_edge, measure_areas
+from mm_ovseg.inference.areas import (
+    PIECES_PER_EDGE,
+    ROWS_AT_ONCE,
+    SQUARE_METRES_PER_HECTARE,
+    Ellipsoid,
+    block_edge,
+    check_classes,
+    read_class_map_info,
+)
 from mm_ovseg.inference.map_writer import NODATA_CLASS
-from mm_ovseg.raster import RasterInfo, open_raster, read_raster_info
+from mm_ovseg.raster import Grid, RasterInfo, open_raster
+from mm_ovseg.raster.vector import write_geopackage
 
-__all__ = ["write_polygons"]
+__all__ = ["check_polygon_options", "write_polygons"]
 
-SCHEMA = {"geometry": "Polygon", "properties": {"class_index": "int", "class_name": "str", "area_ha": "float"}}
 SPARE_SPACE = 1 << 20  # bytes
-# A file that is thrown away on failure needs no journal on the disk, nor to wait for it.
-SQLITE_OPTIONS = {"OGR_SQLITE_JOURNAL": "MEMORY", "OGR_SQLITE_SYNCHRONOUS": "OFF"}
+POLYGONS_AT_ONCE = 20_000
 
 
-def write_polygons(map_path: str | os.PathLike, path: str | os.PathLike, class_names: Sequence[str]) -> int:
+def check_polygon_options(grid: Grid, min_area: float | None, simplify: float | None) -> None:
+    """Check that polygons of a map on a grid can be asked for in hectares and metres.
+
+    Args:
+        grid: of the map.
+        min_area, simplify: as of :func:`write_polygons`.
+
+    Raises:
+        ConfigError: the grid does not say how large its pixels are on the ground.
+    """
+    if (min_area is not None or simplify is not None) and grid.pixel_size_metres is None:
+        raise ConfigError(
+            "The map does not say how large its pixels are on the ground, so hectares and metres mean nothing to its "
+            "polygons; leave --min-area and --simplify out, or georeference the scene."
+        )
+
+
+def write_polygons(
+    map_path: str | os.PathLike,
+    path: str | os.PathLike,
+    class_names: Sequence[str],
+    *,
+    min_area: float | None = None,
+    simplify: float | None = None,
+) -> int:
     """Outline the patches of a finished class map: pixels of one class that touch along their edges.
 
-    The map is read as a stream, but all outlines are in memory at once before they are written.
+    Map and polygons are streamed. With ``min_area``, however, the map is in memory at once, a few bytes a pixel; with
+    ``simplify``, the polygons are.
 
     Args:
         map_path: uint8 raster of class indices 0..T-1, or 255 for nodata, which gets no polygon.
         path: the GeoPackage to write; missing folders are made, an existing file is replaced. Its one layer is named
-            after it, and has the fields class_index, class_name and area_ha: hectares on the ellipsoid, null where
-            the map does not say where on Earth it lies. Of a map without georeference, coordinates are (column, -row),
-            which is where QGIS draws it.
+            after it, and has the fields class_index, class_name and area_ha: hectares of the polygon on the ellipsoid,
+            null where the map does not say where on Earth it lies. Of a map without georeference, coordinates are
+            (column, -row), which is where QGIS draws it.
         class_names: T names, T <= 255.
+        min_area: hectares, by the size of the map's middle pixel; smaller patches become part of their largest
+            neighbour. Those between nodata alone stay.
+        simplify: metres; the corners of borders go whose triangles are smaller than the square of this
+            (Visvalingam-Whyatt). Neighbours keep one common border.
 
     Returns:
         The number of polygons.
 
     Raises:
-        ConfigError: fiona is not installed.
+        ConfigError: as of :func:`check_polygon_options`.
         DataError: the map is missing, damaged, no uint8 raster, or holds an index without a class; or the file cannot
             be written.
     """
-    fiona = import_fiona()
     path = Path(path)
-    measure_areas(map_path, class_names)  # for its errors: of a damaged map, GDAL silently outlines nothing
-    info = read_raster_info(map_path)
-    crs = {"crs_wkt": info.crs.to_wkt(version="WKT2_2019")} if info.crs else {}
+    info = read_class_map_info(map_path)
+    grid = info.grid
+    check_polygon_options(grid, min_area, simplify)
+    _check_map(info, class_names)
+    pixel = grid.pixel_size_metres
+    size = 1 if min_area is None else math.ceil(min_area * SQUARE_METRES_PER_HECTARE / pixel**2)
+    patches = _patches(info, size)
+    if simplify is not None:
+        patches = _simplified(patches, info.transform, simplify / pixel)
+    crs = info.crs.to_wkt(version="WKT2_2019") if info.crs else None
     with complete_file(path) as temporary:
         try:
-            with (
-                fiona.Env(**SQLITE_OPTIONS),
-                fiona.open(temporary, "w", driver="GPKG", layer=path.stem, schema=SCHEMA, **crs) as layer,
-            ):
-                layer.writerecords(_features(info, class_names))
-                count = len(layer)
-        except (fiona.errors.FionaError, fiona._err.CPLE_BaseError, RuntimeError) as error:
+            return write_geopackage(temporary, path.stem, _chunks(patches, info, class_names), crs)
+        except OSError as error:
             if shutil.disk_usage(temporary.parent).free < SPARE_SPACE:  # SQLite's sentences do not say so
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-            raise OSError(errno.EIO, brief_reason(error)) from error
+            raise
         finally:
             for leftover in ("-journal", "-wal", "-shm"):
                 with suppress(OSError):
                     Path(f"{temporary}{leftover}").unlink()
-    return count
 
 
-def _features(info: RasterInfo, class_names: Sequence[str]) -> Iterator[dict]:
-    """The polygons as GeoJSON features."""
+def _check_map(info: RasterInfo, class_names: Sequence[str]) -> None:
+    """Read a map through: of a damaged one, GDAL would silently outline nothing."""
+    with open_raster(info.path) as dataset:
+        for top in range(0, info.height, ROWS_AT_ONCE):
+            rows = dataset.read(1, window=Window(0, top, info.width, min(ROWS_AT_ONCE, info.height - top)))
+            check_classes(info.path, np.flatnonzero(np.bincount(rows.ravel(), minlength=256)), class_names)
+
+
+def _patches(info: RasterInfo, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Class indices, and outlines in map coordinates, of patches of so many pixels at least."""
+    with open_raster(info.path) as dataset:
+        try:
+            band: Any = rasterio.band(dataset, 1)
+            if size > 1:
+                band = _sieved(info.orientation.apply(dataset.read(1)), size)
+            # Of a band, as opposed to an array, GDAL gives map coordinates whatever transform it is called with.
+            shapes = rasterio.features.shapes(band, connectivity=4, transform=info.transform or Affine.identity())
+            outlines = ((index, geometry["coordinates"]) for geometry, index in shapes if index != NODATA_CLASS)
+            while chunk := list(itertools.islice(outlines, POLYGONS_AT_ONCE)):
+                indices, polygons = zip(*chunk, strict=True)
+                yield np.array(indices, dtype=np.int32), _as_polygons(polygons)
+        except CPLE_BaseError as error:
+            raise DataError(
+                f"{info.path} cannot be read ({brief_reason(error)}); it is damaged: replace it."
+            ) from error
+
+
+def _sieved(class_map: np.ndarray, size: int) -> np.ndarray:
+    """Patches of less than so many pixels take the class of their largest neighbour."""
+    while True:
+        sieved = rasterio.features.sieve(class_map, size, mask=class_map != NODATA_CLASS, connectivity=4)
+        if (sieved == class_map).all():  # GDAL leaves a patch whose neighbours are all small to the next round
+            return sieved
+        class_map = sieved
+
+
+def _as_polygons(polygons: Sequence[Sequence[Sequence[Sequence[float]]]]) -> np.ndarray:
+    """Shapely polygons of the coordinates of GeoJSON."""
+    rings = [ring for polygon in polygons for ring in polygon]
+    points = np.concatenate([np.asarray(ring) for ring in rings])
+    ring_ends = np.cumsum([0, *map(len, rings)])
+    polygon_ends = np.cumsum([0, *map(len, polygons)])
+    return shapely.from_ragged_array(shapely.GeometryType.POLYGON, points, (ring_ends, polygon_ends))
+
+
+def _simplified(
+    patches: Iterator[tuple[np.ndarray, np.ndarray]], transform: Affine, tolerance: float
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Patches with fewer corners; the tolerance is in pixels."""
+    chunks = list(patches)
+    if not chunks:
+        return
+    indices, polygons = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    # In pixels, which are squares or nearly so on the ground, whatever the unit of the map's system is.
+    polygons = shapely.segmentize(_moved(polygons, ~transform), 1)
+    # Neighbours must have all corners of a common border, each of which one of them may lack on a straight edge.
+    polygons = shapely.transform(polygons, np.rint)
+    polygons = _moved(shapely.coverage_simplify(polygons, tolerance), transform)
+    for start in range(0, len(indices), POLYGONS_AT_ONCE):
+        yield indices[start : start + POLYGONS_AT_ONCE], polygons[start : start + POLYGONS_AT_ONCE]
+
+
+def _moved(polygons: np.ndarray, transform: Affine) -> np.ndarray:
+    return shapely.transform(polygons, lambda points: np.stack(transform @ tuple(points.T), axis=1))
+
+
+def _chunks(
+    patches: Iterator[tuple[np.ndarray, np.ndarray]], info: RasterInfo, class_names: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """The columns of the layer; of no patches, empty ones."""
+    names = np.array(class_names, dtype=object)
     ellipsoid = Ellipsoid.of(info)
     longest = 0.0
     if ellipsoid is not None:
         pixel = max(math.hypot(*column) for column in np.reshape(tuple(info.transform), (3, 3)).T[:2])
         longest = pixel * block_edge(info, ellipsoid) / PIECES_PER_EDGE
-    for index, rings in _outlines(info.path):
-        hectares = None
-        if ellipsoid is not None:
-            outer, *holes = (float(ellipsoid.areas(_with_points_between(ring, longest))) for ring in rings)
-            hectares = (outer - sum(holes)) / SQUARE_METRES_PER_HECTARE
+    nothing = np.empty(0, dtype=np.int32), np.empty(0, dtype=object)
+    for indices, polygons in itertools.chain([nothing], patches):
+        hectares = np.full(len(indices), np.nan)
+        if ellipsoid is not None and len(indices):
+            hectares = ellipsoid.polygon_areas(shapely.segmentize(polygons, longest)) / SQUARE_METRES_PER_HECTARE
         if info.transform is None:
-            rings = [ring * (1, -1) for ring in rings]
-        yield {
-            "type": "Feature",
-            "geometry": {"type": "Polygon", "coordinates": [ring.tolist() for ring in rings]},
-            "properties": {
-                "class_index": index,
-                "class_name": class_names[index],
-                "area_ha": None if hectares is None or math.isnan(hectares) else hectares,
-            },
-        }
-
-
-def _outlines(map_path: Path) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """Of every patch, its class and its rings, the outer one first: (points, 2) map coordinates, the last the first."""
-    with open_raster(map_path) as dataset:
-        try:
-            # Of a band, as opposed to an array, GDAL gives map coordinates whatever transform it is called with.
-            for geometry, index in rasterio.features.shapes(rasterio.band(dataset, 1), connectivity=4):
-                if index != NODATA_CLASS:
-                    yield int(index), [np.array(ring) for ring in geometry["coordinates"]]
-        except CPLE_BaseError as error:
-            raise DataError(f"{map_path} cannot be read ({brief_reason(error)}); it is damaged: replace it.") from error
-
-
-def _with_points_between(ring: np.ndarray, longest: float) -> np.ndarray:
-    """The corners of a closed ring, the last one left out, and as many points between as keep edges short."""
-    edges = np.diff(ring, axis=0)
-    pieces = np.ceil(np.hypot(*edges.T) / longest).astype(int)
-    if pieces.max() == 1:
-        return ring[:-1]
-    edge_of_point = np.repeat(np.arange(len(edges)), pieces)
-    along = (np.arange(len(edge_of_point)) - (np.cumsum(pieces) - pieces)[edge_of_point]) / pieces[edge_of_point]
-    return ring[edge_of_point] + edges[edge_of_point] * along[:, np.newaxis]
+            polygons = shapely.transform(polygons, lambda points: points * (1, -1))
+        yield {"class_index": indices, "class_name": names[indices], "area_ha": hectares, "geometry": polygons}

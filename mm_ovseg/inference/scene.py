@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -21,11 +21,12 @@ from mm_ovseg.engine import config_inputs
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_outputs, sha256
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
+from mm_ovseg.inference.polygons import check_polygon_options
 from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs, sibling
 from mm_ovseg.inference.scene_options import SceneOptions, check_options
-from mm_ovseg.inference.scene_outputs import SceneOutputs
+from mm_ovseg.inference.scene_outputs import SceneOutputs, polygon_options
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
 from mm_ovseg.raster import Paths, path_list
@@ -104,6 +105,7 @@ class ScenePredictor:
         options: SceneOptions = SceneOptions(),  # noqa: B008 (frozen)
         *,
         show_progress: bool = False,
+        should_stop: Callable[[], bool] | None = None,
     ) -> dict[str, Any]:
         """Segment a scene into files beside ``output``.
 
@@ -119,6 +121,7 @@ class ScenePredictor:
             output: the map, ``.tif``.
             options: see :class:`SceneOptions`.
             show_progress: show a progress bar on stderr.
+            should_stop: asked before each window; where it says so, the run ends.
 
         Returns:
             The report that the JSON file holds.
@@ -127,6 +130,7 @@ class ScenePredictor:
             ConfigError: an option has the wrong form.
             DataError: a file cannot be read or written, one to be written is one that is read, SAR covers too little of
                 the scene, or there is nothing to resume from with these options.
+            StoppedError: ``should_stop`` said so.
         """
         output = Path(output)
         with ExitStack() as stack:
@@ -145,7 +149,8 @@ class ScenePredictor:
                 source.close()
                 source = stack.enter_context(self._open(rgb, sar, options, (-shift.rows, -shift.columns)))
             grid = source.grid
-            area = SceneArea(options.area, grid) if options.area else None
+            check_polygon_options(grid, **polygon_options(options))
+            area = SceneArea(options.area, grid, options.area_layer) if options.area else None
             settings = self._settings(rgb, sar, options, window, shift if corrected else None)
             layers = self._layers(options)
             work = SceneWork(
@@ -159,7 +164,7 @@ class ScenePredictor:
             finished = False
             try:
                 run = SceneRun(self.model, source, area, work, window, overlap, options.batch_size)
-                windows = run.segment(len(self.predictor.class_names), show_progress)
+                windows = run.segment(len(self.predictor.class_names), show_progress, should_stop)
                 report = {
                     "windows": windows,
                     "covered_by_sar_file": source.covered,
@@ -170,7 +175,7 @@ class ScenePredictor:
                     "layers": list(layers),
                     "mm_ovseg_version": mm_ovseg.__version__,
                 }
-                report = self._outputs.write(output, work, grid, report, vector=options.vector)
+                report = self._outputs.write(output, work, grid, report, options)
                 finished = True
             finally:
                 work.close(finished=finished)
@@ -207,7 +212,7 @@ class ScenePredictor:
         files += [output, output.with_suffix(".qml")]
         if options.vector is not None:
             files.append(options.vector)
-            same = same and "polygons" in report
+            same = same and report.get("polygon_options") == polygon_options(options)
         whole = same and layers >= self._layers(options).keys() and all(file.is_file() for file in files)
         # The report is written last, so beside a folder of work it tells of the map before.
         return report if whole and not work_folder(output).exists() else None
@@ -262,12 +267,12 @@ class ScenePredictor:
         """Everything that the map depends on; ``shift`` is that by which SAR was corrected."""
         files = [Path(path) for path in (*path_list(rgb), *path_list(sar))]
         chosen = asdict(options)
-        for unimportant in ("resume", "vector", "confidence", "probabilities"):
+        for unimportant in ("resume", "vector", "min_area", "simplify", "confidence", "probabilities"):
             del chosen[unimportant]
         return {
             **chosen,
             "window": window,
-            "area": None if options.area is None else sha256(options.area),
+            "area": None if options.area is None else _content(options.area),
             "files": [_fingerprint(file) for file in files],
             "classes": list(self.predictor.class_names),
             "weights": self._weights["sha256"],
@@ -282,3 +287,10 @@ def _fingerprint(file: Path) -> list:
         return [str(file)]
     status = file.stat()
     return [str(file.absolute()), status.st_size, status.st_mtime_ns]
+
+
+def _content(path: Path) -> str | list:
+    """What tells whether a vector file is still the same: its hash, or, of a folder (.gdb), what its files are."""
+    if not path.is_dir():
+        return sha256(path)
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(path.iterdir())]

@@ -1,76 +1,56 @@
-"""The part of a scene to map: polygons of a GeoJSON file on the scene's grid."""
+"""The part of a scene to map: polygons of a vector file on the scene's grid."""
 
+import logging
 import os
-from pathlib import Path
-from typing import Any
 
 import numpy as np
+import shapely
 from rasterio import Affine
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
 from rasterio.features import rasterize
-from rasterio.warp import transform_geom
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.plain_data import parse_json
 from mm_ovseg.raster import Grid
+from mm_ovseg.raster.vector import format_left_out, read_polygons
+from mm_ovseg.raster.vector_drivers import LOCAL_DRIVERS
 
 __all__ = ["SceneArea"]
 
-POLYGONS = ("Polygon", "MultiPolygon")
+ROWS_AT_ONCE = 512
+
+logger = logging.getLogger(__name__)
 
 
 class SceneArea:
-    """Polygons of a GeoJSON file (a geometry, a feature or a collection; longitude and latitude, as RFC 7946 says).
+    """Polygons of a vector file of any format and reference system.
 
     Args:
-        path: the file.
+        path: the file; GeoJSON is in longitude and latitude unless it says otherwise.
         grid: of the scene.
+        layer: its name; None where the file has one only.
 
     Raises:
-        DataError: the file cannot be read, holds no polygon, or the scene has no place on the ground.
+        DataError: the file cannot be read or placed on the grid, holds no polygon, or marks no pixel of the scene.
     """
 
-    def __init__(self, path: str | os.PathLike, grid: Grid) -> None:
-        if grid.crs is None or grid.transform is None:
-            raise DataError(f"{path} gives an area on the ground, but the scene has no georeference; leave it out.")
-        try:
-            geometries = _polygons(parse_json(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:  # TypeError: a number where there is to be a list
-            raise DataError(f"{path} cannot be read as GeoJSON ({error}); check the file.") from error
-        if not geometries or not all(map(_is_whole, geometries)):
-            raise DataError(f"{path} holds no polygon, or a damaged one; give an area as GeoJSON polygons.")
-        try:
-            self._geometries = [transform_geom("OGC:CRS84", grid.crs, geometry) for geometry in geometries]
-        except (RasterioError, CPLE_BaseError) as error:
-            raise DataError(f"{path} cannot be brought to the scene's reference system ({error}).") from error
-        self._grid = grid
+    def __init__(self, path: str | os.PathLike, grid: Grid, layer: str | None = None) -> None:
+        polygons = read_polygons(path, grid, layer=layer, layer_option="--aoi-layer", drivers=LOCAL_DRIVERS)
+        self._grid, self._transform = grid, grid.transform or Affine.identity()
+        self._polygons = polygons.geometries
+        self._tree = shapely.STRtree(self._polygons)
+        left_out = format_left_out(polygons.left_out)
+        stripes = range(0, grid.height, ROWS_AT_ONCE)
+        if not any(self.rows(top, min(ROWS_AT_ONCE, grid.height - top)).any() for top in stripes):
+            hint = f"; left out of it: {left_out}" if left_out else ""
+            raise DataError(f"The area in {path} lies outside of the scene{hint}; give an area that overlaps it.")
+        if left_out:
+            logger.warning("%s: left out of the area: %s.", path, left_out)
 
     def rows(self, start: int, count: int) -> np.ndarray:
         """Bool (count, W): the pixels of some rows of the scene whose middle lies in the area."""
-        return rasterize(
-            self._geometries,
-            out_shape=(count, self._grid.width),
-            transform=self._grid.transform @ Affine.translation(0, start),
-            dtype="uint8",
-        ).astype(bool)
-
-
-def _polygons(content: Any) -> list[dict]:
-    if not isinstance(content, dict):
-        return []
-    if content.get("type") in POLYGONS:
-        return [content]
-    inner = [content.get("geometry"), *(content.get("features") or ()), *(content.get("geometries") or ())]
-    return [polygon for part in inner for polygon in _polygons(part)]
-
-
-def _is_whole(geometry: dict) -> bool:
-    """Whether a polygon has rings, and each of them points enough; GDAL takes damaged ones for empty, or fails."""
-    try:
-        coordinates = geometry["coordinates"]
-        parts = [coordinates] if geometry["type"] == "Polygon" else coordinates
-        rings = [np.array([point[:2] for point in ring], dtype=float) for part in parts for ring in part]
-    except (KeyError, IndexError, OverflowError, TypeError, ValueError):
-        return False
-    return all(parts) and all(ring.shape[1:] == (2,) and len(ring) >= 4 and np.isfinite(ring).all() for ring in rings)
+        shape = (count, self._grid.width)
+        transform = self._transform @ Affine.translation(0, start)
+        corners = [transform @ corner for corner in ((0, 0), (shape[1], 0), (shape[1], count), (0, count))]
+        near = self._polygons[np.sort(self._tree.query(shapely.Polygon(corners)))]
+        if not len(near):
+            return np.zeros(shape, dtype=bool)
+        return rasterize(near, out_shape=shape, transform=transform, dtype="uint8").astype(bool)

@@ -6,6 +6,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from mm_ovseg.engine import load_config
+from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.scene_options import SceneOptions
 
 __all__ = ["add_scene_arguments", "read_scene_config", "read_scene_options"]
@@ -28,7 +29,15 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="windows at a time (default: 1)")
     parser.add_argument("--confidence", action="store_true", help="also MAP_confidence.tif, percent")
     parser.add_argument("--probabilities", action="store_true", help="also MAP_probabilities.tif, percent, all classes")
-    parser.add_argument("--aoi", type=Path, metavar="AREA.geojson", help="map these polygons only")
+    parser.add_argument(
+        "--min-area",
+        type=float,
+        metavar="HECTARES",
+        help="in the polygons, not in the map, smaller patches join their largest neighbour",
+    )
+    parser.add_argument("--simplify", type=float, metavar="METRES", help="leave out small corners of the polygons")
+    parser.add_argument("--aoi", type=Path, metavar="FILE", help="map the polygons of this vector file only")
+    parser.add_argument("--aoi-layer", metavar="NAME", help="of the file of --aoi, where it has several")
     parser.add_argument(
         "--least-covered",
         type=float,
@@ -49,11 +58,17 @@ def read_scene_config(args: argparse.Namespace) -> CfgNode:
         ConfigError, DataError, VocabularyError: as of :func:`~mm_ovseg.engine.load_config`.
     """
     overrides = [] if args.rgb_bands is None else ["INPUT.RGB.BANDS", args.rgb_bands]
-    return load_config(args.config_file, [*overrides, *args.opts])
+    return load_config(args.config_file, [*overrides, *args.opts], needs_datasets=False)
 
 
 def read_scene_options(args: argparse.Namespace, *, vector: Path | None = None) -> SceneOptions:
-    """The options that the command line gives; ``vector`` is where polygons go."""
+    """The options that the command line gives; ``vector`` is where polygons go.
+
+    Raises:
+        ConfigError: options shape polygons that are not asked for.
+    """
+    if not args.vector and (args.min_area is not None or args.simplify is not None):
+        raise ConfigError("--min-area and --simplify shape the polygons of --vector; give that too, or leave them out.")
     return SceneOptions(
         window=args.window,
         overlap=args.overlap,
@@ -62,7 +77,10 @@ def read_scene_options(args: argparse.Namespace, *, vector: Path | None = None) 
         confidence=args.confidence,
         probabilities=args.probabilities,
         vector=vector,
+        min_area=args.min_area,
+        simplify=args.simplify,
         area=args.aoi,
+        area_layer=args.aoi_layer,
         least_covered=args.least_covered,
         correct_shift=args.correct_shift,
         resume=args.resume,

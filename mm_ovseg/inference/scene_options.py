@@ -1,11 +1,13 @@
 """How a scene is segmented: what command lines and the library agree on."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from detectron2.config import CfgNode
 
 from mm_ovseg.data.pair_reader import image_readers
+from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.batches import check_batch_size
 from mm_ovseg.inference.windows import check_overlap
 from mm_ovseg.raster import check_sampling_distance
@@ -25,7 +27,10 @@ class SceneOptions:
         confidence: also write the score of each pixel's class, in percent.
         probabilities: also write the scores of all classes, in percent.
         vector: a GeoPackage to write polygons to, or None.
-        area: a GeoJSON file with the polygons to map, or None for the whole scene.
+        min_area: hectares; in the polygons, not in the map, smaller patches become part of their largest neighbour.
+        simplify: metres within which the polygons' borders may leave out corners; None keeps the pixels' edges.
+        area: a vector file with the polygons to map, or None for the whole scene.
+        area_layer: name of its layer; None where it has one only.
         least_covered: share of the scene that the SAR file's extent must cover, 0..1.
         correct_shift: move SAR by the shift against RGB that is found, where that is reliable.
         resume: go on where an earlier run with equal options was ended.
@@ -38,7 +43,10 @@ class SceneOptions:
     confidence: bool = False
     probabilities: bool = False
     vector: Path | None = None
+    min_area: float | None = None
+    simplify: float | None = None
     area: Path | None = None
+    area_layer: str | None = None
     least_covered: float = 0.1
     correct_shift: bool = False
     resume: bool = False
@@ -60,6 +68,9 @@ def check_options(options: SceneOptions, cfg: CfgNode) -> tuple[int, int]:
     window = cfg.INPUT.CROP.SIZE[0] if options.window is None else options.window
     overlap = check_overlap(options.overlap, window)
     check_batch_size(options.batch_size)
+    for name, value, unit in (("--min-area", options.min_area, "hectares"), ("--simplify", options.simplify, "metres")):
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"{name} is {value}; give a positive number of {unit}.")
     check_sampling_distance(options.ground_sampling_distance)
     image_readers(cfg)
     return window, overlap

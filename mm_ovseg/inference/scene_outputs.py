@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from mm_ovseg.data.palette import class_colors
-from mm_ovseg.data.vector_file import import_fiona
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
 from mm_ovseg.inference.areas import measure_areas
@@ -17,12 +16,14 @@ from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.polygons import write_polygons
 from mm_ovseg.inference.qgis_style import write_qgis_style
 from mm_ovseg.inference.scene_files import sibling
+from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork
 from mm_ovseg.raster import Grid, open_raster, write_geotiff
 from mm_ovseg.raster.cog import write_cog
+from mm_ovseg.raster.vector_drivers import check_name
 from mm_ovseg.vocabulary import is_text, select_unseen
 
-__all__ = ["COVERAGE", "SceneOutputs"]
+__all__ = ["COVERAGE", "SceneOutputs", "polygon_options"]
 
 COVERAGE = {"no_rgb": 0, "rgb_only": 1, "rgb_and_sar": 2}  # values of the coverage file
 
@@ -57,7 +58,6 @@ class SceneOutputs:
         """Check, before long work, that the files can be written.
 
         Raises:
-            ConfigError: polygons are wanted and their library is not installed.
             DataError: a name has another suffix, or a folder is closed.
         """
         if output.suffix.lower() not in (".tif", ".tiff"):
@@ -69,11 +69,11 @@ class SceneOutputs:
                 raise DataError(f"The file name {str(path)!r} holds characters that are no text; choose another.")
         check_writable_folder(output.parent)
         if vector is not None:
-            import_fiona()
+            check_name(vector)
             check_writable_folder(vector.parent)
 
     def write(
-        self, output: Path, work: SceneWork, grid: Grid, report: Mapping[str, Any], *, vector: Path | None
+        self, output: Path, work: SceneWork, grid: Grid, report: Mapping[str, Any], options: SceneOptions
     ) -> dict[str, Any]:
         """Write everything; the JSON report comes last.
 
@@ -82,7 +82,7 @@ class SceneOutputs:
             work: whose rows are all done.
             grid: of the map.
             report: what is known of the run so far.
-            vector: a GeoPackage to write, or None.
+            options: which say where polygons go, and which.
 
         Returns:
             The whole report.
@@ -113,8 +113,10 @@ class SceneOutputs:
             path = output if layer == "class" else sibling(output, f"_{layer}.tif")
             write_cog(plain, path, categorical=layer in ("class", "coverage"))
         write_qgis_style(output.with_suffix(".qml"), names, self._colors)
-        if vector is not None:
-            report = {**report, "polygons": write_polygons(output, vector, names)}
+        if options.vector is not None:
+            shape = polygon_options(options)
+            count = write_polygons(output, options.vector, names, **shape)
+            report = {**report, "polygons": count, "polygon_options": shape}
         areas = [
             {**asdict(area), **entry} for area, entry in zip(measure_areas(output, names), self.legend, strict=True)
         ]
@@ -142,3 +144,8 @@ class SceneOutputs:
             for _, window in file.block_windows(1):
                 counts += np.bincount(file.read(1, window=window).ravel(), minlength=256)
         return {name: int(counts[value]) for name, value in COVERAGE.items()}
+
+
+def polygon_options(options: SceneOptions) -> dict[str, float | None]:
+    """What the polygons depend on beside the map."""
+    return {"min_area": options.min_area, "simplify": options.simplify}

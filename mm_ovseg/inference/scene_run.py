@@ -1,6 +1,6 @@
 """A scene on its way through the model: reading, inference and writing overlap in time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from mm_ovseg.data.scene_source import SceneSource, SceneWindow
+from mm_ovseg.errors import StoppedError
 from mm_ovseg.inference.batches import BatchRunner
 from mm_ovseg.inference.blending import RowBlender, Strip
 from mm_ovseg.inference.map_writer import NODATA_CLASS
@@ -50,11 +51,12 @@ class SceneRun:
         self._rows = window_starts(source.grid.height, window, overlap)
         self._columns = window_starts(source.grid.width, window, overlap)
 
-    def segment(self, num_classes: int, show_progress: bool) -> int:
+    def segment(self, num_classes: int, show_progress: bool, should_stop: Callable[[], bool] | None = None) -> int:
         """Make the rows that are not done yet; returns the number of windows of the scene.
 
         Raises:
             ConfigError: memory does not hold one window.
+            StoppedError: ``should_stop``, which is asked before each window, said so.
         """
         total = len(self._rows) * len(self._columns)
         height, done = self._source.grid.height, self._work.rows_done
@@ -83,6 +85,7 @@ class SceneRun:
             prefetched(self._read(first), depth) as windows,
             progress,
         ):
+            windows = windows if should_stop is None else _until(should_stop, windows)
             for row in range(first, len(self._rows)):
                 self._blend_row(windows, blender, coverage, progress)
                 end = self._rows[row + 1] if row + 1 < len(self._rows) else height
@@ -163,6 +166,14 @@ class SceneRun:
         if "probabilities" in self._work.layers:
             rows["probabilities"] = _percent(strip.scores.numpy(), empty)
         self._work.append(rows)
+
+
+def _until(should_stop: Callable[[], bool], windows: Iterator) -> Iterator:
+    """The windows, as long as they are wanted."""
+    for window in windows:
+        if should_stop():
+            raise StoppedError("The scene is not finished: it was no longer asked for.")
+        yield window
 
 
 def _percent(scores: np.ndarray, empty: np.ndarray) -> np.ndarray:

@@ -1,16 +1,21 @@
 """Class names to text embeddings."""
 
+from bisect import bisect
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mm_ovseg.errors import ConfigError
+from mm_ovseg.errors import MAX_REASON, ConfigError, VocabularyError
 from mm_ovseg.modeling.precision import at_least_float32
 from mm_ovseg.vocabulary import split_synonyms
 
 __all__ = ["TextEmbedder"]
+
+LONGEST_WORD = 30  # that a message shows, characters
+EQUAL = 1e-6  # components of unit vectors; other names differ by 1e-2, and one name in other batches by rounding
 
 
 class TextEmbedder(nn.Module):
@@ -22,7 +27,8 @@ class TextEmbedder(nn.Module):
 
     Args:
         tower: token ids (N, L) -> features (N, C).
-        tokenizer: list of N texts -> token ids (N, L).
+        tokenizer: list of N texts -> token ids (N, L). One with ``context_length``, as those of open_clip, cuts longer
+            texts, and takes another length as its argument ``context_length``.
         templates: prompts with one ``{}`` for the name; each gives one channel of the cost volume.
         synonyms: ``"average"`` the embeddings of a class's synonyms, or take the ``"first"``.
     """
@@ -46,6 +52,7 @@ class TextEmbedder(nn.Module):
         self.synonyms = synonyms
         self._cache_key: tuple | None = None
         self._cache: torch.Tensor | None = None
+        self._short_enough: tuple[str, ...] | None = None  # the names that were checked last
 
     def train(self, mode: bool = True) -> "TextEmbedder":
         """Switch the mode, and forget what was cached."""
@@ -63,21 +70,77 @@ class TextEmbedder(nn.Module):
 
         Returns:
             (P, T, C), L2-normalised, for P templates.
+
+        Raises:
+            VocabularyError: as of :meth:`check_length`; or, in evaluation mode, two names have equal embeddings.
         """
-        if self.training or torch.is_grad_enabled():
+        self.check_length(names)
+        if self.training:
             return self.embed(names)
+        if torch.is_grad_enabled():
+            embeddings = self.embed(names)
+            _check_distinct(embeddings, names)
+            return embeddings
         key = (tuple(names), *((p.data_ptr(), p._version, p.dtype) for p in self.tower.parameters()))
         if self._cache is None or key != self._cache_key:
             with torch.autocast(self.device.type, enabled=False):  # once a vocabulary: full precision costs nothing
-                self._cache = self.embed(names)
-            self._cache_key = key
+                embeddings = self.embed(names)
+            _check_distinct(embeddings, names)
+            self._cache, self._cache_key = embeddings, key
         return self._cache
+
+    def check_length(self, names: Sequence[str]) -> None:
+        """Check that the tokenizer cuts no name, in any template.
+
+        Raises:
+            VocabularyError: it cuts some; the message says from which word on.
+        """
+        if self._short_enough == tuple(names):
+            return
+        if complaints := [complaint for name in names if (complaint := self._cut(name))]:
+            raise VocabularyError(" ".join(complaints))
+        self._short_enough = tuple(names)
+
+    def _cut(self, name: str) -> str | None:
+        """A sentence on what is not read of a name; None where all of it is."""
+        for template in self.templates:
+            for synonym in self._synonyms(name):
+                if not self._is_cut(text := template.replace("{}", synonym)):
+                    continue
+                words = text.split(" ")
+                first = bisect(range(len(words) - 1), False, key=lambda k: self._is_cut(" ".join(words[: k + 1])))
+                word, number = (
+                    _shortened(words[first], LONGEST_WORD),
+                    first + 1 - template[: template.index("{}")].count(" "),
+                )
+                return (
+                    f"The class name '{_shortened(name)}' is longer than the text encoder reads "
+                    f"({self.tokenizer.context_length} tokens, the template '{template}' included): "
+                    + (
+                        f"word {number}, '{word}', and what follows"
+                        if number <= len(synonym.split(" "))
+                        else f"the template from '{word}' on"
+                    )
+                    + " would not be read; shorten the name."
+                )
+        return None
+
+    def _is_cut(self, text: str) -> bool:
+        """Whether more tokens than padding come with more room."""
+        length = getattr(self.tokenizer, "context_length", None)
+        if length is None:
+            return False
+        (read,) = self.tokenizer([text]).tolist()
+        (whole,) = self.tokenizer([text], context_length=length + 8 + 2 * len(text.encode())).tolist()
+        return len(Counter(whole) - Counter(read)) > 1
+
+    def _synonyms(self, name: str) -> list[str]:
+        """Those that are embedded."""
+        return split_synonyms(name)[: 1 if self.synonyms == "first" else None]
 
     def embed(self, names: Sequence[str]) -> torch.Tensor:
         """The embeddings (P, T, C) of T names, computed."""
-        synonyms = [split_synonyms(name) for name in names]
-        if self.synonyms == "first":
-            synonyms = [group[:1] for group in synonyms]
+        synonyms = [self._synonyms(name) for name in names]
         texts = [
             template.replace("{}", synonym) for template in self.templates for group in synonyms for synonym in group
         ]
@@ -94,3 +157,23 @@ class TextEmbedder(nn.Module):
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.tower.parameters()).device
+
+
+def _check_distinct(embeddings: torch.Tensor, names: Sequence[str]) -> None:
+    """Check that no two of T names have equal embeddings (P, T, C): the later one's pixels would all be the other's.
+
+    Raises:
+        VocabularyError: two have.
+    """
+    flat = embeddings.detach().float().cpu().transpose(0, 1).flatten(1)  # (T, P * C)
+    equal = (torch.cdist(flat, flat, p=float("inf")) <= EQUAL).triu(1).nonzero().tolist()
+    if equal:
+        pairs = " and ".join(f"'{_shortened(names[a])}' = '{_shortened(names[b])}'" for a, b in equal)
+        raise VocabularyError(
+            f"Class names that the text encoder cannot tell apart, since their embeddings are equal: {pairs}; rename "
+            "one of each pair, or make them one class."
+        )
+
+
+def _shortened(text: str, longest: int = MAX_REASON) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."

@@ -32,6 +32,8 @@ def write_geotiff(
     meanings: Sequence[ColorInterp] = (),
     colors: Mapping[int, Sequence[int]] | None = None,
     descriptions: Sequence[str] = (),
+    scales: Sequence[float] = (),
+    offsets: Sequence[float] = (),
     tags: Mapping[str, str] | None = None,
     band_tags: Mapping[str, str] | None = None,
     level: int = 6,
@@ -48,6 +50,7 @@ def write_geotiff(
         meanings: What each band shows; empty for grey bands.
         colors: Value -> (red, green, blue), 0..255, of one band.
         descriptions: Of the bands.
+        scales, offsets: From the numbers of each band to what they stand for; empty for 1 and 0.
         tags, band_tags: Of the file, and of its first band.
         level: Of compression, 1 (fast) to 9.
 
@@ -83,6 +86,8 @@ def write_geotiff(
         with rasterio.open(temporary, "w", **profile) as file:
             if meanings:
                 file.colorinterp = meanings
+            if any(scale != 1 for scale in scales) or any(offsets):
+                file.scales, file.offsets = scales, offsets
             row = 0
             for part in pixels:
                 file.write(part, window=Window(0, row, grid.width, part.shape[1]))

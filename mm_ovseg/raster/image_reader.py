@@ -119,7 +119,8 @@ class ImageReader:
         if self.nodata is None and source.is_declared_valid and zeros > ZEROS * pixels:
             found.append(
                 f"{zeros / pixels:.0%} of the {self.kind} pixels of {source.name} are exactly 0, and the file declares "
-                f"no nodata value; if they have no data, set {self.key}.NODATA 0."
+                f"no nodata value; if they have no data, say so ({self.key}.NODATA 0, or "
+                f"--{self.kind.lower()}-nodata 0 where tiles are cut)."
             )
         for share, end, which in ((ends[0] / pixels, 0, "low"), (ends[1] / pixels, 255, "high")):
             if share > AT_ONE_END:

@@ -15,10 +15,13 @@ from mm_ovseg.raster.grid import Grid
 __all__ = ["PICTURES", "write_picture"]
 
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+SIDE_FILES = (".aux.xml", ".msk")
 OPTIONS = {"PNG": {}, "JPEG": {"quality": 95}}
 
 
-def write_picture(path: Path, bands: np.ndarray, grid: Grid, *, nodata: float | None = None) -> None:
+def write_picture(
+    path: Path, bands: np.ndarray, grid: Grid, *, nodata: float | None = None, valid: np.ndarray | None = None
+) -> None:
     """Write an image by the suffix of its name.
 
     Args:
@@ -26,6 +29,8 @@ def write_picture(path: Path, bands: np.ndarray, grid: Grid, *, nodata: float | 
         bands: (1 to 4, H, W); uint8, or uint16 for PNG. A second or fourth band is alpha.
         grid: Where the pixels lie; noted in ``{path}.aux.xml``.
         nodata: Value that stands for no data; noted there too.
+        valid: Bool (H, W), to be written as a mask, for PNG in ``{path}.msk``, for JPEG of three bands in the file;
+            None for no mask.
 
     Raises:
         DataError: The file cannot be written.
@@ -35,16 +40,20 @@ def write_picture(path: Path, bands: np.ndarray, grid: Grid, *, nodata: float | 
     profile = {"driver": driver, "dtype": bands.dtype.name, "count": count, "height": height, "width": width}
     profile |= {"crs": grid.crs, "transform": grid.transform, "nodata": nodata, **OPTIONS[driver]}
     with complete_file(path) as temporary:
-        side_file = Path(f"{temporary}.aux.xml")
+        side_files = {Path(f"{temporary}{ending}"): Path(f"{path}{ending}") for ending in SIDE_FILES}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
                 with rasterio.open(temporary, "w", **profile) as file:
                     file.write(bands)
-            if side_file.exists():
-                os.replace(side_file, f"{path}.aux.xml")
-            else:  # that of a picture before would tell of another place
-                Path(f"{path}.aux.xml").unlink(missing_ok=True)
+                    if valid is not None:
+                        file.write_mask(valid)
+            for made, kept in side_files.items():
+                if made.exists():
+                    os.replace(made, kept)
+                else:  # what an earlier image left would place or mask this one
+                    kept.unlink(missing_ok=True)
         finally:
-            with suppress(OSError):
-                side_file.unlink()
+            for made in side_files:
+                with suppress(OSError):
+                    made.unlink()

@@ -58,6 +58,11 @@ class RGBReader(ImageReader):
 
     def choose(self, source: RasterSource) -> list[int]:
         """As of the class above: three bands, or a single one."""
+        if not self.bands and len(source.paths) > 1 and len(source.data_bands()) != 3:
+            raise DataError(
+                f"{source.name} have {len(source.data_bands())} bands; give three files of one band each, red, green "
+                "and blue, or set INPUT.RGB.BANDS to three of the bands."
+            )
         bands = source.select_bands(self.bands, source.color_bands(), "INPUT.RGB.BANDS")
         if len(bands) == 2:
             raise DataError(
@@ -67,9 +72,9 @@ class RGBReader(ImageReader):
         return bands
 
     def unread(self, image: np.ndarray, source: RasterSource) -> list[np.ndarray]:
-        """What the three bands of a source would hold to be read as an image, uint8 (H, W, 3): (H, W) as stored."""
-        stored = []
-        for channel, number in enumerate(self.choose(source)):
+        """What the bands of a source would hold to be read as an image, uint8 (H, W, 3): (H, W) as stored, three."""
+        stored, chosen = [], self.choose(source)
+        for channel, number in enumerate(chosen if len(chosen) == 3 else chosen * 3):
             values, band = image[..., channel].astype(np.float64), source.bands[number - 1]
             if self.value_range and not self._is_8bit(band.dtype, band.scale, band.offset):
                 low, high = self.value_range
@@ -80,6 +85,12 @@ class RGBReader(ImageReader):
                 values = np.clip(np.rint(values), np.iinfo(dtype).min, np.iinfo(dtype).max)
             stored.append(values.astype(dtype))
         return stored
+
+    def smallest_step(self, band: Band) -> float:
+        """By how much numbers of a band, as stored, differ that are certainly not the same."""
+        if np.dtype(band.dtype).kind in "iu" or not self.value_range:
+            return 1
+        return (self.value_range[1] - self.value_range[0]) / 255 / abs(band.scale)
 
     def _is_8bit(self, dtype: str, scale: float = 1.0, offset: float = 0.0) -> bool:
         """Whether there is a range, but meant for other files of the folder: it is beyond a band of 0..255."""

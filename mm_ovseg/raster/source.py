@@ -40,7 +40,7 @@ class Band:
         index: 1-based, in its file.
         dtype: NumPy type name.
         meaning: What the file says that it shows.
-        description: The file's words for it, in lower case.
+        description: The file's words for it.
         nodata: Value that stands for no data, of the numbers as stored; None where the file declares none.
         scale, offset: From the numbers as stored to what they stand for.
     """
@@ -251,7 +251,7 @@ class RasterSource:
 
     def mask(self) -> np.ndarray | None:
         """The mask, bool (H, W), that the first file keeps for all of its bands; None where it keeps none."""
-        if "mask" not in self._masks_of(0) or any(band.nodata is not None for band in self.bands):
+        if "mask" not in self._masks_of(0):
             return None
         with raster_errors(self.paths[0], any_format=self._any_format):
             dataset = self._files[0]
@@ -375,7 +375,7 @@ def _bands(file: int, dataset: DatasetReader) -> list[Band]:
             index=index,
             dtype=dataset.dtypes[index - 1],
             meaning=dataset.colorinterp[index - 1],
-            description=(dataset.descriptions[index - 1] or "").lower(),
+            description=dataset.descriptions[index - 1] or "",
             nodata=dataset.nodatavals[index - 1],
             scale=dataset.scales[index - 1],
             offset=dataset.offsets[index - 1],

@@ -1,13 +1,9 @@
 """The real page, served by the real command, in a real browser: Debian's packages chromium and chromium-driver."""
 
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import urllib.error
 import urllib.request
 
 import pytest
@@ -22,6 +18,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
+from tests.app.page_server import run_page
+
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
 
@@ -31,21 +29,8 @@ DESK, PHONE = (1280, 900), (390, 844)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """The running command and the page's address; its temporary files lie in ``folder``."""
-    folder = tmp_path_factory.mktemp("server")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mm_ovseg.app", "--port", "0", "--max-upload-megabytes", "1"],
-        cwd=folder,  # not the checkout
-        env={**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    process.folder = folder
-    line = next((line for line in process.stdout if "The page is at" in line), "")
-    process.url = re.search(r"http://localhost:\d+", line)[0]
-    yield process
-    process.kill()
-    process.wait()
+    with run_page(tmp_path_factory.mktemp("server")) as process:
+        yield process
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +134,39 @@ def test_uploaded_files_become_a_map_to_download(server, browser, write_image, t
         assert file.shape == (64, 96) and file.crs.to_epsg() == 32633 and file.tags(1)["class_1"] == "<b>wood</b>"
 
 
+def test_the_files_of_the_last_map_are_not_offered_while_another_is_made(server, browser):
+    open_page(browser, server)
+    assert find(browser, "#ovseg-download").is_enabled()
+    browser.execute_script("""
+        window.offered = [];
+        const note = () => window.offered.push(!document.getElementById('ovseg-download').disabled);
+        new MutationObserver(note).observe(document.body, {attributes: true, childList: true, subtree: true});
+    """)
+    click(browser, "#ovseg-start")
+    wait(browser, lambda: browser.execute_script("return window.offered.includes(false)"))
+    wait(browser, find(browser, "#ovseg-download").is_enabled)
+    assert picture(browser)
+
+
+def test_the_page_is_for_all(server, browser):
+    open_page(browser, server)
+    live = find(browser, "#ovseg-message")
+    assert live.get_attribute("aria-live") == "polite" and live.get_attribute("role") == "status"
+    wait(browser, lambda: "The map is made: city" in live.get_attribute("textContent"))
+    assert live.rect["width"] <= 1 and live.value_of_css_property("display") != "none"
+    browser.execute_script("document.querySelector('#ovseg-opacity input[type=number]').focus()")
+    browser.switch_to.active_element.send_keys(Keys.TAB)
+    while browser.switch_to.active_element.get_attribute("type") != "range":
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+    assert browser.switch_to.active_element.value_of_css_property("outline-style") == "solid"
+    small = [
+        (button.get_attribute("aria-label") or button.text, button.size)
+        for button in browser.find_elements(By.CSS_SELECTOR, "button")
+        if button.is_displayed() and min(button.size["width"], button.size["height"]) < 24
+    ]
+    assert small == []
+
+
 def test_what_is_wrong_is_said_on_the_page(server, browser, write_image, tmp_path):
     open_page(browser, server)
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -175,16 +193,11 @@ def test_the_page_fits_a_phone_and_asks_no_other_host(server, browser, tmp_path)
     entries = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = {entry["params"]["request"]["url"] for entry in entries if entry["method"] == "Network.requestWillBeSent"}
     assert asked and not [url for url in asked if not url.startswith((server.url, "data:", "blob:"))]
+    answers = [entry["params"]["response"] for entry in entries if entry["method"] == "Network.responseReceived"]
+    assert [answer["url"] for answer in answers if answer["status"] >= 400] == []
     assert "default-src 'self'" in urllib.request.urlopen(server.url).headers["Content-Security-Policy"]
     browser.save_screenshot(str(tmp_path / "phone.png"))
     assert (tmp_path / "phone.png").stat().st_size > 20_000
-
-
-def test_the_server_gives_no_file_of_its_own(server, browser):
-    for path in ("/etc/passwd", __file__):
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(f"{server.url}/gradio_api/file={path}")
-        assert refused.value.code in (403, 404)
 
 
 def test_nothing_is_left_when_the_server_ends(server, browser):

@@ -29,6 +29,8 @@ def test_without_gradio_the_extra_is_named(capsys, monkeypatch):
     (["--max-upload-megabytes", "0"], "--max-upload-megabytes is 0; give a positive number"),
     (["--max-megapixels", "nan"], "--max-megapixels is nan"),
     (["--port", "70000"], "--port is 70000; give a number from 1 to 65535"),
+    (["--allowed-host", "http://maps.example.org"], "--allowed-host is 'http://maps.example.org'; give a name"),
+    (["--allowed-host", "maps.example.org:80"], "without scheme and port"),
     (["--host", "256.0.0.1"], "cannot be served at 256.0.0.1"),
     (["--port", "0", "--config-file", "none.yaml"], "none.yaml"),
     (["--port", "0", "--opts", "INPUT.SAR.SCALES", "db"], "did you mean INPUT.SAR.SCALE?"),

@@ -6,7 +6,16 @@ import re
 import cv2
 import numpy as np
 
-from mm_ovseg.app.drawing import color_classes, color_confidence, draw_legend, draw_map, draw_message, escape_text
+from mm_ovseg.app.drawing import (
+    color_classes,
+    color_confidence,
+    draw_legend,
+    draw_map,
+    draw_message,
+    draw_summary,
+    draw_warnings,
+    escape_text,
+)
 
 
 def decode(html, kind):
@@ -54,7 +63,14 @@ def test_the_legend_of_a_picture_without_a_place_has_no_hectares():
 
 def test_what_visitors_type_is_text():
     name = "<img src=x onerror=alert(1)> ${alert(2)} {{value}} `"
-    for html in (draw_legend([entry(name)]), draw_message(name), escape_text(name)):
+    texts = draw_message(name), escape_text(name), draw_warnings([name]), draw_summary([entry(name)], [name])
+    for html in (draw_legend([entry(name)]), *texts):
         assert "<img" not in html and "${" not in html and "{{" not in html and "`" not in html
         assert "&lt;img src=x onerror=alert(1)&gt;" in html
-    assert draw_message("") == ""
+    assert draw_message("") == "" and draw_warnings([]) == ""
+
+
+def test_what_is_read_aloud():
+    summary = draw_summary([entry("water"), entry("city", share=0.75)], ["SAR is dark."])
+    assert "The map is made: water 25%, city 75%. SAR is dark." in summary
+    assert draw_warnings(["One.", "Two."]).count("<li>") == 2

@@ -1,13 +1,14 @@
 """What the page computes: maps, areas and pictures of files that visitors choose, and sentences on what is wrong."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 
-from mm_ovseg.app.map_maker import GENERIC_CLASSES, known_classes, page_message, unseen_names
-from mm_ovseg.errors import DataError, MMOVSegError, VocabularyError
+from mm_ovseg.app.map_maker import ADVICE, GENERIC_CLASSES, known_classes, page_message, unseen_names
+from mm_ovseg.errors import DataError, MMOVSegError, StoppedError, VocabularyError
 
 
 def test_the_shipped_pair_with_and_without_sar(maker, cloudy_pair):
@@ -54,6 +55,62 @@ def test_another_vocabulary_does_not_linger(maker, write_image):
     assert [entry["name"] for entry in alone.classes] == ["city", "farmland"]
 
 
+def test_those_who_ask_at_once_get_one_map(maker, write_image, monkeypatch):
+    scene = maker.make_scene(write_image("rgb.tif"), write_image("sar.tif", bands=1), "water")
+    asked, runs, segment, lock = threading.Semaphore(0), [], maker._predictor.segment, maker._lock
+
+    class NotedLock:
+        def __enter__(self):
+            asked.release()
+            lock.acquire()
+
+        def __exit__(self, *_):
+            lock.release()
+
+    def segment_last(*arguments, **options):
+        runs.append(arguments)
+        if len(runs) == 1:  # until all have seen that there is no map
+            assert all(asked.acquire(timeout=60) for _ in range(4))
+        return segment(*arguments, **options)
+
+    monkeypatch.setattr(maker, "_lock", NotedLock())
+    monkeypatch.setattr(maker._predictor, "segment", segment_last)
+    maps = []
+    threads = [threading.Thread(target=lambda: maps.append(maker.make_map(scene, with_sar=False))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(runs) == 1 and len(maps) == 4 and len(set(map(id, maps))) == 1
+    maker.make_map(scene, with_sar=False)
+    assert not asked.acquire(blocking=False)  # what is made waits for no lock
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_a_run_ends_between_windows_when_nobody_wants_it(last, maker, write_image, tmp_path):
+    answers = iter([False] * (last - 1) + [True])
+    folder = tmp_path / "maps"
+    with pytest.raises(StoppedError):  # not StopIteration: it is not asked again
+        maker.make_scene(write_image("rgb.tif", 300, 300), None, "water", folder, lambda: next(answers))
+    assert not folder.exists()
+    assert maker.make_scene(write_image("rgb.tif"), None, "water", folder, lambda: False).maps[False].geotiff.is_file()
+
+
+def test_warnings_of_the_report_are_the_scenes(maker, write_image, monkeypatch):
+    rgb, sar = write_image("rgb.tif"), write_image("sar.tif", bands=1)
+    warnings, segment = (
+        iter([[f"{sar} is dark; set INPUT.SAR.NODATA.", "Much is 0."], ["Much is 0.", "New."]]),
+        maker._predictor.segment,
+    )
+    monkeypatch.setattr(maker._predictor, "segment", lambda *a, **k: {**segment(*a, **k), "warnings": next(warnings)})
+    scene = maker.make_scene(rgb, sar, "water")
+    assert scene.warnings == (f"sar.tif is dark. {ADVICE}", "Much is 0.")
+    maker.make_map(scene, with_sar=False)
+    assert scene.warnings == (f"sar.tif is dark. {ADVICE}", "Much is 0.", "New.")
+    monkeypatch.undo()
+    assert maker.make_scene(rgb, None, "water").warnings == ()
+
+
 def test_large_scenes_are_shown_small(maker, write_image, monkeypatch):
     monkeypatch.setattr("mm_ovseg.app.map_maker.PREVIEW_SIDE", 48)
     monkeypatch.setattr("mm_ovseg.app.map_maker.ROWS_AT_ONCE", 7)
@@ -86,10 +143,11 @@ def test_bad_input_is_told_in_a_sentence(maker, write_image, tmp_path):
     assert set(maker._folder.iterdir()) == folders
 
 
-def test_a_name_that_looks_like_a_file_is_a_name(maker, write_image, tmp_path):
+def test_a_name_that_looks_like_a_file_is_a_name(maker, write_image, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a whole path may be longer than the text encoder reads
     (tmp_path / "secret.json").write_text('{"classes": ["secret"]}')
-    scene = maker.make_scene(write_image("rgb.tif"), None, str(tmp_path / "secret.json"))
-    assert scene.class_names == (str(tmp_path / "secret.json"),)
+    scene = maker.make_scene(write_image("rgb.tif"), None, "./secret.json")
+    assert scene.class_names == ("./secret.json",)
 
 
 def test_what_the_config_says_of_classes(make_cfg, shipped_cfg):
@@ -106,3 +164,19 @@ def test_messages_name_files_as_visitors_do():
     path = Path("/tmp/server/abc/rgb.tif")
     assert page_message(DataError(f"{path} is bad."), path, None) == "rgb.tif is bad."
     assert page_message(VocabularyError("A name is empty.")) == "A name is empty."
+
+
+@pytest.mark.parametrize("message,told", [
+    ("{} holds uint16 values; set INPUT.RGB.RANGE to the [low, high] that become 0 and 255.",
+     f"INPUT.SAR.tif holds uint16 values. {ADVICE}"),
+    ("{} covers 3% of the scene; check that the files belong together, or lower --least-covered.",
+     f"INPUT.SAR.tif covers 3% of the scene; check that the files belong together. {ADVICE}"),
+    ("{} has 3e9 pixels. Set MM_OVSEG_MAX_PIXELS, or cut it.", f"INPUT.SAR.tif has 3e9 pixels; cut it. {ADVICE}"),
+    ("INPUT.RGB.BANDS is [9], and {} has 3 bands.", f"The page cannot use these files. {ADVICE}"),
+    ("{} is damaged; use mm-ovseg scene, or write it again. It ends early.",
+     f"INPUT.SAR.tif is damaged; write it again. It ends early. {ADVICE}"),
+    ("{} is -- you see -- empty; take one, or none.", "INPUT.SAR.tif is -- you see -- empty; take one, or none."),
+])  # fmt: skip
+def test_messages_name_no_settings_that_visitors_do_not_have(message, told):
+    path = Path("/tmp/server/abc/INPUT.SAR.tif")
+    assert page_message(DataError(message.format(path)), path) == told

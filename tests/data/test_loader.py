@@ -126,7 +126,7 @@ def test_a_worker_that_can_read_nothing_ends_training(four_pairs):
     loader = build_train_loader(cfg, build_dataset_mapper(cfg, True))
     for file in (folder / "sar").iterdir():
         file.write_bytes(b"")
-    with pytest.raises(DataError, match=r"100 samples in a row were left out, the last one: .*\.png cannot be read"):
+    with pytest.raises(DataError, match=r"100 samples in a row were left out, the last one: .*\.png is an empty file"):
         drawn(loader, 1)
 
 

@@ -255,7 +255,7 @@ def spoil_no_label(sample, write_raster):
 SPOILERS = {
     spoil_missing_sar: r"sar/0\.png does not exist",
     spoil_truncated_rgb: r"rgb/0\.png cannot be read",
-    spoil_empty_label: r"labels/0\.png cannot be read",
+    spoil_empty_label: r"labels/0\.png is an empty file",
     spoil_sar_size: r"rgb/0\.png is 80x60 pixels and .*sar/0\.png 79x60",
     spoil_label_size: r"rgb/0\.png is 80x60 pixels and .*labels/0\.png 40x30",
     spoil_label_value: r"labels/0\.png has the label value 77",

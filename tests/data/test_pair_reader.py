@@ -4,6 +4,7 @@ import torch
 
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster import SARReader
 
 RGB = np.random.default_rng(0).integers(1, 255, (6, 8, 3), dtype=np.uint8)
 SAR = np.random.default_rng(1).integers(1, 255, (6, 8), dtype=np.uint8)
@@ -26,11 +27,11 @@ def test_a_pair_without_sar():
 
 
 def test_the_config_says_how_images_are_read(cfg):
-    cfg.INPUT.RGB.BANDS, cfg.INPUT.RGB.RANGE = [3, 2, 1], [0.0, 510.0]
+    cfg.INPUT.RGB.BANDS, cfg.INPUT.RGB.RANGE = [3, 2, 1], [0.0, 51.0]
     cfg.INPUT.SAR.SCALE, cfg.INPUT.SAR.RANGE, cfg.INPUT.SAR.BANDS = "db", [-20.0, -10.0], [2]
     decibels = np.stack([np.zeros((6, 8)), np.full((6, 8), -15.0)], axis=2)
     sample = PairReader.from_config(cfg).read(RGB, decibels)
-    np.testing.assert_array_equal(sample.image, np.rint(RGB[..., ::-1].astype(np.float32) * np.float32(0.5)))
+    np.testing.assert_array_equal(sample.image, np.minimum(RGB[..., ::-1].astype(int) * 5, 255))
     np.testing.assert_allclose(sample.sar_image, 127.5)
     cfg.INPUT.SAR.SCALE = "decibel"
     with pytest.raises(ConfigError, match=r"INPUT\.SAR\.SCALE is 'decibel'"):
@@ -38,7 +39,7 @@ def test_the_config_says_how_images_are_read(cfg):
 
 
 def test_what_is_no_pair(tmp_path, write_raster):
-    reader = PairReader(sar_scale="db")
+    reader = PairReader(sar=SARReader(scale="db"))
     small = write_raster(tmp_path / "small.tif", np.zeros((5, 8), np.float32))
     rgb = write_raster(tmp_path / "rgb.tif", RGB)
     for sar in (small, np.zeros((5, 8)), np.zeros((5, 8, 2))):

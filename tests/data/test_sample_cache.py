@@ -113,7 +113,7 @@ def test_a_damaged_or_missing_file_is_the_same_error_and_leaves_no_entry(pair):
     mapper = build_dataset_mapper(cfg, True)
     (pair_dict,) = DatasetCatalog.get("one")
     (folder / "sar" / "a.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"a\.png cannot be read"):
+    with pytest.raises(DataError, match=r"a\.png is an empty file"):
         mapper(pair_dict)
     (folder / "sar" / "a.png").unlink()
     with pytest.raises(DataError, match=r"a\.png cannot be read"):

@@ -12,8 +12,10 @@ from rasterio.warp import transform as transform_coordinates
 
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster import RGBReader, SARReader
 
 UTM = CRS.from_epsg(32633)
+DB = SARReader(scale="db", value_range=(0, 255))
 ORIGIN = from_origin(500_000, 5_000_000, 10, 10)
 
 
@@ -41,8 +43,8 @@ def write(path, values, transform, crs=UTM, **profile):
     return path
 
 
-def write_ground(path, transform, height, width, crs=UTM, dtype="uint8", bands=1, **profile):
-    values = ground(*places(transform, height, width, crs)).astype(dtype)
+def write_ground(path, transform, height, width, crs=UTM, dtype="uint8", bands=1, factor=1, **profile):
+    values = (factor * ground(*places(transform, height, width, crs))).astype(dtype)
     return write(path, np.repeat(values[None], bands, axis=0), transform, crs, **profile)
 
 
@@ -73,14 +75,17 @@ def test_beyond_the_last_row_and_column_nothing_is_valid(rgb):
 
 @pytest.mark.parametrize("case", ["finer", "coarser", "other zone", "degrees", "rotated", "no EPSG code"])
 def test_sar_on_any_grid_is_put_on_that_of_rgb(rgb, tmp_path, case):
+    # Of a smooth function the mean in power is nearly that in decibels, if neighbours differ by a decibel at most.
+    decibels = {"dtype": "float32", "factor": 0.1}
+    reader = SARReader(scale="db", value_range=(0, 25.5))
     zone_34 = CRS.from_epsg(32634)
     if case == "finer":
-        sar = write_ground(tmp_path / "s.tif", from_origin(499_950, 5_000_030, 4, 4), 180, 240, dtype="float32")
+        sar = write_ground(tmp_path / "s.tif", from_origin(499_950, 5_000_030, 4, 4), 180, 240, **decibels)
     elif case == "coarser":
-        sar = write_ground(tmp_path / "s.tif", from_origin(499_950, 5_000_030, 17, 17), 50, 70, dtype="float32")
+        sar = write_ground(tmp_path / "s.tif", from_origin(499_950, 5_000_030, 17, 17), 50, 70, **decibels)
     elif case == "rotated":
         turned = Affine.translation(499_900, 5_000_450) @ Affine.rotation(-20) @ Affine.scale(7, -7)
-        sar = write_ground(tmp_path / "s.tif", turned, 260, 260, dtype="float32")
+        sar = write_ground(tmp_path / "s.tif", turned, 260, 260, **decibels)
     else:
         crs = {"other zone": zone_34, "degrees": CRS.from_epsg(4326)}.get(case)
         crs = crs or CRS.from_proj4("+proj=laea +lat_0=45.3 +lon_0=14.7 +ellps=GRS80 +units=m")
@@ -89,8 +94,8 @@ def test_sar_on_any_grid_is_put_on_that_of_rgb(rgb, tmp_path, case):
         step = 1e-4 if case == "degrees" else 8
         west, north = x.min() - 5 * step, y.max() + 5 * step
         size = [int(np.ptp(values) / step) + 10 for values in (y, x)]
-        sar = write_ground(tmp_path / "s.tif", from_origin(west, north, step, step), *size, crs=crs, dtype="float32")
-    with SceneSource(rgb, sar, sar_scale="db", sar_range=(0, 255)) as source:
+        sar = write_ground(tmp_path / "s.tif", from_origin(west, north, step, step), *size, crs=crs, **decibels)
+    with SceneSource(rgb, sar, sar_reader=reader) as source:
         assert source.covered == 1.0
         window = source.read(0, 0, 60, 80)
         part = source.read(13, 21, 20, 30)
@@ -103,7 +108,7 @@ def test_sar_on_any_grid_is_put_on_that_of_rgb(rgb, tmp_path, case):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_where_sar_does_not_reach_it_is_not_valid(rgb, tmp_path, dtype):
     sar = write_ground(tmp_path / "s.tif", from_origin(500_402, 5_000_050, 10, 10), 40, 60, dtype=dtype)
-    settings = {} if dtype == "uint8" else {"sar_scale": "db", "sar_range": (0, 255)}
+    settings = {} if dtype == "uint8" else {"sar_reader": DB}
     with SceneSource(rgb, sar, **settings) as source:
         window = source.read(0, 0, 60, 80)
     assert 0.25 < source.covered < 0.35
@@ -117,7 +122,7 @@ def test_holes_in_sar_do_not_bleed(rgb, tmp_path):
     values = ground(*places(from_origin(500_003, 5_000_003, 10, 10), 62, 82)).astype("float32")
     values[20:30, 30:40] = np.nan
     sar = write(tmp_path / "s.tif", values, from_origin(500_003, 5_000_003, 10, 10))
-    with SceneSource(rgb, sar, sar_scale="db", sar_range=(0, 255)) as source:
+    with SceneSource(rgb, sar, sar_reader=DB) as source:
         window = source.read(0, 0, 60, 80)
     assert not window.sar_valid[22:29, 32:39].any() and window.sar_valid[:19].all()
     valid = window.sar_valid.copy()
@@ -153,12 +158,12 @@ def test_three_files_of_one_band_are_one_image(tmp_path, rgb):
     x, y = places(ORIGIN, 60, 80)
     values = [(40 * band + ground(x, y) / 2).astype("uint16") for band in range(3)]
     files = [write(tmp_path / f"B0{4 - band} & more.tif", values[band], ORIGIN, nodata=0) for band in range(3)]
-    with SceneSource(files, rgb, rgb_range=(0, 255)) as source:
+    with SceneSource(files, rgb, rgb_reader=RGBReader(value_range=(0, 255))) as source:
         window = source.read(5, 6, 30, 40)
     np.testing.assert_array_equal(window.image, np.stack(values, axis=-1)[5:35, 6:46])
     bare = [write(tmp_path / f"bare{band}.tif", values[band], None, crs=None) for band in range(3)]
-    with pytest.raises(ConfigError, match=r"^\S*bare0\.tif \(with bare1\.tif and bare2\.tif\) does not say"):
-        SceneSource(bare, None, rgb_range=(0, 255), ground_sampling_distance=5.0)
+    with pytest.raises(ConfigError, match=r"^\S*bare0\.tif \(with bare1\.tif, bare2\.tif\) does not say"):
+        SceneSource(bare, None, rgb_reader=RGBReader(value_range=(0, 255)), ground_sampling_distance=5.0)
     with pytest.raises(DataError, match="three files of one band each"):
         SceneSource([rgb, rgb, rgb], None)
     other = write_ground(tmp_path / "other.tif", from_origin(0, 0, 10, 10), 60, 80)

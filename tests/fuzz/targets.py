@@ -8,6 +8,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from mm_ovseg.checkpoint.encoder_weights import read_encoder_file
@@ -22,17 +23,19 @@ from mm_ovseg.errors import MMOVSegError
 from mm_ovseg.inference.archive_manifest import read_manifest
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.vocabulary import read_vocabulary
-from mm_ovseg.raster import Grid, read_label, read_rgb, read_sar
+from mm_ovseg.raster import Grid, RGBReader, SARReader, read_label, read_rgb, read_sar
+from mm_ovseg.raster.vector import read_polygons
 from mm_ovseg.vocabulary import parse_class_names
 
-GRID = Grid(24, 20, "EPSG:32652", from_origin(500000, 4000000, 10, 10))
+GRID = Grid(24, 20, CRS.from_epsg(32652), from_origin(500000, 4000000, 10, 10))
 SUFFIXES = (".tif", ".png", ".jpg")
+VECTOR_SUFFIXES = (".geojson", ".gpkg", ".fgb", ".shp")
 
 
 def raster(content: bytes, folder: Path) -> None:
     """An image, its kind by its first byte, in every way in which images are read."""
     path = _write(folder, f"image{SUFFIXES[content[0] % 3]}", content[1:])
-    reader = PairReader(rgb_range=(0, 3000), sar_scale="power")
+    reader = PairReader(RGBReader(value_range=(0, 3000)), SARReader(scale="power"))
     _each(
         lambda: read_rgb(path),
         lambda: read_sar(path, scale="db", value_range=(-30, 5)),
@@ -54,7 +57,8 @@ def scene(content: bytes, folder: Path) -> None:
     path = _write(folder, f"scene{SUFFIXES[content[0] % 3]}", content[1:])
 
     def read(rgb: Path, sar: Path | None, distance: float | None) -> None:
-        with SceneSource(rgb, sar, ground_sampling_distance=distance, sar_scale="power", rgb_range=(0, 3000)) as source:
+        readers = {"rgb_reader": RGBReader(value_range=(0, 3000)), "sar_reader": SARReader(scale="power")}
+        with SceneSource(rgb, sar, ground_sampling_distance=distance, **readers) as source:
             source.read(0, 0, 32, 32)
             source.read(source.grid.height // 2, source.grid.width // 2, 16, 16)
 
@@ -122,6 +126,12 @@ def area(content: bytes, folder: Path) -> None:
     SceneArea(_write(folder, "area.geojson", content), GRID).rows(0, GRID.height)
 
 
+def polygons(content: bytes, folder: Path) -> None:
+    """A vector file of unknown origin, its kind by its first byte."""
+    path = _write(folder, f"polygons{VECTOR_SUFFIXES[content[0] % 4]}", content[1:])
+    _each(lambda: read_polygons(path, GRID), lambda: read_polygons(path, GRID, attribute="use"))
+
+
 def weights(content: bytes, folder: Path) -> None:
     """A weights file, its kind by its first byte: read, and taken for an encoder."""
     path = _write(folder, ("weights.pth", "weights.safetensors")[content[0] % 2], content[1:])
@@ -153,7 +163,7 @@ TARGETS = {
     target.__name__: target
     for target in (
         *(raster, label, scene, mosaic, dataset_file, config_file, class_names, class_file, legend, manifest, area),
-        *(weights, converter),
+        *(polygons, weights, converter),
     )
 }
 

@@ -47,7 +47,7 @@ class ScriptedPool:
 
 
 def scenes(*names):
-    return [ArchiveScene(name, (Path(f"{name}.tif"),), None) for name in names]
+    return [ArchiveScene(name, (Path(f"{name}.tif"),)) for name in names]
 
 
 def run(pool, names="abc", retries=2, options=PLAIN, **more):
@@ -93,7 +93,7 @@ def test_a_finished_scene_is_skipped_and_its_result_says_so():
 
 def test_a_scene_has_its_own_area_and_polygons():
     pool = ScriptedPool()
-    given = [*scenes("a"), ArchiveScene("b", (Path("b.tif"),), None, Path("own.geojson"))]
+    given = [*scenes("a"), ArchiveScene("b", (Path("b.tif"),), (), Path("own.geojson"))]
     list(segment_archive(given, Path("maps"), SceneOptions(area=Path("all.geojson")), pool, polygons=True))
     assert [(options.area, options.vector) for *_, options in pool.asked] == [
         (Path("all.geojson"), Path("maps/a.gpkg")),

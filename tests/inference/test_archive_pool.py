@@ -52,7 +52,7 @@ def make_factory(log, kill_after):
         from mm_ovseg.inference import scene
 
         class StubPredictor:
-            def __init__(self, cfg, class_names):
+            def __init__(self, cfg, class_names, *, any_format):
                 self.class_names = tuple(class_names)
 
             def model(self, items):

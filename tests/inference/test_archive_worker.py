@@ -26,7 +26,7 @@ OPTIONS = SceneOptions(window=40)
 class StubPredictor:
     """Of two classes, the second everywhere."""
 
-    def __init__(self, cfg, class_names):
+    def __init__(self, cfg, class_names, *, any_format):
         self.class_names = tuple(class_names)
 
     def model(self, items):
@@ -63,7 +63,7 @@ def scene(tmp_path):
         profile |= {"driver": "GTiff", "dtype": "uint8", "width": 60, "height": 50, "count": len(bands)}
         with rasterio.open(tmp_path / f"{name}.tif", "w", **profile) as file:
             file.write(bands)
-    return ArchiveScene("map", (tmp_path / "rgb.tif",), tmp_path / "sar.tif")
+    return ArchiveScene("map", (tmp_path / "rgb.tif",), (tmp_path / "sar.tif",))
 
 
 def test_a_finished_map_is_skipped_only_where_all_is_as_it_was(worker, scene, tmp_path):
@@ -84,7 +84,7 @@ def test_a_finished_map_is_skipped_only_where_all_is_as_it_was(worker, scene, tm
         output.with_suffix(".qml").unlink,
         output.with_name("map_coverage.tif").unlink,
         lambda: output.with_suffix(".json").write_text("{}"),
-        lambda: os.utime(scene.sar, (1, 1)),
+        lambda: os.utime(scene.sar[0], (1, 1)),
     ):
         assert worker.segment(scene, output, whole).status == "skipped"
         damage()
@@ -108,18 +108,19 @@ def test_a_map_with_another_legend_is_made_again(make_worker, scene, tmp_path):
 
 
 def test_a_corrected_shift_and_polygons_are_recognised(worker, scene, tmp_path, monkeypatch):
-    pytest.importorskip("fiona", reason="needs mm_ovseg[vector]")
     found = scene_module.ShiftEstimate(rows=1.0, columns=-2.0, spread=0.1, windows=4, reliable=True)
     monkeypatch.setattr(scene_module, "estimate_shift", lambda windows: found)
     options = replace(OPTIONS, correct_shift=True, resume=True)
     output = tmp_path / "map.tif"
     polygons = replace(options, vector=output.with_suffix(".gpkg"))
-    for asked, status in ((options, "done"), (options, "skipped"), (polygons, "done"), (polygons, "skipped")):
+    large = replace(polygons, min_area=1.0)
+    steps = ((options, "done"), (options, "skipped"), (polygons, "done"), (polygons, "skipped"), (large, "done"))
+    for asked, status in steps:
         assert worker.segment(scene, output, asked).status == status
 
 
 def test_faults_of_files_stay_and_others_are_tried_again(worker, scene, tmp_path, monkeypatch):
-    missing = replace(scene, sar=Path("none.tif"))
+    missing = replace(scene, sar=(Path("none.tif"),))
     outcome = worker.segment(missing, tmp_path / "map.tif", replace(OPTIONS, resume=True))
     assert outcome.status == "failed" and "none.tif does not exist" in outcome.error and not outcome.retry
     monkeypatch.setattr(StubPredictor, "model", lambda self, items: 1 / 0)

@@ -7,7 +7,8 @@ from rasterio import Affine
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference import areas, write_class_map_geotiff
 from mm_ovseg.inference.areas import ClassArea, Ellipsoid, measure_areas
-from mm_ovseg.raster import RasterInfo
+from mm_ovseg.raster import Grid, RasterInfo
+from mm_ovseg.raster.grid import Orientation
 
 NAMES = ["city", "Wald, ö", "water"]
 COLORS = [[200, 0, 0], [0, 120, 0], [0, 0, 255]]
@@ -46,6 +47,16 @@ def test_pixels_of_every_class_in_the_order_of_the_names(tmp_path):
     assert (city.name, city.pixels) == ("city", (class_map == 0).sum())
     assert forest == ClassArea("Wald, ö", 0, 0.0)
     assert (water.name, water.pixels) == ("water", (class_map == 2).sum())
+
+
+def test_a_map_that_is_stored_south_up_has_the_areas_of_its_own_rows(tmp_path):
+    """Of degrees near the pole a pixel in the north is smaller than one in the south."""
+    class_map, place = np.repeat([[0], [2]], 200, axis=0), Affine(0.01, 0, 10, 0, -0.02, 80)
+    north = measure(tmp_path, np.repeat(class_map, 50, axis=1), "EPSG:4326", place)
+    turned = place @ Affine(1, 0, 0, 0, -1, 400)
+    south = measure(tmp_path, np.repeat(class_map[::-1], 50, axis=1), "EPSG:4326", turned)
+    assert north[0].hectares < 0.8 * north[2].hectares
+    assert [area.hectares for area in south] == pytest.approx([area.hectares for area in north], rel=1e-6)
 
 
 def test_utm_is_right_to_its_scale_factor(tmp_path):
@@ -124,7 +135,8 @@ def test_systems_without_a_code(tmp_path):
 def test_degrees_about_a_shifted_pole():
     crs = rasterio.crs.CRS.from_string("+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=45 +lon_0=10 +R=6371000")
     # GeoTIFF cannot hold such a system, but other formats can.
-    info = RasterInfo(None, 10, 10, 1, ("uint8",), crs, Affine(0.01, 0, 0, 0, -0.01, 0), None)
+    grid = Grid(10, 10, crs, Affine(0.01, 0, 0, 0, -0.01, 0))
+    info = RasterInfo(None, grid, Orientation(), 1, ("uint8",), (None,), "transform")
     square = np.array([(0, 0), (0.1, 0), (0.1, 0.1), (0, 0.1)])
     assert Ellipsoid.of(info).areas(square) == pytest.approx((np.radians(0.1) * 6371000) ** 2, rel=1e-5)
 

@@ -3,9 +3,11 @@
 import json
 import threading
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import torch
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
@@ -44,7 +46,7 @@ class StubModel:
 
 
 class StubPredictor:
-    def __init__(self, cfg, class_names):
+    def __init__(self, cfg, class_names, *, any_format):
         self.model = StubModel()
         self.set_vocabulary(class_names)
 
@@ -186,6 +188,17 @@ def test_an_area_is_mapped_as_within_the_whole_scene(predictor, pair, tmp_path):
     assert 0 < len(predictor.model.batches) - windows < windows
 
 
+def test_an_area_in_a_geodatabase_which_is_a_folder(predictor, pair, tmp_path):
+    area = tmp_path / "area.gdb"
+    square = shapely.box(500_300, 4_999_100, 500_700, 4_999_700)
+    geopandas.GeoSeries([square], crs=UTM).to_file(area, driver="OpenFileGDB", layer="fields")
+    options = SceneOptions(window=40, overlap=0.25, area=area, area_layer="fields")
+    report = predictor.segment(*pair, tmp_path / "part.tif", options)
+    assert predictor.finished_report(*pair, tmp_path / "part.tif", options) == json.loads(json.dumps(report))
+    inside = read(tmp_path / "part_coverage.tif")[0] != 255
+    assert inside.sum() == 40 * 60
+
+
 @pytest.mark.parametrize("stop_after", [0, 1, 7, 13, 19])
 def test_an_ended_run_goes_on_to_the_same_bytes(predictor, pair, tmp_path, stop_after):
     options = {"window": 40, "overlap": 0.25, "confidence": True}
@@ -251,7 +264,7 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_no_map(predictor, pair, 
         (pair[1], {"batch_size": 0}, ConfigError, "batch size"),
         (pair[1], {"batch_size": 1.5}, ConfigError, "batch size"),
         (pair[1], {"ground_sampling_distance": -3.0}, ConfigError, "sampling distance"),
-        (pair[1], {"area": tmp_path / "none.geojson"}, DataError, "cannot be read as GeoJSON"),
+        (pair[1], {"area": tmp_path / "none.geojson"}, DataError, "none.geojson does not exist"),
         (tmp_path / "none.tif", {}, DataError, "does not exist"),
     ):
         with pytest.raises(error, match=message):

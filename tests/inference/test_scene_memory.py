@@ -22,10 +22,11 @@ import torch
 from mm_ovseg.benchmarking.machine import peak_memory
 from mm_ovseg.data import scene_source
 from mm_ovseg.engine import load_config
-from mm_ovseg.inference import areas, cog, scene
+from mm_ovseg.inference import areas, scene
+from mm_ovseg.raster import cog
 
 class StubPredictor:
-    def __init__(self, cfg, class_names):
+    def __init__(self, cfg, class_names, *, any_format):
         self.class_names = tuple(class_names)
 
     def model(self, items):

@@ -1,8 +1,9 @@
+import open_clip
 import pytest
 import torch
 from torch import nn
 
-from mm_ovseg.errors import ConfigError
+from mm_ovseg.errors import ConfigError, VocabularyError
 from mm_ovseg.modeling.text import TextEmbedder
 
 
@@ -95,3 +96,92 @@ def test_templates_need_one_place_for_the_name(templates):
 def test_an_unknown_way_with_synonyms_is_refused():
     with pytest.raises(ConfigError, match="SYNONYMS"):
         build(synonyms="last")
+
+
+# ---------------------------------------------------------------- names that are cut, or that nothing tells apart
+
+LENGTH = 12  # tokens, the two at the ends among them
+
+
+class FixedEnds:
+    """A tokenizer of another kind: a word a token, and the last place of a row is for a token of its own."""
+
+    context_length = LENGTH
+
+    def __call__(self, texts, context_length=None):
+        length = context_length or self.context_length
+        rows = [[1, *(2 + sum(map(ord, word)) % 250 for word in text.split())][: length - 1] for text in texts]
+        return torch.tensor([[*row, *[0] * (length - 1 - len(row)), 299] for row in rows])
+
+
+TOKENIZERS = {"open_clip": open_clip.SimpleTokenizer(context_length=LENGTH), "fixed ends": FixedEnds()}
+
+
+def build_limited(kind="open_clip", templates=("a {} seen",), synonyms="average"):
+    torch.manual_seed(0)
+    tower = CountingTower()
+    tower.table = nn.Embedding(49408, 6)
+    return TextEmbedder(tower=tower, tokenizer=TOKENIZERS[kind], templates=templates, synonyms=synonyms).eval()
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("training", [False, True])
+def test_a_name_that_just_fits_is_read_and_a_longer_one_refused(kind, training):
+    text = build_limited(kind).train(training)
+    fits = "one two three four five six seven eight"  # with the template 10 tokens of 12
+    text((fits, "road"))
+    with pytest.raises(VocabularyError, match=rf"'{fits} nine' is longer .*12 tokens, .*the template from 'seen' on"):
+        text((f"{fits} nine", "road"))
+    with pytest.raises(VocabularyError, match="word 10, 'ten', and what follows would not be read"):
+        text(("road", f"{fits} nine ten eleven"))
+    assert text((fits, "road")).shape == (1, 2, 6)
+
+
+def test_every_template_and_every_synonym_that_is_read_counts():
+    long, synonym = " ".join(["water"] * 9), "water, " + " ".join(["river"] * 12)
+    build_limited(templates=("{}",)).check_length([long])
+    with pytest.raises(VocabularyError, match="'a picture of {} from above'"):
+        build_limited(templates=("{}", "a picture of {} from above")).check_length([long])
+    build_limited(synonyms="first").check_length([synonym])
+    with pytest.raises(VocabularyError, match="word 10, 'river'"):
+        build_limited().check_length([synonym])
+
+
+def test_all_names_that_are_cut_are_named_and_letters_without_spaces_count():
+    with pytest.raises(VocabularyError) as caught:
+        build_limited().check_length(["road", "x " * 20, "水" * 30, "y" * 9 + "!" * 900])
+    message = str(caught.value)
+    assert message.count("is longer") == 3 and "水" * 30 in message and "word 1, 'yyyy" in message
+    assert "road" not in message and len(message) < 2000
+
+
+def test_a_tokenizer_without_a_length_cuts_nothing():
+    build().check_length(["x" * 10])
+
+
+@pytest.mark.parametrize("names", [
+    ("road", "water, river", "river, water"),
+    ("w&#97;ter", "road", "water"),  # open_clip's tokenizer reads HTML
+    ("ＷＡＴＥＲ", "water"),
+])  # fmt: skip
+@pytest.mark.parametrize("gradients", [False, True])
+def test_names_with_equal_embeddings_are_refused(names, gradients):
+    text = build_limited(templates=("a {}", "the {}"))
+    with torch.set_grad_enabled(gradients):
+        for _ in range(2):
+            with pytest.raises(VocabularyError, match="cannot tell apart") as caught:
+                text(names)
+        assert all(f"'{name}'" in str(caught.value) for name in names if name != "road")
+        assert "road" not in str(caught.value)
+        assert text(("road", "water")).shape == (2, 2, 6)
+
+
+@torch.no_grad()
+def test_names_that_one_template_tells_apart_are_two():
+    text = build_limited(templates=("a {}", "the {}"))
+    embed = text.embed
+    text.embed = lambda names: torch.cat([embed(names)[:1, :1].expand(-1, 2, -1), embed(names)[1:]])
+    assert text(("road", "water")).shape == (2, 2, 6)
+    text.embed = lambda names: embed(names)[:, :1].expand(-1, 2, -1) + torch.tensor([[[0.0], [1e-7]]])
+    with pytest.raises(VocabularyError, match="'road' = 'river'"):
+        text(("road", "river"))

@@ -162,6 +162,16 @@ def test_two_bands_are_not_rgb(tmp_path, write_raster):
         read_rgb(path)
 
 
+def test_several_files_are_three_bands_or_the_config_chooses(tmp_path, write_raster):
+    paths = [write_raster(tmp_path / f"{band}.tif", random_rgb()[..., band]) for band in range(3)]
+    np.testing.assert_array_equal(read_rgb(paths)[0], random_rgb())
+    colors = write_raster(tmp_path / "colors.tif", random_rgb(), photometric="rgb")
+    for files in (paths[:2], [*paths, paths[0]], [colors] * 3):
+        with pytest.raises(DataError, match=r"tif\) have \d bands; give three files of one band each"):
+            read_rgb(files)
+    np.testing.assert_array_equal(read_rgb([*paths, colors], bands=(5, 1, 6))[0], random_rgb()[..., [1, 0, 2]])
+
+
 def test_a_fourth_band_that_is_not_alpha_is_left_out(tmp_path, write_raster):
     bands = np.dstack([random_rgb(), np.zeros((6, 9), dtype=np.uint8)])
     meanings = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefined]
@@ -281,7 +291,7 @@ def test_concerns(tmp_path, write_raster):
     assert "become 255, the high end" in high and "check INPUT.RGB.RANGE" in high
     rgb[:, :90] = 0
     (zeros,) = concerns(rgb)
-    assert "30% of the RGB pixels" in zeros and "set INPUT.RGB.NODATA 0" in zeros
+    assert "30% of the RGB pixels" in zeros and "INPUT.RGB.NODATA 0" in zeros
     assert concerns(rgb, nodata=0) == concerns(rgb, {"nodata": 0}) == []
 
 

@@ -221,7 +221,7 @@ def test_concerns(tmp_path, write_raster):
     assert "become 255, the high end of INPUT.SAR.RANGE [-25, 0] dB" in taken_for_decibels
     assert "check INPUT.SAR.SCALE and INPUT.SAR.RANGE" in taken_for_decibels
     decibels[:16] = 0
-    zeros = "25% of the SAR pixels of .*a.tif are exactly 0, .*; if they have no data, set INPUT.SAR.NODATA 0"
+    zeros = r"25% of the SAR pixels of .*a.tif are exactly 0, .*; if they have no data, say so \(INPUT.SAR.NODATA 0"
     assert re.match(zeros, concerns(decibels, scale="db")[0])
     assert concerns(decibels, {"nodata": 0}, scale="db") == concerns(decibels, scale="db", nodata=0) == []
 

@@ -12,6 +12,7 @@ from mm_ovseg.raster import RasterSource, read_rgb, read_sar
 RGB = np.random.default_rng(0).integers(1, 256, (6, 9, 3), dtype=np.uint8)
 PLACE = Affine(10, 0, 500_000, 0, -10, 4_000_000)
 UTM = {"crs": "EPSG:32652", "transform": PLACE}
+SOUTH_UP = {"crs": "EPSG:32652", "transform": PLACE @ Affine(1, 0, 0, 0, -1, 6)}
 COLORS = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
 KNOWN = np.ones((6, 9), dtype=bool)
 KNOWN[2, 3:6] = KNOWN[5, 0] = False
@@ -129,7 +130,7 @@ def test_several_files_are_the_bands_of_one(tmp_path, write_raster):
     paths = [
         write_raster(tmp_path / "red.tif", RGB[..., 0], mask=known, **UTM),
         write_raster(tmp_path / "green.tif", RGB[..., 1], **UTM),
-        write_raster(tmp_path / "blue.tif", RGB[::-1, :, 2], **{**UTM, "transform": PLACE @ Affine(1, 0, 0, 0, -1, 6)}),
+        write_raster(tmp_path / "blue.tif", RGB[::-1, :, 2], **SOUTH_UP),
     ]
     with RasterSource(paths) as source:
         assert source.name == f"{paths[0]} (with green.tif, blue.tif)" and len(source.bands) == 3
@@ -159,8 +160,7 @@ def test_files_of_different_types(tmp_path, write_raster):
 
 def test_how_pixels_lie_is_settled_with_the_other_image(tmp_path, write_raster):
     """An image without georeference is turned as the one that it belongs to, in whichever order the two are given."""
-    stored = {"crs": UTM["crs"], "transform": PLACE @ Affine(1, 0, 0, 0, -1, 6)}
-    turned, plain = write_raster(tmp_path / "a.tif", RGB, **stored), write_raster(tmp_path / "b.tif", RGB)
+    turned, plain = write_raster(tmp_path / "a.tif", RGB, **SOUTH_UP), write_raster(tmp_path / "b.tif", RGB)
     with RasterSource(turned) as first, RasterSource(plain) as second:
         first.align(second)
         np.testing.assert_array_equal(second.read([1, 2, 3])[0], first.read([1, 2, 3])[0])

@@ -11,7 +11,6 @@ from rasterio import Affine
 from rasterio.errors import NotGeoreferencedWarning
 
 from mm_ovseg.data.scene_source import SceneSource
-from mm_ovseg.data.vector_file import read_polygons
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.raster import open_raster, read_label, read_raster_info, read_rgb, read_sar
 
@@ -291,19 +290,3 @@ def test_a_scene_of_a_million_columns_is_refused(tmp_path):
         pass
     with pytest.raises(DataError, match=r"wide\.tif gives 1000000 pixels a row, more than 524288"):
         SceneSource(path, None)
-
-
-def test_vector_files_that_point_elsewhere_are_refused(tmp_path, web):
-    pytest.importorskip("fiona")
-    address, asked = web
-    path = tmp_path / "a.gpkg"
-    path.write_text(
-        f'<OGRVRTDataSource><OGRVRTLayer name="a"><SrcDataSource>/vsicurl/{address("a.geojson")}</SrcDataSource>'
-        "</OGRVRTLayer></OGRVRTDataSource>"
-    )
-    with pytest.raises(DataError, match=r"a\.gpkg cannot be read as a vector file"):
-        read_polygons(path, "class", crs=None)
-    for name in (address("a.geojson"), f"/vsicurl/{address('b.geojson')}", "zip://a.zip"):
-        with pytest.raises(DataError, match="does not exist"):
-            read_polygons(name, "class", crs=None)
-    assert not asked

@@ -7,9 +7,9 @@ import pytest
 import rasterio
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from mm_ovseg.data.raster import read_label
 
 from mm_ovseg.engine import load_config
+from mm_ovseg.raster import read_label
 from tests.conftest import ROOT, load_tool
 from tests.data.inspection.folders import (
     SIZE,

@@ -56,6 +56,23 @@ def test_a_pair_of_files_becomes_a_map(scene, tmp_path):
     assert len(report["weights"]["sha256"]) == 64
 
 
+def test_from_another_folder_to_a_narrow_terminal(scene, tmp_path):
+    words = [*command(scene, tmp_path / "map.tif"), "DATASETS.FILES", "['gone.yaml']"]  # needed for training only
+    words[words.index("--classes") + 1] = "Wald,道路,水"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "segment_scene.py", *words],
+        cwd=tmp_path, env=environment, capture_output=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"| ??" in done.stdout
+    assert [area["name"] for area in json.loads((tmp_path / "map.json").read_text())["classes"]] == [
+        "Wald",
+        "道路",
+        "水",
+    ]
+
+
 def test_a_killed_run_goes_on_to_the_same_bytes(scene, tmp_path):
     segment_scene.main(command(scene, tmp_path / "whole.tif", "--quiet"))
     output = tmp_path / "map.tif"
@@ -78,7 +95,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(scene, tmp_path):
 def test_errors_are_one_sentence(scene, tmp_path, capsys):
     for more, message in (
         (("--window", "-5"), "window"),
-        (("--aoi", "none.geojson"), "GeoJSON"),
+        (("--aoi", "none.geojson"), "none.geojson does not exist"),
         (("--rgb-bands", "1", "2", "9"), "has no band 9"),
     ):
         with pytest.raises(SystemExit) as stop:

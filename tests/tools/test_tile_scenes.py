@@ -172,7 +172,6 @@ def write_geojson(path, features, crs="EPSG:32633"):
 
 
 def test_polygons_by_their_attribute_the_smaller_above_the_larger(scene, tmp_path, capsys):
-    pytest.importorskip("fiona")
     del scene["--classes"]
     scene["--labels"] = write_geojson(tmp_path / "use.geojson", [
         (polygon(20, 20, 24, 30), "lake"),  # a pond, before the forest that holds it
@@ -185,7 +184,8 @@ def test_polygons_by_their_attribute_the_smaller_above_the_larger(scene, tmp_pat
     meanings.write_text("lake: water\nwood: forest\n12: city\nsecret: null\n")
     output = tmp_path / "region"
     run(scene | {"--attribute": "use", "--label-map": meanings, "--unseen": "Water"}, output)
-    assert "'quarry' (1)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "'quarry' (1)" in out and "ignored: quarry (960 pixels)" in out
     whole = np.full((HEIGHT, WIDTH), 255)
     whole[:, :64], whole[20:30, 20:24], whole[:, 64:100] = 1, 0, 2
     tiles = tiles_of(output)
@@ -198,12 +198,36 @@ def test_polygons_by_their_attribute_the_smaller_above_the_larger(scene, tmp_pat
     run(scene | {"--attribute": "use", "--label-map": meanings, "--background": "city"}, tmp_path / "filled")
     whole[whole == 255] = 2
     whole[:, 112:128] = 255  # polygons without label are no background
+    whole[:, 100:110] = 255  # nor are those of unknown values
     for (_, row, column), tile in tiles_of(tmp_path / "filled").items():
         assert (tile["labels"][0] == whole[row : row + SIZE, column : column + SIZE]).all()
 
 
+def test_values_without_meaning_count_where_nothing_else_is_labelled(scene, tmp_path, capsys):
+    features = [(polygon(0, 0, 64, 96), "mine"), (polygon(64, 0, 128, 96), "city")]
+    scene["--labels"] = write_geojson(tmp_path / "use.geojson", features)
+    run(scene | {"--attribute": "use", "--background": "water"}, tmp_path / "region")
+    assert "ignored: mine (6144 pixels)" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "region" / "manifest.json").read_text())
+    assert manifest["unknown_values"] == {"mine": 64 * 96}
+    assert sum(manifest["pixels"][split]["water"] for split in ("train", "val")) == 0
+
+
+def test_geometries_that_are_no_polygons_are_counted_and_named(scene, tmp_path, capsys):
+    del scene["--classes"]
+    point = {"type": "Point", "coordinates": PLACE @ (3, 3)}
+    nested = {"type": "GeometryCollection", "geometries": [polygon(64, 0, 130, 96), point]}
+    features = [(polygon(0, 0, 64, 96), "wood"), (nested, "city"), (point, "tree"), (None, "wood")]
+    scene["--labels"] = write_geojson(tmp_path / "use.geojson", features)
+    for _ in range(2):  # the second time, from what the first has noted
+        run(scene | {"--attribute": "use"}, tmp_path / "region")
+        assert "labels of rgb are left out: 2 points, 1 without geometry" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "region" / "manifest.json").read_text())
+    assert manifest["left_out_geometries"] == {"rgb": {"points": 2, "without geometry": 1}}
+    assert manifest["legend"] == {"city": 0, "wood": 1} and manifest["unknown_values"] == {}
+
+
 def test_polygons_in_another_reference_system_and_without_a_map(scene, tmp_path):
-    pytest.importorskip("fiona")
     del scene["--classes"]
     features = [(polygon(0, 0, 64, 96), "wood"), (polygon(64, 0, 128, 96), "Built-up")]
     turned = [(transform_geom(UTM, "OGC:CRS84", geometry), value) for geometry, value in features]
@@ -401,14 +425,14 @@ def test_what_is_wrong_is_one_sentence_and_leaves_nothing(scene, tmp_path, capsy
 
 
 @pytest.mark.parametrize("features,attribute,message", [
-    ([], "use", ""),
+    ([], "use", "has no attribute 'use', nor any other"),
     ([(polygon(0, 0, 9, 9), "wood")], "kind", "has no attribute 'kind'; its attributes are use"),
     ([({"type": "Point", "coordinates": [500_000, 5_000_000]}, "wood")], "use", "has no polygons"),
     ([(polygon(0, 0, 9, 9), "quarry")], "use", "No polygon has a value"),
-    ([(polygon(0, 0, 9, 9), "wood"), (polygon(9, 0, 18, 9), 3)], "use", "values of one type"),
+    ([(polygon(0, 0, 9, 9), ["wood"])], "use", "'use' holds"),
+    ([(polygon(9000, 0, 9009, 9), "wood")], "use", "No polygon of the labels lies in a scene"),
 ])  # fmt: skip
 def test_vector_files_that_cannot_be_used(scene, tmp_path, capsys, features, attribute, message):
-    pytest.importorskip("fiona")
     scene["--labels"] = write_geojson(tmp_path / "use.geojson", features)
     run(scene | {"--attribute": attribute}, tmp_path / "region", code=2)
     err = capsys.readouterr().err

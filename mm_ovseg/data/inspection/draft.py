@@ -21,6 +21,7 @@ from mm_ovseg.data.registration import read_class_file
 from mm_ovseg.data.split import hold_out
 from mm_ovseg.data.tiling.legend import Legend, parse_legend, read_legend
 from mm_ovseg.errors import DataError
+from mm_ovseg.plain_data import read_text
 from mm_ovseg.raster import RGBReader, SARReader
 from mm_ovseg.raster.footprint import common_pixel_size, footprints
 
@@ -142,7 +143,7 @@ def _names_beside(root: Path) -> tuple[list[str], list | None, str]:
         content = read_class_file(json_file)
         return content["classes"], content.get("colors"), json_file.name
     if text_file.is_file():
-        lines = text_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_text(text_file).splitlines()
         return [line.strip() for line in lines if line.strip()], None, text_file.name
     return [], None, ""
 

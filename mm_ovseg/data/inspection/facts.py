@@ -87,7 +87,7 @@ def read_facts(path: str | os.PathLike, *, files: int = 1) -> FileFacts:
                 digest=hashlib.blake2b(f"{image.shape} {image.dtype}".encode() + image.tobytes()).hexdigest(),
                 bands=tuple(bands),
                 colors=tuple(source.color_bands()) if any(b.meaning == ColorInterp.red for b in chosen) else (),
-                band_names=tuple(band.description for band in chosen),
+                band_names=tuple(band.description.lower() for band in chosen),
                 palette=_palette(source, bands),
                 categories=_categories(path),
                 is_lossy=source.is_lossy,

@@ -47,7 +47,7 @@ class LabelValues:
             pixels.update(entry.values)
             for value in entry.values:
                 files.setdefault(value, []).append(entry)
-        nodata = {entry.info.nodata for entry in labels} - {None, IGNORED}
+        nodata = {value for entry in labels for value in entry.info.nodata} - {None, IGNORED}
         return cls(
             pixels,
             {value: [entry.path for entry in entries] for value, entries in files.items()},

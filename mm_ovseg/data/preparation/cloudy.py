@@ -220,10 +220,13 @@ def seed_of(seed: int, name: str) -> int:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """What is written of an image: bands (n, H, W), what they show, and how they say where there is no data."""
+    """What is written of an image: bands (n, H, W), what each means, and how they say where there is no data."""
 
     bands: np.ndarray
     meanings: tuple[ColorInterp, ...] = ()
+    descriptions: tuple[str, ...] = ()
+    scales: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = ()
     nodata: float | None = None
     mask: np.ndarray | None = None
 
@@ -234,29 +237,55 @@ def _stored(
     """The file with a changed RGB image.
 
     The type, the number and the order of its bands stay, and so does every number that no cloud has changed, those of
-    other bands and of pixels without data among them. A file of one band becomes red, green and blue.
+    other bands and of pixels without data among them. A grey band becomes red, green and blue of its type; a palette,
+    or a band whose 0 is white, of 8 bits.
     """
-    bands = reader.choose(source)
-    everything = range(1, len(source.bands) + 1)
-    if len(bands) != 3:
+    colors = reader.choose(source)
+    if len(colors) == 1 and (source.color_table(colors[0]) is not None or source.white_value(colors[0]) is not None):
         alpha = [] if valid.all() else [np.where(valid, np.uint8(255), np.uint8(0))]
         meanings = (*COLORS, *([ColorInterp.alpha] if alpha else []))
         return StoredImage(np.stack([*image.transpose(2, 0, 1), *alpha]), meanings)
-    values, _ = source.read(everything)  # (H, W, n)
-    values = np.ascontiguousarray(values.transpose(2, 0, 1))
-    for band, stored in zip(bands, reader.unread(image, source), strict=True):
-        np.copyto(values[band - 1], stored, where=changed, casting="unsafe")
-    nodata = source.bands[bands[0] - 1].nodata
-    if nodata is not None:
+    numbers = list(range(1, len(source.bands) + 1))
+    meanings = [band.meaning for band in source.bands]
+    places = [number - 1 for number in colors]
+    if len(colors) == 1:
+        (grey,) = places
+        numbers[grey : grey + 1], meanings[grey : grey + 1] = colors * 3, COLORS
+        places = [grey, grey + 1, grey + 2]
+    values = np.ascontiguousarray(source.read(numbers)[0].transpose(2, 0, 1))
+    for place, stored in zip(places, reader.unread(image, source), strict=True):
+        np.copyto(values[place], stored, where=changed)
+    first = source.bands[colors[0] - 1]
+    if first.nodata is not None:
         # A cloud must not be read as no data where its colour stands for that.
-        hidden = changed & (values[[band - 1 for band in bands]] == nodata).all(axis=0)
-        values[bands[0] - 1][hidden] = nodata - 1 if nodata > 0 else nodata + 1
-    return StoredImage(values, tuple(band.meaning for band in source.bands), nodata, source.mask())
+        hidden = changed & (values[places] == first.nodata).all(axis=0)
+        step = reader.smallest_step(first)
+        values[places[0]][hidden] = first.nodata + (-step if first.nodata > 0 else step)
+    kept = [source.bands[number - 1] for number in numbers]
+    return StoredImage(
+        bands=values,
+        meanings=tuple(meanings),
+        descriptions=tuple(band.description for band in kept),
+        scales=tuple(band.scale for band in kept),
+        offsets=tuple(band.offset for band in kept),
+        nodata=first.nodata,
+        mask=source.mask(),
+    )
 
 
 def _write(path: Path, image: StoredImage, grid: Grid) -> None:
     """Write an image where it lies on the ground, in the format that its name says."""
     if path.suffix.lower() in PICTURES:
-        write_picture(path, image.bands, grid, nodata=image.nodata)
-    else:
-        write_geotiff(path, image.bands, grid, nodata=image.nodata, valid=image.mask, meanings=image.meanings)
+        write_picture(path, image.bands, grid, nodata=image.nodata, valid=image.mask)
+        return
+    write_geotiff(
+        path,
+        image.bands,
+        grid,
+        nodata=image.nodata,
+        valid=image.mask,
+        meanings=image.meanings,
+        descriptions=image.descriptions,
+        scales=image.scales,
+        offsets=image.offsets,
+    )

@@ -9,9 +9,9 @@ from functools import cached_property
 from numbers import Real
 from pathlib import Path
 
-from mm_ovseg.data.vector_file import value_text
 from mm_ovseg.errors import DataError
-from mm_ovseg.plain_data import parse_table
+from mm_ovseg.plain_data import parse_table, read_text
+from mm_ovseg.raster.label_value import value_text
 from mm_ovseg.vocabulary import validate_class_names
 
 __all__ = ["IGNORED", "Legend", "legend_of_values", "parse_legend", "read_legend"]
@@ -70,7 +70,7 @@ class Legend:
             DataError: values of several classes are the same number.
         """
         if isinstance(value, bool):
-            value = str(value).lower()
+            return self.table.get(str(value), self.table.get(str(value).lower()))
         if not isinstance(value, Real):
             return self.table.get(value_text(value))
         if value != value:  # NaN, as a column of numbers has it where there is no value
@@ -105,8 +105,8 @@ def read_legend(path: Path, classes: Sequence[str] | None = None) -> Legend:
         VocabularyError: a name is empty, or two differ in case only.
     """
     try:
-        meanings = parse_table(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        meanings = parse_table(read_text(path))
+    except ValueError as error:
         raise DataError(
             f"{path} cannot be read ({' '.join(str(error).split())}); it holds 'value: class' lines."
         ) from error

@@ -1,7 +1,6 @@
 """The run: from scenes to tiles on disk and the files that declare them, in parallel and resumable."""
 
 import json
-import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -33,8 +32,6 @@ from mm_ovseg.raster import Grid
 from mm_ovseg.raster.footprint import Footprint, common_pixel_size, footprints
 
 __all__ = ["Tiling", "tile_scenes", "tiling_outputs"]
-
-logger = logging.getLogger(__name__)
 
 OVERLAPPING = "overlaps a held-out tile"
 KINDS = ("rgb", "sar", "labels")
@@ -103,7 +100,7 @@ def tile_scenes(tiling: Tiling, scenes: Sequence[LabelledScene]) -> TilingSummar
     """
     rasters = {
         "one of the RGB images": [path for scene in scenes for path in scene.rgb],
-        "one of the SAR images": [scene.sar for scene in scenes],
+        "one of the SAR images": [path for scene in scenes for path in scene.sar],
         "one of the label maps": [scene.labels for scene in scenes],
     }
     check_outputs(tiling_outputs(tiling.output), raster_inputs(rasters))
@@ -121,6 +118,8 @@ def tile_scenes(tiling: Tiling, scenes: Sequence[LabelledScene]) -> TilingSummar
         for result, done_before in results:
             summary.pairs += result["pairs"]
             summary.done_before += done_before
+            summary.unknown_in_dropped.update(result.get("unknown", {}))
+            summary.left_out.update(result.get("left_out", {}))
             for entry in (Dropped(**entry) for entry in result["dropped"]):
                 if entry.reason == BROKEN:
                     raise DataError(entry.detail)
@@ -142,13 +141,14 @@ def tiling_outputs(output: Path) -> dict[str, list[Path]]:
 def _plan(tiling: Tiling, scenes: Sequence[LabelledScene]) -> tuple[dict[str, SceneTile], TilingSummary]:
     """The tiles that have a split, by name, in the order of scenes and places."""
     output = None if tiling.dry_run else tiling.output
-    windows, grids = [], []
+    windows, grids, concerns = [], [], []
     for scene in tqdm(scenes, desc="opening scenes", unit="scene", leave=False):
         with open_scene(scene, tiling.settings) as source:
             if source.covered == 0:
-                raise DataError(f"{scene.sar} covers nothing of {scene.rgb[0]}; check that the files belong together.")
-            for concern in source.concerns():
-                logger.warning(concern)
+                raise DataError(
+                    f"{source.sar_name} covers nothing of {scene.rgb[0]}; check that the files belong together."
+                )
+            concerns += source.concerns()
             for window in windows_of(source.grid, tiling.settings):
                 windows.append((scene, window))
                 grids.append(source.grid.window(*window))
@@ -168,8 +168,9 @@ def _plan(tiling: Tiling, scenes: Sequence[LabelledScene]) -> tuple[dict[str, Sc
             dropped.append(Dropped(task.name, OVERLAPPING))
         else:
             tasks[task.name] = task
-    summary = TilingSummary(tiling.name, tiling.legend.classes, tiling.unseen, len(windows), metres, dropped=dropped)
-    return tasks, summary
+    return tasks, TilingSummary(
+        tiling.name, tiling.legend.classes, tiling.unseen, len(windows), metres, dropped=dropped, concerns=concerns
+    )
 
 
 def _in_pixels(scene: LabelledScene, window: tuple[int, int, int, int]) -> Footprint:

@@ -7,6 +7,7 @@ from tabulate import tabulate
 
 from mm_ovseg.data.preparation.dropped import Dropped, count_reasons
 from mm_ovseg.data.split import SPLITS
+from mm_ovseg.raster.vector import format_left_out
 
 __all__ = ["TilingSummary"]
 
@@ -25,6 +26,9 @@ class TilingSummary:
         pairs: see :func:`~mm_ovseg.data.tiling.tile.process_tile`.
         dropped: what gave no pair.
         done_before: number of tiles that an earlier run had finished.
+        concerns: sentences on what the scenes' files probably do not mean.
+        unknown_in_dropped: value -> pixels of what has no meaning, in windows that gave no pair.
+        left_out: scene -> reason -> number of geometries of its labels that are no polygons or cannot be used.
     """
 
     name: str
@@ -35,6 +39,9 @@ class TilingSummary:
     pairs: list[dict] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     done_before: int = 0
+    concerns: list[str] = field(default_factory=list)
+    unknown_in_dropped: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def pair_counts(self) -> dict[str, int]:
         """Number of pairs of each split."""
@@ -46,8 +53,8 @@ class TilingSummary:
         return {name: sum(count[index] for count in counts) for index, name in enumerate(self.classes)}
 
     def unknown(self) -> Counter[str]:
-        """Pixels of each value of the label rasters that has no meaning."""
-        return sum((Counter(pair["unknown"]) for pair in self.pairs), Counter())
+        """Pixels of each value of the labels that has no meaning."""
+        return sum((Counter(pair["unknown"]) for pair in self.pairs), self.unknown_in_dropped)
 
     def format(self) -> str:
         """Tables of the counts and class frequencies, and what needs a look."""
@@ -65,6 +72,7 @@ class TilingSummary:
             "counts": {"tiles": self.tiles, "pairs": self.pair_counts(), "dropped": count_reasons(self.dropped)},
             "pixels": {split: self.pixel_counts(split) for split in SPLITS},
             "unknown_values": dict(self.unknown()),
+            "left_out_geometries": {name: reasons for name, reasons in sorted(self.left_out.items()) if reasons},
             "pairs": sorted(self.pairs, key=lambda pair: pair["name"]),
             "dropped": [asdict(entry) for entry in sorted(self.dropped, key=lambda entry: entry.name)],
         }
@@ -85,7 +93,8 @@ class TilingSummary:
 
     def _warnings(self) -> list[str]:
         counts = self.pair_counts()
-        warnings = [
+        warnings = [f"warning: {concern}" for concern in self.concerns]
+        warnings += [
             f"warning: there is no {split} tile; a smaller --square, another --seed or --val-fraction splits otherwise."
             for split in SPLITS
             if not counts[split]
@@ -97,4 +106,9 @@ class TilingSummary:
         if unknown := self.unknown():
             shown = ", ".join(f"{value} ({count} pixels)" for value, count in unknown.most_common(UNKNOWN_SHOWN))
             warnings.append(f"warning: these label values mean nothing here and are ignored: {shown}.")
+        warnings += [
+            f"warning: geometries of the labels of {name} are left out: {format_left_out(reasons)}."
+            for name, reasons in sorted(self.left_out.items())
+            if reasons
+        ]
         return warnings

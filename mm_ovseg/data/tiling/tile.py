@@ -9,8 +9,9 @@ import numpy as np
 from mm_ovseg.data.preparation.dropped import BROKEN, Dropped
 from mm_ovseg.data.preparation.tile import is_intact, write_tile
 from mm_ovseg.data.scene_source import SceneSource
-from mm_ovseg.data.tiling.labels import PolygonLabels, RasterLabels
+from mm_ovseg.data.tiling.labels import RasterLabels
 from mm_ovseg.data.tiling.legend import IGNORED, Legend
+from mm_ovseg.data.tiling.polygon_labels import PolygonLabels
 from mm_ovseg.data.tiling.scenes import LabelledScene
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import sha256
@@ -127,7 +128,7 @@ def open_labels(
     return PolygonLabels(
         scene.labels,
         source.grid,
-        legend.table,
+        legend,
         attribute=settings.attribute,
         layer=settings.layer,
         background=background,
@@ -143,10 +144,11 @@ def process_tile(task: SceneTile, previous: dict | None = None) -> tuple[dict, b
 
     Returns:
         The result, ready for JSON, and whether it is the earlier one. It has ``name``, ``fingerprint``, ``pairs`` (one
-        or none) and ``dropped``. The pair has ``name``, ``split``, ``rgb``, ``sar`` and ``labels`` (``file`` relative
-        to the output folder, ``sha256``; empty when nothing is written), ``source`` (scene and window), ``valid``
-        (share of pixels with RGB and SAR), ``pixels`` (of each class), ``ignored`` (pixels) and ``unknown`` (pixels of
-        values without meaning).
+        or none), ``dropped``; of labels from polygons, ``left_out`` (scene -> reason -> number of the geometries that
+        could not be used in the whole scene); and, without a pair, ``unknown`` as below. The pair has ``name``,
+        ``split``, ``rgb``, ``sar`` and ``labels`` (``file`` relative to the output folder, ``sha256``; empty when
+        nothing is written), ``source`` (scene and window), ``valid`` (share of pixels with RGB and SAR), ``pixels`` (of
+        each class), ``ignored`` (pixels) and ``unknown`` (pixels of values without meaning).
 
     Raises:
         DataError: a file cannot be written.
@@ -166,9 +168,12 @@ def process_tile(task: SceneTile, previous: dict | None = None) -> tuple[dict, b
     except (DataError, OSError) as error:
         dropped = [asdict(Dropped(task.name, BROKEN, str(error)))]
         return {"name": task.name, "fingerprint": [], "pairs": [], "dropped": dropped}, False
+    if isinstance(labels, PolygonLabels):
+        result["left_out"] = {task.scene.name: labels.left_out}
     label[~window.image_valid] = IGNORED
     if reason := _reason_to_drop(task.settings, window.image_valid, window.sar_valid, label):
         result["dropped"].append(asdict(Dropped(task.name, reason)))
+        result["unknown"] = unknown
         return result, False
     counts = np.bincount(label.ravel(), minlength=256)
     pair = {

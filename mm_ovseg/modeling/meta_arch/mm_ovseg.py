@@ -184,9 +184,11 @@ class MMOVSeg(nn.Module):
             names: T names; "water, river, lake" is one class with three synonyms.
 
         Raises:
-            VocabularyError: no name, an empty one, or one given twice.
+            VocabularyError: no name, an empty one, one given twice, or one that is longer than the text encoder reads.
         """
-        self.vocabulary = validate_class_names(names)
+        names = validate_class_names(names)
+        self.text.check_length(names)
+        self.vocabulary = names
 
     def forward(self, batched_inputs: Sequence[dict]) -> list[dict[str, torch.Tensor]] | dict[str, torch.Tensor]:
         """Segment, or compute the training loss.

@@ -13,6 +13,7 @@ from mm_ovseg.data.declaration import RGBSARDataset
 from mm_ovseg.data.inspection.check import check_datasets
 from mm_ovseg.data.inspection.findings import ERROR, KINDS, WARNING, report_lines
 from mm_ovseg.data.pair_reader import PairReader
+from mm_ovseg.raster import SARReader
 from tests.data.inspection.folders import (
     SIZE,
     grid,
@@ -24,7 +25,7 @@ from tests.data.inspection.folders import (
 )
 
 CLASSES = ("city", "road", "water")
-DB = PairReader(sar_scale="db")
+DB = PairReader(sar=SARReader(scale="db"))
 
 
 def dataset(root, name="mine", **changes):
@@ -155,13 +156,15 @@ def test_an_image_twice_in_one_dataset(tmp_path):
 
 
 @pytest.mark.parametrize("settings, words", [
-    ({"sar_scale": "db", "sar_range": (0.0, 20.0)}, ("outside INPUT.SAR.RANGE, 0 to 20 dB", "INPUT.SAR.RANGE to")),
-    ({"sar_scale": "power"}, ("negative", "INPUT.SAR.SCALE to db")),
+    ({"scale": "db", "value_range": (0.0, 20.0)}, ("outside INPUT.SAR.RANGE, 0 to 20 dB", "INPUT.SAR.RANGE to")),
+    ({"scale": "power"}, ("negative", "INPUT.SAR.SCALE to db")),
 ])  # fmt: skip
 def test_sar_that_the_settings_do_not_fit(tmp_path, settings, words):
     write_clean_folder(tmp_path, count=2)
     findings = [
-        finding for finding in check(dataset(tmp_path), reader=PairReader(**settings)) if finding.kind == "sar-range"
+        finding
+        for finding in check(dataset(tmp_path), reader=PairReader(sar=SARReader(**settings)))
+        if finding.kind == "sar-range"
     ]
     of_set = [finding for finding in findings if not finding.pair]
     assert len(of_set) == 1
@@ -175,7 +178,7 @@ def test_power_that_is_declared_to_be_decibels(tmp_path):
         save(path, 10 ** (images(number)[1] / 10), crs="EPSG:32633", transform=grid(number))
     findings = check(dataset(tmp_path))
     assert any("INPUT.SAR.SCALE to power or amplitude" in finding.advice for finding in findings)
-    assert check(dataset(tmp_path), reader=PairReader(sar_scale="power")) == []
+    assert check(dataset(tmp_path), reader=PairReader(sar=SARReader(scale="power"))) == []
 
 
 def test_classes_that_no_label_map_has_and_classes_without_a_name(tmp_path):

@@ -319,6 +319,14 @@ def test_bad_input_ends_in_one_sentence(make_model, model):
         model.set_vocabulary([])
     with pytest.raises(VocabularyError, match="Road"):
         model.set_vocabulary(["road", "Road"])
+    before = model.vocabulary
+    with pytest.raises(VocabularyError, match="77 tokens.*word 76, 'city'"):
+        model.set_vocabulary(["road", "city " * 80])
+    assert model.vocabulary == before
+    model.train_vocabulary = ("forest " * 80,)
+    with pytest.raises(VocabularyError, match="77 tokens.*'forest'"):
+        model.train()([random_pair(num_classes=1)])
+    model.eval()
     with pytest.raises(DataError, match=r"pair_0\.png has no 'sar_image'"):
         model([{key: value for key, value in pair.items() if key != "sar_image"}])
     with pytest.raises(DataError, match=r"pair_0\.png has no 'sar_image'"):

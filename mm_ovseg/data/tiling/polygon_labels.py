@@ -1,0 +1,87 @@
+"""Labels of a scene from polygons, window by window."""
+
+import os
+
+import numpy as np
+import shapely
+from rasterio import Affine
+from rasterio.features import rasterize
+
+from mm_ovseg.data.tiling.legend import IGNORED, Legend
+from mm_ovseg.raster import Grid
+from mm_ovseg.raster.label_value import value_text
+from mm_ovseg.raster.vector import read_polygons
+from mm_ovseg.raster.vector_drivers import LOCAL_DRIVERS
+
+__all__ = ["PolygonLabels"]
+
+
+class PolygonLabels:
+    """Polygons, drawn on a scene's grid: a pixel has the label of the polygon in which its centre lies.
+
+    Where polygons overlap, the smaller one counts: a lake in a forest stays a lake.
+
+    Args:
+        path, attribute, layer: as in :func:`~mm_ovseg.raster.vector.read_polygons`.
+        grid: of the scene.
+        legend: what the values of the attribute mean.
+        background: class index of pixels in no polygon; ignored by default.
+
+    Attributes:
+        left_out: reason -> number of geometries that are not polygons or cannot be used.
+
+    Raises:
+        DataError: as of ``read_polygons``.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        grid: Grid,
+        legend: Legend,
+        *,
+        attribute: str,
+        layer: str | None = None,
+        background: int = IGNORED,
+    ) -> None:
+        polygons = read_polygons(path, grid, attribute=attribute, layer=layer, drivers=LOCAL_DRIVERS)
+        order = np.argsort(-polygons.areas, kind="stable")
+        self._polygons = polygons.geometries[order]
+        self._tree = shapely.STRtree(self._polygons)
+        self.left_out = polygons.left_out
+        # What is drawn: class indices, and beyond those of uint8 a number for each value without meaning.
+        index_of = {value: legend.index_of(value) for value in dict.fromkeys(polygons.values)}
+        self._unknown = sorted({value_text(value) for value, index in index_of.items() if index is None})
+        numbers = {
+            value: 256 + self._unknown.index(value_text(value)) if index is None else index
+            for value, index in index_of.items()
+        }
+        self._drawn = np.array([numbers[polygons.values[index]] for index in order], dtype=np.int32)
+        self._transform, self._background = grid.transform or Affine.identity(), background
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def read(self, row: int, column: int, height: int, width: int) -> tuple[np.ndarray, dict[str, int]]:
+        """Labels of a window within the grid.
+
+        Returns:
+            uint8 (H, W): class indices, and the background's where no polygon lies; and value -> number of pixels, of
+            polygons' values that the table does not have, which are ignored.
+        """
+        transform = self._transform @ Affine.translation(column, row)
+        shape = (height, width)
+        corners = [transform @ corner for corner in ((0, 0), (shape[1], 0), (shape[1], shape[0]), (0, shape[0]))]
+        near = np.sort(self._tree.query(shapely.Polygon(corners)))
+        if not len(near):
+            return np.full(shape, self._background, dtype=np.uint8), {}
+        drawn = rasterize(
+            zip(self._polygons[near], self._drawn[near], strict=True),
+            out_shape=shape,
+            fill=self._background,
+            transform=transform,
+            dtype="int32",
+        )
+        counts = np.bincount(drawn.ravel(), minlength=256)[256:]
+        unknown = {self._unknown[number]: int(counts[number]) for number in np.flatnonzero(counts)}
+        return np.where(drawn > 255, IGNORED, drawn).astype(np.uint8), unknown

@@ -1,0 +1,121 @@
+"""Config files: the chain of those they build on, and what the paths in them count from."""
+
+import ast
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.plain_data import parse_yaml, read_text
+
+__all__ = ["CHECKOUT", "config_files", "read_config_file"]
+
+BASE = "_BASE_"
+CHECKOUT = Path(__file__).resolve().parents[2]  # holds configs/ and datasets/, unless the package is installed
+DECLARATIONS = ("DATASETS.FILES", "TEST.PROMPT_FILES")
+# Training writes weights to OUTPUT_DIR, which counts from the working folder: the checkout's are another run's.
+WEIGHTS = (
+    "MODEL.WEIGHTS",
+    "MODEL.CLIP.PRETRAINED",
+    "MODEL.CLIP_SAR.WEIGHTS",
+    "MODEL.DINO.PRETRAINED",
+    "MODEL.DINO_SAR.WEIGHTS",
+)
+
+
+def read_config_file(path: str | os.PathLike, _within: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a config with those that it builds on by ``_BASE_``.
+
+    A relative path of ``DATASETS.FILES`` or ``TEST.PROMPT_FILES`` that exists in the folder of the config that states
+    it, or else in the checkout, becomes an absolute one; so does one of weights that exists in that folder. Others
+    stay, and count from the working folder.
+
+    Args:
+        path: a YAML file.
+
+    Returns:
+        Its keys and values, nested, without ``_BASE_``.
+
+    Raises:
+        ConfigError: one of the files cannot be read, is not plain YAML or not a mapping, or they build on each other in
+            a circle.
+    """
+    path = Path(path)
+    identity = path.resolve()
+    if identity in _within:
+        raise ConfigError(f"{path} builds on itself by {BASE}; correct it there.")
+    content, bases = _read(path)
+    merged: dict[str, Any] = {}
+    for base in bases:
+        _merge(merged, read_config_file(base, (*_within, identity)), path)
+    folder = path.absolute().parent
+    for key in DECLARATIONS:
+        _find_files(content, key.split("."), (folder, CHECKOUT))
+    for key in WEIGHTS:
+        _find_files(content, key.split("."), (folder,))
+    _merge(merged, content, path)
+    return merged
+
+
+def config_files(path: str | os.PathLike) -> list[Path]:
+    """A config and those that it builds on, of which none builds on itself.
+
+    Raises:
+        ConfigError: As of :func:`read_config_file`.
+    """
+    _, bases = _read(Path(path))
+    return [Path(path), *(file for base in bases for file in config_files(base))]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[Path]]:
+    """What a config holds by itself, and the configs that it builds on."""
+    try:
+        content = parse_yaml(read_text(path, ConfigError))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid YAML ({error}); correct it there.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} does not hold 'KEY: value' entries; configs/ shows the form.")
+    bases = content.pop(BASE, [])
+    bases = bases if isinstance(bases, list) else [bases]
+    for base in bases:
+        if not isinstance(base, str):
+            raise ConfigError(f"{path} builds on {base!r}, which is not a path; correct {BASE} there.")
+        if "://" in base:
+            raise ConfigError(f"{path} builds on {base}; fetch that file, and name it by its path.")
+    return content, [path.parent / Path(base).expanduser() for base in bases]
+
+
+def _merge(base: dict[str, Any], own: Mapping[str, Any], path: Path, prefix: str = "") -> None:
+    """Write the values of ``own``, a config file or part of one, over those of ``base``."""
+    for key, value in own.items():
+        if isinstance(value, dict) and key in base:
+            if not isinstance(base[key], dict):
+                raise ConfigError(f"{path} gives keys to {prefix}{key}, which is a value in the config it builds on.")
+            _merge(base[key], value, path, f"{prefix}{key}.")
+        else:
+            base[key] = value
+
+
+def _find_files(content: dict[str, Any], keys: Sequence[str], folders: Sequence[Path]) -> None:
+    """Make the relative paths under a key absolute where their files exist in one of the folders."""
+    *outer, last = keys
+    for key in outer:
+        content = content.get(key)
+        if not isinstance(content, dict):
+            return
+    if last not in content:
+        return
+    value = content[last]
+    if isinstance(value, str):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            value = ast.literal_eval(value)  # tuples, which YAML does not have
+    if isinstance(value, str):
+        content[last] = _find_file(value, folders)
+    elif isinstance(value, list | tuple):
+        content[last] = type(value)(_find_file(item, folders) if isinstance(item, str) else item for item in value)
+
+
+def _find_file(name: str, folders: Sequence[Path]) -> str:
+    return next((path for folder in folders if os.path.isfile(path := os.path.normpath(folder / name))), name)

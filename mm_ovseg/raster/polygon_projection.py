@@ -1,0 +1,301 @@
+"""Polygons of any reference system on the grid of a scene: cut to it, their edges bent as the projection bends them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import shapely
+from pyproj import CRS, Transformer
+from rasterio import Affine
+
+from mm_ovseg.raster.grid import Grid
+
+__all__ = ["PolygonProjector", "as_polygons", "gathered", "valid"]
+
+TOLERANCE = 0.05  # pixels between an edge and the straight line that stands for a piece of it
+OUTLINE_POINTS = 256  # a side
+LATTICE_POINTS = 33  # a side
+MARGIN = 0.01  # of a scene's box in the file's system, for what the outline's points may miss
+# By which projected polygons grow, in pixels, so that rounding leaves no gaps between neighbours, or where an outline
+# meets itself at the antimeridian.
+CLOSING = 1e-4
+STEPS_PER_TURN = 360
+MAX_HALVINGS = 14
+MAX_POINTS = 5_000_000  # that are put between those of all polygons: a damaged file may hold edges of any length
+
+
+class PolygonProjector:
+    """Brings polygons to the grid of a scene.
+
+    An edge is straight in the polygons' own system, as GIS and RFC 7946 take it. Longitudes are angles: on whatever
+    turn of the globe polygons and grid count theirs, they meet.
+
+    Args:
+        own: reference system of the polygons; None where neither they nor the grid have one.
+        grid: of the scene. Without a transform, its coordinates are columns and rows.
+
+    Raises:
+        ProjError: there is no way from one system to the other.
+    """
+
+    def __init__(self, own: CRS | None, grid: Grid) -> None:
+        self._transform = grid.transform or Affine.identity()
+        corners = _apply(self._transform, np.array([(x, y) for x in (0, grid.width) for y in (0, grid.height)]))
+        left, bottom, right, top = *corners.min(axis=0), *corners.max(axis=0)
+        pixel = np.abs(np.reshape(tuple(self._transform), (3, 3))[:2, :2]).sum(axis=1)
+        self._extent = (left, bottom, right, top)
+        self._closing = CLOSING * float(pixel.min())
+        self._to_pixels = np.linalg.inv(np.reshape(tuple(self._transform), (3, 3))[:2, :2])
+        self._to_grid = None  # where both systems are one
+        self._own_turn = _turn(own)
+        self._grid_turn = None
+        if own is None:
+            box = self._extent
+        else:
+            target = CRS.from_user_input(grid.crs)
+            self._grid_turn = _turn(target)
+            if own.equals(target, ignore_axis_order=True):
+                box = self._extent
+            else:
+                self._to_grid = Transformer.from_crs(own, target, always_xy=True)
+                box = self._box_in_own_system(grid, Transformer.from_crs(target, own, always_xy=True), own, target)
+        self._box = box
+
+    def boxes(self, extent: Sequence[float]) -> list[tuple[float, float, float, float] | None]:
+        """Where to look in a file of a given extent for polygons that may meet the scene.
+
+        Args:
+            extent: (left, bottom, right, top) in the polygons' system.
+
+        Returns:
+            Boxes of the same form, the scene's once for each turn of the globe; a single None for everywhere.
+        """
+        if self._box is None:
+            return [None]
+        boxes = [_moved(self._box, turn) for turn in self._turns(extent[0], extent[2])]
+        return [
+            box
+            for box in boxes
+            if box[0] <= extent[2] and box[2] >= extent[0] and box[1] <= extent[3] and box[3] >= extent[1]
+        ]
+
+    def project(self, polygons: np.ndarray) -> np.ndarray:
+        """Bring polygons to the grid.
+
+        Args:
+            polygons: (N,) valid Polygons and MultiPolygons.
+
+        Returns:
+            (N,) Polygons and MultiPolygons in the grid's system, cut to its extent; empty where nothing lies in it,
+            and None where the grid's projection cannot show what lies there.
+        """
+        if not len(polygons):
+            return polygons
+        if self._box is not None:
+            polygons = self._cut(polygons)
+        parts, owners = shapely.get_parts(polygons, return_index=True)
+        lost = np.zeros(len(polygons), dtype=bool)
+        if self._to_grid is not None and len(parts):
+            parts, owners, bad = self._reproject(parts, owners)
+            lost[bad] = True
+            parts = shapely.buffer(_clip(valid(parts), self._extent), self._closing, join_style="mitre")
+        result = gathered(parts, owners, len(polygons))
+        result[lost & shapely.is_empty(result)] = None
+        return result
+
+    def _turns(self, west: float, east: float) -> list[float]:
+        """By how much the scene's box is moved to meet longitudes between two."""
+        turn = self._own_turn
+        if turn is None:
+            return [0.0]
+        left, _, right, _ = self._box
+        first, last = np.ceil((west - right) / turn), np.floor((east - left) / turn)
+        return [float(count * turn) for count in np.arange(first, last + 1)]
+
+    def _cut(self, polygons: np.ndarray) -> np.ndarray:
+        """To the scene's box, and to the turn on which that lies."""
+        if self._own_turn is None:
+            return _clip(polygons, self._box)
+        west, _, east, _ = shapely.total_bounds(polygons)
+        turns = [] if np.isnan(west) else self._turns(west, east)
+        pieces = [
+            shapely.transform(_clip(polygons, _moved(self._box, turn)), lambda points, turn=turn: points - (turn, 0))
+            for turn in turns
+        ]
+        return shapely.union_all(pieces, axis=0) if len(pieces) > 1 else pieces[0] if pieces else _nothing(polygons)
+
+    def _reproject(self, parts: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Polygons, their owners, and the owners of those that lie outside of the grid's projection."""
+        if self._own_turn is not None:
+            step = self._own_turn / STEPS_PER_TURN
+        else:
+            bounds = shapely.total_bounds(parts)
+            step = max(np.hypot(bounds[2] - bounds[0], bounds[3] - bounds[1]) / LATTICE_POINTS, 1e-9)
+        step = max(step, float(shapely.length(parts).sum()) / MAX_POINTS)
+        _, points, (rings, polygons) = shapely.to_ragged_array(shapely.segmentize(parts, step))
+        points, rings = self._halved(points[:, :2], rings)
+        projected = self._forward(points)
+        shown = np.logical_and.reduceat(np.isfinite(projected).all(axis=1), rings[:-1])  # of each ring
+        whole = np.logical_and.reduceat(shown, polygons[:-1])
+        projected[~np.isfinite(projected)] = 0
+        shapes = shapely.from_ragged_array(shapely.GeometryType.POLYGON, projected, (rings, polygons))
+        if self._grid_turn is not None and self._own_turn is None:
+            shapes = np.array([self._unrolled(shape) for shape in shapes], dtype=object)
+        return shapes[whole], owners[whole], np.unique(owners[~whole])
+
+    def _forward(self, points: np.ndarray) -> np.ndarray:
+        """Points in the grid's system; not finite where that cannot show them."""
+        x, y = self._to_grid.transform(points[:, 0], points[:, 1])
+        if self._grid_turn is not None and self._own_turn is not None:
+            # PROJ may count a longitude on another turn than it was given on.
+            x += self._grid_turn * np.rint(points[:, 0] / self._own_turn - x / self._grid_turn)
+        return np.stack([x, y], axis=1)
+
+    def _halved(self, points: np.ndarray, rings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points and the offsets of rings among them, with points between until edges are straight on the grid."""
+        projected = self._forward(points)
+        unsettled = np.ones(len(points), dtype=bool)  # the edge from a point to the next
+        for _ in range(MAX_HALVINGS):
+            unsettled[rings[1:] - 1] = False  # the last point of a ring has no edge
+            starts = np.flatnonzero(unsettled)
+            if not len(starts) or len(points) > MAX_POINTS:
+                break
+            between = (points[starts] + points[starts + 1]) / 2
+            seen = self._forward(between)
+            off = seen - (projected[starts] + projected[starts + 1]) / 2
+            if self._grid_turn is not None:
+                off[:, 0] -= self._grid_turn / 2 * np.rint(2 * off[:, 0] / self._grid_turn)
+            with np.errstate(invalid="ignore"):
+                bent = np.hypot(*(off @ self._to_pixels.T).T) > TOLERANCE
+            starts, between, seen = starts[bent], between[bent], seen[bent]
+            unsettled[:] = False
+            unsettled[starts] = True
+            points = np.insert(points, starts + 1, between, axis=0)
+            projected = np.insert(projected, starts + 1, seen, axis=0)
+            unsettled = np.insert(unsettled, starts + 1, True)
+            rings = rings + np.searchsorted(starts + 1, rings)
+        return points, rings
+
+    def _unrolled(self, polygon: shapely.Polygon) -> shapely.Geometry:
+        """A polygon of the globe on the grid's turn: its rings cross the antimeridian, or go around a pole."""
+        outer, *holes = (self._ring_on_grid(np.asarray(ring.coords)) for ring in (polygon.exterior, *polygon.interiors))
+        return shapely.difference(outer, shapely.union_all(holes)) if holes else outer
+
+    def _ring_on_grid(self, ring: np.ndarray) -> shapely.Geometry:
+        turn = self._grid_turn
+        x = np.unwrap(ring[:, 0], period=turn)
+        around = np.rint((x[-1] - x[0]) / turn)
+        ring = np.stack([x, ring[:, 1]], axis=1)
+        if around:
+            pole = np.copysign(turn / 4, ring[:, 1].mean())
+            ring = np.concatenate([ring, [(x[-1], pole), (x[0], pole), (x[0], ring[0, 1])]])
+        area = shapely.make_valid(shapely.Polygon(ring))
+        left, _, right, _ = self._extent
+        first, last = np.ceil((left - x.max()) / turn), np.floor((right - x.min()) / turn)
+        pieces = [
+            shapely.clip_by_rect(
+                shapely.transform(area, lambda points, count=count: points + (count * turn, 0)), *self._extent
+            )
+            for count in np.arange(first, last + 1)
+        ]
+        return shapely.union_all(pieces) if pieces else shapely.Polygon()
+
+    def _box_in_own_system(self, grid: Grid, back: Transformer, own: CRS, target: CRS) -> tuple | None:
+        """What holds the grid in the polygons' system; None where part of the grid has no place there."""
+        along = np.linspace(0, 1, OUTLINE_POINTS + 1)
+        zero, one = np.zeros_like(along), np.ones_like(along)
+        outline = np.concatenate(
+            [np.stack(side, axis=1) for side in ((along, zero), (one, along), (along[::-1], one), (zero, along[::-1]))]
+        )
+        lattice = np.stack(np.meshgrid(*[np.linspace(0, 1, LATTICE_POINTS)] * 2), axis=-1).reshape(-1, 2)
+        size = (grid.width, grid.height)
+        given = _apply(self._transform, np.concatenate([outline, lattice]) * size)
+        x, y = back.transform(given[:, 0], given[:, 1])
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            return None
+        bottom, top = y.min(), y.max()
+        turn = self._own_turn
+        if turn is None:
+            left, right = x.min(), x.max()
+        else:
+            if self._grid_turn is not None:
+                x += turn * np.rint(given[:, 0] / self._grid_turn - x / turn)
+            around = np.unwrap(x[: len(outline)], period=turn)
+            left, right = around.min(), around.max()
+            poles = [pole for pole in (-turn / 4, turn / 4) if self._grid_turn is None and self._grid_holds((0, pole))]
+            bottom, top = min(bottom, top, *poles), max(bottom, top, *poles)
+            if poles or right - left > turn:
+                middle = (left + right) / 2
+                left, right = middle - turn / 2, middle + turn / 2
+        across, up = MARGIN * (right - left), MARGIN * (top - bottom)
+        if turn is None:
+            return left - across, bottom - up, right + across, top + up
+        across = min(across, (turn - right + left) / 2)
+        return left - across, max(bottom - up, -turn / 4), right + across, min(top + up, turn / 4)
+
+    def _grid_holds(self, point: tuple[float, float]) -> bool:
+        x, y = self._to_grid.transform(*point)
+        left, bottom, right, top = self._extent
+        return left <= x <= right and bottom <= y <= top
+
+
+def as_polygons(geometries: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The Polygons that geometries of any kind hold, and whose each is; collections of collections too."""
+    while (shapely.get_type_id(geometries) > shapely.GeometryType.POLYGON).any():
+        geometries, index = shapely.get_parts(geometries, return_index=True)
+        owners = owners[index]
+    kept = (shapely.get_type_id(geometries) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(geometries)
+    return geometries[kept], owners[kept]
+
+
+def valid(geometries: np.ndarray) -> np.ndarray:
+    """Geometries whose outlines cross themselves, mended; what is left may hold lines and points too."""
+    invalid = ~shapely.is_valid(geometries)
+    if invalid.any():
+        geometries = geometries.copy()
+        geometries[invalid] = shapely.make_valid(geometries[invalid])
+    return geometries
+
+
+def _clip(geometries: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+    """The polygons among what valid geometries have within a box."""
+    left, bottom, right, top = box
+    bounds = shapely.bounds(geometries)
+    across = ~((bounds[:, :2] >= (left, bottom)).all(axis=1) & (bounds[:, 2:] <= (right, top)).all(axis=1))
+    if not across.any():
+        return geometries
+    result = geometries.copy()
+    pieces = shapely.intersection(geometries[across], shapely.box(*box))
+    result[across] = gathered(pieces, np.arange(len(pieces)), len(pieces))
+    return result
+
+
+def gathered(geometries: np.ndarray, owners: np.ndarray, count: int) -> np.ndarray:
+    """For each owner 0..count-1 a MultiPolygon, maybe empty, of the polygons that geometries hold."""
+    parts, owners = as_polygons(geometries, owners)
+    result = np.full(count, shapely.MultiPolygon(), dtype=object)
+    if len(parts):
+        order = np.argsort(owners, kind="stable")
+        shapely.multipolygons(parts[order], indices=owners[order], out=result)
+    return result
+
+
+def _nothing(geometries: np.ndarray) -> np.ndarray:
+    return np.full(len(geometries), shapely.MultiPolygon(), dtype=object)
+
+
+def _moved(box: tuple[float, float, float, float], turn: float) -> tuple[float, float, float, float]:
+    left, bottom, right, top = box
+    return left + turn, bottom, right + turn, top
+
+
+def _turn(crs: CRS | None) -> float | None:
+    """A full turn in the unit of a system of longitudes and latitudes, else None."""
+    if crs is None or not crs.is_geographic or crs.is_derived:
+        return None
+    return 2 * np.pi / crs.axis_info[0].unit_conversion_factor
+
+
+def _apply(transform: Affine, points: np.ndarray) -> np.ndarray:
+    """(N, 2) map coordinates of pixel coordinates."""
+    matrix = np.reshape(tuple(transform), (3, 3))[:2]
+    return points @ matrix[:, :2].T + matrix[:, 2]

@@ -1,0 +1,280 @@
+"""Polygons in and out of vector files, through geopandas and pyogrio: the only place that opens or writes them."""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas
+import pyogrio
+import shapely
+from pyproj import CRS
+from pyproj.exceptions import ProjError
+from shapely.errors import ShapelyError
+
+from mm_ovseg.errors import DataError, brief_reason
+from mm_ovseg.raster.grid import Grid
+from mm_ovseg.raster.polygon_projection import PolygonProjector, as_polygons, gathered, valid
+from mm_ovseg.raster.vector_drivers import (
+    STRICT_DRIVERS,
+    check_before_opening,
+    gdal_options,
+    only_drivers,
+    path_for_pyogrio,
+)
+
+__all__ = ["Polygons", "format_left_out", "read_polygons", "write_geopackage"]
+
+WITHOUT_GEOMETRY, EMPTY, DAMAGED = "without geometry", "empty", "damaged"
+BEYOND_PROJECTION = "outside of the scene's projection"
+# By shapely's type of geometry.
+OTHER_KINDS = {"points": (0,), "lines": (1, 2)}
+LAYERS_SHOWN = 20
+# A file that is thrown away on failure needs no journal on the disk, nor to wait for it.
+WRITING_OPTIONS = {"OGR_SQLITE_JOURNAL": "MEMORY", "OGR_SQLITE_SYNCHRONOUS": "OFF"}
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """Polygons of a vector file that meet a scene.
+
+    Attributes:
+        geometries: (N,) shapely MultiPolygons in the reference system of the scene's grid, cut to its extent, in the
+            order of the file.
+        values: (N,) of their attribute: texts, numbers, or None where there is none, or none was asked for.
+        areas: (N,) of the whole polygons, in squares of the unit of the file's system: for comparisons only.
+        left_out: reason -> number of features near the scene, or without a place, that are no polygons or could not be
+            used; of a collection that holds polygons, its points and lines.
+    """
+
+    geometries: np.ndarray
+    values: tuple[str | float | None, ...]
+    areas: np.ndarray
+    left_out: dict[str, int]
+
+
+def read_polygons(
+    path: str | os.PathLike,
+    grid: Grid,
+    *,
+    attribute: str | None = None,
+    layer: str | None = None,
+    layer_option: str = "--layer",
+    drivers: Collection[str] = STRICT_DRIVERS,
+) -> Polygons:
+    """Read the polygons of a layer that meet a scene; of a format with a spatial index, nothing else is read.
+
+    Polygons inside of geometry collections count, curves become straight pieces, heights are left out, and outlines
+    that cross themselves are mended.
+
+    Args:
+        path: the file.
+        grid: of the scene.
+        attribute: whose values are wanted, if any.
+        layer: its name; None where the file has one only.
+        layer_option: what messages call the option that names the layer.
+        drivers: of GDAL that may open the file: :data:`~mm_ovseg.raster.vector_drivers.STRICT_DRIVERS` for files of
+            unknown origin, :data:`~mm_ovseg.raster.vector_drivers.LOCAL_DRIVERS` for the user's own.
+
+    Raises:
+        DataError: the file cannot be read, has no such layer or attribute, or holds no polygons at all; or its
+            reference system is missing or does not go with that of the scene.
+    """
+    check_before_opening(path)
+    name = path_for_pyogrio(path)
+    with _data_errors(path), only_drivers(drivers), _nothing_written_beside(path):
+        layer = _choose_layer(path, pyogrio.list_layers(name), layer, layer_option)
+        info = pyogrio.read_info(name, layer=layer, force_total_bounds=True, force_feature_count=True)
+        _check_content(path, info, attribute)
+        projector = _projector(path, CRS.from_user_input(info["crs"]) if info["crs"] else None, grid)
+        boxes = projector.boxes(info["total_bounds"]) if info["total_bounds"] is not None else [None]
+        columns = [] if attribute is None else [attribute]
+        frames = [
+            pyogrio.read_dataframe(
+                name,
+                layer=layer,
+                columns=columns,
+                bbox=box,
+                force_2d=True,
+                fid_as_index=True,
+                on_invalid="fix",
+                datetime_as_string=True,
+            )
+            for box in boxes
+        ]
+        without = _count_without_geometry(name, layer)
+        frame = pandas.concat(frames) if frames else pandas.DataFrame(columns=[*columns, "geometry"])
+        frame = frame[~frame.index.duplicated()].sort_index()
+        read = frame["geometry"].to_numpy(dtype=object)
+        geometries, reasons = _polygons_of(read)
+        areas = shapely.area(geometries)
+        geometries = projector.project(geometries)
+    lost = shapely.is_missing(geometries)
+    # GDAL gives features without geometry only where no box is asked for; what is missing else is beyond repair.
+    reasons[DAMAGED] += int(shapely.is_missing(read).sum()) - (without if boxes == [None] else 0)
+    reasons.update({WITHOUT_GEOMETRY: without, BEYOND_PROJECTION: int(lost.sum())})
+    kept = ~lost & ~shapely.is_empty(geometries)
+    values = [None] * len(frame) if attribute is None else _values(path, attribute, frame[attribute])
+    return Polygons(
+        geometries[kept],
+        tuple(value for value, keep in zip(values, kept, strict=True) if keep),
+        areas[kept],
+        {reason: count for reason, count in reasons.items() if count > 0},
+    )
+
+
+def format_left_out(left_out: Mapping[str, int]) -> str:
+    """The reasons and numbers of :attr:`Polygons.left_out`, in words."""
+    return ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+
+
+def write_geopackage(
+    path: str | os.PathLike, layer: str, chunks: Iterable[Mapping[str, Sequence[Any]]], crs: str | None
+) -> int:
+    """Write polygons to a new GeoPackage of one layer.
+
+    Args:
+        path: the file, which does not exist yet.
+        layer: its name.
+        chunks: columns of one length each, among them ``geometry`` with shapely Polygons; one chunk is in memory at a
+            time. All have the same columns, and there is at least one, which may be empty.
+        crs: reference system as WKT; None without one.
+
+    Returns:
+        The number of polygons.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    count = 0
+    path = Path(path)
+    written = path.with_name(path.name.replace(";", "_"))  # pyogrio would part it there
+    with gdal_options(WRITING_OPTIONS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
+        for index, chunk in enumerate(chunks):
+            frame = geopandas.GeoDataFrame(chunk, crs=crs)
+            try:
+                pyogrio.write_dataframe(
+                    frame, written, layer=layer, driver="GPKG", geometry_type="Polygon", append=index > 0
+                )
+            except (RuntimeError, ValueError) as error:  # all of pyogrio's are RuntimeErrors
+                raise OSError(brief_reason(error)) from error
+            count += len(frame)
+    os.replace(written, path)
+    return count
+
+
+@contextmanager
+def _data_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Turn what the libraries raise about a file into a sentence."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # GDAL's remarks on what is mended or left out here
+            yield
+    except (RuntimeError, ValueError, OSError, ShapelyError, ProjError) as error:
+        raise DataError(f"{path} cannot be read as a vector file ({brief_reason(error)}); check it.") from error
+
+
+@contextmanager
+def _nothing_written_beside(path: str | os.PathLike) -> Iterator[None]:
+    """Remove the description that GDAL leaves beside a GML file that it has read."""
+    description = Path(path).with_suffix(".gfs")
+    before = description.exists()
+    try:
+        yield
+    finally:
+        if not before and Path(path).suffix.lower() in (".gml", ".xml"):
+            description.unlink(missing_ok=True)
+
+
+def _choose_layer(path: str | os.PathLike, listed: np.ndarray, layer: str | None, option: str) -> str:
+    shapes = [name for name, kind in listed if kind is not None]  # QGIS stores its styles in a layer without shapes
+    names = shapes or [name for name, _ in listed]
+    shown = ", ".join(names[:LAYERS_SHOWN]) + (", ..." if len(names) > LAYERS_SHOWN else "")
+    if layer is not None and layer not in names:
+        raise DataError(f"{path} has no layer '{layer}'; its layers are {shown}.")
+    if layer is None and len(names) > 1:
+        raise DataError(f"{path} has the layers {shown}; say which with {option}.")
+    if not names:
+        raise DataError(f"{path} has no layers; give a file with polygons.")
+    return layer or names[0]
+
+
+def _check_content(path: str | os.PathLike, info: Mapping[str, Any], attribute: str | None) -> None:
+    fields = list(info["fields"])
+    if attribute is not None and attribute not in fields:
+        raise DataError(
+            f"{path} has no attribute '{attribute}'; its attributes are {', '.join(fields)}."
+            if fields
+            else f"{path} has no attribute '{attribute}', nor any other; give a file whose polygons have values."
+        )
+    kind = str(info["geometry_type"])
+    if info["features"] == 0 or "Point" in kind or "Line" in kind:
+        raise DataError(f"{path} has no polygons in this layer; give a layer with polygons.")
+
+
+def _projector(path: str | os.PathLike, own: CRS | None, grid: Grid) -> PolygonProjector:
+    if own is None and grid.crs is not None:
+        raise DataError(
+            f"{path} has no coordinate reference system, so its place is not known; assign one (ogr2ogr -a_srs)."
+        )
+    if own is not None and grid.crs is None:
+        raise DataError(
+            f"{path} has a coordinate reference system and the scene has none, so its place in the scene is not known; "
+            "georeference the scene."
+        )
+    try:
+        return PolygonProjector(own, grid)
+    except ProjError as error:
+        raise DataError(
+            f"{path} cannot be brought to the scene's coordinate reference system ({brief_reason(error)}); give it in "
+            "that system."
+        ) from error
+
+
+def _count_without_geometry(name: str, layer: str) -> int:
+    quoted = layer.replace("\\", "\\\\").replace('"', '\\"')
+    found = pyogrio.read_dataframe(
+        name,
+        sql=f'SELECT FID FROM "{quoted}" WHERE OGR_GEOMETRY IS NULL',
+        sql_dialect="OGRSQL",
+        read_geometry=False,
+    )
+    return len(found)
+
+
+def _polygons_of(geometries: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
+    """(N,) valid MultiPolygons, empty where there is none, of geometries of any kind; and why others are left out."""
+    reasons: Counter[str] = Counter()
+    geometries = geometries.copy()
+    reasons[EMPTY] = int((shapely.is_empty(geometries) & ~shapely.is_missing(geometries)).sum())
+    coordinates, owners = shapely.get_coordinates(geometries, return_index=True)
+    infinite = np.unique(owners[~np.isfinite(coordinates).all(axis=1)])
+    reasons[DAMAGED] = len(infinite)
+    geometries[infinite] = None
+    simple, owners = geometries, np.arange(len(geometries))
+    while (shapely.get_type_id(simple) >= shapely.GeometryType.MULTIPOINT).any():
+        simple, index = shapely.get_parts(simple, return_index=True)
+        owners = owners[index]
+    for reason, kinds in OTHER_KINDS.items():
+        found = np.isin(shapely.get_type_id(simple), kinds) & ~shapely.is_empty(simple)
+        reasons[reason] = len(np.unique(owners[found]))
+    parts, owners = as_polygons(simple, owners)
+    polygons = gathered(valid(parts), owners, len(geometries))
+    reasons[DAMAGED] += int(shapely.is_empty(polygons[np.unique(owners)]).sum())
+    return polygons, reasons
+
+
+def _values(path: str | os.PathLike, attribute: str, column: pandas.Series) -> list[str | float | None]:
+    for value in column:
+        if isinstance(value, list | tuple | dict | np.ndarray | bytes):
+            raise DataError(
+                f"{path}: the attribute '{attribute}' holds {value!r:.60}, neither a text nor a number; give another."
+            )
+    return [None if pandas.isna(value) else value for value in column.tolist()]

@@ -1,0 +1,110 @@
+"""Which vector files are opened at all, and by which of GDAL's drivers."""
+
+import os
+import re
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyogrio
+from pyogrio.core import _register_drivers
+
+from mm_ovseg.errors import DataError
+
+__all__ = [
+    "LOCAL_DRIVERS",
+    "STRICT_DRIVERS",
+    "check_before_opening",
+    "check_name",
+    "gdal_options",
+    "only_drivers",
+    "path_for_pyogrio",
+]
+
+# Formats that hold their shapes themselves: for files of unknown origin.
+STRICT_DRIVERS = frozenset({"GPKG", "GeoJSON", "GeoJSONSeq", "ESRI Shapefile", "FlatGeobuf", "MapInfo File"})
+# For a user's own files: every format that reads files of this machine. What is missing reaches the network (WFS,
+# OAPIF, EEDA, Carto, ...), reads whatever a file names (OGR_VRT, GDALG) or runs a program (GPSBabel, ADBC).
+LOCAL_DRIVERS = STRICT_DRIVERS | {
+    *("AIVector", "AVCBin", "AVCE00", "CSV", "DGN", "DWG", "DXF", "EDIGEO", "ESRIJSON", "GML", "GPX", "GTFS", "GeoRSS"),
+    *("Idrisi", "JML", "JSONFG", "KML", "LIBKML", "LVBAG", "MBTiles", "MVT", "MapML", "MiraMonVector", "ODS"),
+    *("OGR_GMT", "OGR_PDS", "OSM", "OpenFileGDB", "PCIDSK", "PDS4", "PMTiles", "Parquet", "S57", "SQLite", "SXF"),
+    *("Selafin", "TopoJSON", "VDV", "VFK", "VICAR", "WAsP", "XLSX", "Arrow"),
+}
+FOLDER_FORMATS = (".gdb",)  # a folder that is one data set
+# What GDAL would otherwise do beside reading: fetch the schema that a GML file names.
+OPTIONS = {"GML_DOWNLOAD_SCHEMA": "NO", "GML_SKIP_RESOLVE_ELEMS": "ALL"}
+DATABASE = re.compile(r"[A-Za-z][A-Za-z0-9]+:")  # two letters at least: C:\\ is a disk
+_lock = threading.RLock()
+
+
+def check_before_opening(path: str | os.PathLike) -> None:
+    """Check that a path is a file of this machine.
+
+    Raises:
+        DataError: it is an address or a connection string, does not exist, is a folder, or its name cannot be given
+            to pyogrio.
+    """
+    name = os.fspath(path)
+    if name.startswith("/vsi") or "://" in name:
+        raise DataError(f"{name} is an address, not a file of this machine; download it, and give the file.")
+    if not os.path.exists(name):
+        if DATABASE.match(name):
+            raise DataError(f"{name.partition(':')[0]}:... is a database or service, not a file; export a GeoPackage.")
+        raise DataError(f"{name} does not exist; check the path.")
+    if os.path.isdir(name) and Path(name).suffix.lower() not in FOLDER_FORMATS:
+        raise DataError(f"{name} is a folder; give the file in it.")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"The file name {name!r} is not UTF-8; rename the file.") from error
+    check_name(name)
+
+
+def check_name(path: str | os.PathLike) -> None:
+    """Check that pyogrio takes a path for that of a file.
+
+    Raises:
+        DataError: it would take it for a file inside of an archive.
+    """
+    if "!" in os.path.abspath(path):
+        raise DataError(f"{path} has '!' in its path, which means an archive to pyogrio; rename the file or folder.")
+
+
+def path_for_pyogrio(path: str | os.PathLike) -> str:
+    """A path to read from as pyogrio takes it for nothing else; a mere path it would part at ";"."""
+    name = os.path.abspath(path)
+    return name if os.name == "nt" else f"file://{name}"
+
+
+@contextmanager
+def gdal_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Within the block, GDAL's vector drivers have these configuration options."""
+    before = {name: pyogrio.get_gdal_config_option(name) for name in options}
+    pyogrio.set_gdal_config_options(options)
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options(before)
+
+
+@contextmanager
+def only_drivers(names: Collection[str]) -> Iterator[None]:
+    """Within the block, GDAL knows no drivers of vector files but these; pyogrio offers no list of allowed ones.
+
+    This holds for all threads of the process, which must not use pyogrio in other ways meanwhile.
+    """
+    with _lock:
+        known = set(pyogrio.list_drivers())
+        try:
+            with gdal_options({**OPTIONS, "OGR_SKIP": ",".join(known - set(names))}):
+                try:
+                    _register_drivers()
+                    yield
+                finally:
+                    # First none at all, so that they come back in GDAL's own order, in which they are tried.
+                    pyogrio.set_gdal_config_options({"OGR_SKIP": ",".join(known)})
+                    _register_drivers()
+        finally:
+            _register_drivers()

@@ -1,0 +1,137 @@
+"""Config files from any folder: what they build on, and what the paths in them count from."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from detectron2.data import DatasetCatalog
+
+from mm_ovseg.engine import load_config
+from mm_ovseg.engine.config_file import read_config_file
+from mm_ovseg.errors import ConfigError
+from tests.conftest import ROOT
+
+CPU = ["MODEL.DEVICE", "cpu"]
+DECLARED = "datasets: {NAME: {root: x, rgb: rgb, sar: sar, classes: [water, road]}}"
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def declare(path, name):
+    return write(path, DECLARED.replace("NAME", name))
+
+
+def test_a_dataset_file_counts_from_the_config_that_names_it_whatever_builds_on_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    declare(tmp_path / "project" / "lists" / "mine.yaml", "from_its_folder")
+    declare(tmp_path / "lists" / "mine.yaml", "from_the_working_folder")
+    write(tmp_path / "project" / "base.yaml", "DATASETS: {FILES: [lists/mine.yaml]}")
+    own = write(tmp_path / "other" / "own.yaml", "_BASE_: ../project/base.yaml\nSEED: 7")
+    cfg = load_config(own, CPU)
+    assert [str(tmp_path / "project" / "lists" / "mine.yaml")] == cfg.DATASETS.FILES and cfg.SEED == 7
+    assert "from_its_folder" in DatasetCatalog and "from_the_working_folder" not in DatasetCatalog
+
+
+def test_then_from_the_checkout_then_from_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    declare(tmp_path / "datasets" / "laptop.yaml", "decoy_of_laptop")
+    declare(tmp_path / "here.yaml", "found_here")
+    config = write(tmp_path / "configs" / "own.yaml", "DATASETS: {FILES: \"('datasets/laptop.yaml', 'here.yaml')\"}")
+    cfg = load_config(config, CPU)
+    assert list(cfg.DATASETS.FILES) == [str(ROOT / "datasets" / "laptop.yaml"), "here.yaml"]
+    assert "laptop_val" in DatasetCatalog and "found_here" in DatasetCatalog and "decoy_of_laptop" not in DatasetCatalog
+
+
+def test_on_the_command_line_a_path_counts_from_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = write(tmp_path / "project" / "own.yaml", "SEED: 1")
+    declare(tmp_path / "project" / "typed.yaml", "beside_the_config")
+    with pytest.raises(ConfigError, match=rf"FILES names typed.yaml, which does not exist in the working.*{tmp_path}"):
+        load_config(config, [*CPU, "DATASETS.FILES", "['typed.yaml']"])
+    declare(tmp_path / "typed.yaml", "in_the_working_folder")
+    load_config(config, [*CPU, "DATASETS.FILES", "['typed.yaml']"])
+    assert "in_the_working_folder" in DatasetCatalog and "beside_the_config" not in DatasetCatalog
+
+
+def test_a_missing_dataset_file_stops_only_what_needs_datasets(tmp_path):
+    config = write(tmp_path / "own.yaml", "DATASETS: {FILES: [absent.yaml], TRAIN: [absent_train]}")
+    with pytest.raises(ConfigError, match=rf"absent.yaml, .* first from that file's folder and from {ROOT}\."):
+        load_config(config, CPU)
+    assert load_config(config, CPU, needs_datasets=False).DATASETS.TRAIN == ("absent_train",)
+    assert load_config(config, [*CPU, "DATASETS.FILES", "[]"]).DATASETS.FILES == []
+
+
+def test_weights_beside_the_config_are_found_and_others_count_from_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "project" / "model.pth", "")
+    write(tmp_path / "project" / "names.json", "")
+    text = "MODEL: {WEIGHTS: model.pth, DINO_SAR: {WEIGHTS: output/sar.pth}, CLIP: {PRETRAINED: openai}}"
+    cfg = load_config(write(tmp_path / "project" / "own.yaml", text + "\nTEST: {PROMPT_FILES: ['names.json']}"), CPU)
+    assert str(tmp_path / "project" / "model.pth") == cfg.MODEL.WEIGHTS
+    assert cfg.MODEL.DINO_SAR.WEIGHTS == "output/sar.pth" and cfg.MODEL.CLIP.PRETRAINED == "openai"
+    text = "TEST: {PROMPT_FILES: \"('names.json', 'pie.json')\"}\n_BASE_: own.yaml"
+    cfg = load_config(write(tmp_path / "project" / "more.yaml", text), CPU)
+    assert (str(tmp_path / "project" / "names.json"), "pie.json") == cfg.TEST.PROMPT_FILES
+
+
+def test_several_bases_in_their_order(tmp_path):
+    write(tmp_path / "a.yaml", "SEED: 1\nSOLVER: {MAX_ITER: 1, IMS_PER_BATCH: 1}")
+    write(tmp_path / "b.yaml", "SEED: 2\nSOLVER: {MAX_ITER: 2}")
+    content = read_config_file(write(tmp_path / "c.yaml", "_BASE_: [a.yaml, b.yaml]\nSEED: 3"))
+    assert content == {"SEED": 3, "SOLVER": {"MAX_ITER": 2, "IMS_PER_BATCH": 1}}
+
+
+@pytest.mark.parametrize("text,message", [
+    ("_BASE_: 3", "builds on 3, which is not a path"),
+    ("_BASE_: [a.yaml, own.yaml]", "builds on itself"),
+    ("_BASE_: a.yaml\nSEED: {X: 1}", "gives keys to SEED, which is a value"),
+    ("", "does not hold 'KEY: value' entries"),
+    ("VERSION: 1", "has VERSION 1"),
+    ("DATASETS: {FILES: [3]}", "FILES holds 3, which is not a path"),
+])  # fmt: skip
+def test_wrong_files_are_one_sentence(tmp_path, text, message):
+    write(tmp_path / "a.yaml", "SEED: 1")
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path / "own.yaml", text), CPU)
+
+
+def test_a_missing_config_says_from_where_it_counts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=rf"'configs/base.yaml' does not exist in the working folder, {tmp_path};"):
+        load_config("configs/base.yaml")
+
+
+@pytest.mark.parametrize("words,message", [
+    (["SEED=1"], "'SEED=1' joins .* write SEED 1"),
+    (["SEED", "1", "OUTPUT_DIR=maps"], "write OUTPUT_DIR maps"),
+    (["SEED=1", "OUTPUT_DIR=maps"], "write SEED 1"),
+    (["SEED=", "1"], "write SEED VALUE"),
+])  # fmt: skip
+def test_an_equals_sign_between_key_and_value_is_explained(words, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(ROOT / "configs" / "base.yaml", words)
+
+
+def test_a_value_may_hold_an_equals_sign():
+    assert load_config(ROOT / "configs" / "base.yaml", [*CPU, "OUTPUT_DIR", "a=b"]).OUTPUT_DIR == "a=b"
+
+
+def test_a_shipped_config_trains_from_another_folder_in_any_locale(tmp_path):
+    """A config with a mark and letters that the locale lacks, which log.txt takes all the same."""
+    config = tmp_path / "own.yaml"
+    config.write_text(f"\ufeff# 水\n_BASE_: {ROOT}/configs/laptop/mm_ovseg.yaml", encoding="utf-8")
+    words = ["--config-file", config.name, *CPU, "OUTPUT_DIR", "out", "DATASETS.TRAIN", "('no_such_set',)"]
+    variables = {"PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, ROOT / "train_net.py", *words],
+        cwd=tmp_path, env={**os.environ, **variables}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "no_such_set" in done.stderr and "Traceback" not in done.stderr
+    assert "Logging error" not in done.stderr + done.stdout
+    assert "水" in Path(tmp_path / "out" / "log.txt").read_text(encoding="utf-8")
