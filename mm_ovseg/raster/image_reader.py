@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster.grid import sample_windows
 from mm_ovseg.raster.placement import Placement
 from mm_ovseg.raster.resampling import resample_image
-from mm_ovseg.raster.source import RasterSource, sample_windows
+from mm_ovseg.raster.source import RasterSource
 
 __all__ = ["ImageReader", "Window", "check_array", "check_bands", "check_range", "stretch"]
 

@@ -12,14 +12,13 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.raster.grid import Grid
+from mm_ovseg.raster.grid import Grid, sample_windows
 from mm_ovseg.raster.header import RasterInfo, check_on_grid, check_same_grid, raster_info
 from mm_ovseg.raster.opening import open_raster, raster_errors
 from mm_ovseg.raster.trust import check_whole_file
 
-__all__ = ["Band", "RasterSource", "path_list", "sample_windows"]
+__all__ = ["Band", "RasterSource", "path_list"]
 
-SAMPLE_SIDE, SAMPLE_WINDOWS = 128, 4  # pixels of a window that is looked at, and windows along a side
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
@@ -335,17 +334,6 @@ class RasterSource:
         read = dataset.read_masks([band.index for band in bands], window=window) > 0
         own = np.array([not flags[band.index - 1] for band in bands])
         return read.transpose(1, 2, 0) | ~own
-
-
-def sample_windows(height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """Windows (row, column, height, width) over all of a raster, which are few, to look at; a small one whole."""
-    side = SAMPLE_SIDE if max(height, width) > SAMPLE_SIDE * SAMPLE_WINDOWS else max(height, width)
-    sides = min(side, height), min(side, width)
-    rows, columns = (
-        sorted({round(place) for place in np.linspace(0, whole - part, SAMPLE_WINDOWS)})
-        for whole, part in ((height, sides[0]), (width, sides[1]))
-    )
-    return [(row, column, *sides) for row in rows for column in columns]
 
 
 def _find_alpha(dataset: DatasetReader) -> int | None:
