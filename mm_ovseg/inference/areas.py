@@ -33,7 +33,7 @@ CACHE_BYTES = 64 << 20  # by default, GDAL takes a twentieth of the machine's me
 LARGEST_CHANGE = 0.002
 BLOCK_EDGES = (256, 128, 64, 32, 16)  # pixels; divisors of the rows of a strip
 PROBES = 5  # places along each side of the map
-# A block's straight edge is no geodesic; this many pieces of it nearly are.
+# A block's straight edge is not a geodesic; this many pieces of it nearly are.
 PIECES_PER_EDGE = 4
 
 
@@ -121,7 +121,7 @@ def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[C
         One entry for each class, in the order of ``class_names``.
 
     Raises:
-        DataError: the file is missing, damaged, no uint8 raster, or holds an index without a class.
+        DataError: the file is missing, damaged, not a uint8 raster, or holds an index without a class.
     """
     info = read_class_map_info(path)
     ellipsoid = Ellipsoid.of(info)
@@ -153,7 +153,7 @@ def read_class_map_info(path: str | os.PathLike) -> RasterInfo:
     """Read the header of a class map.
 
     Raises:
-        DataError: the file is missing, no raster, or its first band is not uint8.
+        DataError: the file is missing, not a raster, or its first band is not uint8.
     """
     info = read_raster_info(path)
     if info.dtypes[0] != "uint8":

@@ -85,8 +85,8 @@ def write_polygons(
 
     Raises:
         ConfigError: as of :func:`check_polygon_options`.
-        DataError: the map is missing, damaged, no uint8 raster, or holds an index without a class; or the file cannot
-            be written.
+        DataError: the map is missing, damaged, not a uint8 raster, or holds an index without a class; or the file
+            cannot be written.
     """
     path = Path(path)
     info = read_class_map_info(map_path)

@@ -66,7 +66,7 @@ class SceneOutputs:
             raise DataError(f"{vector} is to be a GeoPackage; let its name end in .gpkg.")
         for path in (output, vector):
             if path is not None and not is_text(str(path)):
-                raise DataError(f"The file name {str(path)!r} holds characters that are no text; choose another.")
+                raise DataError(f"The file name {str(path)!r} holds characters that are not text; choose another.")
         check_writable_folder(output.parent)
         if vector is not None:
             check_name(vector)

@@ -35,7 +35,7 @@ def write_cog(source: Path, path: Path, *, categorical: bool) -> None:
         categorical: values are classes, so that overviews take the nearest pixel; else they take the average.
 
     Raises:
-        DataError: the source is missing or no raster, or the file cannot be written.
+        DataError: the source is missing or not a raster, or the file cannot be written.
     """
     options = {
         "driver": "COG",

@@ -42,7 +42,7 @@ class Polygons:
             order of the file.
         values: (N,) of their attribute: texts, numbers, or None where there is none, or none was asked for.
         areas: (N,) of the whole polygons, in squares of the unit of the file's system: for comparisons only.
-        left_out: reason -> number of features near the scene, or without a place, that are no polygons or could not be
+        left_out: reason -> number of features near the scene, or without a place, that are not polygons or could not be
             used; of a collection that holds polygons, its points and lines.
     """
 

@@ -197,7 +197,7 @@ def test_polygons_by_their_attribute_the_smaller_above_the_larger(scene, tmp_pat
 
     run(scene | {"--attribute": "use", "--label-map": meanings, "--background": "city"}, tmp_path / "filled")
     whole[whole == 255] = 2
-    whole[:, 112:128] = 255  # polygons without label are no background
+    whole[:, 112:128] = 255  # polygons without label are not background
     whole[:, 100:110] = 255  # nor are those of unknown values
     for (_, row, column), tile in tiles_of(tmp_path / "filled").items():
         assert (tile["labels"][0] == whole[row : row + SIZE, column : column + SIZE]).all()
@@ -254,7 +254,6 @@ def test_pixels_without_data_are_masked_ignored_and_tiles_of_them_dropped(scene,
 
 
 def test_a_table_is_read_as_text(scene, tmp_path, capsys):
-    pytest.importorskip("fiona")
     del scene["--classes"]
     values = {
         "yes": "city",
@@ -337,7 +336,7 @@ def test_a_run_goes_on_and_workers_and_dry_runs_change_nothing(scene, tmp_path, 
 
 
 def test_two_scenes_of_one_place_hold_out_the_same_ground(scene, write, tmp_path):
-    """Training on another year of what is evaluated on would be no test."""
+    """Training on another year of what is evaluated on would not be a test."""
     for name in ("spring", "autumn"):
         with rasterio.open(scene["--rgb"]) as file:
             write(f"{name}.tif", file.read())
