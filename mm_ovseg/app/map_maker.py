@@ -27,7 +27,7 @@ __all__ = ["MapMaker", "PageMap", "PageScene", "known_classes", "unseen_names"]
 
 PREVIEW_SIDE = 1024  # pixels of the longer side of what is shown
 ROWS_AT_ONCE = 512
-LONGEST_STEM = 60
+MAX_STEM = 60
 GENERIC_CLASSES = ("water", "road", "city", "forest")
 
 
@@ -175,7 +175,7 @@ class MapMaker:
         return scene.maps[with_sar]
 
     def _segment(self, scene: PageScene, with_sar: bool, should_stop: Callable[[], bool] | None) -> PageMap:
-        output = scene.folder / ("with_sar" if with_sar else "rgb_alone") / f"{scene.rgb.stem[:LONGEST_STEM]}_map.tif"
+        output = scene.folder / ("with_sar" if with_sar else "rgb_alone") / f"{scene.rgb.stem[:MAX_STEM]}_map.tif"
         unseen = unseen_names(scene.class_names, self._seen)
         sar = scene.sar if with_sar else None
         self._predictor.set_vocabulary(scene.class_names, colors=default_colors(scene.class_names), unseen=unseen)

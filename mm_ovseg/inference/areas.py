@@ -30,7 +30,7 @@ SQUARE_METRES_PER_HECTARE = 10_000
 CACHE_BYTES = 64 << 20  # by default, GDAL takes a twentieth of the machine's memory
 # The pixels of a block count as equally large, so blocks are chosen so small that the scale of the projection changes
 # by no more than this across one; a class that fills one half of every block then comes out wrong by a quarter of it.
-LARGEST_CHANGE = 0.002
+MAX_CHANGE = 0.002
 BLOCK_EDGES = (256, 128, 64, 32, 16)  # pixels; divisors of the rows of a strip
 PROBES = 5  # places along each side of the map
 # A block's straight edge is not a geodesic; this many pieces of it nearly are.
@@ -188,7 +188,7 @@ def block_edge(info: RasterInfo, ellipsoid: Ellipsoid | None) -> int:
     with np.errstate(divide="ignore", invalid="ignore"):  # beyond the poles, areas are 0
         changes = np.abs([right / here - 1, below / here - 1]) / step
     change = np.nan_to_num(changes, nan=0).max()  # NaN outside of the projection
-    return next((edge for edge in BLOCK_EDGES if edge * change <= LARGEST_CHANGE), step)
+    return next((edge for edge in BLOCK_EDGES if edge * change <= MAX_CHANGE), step)
 
 
 def _block_areas(info: RasterInfo, ellipsoid: Ellipsoid | None, top: int, height: int, edge: int) -> np.ndarray:

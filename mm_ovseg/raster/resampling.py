@@ -17,7 +17,7 @@ ReadImage = Callable[[int, int, int, int], tuple[np.ndarray, np.ndarray]]
 ReadLabels = Callable[[int, int, int, int], np.ndarray]
 
 PIXELS_AT_ONCE = 2**21
-SMALLEST_WEIGHT = 1e-3  # of valid pixels that make a pixel valid
+MIN_WEIGHT = 1e-3  # of valid pixels that make a pixel valid
 HALF = 0.5  # share of the pixels that are averaged into one, which must be valid
 
 
@@ -148,7 +148,7 @@ def _bilinear(values: np.ndarray, valid: np.ndarray, x: np.ndarray, y: np.ndarra
     ):
         total += flat.take(first + step, axis=0) * weight[:, np.newaxis]
     weights = total[:, channels]
-    known = weights >= SMALLEST_WEIGHT
+    known = weights >= MIN_WEIGHT
     sampled = total[:, :channels] / np.where(known, weights, 1)[:, np.newaxis]
     return np.where(known[:, np.newaxis], sampled, 0), known
 

@@ -42,7 +42,7 @@ class Polygons:
             order of the file.
         values: (N,) of their attribute: texts, numbers, or None where there is none, or none was asked for.
         areas: (N,) of the whole polygons, in squares of the unit of the file's system: for comparisons only.
-        left_out: reason -> number of features near the scene, or without a place, that are not polygons or could not be
+        left_out: Reason -> number of features near the scene, or without a place, that are not polygons or could not be
             used; of a collection that holds polygons, its points and lines.
     """
 
@@ -66,14 +66,14 @@ def read_polygons(
     that cross themselves are mended.
 
     Args:
-        path: the file.
-        grid: of the scene.
-        attribute: whose values are wanted, if any.
-        layer: its name; None where the file has one only.
-        layer_option: what messages call the option that names the layer.
+        path: The file.
+        grid: Of the scene.
+        attribute: Whose values are wanted, if any.
+        layer: Its name; None where the file has one only.
+        layer_option: What messages call the option that names the layer.
 
     Raises:
-        DataError: the file cannot be read, has no such layer or attribute, or holds no polygons at all; or its
+        DataError: The file cannot be read, has no such layer or attribute, or holds no polygons at all; or its
             reference system is missing or does not go with that of the scene.
     """
     check_before_opening(path)
@@ -130,17 +130,17 @@ def write_geopackage(
     """Write polygons to a new GeoPackage of one layer.
 
     Args:
-        path: the file, which does not exist yet.
-        layer: its name.
-        chunks: columns of one length each, among them ``geometry`` with shapely Polygons; one chunk is in memory at a
+        path: The file, which does not exist yet.
+        layer: Its name.
+        chunks: Columns of one length each, among them ``geometry`` with shapely Polygons; one chunk is in memory at a
             time. All have the same columns, and there is at least one, which may be empty.
-        crs: reference system as WKT; None without one.
+        crs: Reference system as WKT; None without one.
 
     Returns:
         The number of polygons.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: It cannot be written.
     """
     count = 0
     path = Path(path)

@@ -1,4 +1,4 @@
-"""mm_ovseg.raster is the only place that opens or writes rasters and vector files, and lower rooms know no upper ones."""
+"""Only mm_ovseg.raster opens or writes rasters and vector files, and lower rooms import nothing from upper ones."""
 
 import ast
 
