@@ -56,15 +56,16 @@ def _add_data_config(cfg: CN) -> None:
     cfg.INPUT.CLOUDS.COVER = []  # [low, high] share of the ground under clouds, 0..1; []: what the kind brings
 
     cfg.INPUT.RGB = CN()
-    cfg.INPUT.RGB.BANDS = []  # three 1-based bands in the order red, green, blue; []: the file's first three
+    # Three 1-based bands in the order red, green, blue; []: those that the file calls so, else its first three.
+    cfg.INPUT.RGB.BANDS = []
     cfg.INPUT.RGB.RANGE = []  # [low, high] in file units mapped to 0..255, except of 8-bit files below high; []: 8-bit
-    cfg.INPUT.RGB.NODATA = None  # a value that, in all three bands, means no data; None: what the files declare
+    cfg.INPUT.RGB.NODATA = None  # a value that, in all three bands, means no data, besides what the files declare
 
     cfg.INPUT.SAR = CN()
-    cfg.INPUT.SAR.SCALE = "8bit"  # what the file holds: "8bit" | "power" | "amplitude" | "db"
+    cfg.INPUT.SAR.SCALE = "8bit"  # what the file holds: "8bit" | "power" | "amplitude" | "db" (raster.SAR_UNITS)
     # [low, high] in dB mapped to 0..255, or such a pair for each band; not used for "8bit". Never a tile's own.
     cfg.INPUT.SAR.RANGE = [-25.0, 0.0]
-    cfg.INPUT.SAR.NODATA = None  # a value that, in any of the bands, means no data; None: what the files declare
+    cfg.INPUT.SAR.NODATA = None  # a value that, in any of the bands, means no data, besides what the files declare
     cfg.INPUT.SAR.BANDS = []  # one to three 1-based bands (polarisations); []: the file's first up to three
     cfg.INPUT.SAR.SPECKLE_LOOKS = 0.0  # > 0: training multiplies SAR by speckle of so many looks (smaller is stronger)
 

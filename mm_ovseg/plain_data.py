@@ -14,8 +14,8 @@ from mm_ovseg.errors import DataError, MMOVSegError, brief_reason
 
 __all__ = ["parse_json", "parse_table", "parse_yaml", "read_text"]
 
-MOST_CHARACTERS = 10_000_000
-MOST_VALUES = 1_000_000  # with every alias written out
+MAX_CHARACTERS = 10_000_000
+MAX_VALUES = 1_000_000  # with every alias written out
 BOOL, INT, MERGE, TEXT = (f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "merge", "str"))
 NULLS = ("", "~", "null", "Null", "NULL")
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?")
@@ -167,8 +167,8 @@ def _unique(entries: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_length(text: str) -> None:
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"it has {len(text)} characters, more than {MOST_CHARACTERS}")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"it has {len(text)} characters, more than {MAX_CHARACTERS}")
 
 
 def _count_values(node: yaml.Node | None, known: dict[int, int]) -> int:
@@ -176,11 +176,11 @@ def _count_values(node: yaml.Node | None, known: dict[int, int]) -> int:
     if not isinstance(node, yaml.CollectionNode):
         return 1
     if id(node) not in known:
-        known[id(node)] = MOST_VALUES  # what a node costs that holds itself
+        known[id(node)] = MAX_VALUES  # what a node costs that holds itself
         parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
         known[id(node)] = 1 + sum(_count_values(part, known) for part in parts)
-    if known[id(node)] > MOST_VALUES:
-        raise ValueError(f"its aliases stand for more than {MOST_VALUES} values")
+    if known[id(node)] > MAX_VALUES:
+        raise ValueError(f"its aliases stand for more than {MAX_VALUES} values")
     return known[id(node)]
 
 

@@ -34,7 +34,7 @@ def validate_class_names(names: Sequence[str]) -> tuple[str, ...]:
     if not all(split_synonyms(name) for name in tidy):
         raise VocabularyError(f"A class name in {list(names)} is empty; remove the extra comma or name the class.")
     if strange := [name for name in tidy if not is_text(name)]:
-        raise VocabularyError(f"The class name {strange[0]!r} holds a character that is no text; write it anew.")
+        raise VocabularyError(f"The class name {strange[0]!r} holds a character that is not text; write it again.")
     folded = [name.casefold() for name in tidy]
     repeated = [name for index, name in enumerate(tidy) if name.casefold() in folded[:index]]
     if repeated:
@@ -122,4 +122,4 @@ def _check_texts(names: Sequence[str]) -> None:
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise VocabularyError(f"Class names must be a list of texts, not {names!r}.")
     if other := [name for name in names if not isinstance(name, str)]:
-        raise VocabularyError(f"The class name {other[0]!r} is no text; write it in quotes.")
+        raise VocabularyError(f"The class name {other[0]!r} is not text; write it in quotes.")

@@ -154,7 +154,7 @@ def envi(folder):
 
 
 def masked_rgb(kind):
-    """RGB whose data are told in one of the ways, over numbers that are no colours."""
+    """RGB whose data are told in one of the ways, over numbers that are not colours."""
     fill = np.uint8(0 if kind == "nodata" else 99)
     bands = np.where(VALID, np.maximum(RGB, 1), fill)
 

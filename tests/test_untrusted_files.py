@@ -139,7 +139,7 @@ def test_dataset_files_that_are_more_than_data(tmp_path, text):
 @pytest.mark.parametrize("name", ["a\0b", "bell\a", "\x1b[31mred", "half \udc80", "\x7f"])
 def test_names_that_are_no_text(name):
     for read in (lambda: validate_class_names(["water", name]), lambda: parse_class_names(f"water,{name}")):
-        with pytest.raises(VocabularyError, match="holds a character that is no text"):
+        with pytest.raises(VocabularyError, match="holds a character that is not text"):
             read()
 
 
@@ -172,9 +172,9 @@ def test_hostile_names_in_every_output_of_a_scene(tmp_path, make_cfg):
 def test_output_names_that_are_no_text(tmp_path, make_cfg, output):
     rgb = write(tmp_path / "rgb.tif", np.ones((3, 8, 8), np.uint8))
     predictor = ScenePredictor(make_cfg(), ["water"])
-    with pytest.raises(DataError, match="holds characters that are no text"):
+    with pytest.raises(DataError, match="holds characters that are not text"):
         predictor.segment(rgb, None, tmp_path / output)
-    with pytest.raises(DataError, match="no text"):
+    with pytest.raises(DataError, match="not text"):
         predictor.segment(rgb, None, tmp_path / "a.tif", SceneOptions(vector=tmp_path / f"{output}.gpkg"))
     assert list(tmp_path.iterdir()) == [rgb]
 

@@ -84,7 +84,7 @@ def draw_sheet(args: argparse.Namespace) -> None:
     """Draw the first images under every kind of clouds.
 
     Raises:
-        ConfigError: the output is no picture.
+        ConfigError: the output is not a picture.
         DataError: there are no images, one cannot be read, or the picture cannot be written.
     """
     if args.output.suffix.lower() not in PICTURES:

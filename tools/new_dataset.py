@@ -104,7 +104,7 @@ def _check_arguments(args: argparse.Namespace, name: str, paths: dict[str, Path]
     if args.output.resolve() == args.root.resolve():
         raise ConfigError(f"--output is the folder of the images, {args.root}; choose another one.")
     if not args.overwrite and (there := [path for path in paths.values() if path.exists()]):
-        raise ConfigError(f"{there[0]} exists; give --overwrite to write it anew, or another --name or --output.")
+        raise ConfigError(f"{there[0]} exists; give --overwrite to write it again, or another --name or --output.")
     if args.model is not None:
         cfg = load_config(args.model, ["MODEL.DEVICE", "cpu"], needs_datasets=False)
         check_outputs({"--output": paths.values()}, config_inputs(cfg, args.model))

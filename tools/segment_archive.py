@@ -7,7 +7,7 @@ python tools/segment_archive.py --config-file configs/mm_ovseg_vitb16_384.yaml -
 pairs.csv has one scene a line, below a line that names the columns: rgb, one file, or red;green;blue; sar, which may
 be empty; if wanted, name (default: the RGB file's name without suffix) and aoi (a file of polygons to map). Paths are
 relative to the list's folder. Each scene becomes maps/NAME.tif with the files that tools/segment_scene.py describes,
-and a line of maps/results.csv, which is written anew after every scene.
+and a line of maps/results.csv, which is written again after every scene.
 
 A scene whose files are at fault fails alone. One whose worker is killed is tried again, and goes on where that was; so
 does the whole archive with --resume, which skips the maps that are finished. --address takes a Ray cluster, whose

@@ -52,13 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not args.quiet:
         setup_logger(name="mm_ovseg")
     options = read_scene_options(args, vector=args.vector)
-    rgb = args.rgb[0] if len(args.rgb) == 1 else args.rgb
-    inputs = {**scene_inputs(rgb, args.sar, options), **config_inputs(cfg, args.config_file)}
+    inputs = {**scene_inputs(args.rgb, args.sar, options), **config_inputs(cfg, args.config_file)}
     inputs |= vocabulary_inputs(args.classes)
     check_outputs(scene_outputs(args.output, options), inputs)
     predictor = ScenePredictor(cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen)
     try:
-        report = predictor.segment(rgb, args.sar, args.output, options, show_progress=not args.quiet)
+        report = predictor.segment(args.rgb, args.sar, args.output, options, show_progress=not args.quiet)
     except KeyboardInterrupt:
         print(f"Stopped; the same command with --resume goes on to {args.output}.", file=sys.stderr)
         sys.exit(INTERRUPTED)

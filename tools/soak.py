@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("city", "road", "water, river")
 FAULTS = ("none", "none", "unreadable block", "missing partner", "cut off", "out of memory")
 WARM_UP = 0.3  # of the time, in which memory still grows: caches fill
-MOST_GROWTH = 64.0  # MiB, from the end of the warm-up to the end of the run
+MAX_GROWTH = 64.0  # MiB, from the end of the warm-up to the end of the run
 
 
 class MemoryLimit:
@@ -292,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     for line in report["lost"]:
         print(f"lost: {line}", file=sys.stderr)
-    if report["lost"] or memory["growth_mib"] > MOST_GROWTH:
+    if report["lost"] or memory["growth_mib"] > MAX_GROWTH:
         sys.exit(1)
 
 

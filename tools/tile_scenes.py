@@ -23,16 +23,14 @@ from pathlib import Path
 
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.csv_table import fault_of_name
-from mm_ovseg.data.tiling.legend import IGNORED, Legend, legend_of_values, read_legend
+from mm_ovseg.data.tiling.legend import IGNORED, Legend, legend_of_values, read_legend, value_text
 from mm_ovseg.data.tiling.run import Tiling, scene_files, tile_scenes, tiling_outputs
 from mm_ovseg.data.tiling.scenes import LabelledScene, read_scenes
 from mm_ovseg.data.tiling.tile import TilingSettings, open_scene
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import check_outputs
 from mm_ovseg.raster import SAR_UNITS, RGBReader, SARReader
-from mm_ovseg.raster.label_value import value_text
 from mm_ovseg.raster.vector import read_polygons
-from mm_ovseg.raster.vector_drivers import LOCAL_DRIVERS
 from mm_ovseg.vocabulary import parse_class_names, select_unseen
 
 VALUES_SHOWN = 10
@@ -122,13 +120,7 @@ def read_meaning(args: argparse.Namespace, settings: TilingSettings, scenes: Seq
     values = Counter()
     for scene in scenes:
         with open_scene(scene, settings) as source:
-            polygons = read_polygons(
-                scene.labels,
-                source.grid,
-                attribute=settings.attribute,
-                layer=settings.layer,
-                drivers=LOCAL_DRIVERS,
-            )
+            polygons = read_polygons(scene.labels, source.grid, attribute=settings.attribute, layer=settings.layer)
         values.update(polygons.values)
     if not values:
         raise DataError("No polygon of the labels lies in a scene; check that the files belong together.")

@@ -107,7 +107,7 @@ def serve(args: argparse.Namespace, cfg, hosts: Hosts, listener: socket.socket, 
 
     for name in ("uploads", "maps"):
         (folder / name).mkdir()
-    maker = MapMaker(cfg, folder / "maps", most_pixels=round(args.max_megapixels * 1e6))
+    maker = MapMaker(cfg, folder / "maps", max_pixels=round(args.max_megapixels * 1e6))
     pairs = shipped_pairs(cfg)
     shared = [path for pair in pairs.values() for path in pair]
     opening = None

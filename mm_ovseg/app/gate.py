@@ -192,7 +192,7 @@ class Gate:
             raise Refusal(403, str(error)) from error
 
     async def _checked_body(self, request: Request, visitor: str | None) -> bytes:
-        """The JSON of an event, written anew, so that Gradio reads what was checked."""
+        """The JSON of an event, written again, so that Gradio reads what was checked."""
         try:
             return json.dumps(self._checked(json.loads(await request.body()), visitor)).encode()
         except (ValueError, RecursionError) as error:

@@ -1,6 +1,5 @@
 """What the page computes: from two files and typed names to a map, its areas and the pictures to show of it."""
 
-import re
 import shutil
 import tempfile
 import threading
@@ -13,28 +12,23 @@ import cv2
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from rasterio.windows import Window
 
+from mm_ovseg.app.messages import page_message
 from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.data.palette import default_colors
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from mm_ovseg.inference.scene_files import sibling
-from mm_ovseg.raster import open_raster
+from mm_ovseg.raster import RasterSource, open_raster
 from mm_ovseg.vocabulary import parse_class_names, seen_classes, split_synonyms, unseen_classes
 
-__all__ = ["MapMaker", "PageMap", "PageScene", "known_classes", "page_message", "unseen_names"]
+__all__ = ["MapMaker", "PageMap", "PageScene", "known_classes", "unseen_names"]
 
 PREVIEW_SIDE = 1024  # pixels of the longer side of what is shown
 ROWS_AT_ONCE = 512
-LONGEST_STEM = 60
+MAX_STEM = 60
 GENERIC_CLASSES = ("water", "road", "city", "forest")
-# What only those who run the page can use: config keys, environment variables, options, commands.
-SETTING = re.compile(r"\b(INPUT|MODEL|DATASETS|TEST)\.[A-Z]|\bMM_OVSEG_[A-Z]|(?<!\S)--[a-z]|\bmm-ovseg\b")
-OTHER_WAY = ", or "
-PART_OF_A_SENTENCE = re.compile(rf"(; |{OTHER_WAY}|\. )")
-ADVICE = "Choose other files, or ask whoever runs this page."
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +91,7 @@ class MapMaker:
     Args:
         cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT`` says how files are read.
         folder: for the maps.
-        most_pixels: that a scene may have.
+        max_pixels: that a scene may have, rows times columns.
 
     Attributes:
         classes: the names that the page proposes.
@@ -106,10 +100,10 @@ class MapMaker:
         ConfigError, VocabularyError, CheckpointError: as of :class:`~mm_ovseg.inference.predictor.Predictor`.
     """
 
-    def __init__(self, cfg: CfgNode, folder: Path, *, most_pixels: int = 50_000_000) -> None:
+    def __init__(self, cfg: CfgNode, folder: Path, *, max_pixels: int = 50_000_000) -> None:
         self.classes, self._seen = known_classes(cfg)
         self._predictor = ScenePredictor(cfg, self.classes, any_format=False)
-        self._cfg, self._folder, self._most_pixels = cfg, folder, most_pixels
+        self._cfg, self._folder, self._max_pixels = cfg, folder, max_pixels
         self._lock = threading.Lock()  # there is one vocabulary
 
     def make_scene(
@@ -132,7 +126,7 @@ class MapMaker:
             The scene, with that one map; to be removed when no longer needed.
 
         Raises:
-            MMOVSegError: the files or the names cannot be used; :func:`page_message` tells it to visitors.
+            MMOVSegError: the files or the names cannot be used; :mod:`mm_ovseg.app.messages` tells it to visitors.
             StoppedError: ``should_stop`` said so.
         """
         if rgb is None:
@@ -144,9 +138,9 @@ class MapMaker:
         try:
             with self._open(rgb, sar) as source:
                 grid = source.grid
-                if grid.width * grid.height > self._most_pixels:
+                if grid.width * grid.height > self._max_pixels:
                     raise DataError(
-                        f"{rgb} has {grid.width}x{grid.height} pixels, more than the {self._most_pixels / 1e6:g} "
+                        f"{rgb} has {grid.width}x{grid.height} pixels, more than the {self._max_pixels / 1e6:g} "
                         "million that this page maps; cut it into smaller ones."
                     )
                 image, sar_image = _read_previews(source)
@@ -181,7 +175,7 @@ class MapMaker:
         return scene.maps[with_sar]
 
     def _segment(self, scene: PageScene, with_sar: bool, should_stop: Callable[[], bool] | None) -> PageMap:
-        output = scene.folder / ("with_sar" if with_sar else "rgb_alone") / f"{scene.rgb.stem[:LONGEST_STEM]}_map.tif"
+        output = scene.folder / ("with_sar" if with_sar else "rgb_alone") / f"{scene.rgb.stem[:MAX_STEM]}_map.tif"
         unseen = unseen_names(scene.class_names, self._seen)
         sar = scene.sar if with_sar else None
         self._predictor.set_vocabulary(scene.class_names, colors=default_colors(scene.class_names), unseen=unseen)
@@ -230,34 +224,6 @@ def unseen_names(class_names: Sequence[str], seen: Sequence[str] | None) -> tupl
     )
 
 
-def page_message(message: Exception | str, *paths: Path | None) -> str:
-    """A message with what visitors can act on: their own names of the files, and no settings of the server.
-
-    Args:
-        message: an error, or a warning; for those who run commands.
-        paths: files that it may name.
-    """
-    text = str(message)
-    names = {f"\0{number}\0": path for number, path in enumerate(paths) if path is not None}
-    for mark, path in names.items():
-        text = text.replace(str(path), mark)
-    first, *others = PART_OF_A_SENTENCE.split(text)
-    kept, dropped = ("", True) if SETTING.search(first) else (first, False)
-    advise = dropped
-    for separator, part in zip(others[::2], others[1::2], strict=True):
-        if SETTING.search(part):
-            advise = dropped = True
-            continue
-        # What was the other way is the only one now.
-        kept += ("; " if dropped and separator == OTHER_WAY else separator) + part if kept else part
-        dropped = False
-    if advise:
-        text = f"{kept.rstrip('.') or 'The page cannot use these files'}. {ADVICE}"
-    for mark, path in names.items():
-        text = text.replace(mark, path.name)
-    return text
-
-
 def _read_previews(source: SceneSource) -> tuple[np.ndarray, np.ndarray]:
     """RGB and SAR of a scene as uint8 (h, w, 3), shrunk by averaging, read in strips of rows."""
     height, width = source.grid.height, source.grid.width
@@ -283,12 +249,10 @@ def _read_shrunk(path: Path, shape: tuple[int, int]) -> np.ndarray:
 def _mean_confidences(class_path: Path, confidence_path: Path, num_classes: int) -> list[float | None]:
     """Mean confidence, 0..1, of the pixels of each class; None where there are none."""
     counts, sums = np.zeros(256), np.zeros(256)
-    with open_raster(class_path) as class_file, open_raster(confidence_path) as confidence_file:
-        for row in range(0, class_file.height, ROWS_AT_ONCE):
-            window = Window(0, row, class_file.width, min(ROWS_AT_ONCE, class_file.height - row))
-            classes, percent = (file.read(1, window=window).ravel() for file in (class_file, confidence_file))
-            counts += np.bincount(classes, minlength=256)
-            sums += np.bincount(classes, weights=percent, minlength=256)
+    with RasterSource(class_path) as class_map, RasterSource(confidence_path) as confidence:
+        for (_, classes), (_, percent) in zip(class_map.strips(1), confidence.strips(1), strict=True):
+            counts += np.bincount(classes.ravel(), minlength=256)
+            sums += np.bincount(classes.ravel(), weights=percent.ravel(), minlength=256)
     return [float(sums[index] / counts[index] / 100) if counts[index] else None for index in range(num_classes)]
 
 

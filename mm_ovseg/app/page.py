@@ -17,7 +17,8 @@ from mm_ovseg.app.drawing import (
     draw_warnings,
     escape_text,
 )
-from mm_ovseg.app.map_maker import MapMaker, PageMap, PageScene, page_message
+from mm_ovseg.app.map_maker import MapMaker, PageMap, PageScene
+from mm_ovseg.app.messages import page_message
 from mm_ovseg.app.runs import Runs
 from mm_ovseg.app.visitor_files import VisitorFiles
 from mm_ovseg.errors import MMOVSegError
@@ -32,7 +33,7 @@ RGB, SAR = "RGB", "SAR"
 FILE_TYPES = [".tif", ".tiff", ".png", ".jpg", ".jpeg"]
 LONGEST_LIST_OF_CLASSES = 4000  # characters
 KEPT_SECONDS = 3600  # what nobody has used for so long is removed
-UNFORESEEN = "Something went wrong that is no fault of yours; try again, or ask whoever runs this page to read its log."
+UNFORESEEN = "Something went wrong that is not your fault; try again, or ask whoever runs this page to read its log."
 # Screen readers tell what changes in there, if it was so before the change.
 READ_ALOUD = """() => {
     const message = document.getElementById('ovseg-message');

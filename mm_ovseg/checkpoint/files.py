@@ -58,7 +58,7 @@ def local_weights_path(name: str | Path) -> Path:
         return Path(name)
     parts = HUB_NAME.fullmatch(str(name))
     if parts is None:
-        raise CheckpointError(f"{name} is no name of a file on the hub; write hf://organisation/repository/file.")
+        raise CheckpointError(f"{name} is not the name of a file on the hub; write hf://organisation/repository/file.")
     try:
         return Path(hf_hub_download(**parts.groupdict()))
     except (OSError, ValueError) as error:
@@ -90,7 +90,7 @@ def load_weights_file(path: str | Path) -> dict[str, Any]:
             content = torch.load(local, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UnreadableWeightsError(f"{path} cannot be read ({error.strerror or error}); check the file.") from error
-    except Exception as error:  # bytes that are no weights make the unpickler fail in any way
+    except Exception as error:  # bytes that are not weights make the unpickler fail in any way
         raise UnreadableWeightsError(f"{path} {_why_unreadable(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict.")

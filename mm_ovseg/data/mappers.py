@@ -36,7 +36,7 @@ DATASET_MAPPER_REGISTRY.__doc__ = """
 Registry of functions ``(cfg, is_train)`` that return a mapper: a callable that turns a dataset dict into a batch item.
 """
 
-MOST_SKIPPED_IN_A_ROW = 100
+MAX_SKIPPED_IN_A_ROW = 100
 
 logger = logging.getLogger(__name__)
 
@@ -136,10 +136,10 @@ class RGBSARPairMapper:
         if not self.is_train:
             return {**dataset_dict, "skipped": reason}
         self._skipped_in_a_row += 1
-        if self._skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+        if self._skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             # A training loader draws without end: with no usable sample it would never return.
             raise UnreadableSampleError(
-                f"{MOST_SKIPPED_IN_A_ROW} samples in a row were left out, the last one: {reason}"
+                f"{MAX_SKIPPED_IN_A_ROW} samples in a row were left out, the last one: {reason}"
             )
         return None
 

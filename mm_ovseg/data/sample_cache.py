@@ -26,7 +26,7 @@ class SampleCache:
     """Keeps samples as they are before augmentation, one file each, for all workers, processes and runs.
 
     An entry is found by the path, size and time of the files that it was made from and by the settings that they were
-    read with, so that what has changed is read anew. The folder may be removed at any time; ``/dev/shm/NAME`` keeps it
+    read with, so that what has changed is read again. The folder may be removed at any time; ``/dev/shm/NAME`` keeps it
     in memory. A pixel takes 7 bytes where SAR is of 8 bits, else 16, and up to 2 more where there are pixels without
     data.
 

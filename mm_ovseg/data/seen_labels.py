@@ -59,7 +59,7 @@ def build_seen_label_readers(
 
     Raises:
         ConfigError: There is no dataset, one is not registered, has no labels or other seen classes than the first, or
-            ``ignore_value`` is no number that is free.
+            ``ignore_value`` is not a number that is free.
     """
     if not dataset_names:
         raise ConfigError("DATASETS.TRAIN is empty; name the datasets to train on.")

@@ -219,6 +219,8 @@ def _check_device(name: str) -> None:
         device = torch.device(name)
         available = device.type == "cpu" or torch.get_device_module(device).is_available()
     except RuntimeError as error:
-        raise ConfigError(f"MODEL.DEVICE is '{name}', which is no device of PyTorch; try 'cpu' or 'cuda'.") from error
+        raise ConfigError(
+            f"MODEL.DEVICE is '{name}', which is not a device of PyTorch; try 'cpu' or 'cuda'."
+        ) from error
     if not available:
         raise ConfigError(f"MODEL.DEVICE is '{name}', which this machine does not have; try MODEL.DEVICE cpu.")

@@ -39,7 +39,7 @@ def read_segmentation_report(path: str | os.PathLike) -> SegmentationReport:
     """Read a ``sem_seg_evaluation.json``.
 
     Raises:
-        DataError: the file is missing, or is no such evaluation.
+        DataError: the file is missing, or is not such an evaluation.
     """
     text = read_text(path)
     try:
@@ -57,6 +57,6 @@ def read_segmentation_report(path: str | os.PathLike) -> SegmentationReport:
 
 def _no_evaluation(path: str | os.PathLike) -> str:
     return (
-        f"{path} is no evaluation of semantic segmentation; give the sem_seg_evaluation.json that train_net.py "
+        f"{path} is not an evaluation of semantic segmentation; give the sem_seg_evaluation.json that train_net.py "
         "--eval-only writes."
     )

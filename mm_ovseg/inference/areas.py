@@ -11,11 +11,11 @@ import rasterio
 import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
-from rasterio import Affine
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.raster import RasterInfo, RasterSource, read_raster_info
+from mm_ovseg.raster.grid import pixels_to_map
 
 __all__ = [
     "ClassArea",
@@ -23,19 +23,17 @@ __all__ = [
     "block_edge",
     "check_classes",
     "measure_areas",
-    "pixels_to_map",
     "read_class_map_info",
 ]
 
 SQUARE_METRES_PER_HECTARE = 10_000
-ROWS_AT_ONCE = 512  # a whole number of the tile rows of our GeoTIFFs, and of blocks
 CACHE_BYTES = 64 << 20  # by default, GDAL takes a twentieth of the machine's memory
 # The pixels of a block count as equally large, so blocks are chosen so small that the scale of the projection changes
 # by no more than this across one; a class that fills one half of every block then comes out wrong by a quarter of it.
-LARGEST_CHANGE = 0.002
-BLOCK_EDGES = (256, 128, 64, 32, 16)  # pixels
+MAX_CHANGE = 0.002
+BLOCK_EDGES = (256, 128, 64, 32, 16)  # pixels; divisors of the rows of a strip
 PROBES = 5  # places along each side of the map
-# A block's straight edge is no geodesic; this many pieces of it nearly are.
+# A block's straight edge is not a geodesic; this many pieces of it nearly are.
 PIECES_PER_EDGE = 4
 
 
@@ -123,7 +121,7 @@ def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[C
         One entry for each class, in the order of ``class_names``.
 
     Raises:
-        DataError: the file is missing, damaged, no uint8 raster, or holds an index without a class.
+        DataError: the file is missing, damaged, not a uint8 raster, or holds an index without a class.
     """
     info = read_class_map_info(path)
     ellipsoid = Ellipsoid.of(info)
@@ -131,8 +129,7 @@ def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[C
     pixels = np.zeros(256, dtype=np.int64)
     square_metres = np.zeros(256)
     with RasterSource(path) as source, rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
-        for top in range(0, info.height, ROWS_AT_ONCE):
-            rows = source.read([1], (top, 0, min(ROWS_AT_ONCE, info.height - top), info.width))[0][..., 0]
+        for top, rows in source.strips(1):
             for (i, j), area in np.ndenumerate(_block_areas(info, ellipsoid, top, len(rows), edge)):
                 block = rows[i * edge : (i + 1) * edge, j * edge : (j + 1) * edge]
                 counts = np.bincount(block.ravel(), minlength=256)
@@ -156,7 +153,7 @@ def read_class_map_info(path: str | os.PathLike) -> RasterInfo:
     """Read the header of a class map.
 
     Raises:
-        DataError: the file is missing, no raster, or its first band is not uint8.
+        DataError: the file is missing, not a raster, or its first band is not uint8.
     """
     info = read_raster_info(path)
     if info.dtypes[0] != "uint8":
@@ -178,12 +175,6 @@ def check_classes(path: str | os.PathLike, indices: Iterable[int], class_names: 
         )
 
 
-def pixels_to_map(transform: Affine, points: np.ndarray) -> np.ndarray:
-    """(..., 2) map coordinates of (..., 2) pixel coordinates (column, row)."""
-    matrix = np.reshape(tuple(transform), (3, 3))[:2]
-    return points @ matrix[:, :2].T + matrix[:, 2]
-
-
 def block_edge(info: RasterInfo, ellipsoid: Ellipsoid | None) -> int:
     """The edge of blocks, in pixels, within which all pixels cover nearly the same area."""
     if ellipsoid is None:
@@ -197,11 +188,11 @@ def block_edge(info: RasterInfo, ellipsoid: Ellipsoid | None) -> int:
     with np.errstate(divide="ignore", invalid="ignore"):  # beyond the poles, areas are 0
         changes = np.abs([right / here - 1, below / here - 1]) / step
     change = np.nan_to_num(changes, nan=0).max()  # NaN outside of the projection
-    return next((edge for edge in BLOCK_EDGES if edge * change <= LARGEST_CHANGE), step)
+    return next((edge for edge in BLOCK_EDGES if edge * change <= MAX_CHANGE), step)
 
 
 def _block_areas(info: RasterInfo, ellipsoid: Ellipsoid | None, top: int, height: int, edge: int) -> np.ndarray:
-    """Square metres of the blocks of a stripe, (block rows, block columns); NaN where they are not known."""
+    """Square metres of the blocks of a strip, (block rows, block columns); NaN where they are not known."""
     starts = np.stack(np.meshgrid(np.arange(0, info.width, edge), np.arange(top, top + height, edge)), axis=-1)
     if ellipsoid is None:
         return np.full(starts.shape[:2], np.nan)

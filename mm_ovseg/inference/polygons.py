@@ -16,13 +16,11 @@ import rasterio.features
 import shapely
 from rasterio import Affine
 from rasterio._err import CPLE_BaseError
-from rasterio.windows import Window
 
 from mm_ovseg.errors import ConfigError, DataError, brief_reason
 from mm_ovseg.files import complete_file
 from mm_ovseg.inference.areas import (
     PIECES_PER_EDGE,
-    ROWS_AT_ONCE,
     SQUARE_METRES_PER_HECTARE,
     Ellipsoid,
     block_edge,
@@ -30,7 +28,8 @@ from mm_ovseg.inference.areas import (
     read_class_map_info,
 )
 from mm_ovseg.inference.map_writer import NODATA_CLASS
-from mm_ovseg.raster import Grid, RasterInfo, open_raster
+from mm_ovseg.raster import Grid, RasterInfo, RasterSource, open_raster
+from mm_ovseg.raster.grid import pixels_to_map
 from mm_ovseg.raster.vector import write_geopackage
 
 __all__ = ["check_polygon_options", "write_polygons"]
@@ -86,8 +85,8 @@ def write_polygons(
 
     Raises:
         ConfigError: as of :func:`check_polygon_options`.
-        DataError: the map is missing, damaged, no uint8 raster, or holds an index without a class; or the file cannot
-            be written.
+        DataError: the map is missing, damaged, not a uint8 raster, or holds an index without a class; or the file
+            cannot be written.
     """
     path = Path(path)
     info = read_class_map_info(map_path)
@@ -115,9 +114,8 @@ def write_polygons(
 
 def _check_map(info: RasterInfo, class_names: Sequence[str]) -> None:
     """Read a map through: of a damaged one, GDAL would silently outline nothing."""
-    with open_raster(info.path) as dataset:
-        for top in range(0, info.height, ROWS_AT_ONCE):
-            rows = dataset.read(1, window=Window(0, top, info.width, min(ROWS_AT_ONCE, info.height - top)))
+    with RasterSource(info.path) as source:
+        for _, rows in source.strips(1):
             check_classes(info.path, np.flatnonzero(np.bincount(rows.ravel(), minlength=256)), class_names)
 
 
@@ -176,7 +174,7 @@ def _simplified(
 
 
 def _moved(polygons: np.ndarray, transform: Affine) -> np.ndarray:
-    return shapely.transform(polygons, lambda points: np.stack(transform @ tuple(points.T), axis=1))
+    return shapely.transform(polygons, lambda points: pixels_to_map(transform, points))
 
 
 def _chunks(

@@ -200,7 +200,7 @@ class ScenePredictor:
         try:
             report = json.loads(sibling(output, ".json").read_text(encoding="utf-8"))
             then, layers = report["settings"], set(report["layers"])
-            # Colours and unseen classes matter to the finished files alone: work that is under way need not begin anew.
+            # Colours and unseen classes matter to the finished files alone: unfinished work goes on without them.
             legend = [{key: entry[key] for key in ("name", "color", "unseen")} for entry in report["classes"]]
             with self.lock:
                 # The shift follows from the files; to find it again would take reading them.

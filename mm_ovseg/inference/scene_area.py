@@ -11,7 +11,6 @@ from rasterio.features import rasterize
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import Grid
 from mm_ovseg.raster.vector import format_left_out, read_polygons
-from mm_ovseg.raster.vector_drivers import LOCAL_DRIVERS
 
 __all__ = ["SceneArea"]
 
@@ -33,7 +32,7 @@ class SceneArea:
     """
 
     def __init__(self, path: str | os.PathLike, grid: Grid, layer: str | None = None) -> None:
-        polygons = read_polygons(path, grid, layer=layer, layer_option="--aoi-layer", drivers=LOCAL_DRIVERS)
+        polygons = read_polygons(path, grid, layer=layer, layer_option="--aoi-layer")
         self._grid, self._transform = grid, grid.transform or Affine.identity()
         self._polygons = polygons.geometries
         self._tree = shapely.STRtree(self._polygons)

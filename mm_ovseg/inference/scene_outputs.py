@@ -18,7 +18,7 @@ from mm_ovseg.inference.qgis_style import write_qgis_style
 from mm_ovseg.inference.scene_files import sibling
 from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork
-from mm_ovseg.raster import Grid, open_raster, write_geotiff
+from mm_ovseg.raster import Grid, RasterSource, write_geotiff
 from mm_ovseg.raster.cog import write_cog
 from mm_ovseg.raster.vector_drivers import check_name
 from mm_ovseg.vocabulary import is_text, select_unseen
@@ -66,7 +66,7 @@ class SceneOutputs:
             raise DataError(f"{vector} is to be a GeoPackage; let its name end in .gpkg.")
         for path in (output, vector):
             if path is not None and not is_text(str(path)):
-                raise DataError(f"The file name {str(path)!r} holds characters that are no text; choose another.")
+                raise DataError(f"The file name {str(path)!r} holds characters that are not text; choose another.")
         check_writable_folder(output.parent)
         if vector is not None:
             check_name(vector)
@@ -140,9 +140,9 @@ class SceneOutputs:
     def _count_coverage(self, path: Path) -> dict[str, int]:
         """Pixels of each kind."""
         counts = np.zeros(256, np.int64)
-        with open_raster(path) as file:
-            for _, window in file.block_windows(1):
-                counts += np.bincount(file.read(1, window=window).ravel(), minlength=256)
+        with RasterSource(path) as source:
+            for _, rows in source.strips(1):
+                counts += np.bincount(rows.ravel(), minlength=256)
         return {name: int(counts[value]) for name, value in COVERAGE.items()}
 
 

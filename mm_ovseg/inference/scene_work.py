@@ -30,8 +30,8 @@ class SceneWork:
         layers: name -> bands of each layer; all are uint8.
         width, height: of the scene in pixels.
         settings: everything that the map depends on, as JSON.
-        resume: go on where an earlier run with equal settings ended; otherwise begin anew, and warn where that discards
-            the work of an earlier run.
+        resume: go on where an earlier run with equal settings ended; else begin from the start, and warn where that
+            discards the work of an earlier run.
 
     Attributes:
         rows_done: the rows that need not be made again.
@@ -118,7 +118,7 @@ class SceneWork:
         if changed:
             raise DataError(
                 f"{self.folder} holds the beginning of another map: {', '.join(changed)} differ. Give what was given "
-                "then, or run without --resume to begin anew."
+                "then, or run without --resume to begin from the start."
             )
         if any(size < rows_done * self.width * self.layers[name] for name, size in sizes.items()):
             raise DataError(f"{self.folder} lacks rows that were done; remove it and run without --resume.")

@@ -14,7 +14,7 @@ from mm_ovseg.vocabulary import split_synonyms
 
 __all__ = ["TextEmbedder"]
 
-LONGEST_WORD = 30  # that a message shows, characters
+MAX_WORD = 30  # that a message shows, characters
 EQUAL = 1e-6  # components of unit vectors; other names differ by 1e-2, and one name in other batches by rounding
 
 
@@ -110,7 +110,7 @@ class TextEmbedder(nn.Module):
                 words = text.split(" ")
                 first = bisect(range(len(words) - 1), False, key=lambda k: self._is_cut(" ".join(words[: k + 1])))
                 word, number = (
-                    _shortened(words[first], LONGEST_WORD),
+                    _shortened(words[first], MAX_WORD),
                     first + 1 - template[: template.index("{}")].count(" "),
                 )
                 return (

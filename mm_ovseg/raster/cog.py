@@ -30,12 +30,12 @@ def write_cog(source: Path, path: Path, *, categorical: bool) -> None:
     bytes. About 64 MiB of memory are needed, and a tile of all bands.
 
     Args:
-        source: the GeoTIFF, any number of bands.
-        path: the file to write; missing folders are made, an existing file is replaced.
-        categorical: values are classes, so that overviews take the nearest pixel; else they take the average.
+        source: The GeoTIFF, any number of bands.
+        path: The file to write; missing folders are made, an existing file is replaced.
+        categorical: Values are classes, so that overviews take the nearest pixel; else they take the average.
 
     Raises:
-        DataError: the source is missing or no raster, or the file cannot be written.
+        DataError: The source is missing or not a raster, or the file cannot be written.
     """
     options = {
         "driver": "COG",
@@ -73,7 +73,7 @@ def _check_copy(source: rasterio.DatasetReader, path: Path) -> None:
     Overviews are only decoded, which fails where the file ends too early or a tile was never written.
 
     Raises:
-        OSError: something is missing or differs.
+        OSError: Something is missing or differs.
     """
     try:
         with rasterio.open(path) as copy:

@@ -114,7 +114,7 @@ class CoordinateTransform:
                 other = next(other for other in self.names if other != name)
                 raise DataError(
                     f"There is no way from the local coordinate system of {name} to that of {other}; give {name} the "
-                    "system that its coordinates are in (gdal_edit -a_srs EPSG:...)."
+                    "system that its coordinates are in (gdal_edit -a_srs EPSG:..., or ogr2ogr for a vector file)."
                 )
         try:
             return Transformer.from_crs(to_pyproj(self.source), to_pyproj(self.target), always_xy=True)

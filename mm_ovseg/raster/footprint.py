@@ -11,12 +11,13 @@ from typing import Protocol
 
 import numpy as np
 import shapely
-from pyproj import CRS as ProjCRS
-from pyproj import Proj, Transformer
-from pyproj.exceptions import ProjError
+from pyproj import Proj
 from rasterio import Affine
 from rasterio.crs import CRS
 from shapely import Polygon, STRtree
+
+from mm_ovseg.errors import DataError
+from mm_ovseg.raster.crs import LONGITUDE_LATITUDE, CoordinateTransform
 
 __all__ = ["EARTH", "Footprint", "Placed", "common_pixel_size", "footprints", "overlap_shares", "overlaps"]
 
@@ -85,15 +86,15 @@ def footprints(grids: Sequence[Placed | None]) -> list[Footprint | None]:
     batches = defaultdict(list)
     for index, grid in enumerate(grids):
         if grid is not None and grid.transform is not None and grid.transform.determinant != 0:
-            system = grid.crs.to_wkt(version="WKT2_2019") if grid.crs else UNNAMED
-            batches[system, _segments(grid)].append(index)
+            batches[grid.crs, _segments(grid)].append(index)
     on_earth = []
-    for (system, segments), indices in batches.items():
+    for (crs, segments), indices in batches.items():
         x, y = _points([grids[index] for index in indices], segments)
-        if (to_degrees := _to_degrees(system)) is None:
-            _fill(found, grids, indices, system, (x, y), centres=np.stack([x[:, -1], y[:, -1]], axis=1))
-        else:
-            on_earth.append((indices, *to_degrees.transform(x, y)))
+        try:
+            on_earth.append((indices, *CoordinateTransform(crs, LONGITUDE_LATITUDE)(x, y)))
+        except DataError:
+            plane = UNNAMED if crs is None else crs.to_wkt(version="WKT2_2019")
+            _fill(found, grids, indices, plane, (x, y), centres=np.stack([x[:, -1], y[:, -1]], axis=1))
     if on_earth:
         centres = [np.stack([longitudes[:, -1], latitudes[:, -1]], axis=1) for _, longitudes, latitudes in on_earth]
         longitude, latitude = _middle(np.concatenate(centres))
@@ -170,16 +171,6 @@ def _points(grids: Sequence[Placed], segments: int) -> tuple[np.ndarray, np.ndar
     columns, rows = np.concatenate([ring[:, np.newaxis] * lengths, core, lengths / 2], axis=2)
     a, b, c, d, e, f = np.array([tuple(grid.transform)[:6] for grid in grids]).T[..., np.newaxis]
     return a * columns + b * rows + c, d * columns + e * rows + f
-
-
-def _to_degrees(system: str) -> Transformer | None:
-    """From the coordinates of a system, by its WKT, to longitude and latitude; None where there is no way."""
-    if system == UNNAMED:
-        return None
-    try:
-        return Transformer.from_crs(ProjCRS.from_wkt(system).to_2d(), "OGC:CRS84", always_xy=True)
-    except ProjError:
-        return None
 
 
 def _middle(centres: np.ndarray) -> tuple[float, float]:

@@ -13,7 +13,15 @@ from rasterio.crs import CRS
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.raster.crs import LONGITUDE_LATITUDE, CoordinateTransform, full_turn, same_crs, to_pyproj
 
-__all__ = ["Grid", "Orientation", "check_sampling_distance", "largest_offset", "nearest_turn", "sample_windows"]
+__all__ = [
+    "Grid",
+    "Orientation",
+    "check_sampling_distance",
+    "largest_offset",
+    "nearest_turn",
+    "pixels_to_map",
+    "sample_windows",
+]
 
 MAX_COLUMNS = 2**19  # memory grows with the width of a scene, though not with its height
 SAMPLE_SIDE, SAMPLE_WINDOWS = 128, 4  # pixels of a window that is looked at, and windows along a side
@@ -153,7 +161,7 @@ class Grid:
         zeros, ones = np.zeros_like(along), np.ones_like(along)
         columns = np.concatenate([along, ones, 1 - along, zeros]) * self.width
         rows = np.concatenate([zeros, along, ones, 1 - along]) * self.height
-        return np.stack((self.transform or Affine.identity()) @ (columns, rows), axis=1)
+        return pixels_to_map(self.transform, np.stack([columns, rows], axis=1))
 
 
 def check_sampling_distance(distance: float | None) -> None:
@@ -164,6 +172,11 @@ def check_sampling_distance(distance: float | None) -> None:
     """
     if distance is not None and not 0 < distance < math.inf:
         raise ConfigError(f"The ground sampling distance is {distance}; give metres a pixel.")
+
+
+def pixels_to_map(transform: Affine | None, points: np.ndarray) -> np.ndarray:
+    """Map coordinates (..., 2) of pixel coordinates (..., 2), column and row; the same where there is no transform."""
+    return np.stack((transform or Affine.identity()) @ (points[..., 0], points[..., 1]), axis=-1)
 
 
 def nearest_turn(longitudes: np.ndarray, others: np.ndarray | float, turn: float) -> np.ndarray:

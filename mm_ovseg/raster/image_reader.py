@@ -16,7 +16,16 @@ from mm_ovseg.raster.placement import Placement
 from mm_ovseg.raster.resampling import resample_image
 from mm_ovseg.raster.source import RasterSource
 
-__all__ = ["ImageReader", "Window", "check_array", "check_bands", "check_range", "stretch"]
+__all__ = [
+    "ImageReader",
+    "Window",
+    "check_array",
+    "check_bands",
+    "check_range",
+    "make_zero_black",
+    "palette_colors",
+    "stretch",
+]
 
 Window = tuple[int, int, int, int]  # row, column, height, width
 
@@ -194,6 +203,22 @@ def check_bands(bands: Sequence[int], count: int, name: str, key: str) -> list[i
     if absent := [band for band in bands if not 1 <= band <= count]:
         raise DataError(f"{name} has no band {absent[0]}, but bands 1 to {count}; correct {key}.BANDS.")
     return list(bands)
+
+
+def make_zero_black(source: RasterSource, values: np.ndarray, bands: Sequence[int]) -> None:
+    """Turn around, in place, the numbers (H, W, n) of those 1-based bands whose 0 is white."""
+    for channel, band in enumerate(bands):
+        if (white := source.white_value(band)) is not None:
+            values[..., channel] = white - values[..., channel]
+
+
+def palette_colors(source: RasterSource, values: np.ndarray, bands: Sequence[int]) -> np.ndarray | None:
+    """The colours, uint8 (H, W, 3), that the 8-bit numbers (H, W, 1) of a palette band stand for; else None."""
+    if len(bands) != 1 or (table := source.color_table(bands[0])) is None:
+        return None
+    colors = np.zeros((256, 3), dtype=np.uint8)
+    colors[list(table)] = [color[:3] for color in table.values()]
+    return colors[values[..., 0].astype(np.uint8)]
 
 
 def stretch(values: np.ndarray, valid: np.ndarray, ranges: np.ndarray) -> np.ndarray:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import shapely
-from pyproj import CRS, Transformer
 from rasterio import Affine
+from rasterio.crs import CRS
 
-from mm_ovseg.raster.grid import Grid
+from mm_ovseg.raster.crs import CoordinateTransform, full_turn
+from mm_ovseg.raster.grid import Grid, pixels_to_map
 
 __all__ = ["PolygonProjector", "as_polygons", "gathered", "valid"]
 
@@ -30,35 +31,24 @@ class PolygonProjector:
     turn of the globe polygons and grid count theirs, they meet.
 
     Args:
-        own: reference system of the polygons; None where neither they nor the grid have one.
-        grid: of the scene. Without a transform, its coordinates are columns and rows.
+        own: Reference system of the polygons; None where neither they nor the grid have one.
+        grid: Of the scene. Without a transform, its coordinates are columns and rows.
+        name: What messages call the file of the polygons.
 
     Raises:
-        ProjError: there is no way from one system to the other.
+        DataError: There is no way from one system to the other.
     """
 
-    def __init__(self, own: CRS | None, grid: Grid) -> None:
-        self._transform = grid.transform or Affine.identity()
-        corners = _apply(self._transform, np.array([(x, y) for x in (0, grid.width) for y in (0, grid.height)]))
-        left, bottom, right, top = *corners.min(axis=0), *corners.max(axis=0)
-        pixel = np.abs(np.reshape(tuple(self._transform), (3, 3))[:2, :2]).sum(axis=1)
-        self._extent = (left, bottom, right, top)
-        self._closing = CLOSING * float(pixel.min())
-        self._to_pixels = np.linalg.inv(np.reshape(tuple(self._transform), (3, 3))[:2, :2])
-        self._to_grid = None  # where both systems are one
-        self._own_turn = _turn(own)
-        self._grid_turn = None
-        if own is None:
-            box = self._extent
-        else:
-            target = CRS.from_user_input(grid.crs)
-            self._grid_turn = _turn(target)
-            if own.equals(target, ignore_axis_order=True):
-                box = self._extent
-            else:
-                self._to_grid = Transformer.from_crs(own, target, always_xy=True)
-                box = self._box_in_own_system(grid, Transformer.from_crs(target, own, always_xy=True), own, target)
-        self._box = box
+    def __init__(self, own: CRS | None, grid: Grid, name: str) -> None:
+        corners = grid.outline()
+        self._extent = (*corners.min(axis=0), *corners.max(axis=0))
+        matrix = np.reshape(tuple(grid.transform or Affine.identity()), (3, 3))[:2, :2]
+        self._closing = CLOSING * float(np.abs(matrix).sum(axis=1).min())
+        self._to_pixels = np.linalg.inv(matrix)
+        self._own_turn, self._grid_turn = full_turn(own), full_turn(grid.crs)
+        self._to_grid = CoordinateTransform(own, grid.crs, (name, "the scene"))
+        back = CoordinateTransform(grid.crs, own, ("the scene", name))
+        self._box = self._extent if back.is_identity else self._box_in_own_system(grid, back)
 
     def boxes(self, extent: Sequence[float]) -> list[tuple[float, float, float, float] | None]:
         """Where to look in a file of a given extent for polygons that may meet the scene.
@@ -94,7 +84,7 @@ class PolygonProjector:
             polygons = self._cut(polygons)
         parts, owners = shapely.get_parts(polygons, return_index=True)
         lost = np.zeros(len(polygons), dtype=bool)
-        if self._to_grid is not None and len(parts):
+        if not self._to_grid.is_identity and len(parts):
             parts, owners, bad = self._reproject(parts, owners)
             lost[bad] = True
             parts = shapely.buffer(_clip(valid(parts), self._extent), self._closing, join_style="mitre")
@@ -144,7 +134,7 @@ class PolygonProjector:
 
     def _forward(self, points: np.ndarray) -> np.ndarray:
         """Points in the grid's system; not finite where that cannot show them."""
-        x, y = self._to_grid.transform(points[:, 0], points[:, 1])
+        x, y = self._to_grid(points[:, 0], points[:, 1])
         if self._grid_turn is not None and self._own_turn is not None:
             # PROJ may count a longitude on another turn than it was given on.
             x += self._grid_turn * np.rint(points[:, 0] / self._own_turn - x / self._grid_turn)
@@ -199,17 +189,14 @@ class PolygonProjector:
         ]
         return shapely.union_all(pieces) if pieces else shapely.Polygon()
 
-    def _box_in_own_system(self, grid: Grid, back: Transformer, own: CRS, target: CRS) -> tuple | None:
+    def _box_in_own_system(self, grid: Grid, back: CoordinateTransform) -> tuple[float, float, float, float] | None:
         """What holds the grid in the polygons' system; None where part of the grid has no place there."""
-        along = np.linspace(0, 1, OUTLINE_POINTS + 1)
-        zero, one = np.zeros_like(along), np.ones_like(along)
-        outline = np.concatenate(
-            [np.stack(side, axis=1) for side in ((along, zero), (one, along), (along[::-1], one), (zero, along[::-1]))]
-        )
-        lattice = np.stack(np.meshgrid(*[np.linspace(0, 1, LATTICE_POINTS)] * 2), axis=-1).reshape(-1, 2)
-        size = (grid.width, grid.height)
-        given = _apply(self._transform, np.concatenate([outline, lattice]) * size)
-        x, y = back.transform(given[:, 0], given[:, 1])
+        outline = grid.outline(OUTLINE_POINTS + 1)
+        outline = np.concatenate([outline, outline[:1]])
+        columns, rows = (np.linspace(0, length, LATTICE_POINTS) for length in (grid.width, grid.height))
+        lattice = pixels_to_map(grid.transform, np.stack(np.meshgrid(columns, rows), axis=-1)).reshape(-1, 2)
+        given = np.concatenate([outline, lattice])
+        x, y = back(given[:, 0], given[:, 1])
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
             return None
         bottom, top = y.min(), y.max()
@@ -233,7 +220,7 @@ class PolygonProjector:
         return left - across, max(bottom - up, -turn / 4), right + across, min(top + up, turn / 4)
 
     def _grid_holds(self, point: tuple[float, float]) -> bool:
-        x, y = self._to_grid.transform(*point)
+        x, y = self._to_grid(*point)
         left, bottom, right, top = self._extent
         return left <= x <= right and bottom <= y <= top
 
@@ -286,16 +273,3 @@ def _nothing(geometries: np.ndarray) -> np.ndarray:
 def _moved(box: tuple[float, float, float, float], turn: float) -> tuple[float, float, float, float]:
     left, bottom, right, top = box
     return left + turn, bottom, right + turn, top
-
-
-def _turn(crs: CRS | None) -> float | None:
-    """A full turn in the unit of a system of longitudes and latitudes, else None."""
-    if crs is None or not crs.is_geographic or crs.is_derived:
-        return None
-    return 2 * np.pi / crs.axis_info[0].unit_conversion_factor
-
-
-def _apply(transform: Affine, points: np.ndarray) -> np.ndarray:
-    """(N, 2) map coordinates of pixel coordinates."""
-    matrix = np.reshape(tuple(transform), (3, 3))[:2]
-    return points @ matrix[:, :2].T + matrix[:, 2]

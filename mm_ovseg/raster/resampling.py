@@ -20,7 +20,7 @@ ReadLabels = Callable[[int, int, int, int], np.ndarray]
 PIXELS_AT_ONCE = 2**21
 MAX_SPREAD = 16  # source pixels that are read for each place; more lie apart, as on both sides of a global source
 TAPS = 3  # pixels that a mean is taken of, at least, where the source's are that small; smaller ones are joined before
-SMALLEST_WEIGHT = 1e-3  # of pixels with data in a mean
+MIN_WEIGHT = 1e-3  # of pixels with data in a mean
 
 
 def resample_image(
@@ -155,7 +155,7 @@ def _area_means(
         for column, share_x in zip(columns, shares_x, strict=True):
             total += flat.take(row + column, axis=0) * (share_x * share_y)[:, np.newaxis]
     weights = total[:, -1]
-    known = weights >= SMALLEST_WEIGHT
+    known = weights >= MIN_WEIGHT
     means = total[:, :-1] / np.where(known, weights, 1)[:, np.newaxis]
     return np.where(known[:, np.newaxis], means, 0), known
 

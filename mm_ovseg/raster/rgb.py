@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.raster.image_reader import ImageReader, Window, check_array, check_bands, check_range, stretch
+from mm_ovseg.raster.image_reader import (
+    ImageReader,
+    Window,
+    check_array,
+    check_bands,
+    check_range,
+    make_zero_black,
+    palette_colors,
+    stretch,
+)
 from mm_ovseg.raster.source import Band, Paths, RasterSource
 
 __all__ = ["RGBReader", "read_rgb"]
@@ -124,14 +133,9 @@ class RGBReader(ImageReader):
         valid = np.ones(values.shape[:2], dtype=bool) if unmasked is None else unmasked.all(axis=2)
         if missing is not None:
             valid &= self._combine(~missing, [self._meaning_of_nodata(band) for band in chosen])
-        for channel, band in enumerate(bands):
-            if (white := source.white_value(band)) is not None:
-                values[..., channel] = white - values[..., channel]
-        if len(bands) == 1 and chosen[0].dtype == "uint8" and (table := source.color_table(bands[0])) is not None:
-            colors = np.zeros((256, 3), dtype=np.uint8)
-            colors[list(table)] = [color[:3] for color in table.values()]
-            values = colors[values[..., 0].astype(np.uint8)]
-            return (self._of_8bit(values) if self._is_8bit("uint8") else values), valid
+        make_zero_black(source, values, bands)
+        if chosen[0].dtype == "uint8" and (colors := palette_colors(source, values, bands)) is not None:
+            return (self._of_8bit(colors) if self._is_8bit("uint8") else colors), valid
         if self.value_range:
             is_8bit = [self._is_8bit(band.dtype, band.scale, band.offset) for band in chosen]
             of_8bit = self._of_8bit(values[..., is_8bit])

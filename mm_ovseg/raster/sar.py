@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.raster.image_reader import ImageReader, Window, check_array, check_bands, check_range, stretch
+from mm_ovseg.raster.image_reader import (
+    ImageReader,
+    Window,
+    check_array,
+    check_bands,
+    check_range,
+    make_zero_black,
+    palette_colors,
+    stretch,
+)
 from mm_ovseg.raster.placement import Placement
 from mm_ovseg.raster.source import Paths, RasterSource
 from mm_ovseg.raster.units import SARUnit, decibel_ranges, sar_unit
@@ -98,15 +107,10 @@ class SARReader(ImageReader):
         valid = np.ones(values.shape[:2], dtype=bool) if known is None else known.all(axis=2)
         if self.nodata is not None:
             valid &= (values != np.float32(self.nodata)).all(axis=2)
-        for channel, band in enumerate(bands):
-            if (white := source.white_value(band)) is not None:
-                values[..., channel] = white - values[..., channel]
+        make_zero_black(source, values, bands)
         if self.unit.to_decibels is None:  # uint8 in the file
-            if len(bands) == 1 and (table := source.color_table(bands[0])) is not None:
-                colors = np.zeros((256, 3), dtype=np.float32)
-                colors[list(table)] = [color[:3] for color in table.values()]
-                values = colors[values[..., 0].astype(np.uint8)]
-            return values, valid
+            colors = palette_colors(source, values, bands)
+            return (values if colors is None else colors.astype(np.float32)), valid
         source.scale(values, bands)
         return values, valid & self.unit.measured(values).all(axis=2)
 

@@ -1,7 +1,7 @@
 """A raster that is open for reading: one file, or several whose bands it joins; north-up, with its validity."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from mm_ovseg.raster.trust import check_whole_file
 
 __all__ = ["Band", "RasterSource", "path_list"]
 
-
+ROWS_AT_ONCE = 512  # a whole number of the tile rows of our GeoTIFFs
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
 
@@ -213,6 +213,19 @@ class RasterSource:
             return values, None
         known = [np.ones(values.shape, dtype=bool) if valid is None else valid for values, valid in parts]
         return values, np.concatenate(known, axis=2)[..., order]
+
+    def strips(self, band: int) -> Iterator[tuple[int, np.ndarray]]:
+        """The numbers of a band as stored, from the first row to the last, some 512 rows at a time.
+
+        Yields:
+            The first row of a strip, and the strip (rows, W).
+
+        Raises:
+            DataError: A block cannot be read.
+        """
+        for row in range(0, self.grid.height, ROWS_AT_ONCE):
+            window = (row, 0, min(ROWS_AT_ONCE, self.grid.height - row), self.grid.width)
+            yield row, self.read([band], window, nodata=False)[0][..., 0]
 
     def is_nodata(self, values: np.ndarray, bands: Sequence[int]) -> np.ndarray | None:
         """Where numbers as stored (..., bands) are the nodata values of their bands, of this shape; None: nowhere."""

@@ -22,6 +22,7 @@ __all__ = [
     "allowed_drivers",
     "check_before_opening",
     "check_blocks",
+    "check_file",
     "check_links",
     "check_whole_file",
 ]
@@ -73,26 +74,55 @@ def check_before_opening(path: str | os.PathLike, any_format: bool = False) -> N
             overviews beside it are not TIFFs.
     """
     text = os.fspath(path)
-    try:
-        text.encode()
-        mode = os.stat(text).st_mode
-    except UnicodeEncodeError as error:
-        raise DataError(f"The file name {text!r} is not UTF-8; rename the file.") from error
-    except (OSError, ValueError):  # ValueError: a name with a NUL
-        _check_name(text, any_format)
-        return
-    if stat.S_ISDIR(mode):
-        raise DataError(f"{text} is a folder; give the image in it{_example(Path(text))}.")
-    if not stat.S_ISREG(mode):
-        raise DataError(f"{text} is not a regular file; give an image file.")
-    if not os.path.getsize(text):
-        raise DataError(f"{text} is an empty file (0 bytes); replace it.")
+    if not os.path.exists(text) and (container := _container(text)):
+        if not any_format or "/vsi" in text:
+            raise DataError(
+                f"{text} is a raster within {container}, which is not read here; write it to a GeoTIFF with "
+                "gdal_translate."
+            )
+        text = container
+    check_file(text, "image")
     if allowed_drivers(any_format) is None:
         return
     for suffix in SIDE_FILES:
         # GDAL opens them with any driver, and so follows what they name.
         if os.path.exists(side_file := f"{text}{suffix}") and not (os.path.isfile(side_file) and _is_tiff(side_file)):
             raise DataError(f"{side_file} is not a TIFF, so it is refused; remove it, or make it again with gdaladdo.")
+
+
+def check_file(path: str | os.PathLike, kind: str = "file", *, may_be_folder: bool = False) -> None:
+    """Check that a path is a file of this machine that holds something.
+
+    Args:
+        path: The file.
+        kind: What messages call it, "image" or "file".
+        may_be_folder: Whether it is a format whose data sets are folders.
+
+    Raises:
+        DataError: It is an address, a folder or a device, empty, or nothing at all; or its name is not UTF-8.
+    """
+    text = os.fspath(path)
+    try:
+        text.encode()
+        status = os.stat(text)
+    except UnicodeEncodeError as error:
+        raise DataError(f"The file name {text!r} is not UTF-8; rename the file.") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        if text.startswith("/vsi"):
+            message = f"{text}: {text.split('/')[1]} paths are not read; unpack or download it, and give the file."
+        elif ADDRESS.match(text):
+            message = f"{text} is an address; download the file first, and give the file."
+        else:
+            message = f"{text} does not exist; check the path, or the dataset's declaration."
+        raise DataError(message) from error
+    if stat.S_ISDIR(status.st_mode):
+        if may_be_folder:
+            return
+        raise DataError(f"{text} is a folder; give the {kind} in it{_example(Path(text)) if kind == 'image' else ''}.")
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{text} is not a regular file; give {'an image file' if kind == 'image' else 'one'}.")
+    if not status.st_size:
+        raise DataError(f"{text} is an empty file (0 bytes); replace it.")
 
 
 def check_blocks(dataset: DatasetReader, name: str | os.PathLike, any_format: bool = False) -> None:
@@ -169,24 +199,13 @@ def max_pixels() -> int:
     return int(text)
 
 
-def _check_name(name: str, any_format: bool) -> None:
-    """Of what is not in the file system: raise an error, unless it names a raster within a file that is."""
-    if name.startswith("/vsi"):
-        raise DataError(f"{name}: {name.split('/')[1]} paths are not read; unpack or download it, and give the file.")
-    if ADDRESS.match(name):
-        raise DataError(f"{name} is an address; download the file first, and give the file.")
-    if (match := SUBDATASET.fullmatch(name)) and (inner := _file_within(match["inner"])):
-        if any_format and "/vsi" not in name:
-            check_before_opening(inner, any_format)
-            return
-        raise DataError(
-            f"{name} is a raster within {inner}, which is not read here; write it to a GeoTIFF with gdal_translate."
-        )
-    raise DataError(f"{name} does not exist; check the path, or the dataset's declaration.")
-
-
-def _file_within(inner: str) -> str | None:
-    """The file that a subdataset's name holds, between quotation marks or colons; None where there is none."""
+def _container(name: str) -> str | None:
+    """The file in which a raster lies that is named as GDAL does; None where the name is none of these."""
+    match = SUBDATASET.fullmatch(name)
+    if match is None or ADDRESS.match(name):
+        return None
+    inner = match["inner"]
+    # Between quotation marks or colons.
     parts = inner.split(":")
     spans = (":".join(parts[start:end]) for start in range(len(parts)) for end in range(len(parts), start, -1))
     candidates = (candidate.strip('"') for candidate in chain(re.findall(r'"([^"]+)"', inner), spans))

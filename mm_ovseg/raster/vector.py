@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +14,13 @@ import numpy as np
 import pandas
 import pyogrio
 import shapely
-from pyproj import CRS
-from pyproj.exceptions import ProjError
+from rasterio.crs import CRS
 from shapely.errors import ShapelyError
 
 from mm_ovseg.errors import DataError, brief_reason
 from mm_ovseg.raster.grid import Grid
 from mm_ovseg.raster.polygon_projection import PolygonProjector, as_polygons, gathered, valid
-from mm_ovseg.raster.vector_drivers import (
-    STRICT_DRIVERS,
-    check_before_opening,
-    gdal_options,
-    only_drivers,
-    path_for_pyogrio,
-)
+from mm_ovseg.raster.vector_drivers import check_before_opening, gdal_options, local_drivers, path_for_pyogrio
 
 __all__ = ["Polygons", "format_left_out", "read_polygons", "write_geopackage"]
 
@@ -49,7 +42,7 @@ class Polygons:
             order of the file.
         values: (N,) of their attribute: texts, numbers, or None where there is none, or none was asked for.
         areas: (N,) of the whole polygons, in squares of the unit of the file's system: for comparisons only.
-        left_out: reason -> number of features near the scene, or without a place, that are no polygons or could not be
+        left_out: Reason -> number of features near the scene, or without a place, that are not polygons or could not be
             used; of a collection that holds polygons, its points and lines.
     """
 
@@ -66,7 +59,6 @@ def read_polygons(
     attribute: str | None = None,
     layer: str | None = None,
     layer_option: str = "--layer",
-    drivers: Collection[str] = STRICT_DRIVERS,
 ) -> Polygons:
     """Read the polygons of a layer that meet a scene; of a format with a spatial index, nothing else is read.
 
@@ -74,21 +66,19 @@ def read_polygons(
     that cross themselves are mended.
 
     Args:
-        path: the file.
-        grid: of the scene.
-        attribute: whose values are wanted, if any.
-        layer: its name; None where the file has one only.
-        layer_option: what messages call the option that names the layer.
-        drivers: of GDAL that may open the file: :data:`~mm_ovseg.raster.vector_drivers.STRICT_DRIVERS` for files of
-            unknown origin, :data:`~mm_ovseg.raster.vector_drivers.LOCAL_DRIVERS` for the user's own.
+        path: The file.
+        grid: Of the scene.
+        attribute: Whose values are wanted, if any.
+        layer: Its name; None where the file has one only.
+        layer_option: What messages call the option that names the layer.
 
     Raises:
-        DataError: the file cannot be read, has no such layer or attribute, or holds no polygons at all; or its
+        DataError: The file cannot be read, has no such layer or attribute, or holds no polygons at all; or its
             reference system is missing or does not go with that of the scene.
     """
     check_before_opening(path)
     name = path_for_pyogrio(path)
-    with _data_errors(path), only_drivers(drivers), _nothing_written_beside(path):
+    with _data_errors(path), local_drivers(), _nothing_written_beside(path):
         layer = _choose_layer(path, pyogrio.list_layers(name), layer, layer_option)
         info = pyogrio.read_info(name, layer=layer, force_total_bounds=True, force_feature_count=True)
         _check_content(path, info, attribute)
@@ -140,17 +130,17 @@ def write_geopackage(
     """Write polygons to a new GeoPackage of one layer.
 
     Args:
-        path: the file, which does not exist yet.
-        layer: its name.
-        chunks: columns of one length each, among them ``geometry`` with shapely Polygons; one chunk is in memory at a
+        path: The file, which does not exist yet.
+        layer: Its name.
+        chunks: Columns of one length each, among them ``geometry`` with shapely Polygons; one chunk is in memory at a
             time. All have the same columns, and there is at least one, which may be empty.
-        crs: reference system as WKT; None without one.
+        crs: Reference system as WKT; None without one.
 
     Returns:
         The number of polygons.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: It cannot be written.
     """
     count = 0
     path = Path(path)
@@ -177,7 +167,7 @@ def _data_errors(path: str | os.PathLike) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # GDAL's remarks on what is mended or left out here
             yield
-    except (RuntimeError, ValueError, OSError, ShapelyError, ProjError) as error:
+    except (RuntimeError, ValueError, OSError, ShapelyError) as error:
         raise DataError(f"{path} cannot be read as a vector file ({brief_reason(error)}); check it.") from error
 
 
@@ -229,13 +219,7 @@ def _projector(path: str | os.PathLike, own: CRS | None, grid: Grid) -> PolygonP
             f"{path} has a coordinate reference system and the scene has none, so its place in the scene is not known; "
             "georeference the scene."
         )
-    try:
-        return PolygonProjector(own, grid)
-    except ProjError as error:
-        raise DataError(
-            f"{path} cannot be brought to the scene's coordinate reference system ({brief_reason(error)}); give it in "
-            "that system."
-        ) from error
+    return PolygonProjector(own, grid, os.fspath(path))
 
 
 def _count_without_geometry(name: str, layer: str) -> int:

@@ -1,9 +1,9 @@
-"""Which vector files are opened at all, and by which of GDAL's drivers."""
+"""Which vector files are opened at all, and by which of GDAL's drivers. SECURITY.md says from what they are kept."""
 
 import os
 import re
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,22 +11,14 @@ import pyogrio
 from pyogrio.core import _register_drivers
 
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster.trust import ADDRESS, check_file
 
-__all__ = [
-    "LOCAL_DRIVERS",
-    "STRICT_DRIVERS",
-    "check_before_opening",
-    "check_name",
-    "gdal_options",
-    "only_drivers",
-    "path_for_pyogrio",
-]
+__all__ = ["LOCAL_DRIVERS", "check_before_opening", "check_name", "gdal_options", "local_drivers", "path_for_pyogrio"]
 
-# Formats that hold their shapes themselves: for files of unknown origin.
-STRICT_DRIVERS = frozenset({"GPKG", "GeoJSON", "GeoJSONSeq", "ESRI Shapefile", "FlatGeobuf", "MapInfo File"})
-# For a user's own files: every format that reads files of this machine. What is missing reaches the network (WFS,
-# OAPIF, EEDA, Carto, ...), reads whatever a file names (OGR_VRT, GDALG) or runs a program (GPSBabel, ADBC).
-LOCAL_DRIVERS = STRICT_DRIVERS | {
+# Formats that hold their shapes themselves. What is missing reaches the network (WFS, OAPIF, EEDA, Carto, ...), reads
+# whatever a file names (OGR_VRT, GDALG) or runs a program (GPSBabel, ADBC).
+LOCAL_DRIVERS = {
+    *("GPKG", "GeoJSON", "GeoJSONSeq", "ESRI Shapefile", "FlatGeobuf", "MapInfo File"),
     *("AIVector", "AVCBin", "AVCE00", "CSV", "DGN", "DWG", "DXF", "EDIGEO", "ESRIJSON", "GML", "GPX", "GTFS", "GeoRSS"),
     *("Idrisi", "JML", "JSONFG", "KML", "LIBKML", "LVBAG", "MBTiles", "MVT", "MapML", "MiraMonVector", "ODS"),
     *("OGR_GMT", "OGR_PDS", "OSM", "OpenFileGDB", "PCIDSK", "PDS4", "PMTiles", "Parquet", "S57", "SQLite", "SXF"),
@@ -43,22 +35,14 @@ def check_before_opening(path: str | os.PathLike) -> None:
     """Check that a path is a file of this machine.
 
     Raises:
-        DataError: it is an address or a connection string, does not exist, is a folder, or its name cannot be given
-            to pyogrio.
+        DataError: It is a connection string, as of :func:`~mm_ovseg.raster.trust.check_file`, or its name cannot be
+            given to pyogrio.
     """
     name = os.fspath(path)
-    if name.startswith("/vsi") or "://" in name:
-        raise DataError(f"{name} is an address, not a file of this machine; download it, and give the file.")
-    if not os.path.exists(name):
-        if DATABASE.match(name):
-            raise DataError(f"{name.partition(':')[0]}:... is a database or service, not a file; export a GeoPackage.")
-        raise DataError(f"{name} does not exist; check the path.")
-    if os.path.isdir(name) and Path(name).suffix.lower() not in FOLDER_FORMATS:
-        raise DataError(f"{name} is a folder; give the file in it.")
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"The file name {name!r} is not UTF-8; rename the file.") from error
+    if DATABASE.match(name) and not ADDRESS.match(name) and not os.path.exists(name):
+        # Not in full: it may hold a password.
+        raise DataError(f"{name.partition(':')[0]}:... is a database or service, not a file; export a GeoPackage.")
+    check_file(name, may_be_folder=Path(name).suffix.lower() in FOLDER_FORMATS)
     check_name(name)
 
 
@@ -66,7 +50,7 @@ def check_name(path: str | os.PathLike) -> None:
     """Check that pyogrio takes a path for that of a file.
 
     Raises:
-        DataError: it would take it for a file inside of an archive.
+        DataError: It would take it for a file inside of an archive.
     """
     if "!" in os.path.abspath(path):
         raise DataError(f"{path} has '!' in its path, which means an archive to pyogrio; rename the file or folder.")
@@ -90,15 +74,16 @@ def gdal_options(options: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def only_drivers(names: Collection[str]) -> Iterator[None]:
-    """Within the block, GDAL knows no drivers of vector files but these; pyogrio offers no list of allowed ones.
+def local_drivers() -> Iterator[None]:
+    """Within the block, GDAL knows no drivers of vector files but :data:`LOCAL_DRIVERS`.
 
-    This holds for all threads of the process, which must not use pyogrio in other ways meanwhile.
+    pyogrio takes no list of drivers that may open a file, so this holds for all threads of the process, which must not
+    use pyogrio in other ways meanwhile.
     """
     with _lock:
         known = set(pyogrio.list_drivers())
         try:
-            with gdal_options({**OPTIONS, "OGR_SKIP": ",".join(known - set(names))}):
+            with gdal_options({**OPTIONS, "OGR_SKIP": ",".join(known - LOCAL_DRIVERS)}):
                 try:
                     _register_drivers()
                     yield

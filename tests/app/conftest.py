@@ -16,7 +16,7 @@ def shipped_cfg():
 
 @pytest.fixture(scope="session")
 def maker(shipped_cfg, tmp_path_factory):
-    return MapMaker(shipped_cfg, tmp_path_factory.mktemp("maps"), most_pixels=100_000)
+    return MapMaker(shipped_cfg, tmp_path_factory.mktemp("maps"), max_pixels=100_000)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from mm_ovseg.app.map_maker import ADVICE, GENERIC_CLASSES, known_classes, page_message, unseen_names
+from mm_ovseg.app.map_maker import GENERIC_CLASSES, known_classes, unseen_names
+from mm_ovseg.app.messages import ADVICE, page_message
 from mm_ovseg.errors import DataError, MMOVSegError, StoppedError, VocabularyError
 
 

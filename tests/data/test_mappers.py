@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog
 from rasterio.transform import from_origin
 
 from mm_ovseg.data import DATASET_MAPPER_REGISTRY, build_dataset_mapper, register_rgb_sar_dataset
-from mm_ovseg.data.mappers import MOST_SKIPPED_IN_A_ROW
+from mm_ovseg.data.mappers import MAX_SKIPPED_IN_A_ROW
 from mm_ovseg.errors import ConfigError, DataError
 
 CLASSES = ["city", "road", "forest", "water"]
@@ -300,10 +300,10 @@ def test_training_ends_when_nothing_can_be_read(cfg, make_dataset, write_raster)
     spoil_missing_sar(bad, write_raster)
     cfg.INPUT.SKIP_CORRUPT = True
     mapper = train_mapper(cfg)
-    for _ in range(MOST_SKIPPED_IN_A_ROW - 1):
+    for _ in range(MAX_SKIPPED_IN_A_ROW - 1):
         assert mapper(bad) is None
     assert mapper(good) is not None
-    for _ in range(MOST_SKIPPED_IN_A_ROW - 1):
+    for _ in range(MAX_SKIPPED_IN_A_ROW - 1):
         assert mapper(bad) is None
     with pytest.raises(DataError, match="100 samples in a row were left out"):
         mapper(bad)

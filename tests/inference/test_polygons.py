@@ -92,7 +92,7 @@ def test_polygons_drawn_again_are_the_map(tmp_path, transform):
 )
 def test_areas_add_up_to_those_of_the_pixels(tmp_path, crs, transform):
     class_map = patches()
-    class_map[400:] = 2  # one patch from side to side, whose straight edges are no geodesics
+    class_map[400:] = 2  # one patch from side to side, whose straight edges are not geodesics
     sums = polygonize(tmp_path, class_map, crs=crs, transform=transform).groupby("class_index").area_ha.sum()
     assert list(sums) == pytest.approx([area.hectares for area in measure_areas(tmp_path / "map.tif", NAMES)], rel=1e-3)
 
@@ -230,7 +230,7 @@ def test_patches_below_the_least_area_join_their_largest_neighbour(tmp_path):
     fields, class_map = salted()
     whole = polygonize(tmp_path, class_map)
     frame = polygonize(tmp_path, class_map, options={"min_area": 0.2})
-    assert len(whole) > 300 and len(frame) == 7  # fields 0 and 2 are parted by nodata
+    assert len(whole) > 300 and len(frame) == 7  # fields 0 and 2 are separated by nodata
     drawn = draw(frame, class_map.shape, UTM)
     assert ((drawn == 255) == (class_map == 255)).all()
     assert (drawn[:3, 31:34] == 1).all()

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 WIDTH, HEIGHTS = 1536, (1536, 9216)
 # What the taller scene has more would take 47 MB as one layer of float32, and twice that as the scores of both classes.
-MOST_GROWTH = 30.0  # MB
+MAX_GROWTH = 30.0  # MB
 
 # All but the model, whose memory depends on the window alone, is what users run. GDAL's caches hold up to 256 MB of any
 # scene, which these would not fill, so they are made small.
@@ -60,4 +60,4 @@ def test_the_peak_of_a_tall_scene_is_that_of_a_short_one(tmp_path):
         mapped, peak = done.stdout.split()
         assert int(mapped) == height
         peaks.append(float(peak))
-    assert peaks[1] - peaks[0] < MOST_GROWTH, peaks
+    assert peaks[1] - peaks[0] < MAX_GROWTH, peaks

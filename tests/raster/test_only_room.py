@@ -1,4 +1,4 @@
-"""mm_ovseg.raster is the only place that opens or writes rasters and vector files."""
+"""Only mm_ovseg.raster opens or writes rasters and vector files, and lower rooms import nothing from upper ones."""
 
 import ast
 
@@ -7,11 +7,12 @@ import pytest
 from tests.conftest import ROOT
 
 MODULES = {"fiona", "geopandas", "gdal", "imageio", "ogr", "osgeo", "pyogrio", "skimage", "tifffile", "torchvision.io"}
+# The rooms of mm_ovseg that each may import from, besides itself and the modules that belong to no room.
+ROOMS = {"raster": set(), "data": {"raster"}, "checkpoint": set(), "modeling": {"checkpoint"}}
 NAMES = {"DatasetReader", "DatasetWriter", "MemoryFile", "WarpedVRT", "imdecode", "imread", "imwrite"}
 CALLS = {("rasterio", "open"), ("rasterio", "shutil"), ("rasterio", "vrt"), ("rasterio", "io"), ("Image", "open")}
 ALLOWED = {
     "mm_ovseg/engine/prediction_images.py": {"Image.open": "reads back the figures that it drew"},
-    "mm_ovseg/data/vector_file.py": {"fiona": "vector files move to mm_ovseg.raster"},
     "mm_ovseg/inference/map_writer.py": {"save": "a class map as PNG with a palette, which has no place on the ground"},
     "mm_ovseg/data/synthetic/dataset.py": {"save": "PNG and JPEG of the drawn world"},
     "tools/soak.py": {"rasterio.open": "becomes a test"},
@@ -55,6 +56,38 @@ def test_nothing_else_opens_or_writes_rasters_and_vector_files():
             found[name] = of_module
     assert len(found) < len(list(modules())) / 4
     assert found == {name: set(reasons) for name, reasons in ALLOWED.items() if (ROOT / name).exists()}
+
+
+def imported_rooms(source: str) -> set[str]:
+    """The folders of mm_ovseg that a module imports from."""
+    modules = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    parts = (module.split(".") for module in modules)
+    return {names[1] for names in parts if names[0] == "mm_ovseg" and len(names) > 1 and is_room(names[1])}
+
+
+def is_room(name: str) -> bool:
+    return (ROOT / "mm_ovseg" / name).is_dir()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_lower_rooms_import_nothing_from_upper_ones(room):
+    paths = sorted((ROOT / "mm_ovseg" / room).rglob("*.py"))
+    found = {path.name: imported_rooms(path.read_text(encoding="utf-8")) - ROOMS[room] - {room} for path in paths}
+    assert paths and not {name: rooms for name, rooms in found.items() if rooms}
+
+
+@pytest.mark.parametrize("line", [
+    "import mm_ovseg.engine.setup",
+    "from mm_ovseg import engine",
+    "def build():\n    from mm_ovseg.engine import load_config",
+])  # fmt: skip
+def test_imports_of_other_rooms_are_found(line):
+    assert imported_rooms(line) == {"engine"} and not imported_rooms("from mm_ovseg.errors import DataError")
 
 
 @pytest.mark.parametrize("line, use", [

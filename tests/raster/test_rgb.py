@@ -62,7 +62,7 @@ def test_alpha_says_what_is_valid(tmp_path, write_raster):
 
 
 def test_what_a_mask_hides_in_one_of_three_files_is_not_valid(tmp_path, write_raster):
-    """What lies below a mask is no colour, other than a number that may mean no data or 0."""
+    """What lies below a mask is not a colour, other than a number that may mean no data or 0."""
     place = {"crs": "EPSG:32652", "transform": Affine(10, 0, 5e5, 0, -10, 4e6)}
     values, masks = random_rgb(), np.ones((6, 9, 3), bool)
     masks[:2, :, 0] = masks[:, :3, 1] = masks[5:, 6:, 2] = False

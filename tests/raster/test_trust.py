@@ -1,9 +1,7 @@
 import html
 import os
-import threading
 import warnings
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
@@ -17,30 +15,6 @@ from mm_ovseg.raster import open_raster, read_label, read_raster_info, read_rgb,
 
 GREY = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
 BLOCKS = {"tiled": True, "blockxsize": 16, "blockysize": 16}
-
-
-@pytest.fixture
-def web():
-    """A function ``name -> address`` of a server on this machine, and the list of what was asked of it."""
-    asked = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            self.send_error(404)
-
-        do_HEAD = do_GET
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield (lambda name: f"http://127.0.0.1:{server.server_port}/{name}"), asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def vrt(source):

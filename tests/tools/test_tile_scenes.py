@@ -10,78 +10,14 @@ import yaml
 from detectron2.data import DatasetCatalog
 from rasterio.crs import CRS
 from rasterio.transform import array_bounds, from_origin
-from rasterio.warp import transform, transform_geom
+from rasterio.warp import transform
 
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.data.preparation.journal import Journal
 from mm_ovseg.data.tiling.tile import TilingSettings, windows_of
 from mm_ovseg.raster import Grid
-from tests.conftest import load_tool
 from tests.raster.grids import shared_ground
-
-UTM = CRS.from_epsg(32633)
-PLACE = from_origin(500_000, 5_000_000, 10, 10)
-HEIGHT, WIDTH = 96, 130
-SIZE = 16
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(name, array, crs=UTM, transform=PLACE, **profile):
-        bands = array[None] if array.ndim == 2 else array
-        path = tmp_path / name
-        with rasterio.open(
-            path, "w", driver="GTiff", count=len(bands), height=bands.shape[1], width=bands.shape[2],
-            dtype=array.dtype, crs=crs, transform=transform, **profile,
-        ) as file:  # fmt: skip
-            file.write(bands)
-        return path
-
-    return write
-
-
-@pytest.fixture
-def scene(write):
-    """RGB whose red is the row and green the column, SAR in dB on the same grid, labels in vertical stripes of 10."""
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
-    rgb = np.stack([rows + 1, columns + 1, np.full_like(rows, 7)]).astype(np.uint8)
-    decibels = (-25 + rows / HEIGHT * 20).astype(np.float32)
-    labels = (columns // 10 % 3).astype(np.uint8)
-    return {
-        "--rgb": write("rgb.tif", rgb),
-        "--sar": write("sar.tif", decibels),
-        "--labels": write("labels.tif", labels),
-        "--sar-scale": "db",
-        "--size": SIZE,
-        "--square": 2,
-        "--classes": "water,forest,city",
-    }
-
-
-def run(options, output, *flags, code=0):
-    words = [str(word) for key, value in options.items() for word in (key, *np.atleast_1d(value))]
-    words += ["--output", str(output), *map(str, flags)]
-    tool = load_tool("tile_scenes")
-    if code == 0:
-        tool.main(words)
-        return
-    with pytest.raises(SystemExit) as stopped:
-        tool.main(words)
-    assert stopped.value.code != 0
-
-
-def tiles_of(output):
-    """(split, row, column) -> the tile's RGB, SAR and labels."""
-    tiles = {}
-    for split in ("train", "val"):
-        for path in sorted((output / split / "rgb").glob("*.tif")):
-            arrays = {}
-            for kind in ("rgb", "sar", "labels"):
-                with rasterio.open(output / split / kind / path.name) as file:
-                    arrays[kind], arrays["bounds"], arrays["crs"] = file.read(), file.bounds, file.crs
-            row, column = (int(part[1:]) for part in path.stem.split("_")[-2:])
-            tiles[split, row, column] = arrays
-    return tiles
+from tests.tools.labelled_scene import HEIGHT, PLACE, SIZE, UTM, WIDTH, run, tiles_of
 
 
 def test_tiles_hold_the_scene_and_train_as_a_dataset(scene, tmp_path, capsys):
@@ -156,87 +92,6 @@ def test_sar_on_another_grid_and_labels_of_another_resolution_land_on_the_grid_o
         assert np.abs(tile["sar"][0].astype(float) - expected)[inside].max() < 1.6
 
 
-def polygon(left, top, right, bottom):
-    """In pixels of the scene."""
-    corners = [PLACE @ corner for corner in ((left, top), (right, top), (right, bottom), (left, bottom), (left, top))]
-    return {"type": "Polygon", "coordinates": [corners]}
-
-
-def write_geojson(path, features, crs="EPSG:32633"):
-    content = {"type": "FeatureCollection", "crs": {"type": "name", "properties": {"name": crs}}}
-    content["features"] = [
-        {"type": "Feature", "geometry": geometry, "properties": {"use": value}} for geometry, value in features
-    ]
-    path.write_text(json.dumps(content))
-    return path
-
-
-def test_polygons_by_their_attribute_the_smaller_above_the_larger(scene, tmp_path, capsys):
-    del scene["--classes"]
-    scene["--labels"] = write_geojson(tmp_path / "use.geojson", [
-        (polygon(20, 20, 24, 30), "lake"),  # a pond, before the forest that holds it
-        (polygon(0, 0, 64, 96), "wood"),
-        (polygon(64, 0, 100, 96), "12"),
-        (polygon(100, 0, 110, 96), "quarry"),
-        (polygon(112, 0, 128, 96), "secret"),
-    ])  # fmt: skip
-    meanings = tmp_path / "meanings.yaml"
-    meanings.write_text("lake: water\nwood: forest\n12: city\nsecret: null\n")
-    output = tmp_path / "region"
-    run(scene | {"--attribute": "use", "--label-map": meanings, "--unseen": "Water"}, output)
-    out = capsys.readouterr().out
-    assert "'quarry' (1)" in out and "ignored: quarry (960 pixels)" in out
-    whole = np.full((HEIGHT, WIDTH), 255)
-    whole[:, :64], whole[20:30, 20:24], whole[:, 64:100] = 1, 0, 2
-    tiles = tiles_of(output)
-    assert len(tiles) == 6 * 7  # the last column of tiles has no label
-    for (_, row, column), tile in tiles.items():
-        assert (tile["labels"][0] == whole[row : row + SIZE, column : column + SIZE]).all()
-    classes = json.loads((output / "classes.json").read_text())
-    assert classes == {"classes": ["water", "forest", "city"], "unseen": ["water"]}
-
-    run(scene | {"--attribute": "use", "--label-map": meanings, "--background": "city"}, tmp_path / "filled")
-    whole[whole == 255] = 2
-    whole[:, 112:128] = 255  # polygons without label are no background
-    whole[:, 100:110] = 255  # nor are those of unknown values
-    for (_, row, column), tile in tiles_of(tmp_path / "filled").items():
-        assert (tile["labels"][0] == whole[row : row + SIZE, column : column + SIZE]).all()
-
-
-def test_values_without_meaning_count_where_nothing_else_is_labelled(scene, tmp_path, capsys):
-    features = [(polygon(0, 0, 64, 96), "mine"), (polygon(64, 0, 128, 96), "city")]
-    scene["--labels"] = write_geojson(tmp_path / "use.geojson", features)
-    run(scene | {"--attribute": "use", "--background": "water"}, tmp_path / "region")
-    assert "ignored: mine (6144 pixels)" in capsys.readouterr().out
-    manifest = json.loads((tmp_path / "region" / "manifest.json").read_text())
-    assert manifest["unknown_values"] == {"mine": 64 * 96}
-    assert sum(manifest["pixels"][split]["water"] for split in ("train", "val")) == 0
-
-
-def test_geometries_that_are_no_polygons_are_counted_and_named(scene, tmp_path, capsys):
-    del scene["--classes"]
-    point = {"type": "Point", "coordinates": PLACE @ (3, 3)}
-    nested = {"type": "GeometryCollection", "geometries": [polygon(64, 0, 130, 96), point]}
-    features = [(polygon(0, 0, 64, 96), "wood"), (nested, "city"), (point, "tree"), (None, "wood")]
-    scene["--labels"] = write_geojson(tmp_path / "use.geojson", features)
-    for _ in range(2):  # the second time, from what the first has noted
-        run(scene | {"--attribute": "use"}, tmp_path / "region")
-        assert "labels of rgb are left out: 2 points, 1 without geometry" in capsys.readouterr().out
-    manifest = json.loads((tmp_path / "region" / "manifest.json").read_text())
-    assert manifest["left_out_geometries"] == {"rgb": {"points": 2, "without geometry": 1}}
-    assert manifest["legend"] == {"city": 0, "wood": 1} and manifest["unknown_values"] == {}
-
-
-def test_polygons_in_another_reference_system_and_without_a_map(scene, tmp_path):
-    del scene["--classes"]
-    features = [(polygon(0, 0, 64, 96), "wood"), (polygon(64, 0, 128, 96), "Built-up")]
-    turned = [(transform_geom(UTM, "OGC:CRS84", geometry), value) for geometry, value in features]
-    scene["--labels"] = write_geojson(tmp_path / "use.geojson", turned, "urn:ogc:def:crs:OGC:1.3:CRS84")
-    run(scene | {"--attribute": "use"}, tmp_path / "region")
-    for (_, _, column), tile in tiles_of(tmp_path / "region").items():
-        assert (tile["labels"] == (1 if column < 64 else 0)).mean() > 0.99  # "Built-up" comes first
-
-
 def test_pixels_without_data_are_masked_ignored_and_tiles_of_them_dropped(scene, write, tmp_path, capsys):
     with rasterio.open(scene["--rgb"]) as file:
         rgb = file.read()
@@ -251,28 +106,6 @@ def test_pixels_without_data_are_masked_ignored_and_tiles_of_them_dropped(scene,
     assert all((tile["labels"][0, :, :8] == 255).all() for (_, _, column), tile in tiles.items() if column == 32)
     out = capsys.readouterr().out
     assert "too few pixels with RGB" in out and "too few pixels with a label" in out
-
-
-def test_a_table_is_read_as_text(scene, tmp_path, capsys):
-    pytest.importorskip("fiona")
-    del scene["--classes"]
-    values = {
-        "yes": "city",
-        "no": "wood",
-        "010": "water",
-        "10": "wood",
-        "1.10": "city",
-        "1.1": "water",
-        "2020-01-01": "wood",
-    }
-    scene["--labels"] = write_geojson(
-        tmp_path / "use.geojson", [(polygon(16 * n, 0, 16 * n + 16, 96), value) for n, value in enumerate(values)]
-    )
-    meanings = tmp_path / "meanings.yaml"
-    meanings.write_text("".join(f"{value}: {name}\n" for value, name in values.items()))
-    run(scene | {"--attribute": "use", "--label-map": meanings, "--val-fraction": 0}, tmp_path / "region")
-    pixels = json.loads((tmp_path / "region" / "manifest.json").read_text())["pixels"]["train"]
-    assert pixels == {"city": 2 * 16 * 96, "wood": 3 * 16 * 96, "water": 2 * 16 * 96}
 
 
 @pytest.mark.parametrize("content, message", [
@@ -337,7 +170,7 @@ def test_a_run_goes_on_and_workers_and_dry_runs_change_nothing(scene, tmp_path, 
 
 
 def test_two_scenes_of_one_place_hold_out_the_same_ground(scene, write, tmp_path):
-    """Training on another year of what is evaluated on would be no test."""
+    """Training on another year of what is evaluated on would not be a test."""
     for name in ("spring", "autumn"):
         with rasterio.open(scene["--rgb"]) as file:
             write(f"{name}.tif", file.read())
@@ -422,19 +255,3 @@ def test_what_is_wrong_is_one_sentence_and_leaves_nothing(scene, tmp_path, capsy
     err = capsys.readouterr().err
     assert message in err and "Traceback" not in err
     assert not list((tmp_path / "region").rglob("*.tif"))
-
-
-@pytest.mark.parametrize("features,attribute,message", [
-    ([], "use", "has no attribute 'use', nor any other"),
-    ([(polygon(0, 0, 9, 9), "wood")], "kind", "has no attribute 'kind'; its attributes are use"),
-    ([({"type": "Point", "coordinates": [500_000, 5_000_000]}, "wood")], "use", "has no polygons"),
-    ([(polygon(0, 0, 9, 9), "quarry")], "use", "No polygon has a value"),
-    ([(polygon(0, 0, 9, 9), ["wood"])], "use", "'use' holds"),
-    ([(polygon(9000, 0, 9009, 9), "wood")], "use", "No polygon of the labels lies in a scene"),
-])  # fmt: skip
-def test_vector_files_that_cannot_be_used(scene, tmp_path, capsys, features, attribute, message):
-    scene["--labels"] = write_geojson(tmp_path / "use.geojson", features)
-    run(scene | {"--attribute": attribute}, tmp_path / "region", code=2)
-    err = capsys.readouterr().err
-    assert message in err and "use.geojson" in err + "use.geojson" * ("No polygon" in message)
-    assert "Traceback" not in err and not (tmp_path / "region").exists()

@@ -15,7 +15,7 @@ from mm_ovseg.data.pair_reader import PairReader
 
 __all__ = ["check_datasets", "read_all_facts"]
 
-MOST_WORKERS = 16
+MAX_WORKERS = 16
 
 
 def check_datasets(
@@ -38,7 +38,7 @@ def check_datasets(
     Returns:
         The findings, worst first.
     """
-    workers = workers or min(os.cpu_count() or 1, MOST_WORKERS)
+    workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
     pairs, findings = find_pairs(datasets)
     known = dict(facts or {})
     unknown = {path for pair in pairs for paths in pair.files.values() for path in paths} - known.keys()
@@ -61,7 +61,7 @@ def check_datasets(
 
 def read_all_facts(paths: Sequence[Path], workers: int | None = None) -> dict[Path, FileFacts]:
     """What each of many files holds."""
-    workers = workers or min(os.cpu_count() or 1, MOST_WORKERS)
+    workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
     found = for_each(
         lambda path: read_facts(path, files=len(paths)), paths, workers=workers, title="reading", unit="file"
     )

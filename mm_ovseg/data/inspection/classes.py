@@ -154,7 +154,7 @@ def _name(seen: LabelValues, name_of: Mapping[int, str]) -> tuple[tuple[str, ...
 def _match_palette(
     palette: Sequence[tuple[int, int, int]],
 ) -> tuple[tuple[str, ...], dict[int, int], list[tuple[int, int, int]], str] | None:
-    """Names, numbers, colours and source of the class file that has a palette's colours; black is no class."""
+    """Names, numbers, colours and source of the class file that has a palette's colours; black is not a class."""
     for path in sorted(CLASS_FILES.glob("*.json")):
         content = read_class_file(path)
         index_of = {value: _closest(color, content.get("colors", ())) for value, color in enumerate(palette)}

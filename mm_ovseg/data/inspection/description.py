@@ -15,7 +15,7 @@ from mm_ovseg.raster import read_raster_info
 
 __all__ = ["describe_draft"]
 
-MOST_NAMED = 3
+MAX_NAMED = 3
 
 
 def describe_draft(draft: Draft) -> str:
@@ -114,4 +114,4 @@ def _describe_masked(labels: Sequence[FileFacts]) -> list[str]:
 
 
 def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+    return ", ".join(names[:MAX_NAMED]) + (f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else "")

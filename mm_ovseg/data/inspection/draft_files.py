@@ -47,7 +47,7 @@ def write_draft(draft: Draft, name: str, paths: dict[str, Path], base_config: Pa
         DataError: A file cannot be written, or is one of the images.
     """
     if not overwrite and (there := [path for path in paths.values() if path.exists()]):
-        raise ConfigError(f"{there[0]} exists; give --overwrite to write it anew, or another --name or --output.")
+        raise ConfigError(f"{there[0]} exists; give --overwrite to write it again, or another --name or --output.")
     check_outputs({"--output": paths.values()}, raster_inputs({"one of the images": draft.facts}))
     datasets = [dataset for dataset in (draft.train, draft.val) if dataset is not None]
     declared = [_declaration(dataset, paths) for dataset in datasets]

@@ -21,8 +21,8 @@ from mm_ovseg.raster import RasterInfo, RasterSource, read_raster_info
 __all__ = ["FileFacts", "for_each", "pooled_sample", "read_facts"]
 
 SAMPLE_BUDGET = 2_000_000  # pixels over all files
-MOST_SAMPLED = 16384  # pixels of a file
-MOST_VALUES = 256
+MAX_SAMPLED = 16384  # pixels of a file
+MAX_VALUES = 256
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,7 +37,7 @@ class FileFacts:
         error: Why it cannot be read.
         info: Its header.
         digest: Hash of its pixels: equal where two files hold the same numbers.
-        bands: 1-based bands that are no alpha.
+        bands: 1-based bands that are not alpha.
         colors: 1-based bands that the file calls red, green and blue; empty where it does not.
         band_names: Description of each of ``bands``, in lower case.
         palette: (red, green, blue) of the values 0, 1, ... of a palette file.
@@ -145,7 +145,7 @@ def _sample(image: np.ndarray, valid: np.ndarray, source: RasterSource, bands: l
         return np.empty((0, image.shape[2]), dtype=np.float32)
     pixels = image.reshape(-1, image.shape[2])
     places = np.flatnonzero(valid.ravel())
-    wanted = min(MOST_SAMPLED, max(64, SAMPLE_BUDGET // files))
+    wanted = min(MAX_SAMPLED, max(64, SAMPLE_BUDGET // files))
     places = places[:: max(1, len(places) // wanted)]
     sample = pixels[places].astype(np.float32)
     source.scale(sample, bands)
@@ -153,13 +153,13 @@ def _sample(image: np.ndarray, valid: np.ndarray, source: RasterSource, bands: l
 
 
 def _values(pixels: np.ndarray) -> dict[int, int] | None:
-    """How often each value occurs among pixels (N, bands) of one band; None where that is no label map."""
+    """How often each value occurs among pixels (N, bands) of one band; None where that is not a label map."""
     if pixels.shape[1] != 1 or pixels.dtype.kind not in "iuf":
         return None
     if pixels.dtype == np.uint8:
         counts = np.bincount(pixels.ravel(), minlength=256)
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     values, counts = np.unique(pixels, return_counts=True)
-    if len(values) > MOST_VALUES or not np.isfinite(values).all() or (values != np.rint(values)).any():
+    if len(values) > MAX_VALUES or not np.isfinite(values).all() or (values != np.rint(values)).any():
         return None
     return {int(value): int(count) for value, count in zip(values, counts, strict=True)}

@@ -28,10 +28,10 @@ FOLDER_WORDS = {"RGB": (), "SAR": (), "label": ("dfc", "lc")}
 JOINT = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
 SENTINEL = re.compile(r"sentinel[-_ ]?(?=[12](?![0-9]))", re.IGNORECASE)
 LONG_WORD = 4  # letters from which on a word counts within another (D2masks6)
-MOST_CANDIDATES = 8
-MOST_DEPTH = 2
+MAX_CANDIDATES = 8
+MAX_DEPTH = 2
 FILES_LOOKED_INTO = 3
-MOST_CLASSES = 40  # more values than that are no label map, whatever the file is called
+MAX_CLASSES = 40  # more values than that are not a label map, whatever the file is called
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _raster_files(root: Path) -> dict[str, list[str]]:
     contents: dict[str, list[str]] = {}
     for folder in [root, *sorted(path for path in root.rglob("*") if path.is_dir())]:
         relative = folder.relative_to(root)
-        if len(relative.parts) > MOST_DEPTH or any(part.startswith(".") for part in relative.parts):
+        if len(relative.parts) > MAX_DEPTH or any(part.startswith(".") for part in relative.parts):
             continue
         if files := sorted(path.name for path in folder.iterdir() if is_raster_file(path)):
             contents["" if folder == root else relative.as_posix()] = files
@@ -111,7 +111,7 @@ def _candidates_by_name(contents: Mapping[str, Sequence[str]]) -> dict[str, list
             counts = Counter(pattern for stem in stems for pattern in _patterns(stem, words))
             if kind == "label" and rank is not None and (ending := _common_ending(stems)):
                 counts[rank, f"*{ending}"] = len(stems)
-            for (rank, pattern), _ in counts.most_common(MOST_CANDIDATES):
+            for (rank, pattern), _ in counts.most_common(MAX_CANDIDATES):
                 ranked[kind].append((rank, f"{folder}/{pattern}" if folder else pattern))
     return {kind: [pattern for _, pattern in sorted(found)] for kind, found in ranked.items()}
 
@@ -197,7 +197,7 @@ def _look(facts: FileFacts) -> str | None:
     """The kind that a file looks like; None if it cannot be told."""
     if facts.error is not None:
         return None
-    if facts.values is not None and (facts.palette is not None or len(facts.values) <= MOST_CLASSES):
+    if facts.values is not None and (facts.palette is not None or len(facts.values) <= MAX_CLASSES):
         return "label"
     if len(facts.bands) <= 2 or facts.gray or facts.info.dtypes[0].startswith(("float", "complex")):
         return "SAR"

@@ -32,7 +32,7 @@ class Split:
     Attributes:
         assign: From tiles and the headers of their RGB files to "train", "val" or None for each: None for a tile that
             may be in neither, because it overlaps a held-out one.
-        settings: What ``assign`` hangs on: for the manifest, and to tell whether an earlier run held out the same.
+        settings: What ``assign`` depends on: for the manifest, and to tell whether an earlier run held out the same.
     """
 
     assign: Callable[[Sequence[TilePair], Sequence[RasterInfo]], Sequence[str | None]]
@@ -49,7 +49,7 @@ class Preparation:
         output: Folder to write ``train`` and ``val`` into, each with ``rgb`` and ``sar``.
         settings: How tiles become pairs.
         split: How tiles are held out.
-        workers: Processes; the result does not hang on it.
+        workers: Processes; the result does not depend on it.
         strict: Whether the first tile that cannot be read is an error, rather than named and counted.
         dry_run: Look at everything and write nothing.
     """

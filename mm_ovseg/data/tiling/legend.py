@@ -9,16 +9,17 @@ from functools import cached_property
 from numbers import Real
 from pathlib import Path
 
+import numpy as np
+
 from mm_ovseg.errors import DataError
 from mm_ovseg.plain_data import parse_table, read_text
-from mm_ovseg.raster.label_value import value_text
 from mm_ovseg.vocabulary import validate_class_names
 
-__all__ = ["IGNORED", "Legend", "legend_of_values", "parse_legend", "read_legend"]
+__all__ = ["IGNORED", "Legend", "legend_of_values", "parse_legend", "read_legend", "value_text"]
 
 IGNORED = 255
 NO_LABEL = "ignore"  # in place of a class name, as null is
-MOST_CLASSES = 255
+MAX_CLASSES = 255
 WHOLE_NUMBER = re.compile(r"[-+]?[0-9]{1,20}(\.0*)?")
 NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 
@@ -100,7 +101,7 @@ def read_legend(path: Path, classes: Sequence[str] | None = None) -> Legend:
         classes: the classes and their order; None for the order in which the file names them first.
 
     Raises:
-        DataError: the file cannot be read, is no such table, has a value twice, or names a class that is not among
+        DataError: the file cannot be read, is not such a table, has a value twice, or names a class that is not among
             ``classes``.
         VocabularyError: a name is empty, or two differ in case only.
     """
@@ -116,7 +117,7 @@ def read_legend(path: Path, classes: Sequence[str] | None = None) -> Legend:
 def parse_legend(text: str, classes: Sequence[str] | None = None, *, source: str) -> Legend:
     """Read a table as typed on a command line, ``"0: land, 1: water, -1: ignore"``.
 
-    With a semicolon between the entries, as in ``"1: river, lake; 2: road"``, commas part the synonyms of one class.
+    With a semicolon between the entries, as in ``"1: river, lake; 2: road"``, commas separate the synonyms of a class.
 
     Args:
         text: what was typed.
@@ -137,7 +138,7 @@ def parse_legend(text: str, classes: Sequence[str] | None = None, *, source: str
 
 
 def legend_of_values(values: Iterable[str]) -> Legend:
-    """Every value, but no value, is a class of that name, in alphabetical order.
+    """Every value, save "", is a class of that name, in alphabetical order.
 
     Raises:
         DataError: they are too many.
@@ -145,6 +146,15 @@ def legend_of_values(values: Iterable[str]) -> Legend:
     """
     classes = _checked(validate_class_names(sorted(set(values) - {""})))
     return Legend(classes, tuple((name, index) for index, name in enumerate(classes)))
+
+
+def value_text(value: object) -> str:
+    """A value as people write it: 3.0 is "3", and no value (None, NaN) is ""."""
+    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
+        return ""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        value = int(value)
+    return str(value).strip()
 
 
 def _legend(meanings: Mapping[str, str | None], classes: Sequence[str] | None, source: str) -> Legend:
@@ -167,6 +177,6 @@ def _folded(name: str) -> str:
 
 
 def _checked(classes: tuple[str, ...]) -> tuple[str, ...]:
-    if len(classes) > MOST_CLASSES:
+    if len(classes) > MAX_CLASSES:
         raise DataError(f"There would be {len(classes)} classes; say with --label-map which values mean the same.")
     return classes

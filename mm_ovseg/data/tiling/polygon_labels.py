@@ -7,11 +7,9 @@ import shapely
 from rasterio import Affine
 from rasterio.features import rasterize
 
-from mm_ovseg.data.tiling.legend import IGNORED, Legend
+from mm_ovseg.data.tiling.legend import IGNORED, Legend, value_text
 from mm_ovseg.raster import Grid
-from mm_ovseg.raster.label_value import value_text
 from mm_ovseg.raster.vector import read_polygons
-from mm_ovseg.raster.vector_drivers import LOCAL_DRIVERS
 
 __all__ = ["PolygonLabels"]
 
@@ -44,7 +42,7 @@ class PolygonLabels:
         layer: str | None = None,
         background: int = IGNORED,
     ) -> None:
-        polygons = read_polygons(path, grid, attribute=attribute, layer=layer, drivers=LOCAL_DRIVERS)
+        polygons = read_polygons(path, grid, attribute=attribute, layer=layer)
         order = np.argsort(-polygons.areas, kind="stable")
         self._polygons = polygons.geometries[order]
         self._tree = shapely.STRtree(self._polygons)

@@ -52,7 +52,7 @@ class Tiling:
         square: side of the squares of ground that are held out, in tiles.
         val_fraction: share of the squares that is held out, 0..1.
         seed: another one holds out other squares.
-        workers: processes; the result does not hang on it.
+        workers: processes; the result does not depend on it.
         dry_run: look at everything and write nothing.
     """
 

@@ -28,7 +28,7 @@ class TilingSummary:
         done_before: number of tiles that an earlier run had finished.
         concerns: sentences on what the scenes' files probably do not mean.
         unknown_in_dropped: value -> pixels of what has no meaning, in windows that gave no pair.
-        left_out: scene -> reason -> number of geometries of its labels that are no polygons or cannot be used.
+        left_out: scene -> reason -> number of geometries of its labels that are not polygons or cannot be used.
     """
 
     name: str

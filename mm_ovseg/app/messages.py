@@ -1,0 +1,40 @@
+"""What visitors are told of errors and warnings, which are written for those who run commands."""
+
+import re
+from pathlib import Path
+
+__all__ = ["page_message"]
+
+# What only those who run the page can use: config keys, environment variables, options, commands.
+SETTING = re.compile(r"\b(INPUT|MODEL|DATASETS|TEST)\.[A-Z]|\bMM_OVSEG_[A-Z]|(?<!\S)--[a-z]|\bmm-ovseg\b")
+OTHER_WAY = ", or "
+PART_OF_A_SENTENCE = re.compile(rf"(; |{OTHER_WAY}|\. )")
+ADVICE = "Choose other files, or ask whoever runs this page."
+
+
+def page_message(message: Exception | str, *paths: Path | None) -> str:
+    """A message with what visitors can act on: their own names of the files, and no settings of the server.
+
+    Args:
+        message: an error, or a warning; for those who run commands.
+        paths: files that it may name.
+    """
+    text = str(message)
+    names = {f"\0{number}\0": path for number, path in enumerate(paths) if path is not None}
+    for mark, path in names.items():
+        text = text.replace(str(path), mark)
+    first, *others = PART_OF_A_SENTENCE.split(text)
+    kept, dropped = ("", True) if SETTING.search(first) else (first, False)
+    advise = dropped
+    for separator, part in zip(others[::2], others[1::2], strict=True):
+        if SETTING.search(part):
+            advise = dropped = True
+            continue
+        # What was the other way is the only one now.
+        kept += ("; " if dropped and separator == OTHER_WAY else separator) + part if kept else part
+        dropped = False
+    if advise:
+        text = f"{kept.rstrip('.') or 'The page cannot use these files'}. {ADVICE}"
+    for mark, path in names.items():
+        text = text.replace(mark, path.name)
+    return text
