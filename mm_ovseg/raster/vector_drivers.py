@@ -50,6 +50,8 @@ def check_before_opening(path: str | os.PathLike) -> None:
     if name.startswith("/vsi") or "://" in name:
         raise DataError(f"{name} is an address, not a file of this machine; download it, and give the file.")
     if not os.path.exists(name):
+        if re.match("https?:|ftp:", name):  # pathlib makes one of two slashes
+            raise DataError(f"{name} is an address, not a file of this machine; download it, and give the file.")
         if DATABASE.match(name):
             raise DataError(f"{name.partition(':')[0]}:... is a database or service, not a file; export a GeoPackage.")
         raise DataError(f"{name} does not exist; check the path.")

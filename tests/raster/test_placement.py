@@ -85,6 +85,21 @@ def test_longitudes_are_angles():
         assert finer.covered == 1
 
 
+@pytest.mark.parametrize("target", [
+    Grid(100, 80, DEGREES, Affine(1e-4, 0, -180.005, 0, -1e-4, -16)),
+    Grid(100, 80, DEGREES, Affine(1e-4, 0, 179.995, 0, -1e-4, -16)),
+    Grid(100, 80, CRS.from_epsg(32760), Affine(10, 0, 820_000, 0, -10, 8_228_000)),
+    Grid(100, 80, CRS.from_epsg(3857), Affine(10, 0, -20_038_000, 0, -10, -1_806_000)),
+])  # fmt: skip
+def test_mercators_map_goes_on_beyond_the_antimeridian(target):
+    edge = 20_037_508.342789
+    source = Grid(600, 600, CRS.from_epsg(3857), Affine(10, 0, edge - 3000, 0, -10, -1_803_000))
+    placement = Placement(source, target)
+    columns, rows = placement.coordinates(0, 0, 80, 100)
+    assert placement.covered == 1 and placement.contains(columns, rows).all()
+    assert (np.diff(columns, axis=1) > 0).all()  # west to east, across the edge
+
+
 @pytest.mark.parametrize("scale, pixels, reduction", [
     ((1, 1), (1, 1), (1, 1)),
     ((0.25, 0.25), (4, 4), (4, 4)),
