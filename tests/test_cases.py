@@ -1,6 +1,7 @@
 """Inputs that people have, given to the command lines as they would: the right answer, or one sentence."""
 
 import json
+import logging
 import os
 
 import numpy as np
@@ -69,6 +70,17 @@ def write(
 @pytest.fixture
 def pair(tmp_path):
     return write(tmp_path / "rgb.tif", RGB), write(tmp_path / "sar.tif", SAR)
+
+
+@pytest.fixture
+def logged():
+    """What mm_ovseg logs, whether or not a test before has set its logger up."""
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logging.getLogger("mm_ovseg").addHandler(handler)
+    yield messages
+    logging.getLogger("mm_ovseg").removeHandler(handler)
 
 
 @pytest.fixture
@@ -246,16 +258,15 @@ def test_longitudes_beyond_180_degrees(segment, tmp_path, rgb_west, sar_west):
         assert report["coverage"]["rgb_and_sar"] == SIZE**2 and report["covered_by_sar_file"] == 1
 
 
-def test_zeros_that_are_not_declared_to_be_no_data(segment, tmp_path, pair, caplog):
+def test_zeros_that_are_not_declared_to_be_no_data(segment, tmp_path, pair, logged):
     known = ROWS >= 16
     sar = write(tmp_path / "sar_db.tif", np.where(known, DECIBELS[0], 0).astype(np.float32))
     decibels = ["INPUT.SAR.SCALE", "db"]
     _, report = segment(pair[0], sar, opts=decibels)
-    assert report["warnings"] == [
-        f"25% of the SAR pixels of {sar} are exactly 0, and the file declares no nodata value; if they have no data, "
-        "set INPUT.SAR.NODATA 0."
-    ]
-    assert report["warnings"][0] in caplog.text
+    (warning,) = report["warnings"]
+    assert f"25% of the SAR pixels of {sar} are exactly 0, and the file declares no nodata value" in warning
+    assert "INPUT.SAR.NODATA 0" in warning
+    assert report["warnings"][0] in logged
     _, report = segment(pair[0], sar, opts=[*decibels, "INPUT.SAR.NODATA", 0])
     assert report["coverage"]["rgb_and_sar"] == known.sum() and not report["warnings"]
     rgb = write(tmp_path / "rgb0.tif", np.where(known, np.maximum(RGB, 1), 0).astype(np.uint8))
@@ -331,20 +342,22 @@ def test_bands_of_different_types(segment, tmp_path, pair):
     (lambda: (10 ** ((DECIBELS + 66) / 20)).round().astype(np.uint16), "amplitude", "become 255, the high end", None),
     (lambda: (DECIBELS + 66).astype(np.float32), "db", "become 255, the high end", (1, "[41.0, 66.0]")),
 ])  # fmt: skip
-def test_sar_at_one_end_of_its_range_is_said(segment, run_demo, tmp_path, pair, caplog, numbers, scale, become, right):
+def test_sar_at_one_end_of_its_range_is_said(
+    segment, run_demo, tmp_path, pair, logged, capsys, numbers, scale, become, right
+):
     sar = write(tmp_path / "odd.tif", numbers())
     opts = ["INPUT.SAR.SCALE", scale]
     _, report = segment(pair[0], sar, opts=opts)
     (warning,) = report["warnings"]
     assert become in warning and f"of {sar}" in warning and "check INPUT.SAR.SCALE and INPUT.SAR.RANGE" in warning
-    caplog.clear()
+    logged.clear()
     run_demo(pair[0], sar, opts=opts)
-    assert become in caplog.text
-    caplog.clear()
+    assert any(become in message for message in logged)
+    capsys.readouterr()
     words = ["--rgb", pair[0], "--sar", sar, "--labels", write(tmp_path / "labels.tif", LABELS), "--size", SIZE]
     words += ["--sar-scale", scale, "--classes", NAMES, "--val-fraction", 0, "--output", tmp_path / "tiles"]
     load_tool("tile_scenes").main([str(word) for word in words])
-    assert become in caplog.text
+    assert become in capsys.readouterr().out
     if right is not None:
         sar = write(tmp_path / "right.tif", numbers(), scales=[right[0]])
         _, report = segment(pair[0], sar, opts=[*opts, "INPUT.SAR.RANGE", right[1]])
@@ -439,8 +452,13 @@ def test_bands_that_are_asked_for_are_data_whatever_the_file_calls_them(segment,
         assert file.colorinterp[3] == ColorInterp.alpha
     _, report = segment(rgbn, pair[1], "--rgb-bands", 4, 1, 2)
     assert report["coverage"]["rgb_and_sar"] == SIZE**2
-    _, report = segment(rgbn, pair[1])
+    _, report = segment(rgbn, pair[1])  # one number where it is not 0: as alpha is
     assert report["coverage"]["no_rgb"] == 30 * SIZE
+    infrared = np.where(ROWS < 30, 0, RGB[:1])  # many numbers, as alpha has not
+    rgbn = write(tmp_path / "measured.tif", np.concatenate([RGB[::-1], infrared]), photometric="rgb", alpha="yes")
+    for more in ((), ("--rgb-bands", 3, 2, 1)):
+        _, report = segment(rgbn, pair[1], *more)
+        assert report["coverage"]["rgb_and_sar"] == SIZE**2
 
 
 def test_pairs_whose_places_differ_are_not_taken_as_aligned(run_demo, tmp_path, pair, capsys):
@@ -482,3 +500,13 @@ def test_rasters_within_a_file(segment, tmp_path, pair):
     np.testing.assert_array_equal(segment(pair[0], f'NETCDF:"{several}":Band2')[0], plain)
     with pytest.raises(DataError, match="is a raster within .*, which is not read here; write it to a GeoTIFF"):
         read_label(f'NETCDF:"{path}":Band1', num_classes=256)
+
+
+def test_labels_of_larger_tiles_are_what_most_of_their_pixels_are(tmp_path, pair):
+    """A path one pixel wide, on which the middle of every third pixel lies, is no class of the larger ones."""
+    labels = np.where(COLUMNS % 3 == 1, 1, 2).astype(np.uint8)
+    words = ["--rgb", pair[0], "--sar", pair[1], "--labels", write(tmp_path / "labels.tif", labels), "--gsd", 6]
+    words += ["--size", 21, "--val-fraction", 0, "--classes", NAMES, "--output", tmp_path / "tiles"]
+    load_tool("tile_scenes").main([str(word) for word in words])
+    (tile,) = json.loads((tmp_path / "tiles" / "manifest.json").read_text())["pairs"]
+    assert tile["pixels"] == [0, 0, 21 * 21, 0, 0]

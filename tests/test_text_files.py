@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from mm_ovseg.data.preparation.labelled.label_table import read_label_table
-from mm_ovseg.data.preparation.labelled.samples import _read_val_list
 
 from mm_ovseg.csv_table import read_table
 from mm_ovseg.data.inspection.draft import _names_beside
@@ -20,7 +18,6 @@ from tests.conftest import ROOT
 
 NAMES = ["Straße", "Wälder"]
 CLASSES = json.dumps({"classes": NAMES}, ensure_ascii=False)
-TABLE = '{"values": {"1": "Straße", "2": "Wälder"}}'
 EVALUATION = {"dataset": "d", "classes": NAMES, "unseen_classes": [], "confusion_matrix": [[1, 2], [3, 4]]}
 
 
@@ -57,11 +54,7 @@ READERS = {
         "a.csv", "rgb,sar\r\nStraße,Wälder\r\n",
         lambda p: list(read_table(p, required=("rgb", "sar"), optional=())[0][1].values()),
     ),
-    "list for validation": ("a.txt", "\r\n".join(NAMES), lambda p: sorted(_read_val_list(p, NAMES))),
     "label map": ("a.yaml", "1: Straße\r\n2: Wälder\r\n", lambda p: read_legend(p).classes),
-    "label table": (
-        "a.json", TABLE, lambda p: NAMES[: len(read_label_table(p, NAMES).codes)],
-    ),
     "evaluation": (
         "a.json", json.dumps(EVALUATION, ensure_ascii=False), lambda p: read_segmentation_report(p).classes,
     ),
@@ -113,7 +106,7 @@ def test_no_file_is_read_as_text_without_saying_how():
         "mm_ovseg/engine/best_checkpoint.py",
         "mm_ovseg/engine/weights_and_biases.py", "mm_ovseg/experiment/report.py", "mm_ovseg/experiment/runner.py",
         "mm_ovseg/inference/scene.py", "mm_ovseg/inference/scene_work.py",
-        "mm_ovseg/data/virtual_raster.py", "mm_ovseg/inference/scene_area.py",  # formats that GDAL reads
+        "mm_ovseg/raster/virtual_raster.py",  # a format that GDAL reads
     }  # fmt: skip
     readers = {
         str(path.relative_to(ROOT))

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mm_ovseg.app.hosts import Hosts
 from mm_ovseg.app.runs import Runs
 from mm_ovseg.app.visitor_files import COOKIE, VisitorFiles, new_cookie, visitor_name
-from mm_ovseg.errors import DataError
+from mm_ovseg.errors import DataError, MMOVSegError
 
 __all__ = ["Gate", "Refusal"]
 
@@ -44,7 +44,7 @@ MAX_FORM_BYTES = 100_000  # of an upload besides its file
 MAX_WAITING = 4  # events of one address
 
 
-class Refusal(Exception):
+class Refusal(MMOVSegError):
     """A request that goes no further.
 
     Attributes:

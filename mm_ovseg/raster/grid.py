@@ -13,9 +13,10 @@ from rasterio.crs import CRS
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.raster.crs import LONGITUDE_LATITUDE, CoordinateTransform, full_turn, same_crs, to_pyproj
 
-__all__ = ["Grid", "Orientation", "check_sampling_distance", "largest_offset", "nearest_turn"]
+__all__ = ["Grid", "Orientation", "check_sampling_distance", "largest_offset", "nearest_turn", "sample_windows"]
 
 MAX_COLUMNS = 2**19  # memory grows with the width of a scene, though not with its height
+SAMPLE_SIDE, SAMPLE_WINDOWS = 128, 4  # pixels of a window that is looked at, and windows along a side
 SAME_PLACE = 0.5  # pixels, at each corner
 
 
@@ -188,3 +189,14 @@ def largest_offset(first: Grid, second: Grid, names: tuple[str, str]) -> float:
     expected = Grid(first.width, first.height).outline()
     offsets = np.abs(np.stack([columns, rows], axis=1) - expected)
     return float(offsets.max()) if np.isfinite(offsets).all() else math.inf
+
+
+def sample_windows(height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """Windows (row, column, height, width) over all of a raster, which are few, to look at; a small one whole."""
+    side = SAMPLE_SIDE if max(height, width) > SAMPLE_SIDE * SAMPLE_WINDOWS else max(height, width)
+    sides = min(side, height), min(side, width)
+    rows, columns = (
+        sorted({round(place) for place in np.linspace(0, whole - part, SAMPLE_WINDOWS)})
+        for whole, part in ((height, sides[0]), (width, sides[1]))
+    )
+    return [(row, column, *sides) for row in rows for column in columns]

@@ -92,7 +92,7 @@ def raster_info(path: str | os.PathLike, dataset: DatasetReader) -> RasterInfo:
     """What the header of an open raster says; ``path`` is what messages call it."""
     transform = None if dataset.transform.is_identity else dataset.transform
     placed_by = "transform" if transform is not None else "gcps" if dataset.gcps[0] else "rpcs" if dataset.rpcs else ""
-    if transform is not None and (transform.determinant == 0 or not all(map(math.isfinite, transform))):
+    if transform is not None and not _has_extent(transform):
         grid, orientation = Grid(dataset.width, dataset.height, dataset.crs, transform), Orientation()
     else:
         grid, orientation = Grid.north_up(dataset.width, dataset.height, dataset.crs, transform)
@@ -125,7 +125,7 @@ def check_on_grid(info: RasterInfo) -> None:
             "(gdal_edit -unsetrpc)."
         )
     transform = info.transform
-    if transform is not None and (transform.determinant == 0 or not all(map(math.isfinite, transform))):
+    if transform is not None and not _has_extent(transform):
         raise DataError(
             f"{info.path} has a geotransform that maps its pixels onto a line; georeference it again (gdal_edit "
             "-a_ullr)."
@@ -177,3 +177,8 @@ def check_same_grid(first: RasterInfo, second: RasterInfo, remedy: str = RESAMPL
         f"{first.path} and {second.path} cover different places ({apart}){hint}; they must cover the same extent: "
         f"{remedy}."
     )
+
+
+def _has_extent(transform: Affine) -> bool:
+    """Whether a geotransform gives pixels an extent that numbers can hold."""
+    return all(map(math.isfinite, (*transform, transform.determinant))) and transform.determinant != 0

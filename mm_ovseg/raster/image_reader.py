@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster.grid import sample_windows
 from mm_ovseg.raster.placement import Placement
 from mm_ovseg.raster.resampling import resample_image
 from mm_ovseg.raster.source import RasterSource
@@ -19,7 +20,6 @@ __all__ = ["ImageReader", "Window", "check_array", "check_bands", "check_range",
 
 Window = tuple[int, int, int, int]  # row, column, height, width
 
-SAMPLE_SIDE, SAMPLE_WINDOWS = 128, 4  # pixels of a window that is looked at, and windows along a side
 ZEROS = 0.1  # share of a raster's pixels
 AT_ONE_END = 0.5  # share of its values
 
@@ -104,16 +104,10 @@ class ImageReader:
 
         A sample of its pixels is looked at, the same whatever is read later.
         """
-        bands, grid = self.choose(source), source.grid
-        side = SAMPLE_SIDE if max(grid.shape) > SAMPLE_SIDE * SAMPLE_WINDOWS else max(grid.shape)
-        height, width = min(side, grid.height), min(side, grid.width)
-        rows, columns = (
-            sorted({round(place) for place in np.linspace(0, whole - part, SAMPLE_WINDOWS)})
-            for whole, part in ((grid.height, height), (grid.width, width))
-        )
+        bands = self.choose(source)
         zeros = pixels = 0
         ends = np.zeros(2)  # pixels at the low and at the high end, each channel counting a third
-        for window in ((row, column, height, width) for row in rows for column in columns):
+        for window in sample_windows(*source.grid.shape):
             stored, _ = source.read(bands, window)
             image, valid = self._finish(*self._values(source, bands, window))
             zeros += int(((stored == 0).all(axis=2) & valid).sum())

@@ -1,9 +1,10 @@
 """Pixels of a raster on another grid: averages for images, the mode for labels, and validity with both.
 
-A pixel is valid where valid pixels of the source give it a value; nothing else than these has a part in the value. What
-a window holds does not depend on the window.
+A pixel is valid where any valid pixel of the source has a part in it, and nothing else has a part in its value. What a
+window holds does not depend on the window.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -17,8 +18,9 @@ ReadImage = Callable[[int, int, int, int], tuple[np.ndarray, np.ndarray]]
 ReadLabels = Callable[[int, int, int, int], np.ndarray]
 
 PIXELS_AT_ONCE = 2**21
-SMALLEST_WEIGHT = 1e-3  # of valid pixels that make a pixel valid
-HALF = 0.5  # share of the pixels that are averaged into one, which must be valid
+MAX_SPREAD = 16  # source pixels that are read for each place; more lie apart, as on both sides of a global source
+TAPS = 3  # pixels that a mean is taken of, at least, where the source's are that small; smaller ones are joined before
+SMALLEST_WEIGHT = 1e-3  # of pixels with data in a mean
 
 
 def resample_image(
@@ -37,23 +39,27 @@ def resample_image(
     """
     columns, rows = placement.coordinates(row, column, height, width)
     inside = placement.contains(columns, rows)
-    step_x, step_y = placement.reduction
     if not inside.any():
         channels = read(0, 0, 1, 1)[0].shape[2]
         return np.zeros((height, width, channels), np.float32), np.zeros((height, width), bool)
     everywhere = bool(inside.all())
     x, y = (places.ravel() if everywhere else places[inside] for places in (columns, rows))
-    x, y = x / step_x - 0.5, y / step_y - 0.5
+    step_x, step_y = (max(1, int(span / TAPS)) for span in placement.pixels)
+    size_x, size_y = (max(1.0, span / step) for span, step in zip(placement.pixels, (step_x, step_y), strict=True))
+    x, y = x / step_x, y / step_y
     shape = (-(-placement.source.height // step_y), -(-placement.source.width // step_x))
-    first_row, last_row = _span(y, shape[0])
-    first_column, last_column = _span(x, shape[1])
-    reduced, reduced_valid = _reduced(
-        read, placement, first_row, first_column, last_row - first_row + 1, last_column - first_column + 1
-    )
-    sampled, sampled_valid = _bilinear(reduced, reduced_valid, x - first_column, y - first_row)
+    first_row, last_row = _span(y, size_y, shape[0])
+    first_column, last_column = _span(x, size_x, shape[1])
+    if _is_scattered((last_row - first_row + 1) * (last_column - first_column + 1), columns.shape):
+        halves = [resample_image(read, placement, *half) for half in _halves(row, column, height, width)]
+        values, valid = (np.concatenate(parts, axis=int(height < width)) for parts in zip(*halves, strict=True))
+        return values, valid
+    part = (first_row, first_column, last_row - first_row + 1, last_column - first_column + 1)
+    weighed = _weighed(read, placement, *part, step_x, step_y)
+    sampled, sampled_valid = _area_means(weighed, x - first_column, y - first_row, size_x, size_y)
     if everywhere:
         return sampled.reshape(height, width, -1), sampled_valid.reshape(height, width)
-    values = np.zeros((height, width, reduced.shape[2]), np.float32)
+    values = np.zeros((height, width, sampled.shape[1]), np.float32)
     valid = np.zeros((height, width), bool)
     values[inside], valid[inside] = sampled, sampled_valid
     return values, valid
@@ -75,97 +81,125 @@ def resample_labels(
     """
     parts_x, parts_y = placement.reduction
     if parts_x == parts_y == 1:
-        return _nearest(read, placement, *placement.coordinates(row, column, height, width), fill)
+        return _nearest(read, placement, row, column, height, width, fill)
     # So many points of each pixel vote.
     fine = placement.subpixels
     labels = np.full((height, width), fill, np.uint8)
     rows_at_once = max(1, PIXELS_AT_ONCE // (width * parts_x * parts_y))
     for start in range(0, height, rows_at_once):
         count = min(rows_at_once, height - start)
-        places = fine.coordinates((row + start) * parts_y, column * parts_x, count * parts_y, width * parts_x)
-        votes = _nearest(read, fine, *places, fill).reshape(count, parts_y, width, parts_x)
+        window = (row + start) * parts_y, column * parts_x, count * parts_y, width * parts_x
+        votes = _nearest(read, fine, *window, fill).reshape(count, parts_y, width, parts_x)
         labels[start : start + count] = _mode(votes.transpose(0, 2, 1, 3).reshape(count, width, -1))
     return labels
 
 
-def _span(places: np.ndarray, length: int) -> tuple[int, int]:
-    """First and last index of the pixels on both sides of places."""
-    first = int(np.clip(np.floor(places.min()), 0, length - 1))
-    return first, int(np.clip(np.floor(places.max()) + 1, first, length - 1))
+def _span(places: np.ndarray, size: float, length: int) -> tuple[int, int]:
+    """First and last index of the pixels that lengths of a size around places reach."""
+    first = int(np.clip(np.floor(places.min() - size / 2), 0, length - 1))
+    return first, int(np.clip(np.floor(places.max() + size / 2), first, length - 1))
 
 
-def _reduced(
-    read: ReadImage, placement: Placement, row: int, column: int, height: int, width: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Averages of blocks of source pixels, which are counted from the source's first pixel; read in strips."""
-    step_x, step_y = placement.reduction
+def _weighed(
+    read: ReadImage, placement: Placement, row: int, column: int, height: int, width: int, step_x: int, step_y: int
+) -> np.ndarray:
+    """Blocks of source pixels, which are counted from the source's first pixel; read in strips.
+
+    Returns:
+        float32 (height, width, C + 1): the means of the blocks' values, what is not valid counting as 0; and, as the
+        last channel, the share of each block that is valid.
+    """
     source_height, source_width = placement.source.shape
     left, columns = column * step_x, min(width * step_x, source_width - column * step_x)
-    if step_x == step_y == 1:
-        values, valid = read(row, left, height, columns)
-        return values.astype(np.float32, copy=False), valid
     strips = []
     rows_at_once = max(1, PIXELS_AT_ONCE // (columns * step_y))
     for start in range(0, height, rows_at_once):
         top = (row + start) * step_y
         count = min(rows_at_once, height - start)
         values, valid = read(top, left, min(count * step_y, source_height - top), columns)
-        strips.append(_block_means(values, valid, step_x, step_y))
-    return np.concatenate([values for values, _ in strips]), np.concatenate([valid for _, valid in strips])
+        # What is not valid may be NaN.
+        weighed = np.concatenate([np.where(valid[..., np.newaxis], values, 0), valid[..., np.newaxis]], axis=2)
+        strips.append(_block_means(weighed.astype(np.float32, copy=False), step_x, step_y))
+    return strips[0] if len(strips) == 1 else np.concatenate(strips)
 
 
-def _block_means(values: np.ndarray, valid: np.ndarray, step_x: int, step_y: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the valid pixels of blocks, those at the end cut off; valid where half of a block's pixels are."""
+def _block_means(values: np.ndarray, step_x: int, step_y: int) -> np.ndarray:
+    """Means of blocks of (H, W, C); those at the end are cut off."""
+    if step_x == step_y == 1:
+        return values
     tops, lefts = np.arange(0, values.shape[0], step_y), np.arange(0, values.shape[1], step_x)
-
-    def block_sums(array: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(np.add.reduceat(array, tops, axis=0), lefts, axis=1)
-
-    numbers = np.where(valid[..., np.newaxis], values, 0).astype(np.float64)
-    counts = block_sums(valid.astype(np.float64))
+    sums = np.add.reduceat(np.add.reduceat(values.astype(np.float64), tops, axis=0), lefts, axis=1)
     sizes = np.diff(np.append(tops, values.shape[0]))[:, np.newaxis] * np.diff(np.append(lefts, values.shape[1]))
-    means = block_sums(numbers) / np.maximum(counts, 1)[..., np.newaxis]
-    return means.astype(np.float32), counts >= HALF * sizes
+    return (sums / sizes[..., np.newaxis]).astype(np.float32)
 
 
-def _bilinear(values: np.ndarray, valid: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values (N, C) at places (N,) among pixels (H, W, C), of the valid ones of the four around each."""
-    height, width, channels = values.shape
-    # Validity is one more channel, what is not valid counts nothing, and a border stands for what is not there.
-    weighed = np.zeros((height + 2, width + 2, channels + 1), np.float32)
-    weighed[1:-1, 1:-1, :channels] = np.where(valid[..., np.newaxis], values, 0)
-    weighed[1:-1, 1:-1, channels] = valid
-    flat = weighed.reshape(-1, channels + 1)
-    left, top = np.floor(x), np.floor(y)
-    right_share, lower_share = (x - left).astype(np.float32), (y - top).astype(np.float32)
-    first = (top.astype(np.intp) + 1) * (width + 2) + left.astype(np.intp) + 1
-    total = np.zeros((len(x), channels + 1), np.float32)
-    for step, weight in (
-        (0, (1 - lower_share) * (1 - right_share)),
-        (1, (1 - lower_share) * right_share),
-        (width + 2, lower_share * (1 - right_share)),
-        (width + 3, lower_share * right_share),
-    ):
-        total += flat.take(first + step, axis=0) * weight[:, np.newaxis]
-    weights = total[:, channels]
+def _area_means(
+    weighed: np.ndarray, x: np.ndarray, y: np.ndarray, size_x: float, size_y: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means over boxes around places; of boxes as large as a pixel these are what is interpolated bilinearly.
+
+    Args:
+        weighed: (H, W, C + 1), as of :func:`_weighed`.
+        x, y: (N,) the boxes' middles, in pixels.
+        size_x, size_y: the boxes' sides, in pixels, at least 1.
+
+    Returns:
+        float32 (N, C), of what is valid alone; and where that is anything.
+    """
+    height, width, channels = weighed.shape
+    columns, shares_x = _overlaps(x, size_x, width)
+    rows, shares_y = _overlaps(y, size_y, height)
+    flat = weighed.reshape(-1, channels)
+    total = np.zeros((len(x), channels), np.float32)
+    for row, share_y in zip(rows * width, shares_y, strict=True):
+        for column, share_x in zip(columns, shares_x, strict=True):
+            total += flat.take(row + column, axis=0) * (share_x * share_y)[:, np.newaxis]
+    weights = total[:, -1]
     known = weights >= SMALLEST_WEIGHT
-    sampled = total[:, :channels] / np.where(known, weights, 1)[:, np.newaxis]
-    return np.where(known[:, np.newaxis], sampled, 0), known
+    means = total[:, :-1] / np.where(known, weights, 1)[:, np.newaxis]
+    return np.where(known[:, np.newaxis], means, 0), known
 
 
-def _nearest(read: ReadLabels, placement: Placement, columns: np.ndarray, rows: np.ndarray, fill: int) -> np.ndarray:
+def _overlaps(places: np.ndarray, size: float, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Along an axis, the pixels that lengths around places (N,) overlap, and how much: intp and float32, (taps, N)."""
+    start, end = np.maximum(places - size / 2, 0), np.minimum(places + size / 2, length)
+    pixels = np.floor(places - size / 2) + np.arange(math.ceil(size) + 1)[:, np.newaxis]
+    shares = np.clip(np.minimum(pixels + 1, end) - np.maximum(pixels, start), 0, None)
+    return np.clip(pixels, 0, length - 1).astype(np.intp), shares.astype(np.float32)
+
+
+def _nearest(
+    read: ReadLabels, placement: Placement, row: int, column: int, height: int, width: int, fill: int
+) -> np.ndarray:
+    """The nearest pixels of a window."""
+    columns, rows = placement.coordinates(row, column, height, width)
     inside = placement.contains(columns, rows)
     labels = np.full(columns.shape, fill, np.uint8)
     if not inside.any():
         return labels
-    height, width = placement.source.shape
+    source_height, source_width = placement.source.shape
     # The far edges belong to the last pixels.
-    x = np.minimum(np.floor(columns[inside]).astype(np.intp), width - 1)
-    y = np.minimum(np.floor(rows[inside]).astype(np.intp), height - 1)
-    top, left = y.min(), x.min()
-    window = read(int(top), int(left), int(y.max() - top) + 1, int(x.max() - left) + 1)
-    labels[inside] = window[y - top, x - left]
+    x = np.minimum(np.floor(columns[inside]).astype(np.intp), source_width - 1)
+    y = np.minimum(np.floor(rows[inside]).astype(np.intp), source_height - 1)
+    top, left = int(y.min()), int(x.min())
+    part = top, left, int(y.max()) - top + 1, int(x.max()) - left + 1
+    if _is_scattered(part[2] * part[3], columns.shape):
+        halves = [_nearest(read, placement, *half, fill) for half in _halves(row, column, height, width)]
+        return np.concatenate(halves, axis=int(height < width))
+    labels[inside] = read(*part)[y - top, x - left]
     return labels
+
+
+def _is_scattered(pixels: int, shape: tuple[int, int]) -> bool:
+    """Whether a window's places lie so far apart that it is better read in halves."""
+    return shape != (1, 1) and pixels > max(MAX_SPREAD * shape[0] * shape[1], PIXELS_AT_ONCE)
+
+
+def _halves(row: int, column: int, height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """A window cut across its longer side."""
+    if height < width:
+        return [(row, column, height, width // 2), (row, column + width // 2, height, width - width // 2)]
+    return [(row, column, height // 2, width), (row + height // 2, column, height - height // 2, width)]
 
 
 def _mode(votes: np.ndarray) -> np.ndarray:

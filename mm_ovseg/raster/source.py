@@ -12,12 +12,13 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.raster.grid import Grid
+from mm_ovseg.raster.grid import Grid, sample_windows
 from mm_ovseg.raster.header import RESAMPLE, RESAMPLE_OR_SCENE, RasterInfo, check_on_grid, check_same_grid, raster_info
 from mm_ovseg.raster.opening import open_raster, raster_errors
 from mm_ovseg.raster.trust import check_whole_file
 
 __all__ = ["Band", "RasterSource", "path_list"]
+
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
@@ -57,7 +58,8 @@ class RasterSource:
     """A raster, open for reading; a context manager.
 
     Whatever a file says of its validity counts: a nodata value of each band, masks in the file or beside it, an alpha
-    band unless it is asked for as data, and NaN. Not for several threads at once.
+    band, and NaN. A band that is called alpha does not count where it is asked for as data, or holds measurements, as
+    near infrared does, which GDAL calls alpha in files of four bands of 8 bits. Not for several threads at once.
 
     Args:
         paths: The file, or several whose bands follow each other; these lie on one grid.
@@ -69,12 +71,14 @@ class RasterSource:
         bands: All bands.
 
     Raises:
-        DataError: A file cannot be opened, is on no grid, or the files are on different ones.
+        DataError: There is no file, one cannot be opened or is on no grid, or the files are on different ones.
     """
 
     def __init__(self, paths: Paths, *, any_format: bool = False) -> None:
         self._any_format = any_format
         self.paths = path_list(paths)
+        if not self.paths:
+            raise DataError("No file is given; give at least one.")
         others = ", ".join(Path(path).name for path in self.paths[1:])
         self.name = f"{self.paths[0]} (with {others})" if others else os.fspath(self.paths[0])
         self._stack = ExitStack()
@@ -89,6 +93,7 @@ class RasterSource:
             self.close()
             raise
         self._orientations = [info.orientation for info in infos]
+        self._alphas: dict[int, int | None] = {}
         self.bands = tuple(band for index, file in enumerate(self._files) for band in _bands(index, file))
         first = infos[0]
         self.info = RasterInfo(
@@ -187,8 +192,16 @@ class RasterSource:
             valid: bool (H, W, bands); False where a nodata value, a mask, alpha or NaN says so. None: everywhere True.
 
         Raises:
-            DataError: A block cannot be read, or, without a window, the file has too many pixels.
+            DataError: A block cannot be read, the window reaches beyond the grid, or, without one, the file has too
+                many pixels.
         """
+        if window is not None:
+            row, column, height, width = window
+            if not (0 <= row < row + height <= self.grid.height and 0 <= column < column + width <= self.grid.width):
+                raise DataError(
+                    f"The window {tuple(window)} (row, column, height, width) is not within {self.name}, which has "
+                    f"{self.grid.height} rows of {self.grid.width} pixels."
+                )
         chosen = [self.bands[band - 1] for band in bands]
         dtype = dtype or np.result_type(*(band.dtype for band in chosen)).name
         files = list(dict.fromkeys(band.file for band in chosen))
@@ -249,8 +262,13 @@ class RasterSource:
         return self._orientations[0].apply(mask[..., 0])
 
     def white_value(self, band: int) -> int | None:
-        """The value that stands for black in a band whose 0 is white (MINISWHITE); None for all other bands."""
+        """The value that stands for black in a band whose 0 is white (MINISWHITE); None for all other bands.
+
+        Where GDAL gives such a band a colour table, as those of one bit, that says it.
+        """
         chosen = self.bands[band - 1]
+        if chosen.meaning == ColorInterp.palette:
+            return None
         file = self._files[chosen.file]
         if file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") != "YES" or np.dtype(chosen.dtype).kind != "u":
             return None
@@ -293,20 +311,26 @@ class RasterSource:
 
     def _masks_of(self, file: int, asked: set[int] = frozenset()) -> list[str]:
         """What says, besides values, where a file has data: "alpha", "mask" or "masks", one for all bands or each."""
-        dataset, flags = self._files[file], self._files[file].mask_flag_enums
-        alphas = [index for index, meaning in enumerate(dataset.colorinterp, start=1) if meaning == ColorInterp.alpha]
-        masks = ["alpha"] if alphas and alphas[0] not in asked else []
+        flags = self._files[file].mask_flag_enums
+        masks = ["alpha"] if self._alpha(file) not in (None, *asked) else []
         if any(MaskFlags.per_dataset in of_band and MaskFlags.alpha not in of_band for of_band in flags):
             masks.append("mask")
         if any(not of_band for of_band in flags):
             masks.append("masks")
         return masks
 
+    def _alpha(self, file: int) -> int | None:
+        """The 1-based band of a file that tells where it has data; None where there is none."""
+        if file not in self._alphas:
+            with raster_errors(self.paths[file], any_format=self._any_format):
+                self._alphas[file] = _find_alpha(self._files[file])
+        return self._alphas[file]
+
     def _read_mask(self, kind: str, file: int, bands: list[Band], window: Window) -> np.ndarray:
         """Bool, (H, W, 1 or bands)."""
         dataset = self._files[file]
         if kind == "alpha":
-            return dataset.read(dataset.colorinterp.index(ColorInterp.alpha) + 1, window=window)[..., None] > 0
+            return dataset.read(self._alpha(file), window=window)[..., None] > 0
         flags = dataset.mask_flag_enums
         if kind == "mask":
             first = next(index for index, of_band in enumerate(flags, start=1) if MaskFlags.per_dataset in of_band)
@@ -314,6 +338,19 @@ class RasterSource:
         read = dataset.read_masks([band.index for band in bands], window=window) > 0
         own = np.array([not flags[band.index - 1] for band in bands])
         return read.transpose(1, 2, 0) | ~own
+
+
+def _find_alpha(dataset: DatasetReader) -> int | None:
+    """The 1-based alpha band: of a PNG as it is called, else if most of what is not 0 is one value, such as 255."""
+    if ColorInterp.alpha not in dataset.colorinterp:
+        return None
+    band = dataset.colorinterp.index(ColorInterp.alpha) + 1
+    if dataset.driver == "PNG":
+        return band
+    windows = [Window(column, row, width, height) for row, column, height, width in sample_windows(*dataset.shape)]
+    values = np.concatenate([dataset.read(band, window=window).ravel() for window in windows])
+    _, counts = np.unique(values[values != 0], return_counts=True)
+    return band if not len(counts) or counts.max() * 2 > counts.sum() else None
 
 
 def _settled(first: RasterInfo, second: RasterInfo) -> RasterInfo:

@@ -91,7 +91,7 @@ def check_before_opening(path: str | os.PathLike, any_format: bool = False) -> N
         return
     for suffix in SIDE_FILES:
         # GDAL opens them with any driver, and so follows what they name.
-        if os.path.isfile(side_file := f"{text}{suffix}") and not _is_tiff(side_file):
+        if os.path.exists(side_file := f"{text}{suffix}") and not (os.path.isfile(side_file) and _is_tiff(side_file)):
             raise DataError(f"{side_file} is not a TIFF, so it is refused; remove it, or make it again with gdaladdo.")
 
 

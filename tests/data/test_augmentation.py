@@ -185,3 +185,12 @@ def test_wrong_settings_name_their_key(cfg, key, value):
     cfg.merge_from_list([f"INPUT.{key}", value])
     with pytest.raises(ConfigError, match=rf"INPUT\.{key} is '{value}'"):
         build_augmentations(cfg, is_train=True)
+
+
+@pytest.mark.parametrize("scale", ["8bit", "db"])
+def test_each_polarisation_has_speckle_of_its_own(scale):
+    """As the sensor gives it; the third channel of two stays their mean."""
+    vv, vh = np.full((80, 80), 120, np.float32), np.full((80, 80), 60, np.float32)
+    speckled = Speckle(4, scale, (-40, 10))(np.dstack([vv, vh, (vv + vh) / 2]))
+    assert abs(np.corrcoef(speckled[..., 0].ravel(), speckled[..., 1].ravel())[0, 1]) < 0.05
+    np.testing.assert_allclose(speckled[..., 2], speckled[..., :2].mean(axis=2), rtol=1e-5)

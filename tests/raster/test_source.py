@@ -168,3 +168,34 @@ def test_how_pixels_lie_is_settled_with_the_other_image(tmp_path, write_raster):
     with RasterSource(plain) as first, RasterSource(turned) as second:
         first.align(second)
         np.testing.assert_array_equal(second.read([1, 2, 3])[0], RGB)
+
+
+@pytest.mark.parametrize("window", [(0, 0, 7, 9), (5, 0, 2, 9), (0, 8, 1, 2), (-1, 0, 2, 2), (0, 0, 0, 3)])
+def test_windows_lie_within(tmp_path, write_raster, window):
+    path = write_raster(tmp_path / "a.tif", RGB)
+    with pytest.raises(DataError, match=r"is not within .*a\.tif, which has 6 rows of 9 pixels"):
+        read_rgb(path, window)
+
+
+@pytest.mark.parametrize("paths", [[], None])
+def test_no_files(paths):
+    with pytest.raises(DataError, match="No file is given"):
+        read_rgb(paths)
+
+
+def test_one_bit_whose_zero_is_white(tmp_path, write_raster):
+    """GDAL gives it a colour table, which says it already."""
+    bits = (RGB[..., 0] > 99).astype(np.uint8)
+    for photometric, white in (("MINISWHITE", 0), ("MINISBLACK", 1)):
+        path = write_raster(tmp_path / f"{photometric}.tif", bits, photometric=photometric, nbits=1)
+        with rasterio.open(path) as file:
+            colors = file.colormap(1)
+        assert colors[white][:3] == (255, 255, 255)
+        np.testing.assert_array_equal(read_rgb(path)[0][..., 0], np.where(bits == white, 255, 0))
+
+
+@pytest.mark.parametrize("size", [0, 1e300, np.inf, np.nan])
+def test_pixels_without_an_extent(tmp_path, write_raster, size):
+    path = write_raster(tmp_path / "a.tif", RGB, crs="EPSG:32652", transform=Affine(size, 0, 5e5, 0, -size or -10, 4e6))
+    with pytest.raises(DataError, match="onto a line|control points only"):
+        read_rgb(path)

@@ -1,4 +1,5 @@
 import html
+import os
 import threading
 import warnings
 from contextlib import suppress
@@ -290,3 +291,12 @@ def test_a_scene_of_a_million_columns_is_refused(tmp_path):
         pass
     with pytest.raises(DataError, match=r"wide\.tif gives 1000000 pixels a row, more than 524288"):
         SceneSource(path, None)
+
+
+@pytest.mark.parametrize("ending", [".msk", ".ovr"])
+@pytest.mark.parametrize("any_format", [False, True])
+def test_a_pipe_beside_a_raster_holds_nothing_up(tmp_path, write_raster, ending, any_format):
+    path = write_raster(tmp_path / "a.tif", GREY)
+    os.mkfifo(f"{path}{ending}")
+    with pytest.raises(DataError, match=rf"a\.tif\{ending} is not a TIFF, so it is refused"):
+        read_rgb(path, any_format=any_format)

@@ -1,3 +1,5 @@
+"""Where sources end, are hidden or lie apart, and how little of them is read at once."""
+
 import numpy as np
 import pytest
 from rasterio import Affine
@@ -42,25 +44,9 @@ def labels(values, placement, fill=255):
     return resample_labels(lambda *part: source(*part)[0], placement, 0, 0, *placement.target.shape, fill=fill)
 
 
-def test_larger_pixels_are_means_of_what_they_cover():
-    values = np.arange(48.0).reshape(6, 8)
-    found, valid = image(values, Placement(grid(8, 6), grid(4, 2, (2, 3))))
-    np.testing.assert_allclose(found, values.reshape(2, 3, 4, 2).mean(axis=(1, 3)))
-    assert valid.all()
-
-
 def test_smaller_pixels_are_interpolated_and_edges_repeated():
     found, valid = image([[0, 10], [0, 10]], Placement(grid(2, 2), grid(8, 4, (0.25, 0.5))))
     assert found.tolist() == [[0, 0, 1.25, 3.75, 6.25, 8.75, 10, 10]] * 4 and valid.all()
-
-
-def test_beyond_the_source_nothing_is_valid():
-    found, valid = image(np.full((4, 4), 7), Placement(grid(4, 4), grid(6, 6, corner=(-1.6, 1.6))))
-    assert valid.tolist() == [[1 < row < 6 and 1 < column < 6 for column in range(6)] for row in range(6)]
-    np.testing.assert_allclose(found, np.where(valid, 7, 0), rtol=1e-6)
-    far = Placement(grid(4, 4), grid(6, 6, corner=(1000, 0)))
-    found, valid = image(np.full((4, 4), 7), far)
-    assert not valid.any() and not found.any() and far.covered == 0
 
 
 def test_what_is_not_valid_has_no_part_in_values():
@@ -71,26 +57,14 @@ def test_what_is_not_valid_has_no_part_in_values():
         assert found_valid.any() and (found[found_valid] == 5).all() and not found[~found_valid].any()
 
 
-def test_a_mean_needs_half_of_its_pixels():
+def test_a_mean_is_of_whatever_is_valid():
     valid = np.zeros((2, 12), bool)
     valid[0, :2] = True  # half of the first four
     valid[0, 4] = True  # a quarter of the second
     valid[:, 8:] = True
     found, found_valid = image(np.ones((2, 12)), Placement(grid(12, 2), grid(6, 1, 2)), valid)
-    assert found_valid.tolist() == [[True, False, False, False, True, True]]
-    assert found.tolist() == [[1, 0, 0, 0, 1, 1]]
-
-
-def test_windows_are_parts_of_the_whole():
-    generator = np.random.default_rng(0)
-    values, valid = generator.normal(size=(70, 90)), generator.random((70, 90)) > 0.2
-    target = Grid(40, 45, ZONE, Affine.rotation(20) @ Affine.scale(1.7, -1.4) @ Affine.translation(3.3, -2.1))
-    placement = Placement(grid(90, 70), target)
-    whole = image(values, placement, valid)
-    for window in ((0, 0, 1, 1), (13, 17, 20, 9), (0, 39, 45, 1), (44, 0, 1, 40)):
-        row, column, height, width = window
-        for part, of_whole in zip(image(values, placement, valid, window), whole, strict=True):
-            np.testing.assert_array_equal(part, of_whole[row : row + height, column : column + width])
+    assert found_valid.tolist() == [[True, False, True, False, True, True]]
+    assert found.tolist() == [[1, 0, 1, 0, 1, 1]]
 
 
 def test_strips_do_not_show(monkeypatch):
@@ -102,13 +76,6 @@ def test_strips_do_not_show(monkeypatch):
     for part, of_whole in zip(image(values, placement, valid), whole, strict=True):
         np.testing.assert_array_equal(part, of_whole)
     np.testing.assert_array_equal(labels(valid, placement), whole_labels)
-
-
-def test_labels_take_the_mode_where_pixels_become_larger():
-    stripes = np.array([[0, 1, 1, 2, 3, 3], [1, 1, 4, 4, 3, 0], [1, 0, 2, 2, 5, 3]])
-    assert labels(stripes, Placement(grid(6, 3), grid(2, 1, 3))).tolist() == [[1, 3]]
-    # One row and two columns; equal numbers give the smaller.
-    assert labels(stripes, Placement(grid(6, 3), grid(3, 3, (2, 1)))).tolist() == [[0, 1, 3], [1, 4, 0], [0, 2, 3]]
 
 
 def test_labels_of_thin_lines_do_not_survive_by_chance():
@@ -134,3 +101,27 @@ def test_sources_of_one_row_or_column(shape):
     placement = Placement(grid(*shape[::-1]), grid(shape[1] * 2, shape[0] * 2, 0.5))
     found, valid = image(np.full(shape, 3), placement)
     assert valid.all() and (found == 3).all() and (labels(np.full(shape, 3), placement) == 3).all()
+
+
+@pytest.mark.parametrize("pixel", [0.01, 0.04])
+def test_both_ends_of_a_globe_are_read_without_what_lies_between(pixel):
+    """A window at 180 degrees of a source from -180 to 180."""
+    degrees = CRS.from_epsg(4326)
+    globe = Grid(36_000, 18_000, degrees, Affine(0.01, 0, -180, 0, -0.01, 90))
+    target = Grid(60, 90, degrees, Affine(pixel, 0, 180 - 21 * pixel, 0, -pixel, 10))
+    placement, most = Placement(globe, target), []
+
+    def read(row, column, height, width):
+        most.append(height * width)
+        west_half = np.arange(column, column + width) < 18_000
+        return np.broadcast_to(np.where(west_half, 1, 2), (height, width)).astype(np.uint8)
+
+    expected = np.broadcast_to(np.where(np.arange(60) < 21, 2, 1), (90, 60))
+    labels = resample_labels(read, placement, 0, 0, 90, 60, fill=255)
+    np.testing.assert_array_equal(labels, expected)
+    values, valid = resample_image(
+        lambda *part: (read(*part)[..., None], np.ones(part[2:], bool)), placement, 0, 0, 90, 60
+    )
+    assert valid.all()
+    np.testing.assert_allclose(values[..., 0], expected, rtol=1e-6)
+    assert max(most) < 2**21
