@@ -12,6 +12,8 @@ from mm_ovseg.errors import DataError
 
 __all__ = ["check_outputs", "check_writable_folder", "complete_file", "remove_leftovers", "sha256"]
 
+MAX_NAME_BYTES = 255  # of a file, on nearly all file systems
+MAX_STEM = 48  # characters, in temporary names
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")  # as complete_file names them
 
 
@@ -47,13 +49,19 @@ def check_outputs(
             iterated over only where an output exists already.
 
     Raises:
-        DataError: a path is both, an input lies in a folder that is an output, or two options name one file.
+        DataError: a path is both, an input lies in a folder that is an output, two options name one file, or a name is
+            longer than file systems take.
     """
     option_of: dict[str, str] = {}  # real path -> option
     written: dict[tuple[int, int], tuple[Path, str]] = {}  # identity -> path, option
     has_folders = False
     for option, paths in outputs.items():
         for path in (Path(path) for path in paths if path is not None):
+            if (length := len(os.fsencode(path.name))) > MAX_NAME_BYTES:
+                raise DataError(
+                    f"{path} has a name of {length} bytes, more than the {MAX_NAME_BYTES} that file systems take; "
+                    f"choose a shorter {option}."
+                )
             first = option_of.setdefault(os.path.realpath(path), option)
             if first != option:
                 raise DataError(f"{path} would be written for both {first} and {option}; choose another {option}.")
@@ -97,7 +105,7 @@ def complete_file(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     # Hidden, so that no dataset that is read from this folder takes it for one of its files.
-    temporary = path.parent / f".{path.stem}.{secrets.randbits(48)}.tmp{path.suffix}"
+    temporary = path.parent / f".{path.stem[:MAX_STEM]}.{secrets.randbits(48)}.tmp{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -7,7 +7,7 @@ import rasterio
 from PIL import Image
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import check_writable_folder, complete_file, remove_leftovers
+from mm_ovseg.files import check_outputs, check_writable_folder, complete_file, remove_leftovers
 
 
 def test_the_file_appears_when_the_block_ends_and_nothing_else_is_left(tmp_path):
@@ -100,6 +100,16 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
         (tmp_path / name).write_text("")
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "model_0000001.pth"])
+
+
+def test_long_names_of_files_are_written_or_refused_before_any_work(tmp_path):
+    longest = tmp_path / ("水" * 83 + ".json")  # 254 bytes
+    check_outputs({"--output": [longest]}, {})
+    with complete_file(longest) as temporary:
+        temporary.write_text("{}")
+    assert longest.read_text() == "{}"
+    with pytest.raises(DataError, match="has a name of 257 bytes, more than the 255 .* choose a shorter --output"):
+        check_outputs({"--output": [tmp_path / ("水" * 84 + ".json")]}, {})
 
 
 def test_calls_at_the_same_time_do_not_share_a_temporary_file(tmp_path):

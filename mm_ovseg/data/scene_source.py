@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import rasterio
 
-from mm_ovseg.errors import DataError
 from mm_ovseg.raster import Paths, Placement, RasterSource, RGBReader, SARReader
 
 __all__ = ["SceneSource", "SceneWindow"]
@@ -139,12 +138,11 @@ class SceneSource:
         Raises:
             DataError: It cannot be put on the grid.
         """
-        if None in (self._rgb.grid.crs, other.grid.crs, self._rgb.grid.transform, other.grid.transform):
-            try:
-                self._rgb.align(other)
-            except DataError as error:
-                raise DataError(
-                    f"{error} Where a file has no coordinate reference system, it cannot be put on the other's grid "
-                    "here; give it one (gdal_edit -a_srs does so)."
-                ) from error
+        unplaced = [raster.name for raster in (self._rgb, other) if None in (raster.grid.crs, raster.grid.transform)]
+        if unplaced:
+            remedy = (
+                f"georeference {' and '.join(unplaced)} (gdal_edit -a_srs, -a_ullr), so that one can be put on the "
+                "other's grid"
+            )
+            self._rgb.align(other, remedy)
         return Placement(other.grid, self.grid, shift, (other.name, self._rgb.name))

@@ -37,10 +37,16 @@ class SceneArea:
         self._polygons = polygons.geometries
         self._tree = shapely.STRtree(self._polygons)
         left_out = format_left_out(polygons.left_out)
+        hint = f"; left out of it: {left_out}" if left_out else ""
+        if not len(self._polygons):
+            what = "has no polygons in the scene" if left_out else "lies outside of the scene"
+            raise DataError(f"The area in {path} {what}{hint}; give polygons that overlap it.")
         stripes = range(0, grid.height, ROWS_AT_ONCE)
         if not any(self.rows(top, min(ROWS_AT_ONCE, grid.height - top)).any() for top in stripes):
-            hint = f"; left out of it: {left_out}" if left_out else ""
-            raise DataError(f"The area in {path} lies outside of the scene{hint}; give an area that overlaps it.")
+            raise DataError(
+                f"The area in {path} holds the middle of no pixel of the scene{hint}; give a larger area, or one that "
+                "overlaps the scene."
+            )
         if left_out:
             logger.warning("%s: left out of the area: %s.", path, left_out)
 

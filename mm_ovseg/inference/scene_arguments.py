@@ -65,8 +65,10 @@ def read_scene_options(args: argparse.Namespace, *, vector: Path | None = None) 
     """The options that the command line gives; ``vector`` is where polygons go.
 
     Raises:
-        ConfigError: options shape polygons that are not asked for.
+        ConfigError: options are for polygons, or an area, that are not asked for.
     """
+    if args.aoi_layer is not None and args.aoi is None:
+        raise ConfigError("--aoi-layer names a layer of the file of --aoi; give that too, or leave it out.")
     if not args.vector and (args.min_area is not None or args.simplify is not None):
         raise ConfigError("--min-area and --simplify shape the polygons of --vector; give that too, or leave them out.")
     return SceneOptions(

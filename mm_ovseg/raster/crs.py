@@ -20,6 +20,10 @@ __all__ = ["CoordinateTransform", "LONGITUDE_LATITUDE", "full_turn", "horizontal
 
 logger = logging.getLogger(__name__)
 
+# Where it is tried whether x counts longitudes alone.
+PROBE_DEGREES, PROBE_LATITUDES = 20, (0.0, 40.0)
+SAME_STEP = 1e-6  # relative
+
 LONGITUDE_LATITUDE = CRS.from_user_input("OGC:CRS84")
 
 
@@ -68,11 +72,31 @@ def _same_system(first: ProjCRS, second: ProjCRS) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def full_turn(crs: CRS | None) -> float | None:
-    """360 degrees in the unit of a geographic system's longitudes; None for systems without longitudes."""
+    """By how much x grows once around the globe; None where it does not count longitudes.
+
+    That is 360 degrees in the unit of a geographic system, and the circumference of the map in one such as Mercator's.
+    """
     system = None if crs is None else to_pyproj(crs)
-    if system is None or not system.is_geographic:
+    if system is None or not (system.is_geographic or system.is_projected):
         return None
-    return 2 * math.pi / system.axis_info[0].unit_conversion_factor
+    if system.is_geographic:
+        return 2 * math.pi / system.axis_info[0].unit_conversion_factor
+    try:
+        to_map = Transformer.from_crs(system.geodetic_crs, system, always_xy=True)
+    except ProjError:
+        return None
+    degree = math.radians(1) / system.geodetic_crs.axis_info[0].unit_conversion_factor
+    west = np.arange(-180, 180, PROBE_DEGREES) * degree
+    turned = [to_map.transform(west, np.full_like(west, latitude * degree))[0] for latitude in PROBE_LATITUDES]
+    with np.errstate(invalid="ignore"):  # where the map has no place for them
+        steps = np.diff(turned, append=np.asarray(turned)[:, :1], axis=1)
+        step = float(np.median(steps))
+    turn = step * len(west)
+    if not step or not np.isfinite(steps).all():
+        return None
+    # The same everywhere, but for the one that leads back over the antimeridian of the map.
+    off = np.abs(steps - turn * np.round(steps / turn) - step)
+    return abs(turn) if (off < SAME_STEP * abs(step)).all() else None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from mm_ovseg.raster.opening import open_raster
 
 __all__ = ["RasterInfo", "check_on_grid", "check_same_grid", "raster_info", "read_raster_info"]
 
-REMEDY = "resample one of them to the other's grid (gdalwarp does so), or map them as a scene"
+RESAMPLE = "resample one of them to the other's grid (gdalwarp does so)"
+RESAMPLE_OR_SCENE = f"{RESAMPLE}, or map them as a scene"
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,16 @@ def check_on_grid(info: RasterInfo) -> None:
         )
 
 
-def check_same_grid(first: RasterInfo, second: RasterInfo) -> None:
+def check_same_grid(first: RasterInfo, second: RasterInfo, remedy: str = RESAMPLE_OR_SCENE) -> None:
     """Check that pixel (row, column) is the same place in both files.
 
     Sizes must be equal. Where both say where they lie, their corners must be the same places on the ground, within half
     a pixel, however their reference systems are spelled; where one has a reference system and the other has none, both
     are taken to be in it. A file that says nothing of its place is taken pixel for pixel.
+
+    Args:
+        first, second: The headers.
+        remedy: What the message advises.
 
     Raises:
         DataError: They differ, or one lies on no grid; the message says in what and how to mend it.
@@ -148,8 +153,8 @@ def check_same_grid(first: RasterInfo, second: RasterInfo) -> None:
     if sizes[0] != sizes[1]:
         (width, height), (other_width, other_height) = sizes
         raise DataError(
-            f"{first.path} is {width}x{height} pixels and {second.path} {other_width}x{other_height}; the files of a "
-            f"pair must have one size: {REMEDY}."
+            f"{first.path} is {width}x{height} pixels and {second.path} {other_width}x{other_height}; they must have "
+            f"one size: {remedy}."
         )
     if not are_placed:
         return
@@ -159,7 +164,7 @@ def check_same_grid(first: RasterInfo, second: RasterInfo) -> None:
     if first.crs is not None and second.crs is not None and not same_crs(first.crs, second.crs):
         raise DataError(
             f"{first.path} is in {first.crs.to_string()} and {second.path} in {second.crs.to_string()}, and their "
-            f"pixels are not the same places; the files of a pair must have one coordinate reference system: {REMEDY}."
+            f"pixels are not the same places; they must have one coordinate reference system: {remedy}."
         )
     hint = ""
     if (first.crs is None) != (second.crs is None):
@@ -169,8 +174,8 @@ def check_same_grid(first: RasterInfo, second: RasterInfo) -> None:
         )
     apart = f"their corners are up to {offset:.1f} pixels apart" if math.isfinite(offset) else "far apart"
     raise DataError(
-        f"{first.path} and {second.path} cover different places ({apart}){hint}; the files of a pair must cover the "
-        f"same extent: {REMEDY}."
+        f"{first.path} and {second.path} cover different places ({apart}){hint}; they must cover the same extent: "
+        f"{remedy}."
     )
 
 

@@ -108,7 +108,7 @@ class LabelReader:
             whole = np.isfinite(raw) & (raw == np.rint(raw))
             if not (whole if known is None else whole | ~known).all():
                 raise DataError(f"{name} has label values that are not whole numbers; a label map holds class numbers.")
-            raw = np.where(whole, raw, 0).astype(np.int64)
+            raw = np.where(whole, raw, 0)
         if raw.dtype == np.uint8:
             counts = np.bincount((raw if known is None else raw[known]).ravel(), minlength=256)
             present = np.flatnonzero(counts)

@@ -13,7 +13,7 @@ from rasterio.windows import Window
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster.grid import Grid, sample_windows
-from mm_ovseg.raster.header import RasterInfo, check_on_grid, check_same_grid, raster_info
+from mm_ovseg.raster.header import RESAMPLE, RESAMPLE_OR_SCENE, RasterInfo, check_on_grid, check_same_grid, raster_info
 from mm_ovseg.raster.opening import open_raster, raster_errors
 from mm_ovseg.raster.trust import check_whole_file
 
@@ -87,7 +87,7 @@ class RasterSource:
             infos = [raster_info(path, file) for path, file in zip(self.paths, self._files, strict=True)]
             check_on_grid(infos[0])
             for index, info in enumerate(infos[1:], start=1):
-                check_same_grid(infos[0], info)
+                check_same_grid(infos[0], info, RESAMPLE)
                 infos[index] = _settled(infos[0], info)
         except BaseException:
             self.close()
@@ -134,13 +134,17 @@ class RasterSource:
         kinds = ((file.driver, file.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION", "")) for file in self._files)
         return any(driver == "JPEG" or "JPEG" in compression for driver, compression in kinds)
 
-    def align(self, other: "RasterSource") -> None:
+    def align(self, other: "RasterSource", remedy: str = RESAMPLE_OR_SCENE) -> None:
         """Check that another source has the same grid, and settle how its pixels lie where one of the two does not say.
+
+        Args:
+            other: The other source.
+            remedy: What the message advises where the grids differ.
 
         Raises:
             DataError: As of :func:`~mm_ovseg.raster.header.check_same_grid`.
         """
-        check_same_grid(self.info, other.info)
+        check_same_grid(self.info, other.info, remedy)
         settled = _settled(self.info, other.info)
         if settled != other.info:
             other.info, other._orientations = settled, [settled.orientation] * len(other._files)

@@ -14,11 +14,13 @@ import numpy as np
 import pandas
 import pyogrio
 import shapely
+from pyogrio.errors import DataSourceError
 from rasterio.crs import CRS
 from shapely.errors import ShapelyError
 
 from mm_ovseg.errors import DataError, brief_reason
 from mm_ovseg.raster.grid import Grid
+from mm_ovseg.raster.opening import NOT_RECOGNIZED
 from mm_ovseg.raster.polygon_projection import PolygonProjector, as_polygons, gathered, valid
 from mm_ovseg.raster.vector_drivers import check_before_opening, gdal_options, local_drivers, path_for_pyogrio
 
@@ -167,6 +169,12 @@ def _data_errors(path: str | os.PathLike) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # GDAL's remarks on what is mended or left out here
             yield
+    except DataSourceError as error:
+        if NOT_RECOGNIZED not in str(error):
+            raise DataError(f"{path} cannot be read as a vector file ({brief_reason(error)}); check it.") from error
+        raise DataError(
+            f"{path} cannot be read as a vector file: its format is not known; export a GeoPackage."
+        ) from error
     except (RuntimeError, ValueError, OSError, ShapelyError) as error:
         raise DataError(f"{path} cannot be read as a vector file ({brief_reason(error)}); check it.") from error
 

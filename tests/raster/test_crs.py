@@ -41,6 +41,15 @@ def test_heights_are_left_out():
     assert horizontal(UTM) == UTM
 
 
+@pytest.mark.parametrize("code, expected", [
+    (3857, 40_075_016.69), (6933, 34_735_060.89), (3832, 40_075_016.69), (4087, 40_075_016.69),
+    (32652, None), (3413, None), (2154, None), (3035, None),
+])  # fmt: skip
+def test_maps_on_which_x_counts_longitudes_have_a_turn_too(code, expected):
+    assert full_turn(CRS.from_epsg(code)) == (expected and pytest.approx(expected))
+    assert full_turn(CRS.from_string("+proj=sinu +lon_0=0")) is None
+
+
 def test_a_turn_of_the_globe_in_each_systems_unit():
     assert full_turn(DEGREES) == pytest.approx(360) and full_turn(GRADS) == pytest.approx(400)
     assert full_turn(UTM) is None and full_turn(None) is None and full_turn(LOCAL) is None

@@ -71,6 +71,9 @@ def test_what_is_not_a_label_map(tmp_path, write_raster):
         read_label(write_raster(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8)), num_classes=2)
     with pytest.raises(DataError, match=r"b\.tif has label values that are not whole numbers"):
         read_label(write_raster(tmp_path / "b.tif", np.full((2, 2), 0.5, dtype=np.float32)), num_classes=2)
+    huge = write_raster(tmp_path / "huge.tif", np.full((2, 2), -1e30))
+    with pytest.raises(DataError, match=r"huge\.tif has the label value -1000000000000000\d+ \(4 pixels\)"):
+        read_label(huge, num_classes=2)
     with pytest.raises(DataError, match="complex64"):
         read_label(write_raster(tmp_path / "c.tif", np.ones((2, 2), dtype=np.complex64)), num_classes=2)
 

@@ -154,6 +154,21 @@ def test_where_projections_bend_pixels_are_placed_one_by_one():
     np.testing.assert_allclose(np.minimum(turn, 360 - turn), 0, atol=0.05)
 
 
+@pytest.mark.parametrize("target", [
+    Grid(100, 80, DEGREES, Affine(1e-4, 0, -180.005, 0, -1e-4, -16)),
+    Grid(100, 80, DEGREES, Affine(1e-4, 0, 179.995, 0, -1e-4, -16)),
+    Grid(100, 80, CRS.from_epsg(32760), Affine(10, 0, 820_000, 0, -10, 8_228_000)),
+    Grid(100, 80, CRS.from_epsg(3857), Affine(10, 0, -20_038_000, 0, -10, -1_806_000)),
+])  # fmt: skip
+def test_mercators_map_goes_on_beyond_the_antimeridian(target):
+    edge = 20_037_508.342789
+    source = Grid(600, 600, CRS.from_epsg(3857), Affine(10, 0, edge - 3000, 0, -10, -1_803_000))
+    placement = Placement(source, target)
+    columns, rows = placement.coordinates(0, 0, 80, 100)
+    assert placement.covered == 1 and placement.contains(columns, rows).all()
+    assert (np.diff(columns, axis=1) > 0).all()  # west to east, across the edge
+
+
 def test_the_share_that_is_covered():
     target = Grid(90, 70, ZONE_52, Affine(10, 0, 500_000, 0, -10, 4_000_000))
     assert Placement(Grid(45, 70, ZONE_52, target.transform), target).covered == pytest.approx(0.5, abs=0.02)

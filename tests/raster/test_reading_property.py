@@ -151,8 +151,9 @@ class Layer:
         """How many of the site's pixels places are within the file's extent."""
         x, y = way(crs, self.crs).transform(x, y)
         transform = self.transform(site)
-        if is_geographic(self.crs):
-            x = x - 360 * np.round((x - site.corner(self.crs, self.turn)[0]) / 360)
+        turn = 360 if is_geographic(self.crs) else 2 * math.pi * 6_378_137 if self.crs == "EPSG:3857" else math.inf
+        if turn < math.inf:
+            x = x - turn * np.round((x - site.corner(self.crs, self.turn)[0]) / turn)
         columns, rows = ~transform @ (x, y)
         width, height = self.size
         across = np.minimum(columns, width - columns) * self.pixel[0]

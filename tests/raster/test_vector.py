@@ -322,6 +322,9 @@ def test_folders_and_missing_files(tmp_path):
         read_polygons(tmp_path, UTM)
     with pytest.raises(DataError, match=r"none\.gpkg does not exist"):
         read_polygons(tmp_path / "none.gpkg", UTM)
+    (tmp_path / "field.geojson").write_bytes('{"type": "FeatureCollection", "features": []}'.encode("utf-16"))
+    with pytest.raises(DataError, match=r"field\.geojson cannot be read as a vector file: its format .*GeoPackage\.$"):
+        read_polygons(tmp_path / "field.geojson", UTM)
     with pytest.raises(DataError, match="is not UTF-8|does not exist"):
         read_polygons(os.fsdecode(bytes(tmp_path) + b"/\xff.gpkg"), UTM)
     (tmp_path / "empty.gpkg").touch()

@@ -97,6 +97,10 @@ def test_errors_are_one_sentence(scene, tmp_path, capsys):
         (("--window", "-5"), "window"),
         (("--aoi", "none.geojson"), "none.geojson does not exist"),
         (("--rgb-bands", "1", "2", "9"), "has no band 9"),
+        (("--aoi-layer", "fields"), "--aoi-layer names a layer of the file of --aoi"),
+        (("--aoi", "https://example.org/a.geojson"), "is an address, not a file of this machine"),
+        (("--output", f"{tmp_path}/{'n' * 245}.tif"), "_coverage.tif has a name of 258 bytes"),
+        (("--output", f"{tmp_path}/{'n' * 260}.tif"), "has a name of 264 bytes"),
     ):
         with pytest.raises(SystemExit) as stop:
             segment_scene.main(command(scene, tmp_path / "map.tif", *more))

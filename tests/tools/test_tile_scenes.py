@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
 import rasterio
 import yaml
 from detectron2.data import DatasetCatalog
+from PIL import Image
 from rasterio.crs import CRS
 from rasterio.transform import array_bounds, from_origin
 from rasterio.warp import transform
@@ -132,6 +134,24 @@ def test_values_without_meaning_are_counted(scene, tmp_path, capsys):
     run(scene | {"--label-map": meanings}, tmp_path / "region")
     out = capsys.readouterr().out
     assert "mean nothing here and are ignored: 2 (3840 pixels)" in out
+
+
+def test_of_many_values_without_meaning_the_others_are_counted(scene, write, tmp_path, capsys):
+    scene["--labels"] = write("many.tif", np.broadcast_to(np.arange(WIDTH, dtype=np.uint8), (HEIGHT, WIDTH)))
+    run(scene, tmp_path / "region")
+    assert re.search(r"\(96 pixels\), and 117 others \(11232 pixels\)\.$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_jpeg_labels_are_said_and_polygons_without_attribute_stop_before_anything_is_written(scene, tmp_path, capsys):
+    labels = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH) % 3
+    scene["--labels"] = tmp_path / "labels.jpg"
+    Image.fromarray(labels).save(scene["--labels"])
+    run(scene, tmp_path / "region")
+    assert "labels.jpg is compressed as JPEG, which changes class numbers" in capsys.readouterr().out
+    scene["--labels"] = write_geojson(tmp_path / "use.geojson", [(polygon(0, 0, 9, 9), "wood")])
+    run(scene, tmp_path / "other", code=2)
+    assert "Labels that are polygons need --attribute." in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_run_goes_on_and_workers_and_dry_runs_change_nothing(scene, tmp_path, capsys, monkeypatch):

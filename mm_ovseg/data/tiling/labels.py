@@ -7,6 +7,7 @@ import numpy as np
 
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.data.tiling.legend import IGNORED
+from mm_ovseg.errors import DataError
 from mm_ovseg.raster import LabelReader, RasterSource
 
 __all__ = ["RasterLabels"]
@@ -27,7 +28,10 @@ class RasterLabels:
 
     def __init__(self, path: str | os.PathLike, scene: SceneSource, table: Mapping[int, int]) -> None:
         self._reader = LabelReader(table, IGNORED)
-        self._source = RasterSource(path, any_format=True)
+        try:
+            self._source = RasterSource(path, any_format=True)
+        except DataError as error:
+            raise DataError(f"{error} Labels that are polygons need --attribute.") from error
         try:
             self._placement = scene.place(self._source)
             self._reader.read(self._source, (0, 0, 1, 1))  # for the errors of what is not a label map
@@ -38,6 +42,15 @@ class RasterLabels:
     def close(self) -> None:
         """Close the file."""
         self._source.close()
+
+    def concerns(self) -> list[str]:
+        """Sentences on what the file probably does not mean."""
+        if not self._source.is_lossy:
+            return []
+        return [
+            f"{self._source.name} is compressed as JPEG, which changes class numbers; tile a PNG or GeoTIFF that was "
+            "written from the original."
+        ]
 
     def read(self, row: int, column: int, height: int, width: int) -> tuple[np.ndarray, dict[str, int]]:
         """Labels of a window within the grid.

@@ -23,6 +23,7 @@ from mm_ovseg.data.tiling.summary import TilingSummary
 from mm_ovseg.data.tiling.tile import (
     SceneTile,
     TilingSettings,
+    open_labels,
     open_scene,
     process_tile,
     windows_of,
@@ -156,6 +157,9 @@ def _plan(tiling: Tiling, scenes: Sequence[LabelledScene]) -> tuple[dict[str, Sc
                     f"{source.sar_name} covers nothing of {scene.rgb[0]}; check that the files belong together."
                 )
             concerns += source.concerns()
+            if tiling.settings.attribute is None:
+                with closing(open_labels(scene, source, tiling.settings, tiling.legend)) as labels:
+                    concerns += labels.concerns()
             for window in windows_of(source.grid, tiling.settings):
                 windows.append((scene, window))
                 grids.append(source.grid.window(*window))

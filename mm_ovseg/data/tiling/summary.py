@@ -105,6 +105,9 @@ class TilingSummary:
                 warnings.append(f"warning: no {split} tile shows {', '.join(missing)}.")
         if unknown := self.unknown():
             shown = ", ".join(f"{value} ({count} pixels)" for value, count in unknown.most_common(UNKNOWN_SHOWN))
+            others = unknown.most_common()[UNKNOWN_SHOWN:]
+            if others:
+                shown += f", and {len(others)} others ({sum(count for _, count in others)} pixels)"
             warnings.append(f"warning: these label values mean nothing here and are ignored: {shown}.")
         warnings += [
             f"warning: geometries of the labels of {name} are left out: {format_left_out(reasons)}."
