@@ -38,7 +38,7 @@ PIXELS_VARIABLE = "MM_OVSEG_MAX_PIXELS"
 MAX_PIXELS = 2**27  # a tile of Sentinel-2 at 10 m has 1.2e8
 SIDE_FILES = (".ovr", ".OVR", ".msk", ".MSK")
 TIFF_BEGINNINGS = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|(https?|ftp|s3|gs):/", re.IGNORECASE)  # pathlib makes one of two slashes
 SUBDATASET = re.compile(r"[A-Z][A-Z0-9_]+:(?P<inner>.+)", re.IGNORECASE | re.DOTALL)
 EXAMPLES = ("*.tif", "*.tiff", "*.jp2", "*.png", "*/*.tif", "*/*.tiff", "*/*.jp2", "*/*/*/*/*.jp2")
 

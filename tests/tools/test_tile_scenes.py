@@ -19,7 +19,7 @@ from mm_ovseg.data.preparation.journal import Journal
 from mm_ovseg.data.tiling.tile import TilingSettings, windows_of
 from mm_ovseg.raster import Grid
 from tests.raster.grids import shared_ground
-from tests.tools.labelled_scene import HEIGHT, PLACE, SIZE, UTM, WIDTH, run, tiles_of
+from tests.tools.labelled_scene import HEIGHT, PLACE, SIZE, UTM, WIDTH, polygon, run, tiles_of, write_geojson
 
 
 def test_tiles_hold_the_scene_and_train_as_a_dataset(scene, tmp_path, capsys):
