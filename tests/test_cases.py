@@ -510,3 +510,12 @@ def test_labels_of_larger_tiles_are_what_most_of_their_pixels_are(tmp_path, pair
     load_tool("tile_scenes").main([str(word) for word in words])
     (tile,) = json.loads((tmp_path / "tiles" / "manifest.json").read_text())["pairs"]
     assert tile["pixels"] == [0, 0, 21 * 21, 0, 0]
+
+
+def test_what_a_scene_lacks_is_said_and_not_what_pairs_lack(segment, tmp_path, pair):
+    unplaced = write(tmp_path / "unplaced.tif", RGB, crs=None)
+    coarse = write(tmp_path / "coarse.tif", SAR[:, ::2, ::2], transform=PLACE @ Affine.scale(2))
+    error = segment(unplaced, coarse, code=2)
+    assert "georeference" in error and "unplaced.tif (gdal_edit -a_srs" in error and "as a scene" not in error
+    error = segment([write(tmp_path / "red.tif", RGB[0]), coarse, coarse], pair[1], code=2)
+    assert "red.tif is 64x64 pixels" in error and "gdalwarp" in error and "as a scene" not in error
