@@ -46,13 +46,16 @@ def check_polygon_options(grid: Grid, min_area: float | None, simplify: float | 
         min_area, simplify: as of :func:`write_polygons`.
 
     Raises:
-        ConfigError: the grid does not say how large its pixels are on the ground.
+        ConfigError: the grid does not say how large its pixels are on the ground, or is no larger than the area.
     """
     if (min_area is not None or simplify is not None) and grid.pixel_size_metres is None:
         raise ConfigError(
             "The map does not say how large its pixels are on the ground, so hectares and metres mean nothing to its "
             "polygons; leave --min-area and --simplify out, or georeference the scene."
         )
+    if min_area is not None and _pixels(grid, min_area) >= grid.width * grid.height:
+        hectares = grid.width * grid.height * grid.pixel_size_metres**2 / SQUARE_METRES_PER_HECTARE
+        raise ConfigError(f"--min-area is {min_area:g} ha, but the map has {hectares:.4g} only; give less.")
 
 
 def write_polygons(
@@ -94,7 +97,7 @@ def write_polygons(
     check_polygon_options(grid, min_area, simplify)
     _check_map(info, class_names)
     pixel = grid.pixel_size_metres
-    size = 1 if min_area is None else math.ceil(min_area * SQUARE_METRES_PER_HECTARE / pixel**2)
+    size = 1 if min_area is None else _pixels(grid, min_area)
     patches = _patches(info, size)
     if simplify is not None:
         patches = _simplified(patches, info.transform, simplify / pixel)
@@ -110,6 +113,10 @@ def write_polygons(
             for leftover in ("-journal", "-wal", "-shm"):
                 with suppress(OSError):
                     Path(f"{temporary}{leftover}").unlink()
+
+
+def _pixels(grid: Grid, hectares: float) -> int:
+    return math.ceil(hectares * SQUARE_METRES_PER_HECTARE / grid.pixel_size_metres**2)
 
 
 def _check_map(info: RasterInfo, class_names: Sequence[str]) -> None:

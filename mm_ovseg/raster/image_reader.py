@@ -109,23 +109,32 @@ class ImageReader:
         raise NotImplementedError
 
     def concerns(self, source: RasterSource) -> list[str]:
-        """Sentences on what a source probably does not mean: images at one end of the range, and 0 for no data.
+        """Sentences on what a source probably does not mean.
 
+        These are images at one end of the range, negative numbers in a unit that has none, and 0 for no data.
         A sample of its pixels is looked at, the same whatever is read later.
         """
         bands = self.choose(source)
-        zeros = pixels = 0
+        zeros = pixels = known = impossible = 0
         ends = np.zeros(2)  # pixels at the low and at the high end, each channel counting a third
         for window in sample_windows(*source.grid.shape):
-            stored, _ = source.read(bands, window)
+            stored, of_file = source.read(bands, window)
             image, valid = self._finish(*self._values(source, bands, window))
+            negative = (stored < 0).any(axis=2) & ~valid & (True if of_file is None else of_file.all(axis=2))
+            impossible += int(negative.sum())
+            known += int((negative | valid).sum())
             zeros += int(((stored == 0).all(axis=2) & valid).sum())
             pixels += int(valid.sum())
             shown = image[valid]
             ends += [(shown <= 0).mean(axis=1).sum(), (shown >= 255).mean(axis=1).sum()]
-        if not pixels:
-            return []
         found = []
+        if self.nodata is None and impossible > ZEROS * known:
+            found.append(
+                f"{impossible / known:.0%} of the {self.kind} pixels of {source.name} are negative and so without "
+                f"data; check {self._range_keys()}."
+            )
+        if not pixels:
+            return found
         if self.nodata is None and source.is_declared_valid and zeros > ZEROS * pixels:
             found.append(
                 f"{zeros / pixels:.0%} of the {self.kind} pixels of {source.name} are exactly 0, and the file declares "

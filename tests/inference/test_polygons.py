@@ -226,6 +226,12 @@ def salted(edge=120):
     return fields, class_map
 
 
+def test_a_least_area_as_large_as_the_map_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"--min-area is 1000 ha, but the map has \d+(\.\d+)? only; give less\."):
+        polygonize(tmp_path, salted()[1], options={"min_area": 1000.0})
+    assert not list(tmp_path.glob("*.gpkg"))
+
+
 def test_patches_below_the_least_area_join_their_largest_neighbour(tmp_path):
     fields, class_map = salted()
     whole = polygonize(tmp_path, class_map)

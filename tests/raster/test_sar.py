@@ -220,6 +220,13 @@ def test_concerns(tmp_path, write_raster):
     (taken_for_decibels,) = concerns(power, scale="db", value_range=(-25, 0))
     assert "become 255, the high end of INPUT.SAR.RANGE [-25, 0] dB" in taken_for_decibels
     assert "check INPUT.SAR.SCALE and INPUT.SAR.RANGE" in taken_for_decibels
+    for unit in ("power", "amplitude"):
+        (negative,) = concerns(decibels, scale=unit)
+        assert "100% of the SAR pixels" in negative and "negative and so without data; check INPUT.SAR.SC" in negative
+    assert concerns(decibels, {"nodata": float(decibels[0, 0])}, scale="db") == []
+    mostly = np.where(np.arange(64) < 6, np.float32(-0.001), power)  # noise is subtracted from some products
+    assert concerns(mostly, scale="power") == []
+    assert concerns(np.where(np.arange(64) < 32, np.float32(-9999), power), {"nodata": -9999}, scale="power") == []
     decibels[:16] = 0
     zeros = r"25% of the SAR pixels of .*a.tif are exactly 0, .*; if they have no data, say so \(INPUT.SAR.NODATA 0"
     assert re.match(zeros, concerns(decibels, scale="db")[0])
