@@ -1,5 +1,6 @@
 """Where pixels lie, however files say it: the right map, or one sentence."""
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -8,12 +9,14 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.rpc import RPC
 from rasterio.warp import transform as transform_points
+from shapely.geometry import box
 
 from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference import Predictor
-from mm_ovseg.raster import read_label
+from mm_ovseg.inference.scene_area import SceneArea
+from mm_ovseg.raster import Grid, read_label
 from tests.cases.rasters import CONFIG, LABELS, NAMES, PLACE, RGB, SAR, SIZE, UTM, hectares, write
 from tests.conftest import load_tool
 
@@ -146,3 +149,22 @@ def test_pairs_whose_places_differ_are_not_taken_as_aligned(run_demo, tmp_path, 
     assert (
         "32.0 pixels apart" in message and f"{elsewhere} has coordinates but no coordinate reference system" in message
     )
+
+
+def test_what_a_scene_lacks_is_said_and_not_what_pairs_lack(segment, tmp_path, pair):
+    unplaced = write(tmp_path / "unplaced.tif", RGB, crs=None)
+    coarse = write(tmp_path / "coarse.tif", SAR[:, ::2, ::2], transform=PLACE @ Affine.scale(2))
+    error = segment(unplaced, coarse, code=2)
+    assert "georeference" in error and "unplaced.tif (gdal_edit -a_srs" in error and "as a scene" not in error
+    error = segment([write(tmp_path / "red.tif", RGB[0]), coarse, coarse], pair[1], code=2)
+    assert "red.tif is 64x64 pixels" in error and "gdalwarp" in error and "as a scene" not in error
+
+
+def test_an_area_across_the_antimeridian_of_mercators_map(tmp_path):
+    edge = 20_037_508.342789
+    grid = Grid(100, 80, CRS.from_epsg(3857), Affine(20, 0, edge - 1000, 0, -20, -1_803_000))
+    for name, boxes in {"one": [(179.997, 180.003)], "two": [(179.997, 180), (-180, -179.997)]}.items():
+        path = tmp_path / f"{name}.gpkg"
+        geopandas.GeoDataFrame(geometry=[box(west, -17, east, -10) for west, east in boxes], crs=4326).to_file(path)
+        marked = np.flatnonzero(SceneArea(path, grid).rows(0, 80).any(axis=0))
+        np.testing.assert_array_equal(marked, np.arange(33, 67))  # 0.006 degrees are 33.4 pixels
