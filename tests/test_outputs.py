@@ -34,18 +34,9 @@ VRT = """<VRTDataset rasterXSize="64" rasterYSize="64">{}</VRTDataset>"""
 BAND = """<VRTRasterBand dataType="Byte" band="{0}"><SimpleSource>
 <SourceFilename relativeToVRT="1">rgb.tif</SourceFilename><SourceBand>{0}</SourceBand></SimpleSource></VRTRasterBand>"""
 
-POLYGONS = json.dumps(
-    {
-        "type": "FeatureCollection",
-        "features": [
-            {
-                "type": "Feature",
-                "properties": {"kind": "water"},
-                "geometry": {"type": "Polygon", "coordinates": [[[9, 51], [10, 51], [10, 52], [9, 52], [9, 51]]]},
-            }
-        ],
-    }
-)
+FIELD = {"type": "Polygon", "coordinates": [[[9, 51], [10, 51], [10, 52], [9, 52], [9, 51]]]}
+FEATURES = [{"type": "Feature", "properties": {"kind": "water"}, "geometry": FIELD}]
+POLYGONS = json.dumps({"type": "FeatureCollection", "features": FEATURES})
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,7 @@ class Soak:
         rgb, sar = self._write(f"{name}_rgb.tif", 3, height, width), None
         if fault in ("unreadable block", "missing partner") or self._random.random() < 0.7:
             sar = self._write(f"{name}_sar.tif", 1, height // 2 + 1, width // 2 + 1, pixel=2)
-        scene, output = ArchiveScene(name, (rgb,), (sar,)), self._folder / f"{name}.tif"
+        scene, output = ArchiveScene(name, (rgb,), (sar,) if sar else ()), self._folder / f"{name}.tif"
         options = SceneOptions(window=48, batch_size=4, least_covered=0.0)
         expected = self._map(scene, output, options)
         broken = {"unreadable block": sar, "missing partner": sar, "cut off": rgb}.get(fault)

@@ -24,7 +24,7 @@ from pathlib import Path
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.csv_table import fault_of_name
 from mm_ovseg.data.tiling.legend import IGNORED, Legend, legend_of_values, read_legend, value_text
-from mm_ovseg.data.tiling.run import Tiling, scene_files, tile_scenes, tiling_outputs
+from mm_ovseg.data.tiling.run import Tiling, tile_scenes, tiling_inputs, tiling_outputs
 from mm_ovseg.data.tiling.scenes import LabelledScene, read_scenes
 from mm_ovseg.data.tiling.tile import TilingSettings, open_scene
 from mm_ovseg.errors import ConfigError, DataError
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tiling_outputs(args.output), {"the list of scenes": [args.manifest], "the label map": [args.label_map]}
     )
     scenes = read_files(args)
-    check_outputs(tiling_outputs(args.output), scene_files(scenes))  # before polygons are read for their values
+    check_outputs(tiling_outputs(args.output), tiling_inputs(scenes))  # before their polygons are read
     legend = read_meaning(args, settings, scenes)
     unseen = select_unseen(legend.classes, parse_class_names(args.unseen)) if args.unseen else ()
     tiling = Tiling(

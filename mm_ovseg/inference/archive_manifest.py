@@ -45,8 +45,8 @@ def read_manifest(path: str | os.PathLike) -> list[ArchiveScene]:
         At least one scene, in the file's order.
 
     Raises:
-        DataError: the file is missing, empty or no such table; a name repeats, could lead out of a folder, or is that
-            of another scene's file.
+        DataError: the file is missing, empty or not such a table; a name repeats, could lead out of a folder, or is
+            that of another scene's file.
     """
     path = Path(path)
     scenes: list[ArchiveScene] = []

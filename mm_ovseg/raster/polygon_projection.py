@@ -20,6 +20,7 @@ MARGIN = 0.01  # of a scene's box in the file's system, for what the outline's p
 # meets itself at the antimeridian.
 CLOSING = 1e-4
 STEPS_PER_TURN = 360
+MAX_TURNS = 10  # of the globe between the longitudes of a file and of the scene; a damaged file may hold any numbers
 MAX_HALVINGS = 14
 MAX_POINTS = 5_000_000  # that are put between those of all polygons: a damaged file may hold edges of any length
 
@@ -99,7 +100,8 @@ class PolygonProjector:
             return [0.0]
         left, _, right, _ = self._box
         first, last = np.ceil((west - right) / turn), np.floor((east - left) / turn)
-        return [float(count * turn) for count in np.arange(first, last + 1)]
+        counts = np.arange(max(first, -MAX_TURNS), min(last, MAX_TURNS) + 1)
+        return [float(count * turn) for count in counts]
 
     def _cut(self, polygons: np.ndarray) -> np.ndarray:
         """To the scene's box, and to the turn on which that lies."""

@@ -149,7 +149,7 @@ def test_what_is_no_regular_file_stops_nobody(server, visitor, write_image):
     mapped(visitor)
 
 
-@keeps("fetches nothing: a URL is no file, and there are no routes that proxy;")
+@keeps("fetches nothing: a URL is not a file, and there are no routes that proxy;")
 def test_addresses_are_not_fetched(server, visitor, write_image):
     own = visitor.upload(write_image("own.tif"))
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -4,21 +4,17 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 from xml.etree import ElementTree
 
-import geopandas
 import numpy as np
 import rasterio
-import shapely
 import yaml
 from hypothesis import strategies as st
 from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
 
-from tests.fuzz.targets import VECTOR_SUFFIXES, seed_weights
+from tests.fuzz.targets import seed_vector_files, seed_weights
 
 __all__ = ["input_strategies"]
 
@@ -256,7 +252,7 @@ def input_strategies() -> dict[str, st.SearchStrategy[bytes]]:
         "area": _mutated([_json(AREA)], TEXT_TOKENS)
         | _replaced(AREA["features"][0]["geometry"], plain, _json)
         | plain.map(_json),
-        "polygons": _mutated(_vector_files()) | st.binary(min_size=1, max_size=300),
+        "polygons": _mutated(seed_vector_files()) | st.binary(min_size=1, max_size=300),
         "weights": _mutated(seed_weights()) | st.binary(min_size=1, max_size=300),
         "converter": st.tuples(
             st.sampled_from(["", "model", "teacher", "state_dict"]),
@@ -291,19 +287,6 @@ def _images() -> list[bytes]:
         b"\2" + _raster(values, "JPEG"),
         b"\2" + _raster(grey, "JPEG", progressive=True),
     ]
-
-
-def _vector_files() -> list[bytes]:
-    """Small vector files of the kinds that strangers' may have, each after the byte that tells its suffix."""
-    shapes = [shapely.box(129.0, 36.14, 129.01, 36.15), shapely.Point(129.0, 36.143).buffer(0.01)]
-    frame = geopandas.GeoDataFrame({"use": ["wood", None]}, geometry=shapes, crs=4326)
-    files = []
-    with TemporaryDirectory() as folder:
-        for number, suffix in enumerate(VECTOR_SUFFIXES):
-            path = Path(folder, f"polygons{suffix}")
-            frame.to_file(path)
-            files.append(bytes([number]) + path.read_bytes())
-    return files
 
 
 def _labels() -> list[bytes]:

@@ -4,8 +4,11 @@ import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import geopandas
 import safetensors.torch
+import shapely
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rasterio.crs import CRS
@@ -29,7 +32,7 @@ from mm_ovseg.vocabulary import parse_class_names
 
 GRID = Grid(24, 20, CRS.from_epsg(32652), from_origin(500000, 4000000, 10, 10))
 SUFFIXES = (".tif", ".png", ".jpg")
-VECTOR_SUFFIXES = (".geojson", ".gpkg", ".fgb", ".shp")
+VECTOR_SUFFIXES = (".geojson", ".gpkg", ".fgb", ".shp", ".gml")
 
 
 def raster(content: bytes, folder: Path) -> None:
@@ -128,7 +131,7 @@ def area(content: bytes, folder: Path) -> None:
 
 def polygons(content: bytes, folder: Path) -> None:
     """A vector file of unknown origin, its kind by its first byte."""
-    path = _write(folder, f"polygons{VECTOR_SUFFIXES[content[0] % 4]}", content[1:])
+    path = _write(folder, f"polygons{VECTOR_SUFFIXES[content[0] % len(VECTOR_SUFFIXES)]}", content[1:])
     _each(lambda: read_polygons(path, GRID), lambda: read_polygons(path, GRID, attribute="use"))
 
 
@@ -178,6 +181,19 @@ def seed_weights() -> list[bytes]:
     file = io.BytesIO()
     torch.save({"model": tensors, "iteration": 7}, file)
     return [b"\0" + file.getvalue(), b"\1" + safetensors.torch.save(tensors, {"format": "pt"})]
+
+
+def seed_vector_files() -> list[bytes]:
+    """Small vector files, each after the byte that tells its suffix, as :func:`polygons` takes them."""
+    shapes = [shapely.box(129.0, 36.14, 129.01, 36.15), shapely.Point(129.0, 36.143).buffer(0.01)]
+    frame = geopandas.GeoDataFrame({"use": ["wood", None]}, geometry=shapes, crs=4326)
+    files = []
+    with TemporaryDirectory() as folder:
+        for number, suffix in enumerate(VECTOR_SUFFIXES):
+            path = Path(folder, f"polygons{suffix}")
+            frame.to_file(path)
+            files.append(bytes([number]) + path.read_bytes())
+    return files
 
 
 def _write(folder: Path, name: str, content: bytes) -> Path:

@@ -391,3 +391,10 @@ def test_other_spellings_of_one_reference_system_are_that_one(tmp_path, crs):
     path = geojson(tmp_path / "a.geojson", [at(10, 20, 60, 50)], "EPSG:32633")
     (shape,) = read_polygons(path, replace(UTM, crs=crs)).geometries
     assert shape.equals(at(10, 20, 60, 50))
+
+
+@pytest.mark.parametrize("grid", [UTM, Grid(100, 100, DEGREES, Affine(1e-3, 0, 15, 0, -1e-3, 45.2))])
+def test_longitudes_of_any_size_end_soon_and_harm_no_others(tmp_path, grid):
+    fields = [box(15.01, 45.155, 15.012, 45.157), box(-3e13, 45, -2e13, 46), box(2e13, 45, 3e13, 46)]
+    polygons = read_polygons(geojson(tmp_path / "a.geojson", fields), grid)
+    assert len(polygons.geometries) == 1 and draw(polygons, grid).any()

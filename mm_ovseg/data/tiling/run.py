@@ -33,7 +33,7 @@ from mm_ovseg.files import check_outputs, complete_file
 from mm_ovseg.raster import Grid
 from mm_ovseg.raster.footprint import Footprint, common_pixel_size, footprints
 
-__all__ = ["Tiling", "scene_files", "tile_scenes", "tiling_outputs"]
+__all__ = ["Tiling", "tile_scenes", "tiling_inputs", "tiling_outputs"]
 
 OVERLAPPING = "overlaps a held-out tile"
 KINDS = ("rgb", "sar", "labels")
@@ -82,17 +82,6 @@ class Tiling:
             )
 
 
-def scene_files(scenes: Sequence[LabelledScene]) -> dict[str, Iterable[str | os.PathLike | None]]:
-    """What scenes are made of, for :func:`mm_ovseg.files.check_outputs`."""
-    return raster_inputs(
-        {
-            "one of the RGB images": [path for scene in scenes for path in scene.rgb],
-            "one of the SAR images": [path for scene in scenes for path in scene.sar],
-            "one of the label maps": [scene.labels for scene in scenes],
-        }
-    )
-
-
 def tile_scenes(tiling: Tiling, scenes: Sequence[LabelledScene]) -> TilingSummary:
     """Write tiles, ``dataset.yaml``, ``classes.json`` and ``manifest.json``.
 
@@ -111,7 +100,7 @@ def tile_scenes(tiling: Tiling, scenes: Sequence[LabelledScene]) -> TilingSummar
         DataError: a scene cannot be opened, the output cannot be written, holds files of the scenes or tiles made with
             other settings, or not one tile is left.
     """
-    check_outputs(tiling_outputs(tiling.output), scene_files(scenes))
+    check_outputs(tiling_outputs(tiling.output), tiling_inputs(scenes))
     journal = None if tiling.dry_run else Journal(tiling.output, tiling.name, _foreign(tiling))
     tasks, summary = _plan(tiling, scenes)
     if journal is not None:
@@ -139,6 +128,17 @@ def tile_scenes(tiling: Tiling, scenes: Sequence[LabelledScene]) -> TilingSummar
             (tiling.output / file).unlink(missing_ok=True)  # of a scene that has changed since
         _write_declaration(tiling, summary)
     return summary
+
+
+def tiling_inputs(scenes: Sequence[LabelledScene]) -> dict[str, Iterable[str | os.PathLike | None]]:
+    """What :func:`tile_scenes` reads, for :func:`mm_ovseg.files.check_outputs`."""
+    return raster_inputs(
+        {
+            "one of the RGB images": [path for scene in scenes for path in scene.rgb],
+            "one of the SAR images": [path for scene in scenes for path in scene.sar],
+            "one of the label maps": [scene.labels for scene in scenes],
+        }
+    )
 
 
 def tiling_outputs(output: Path) -> dict[str, list[Path]]:
