@@ -7,7 +7,7 @@ import shapely
 from rasterio import Affine
 from rasterio.crs import CRS
 
-from mm_ovseg.raster.crs import CoordinateTransform, full_turn
+from mm_ovseg.raster.crs import CoordinateTransform, full_turn, to_pyproj
 from mm_ovseg.raster.grid import Grid, pixels_to_map
 
 __all__ = ["PolygonProjector", "as_polygons", "gathered", "valid"]
@@ -48,7 +48,13 @@ class PolygonProjector:
         self._to_pixels = np.linalg.inv(matrix)
         self._own_turn, self._grid_turn = full_turn(own), full_turn(grid.crs)
         self._to_grid = CoordinateTransform(own, grid.crs, (name, "the scene"))
+        self._own_pole, self._grid_pole = _pole(own), _pole(grid.crs)
         back = CoordinateTransform(grid.crs, own, ("the scene", name))
+        # One place in both systems: from there on longitudes are counted.
+        self._grid_origin = (self._extent[0] + self._extent[2]) / 2
+        self._own_origin = float(back(self._grid_origin, (self._extent[1] + self._extent[3]) / 2)[0])
+        if not np.isfinite(self._own_origin):
+            self._own_origin = self._grid_origin = 0.0
         self._box = self._extent if back.is_identity else self._box_in_own_system(grid, back)
 
     def boxes(self, extent: Sequence[float]) -> list[tuple[float, float, float, float] | None]:
@@ -117,11 +123,10 @@ class PolygonProjector:
 
     def _reproject(self, parts: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Polygons, their owners, and the owners of those that lie outside of the grid's projection."""
+        bounds = shapely.total_bounds(parts)
+        step = max(np.hypot(bounds[2] - bounds[0], bounds[3] - bounds[1]) / LATTICE_POINTS, 1e-9)
         if self._own_turn is not None:
-            step = self._own_turn / STEPS_PER_TURN
-        else:
-            bounds = shapely.total_bounds(parts)
-            step = max(np.hypot(bounds[2] - bounds[0], bounds[3] - bounds[1]) / LATTICE_POINTS, 1e-9)
+            step = min(step, self._own_turn / STEPS_PER_TURN)
         step = max(step, float(shapely.length(parts).sum()) / MAX_POINTS)
         _, points, (rings, polygons) = shapely.to_ragged_array(shapely.segmentize(parts, step))
         points, rings = self._halved(points[:, :2], rings)
@@ -139,7 +144,8 @@ class PolygonProjector:
         x, y = self._to_grid(points[:, 0], points[:, 1])
         if self._grid_turn is not None and self._own_turn is not None:
             # PROJ may count a longitude on another turn than it was given on.
-            x += self._grid_turn * np.rint(points[:, 0] / self._own_turn - x / self._grid_turn)
+            turns = (points[:, 0] - self._own_origin) / self._own_turn
+            x = x + self._grid_turn * np.rint(turns - (x - self._grid_origin) / self._grid_turn)
         return np.stack([x, y], axis=1)
 
     def _halved(self, points: np.ndarray, rings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -178,7 +184,7 @@ class PolygonProjector:
         around = np.rint((x[-1] - x[0]) / turn)
         ring = np.stack([x, ring[:, 1]], axis=1)
         if around:
-            pole = np.copysign(turn / 4, ring[:, 1].mean())
+            pole = np.copysign(self._grid_pole, ring[:, 1].mean())
             ring = np.concatenate([ring, [(x[-1], pole), (x[0], pole), (x[0], ring[0, 1])]])
         area = shapely.make_valid(shapely.Polygon(ring))
         left, _, right, _ = self._extent
@@ -207,10 +213,12 @@ class PolygonProjector:
             left, right = x.min(), x.max()
         else:
             if self._grid_turn is not None:
-                x += turn * np.rint(given[:, 0] / self._grid_turn - x / turn)
+                turns = (given[:, 0] - self._grid_origin) / self._grid_turn
+                x = x + turn * np.rint(turns - (x - self._own_origin) / turn)
             around = np.unwrap(x[: len(outline)], period=turn)
             left, right = around.min(), around.max()
-            poles = [pole for pole in (-turn / 4, turn / 4) if self._grid_turn is None and self._grid_holds((0, pole))]
+            poles = (-self._own_pole, self._own_pole)
+            poles = [pole for pole in poles if self._grid_turn is None and self._grid_holds((0, pole))]
             bottom, top = min(bottom, top, *poles), max(bottom, top, *poles)
             if poles or right - left > turn:
                 middle = (left + right) / 2
@@ -219,12 +227,18 @@ class PolygonProjector:
         if turn is None:
             return left - across, bottom - up, right + across, top + up
         across = min(across, (turn - right + left) / 2)
-        return left - across, max(bottom - up, -turn / 4), right + across, min(top + up, turn / 4)
+        return left - across, max(bottom - up, -self._own_pole), right + across, min(top + up, self._own_pole)
 
     def _grid_holds(self, point: tuple[float, float]) -> bool:
         x, y = self._to_grid(*point)
         left, bottom, right, top = self._extent
         return left <= x <= right and bottom <= y <= top
+
+
+def _pole(crs: CRS | None) -> float | None:
+    """The latitude of the pole, or what lies beyond it on a map on which x counts longitudes."""
+    turn = full_turn(crs)
+    return None if turn is None else turn / 4 if to_pyproj(crs).is_geographic else turn
 
 
 def as_polygons(geometries: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
