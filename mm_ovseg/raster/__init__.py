@@ -5,6 +5,7 @@ where the pixels of one grid lie on another; :class:`RGBReader`, :class:`SARRead
 source on its own grid or on another.
 """
 
+from mm_ovseg.raster.band import Band
 from mm_ovseg.raster.geotiff import write_geotiff
 from mm_ovseg.raster.grid import Grid, check_sampling_distance
 from mm_ovseg.raster.header import RasterInfo, check_same_grid, raster_info, read_raster_info
@@ -14,7 +15,7 @@ from mm_ovseg.raster.opening import open_raster
 from mm_ovseg.raster.placement import Placement
 from mm_ovseg.raster.rgb import RGBReader, read_rgb
 from mm_ovseg.raster.sar import SARReader, count_polarisations, read_sar, three_channels
-from mm_ovseg.raster.source import Band, Paths, RasterSource, path_list
+from mm_ovseg.raster.source import Paths, RasterSource, path_list
 from mm_ovseg.raster.units import SAR_UNITS, SARUnit, sar_unit
 
 __all__ = [

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.raster.band import Band
 from mm_ovseg.raster.image_reader import (
     ImageReader,
     Window,
@@ -17,7 +18,7 @@ from mm_ovseg.raster.image_reader import (
     palette_colors,
     stretch,
 )
-from mm_ovseg.raster.source import Band, Paths, RasterSource
+from mm_ovseg.raster.source import Paths, RasterSource
 
 __all__ = ["RGBReader", "read_rgb"]
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,13 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster.band import Band, bands_of, equals_nodata, without_data
 from mm_ovseg.raster.grid import Grid, sample_windows
 from mm_ovseg.raster.header import RESAMPLE, RESAMPLE_OR_SCENE, RasterInfo, check_on_grid, check_same_grid, raster_info
 from mm_ovseg.raster.opening import open_raster, raster_errors
 from mm_ovseg.raster.trust import check_whole_file
 
-__all__ = ["Band", "RasterSource", "path_list"]
+__all__ = ["RasterSource", "path_list"]
 
 ROWS_AT_ONCE = 512  # a whole number of the tile rows of our GeoTIFFs
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
@@ -28,30 +28,6 @@ def path_list(paths: Paths | None) -> list[str | os.PathLike]:
     if paths is None:
         return []
     return [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-
-
-@dataclass(frozen=True)
-class Band:
-    """A band of a source.
-
-    Attributes:
-        file: Index of its file.
-        index: 1-based, in its file.
-        dtype: NumPy type name.
-        meaning: What the file says that it shows.
-        description: The file's words for it.
-        nodata: Value that stands for no data, of the numbers as stored; None where the file declares none.
-        scale, offset: From the numbers as stored to what they stand for.
-    """
-
-    file: int
-    index: int
-    dtype: str
-    meaning: ColorInterp
-    description: str
-    nodata: float | None
-    scale: float
-    offset: float
 
 
 class RasterSource:
@@ -94,7 +70,7 @@ class RasterSource:
             raise
         self._orientations = [info.orientation for info in infos]
         self._alphas: dict[int, int | None] = {}
-        self.bands = tuple(band for index, file in enumerate(self._files) for band in _bands(index, file))
+        self.bands = tuple(band for index, file in enumerate(self._files) for band in bands_of(index, file))
         first = infos[0]
         self.info = RasterInfo(
             path=first.path,
@@ -233,7 +209,7 @@ class RasterSource:
 
     def is_nodata(self, values: np.ndarray, bands: Sequence[int]) -> np.ndarray | None:
         """Where numbers as stored (..., bands) are the nodata values of their bands, of this shape; None: nowhere."""
-        equal = [_equals_nodata(values[..., channel], self.bands[band - 1]) for channel, band in enumerate(bands)]
+        equal = [equals_nodata(values[..., channel], self.bands[band - 1]) for channel, band in enumerate(bands)]
         if not any(where is not None and where.any() for where in equal):
             return None
         nowhere = np.zeros(values.shape[:-1], dtype=bool)
@@ -311,7 +287,7 @@ class RasterSource:
                 self._read_mask(kind, file, bands, stored)
                 for kind in self._masks_of(file, {band.index for band in bands})
             ]
-        missing = [_without_data(values[..., place], band, nodata) for place, band in enumerate(bands)]
+        missing = [without_data(values[..., place], band, nodata) for place, band in enumerate(bands)]
         if not masks and not any(where is not None and where.any() for where in missing):
             return orientation.apply(values), None
         valid = np.ones(values.shape, dtype=bool)
@@ -371,41 +347,3 @@ def _settled(first: RasterInfo, second: RasterInfo) -> RasterInfo:
     if first.transform is None:
         return second.as_stored()
     return second.placed_like(first) if second.transform is None else second
-
-
-def _bands(file: int, dataset: DatasetReader) -> list[Band]:
-    return [
-        Band(
-            file=file,
-            index=index,
-            dtype=dataset.dtypes[index - 1],
-            meaning=dataset.colorinterp[index - 1],
-            description=dataset.descriptions[index - 1] or "",
-            nodata=dataset.nodatavals[index - 1],
-            scale=dataset.scales[index - 1],
-            offset=dataset.offsets[index - 1],
-        )
-        for index in range(1, dataset.count + 1)
-    ]
-
-
-def _without_data(values: np.ndarray, band: Band, nodata: bool) -> np.ndarray | None:
-    """Where numbers (H, W) of a band are NaN or, if it counts, its nodata value; None where they cannot be."""
-    missing = np.isnan(values) if np.dtype(band.dtype).kind in "fc" else None
-    equal = _equals_nodata(values, band) if nodata else None
-    if missing is None or equal is None:
-        return equal if missing is None else missing
-    return missing | equal
-
-
-def _equals_nodata(values: np.ndarray, band: Band) -> np.ndarray | None:
-    """Where numbers of a band are its nodata value; None where they cannot be."""
-    if band.nodata is None or np.isnan(band.nodata):
-        return None
-    stored = np.dtype(band.dtype)
-    if stored.kind in "iu":
-        if not float(band.nodata).is_integer() or not np.iinfo(stored).min <= band.nodata <= np.iinfo(stored).max:
-            return None
-        return values == values.dtype.type(int(band.nodata))
-    with np.errstate(over="ignore"):
-        return values == values.dtype.type(stored.type(band.nodata))  # a double's digits are not those of a float

@@ -1,0 +1,72 @@
+"""The bands of a raster file, and which of their numbers stand for no data."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from rasterio import DatasetReader
+from rasterio.enums import ColorInterp
+
+__all__ = ["Band", "bands_of", "equals_nodata", "without_data"]
+
+
+@dataclass(frozen=True)
+class Band:
+    """A band of a source.
+
+    Attributes:
+        file: Index of its file.
+        index: 1-based, in its file.
+        dtype: NumPy type name.
+        meaning: What the file says that it shows.
+        description: The file's words for it.
+        nodata: Value that stands for no data, of the numbers as stored; None where the file declares none.
+        scale, offset: From the numbers as stored to what they stand for.
+    """
+
+    file: int
+    index: int
+    dtype: str
+    meaning: ColorInterp
+    description: str
+    nodata: float | None
+    scale: float
+    offset: float
+
+
+def bands_of(file: int, dataset: DatasetReader) -> list[Band]:
+    """All bands of an open file; ``file`` is its index in its source."""
+    return [
+        Band(
+            file=file,
+            index=index,
+            dtype=dataset.dtypes[index - 1],
+            meaning=dataset.colorinterp[index - 1],
+            description=dataset.descriptions[index - 1] or "",
+            nodata=dataset.nodatavals[index - 1],
+            scale=dataset.scales[index - 1],
+            offset=dataset.offsets[index - 1],
+        )
+        for index in range(1, dataset.count + 1)
+    ]
+
+
+def without_data(values: np.ndarray, band: Band, nodata: bool) -> np.ndarray | None:
+    """Where numbers (H, W) of a band are NaN or, if it counts, its nodata value; None where they cannot be."""
+    missing = np.isnan(values) if np.dtype(band.dtype).kind in "fc" else None
+    equal = equals_nodata(values, band) if nodata else None
+    if missing is None or equal is None:
+        return equal if missing is None else missing
+    return missing | equal
+
+
+def equals_nodata(values: np.ndarray, band: Band) -> np.ndarray | None:
+    """Where numbers of a band are its nodata value; None where they cannot be."""
+    if band.nodata is None or np.isnan(band.nodata):
+        return None
+    stored = np.dtype(band.dtype)
+    if stored.kind in "iu":
+        if not float(band.nodata).is_integer() or not np.iinfo(stored).min <= band.nodata <= np.iinfo(stored).max:
+            return None
+        return values == values.dtype.type(int(band.nodata))
+    with np.errstate(over="ignore"):
+        return values == values.dtype.type(stored.type(band.nodata))  # a double's digits are not those of a float
