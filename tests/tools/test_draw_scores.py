@@ -70,9 +70,9 @@ def test_the_resolution_is_of_the_confusion_matrix_too(draw_scores):
         (["a.json", "--titles", "x", "y", "--output", "iou.png"], ["x, y"]),
         (["a.json", "other.json", "--output", "iou.png"], ["other.json has other classes", "a.json"]),
         (["missing.json", "--output", "iou.png"], ["missing.json", "No such file"]),
-        (["broken.json", "--output", "iou.png"], ["broken.json is no evaluation", "--eval-only"]),
-        (["negative.json", "--output", "iou.png"], ["negative.json is no evaluation"]),
-        (["retrieval.json", "--output", "iou.png"], ["retrieval.json is no evaluation"]),
+        (["broken.json", "--output", "iou.png"], ["broken.json is not an evaluation", "--eval-only"]),
+        (["negative.json", "--output", "iou.png"], ["negative.json is not an evaluation"]),
+        (["retrieval.json", "--output", "iou.png"], ["retrieval.json is not an evaluation"]),
     ],
 )
 def test_wrong_input_is_one_sentence_and_nothing_written(draw_scores, tmp_path, capsys, arguments, words):
