@@ -150,6 +150,11 @@ class Placement:
         )
         return Placement(self.source, target, (self._shift[0] * parts_y, self._shift[1] * parts_x), self._names)
 
+    @property
+    def is_separable(self) -> bool:
+        """Whether a pixel's column decides over its place along rows alone, and its row along columns."""
+        return self._affine is not None and self._affine.b == self._affine.d == 0
+
     def contains(self, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Whether places lie within the source's extent; edges belong to it."""
         with np.errstate(invalid="ignore"):

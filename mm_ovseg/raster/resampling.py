@@ -56,10 +56,16 @@ def resample_image(
         return values, valid
     part = (first_row, first_column, last_row - first_row + 1, last_column - first_column + 1)
     weighed = _weighed(read, placement, *part, step_x, step_y)
-    sampled, sampled_valid = _area_means(weighed, x - first_column, y - first_row, size_x, size_y)
+    if placement.is_separable:
+        inside_columns, inside_rows = inside.any(axis=0), inside.any(axis=1)
+        x, y = columns[0, inside_columns] / step_x, rows[inside_rows, 0] / step_y
+        sampled, sampled_valid = _separable_means(weighed, x - first_column, y - first_row, size_x, size_y)
+        inside = np.ix_(inside_rows, inside_columns)
+    else:
+        sampled, sampled_valid = _area_means(weighed, x - first_column, y - first_row, size_x, size_y)
     if everywhere:
         return sampled.reshape(height, width, -1), sampled_valid.reshape(height, width)
-    values = np.zeros((height, width, sampled.shape[1]), np.float32)
+    values = np.zeros((height, width, sampled.shape[-1]), np.float32)
     valid = np.zeros((height, width), bool)
     values[inside], valid[inside] = sampled, sampled_valid
     return values, valid
@@ -154,10 +160,29 @@ def _area_means(
     for row, share_y in zip(rows * width, shares_y, strict=True):
         for column, share_x in zip(columns, shares_x, strict=True):
             total += flat.take(row + column, axis=0) * (share_x * share_y)[:, np.newaxis]
-    weights = total[:, -1]
+    return _divided(total)
+
+
+def _separable_means(
+    weighed: np.ndarray, x: np.ndarray, y: np.ndarray, size_x: float, size_y: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What :func:`_area_means` gives on a lattice of columns x (W,) and rows y (H,): (H, W, C) and (H, W)."""
+    height, width, channels = weighed.shape
+    lines = np.zeros((len(y), width, channels), np.float32)
+    for rows, shares in zip(*_overlaps(y, size_y, height), strict=True):
+        lines += weighed[rows] * shares[:, np.newaxis, np.newaxis]
+    total = np.zeros((len(y), len(x), channels), np.float32)
+    for columns, shares in zip(*_overlaps(x, size_x, width), strict=True):
+        total += lines[:, columns] * shares[:, np.newaxis]
+    return _divided(total)
+
+
+def _divided(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means, (..., C), of sums whose last channel is the sum of weights; and where there are any."""
+    weights = total[..., -1]
     known = weights >= MIN_WEIGHT
-    means = total[:, :-1] / np.where(known, weights, 1)[:, np.newaxis]
-    return np.where(known[:, np.newaxis], means, 0), known
+    means = total[..., :-1] / np.where(known, weights, 1)[..., np.newaxis]
+    return np.where(known[..., np.newaxis], means, 0), known
 
 
 def _overlaps(places: np.ndarray, size: float, length: int) -> tuple[np.ndarray, np.ndarray]:

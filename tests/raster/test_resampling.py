@@ -130,6 +130,19 @@ def test_a_window_is_that_part_of_the_whole(crs, transform):
         np.testing.assert_array_equal(again, whole[part])
 
 
+@pytest.mark.parametrize(("scale", "left", "top"), [(2.6, -3.3, 1.7), (0.4, 4.1, -2.2), (1.0, -2.5, 0.25)])
+def test_rows_and_columns_one_after_the_other_give_the_same(monkeypatch, scale, left, top):
+    values, valid = NOISE.uniform(0, 9, (30, 40, 2)).astype(np.float32), NOISE.random((30, 40)) < 0.8
+    placement = Placement(grid(30, 40), grid(12, 14, scale, left, top))
+    assert placement.is_separable
+    image, image_valid = resample_image(reader(values, valid), placement, 0, 0, 12, 14)
+    monkeypatch.setattr(Placement, "is_separable", False)
+    expected, expected_valid = resample_image(reader(values, valid), placement, 0, 0, 12, 14)
+    np.testing.assert_array_equal(image_valid, expected_valid)
+    np.testing.assert_allclose(image, expected, atol=1e-5)
+    assert image_valid.any() and not image_valid.all()
+
+
 def test_labels_of_larger_pixels_are_the_mode():
     labels = np.array([[1, 1, 2, 3], [1, 4, 3, 3], [5, 6, 7, 7], [6, 5, 8, 8]], np.uint8)
     placement = Placement(grid(4, 4), grid(2, 2, 2))
