@@ -14,7 +14,7 @@ from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.raster.grid import sample_windows
 from mm_ovseg.raster.placement import Placement
 from mm_ovseg.raster.resampling import resample_image
-from mm_ovseg.raster.source import RasterSource
+from mm_ovseg.raster.source import Paths, RasterSource
 
 __all__ = [
     "ImageReader",
@@ -75,6 +75,13 @@ class ImageReader:
         """
         return self._finish(*self._values(source, self.choose(source), window))
 
+    def read_file(
+        self, path: Paths, window: Window | None = None, *, any_format: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Open a file, or several that form the bands, and :meth:`read` it."""
+        with RasterSource(path, any_format=any_format) as source:
+            return self.read(source, window)
+
     def read_onto(self, source: RasterSource, placement: Placement, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Read a window of another grid, on which the source lies as ``placement`` says; see :meth:`read`."""
         if placement.is_identity:
@@ -92,7 +99,7 @@ class ImageReader:
         """An image of an array, which stays as it is: what :meth:`read` gives of a file with the same numbers.
 
         Args:
-            array: (H, W, C), or (H, W) for SAR. Where a masked array is masked, and floats are NaN, there is no data.
+            array: (H, W, C), or (H, W) for SAR. Masked elements and NaN are no data.
             name: What messages call it.
 
         Raises:

@@ -182,9 +182,7 @@ def read_rgb(
         image: uint8 (H, W, 3), 0..255; 0 where not valid.
         valid: bool (H, W).
     """
-    reader = RGBReader(**settings)
-    with RasterSource(path, any_format=any_format) as source:
-        return reader.read(source, window)
+    return RGBReader(**settings).read_file(path, window, any_format=any_format)
 
 
 def _all_finite(values: np.ndarray) -> np.ndarray | bool:

@@ -154,9 +154,7 @@ def read_sar(
         sar: float32 (H, W, 3), 0..255; 0 where not valid.
         valid: bool (H, W).
     """
-    reader = SARReader(**settings)
-    with RasterSource(path, any_format=any_format) as source:
-        return reader.read(source, window)
+    return SARReader(**settings).read_file(path, window, any_format=any_format)
 
 
 def three_channels(bands: np.ndarray) -> np.ndarray:
