@@ -146,7 +146,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What paths to one file have in common; None where there is no file."""
+    """Device and inode, which all paths to one file share; None if the file does not exist."""
     try:
         status = path.stat()
     except (OSError, ValueError):  # ValueError: a NUL in the name

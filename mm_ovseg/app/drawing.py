@@ -101,7 +101,7 @@ def draw_message(message: str) -> str:
 
 
 def draw_warnings(warnings: Sequence[str]) -> str:
-    """Sentences on what may be wrong; nothing where there are none."""
+    """A list of sentences on what may be wrong, as HTML; empty without warnings."""
     sentences = "".join(f"<li>{escape_text(warning)}</li>" for warning in warnings)
     return f'<ul class="ovseg-warnings">{sentences}</ul>' if warnings else ""
 

@@ -26,7 +26,7 @@ def raster_inputs(
 
     Returns:
         The same, with what belongs to the rasters under names of its own. These files are looked for when they are
-        iterated over; of a raster that cannot be read there are none.
+        iterated over; a raster that cannot be read has none.
     """
     rasters = {what: list(paths) for what, paths in rasters.items()}
     return {**rasters, **{f"part of {what}": _parts(paths) for what, paths in rasters.items()}}

@@ -135,7 +135,7 @@ def hold_out(
         keys: The pairs.
         footprints: Where each lies, from one call of :func:`~mm_ovseg.raster.footprint.footprints`.
         contents: A hash of each one's image.
-        classes: Class -> number of pixels of each; empty where there are no labels.
+        classes: Class -> number of pixels, for each pair; empty for pairs without labels.
         val_fraction: Share of the pairs to hold out, 0..1; at least one is.
         seed: Chooses among choices that are equally good.
     """

@@ -244,7 +244,7 @@ class ScenePredictor:
         if source.covered < options.least_covered:
             raise DataError(
                 f"{source.sar_name} covers {source.covered:.0%} of the scene, less than the "
-                f"{options.least_covered:.0%} that are asked for; check that the files belong together, or lower "
+                f"{options.least_covered:.0%} required; check that the files belong together, or lower "
                 "--least-covered."
             )
         windows = (source.read(*place) for place in window_places(source.grid.height, source.grid.width))

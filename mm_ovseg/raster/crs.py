@@ -108,7 +108,7 @@ class CoordinateTransform:
         names: What messages call the files that are in them.
 
     Raises:
-        DataError: There is no way, for instance from a local system.
+        DataError: No transformation exists, for instance from a local system.
     """
 
     source: CRS | None

@@ -79,8 +79,8 @@ def footprints(grids: Sequence[Placed | None]) -> list[Footprint | None]:
         grids: The rasters.
 
     Returns:
-        One for each; None where there is no raster, no geotransform with an inverse, or no place on the Earth that the
-        system's coordinates could mean.
+        One for each; None for a file that is not a raster, has no invertible geotransform, or whose coordinates do
+        not lie on the Earth.
     """
     found: list[Footprint | None] = [None] * len(grids)
     batches = defaultdict(list)

@@ -175,7 +175,7 @@ def check_sampling_distance(distance: float | None) -> None:
 
 
 def pixels_to_map(transform: Affine | None, points: np.ndarray) -> np.ndarray:
-    """Map coordinates (..., 2) of pixel coordinates (..., 2), column and row; the same where there is no transform."""
+    """Map coordinates (..., 2) of pixel coordinates (..., 2), column and row; unchanged without a transform."""
     return np.stack((transform or Affine.identity()) @ (points[..., 0], points[..., 1]), axis=-1)
 
 

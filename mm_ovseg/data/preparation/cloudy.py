@@ -132,7 +132,8 @@ def add_clouds(
 
     Raises:
         ConfigError: A setting is wrong, or the library that draws such clouds is not installed.
-        DataError: There are no images, or the output cannot be written, holds some of them, or was made otherwise.
+        DataError: There are no images, or the output folder cannot be written, contains some of the images, or was
+            made with other settings.
     """
     settings.check()
     rasters = find_rasters(folder, output)
@@ -220,7 +221,7 @@ def seed_of(seed: int, name: str) -> int:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """What is written of an image: bands (n, H, W), what each means, and how they say where there is no data."""
+    """What is written for an image: bands (n, H, W), their meanings, and the nodata value or mask that marks gaps."""
 
     bands: np.ndarray
     meanings: tuple[ColorInterp, ...] = ()
