@@ -240,16 +240,16 @@ WAYS = {
     "transposed": turned("transposed"),
     "all of these": turned("transposed", "south up", "mirrored"),
     "heights": rgb_way({"bands": RGB, "crs": CRS.from_user_input("EPSG:32652+5773")}),
-    "degrees": in_degrees(0, 0, same=0.0),
+    "degrees": in_degrees(0, 0, same=0.99),
     "RGB in 0..360": in_degrees(360, 0, reference="degrees"),
     "SAR in 0..360": in_degrees(0, 360, reference="degrees"),
     "both in 0..360": in_degrees(360, 360, reference="degrees"),
-    "RGB masked by nodata": Way(rgb=masked_rgb("nodata"), same=0.0),
+    "RGB masked by nodata": Way(rgb=masked_rgb("nodata"), same=0.65),
     "RGB masked by alpha": Way(rgb=masked_rgb("alpha"), reference="RGB masked by nodata"),
     "RGB masked within": Way(rgb=masked_rgb("internal mask"), reference="RGB masked by nodata"),
     "RGB masked beside": Way(rgb=masked_rgb(".msk"), reference="RGB masked by nodata"),
     "SAR masked by nodata": Way(
-        sar=masked_sar("nodata"), config=["INPUT.SAR.SCALE", "db", *DECIBELS], same=0.0
+        sar=masked_sar("nodata"), config=["INPUT.SAR.SCALE", "db", *DECIBELS], same=0.7
     ),
     "SAR masked within": Way(
         sar=masked_sar("internal mask"),
@@ -266,7 +266,7 @@ WAYS = {
         for unit in ("power", "amplitude", "db")
         for factor in (2, 3)
     },
-    "SAR as power, twice as coarse": sar_way("power", 0.5, same=0.8),
+    "SAR as power, twice as coarse": sar_way("power", 0.5, same=0.92),
     "SAR as amplitude, twice as coarse": sar_way(
         "amplitude", 0.5, reference="SAR as power, twice as coarse", same=0.99
     ),
@@ -275,7 +275,7 @@ WAYS = {
     "SAR on a turned grid": Way(
         sar=lambda folder: write(folder / "sar.tif", **sar_across(52)),
         config=["INPUT.SAR.SCALE", "db", *DECIBELS],
-        same=0.93,
+        same=0.97,
     ),
     "SAR in another zone": Way(
         sar=lambda folder: write(folder / "sar.tif", **sar_across(53)),
@@ -317,8 +317,8 @@ def test_the_map_is_the_same_however_the_scene_is_written(map_of, name):
         np.testing.assert_array_equal(coverage, expected_coverage)
     else:
         assert (class_map == expected).mean() >= way.same
-    if way.same > 0:
-        shift = (~transform @ Affine(*place[:6]))[:6] if "360" not in name else Affine.identity()[:6]
+    if "degrees" not in name and "360" not in name:  # whose maps are in other coordinates than their reference's
+        shift = (~transform @ Affine(*place[:6]))[:6]
         assert shift == pytest.approx(Affine.identity()[:6], abs=1e-6)
 
 
