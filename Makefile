@@ -18,16 +18,16 @@ help: ## list the targets
 setup: $(STAMP) ## build .venv with everything that is needed (about 5 GB)
 
 demo: $(STAMP) ## map the shipped pair with the shipped model, clear and under clouds, into output/demo
-	@$(VENV_PYTHON) demo/shipped_pair.py --output output/demo
+	@$(VENV_PYTHON) projects/laptop/shipped_pair.py --output output/demo
 
 app: $(STAMP) ## serve a web page with a map in it, http://localhost:7860 (PORT=7860)
 	@$(VENV_PYTHON) -m mm_ovseg.app --port $(or $(PORT),7860)
 
 quickstart: $(STAMP) ## train a small model, evaluate it, draw maps into output/quickstart (minutes)
-	@$(VENV_PYTHON) demo/quickstart.py --output output/quickstart
+	@$(VENV_PYTHON) projects/laptop/quickstart.py --output output/quickstart
 
 experiment: $(STAMP) ## the whole protocol in miniature over three seeds (up to 90 minutes), into output/experiment
-	@$(VENV_PYTHON) tools/laptop_experiment.py --output output/experiment
+	@$(VENV_PYTHON) projects/laptop/run_experiment.py --output output/experiment
 
 test: $(STAMP) ## run the tests (PYTEST_ADDOPTS is passed on)
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests -q --numprocesses auto --dist loadfile

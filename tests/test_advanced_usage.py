@@ -12,8 +12,8 @@ from detectron2.data import DatasetCatalog
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 
+from laptop.drawn_world import write_synthetic_dataset
 from mm_ovseg.data.mappers import DATASET_MAPPER_REGISTRY, build_dataset_mapper
-from mm_ovseg.data.synthetic import write_synthetic_dataset
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.backbone import IMAGE_ENCODER_REGISTRY
@@ -36,7 +36,7 @@ def parts(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "projects").symlink_to(ROOT / "projects")
     *parts, script = blocks("python")
     assert len(parts) == 4
     (tmp_path / "my_parts.py").write_text("".join(parts))

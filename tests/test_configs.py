@@ -7,7 +7,8 @@ from detectron2.modeling import build_model
 from mm_ovseg.engine import load_config
 from tests.conftest import ROOT
 
-CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml"))
+FOLDERS = ("configs", "projects/laptop/configs")
+CONFIGS = sorted(str(path.relative_to(ROOT)) for folder in FOLDERS for path in (ROOT / folder).rglob("*.yaml"))
 WITHOUT_FILES = ["DATASETS.TRAIN", (), "DATASETS.TEST", (), "MODEL.DINO_SAR.WEIGHTS", "", "MODEL.CLIP_SAR.WEIGHTS", ""]
 WITHOUT_FILES += ["MODEL.DINO.PRETRAINED", "", "MODEL.CLIP.PRETRAINED", ""]
 # Depth and blocks stay as they are, but for CLIP's: open_clip's models come in their own sizes only.

@@ -16,7 +16,7 @@ from detectron2.modeling import build_model
 from PIL import Image
 
 from demo import demo
-from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES, write_synthetic_dataset
+from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
 from mm_ovseg.engine import load_config
 from tests.conftest import ROOT
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from mm_ovseg.data.synthetic import write_synthetic_dataset
+from laptop.drawn_world import write_synthetic_dataset
 from mm_ovseg.engine import load_config
 from tests.conftest import ROOT
 
@@ -16,6 +16,7 @@ def project(tmp_path, monkeypatch):
     """A working folder with the configs, and with the files that the earlier steps of the document leave."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "projects").symlink_to(ROOT / "projects")
     write_synthetic_dataset(tmp_path / "datasets" / "synthetic", num_train=0, num_val=1, size=128)
     weights = tmp_path / "output" / "quickstart" / "mm_ovseg" / "model_final.pth"
     weights.parent.mkdir(parents=True)

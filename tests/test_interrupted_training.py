@@ -10,16 +10,16 @@ import socket
 import pytest
 import torch
 
-from mm_ovseg.data.synthetic import write_synthetic_dataset
+from laptop.drawn_world import write_synthetic_dataset
 from tests import training_process
 from tests.conftest import ROOT
 
 SMALL = ["MODEL.DEVICE", "cpu", "MODEL.DINO.IMAGE_SIZE", 64, "MODEL.CLIP.IMAGE_SIZE", 64, "INPUT.CROP.SIZE", "(64, 64)"]
 SMALL += ["MODEL.AGGREGATOR.WINDOW_SIZE", 4, "INPUT.MIN_SIZE_TRAIN", "(64,)", "SOLVER.IMS_PER_BATCH", 2]
 SMALL += ["SOLVER.MAX_ITER", 6, "SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.WARMUP_ITERS", 3, "DATASETS.TEST", "()"]
-STAGE_1 = ["--config-file", ROOT / "configs/quickstart/cmu.yaml", *SMALL, "CMU.EMA_DECAY", 0.9]
+STAGE_1 = ["--config-file", ROOT / "projects/laptop/configs/quickstart_cmu.yaml", *SMALL, "CMU.EMA_DECAY", 0.9]
 STAGE_1 += ["CMU.LEARNED_TEMPERATURE", True, "INPUT.SAR.SPECKLE_LOOKS", 2.0, "SOLVER.AMP.ENABLED", True]
-STAGE_2 = ["--config-file", ROOT / "configs/quickstart/mm_ovseg.yaml", *SMALL]
+STAGE_2 = ["--config-file", ROOT / "projects/laptop/configs/quickstart_mm_ovseg.yaml", *SMALL]
 STAGES = {1: STAGE_1, 2: STAGE_2}
 KILLS = int(os.environ.get("MM_OVSEG_KILLS", "3"))
 

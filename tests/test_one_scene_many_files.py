@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.shutil import copy
 
-from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES
+from laptop.drawn_world import SYNTHETIC_CLASSES
 from mm_ovseg.engine import load_config
 from mm_ovseg.inference import ScenePredictor
 from tests.conftest import ROOT

@@ -13,11 +13,11 @@ from PIL import Image
 
 import train_net
 from demo import demo
+from laptop.drawn_world import write_synthetic_dataset
 from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.preparation.pairing import TilePair
 from mm_ovseg.data.preparation.prepare import Preparation, Split, prepare_pairs
 from mm_ovseg.data.preparation.settings import PairSettings
-from mm_ovseg.data.synthetic import write_synthetic_dataset
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_outputs, sha256

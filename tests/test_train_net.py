@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import save_file
 
 import train_net
-from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES, write_synthetic_dataset
+from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
 from mm_ovseg.engine.training_step import AccumulatingTrainer
 from tests.conftest import ROOT
 
-STAGE_1 = "configs/quickstart/cmu.yaml"
-STAGE_2 = "configs/quickstart/mm_ovseg.yaml"
+STAGE_1 = "projects/laptop/configs/quickstart_cmu.yaml"
+STAGE_2 = "projects/laptop/configs/quickstart_mm_ovseg.yaml"
 SHORT = ["MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 2]
 
 

@@ -7,12 +7,12 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 import train_net
+from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
 from mm_ovseg.data import build_dataset_mapper
-from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES, write_synthetic_dataset
 from mm_ovseg.engine import Trainer, load_config
 from mm_ovseg.errors import VocabularyError
 
-CONFIG = "configs/quickstart/mm_ovseg.yaml"
+CONFIG = "projects/laptop/configs/quickstart_mm_ovseg.yaml"
 SHORT = ["MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "2", "DATALOADER.NUM_WORKERS", "0"]
 
 

@@ -17,8 +17,8 @@ from rasterio.crs import CRS
 from rasterio.transform import array_bounds, from_origin
 from rasterio.warp import transform_bounds
 
+from laptop.drawn_world import generate_scene
 from mm_ovseg.benchmarking.machine import synchronize
-from mm_ovseg.data.synthetic import generate_scene
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from mm_ovseg.raster import Grid, write_geotiff
 

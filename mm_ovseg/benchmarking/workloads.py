@@ -13,8 +13,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from torch import nn
 from tqdm import tqdm
 
-from mm_ovseg.data import build_dataset_mapper, build_train_loader, register_synthetic_dataset
-from mm_ovseg.data.synthetic import write_synthetic_dataset
+from laptop.drawn_world import register_synthetic_dataset, write_synthetic_dataset
+from mm_ovseg.data import build_dataset_mapper, build_train_loader
 from mm_ovseg.engine.training_step import AccumulatingTrainer
 
 __all__ = ["LossOf", "build_training", "random_pairs", "released_tflop", "time_loader"]

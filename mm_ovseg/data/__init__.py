@@ -1,10 +1,9 @@
 """Datasets of RGB-SAR pairs: reading, registration, augmentation, and the mappers that make batch items."""
 
-from mm_ovseg.data import builtin  # registers the datasets of the paper and the synthetic one
+from mm_ovseg.data import builtin, fractal_clouds  # register the datasets of the paper, and a kind of clouds
 from mm_ovseg.data.loader import build_train_loader
 from mm_ovseg.data.mappers import DATASET_MAPPER_REGISTRY, build_dataset_mapper
 from mm_ovseg.data.registration import register_datasets_from_file, register_rgb_sar_dataset
-from mm_ovseg.data.synthetic import register_synthetic_dataset
 
 __all__ = [
     "DATASET_MAPPER_REGISTRY",
@@ -12,5 +11,4 @@ __all__ = [
     "build_train_loader",
     "register_datasets_from_file",
     "register_rgb_sar_dataset",
-    "register_synthetic_dataset",
 ]

@@ -1,4 +1,4 @@
-"""The datasets that are registered at import, without being read: those of the paper and the synthetic one.
+"""The datasets that are registered at import, without being read: those of the paper.
 
 Of the paper's six settings and their training sets, in the layouts that the data were released in, every set has its
 test classes, the unseen ones among them. Some masks were released with an order of their own, the training masks
@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 
 from mm_ovseg.data.registration import read_class_file, register_rgb_sar_dataset
-from mm_ovseg.data.synthetic import register_synthetic_dataset
 
 __all__ = ["CLASS_FILES", "CMU_FOLDER", "find_class_file"]
 
@@ -92,4 +91,3 @@ _register_pie()
 _register_ddhr()
 _register_openearthmap()
 _register_cmu_pairs()
-register_synthetic_dataset()

@@ -5,7 +5,7 @@ import rasterio
 from rasterio import Affine
 from rasterio.crs import CRS
 
-from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES
+from laptop.drawn_world import SYNTHETIC_CLASSES
 from tests.conftest import ROOT
 
 PAIR = ROOT / "demo" / "assets" / "pair" / "val"

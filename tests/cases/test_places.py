@@ -11,7 +11,7 @@ from rasterio.rpc import RPC
 from rasterio.warp import transform as transform_points
 from shapely.geometry import box
 
-from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES
+from laptop.drawn_world import SYNTHETIC_CLASSES
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference import Predictor

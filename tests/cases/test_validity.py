@@ -8,7 +8,7 @@ import rasterio
 from rasterio import Affine
 from rasterio.enums import ColorInterp
 
-from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES
+from laptop.drawn_world import SYNTHETIC_CLASSES
 from mm_ovseg.raster import read_label
 from tests.cases.rasters import (
     COLUMNS,

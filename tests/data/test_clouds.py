@@ -9,10 +9,10 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog
 
+from laptop.drawn_world import generate_scene, register_synthetic_dataset, write_synthetic_dataset
 from mm_ovseg.data import build_dataset_mapper, clouds
 from mm_ovseg.data.clouds import CLOUDS_REGISTRY, CloudyImage, GeneratedClouds, build_clouds
 from mm_ovseg.data.loader import TrainLoader
-from mm_ovseg.data.synthetic import generate_scene, write_synthetic_dataset
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.randomness import seeded
 from mm_ovseg.raster import read_rgb
@@ -222,6 +222,7 @@ def test_without_the_library_only_its_kinds_are_refused(cfg, monkeypatch):
 @pytest.fixture
 def samples(datasets_root):
     write_synthetic_dataset(datasets_root / "synthetic", num_train=2, num_val=0, size=64)
+    register_synthetic_dataset()
     return DatasetCatalog.get("synthetic_clear_train")
 
 

@@ -40,11 +40,12 @@ def test_a_dataset_file_counts_from_the_config_that_names_it_whatever_builds_on_
 
 def test_then_from_the_checkout_then_from_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    declare(tmp_path / "datasets" / "laptop.yaml", "decoy_of_laptop")
+    declare(tmp_path / "projects" / "laptop" / "datasets.yaml", "decoy_of_laptop")
     declare(tmp_path / "here.yaml", "found_here")
-    config = write(tmp_path / "configs" / "own.yaml", "DATASETS: {FILES: \"('datasets/laptop.yaml', 'here.yaml')\"}")
+    files = "('projects/laptop/datasets.yaml', 'here.yaml')"
+    config = write(tmp_path / "configs" / "own.yaml", f'DATASETS: {{FILES: "{files}"}}')
     cfg = load_config(config, CPU)
-    assert list(cfg.DATASETS.FILES) == [str(ROOT / "datasets" / "laptop.yaml"), "here.yaml"]
+    assert list(cfg.DATASETS.FILES) == [str(ROOT / "projects" / "laptop" / "datasets.yaml"), "here.yaml"]
     assert "laptop_val" in DatasetCatalog and "found_here" in DatasetCatalog and "decoy_of_laptop" not in DatasetCatalog
 
 
@@ -125,7 +126,7 @@ def test_a_value_may_hold_an_equals_sign():
 def test_a_shipped_config_trains_from_another_folder_in_any_locale(tmp_path):
     """A config with a mark and letters that the locale lacks, which log.txt takes all the same."""
     config = tmp_path / "own.yaml"
-    config.write_text(f"\ufeff# 水\n_BASE_: {ROOT}/configs/laptop/mm_ovseg.yaml", encoding="utf-8")
+    config.write_text(f"\ufeff# 水\n_BASE_: {ROOT}/projects/laptop/configs/mm_ovseg.yaml", encoding="utf-8")
     words = ["--config-file", config.name, *CPU, "OUTPUT_DIR", "out", "DATASETS.TRAIN", "('no_such_set',)"]
     variables = {"PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(

@@ -11,7 +11,7 @@ from detectron2.engine.hooks import EvalHook
 from detectron2.utils.events import EventStorage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mm_ovseg.data.synthetic import write_synthetic_dataset
+from laptop.drawn_world import write_synthetic_dataset
 from mm_ovseg.engine import Trainer, load_config
 from mm_ovseg.engine.prediction_images import PredictionImages
 from mm_ovseg.engine.weights_and_biases import RUN_ID_FILE
@@ -30,7 +30,7 @@ def make_config(tmp_path, monkeypatch):
         words = ["MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", 1, "SOLVER.MAX_ITER", 2, "TEST.EVAL_PERIOD", 1]
         words += ["SOLVER.CHECKPOINT_PERIOD", 1, "DATALOADER.NUM_WORKERS", 0, "VISUALIZATION.PAIRS", 1]
         words += ["OUTPUT_DIR", tmp_path / "run", *overrides]
-        return load_config(ROOT / "configs/quickstart/mm_ovseg.yaml", [str(word) for word in words])
+        return load_config(ROOT / "projects/laptop/configs/quickstart_mm_ovseg.yaml", [str(word) for word in words])
 
     return make
 

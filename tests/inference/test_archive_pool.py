@@ -41,7 +41,7 @@ def make_factory(log, kill_after):
 
     All of it stands in here so that it travels to the worker by value.
     """
-    cfg = load_config(ROOT / "configs/laptop/mm_ovseg.yaml", ["MODEL.DEVICE", "cpu"])
+    cfg = load_config(ROOT / "projects/laptop/configs/mm_ovseg.yaml", ["MODEL.DEVICE", "cpu"])
 
     def make():
         import os

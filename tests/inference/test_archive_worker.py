@@ -37,7 +37,7 @@ class StubPredictor:
 def make_worker(monkeypatch):
     """A function ``legend -> worker`` that is ready; the legend is ``colors`` and ``unseen``."""
     monkeypatch.setattr(scene_module, "Predictor", StubPredictor)
-    cfg = load_config(ROOT / "configs/laptop/mm_ovseg.yaml", ["MODEL.DEVICE", "cpu"])
+    cfg = load_config(ROOT / "projects/laptop/configs/mm_ovseg.yaml", ["MODEL.DEVICE", "cpu"])
 
     def make(**legend):
         worker = SceneWorker(lambda: ScenePredictor(cfg, ["a", "b"], **legend), torch.get_num_threads(), os.getcwd())

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mm_ovseg.data.synthetic import generate_scene
+from laptop.drawn_world import generate_scene
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
 from mm_ovseg.raster import read_rgb, read_sar
 

@@ -57,7 +57,7 @@ class StubPredictor:
 @pytest.fixture
 def predictor(monkeypatch):
     monkeypatch.setattr(scene_module, "Predictor", StubPredictor)
-    return ScenePredictor(load_config(ROOT / "configs/laptop/mm_ovseg.yaml", ["MODEL.DEVICE", "cpu"]), CLASSES)
+    return ScenePredictor(load_config(ROOT / "projects/laptop/configs/mm_ovseg.yaml", ["MODEL.DEVICE", "cpu"]), CLASSES)
 
 
 def write(path, values, transform=PLACE, crs=UTM, **profile):

@@ -36,7 +36,7 @@ scene.Predictor = StubPredictor
 scene_source.GDAL_CACHE_BYTES = areas.CACHE_BYTES = cog.CACHE_BYTES = 4 << 20
 folder = Path(sys.argv[1])
 overrides = ["MODEL.DEVICE", "cpu", "INPUT.SAR.SCALE", "db"]
-predictor = scene.ScenePredictor(load_config("configs/laptop/mm_ovseg.yaml", overrides), ["bright", "rough"])
+predictor = scene.ScenePredictor(load_config("projects/laptop/configs/mm_ovseg.yaml", overrides), ["bright", "rough"])
 options = scene.SceneOptions(window=256, overlap=0.1, confidence=True)
 report = predictor.segment(folder / "rgb.tif", folder / "sar.tif", folder / "map.tif", options)
 print(report["grid"]["height"], peak_memory(torch.device("cpu"), 0.0)["peak_rss_mb"])

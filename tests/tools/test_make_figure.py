@@ -8,8 +8,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 from PIL import Image
 
+from laptop.drawn_world import SYNTHETIC_CLASSES, register_synthetic_dataset, write_synthetic_dataset
 from mm_ovseg.data.palette import COLOR_BLIND_SAFE_COLORS, color_blind_safe_colors, default_colors
-from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES, write_synthetic_dataset
 from mm_ovseg.engine import load_config
 from tests.conftest import ROOT, load_tool
 
@@ -33,6 +33,7 @@ def make_figure(datasets, monkeypatch):
     """A function ``*arguments`` that runs the command line in the folder of the datasets."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
     monkeypatch.chdir(datasets)
+    register_synthetic_dataset()
     before = set(DatasetCatalog)
     tool = load_tool("make_figure")
     yield lambda *arguments: tool.main([*map(str, arguments), "--opts", "MODEL.DEVICE", "cpu"])

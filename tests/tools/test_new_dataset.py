@@ -274,7 +274,7 @@ def test_another_model_and_known_places(new, tmp_path):
 @pytest.mark.parametrize("words, message", [
     (["nowhere"], "nowhere does not exist"),
     (["mine", "--name", "a/b"], "--name is 'a/b'"),
-    (["mine", "--name", "synthetic"], "comes with mm_ovseg"),
+    (["mine", "--name", "cmu_pairs"], "comes with mm_ovseg"),
     (["mine", "--val-fraction", "1"], "--val-fraction is 1"),
     (["mine", "--output", "mine"], "--output is the folder of the images"),
     (["mine", "--output", "mine/rgb/good_0.tif"], "cannot be written to"),

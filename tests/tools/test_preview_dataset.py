@@ -7,7 +7,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from mm_ovseg.data.synthetic import write_synthetic_dataset
+from laptop.drawn_world import register_synthetic_dataset, write_synthetic_dataset
 from tests.conftest import ROOT, load_tool
 
 
@@ -31,6 +31,7 @@ def run_here(datasets, monkeypatch):
     module = load_tool("preview_dataset")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
     monkeypatch.chdir(datasets)
+    register_synthetic_dataset()
     before = set(DatasetCatalog)
 
     def call(*arguments):
@@ -44,7 +45,7 @@ def run_here(datasets, monkeypatch):
 
 
 def test_a_registered_dataset(datasets):
-    done = run(datasets, "synthetic_train", "--num", "2")
+    done = run(datasets, "synthetic_train", "--num", "2", "--dataset-file", ROOT / "projects/laptop/datasets.yaml")
     assert done.returncode == 0, done.stderr
     assert "2 of the 3 samples of synthetic_train" in done.stdout
     picture = np.array(Image.open(datasets / "synthetic_train_preview.png").convert("RGB"))
@@ -57,7 +58,7 @@ def test_an_unknown_name_lists_the_registered_datasets(datasets):
     done = run(datasets, "nowhere")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     (message,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert all(word in message for word in ("'nowhere'", "ddhr_sk_val", "synthetic_train"))
+    assert all(word in message for word in ("'nowhere'", "ddhr_sk_val", "pie_cloud_train"))
 
 
 @pytest.mark.parametrize("classes", ["", ", classes: [city, road]"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES, write_synthetic_dataset
+from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.archive_worker import SceneWorker
@@ -19,7 +19,7 @@ from tests.conftest import ROOT, load_tool
 
 segment_archive = load_tool("segment_archive")
 NAMES = ",".join(SYNTHETIC_CLASSES)
-CONFIG = ROOT / "configs" / "laptop" / "mm_ovseg.yaml"
+CONFIG = ROOT / "projects" / "laptop" / "configs" / "mm_ovseg.yaml"
 
 
 class LocalPool:

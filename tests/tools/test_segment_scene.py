@@ -13,13 +13,13 @@ import rasterio
 import torch
 from detectron2.modeling import build_model
 
-from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES, write_synthetic_dataset
+from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
 from mm_ovseg.engine import load_config
 from tests.conftest import ROOT, load_tool
 
 segment_scene = load_tool("segment_scene")
 NAMES = ",".join(SYNTHETIC_CLASSES)
-CONFIG = ROOT / "configs" / "laptop" / "mm_ovseg.yaml"
+CONFIG = ROOT / "projects" / "laptop" / "configs" / "mm_ovseg.yaml"
 
 
 @pytest.fixture(scope="module")

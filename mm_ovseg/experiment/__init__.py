@@ -1,1 +1,0 @@
-"""The laptop experiment: the whole protocol in miniature, over several seeds (docs/EXPERIMENT.md)."""

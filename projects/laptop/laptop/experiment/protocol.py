@@ -1,0 +1,175 @@
+"""What the laptop experiment compares, as command lines."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from laptop.drawn_world import SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
+from laptop.experiment.runner import Step
+
+__all__ = ["STAGE_1", "TEST_DATASETS", "VARIANTS", "Schedule", "Variant", "build_steps", "shifted_names"]
+
+TEST_DATASETS = ("laptop_val", "laptop_clear_val", "laptop_region_b_val")
+STAGE_1 = {  # name: config and its overrides
+    "infonce": ("cmu.yaml", ()),
+    "mse": ("cmu.yaml", ("CMU.LOSS", "mse")),
+    "l1": ("cmu.yaml", ("CMU.LOSS", "l1")),
+    "clip": ("cmu_clip.yaml", ()),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model of stage 2.
+
+    Attributes:
+        title: for tables.
+        dino_sar: what the SAR twin of the dense encoder starts from: a name of ``STAGE_1``, "rgb" for the RGB weights,
+            or None for no SAR encoder.
+        clip_sar: the same for CLIP.
+        paper: the paper's mIoU of it on its setting 2, in percent.
+        dino: whether there is a dense encoder at all.
+        aligned: whether its projection into the text space starts from CLIP's features; the paper's starts at random.
+    """
+
+    title: str
+    dino_sar: str | None
+    clip_sar: str | None
+    paper: float
+    dino: bool = True
+    aligned: bool = True
+
+
+VARIANTS = {
+    "clip_only": Variant("optical only, CLIP alone (as CAT-Seg)", None, None, 54.2, dino=False),
+    "optical_only": Variant("optical only", None, None, 55.0),
+    "no_cmu": Variant("SAR encoder with RGB weights (no CMU)", "rgb", None, 64.1),
+    "full": Variant("DINO-SAR by InfoNCE (the method)", "infonce", None, 73.1),
+    "unaligned": Variant("the method, its projection from random", "infonce", None, 73.1, aligned=False),
+    "clip_sar": Variant("CLIP-SAR only", None, "clip", 65.4),
+    "both": Variant("CLIP-SAR and DINO-SAR", "infonce", "clip", 66.5),
+    "mse": Variant("DINO-SAR by MSE", "mse", None, 67.7),
+    "l1": Variant("DINO-SAR by L1", "l1", None, 69.0),
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How much of everything.
+
+    Attributes:
+        train_scenes, test_scenes: numbers of synthetic scenes.
+        clip, dense, stage_1, stage_2: iterations.
+    """
+
+    train_scenes: int = 160
+    test_scenes: int = 48
+    clip: int = 600
+    dense: int = 500
+    stage_1: int = 400
+    stage_2: int = 400
+
+    def scaled(self, factor: float) -> "Schedule":
+        """The same with all numbers multiplied, for trying the machinery."""
+        return Schedule(**{name: max(2, round(value * factor)) for name, value in vars(self).items()})
+
+
+def shifted_names(shift: int) -> tuple[str, ...]:
+    """The class names, each given to another class: a model that is asked for these is asked for the wrong thing."""
+    return (*SYNTHETIC_CLASSES[shift:], *SYNTHETIC_CLASSES[:shift])
+
+
+def build_steps(output: Path, seeds: Sequence[int], schedule: Schedule) -> list[Step]:
+    """All command lines of the experiment; class files for the shifted names are written at once.
+
+    Args:
+        output: folder for everything.
+        seeds: each trains everything anew, encoders included.
+        schedule: iterations and scenes.
+    """
+    datasets = output / "datasets" / "laptop"
+    steps = []
+    for name, seed, counts, extra in (
+        ("region_a", 0, (schedule.train_scenes, 0), ("--size", "192")),
+        ("region_a_test", 1, (0, schedule.test_scenes), ("--size", "64")),
+        ("region_b_test", 2, (0, schedule.test_scenes), ("--size", "64", "--domain", "b")),
+    ):
+        numbers = ("--num-train", str(counts[0]), "--num-val", str(counts[1]), "--seed", str(seed))
+        command = ("projects/laptop/write_scenes.py", str(datasets / name), *numbers, *extra)
+        steps.append(Step(name, command, datasets / name / "manifest.json"))
+    scenes = tuple(step.name for step in steps)
+    for shift in range(1, len(SYNTHETIC_CLASSES)):
+        file = shifted_names_file(output, shift)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"classes": shifted_names(shift), "unseen": SYNTHETIC_UNSEEN_CLASSES}))
+    for seed in seeds:
+        steps += _steps_of_seed(output, seed, schedule, scenes)
+    return steps
+
+
+def shifted_names_file(output: Path, shift: int) -> Path:
+    """Where the class file with the shifted names lies."""
+    return output / "names" / f"shifted_by_{shift}.json"
+
+
+def _steps_of_seed(output: Path, seed: int, schedule: Schedule, scenes: tuple[str, ...]) -> list[Step]:
+    folder = output / f"seed_{seed}"
+    pretrained = {encoder: folder / f"{encoder}.safetensors" for encoder in ("clip", "dense")}
+    steps = [
+        Step(
+            f"seed_{seed}-{encoder}",
+            ("projects/laptop/pretrain.py", encoder, "--dataset", "laptop_clear_train")
+            + ("--iterations", str(getattr(schedule, encoder)), "--seed", str(seed), "--output", str(file)),
+            file,
+            scenes,
+        )
+        for encoder, file in pretrained.items()
+    ]
+    encoders = tuple(step.name for step in steps)
+    weights = ("MODEL.CLIP.PRETRAINED", str(pretrained["clip"]), "MODEL.DINO.PRETRAINED", str(pretrained["dense"]))
+
+    def train_net(
+        name: str,
+        config: str,
+        options: Sequence[object],
+        needs: Sequence[str] = (),
+        *,
+        flags: Sequence[str] = (),
+        result: str = "model_final.pth",
+    ) -> Step:
+        command = ("train_net.py", "--config-file", f"projects/laptop/configs/{config}", *flags)
+        command += (*weights, "SEED", seed, "OUTPUT_DIR", folder / name, *options)
+        return Step(f"seed_{seed}-{name}", tuple(map(str, command)), folder / name / result, (*encoders, *needs))
+
+    # A learning rate of 0 leaves the student the copy of its teacher that it begins as.
+    steps.append(train_net("cmu_before", "cmu.yaml", ("SOLVER.MAX_ITER", 1, "SOLVER.BASE_LR", 0.0)))
+    for name, (config, options) in STAGE_1.items():
+        steps.append(train_net(f"cmu_{name}", config, ("SOLVER.MAX_ITER", schedule.stage_1, *options)))
+    for name, variant in VARIANTS.items():
+        options, needs = ["SOLVER.MAX_ITER", schedule.stage_2, "MODEL.DINO.ENABLED", variant.dino], []
+        if not variant.aligned:
+            options += ["MODEL.DINO.ALIGNMENT_DATASET", ""]
+        for key, source in (("DINO_SAR", variant.dino_sar), ("CLIP_SAR", variant.clip_sar)):
+            options += [f"MODEL.{key}.ENABLED", source is not None]
+            if source == "rgb":
+                options += [f"MODEL.{key}.WEIGHTS", pretrained["dense"]]
+            elif source is not None:
+                options += [f"MODEL.{key}.WEIGHTS", folder / f"cmu_{source}" / "model_final.pth"]
+                needs.append(f"seed_{seed}-cmu_{source}")
+        steps.append(train_net(name, "mm_ovseg.yaml", options, needs))
+    cloudy = TEST_DATASETS[0]
+    full = ("MODEL.WEIGHTS", folder / "full" / "model_final.pth")
+    for shift in range(1, len(SYNTHETIC_CLASSES)):
+        prompts = ("DATASETS.TEST", f"('{cloudy}',)", "TEST.PROMPT_FILES", f"('{shifted_names_file(output, shift)}',)")
+        steps.append(
+            train_net(
+                f"shifted_{shift}",
+                "mm_ovseg.yaml",
+                (*full, *prompts),
+                (f"seed_{seed}-full",),
+                flags=("--eval-only",),
+                result=f"inference/{cloudy}/sem_seg_evaluation.json",
+            )
+        )
+    return steps

@@ -1,0 +1,50 @@
+#!/usr/bin/env python
+"""The whole protocol in miniature: pre-training, both stages, all variants, several seeds; see EXPERIMENT.md.
+
+python projects/laptop/run_experiment.py --output output/experiment                    # up to 90 minutes on two cores
+python projects/laptop/run_experiment.py --output output/look --seeds 1 --scale 0.02   # a look at the machinery
+
+Every step is a command line, which --dry-run prints; what is done already is not done again.
+"""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from laptop.experiment.protocol import Schedule, build_steps
+from laptop.experiment.report import write_report
+from laptop.experiment.runner import run_steps
+from mm_ovseg.command_line import clean_exit
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("output/experiment"), help="folder for everything")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="(default: 1 2 3)")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies iterations and scenes (default: 1)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time (default: 2)")
+    parser.add_argument("--dry-run", action="store_true", help="print the command lines and stop")
+    return parser.parse_args()
+
+
+@clean_exit
+def main() -> None:
+    """Run what is missing and write the report."""
+    args = parse_arguments()
+    output = args.output.resolve()
+    steps = build_steps(output, args.seeds, Schedule().scaled(args.scale))
+    if args.dry_run:
+        for step in steps:
+            print(f"DETECTRON2_DATASETS={shlex.quote(str(output / 'datasets'))} python {shlex.join(step.command)}")
+        return
+    environment = {"DETECTRON2_DATASETS": str(output / "datasets"), "HF_HUB_OFFLINE": "1"}
+    run_steps(steps, folder=ROOT, logs=output / "logs", jobs=args.jobs, environment=environment, show_progress=True)
+    for file in write_report(output, args.seeds):
+        print(file)
+
+
+if __name__ == "__main__":
+    main()
