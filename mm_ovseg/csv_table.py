@@ -1,4 +1,4 @@
-"""Lists that people keep in spreadsheets: CSV files whose first line names the columns."""
+"""Tables that people keep in spreadsheets: CSV files whose first line names the columns."""
 
 import csv
 import io
@@ -13,14 +13,14 @@ __all__ = ["fault_of_name", "read_table"]
 
 logger = logging.getLogger(__name__)
 
-LONGEST_NAME = 200  # bytes; file systems allow 255, and files that are named after an entry have longer names
+MAX_NAME_BYTES = 200  # bytes; file systems allow 255, and files that are named after an entry have longer names
 
 
 def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """Read a CSV file in UTF-8, values separated by commas.
 
     Args:
-        path: the file. Lines without any value are passed over, and so are columns of other names.
+        path: the file. Lines without any value are skipped, and so are other columns.
         required, optional: names of columns, in lower case; the file may write them in any.
 
     Returns:
@@ -48,7 +48,7 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str]) 
     if repeated := [column for column in known if columns.count(column) > 1]:
         raise DataError(f"{path} has two columns '{repeated[0]}'; keep one.")
     if unused := [column for column in columns if column not in known]:
-        logger.info("Columns of %s that mean nothing here: %s.", path, ", ".join(unused))
+        logger.info("Ignored columns of %s: %s.", path, ", ".join(unused))
     for line, row in rows:
         if len(row) != len(columns):
             raise DataError(
@@ -59,15 +59,15 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str]) 
 
 
 def fault_of_name(name: str) -> str | None:
-    """What makes a name unfit for files that are to stay in their folder, and for a table that spreadsheets open.
+    """Why a name cannot be used for files in a given folder, or in a table that spreadsheets open.
 
     Returns:
-        The end of a sentence about the name; None where it is fit.
+        The end of a sentence about the name; None where it can be used.
     """
     if not (name[:1].isalnum() or name[:1] == "_"):
         return "does not begin with a letter or a digit"  # ".hidden", and "=1+1", which a spreadsheet would compute
     if any(character in "/\\" or not character.isprintable() for character in name):
         return "holds a character that file names cannot"
-    if len(name.encode()) > LONGEST_NAME:
-        return f"is longer than {LONGEST_NAME} bytes"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return f"is longer than {MAX_NAME_BYTES} bytes"
     return None

@@ -1,6 +1,6 @@
-"""The errors that a user can cause and mend.
+"""The errors that a user can cause and fix.
 
-Every message is one sentence or two that name the file, key or value at fault and say what to do next. Command lines
+Every message is one or two sentences that name the file, key or value at fault and say what to do. Command lines
 print the message and exit with status 2 (:func:`mm_ovseg.command_line.clean_exit`); library users catch
 :class:`MMOVSegError`.
 """
@@ -47,11 +47,11 @@ class ExportError(MMOVSegError):
 
 
 class UnreadableWeightsError(CheckpointError):
-    """A weights file is missing, or its bytes are none; an earlier one may do."""
+    """A weights file is missing or unreadable; an earlier checkpoint may do."""
 
 
 class StoppedError(MMOVSegError):
-    """A run was ended by who had asked for it, before it was done."""
+    """A run was cancelled before it was done."""
 
 
 class TrainingError(MMOVSegError):

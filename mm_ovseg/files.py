@@ -38,7 +38,7 @@ def check_writable_folder(folder: str | os.PathLike) -> None:
 def check_outputs(
     outputs: Mapping[str, Iterable[str | os.PathLike | None]], inputs: Mapping[str, Iterable[str | os.PathLike | None]]
 ) -> None:
-    """Check, before any work, that nothing that is to be written would replace what is read, or another output.
+    """Check, before any work, that no output replaces an input or another output.
 
     Paths are compared by the files they lead to, whatever their spelling, through symbolic and hard links.
 
@@ -80,7 +80,7 @@ def check_outputs(
             for folder in (*Path(os.path.abspath(path)).parents, *Path(os.path.realpath(path)).parents):
                 if (found := written.get(_identity(folder))) is not None:
                     raise DataError(
-                        f"{path}, {what}, lies in {found[0]}, which is written to; choose another {found[1]}."
+                        f"{path}, {what}, is in {found[0]}, which is written to; choose another {found[1]}."
                     )
 
 

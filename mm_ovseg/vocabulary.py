@@ -33,8 +33,8 @@ def validate_class_names(names: Sequence[str]) -> tuple[str, ...]:
         raise VocabularyError('The list of class names is empty; give at least one, e.g. "water,road".')
     if not all(split_synonyms(name) for name in tidy):
         raise VocabularyError(f"A class name in {list(names)} is empty; remove the extra comma or name the class.")
-    if strange := [name for name in tidy if not is_text(name)]:
-        raise VocabularyError(f"The class name {strange[0]!r} holds a character that is not text; write it again.")
+    if unprintable := [name for name in tidy if not is_text(name)]:
+        raise VocabularyError(f"The class name {unprintable[0]!r} contains a control character; type it again.")
     folded = [name.casefold() for name in tidy]
     repeated = [name for index, name in enumerate(tidy) if name.casefold() in folded[:index]]
     if repeated:

@@ -162,7 +162,7 @@ SCENES = {
     ),
     "work": (
         lambda: scene(rgb=[put("rgb.tif", "map.tif.work/rgb.tif")]),
-        "map.tif.work/rgb.tif, the RGB image, lies in map.tif.work, which is written to; choose another --output.",
+        "map.tif.work/rgb.tif, the RGB image, is in map.tif.work, which is written to; choose another --output.",
     ),
 }
 
@@ -263,7 +263,7 @@ COMMANDS = {
     "clouds": (
         "add_clouds",
         lambda: [Path(put("rgb.tif", "out/rgb_clouds/a.tif")).parent, "out", "--kind", "fractal"],
-        "out/rgb_clouds/a.tif, one of the images, lies in out/rgb_clouds, which is written to",
+        "out/rgb_clouds/a.tif, one of the images, is in out/rgb_clouds, which is written to",
     ),
     "picture of clouds": (
         "add_clouds",
@@ -279,7 +279,7 @@ COMMANDS = {
     "tiles": (
         "tile_scenes",
         lambda: tiling("--classes", CLASSES, sar=put("sar.tif", "out/train/sar/scene.tif")),
-        "out/train/sar/scene.tif, one of the SAR images, lies in out/train/sar, which is written to",
+        "out/train/sar/scene.tif, one of the SAR images, is in out/train/sar, which is written to",
     ),
     "tiles over labels": (
         "tile_scenes",

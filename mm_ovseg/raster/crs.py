@@ -1,4 +1,4 @@
-"""Coordinate reference systems: compared on the ground, whatever their spelling, and the ways between them."""
+"""Coordinate reference systems: compared on the ground, however they are written, and transformed."""
 
 import functools
 import logging
@@ -20,7 +20,7 @@ __all__ = ["CoordinateTransform", "LONGITUDE_LATITUDE", "full_turn", "horizontal
 
 logger = logging.getLogger(__name__)
 
-# Where it is tried whether x counts longitudes alone.
+# Where a map is probed for whether x depends on longitude alone.
 PROBE_DEGREES, PROBE_LATITUDES = 20, (0.0, 40.0)
 SAME_STEP = 1e-6  # relative
 
@@ -101,7 +101,7 @@ def full_turn(crs: CRS | None) -> float | None:
 
 @dataclass(frozen=True)
 class CoordinateTransform:
-    """The way of coordinates from one system to another; x is east or longitude.
+    """A transformation of coordinates from one system to another; x is east or longitude.
 
     Attributes:
         source, target: The systems; None on both sides for one unnamed plane.
@@ -137,14 +137,14 @@ class CoordinateTransform:
             if system is None or system.is_engineering:
                 other = next(other for other in self.names if other != name)
                 raise DataError(
-                    f"There is no way from the local coordinate system of {name} to that of {other}; give {name} the "
+                    f"The local coordinate system of {name} cannot be transformed to that of {other}; give {name} the "
                     "system that its coordinates are in (gdal_edit -a_srs EPSG:..., or ogr2ogr for a vector file)."
                 )
         try:
             return Transformer.from_crs(to_pyproj(self.source), to_pyproj(self.target), always_xy=True)
         except ProjError as error:
             raise DataError(
-                f"There is no way from the coordinate reference system of {self.names[0]} to that of {self.names[1]}; "
+                f"The coordinate reference system of {self.names[0]} cannot be transformed to that of {self.names[1]}; "
                 "check both (gdalinfo), and give the right one with gdal_edit -a_srs."
             ) from error
 

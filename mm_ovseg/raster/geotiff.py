@@ -1,4 +1,4 @@
-"""Writing GeoTIFFs: the one way for maps, tiles, masks and whatever else lies on a grid."""
+"""Writing GeoTIFFs: the one writer of maps, tiles, masks and everything else on a grid."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A grid of pixels as a value: where it lies, how large its pixels are, and whether another one is the same."""
+"""A grid of pixels as a value: where it is, how large its pixels are, and whether another one is the same."""
 
 import functools
 import math
@@ -125,14 +125,14 @@ class Grid:
         return None if self.metres_per_pixel is None else math.sqrt(math.prod(self.metres_per_pixel))
 
     def at_sampling_distance(self, distance: float | None, name: str | os.PathLike) -> "Grid":
-        """The grid of the same extent whose pixels are squares of so many metres.
+        """The grid of the same extent with square pixels of the given size.
 
         Args:
-            distance: Metres a pixel; None keeps the pixels as they are.
+            distance: Metres per pixel; None keeps the pixels as they are.
             name: What messages call the raster.
 
         Raises:
-            ConfigError: The distance is not positive, or the size of the pixels cannot be told.
+            ConfigError: The distance is not positive, or the size of the pixels is unknown.
             DataError: The grid is more than half a million pixels wide.
         """
         grid = self
@@ -165,13 +165,13 @@ class Grid:
 
 
 def check_sampling_distance(distance: float | None) -> None:
-    """Check that a ground sampling distance is None or so many metres.
+    """Check that a ground sampling distance is None or a positive number of metres.
 
     Raises:
         ConfigError: It is not.
     """
     if distance is not None and not 0 < distance < math.inf:
-        raise ConfigError(f"The ground sampling distance is {distance}; give metres a pixel.")
+        raise ConfigError(f"The ground sampling distance is {distance}; give metres per pixel.")
 
 
 def pixels_to_map(transform: Affine | None, points: np.ndarray) -> np.ndarray:
@@ -190,7 +190,7 @@ def largest_offset(first: Grid, second: Grid, names: tuple[str, str]) -> float:
     Both have a transform. Where one lacks a reference system, it is taken to be that of the other.
 
     Raises:
-        DataError: There is no way from one reference system to the other.
+        DataError: One reference system cannot be transformed to the other.
     """
     corners = second.outline()
     if first.crs is not None and second.crs is not None and not same_crs(first.crs, second.crs):
@@ -205,7 +205,7 @@ def largest_offset(first: Grid, second: Grid, names: tuple[str, str]) -> float:
 
 
 def sample_windows(height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """Windows (row, column, height, width) over all of a raster, which are few, to look at; a small one whole."""
+    """Windows (row, column, height, width) over all of a raster, a few, as a sample; a small raster as a whole."""
     side = SAMPLE_SIDE if max(height, width) > SAMPLE_SIDE * SAMPLE_WINDOWS else max(height, width)
     sides = min(side, height), min(side, width)
     rows, columns = (

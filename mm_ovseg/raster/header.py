@@ -144,7 +144,7 @@ def check_same_grid(first: RasterInfo, second: RasterInfo, remedy: str = RESAMPL
         remedy: What the message advises.
 
     Raises:
-        DataError: They differ, or one lies on no grid; the message says in what and how to mend it.
+        DataError: They differ, or one has no grid; the message says how, and what to do.
     """
     for info in (first, second):
         check_on_grid(info)

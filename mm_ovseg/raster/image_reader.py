@@ -56,7 +56,7 @@ class ImageReader:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What images depend on besides the files, ready for JSON."""
+        """The settings as a dict, ready for JSON."""
         return asdict(self)
 
     def read(self, source: RasterSource, window: Window | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +83,7 @@ class ImageReader:
             return self.read(source, window)
 
     def read_onto(self, source: RasterSource, placement: Placement, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Read a window of another grid, on which the source lies as ``placement`` says; see :meth:`read`."""
+        """Read a window of another grid, resampled as ``placement`` says; see :meth:`read`."""
         if placement.is_identity:
             return self.read(source, window)
         bands = self.choose(source)
@@ -116,10 +116,10 @@ class ImageReader:
         raise NotImplementedError
 
     def concerns(self, source: RasterSource) -> list[str]:
-        """Sentences on what a source probably does not mean.
+        """Sentences about settings that probably do not fit a source.
 
-        These are images at one end of the range, negative numbers in a unit that has none, and 0 for no data.
-        A sample of its pixels is looked at, the same whatever is read later.
+        They concern images at one end of the range, negative numbers in a unit that has none, and 0 for no data.
+        They come from a sample of its pixels, which does not depend on what is read later.
         """
         bands = self.choose(source)
         zeros = pixels = known = impossible = 0
@@ -137,15 +137,15 @@ class ImageReader:
         found = []
         if self.nodata is None and impossible > ZEROS * known:
             found.append(
-                f"{impossible / known:.0%} of the {self.kind} pixels of {source.name} are negative and so without "
-                f"data; check {self._range_keys()}."
+                f"{impossible / known:.0%} of the {self.kind} pixels of {source.name} are negative and count as "
+                f"no data; check {self._range_keys()}."
             )
         if not pixels:
             return found
         if self.nodata is None and source.is_declared_valid and zeros > ZEROS * pixels:
             found.append(
                 f"{zeros / pixels:.0%} of the {self.kind} pixels of {source.name} are exactly 0, and the file declares "
-                f"no nodata value; if they have no data, say so ({self.key}.NODATA 0, or "
+                f"no nodata value; if they mean no data, say so ({self.key}.NODATA 0, or "
                 f"--{self.kind.lower()}-nodata 0 where tiles are cut)."
             )
         for share, end, which in ((ends[0] / pixels, 0, "low"), (ends[1] / pixels, 255, "high")):

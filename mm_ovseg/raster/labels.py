@@ -99,8 +99,8 @@ class LabelReader:
         shown = ", ".join(f"{value} ({count} pixels)" for value, count in sorted(unknown.items())[:VALUES_SHOWN])
         allowed = ", ".join(map(str, sorted(self.index_of)))
         raise DataError(
-            f"{name} has the label value {shown}{', ...' if len(unknown) > VALUES_SHOWN else ''}, which no class has "
-            f"(allowed: {allowed}); correct the file, or declare what its values mean with label_values."
+            f"{name} has the label value {shown}{', ...' if len(unknown) > VALUES_SHOWN else ''}, which belongs to no "
+            f"class (allowed: {allowed}); correct the file, or declare what its values mean with label_values."
         )
 
     def _look_up(self, raw: np.ndarray, known: np.ndarray | None, name: str) -> tuple[np.ndarray, Counter[int]]:

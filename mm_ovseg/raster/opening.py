@@ -18,7 +18,7 @@ __all__ = ["open_raster", "raster_errors"]
 
 # By default GDAL fills what a truncated JPEG lacks with grey, and its fast path for PNG leaves it as it happens to be.
 STRICT_READING = {"GDAL_ERROR_ON_LIBJPEG_WARNING": True, "GDAL_PNG_WHOLE_IMAGE_OPTIM": False}
-# Of the files beside a stranger's, GDAL is to take only those whose exact names are checked before.
+# Of the files beside an untrusted one, GDAL may use only those whose exact names were checked.
 NO_SIDE_FILES = {"GDAL_DISABLE_READDIR_ON_OPEN": True}
 # A proxy that nobody runs: what a file names on the network is not reached, by whichever driver.
 NO_NETWORK = {"GDAL_HTTP_PROXY": "127.0.0.1:9", "GDAL_HTTPS_PROXY": "127.0.0.1:9", "GDAL_HTTP_MAX_RETRY": "0"}
@@ -33,7 +33,7 @@ def open_raster(path: str | os.PathLike, *, any_format: bool = False) -> Iterato
 
     Args:
         path: The file; with ``any_format`` also a raster within one (``NETCDF:"sar.nc":vv``).
-        any_format: Open every local format that GDAL reads; else those that are safe in the hands of strangers.
+        any_format: Open every local format that GDAL reads; by default only those that are safe for untrusted files.
 
     Raises:
         DataError: What :mod:`mm_ovseg.raster.trust` refuses, or GDAL.
@@ -51,7 +51,7 @@ def open_raster(path: str | os.PathLike, *, any_format: bool = False) -> Iterato
         name = os.path.abspath(path) if os.path.exists(path) else os.fspath(path)
         with DatasetReader(name, driver=drivers, sharing=False) as dataset:
             if not dataset.count:
-                raise DataError(f"{path} holds no raster of its own{_parts(dataset)}.")
+                raise DataError(f"{path} contains no raster itself{_parts(dataset)}.")
             check_blocks(dataset, path, any_format)
             yield dataset
 
@@ -77,7 +77,7 @@ def raster_errors(path: str | os.PathLike, *, any_format: bool = False) -> Itera
 
 
 def _check_sources(path: str | os.PathLike, mosaics: tuple[str, ...] = ()) -> None:
-    """Check that the files which a VRT names are rasters by the allowed drivers: GDAL opens them with all of its own.
+    """Check that the files which a VRT names open with the allowed drivers; GDAL itself would try all of them.
 
     Raises:
         DataError: One is not, or is on the network.

@@ -1,4 +1,4 @@
-"""Writing PNG and JPEG images; what they hold of a place on the ground lies in a file beside them."""
+"""Writing PNG and JPEG images; their georeference goes into a file beside them."""
 
 import os
 import warnings

@@ -1,4 +1,4 @@
-"""Where the pixels of one grid lie among those of another, whatever the systems, directions and sizes of both."""
+"""Where the pixels of one grid are on another, whatever the systems, directions and sizes of both."""
 
 import functools
 import math
@@ -11,7 +11,7 @@ from mm_ovseg.raster.grid import SAME_PLACE, Grid, largest_offset, nearest_turn
 
 __all__ = ["Placement"]
 
-# Projections are smooth: between places so many pixels apart coordinates are interpolated, where that is exact enough.
+# Projections are smooth: coordinates are interpolated between places this far apart, where that is exact enough.
 CELL = 32  # pixels of the target
 TOLERANCE = 1e-3  # pixels of the source
 DECIMALS = 6  # of pixels, so that a place on a pixel's centre stays there
@@ -34,7 +34,7 @@ class Placement:
         covered: Share of the target that the source's extent covers, 0..1, estimated on a lattice.
 
     Raises:
-        DataError: There is no way from one reference system to the other.
+        DataError: One reference system cannot be transformed to the other.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ class PolygonProjector:
         name: What messages call the file of the polygons.
 
     Raises:
-        DataError: There is no way from one system to the other.
+        DataError: One system cannot be transformed to the other.
     """
 
     def __init__(self, own: CRS | None, grid: Grid, name: str) -> None:
@@ -110,7 +110,7 @@ class PolygonProjector:
         return [float(count * turn) for count in counts]
 
     def _cut(self, polygons: np.ndarray) -> np.ndarray:
-        """To the scene's box, and to the turn on which that lies."""
+        """Cut to the scene's box, on the turn of the globe where that box is."""
         if self._own_turn is None:
             return _clip(polygons, self._box)
         west, _, east, _ = shapely.total_bounds(polygons)

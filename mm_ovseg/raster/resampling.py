@@ -1,7 +1,7 @@
 """Pixels of a raster on another grid: averages for images, the mode for labels, and validity with both.
 
-A pixel is valid where any valid pixel of the source has a part in it, and nothing else has a part in its value. What a
-window holds does not depend on the window.
+A pixel is valid where it overlaps a valid pixel of the source, and only valid pixels count towards its value. A pixel
+does not depend on the window that it is read in.
 """
 
 import math

@@ -118,11 +118,11 @@ class RGBReader(ImageReader):
         return "INPUT.RGB.RANGE" if self.value_range else "the file"
 
     def _check_types(self, types: Sequence[str], name: str) -> None:
-        if strange := [of_band for of_band in types if of_band.startswith("complex")]:
-            raise DataError(f"{name} holds {strange[0]} values, which are not an RGB image; give another file.")
-        if not self.value_range and (strange := [of_band for of_band in types if of_band != "uint8"]):
+        if complex_types := [dtype for dtype in types if dtype.startswith("complex")]:
+            raise DataError(f"{name} holds {complex_types[0]} values, which are not an RGB image; give another file.")
+        if not self.value_range and (other_types := [dtype for dtype in types if dtype != "uint8"]):
             raise DataError(
-                f"{name} holds {strange[0]} values; set INPUT.RGB.RANGE to the [low, high] that become 0 and 255."
+                f"{name} holds {other_types[0]} values; set INPUT.RGB.RANGE to the [low, high] that become 0 and 255."
             )
 
     def _values(self, source: RasterSource, bands: list[int], window: Window | None) -> tuple[np.ndarray, np.ndarray]:

@@ -96,9 +96,9 @@ class SARReader(ImageReader):
     def _check_types(self, types: Sequence[str], name: str) -> None:
         if any(of_band.startswith("complex") for of_band in types):
             raise DataError(f"{name} holds complex values; write their amplitude and set INPUT.SAR.SCALE to amplitude.")
-        if self.scale == "8bit" and (strange := [of_band for of_band in types if of_band != "uint8"]):
+        if self.scale == "8bit" and (other_types := [dtype for dtype in types if dtype != "uint8"]):
             raise DataError(
-                f"{name} holds {strange[0]} values, not 8-bit ones; set INPUT.SAR.SCALE to what they are (power, "
+                f"{name} holds {other_types[0]} values, not 8-bit ones; set INPUT.SAR.SCALE to what they are (power, "
                 "amplitude or db) and INPUT.SAR.RANGE to the dB that become 0 and 255."
             )
 

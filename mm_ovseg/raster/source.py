@@ -33,9 +33,9 @@ def path_list(paths: Paths | None) -> list[str | os.PathLike]:
 class RasterSource:
     """A raster, open for reading; a context manager.
 
-    Whatever a file says of its validity counts: a nodata value of each band, masks in the file or beside it, an alpha
-    band, and NaN. A band that is called alpha does not count where it is asked for as data, or holds measurements, as
-    near infrared does, which GDAL calls alpha in files of four bands of 8 bits. Not for several threads at once.
+    Everything that a file says about validity counts: a nodata value of each band, masks in the file or beside it, an
+    alpha band, and NaN. An alpha band does not count where it is read as data, or where it holds measurements: GDAL
+    calls near infrared alpha in 8-bit files of four bands. Not thread-safe.
 
     Args:
         paths: The file, or several whose bands follow each other; these lie on one grid.
@@ -43,7 +43,7 @@ class RasterSource:
 
     Attributes:
         name: What messages call it.
-        info: Header, of several files that of the first, with all bands.
+        info: Header; of several files, that of the first with all bands.
         bands: All bands.
 
     Raises:
@@ -236,7 +236,7 @@ class RasterSource:
         try:
             colors = self._files[chosen.file].colormap(chosen.index)
         except ValueError as error:
-            raise DataError(f"{self.name} is to be coloured by a table that it lacks; write it again.") from error
+            raise DataError(f"{self.name} declares a colour table that it does not have; write it again.") from error
         if not all(0 <= value <= 255 for color in colors.values() for value in color):
             raise DataError(f"{self.name} has colours that are not from 0 to 255; write it again.")
         return colors
@@ -251,7 +251,7 @@ class RasterSource:
         return self._orientations[0].apply(mask[..., 0])
 
     def white_value(self, band: int) -> int | None:
-        """The value that stands for black in a band whose 0 is white (MINISWHITE); None for all other bands.
+        """The value that stands for black in a band whose 0 is white (MINISWHITE); None for other bands.
 
         Where GDAL gives such a band a colour table, as those of one bit, that says it.
         """

@@ -1,6 +1,6 @@
-"""Which files are opened as rasters at all: files that others made may be made to harm. SECURITY.md says from what.
+"""Which files are opened as rasters at all: an untrusted file may be malicious. SECURITY.md lists what is prevented.
 
-Readers take ``any_format``. Without it, for files of strangers, only formats that hold their pixels themselves are
+Readers take ``any_format``. Without it, for untrusted files, only formats that hold their pixels themselves are
 opened; with it, for files that users name on their own command line, every local format that GDAL reads. Neither
 reaches the network.
 """
@@ -70,7 +70,7 @@ def check_before_opening(path: str | os.PathLike, any_format: bool = False) -> N
         any_format: As of :func:`allowed_drivers`.
 
     Raises:
-        DataError: It is not a file but something else, which the message names; its name is not UTF-8; or a mask or
+        DataError: It is not a file, and the message says what it is; its name is not UTF-8; or a mask or
             overviews beside it are not TIFFs.
     """
     text = os.fspath(path)
@@ -144,7 +144,7 @@ def check_blocks(dataset: DatasetReader, name: str | os.PathLike, any_format: bo
 
 
 def check_whole_file(dataset: DatasetReader, name: str | os.PathLike) -> None:
-    """Check, before a raster is decoded as a whole, that its header does not claim more pixels than memory should hold.
+    """Check, before a raster is decoded as a whole, that its header does not claim too many pixels.
 
     The limit is :data:`MAX_PIXELS`, or that of ``MM_OVSEG_MAX_PIXELS``. Scenes, which are read by windows, have none.
 
@@ -156,7 +156,7 @@ def check_whole_file(dataset: DatasetReader, name: str | os.PathLike) -> None:
     if pixels > (limit := max_pixels()):
         raise DataError(
             f"{name} has {dataset.width}x{dataset.height} pixels, more than the {limit} that are read at once; cut it "
-            f"into tiles, map it as a scene (tools/segment_scene.py), or raise the environment variable "
+            f"into tiles, map it as a scene (mm-ovseg scene), or raise the environment variable "
             f"{PIXELS_VARIABLE}."
         )
 
@@ -182,7 +182,7 @@ def check_links(files: Iterable[Path], root: Path) -> None:
         real = file.resolve() if file.is_symlink() else folders[file.parent] / file.name
         if not real.is_relative_to(inside):
             raise DataError(
-                f"{file} is, by a symbolic link, {real}, outside of the dataset's folder {root}; copy it there, or, "
+                f"{file} is a symbolic link to {real}, outside the dataset's folder {root}; copy it there, or, "
                 f"where the link is yours, set the environment variable {LINKS_VARIABLE}=1."
             )
 
@@ -200,7 +200,7 @@ def max_pixels() -> int:
 
 
 def _container(name: str) -> str | None:
-    """The file in which a raster lies that is named as GDAL does; None where the name is none of these."""
+    """The file that holds a raster named in GDAL's way (``NETCDF:"sar.nc":vv``); None for other names."""
     match = SUBDATASET.fullmatch(name)
     if match is None or ADDRESS.match(name):
         return None

@@ -49,7 +49,7 @@ def sar_unit(name: str) -> SARUnit:
     """The unit that ``INPUT.SAR.SCALE`` names.
 
     Raises:
-        ConfigError: There is none of this name.
+        ConfigError: The name is unknown.
     """
     if not isinstance(name, str) or name.lower() not in SAR_UNITS:
         raise ConfigError(f"INPUT.SAR.SCALE is '{name}'; choose one of {', '.join(SAR_UNITS)}.")
@@ -60,7 +60,7 @@ def decibel_ranges(value_range: Sequence, bands: int) -> np.ndarray:
     """``INPUT.SAR.RANGE`` as float64 (bands, 2): one [low, high] for all, or one for each of the bands that are read.
 
     Raises:
-        ConfigError: There are as many ranges as neither one nor the bands.
+        ConfigError: There is neither one range nor one for each band.
     """
     ranges = np.asarray(value_range, dtype=np.float64).reshape(-1, 2)
     if len(ranges) not in (1, bands):

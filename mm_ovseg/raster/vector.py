@@ -31,7 +31,7 @@ BEYOND_PROJECTION = "outside of the scene's projection"
 # By shapely's type of geometry.
 OTHER_KINDS = {"points": (0,), "lines": (1, 2)}
 LAYERS_SHOWN = 20
-# A file that is thrown away on failure needs no journal on the disk, nor to wait for it.
+# A file that is deleted on failure needs no journal on disk, and need not wait for the disk.
 WRITING_OPTIONS = {"OGR_SQLITE_JOURNAL": "MEMORY", "OGR_SQLITE_SYNCHRONOUS": "OFF"}
 
 
@@ -65,7 +65,7 @@ def read_polygons(
     """Read the polygons of a layer that meet a scene; of a format with a spatial index, nothing else is read.
 
     Polygons inside of geometry collections count, curves become straight pieces, heights are left out, and outlines
-    that cross themselves are mended.
+    that cross themselves are repaired.
 
     Args:
         path: The file.
@@ -146,7 +146,7 @@ def write_geopackage(
     """
     count = 0
     path = Path(path)
-    written = path.with_name(path.name.replace(";", "_"))  # pyogrio would part it there
+    written = path.with_name(path.name.replace(";", "_"))  # pyogrio would split it there
     with gdal_options(WRITING_OPTIONS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
         for index, chunk in enumerate(chunks):
@@ -167,13 +167,13 @@ def _data_errors(path: str | os.PathLike) -> Iterator[None]:
     """Turn what the libraries raise about a file into a sentence."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # GDAL's remarks on what is mended or left out here
+            warnings.simplefilter("ignore")  # GDAL's remarks on what is repaired or left out here
             yield
     except DataSourceError as error:
         if NOT_RECOGNIZED not in str(error):
             raise DataError(f"{path} cannot be read as a vector file ({brief_reason(error)}); check it.") from error
         raise DataError(
-            f"{path} cannot be read as a vector file: its format is not known; export a GeoPackage."
+            f"{path} cannot be read as a vector file: its format is unknown; export a GeoPackage."
         ) from error
     except (RuntimeError, ValueError, OSError, ShapelyError) as error:
         raise DataError(f"{path} cannot be read as a vector file ({brief_reason(error)}); check it.") from error
@@ -198,7 +198,7 @@ def _choose_layer(path: str | os.PathLike, listed: np.ndarray, layer: str | None
     if layer is not None and layer not in names:
         raise DataError(f"{path} has no layer '{layer}'; its layers are {shown}.")
     if layer is None and len(names) > 1:
-        raise DataError(f"{path} has the layers {shown}; say which with {option}.")
+        raise DataError(f"{path} has the layers {shown}; choose one with {option}.")
     if not names:
         raise DataError(f"{path} has no layers; give a file with polygons.")
     return layer or names[0]
@@ -210,7 +210,7 @@ def _check_content(path: str | os.PathLike, info: Mapping[str, Any], attribute: 
         raise DataError(
             f"{path} has no attribute '{attribute}'; its attributes are {', '.join(fields)}."
             if fields
-            else f"{path} has no attribute '{attribute}', nor any other; give a file whose polygons have values."
+            else f"{path} has no attributes, so none is called '{attribute}'; give a file whose polygons have values."
         )
     kind = str(info["geometry_type"])
     if info["features"] == 0 or "Point" in kind or "Line" in kind:
@@ -220,12 +220,12 @@ def _check_content(path: str | os.PathLike, info: Mapping[str, Any], attribute: 
 def _projector(path: str | os.PathLike, own: CRS | None, grid: Grid) -> PolygonProjector:
     if own is None and grid.crs is not None:
         raise DataError(
-            f"{path} has no coordinate reference system, so its place is not known; assign one (ogr2ogr -a_srs)."
+            f"{path} has no coordinate reference system, so its location is unknown; assign one (ogr2ogr -a_srs)."
         )
     if own is not None and grid.crs is None:
         raise DataError(
-            f"{path} has a coordinate reference system and the scene has none, so its place in the scene is not known; "
-            "georeference the scene."
+            f"{path} has a coordinate reference system and the scene has none, so its location in the scene is "
+            "unknown; georeference the scene."
         )
     return PolygonProjector(own, grid, os.fspath(path))
 
@@ -267,6 +267,6 @@ def _values(path: str | os.PathLike, attribute: str, column: pandas.Series) -> l
     for value in column:
         if isinstance(value, list | tuple | dict | np.ndarray | bytes):
             raise DataError(
-                f"{path}: the attribute '{attribute}' holds {value!r:.60}, neither a text nor a number; give another."
+                f"{path}: the attribute '{attribute}' holds {value!r:.60}, neither text nor a number; choose another."
             )
     return [None if pandas.isna(value) else value for value in column.tolist()]

@@ -53,11 +53,11 @@ def check_name(path: str | os.PathLike) -> None:
         DataError: It would take it for a file inside of an archive.
     """
     if "!" in os.path.abspath(path):
-        raise DataError(f"{path} has '!' in its path, which means an archive to pyogrio; rename the file or folder.")
+        raise DataError(f"{path} has '!' in its path, which pyogrio takes for an archive; rename the file or folder.")
 
 
 def path_for_pyogrio(path: str | os.PathLike) -> str:
-    """A path to read from as pyogrio takes it for nothing else; a mere path it would part at ";"."""
+    """A path in the form that pyogrio cannot mistake for anything else; it splits a plain path at ";"."""
     name = os.path.abspath(path)
     return name if os.name == "nt" else f"file://{name}"
 

@@ -1,4 +1,4 @@
-"""Mosaics and stacks of bands in GDAL's VRT format, which is a list of other files to read: only plain lists are."""
+"""Mosaics and stacks of bands in GDAL's VRT format, which lists other files to read: only plain lists are accepted."""
 
 import os
 import re
@@ -18,7 +18,7 @@ __all__ = ["check_virtual_raster", "is_virtual_raster", "local_sources"]
 # the text formats, which would name files and addresses in turn, do not recognise theirs. Those of JPEG need not.
 SOURCE_DRIVERS = ("GTiff", "PNG", "JP2OpenJPEG")
 MAX_CHARACTERS = 2**26
-# What gdalbuildvrt and gdal_translate write, in lower case since GDAL does not mind: nothing that computes or warps.
+# What gdalbuildvrt and gdal_translate write, in lower case since GDAL ignores case: nothing that computes or warps.
 ELEMENTS = re.compile(
     "vrtdataset|srs|geotransform|metadata|mdi|gcplist|gcp|vrtrasterband|description|unittype|offset|scale|colorinterp|"
     "colortable|entry|categorynames|category|nodatavalue|hidenodatavalue|histograms|histitem|histmin|histmax|"
@@ -31,7 +31,7 @@ SOURCES, SOURCE_KEYS = ("sourcefilename", "sourcedataset"), ("x_dataset", "y_dat
 # What GDAL opens by way of the network, or describes within the VRT.
 REMOTE = re.compile(rf"\s*(/vsi|<|{ADDRESS.pattern}|({'|'.join(REMOTE_DRIVERS)}):)", re.IGNORECASE)
 PLAIN_CLASSES = (None, "VRTSourcedRasterBand")
-READ_OF_A_SOURCE = ("relativetovrt", "shared")
+SOURCE_ATTRIBUTES = ("relativetovrt", "shared")
 
 
 def is_virtual_raster(path: str | os.PathLike) -> bool:
@@ -40,9 +40,9 @@ def is_virtual_raster(path: str | os.PathLike) -> bool:
 
 
 def check_virtual_raster(path: str | os.PathLike) -> None:
-    """Check that a VRT file does no more than to place bands of rasters of this machine.
+    """Check that a VRT file only places bands of rasters on this machine.
 
-    The rasters may lie in any folder. They are opened, to see that they are what they are to be.
+    The rasters may be in any folder. They are opened to check that they are of an allowed format.
 
     Raises:
         DataError: It is not a VRT, computes or warps, or names something else than a GeoTIFF, PNG or JPEG 2000 file.
@@ -55,7 +55,7 @@ def check_virtual_raster(path: str | os.PathLike) -> None:
         except (RasterioError, CPLE_BaseError, DataError) as error:
             raise DataError(
                 f"{path} is a mosaic of {source}, which cannot be read as a GeoTIFF, PNG or JPEG 2000 file ({error}); "
-                "put it there, or build the mosaic again with gdalbuildvrt."
+                "add it, or build the mosaic again with gdalbuildvrt."
             ) from error
 
 
@@ -93,7 +93,7 @@ def _root(path: Path) -> ElementTree.Element:
     except (OSError, ValueError, ElementTree.ParseError) as error:
         raise DataError(f"{path} cannot be read as a VRT file ({error}); build it again with gdalbuildvrt.") from error
     if root is None or root.tag.lower() != "vrtdataset":
-        raise DataError(f"{path} is not the VRT file that its name says; build it again with gdalbuildvrt.")
+        raise DataError(f"{path} is not a VRT file, although its name says so; build it again with gdalbuildvrt.")
     return root
 
 
@@ -105,8 +105,8 @@ def _sources(path: Path) -> list[str]:
         if not ELEMENTS.fullmatch(tag) or attributes.get("subclass") not in PLAIN_CLASSES:
             what = attributes.get("subclass", element.tag)
             raise DataError(
-                f"{path} does more than to place rasters beside each other ({what}), which is refused in a VRT; make "
-                "it a GeoTIFF with gdal_translate."
+                f"{path} does more than place rasters beside each other ({what}), which is refused in a VRT; "
+                "convert it with gdal_translate."
             )
         if tag == "sourcefilename":
             sources.append(_source(path, element.text or "", attributes))
@@ -114,12 +114,13 @@ def _sources(path: Path) -> list[str]:
 
 
 def _source(path: Path, name: str, attributes: dict[str, str]) -> str:
-    if strange := sorted(attributes.keys() - set(READ_OF_A_SOURCE)):
-        raise DataError(f"{path} opens {name} in a way of its own ({strange[0]}); make it a GeoTIFF.")
+    if unknown := sorted(attributes.keys() - set(SOURCE_ATTRIBUTES)):
+        raise DataError(f"{path} opens {name} with the attribute {unknown[0]}, which is refused; make it a GeoTIFF.")
     if not os.path.isabs(name):
         if attributes.get("relativetovrt") != "1":
             raise DataError(
-                f"{path} is a mosaic of {name!r}, in no folder that it says; build it again with gdalbuildvrt."
+                f"{path} is a mosaic of {name!r} without saying in which folder that is; build it again "
+                "with gdalbuildvrt."
             )
         name = str(path.parent / name)
     if is_virtual_raster(name):

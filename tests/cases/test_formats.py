@@ -89,7 +89,7 @@ def test_rasters_within_a_file(segment, tmp_path, pair):
     two = write(tmp_path / "two.tif", np.concatenate([SAR, SAR]))
     copy(str(two), str(several), driver="netCDF")
     message = segment(pair[0], several, code=2)
-    assert f"{several} holds no raster of its own but 2 within it; give one of them, such as " in message
+    assert f"{several} contains no raster itself but 2 within it; give one of them, such as " in message
     assert segment(pair[0], message.split("such as ")[1].removesuffix("."))[0].shape == (SIZE, SIZE)
     np.testing.assert_array_equal(segment(pair[0], f'NETCDF:"{several}":Band2')[0], plain)
     with pytest.raises(DataError, match="is a raster within .*, which is not read here; write it to a GeoTIFF"):

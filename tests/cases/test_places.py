@@ -113,9 +113,12 @@ def test_systems_of_their_own(segment, tmp_path, pair):
     local = CRS.from_wkt('LOCAL_CS["mine plan",UNIT["metre",1]]')
     rgb = write(tmp_path / "local.tif", RGB, crs=local)
     message = segment(rgb, pair[1], code=2)
-    assert f"local coordinate system of {rgb} to that of {pair[1]}; give {rgb} the" in message and "{" not in message
+    assert (
+        f"local coordinate system of {rgb} cannot be transformed to that of {pair[1]}; give {rgb} the" in message
+        and "{" not in message
+    )
     message = segment(pair[0], rgb, code=2)
-    assert f"local coordinate system of {rgb} to that of {pair[0]}; give {rgb} the" in message
+    assert f"local coordinate system of {rgb} cannot be transformed to that of {pair[0]}; give {rgb} the" in message
     plain, _ = segment(*pair)
     for name, crs in (
         ("heights", CRS.from_user_input("EPSG:32652+5773")),

@@ -77,7 +77,7 @@ def test_layers_and_bare_geometries(tmp_path):
     path = tmp_path / "a.gpkg"
     for name, columns in (("left", (0, 10)), ("right", (100, 140))):
         square(columns[0], 0, columns[1], 20).to_file(path, layer=name)
-    with pytest.raises(DataError, match="has the layers left, right; say which with --aoi-layer"):
+    with pytest.raises(DataError, match="has the layers left, right; choose one with --aoi-layer"):
         SceneArea(path, GRID)
     assert rows_of(SceneArea(path, GRID, "right")).sum() == 40 * 20
     bare = tmp_path / "bare.geojson"

@@ -62,7 +62,7 @@ def test_an_unknown_value_names_file_value_and_pixels(tmp_path, write_raster):
     with pytest.raises(DataError, match=r"tile_8\.tif has the label value -1 \(1 pixels\), 300 \(1 pixels\)"):
         read_label(path, num_classes=2)
     many = write_raster(tmp_path / "many.tif", np.arange(100, 130, dtype=np.int16)[None])
-    with pytest.raises(DataError, match=r"100 \(1 pixels\), .*109 \(1 pixels\), \.\.\., which no class has"):
+    with pytest.raises(DataError, match=r"100 \(1 pixels\), .*109 \(1 pixels\), \.\.\., which belongs to no class"):
         read_label(many, num_classes=2)
 
 

@@ -167,7 +167,7 @@ def test_several_files_are_three_bands_or_the_config_chooses(tmp_path, write_ras
     np.testing.assert_array_equal(read_rgb(paths)[0], random_rgb())
     colors = write_raster(tmp_path / "colors.tif", random_rgb(), photometric="rgb")
     for files in (paths[:2], [*paths, paths[0]], [colors] * 3):
-        with pytest.raises(DataError, match=r"tif\) have \d bands; give three files of one band each"):
+        with pytest.raises(DataError, match=r"tif\) has \d bands; give three files of one band each"):
             read_rgb(files)
     np.testing.assert_array_equal(read_rgb([*paths, colors], bands=(5, 1, 6))[0], random_rgb()[..., [1, 0, 2]])
 

@@ -222,13 +222,13 @@ def test_concerns(tmp_path, write_raster):
     assert "check INPUT.SAR.SCALE and INPUT.SAR.RANGE" in taken_for_decibels
     for unit in ("power", "amplitude"):
         (negative,) = concerns(decibels, scale=unit)
-        assert "100% of the SAR pixels" in negative and "negative and so without data; check INPUT.SAR.SC" in negative
+        assert "100% of the SAR pixels" in negative and "negative and count as no data; check INPUT.SAR.SC" in negative
     assert concerns(decibels, {"nodata": float(decibels[0, 0])}, scale="db") == []
     mostly = np.where(np.arange(64) < 6, np.float32(-0.001), power)  # noise is subtracted from some products
     assert concerns(mostly, scale="power") == []
     assert concerns(np.where(np.arange(64) < 32, np.float32(-9999), power), {"nodata": -9999}, scale="power") == []
     decibels[:16] = 0
-    zeros = r"25% of the SAR pixels of .*a.tif are exactly 0, .*; if they have no data, say so \(INPUT.SAR.NODATA 0"
+    zeros = r"25% of the SAR pixels of .*a.tif are exactly 0, .*; if they mean no data, say so \(INPUT.SAR.NODATA 0"
     assert re.match(zeros, concerns(decibels, scale="db")[0])
     assert concerns(decibels, {"nodata": 0}, scale="db") == concerns(decibels, scale="db", nodata=0) == []
 

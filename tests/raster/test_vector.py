@@ -248,7 +248,7 @@ def test_values_are_text_as_written(tmp_path, values, expected):
 @pytest.mark.parametrize("value", [["a", "b"], {"a": 1}, [1, 2]])
 def test_values_that_are_no_text_nor_number(tmp_path, value):
     path = geojson(tmp_path / "a.geojson", [at(0, 0, 1, 1)], "EPSG:32633", [value])
-    with pytest.raises(DataError, match=r"a\.geojson: the attribute 'use' holds .*neither a text nor a number"):
+    with pytest.raises(DataError, match=r"a\.geojson: the attribute 'use' holds .*neither text nor a number"):
         read_polygons(path, UTM, attribute="use")
 
 
@@ -267,7 +267,7 @@ def test_layers(tmp_path):
     for name, kind in (("fields", "Polygon"), ('odd "name"', "Polygon"), ("points", "Point")):
         geometry = at(0, 0, 5, 5) if kind == "Polygon" else shapely.Point(500_010, 5_000_100)
         geopandas.GeoDataFrame({"use": [name]}, geometry=[geometry], crs=32633).to_file(path, layer=name)
-    with pytest.raises(DataError, match='has the layers fields, odd "name", points; say which with --aoi-layer'):
+    with pytest.raises(DataError, match='has the layers fields, odd "name", points; choose one with --aoi-layer'):
         read_polygons(path, UTM, layer_option="--aoi-layer")
     with pytest.raises(DataError, match="has no layer 'none'; its layers are fields"):
         read_polygons(path, UTM, layer="none")
@@ -290,7 +290,7 @@ def test_reference_systems_that_do_not_go_together(tmp_path):
     with pytest.raises(DataError, match="bare.gpkg has no coordinate reference system"):
         read_polygons(bare, UTM)
     with pytest.raises(
-        DataError, match="no way from the local coordinate system of the scene to that of .*placed.geojson"
+        DataError, match="The local coordinate system of the scene cannot be transformed to that of .*placed.geojson"
     ):
         read_polygons(placed, replace(UTM, crs=CRS.from_string('LOCAL_CS["site plan",UNIT["metre",1]]')))
     (shape,) = read_polygons(bare, nowhere).geometries

@@ -97,7 +97,7 @@ def test_a_table_is_read_as_text(scene, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("features,attribute,message", [
-    ([], "use", "has no attribute 'use', nor any other"),
+    ([], "use", "has no attributes, so none is called 'use'"),
     ([(polygon(0, 0, 9, 9), "wood")], "kind", "has no attribute 'kind'; its attributes are use"),
     ([({"type": "Point", "coordinates": [500_000, 5_000_000]}, "wood")], "use", "has no polygons"),
     ([(polygon(0, 0, 9, 9), "quarry")], "use", "No polygon has a value"),
