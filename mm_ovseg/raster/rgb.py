@@ -70,7 +70,7 @@ class RGBReader(ImageReader):
         """As of the class above: three bands, or a single one."""
         if not self.bands and len(source.paths) > 1 and len(source.data_bands()) != 3:
             raise DataError(
-                f"{source.name} have {len(source.data_bands())} bands; give three files of one band each, red, green "
+                f"{source.name} has {len(source.data_bands())} bands; give three files of one band each, red, green "
                 "and blue, or set INPUT.RGB.BANDS to three of the bands."
             )
         bands = source.select_bands(self.bands, source.color_bands(), "INPUT.RGB.BANDS")

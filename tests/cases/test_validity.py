@@ -103,7 +103,7 @@ def test_zeros_that_are_not_declared_to_be_no_data(segment, tmp_path, pair, logg
     decibels = ["INPUT.SAR.SCALE", "db"]
     _, report = segment(pair[0], sar, opts=decibels)
     assert report["warnings"] == [
-        f"25% of the SAR pixels of {sar} are exactly 0, and the file declares no nodata value; if they have no data, "
+        f"25% of the SAR pixels of {sar} are exactly 0, and the file declares no nodata value; if they mean no data, "
         "say so (INPUT.SAR.NODATA 0, or --sar-nodata 0 where tiles are cut)."
     ]
     assert report["warnings"][0] in logged()
