@@ -47,7 +47,7 @@ class ExportError(MMOVSegError):
 
 
 class UnreadableWeightsError(CheckpointError):
-    """A weights file is missing, or its bytes are none; an earlier one may do."""
+    """A weights file is missing or unreadable; an earlier one may do."""
 
 
 class StoppedError(MMOVSegError):
