@@ -10,6 +10,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from mm_ovseg.checkpoint.files import complete_weights_file, load_weights_file, local_weights_path
 from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant
+from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES
 from mm_ovseg.checkpoint.state_dict import describe_misfits, find_container, unwrap_state_dict
 from mm_ovseg.errors import CheckpointError, DataError, UnreadableWeightsError
 from mm_ovseg.files import complete_file
@@ -64,11 +65,7 @@ class StrictCheckpointer(DetectionCheckpointer):
                 logger.warning("%s Resuming from the checkpoint before it, %s.", error, last)
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write a checkpoint. It gets its name, and is the one to resume from, only once it is complete.
-
-        Args:
-            name: of the file, without suffix.
-            kwargs: further values to save.
+        """As Detectron2's; the file gets its name, and is the one to resume from, only once it is complete.
 
         Raises:
             CheckpointError: it cannot be written, for example because the disk is full; the one before is kept.
@@ -114,15 +111,14 @@ class StrictCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         content = load_weights_file(filename)
-        container = find_container(content)
-        others = {} if container is None else {key: value for key, value in content.items() if key != container}
+        others = {} if find_container(content) is None else content
         try:
             state_dict = unwrap_state_dict(content)
             self._variant = detect_variant(state_dict)
             if self._variant is None:
                 return {**others, "model": state_dict}
             published = VARIANTS[self._variant]
-            if not published.is_model:
+            if self._variant not in MODEL_TABLES:
                 raise CheckpointError(f"The file holds {published.title}, only an encoder; give it as {published.use}.")
             converted = convert_official_state_dict(state_dict, self._variant)
         except CheckpointError as error:

@@ -11,35 +11,19 @@ from typing import Any
 
 import torch
 
-from mm_ovseg.checkpoint.rename_tables import (
-    DINO,
-    DINO_48,
-    DINOV3,
-    Rename,
-    RenameTable,
-    build_table,
-    clip_table,
-    model_table,
-)
-from mm_ovseg.checkpoint.state_dict import TRAINING_HEADS, describe_misfits, unwrap_state_dict
+from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES, RenameTable, encoder_table
+from mm_ovseg.checkpoint.state_dict import describe_misfits, unwrap_state_dict
 from mm_ovseg.errors import CheckpointError
 
-__all__ = ["MODEL_TABLES", "VARIANTS", "Variant", "convert_official_state_dict", "detect_variant", "find_renames"]
+__all__ = ["VARIANTS", "Variant", "convert_official_state_dict", "detect_variant", "find_renames"]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One kind of published checkpoint.
-
-    Attributes:
-        title: what people call it.
-        use: the config key that takes it.
-        is_model: whether it is a whole model, not an encoder.
-    """
+    """A kind of published checkpoint: what people call it, and the config key that takes it."""
 
     title: str
     use: str
-    is_model: bool = True
 
 
 VARIANTS = {
@@ -47,15 +31,9 @@ VARIANTS = {
     "vitl14": Variant("MM-OVSeg ViT-L/14", "MODEL.WEIGHTS with configs/mm_ovseg_vitl14_336.yaml"),
     "gsnet": Variant("GSNet ViT-B/16", "MODEL.WEIGHTS with configs/siblings/gsnet_vitb16_384.yaml"),
     "catseg": Variant("CAT-Seg ViT-B/16", "MODEL.WEIGHTS with configs/siblings/catseg_vitb16_384.yaml"),
-    "dino": Variant("DINO v1", "MODEL.DINO.PRETRAINED or MODEL.DINO_SAR.WEIGHTS", False),
-    "dinov3": Variant("DINOv3", "MODEL.DINO.PRETRAINED or MODEL.DINO_SAR.WEIGHTS, of a model named ..._qkvb", False),
-    "clip": Variant("OpenAI CLIP", "MODEL.CLIP.PRETRAINED", False),
-}
-MODEL_TABLES = {
-    "vitb16": model_table(12, DINO_48, {"dino_": "dino", "dino_sar": "dino_sar"}),
-    "vitl14": model_table(24, DINOV3, {"dino_": "dino", "dino_sar": "dino_sar"}),
-    "gsnet": model_table(12, DINO_48, {"dino_": "dino"}),
-    "catseg": model_table(12),
+    "dino": Variant("DINO v1", "MODEL.DINO.PRETRAINED or MODEL.DINO_SAR.WEIGHTS"),
+    "dinov3": Variant("DINOv3", "MODEL.DINO.PRETRAINED or MODEL.DINO_SAR.WEIGHTS, of a model named ..._qkvb"),
+    "clip": Variant("OpenAI CLIP", "MODEL.CLIP.PRETRAINED"),
 }
 
 # Names in checkpoints of our own: of a whole model, of stage 1, and of a converted DINOv3.
@@ -135,10 +113,9 @@ def find_renames(state_dict: Mapping[str, torch.Tensor], variant: str | None = N
             f"The checkpoint is not of {' or '.join(VARIANTS[key].title for key in wanted)}: it holds "
             f"{', '.join(sorted(state_dict)[:3]) or 'no tensors'}{', …' if len(state_dict) > 3 else ''}."
         )
-    table = MODEL_TABLES[detected] if detected in MODEL_TABLES else _encoder_table(state_dict, detected)
-    problems = describe_misfits(
-        missing=_required(table) - state_dict.keys(), unexpected=state_dict.keys() - table.keys()
-    )
+    table = MODEL_TABLES[detected] if detected in MODEL_TABLES else encoder_table(detected, state_dict)
+    names = state_dict.keys()
+    problems = describe_misfits(missing=_required(table) - names, unexpected=names - table.keys())
     title = VARIANTS[detected].title
     if variant not in (None, detected):
         likeness, advice = ("closest to", "") if problems else ("of", f"; convert it as '{detected}'")
@@ -153,18 +130,3 @@ def find_renames(state_dict: Mapping[str, torch.Tensor], variant: str | None = N
 
 def _required(table: RenameTable) -> set[str]:
     return {name for name, rename in table.items() if rename.targets}
-
-
-def _encoder_table(state_dict: Mapping[str, torch.Tensor], variant: str) -> RenameTable:
-    """The table of an encoder with as many blocks as this one has."""
-
-    def depth(prefix: str) -> int:
-        return len({name.removeprefix(prefix).split(".")[0] for name in state_dict if name.startswith(prefix)})
-
-    if variant == "clip":
-        return clip_table(depth("visual.transformer.resblocks."), depth("transformer.resblocks."))
-    heads = [name for name in state_dict if name.startswith(TRAINING_HEADS)]
-    return {
-        **build_table(DINOV3 if variant == "dinov3" else DINO, depth=depth("blocks.")),
-        **{name: Rename(reason="a head of the encoder's own training") for name in heads},
-    }

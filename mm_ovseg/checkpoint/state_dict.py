@@ -43,14 +43,8 @@ def unwrap_state_dict(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized or tensor.is_meta
     ]:
         raise CheckpointError(f"The checkpoint holds tensors that are not dense and real-valued: {_listed(odd)}.")
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in PREFIXES:
-            names = [name for name in state_dict if not name.startswith(TRAINING_HEADS)]
-            if names and all(name.startswith(prefix) for name in names):
-                state_dict = {name.removeprefix(prefix): value for name, value in state_dict.items()}
-                stripped = True
+    while prefix := _common_prefix(name for name in state_dict if not name.startswith(TRAINING_HEADS)):
+        state_dict = {name.removeprefix(prefix): value for name, value in state_dict.items()}
     return state_dict
 
 
@@ -72,6 +66,11 @@ def describe_misfits(
         "of another shape": {f"{name} is {tuple(has)}, not {tuple(should)}" for name, has, should in reshaped},
     }
     return "; ".join(f"{len(names)} {label} ({_listed(names)})" for label, names in groups.items() if names)
+
+
+def _common_prefix(names: Iterable[str]) -> str | None:
+    prefixes = {next((prefix for prefix in PREFIXES if name.startswith(prefix)), None) for name in names}
+    return prefixes.pop() if len(prefixes) == 1 else None
 
 
 def _listed(names: Iterable[str]) -> str:

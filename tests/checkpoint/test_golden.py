@@ -12,7 +12,8 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from mm_ovseg.checkpoint.official import MODEL_TABLES, convert_official_state_dict
+from mm_ovseg.checkpoint.official import convert_official_state_dict
+from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES
 from tests.conftest import RELEASED_SHAPES, ROOT
 
 CASES = {
