@@ -51,9 +51,6 @@ def read_encoder_file(path: str | Path) -> dict[str, torch.Tensor]:
 def read_student_file(path: str | Path) -> dict[str, torch.Tensor] | None:
     """Read the student of a stage-1 checkpoint in the encoder's names; None if the file is not such a checkpoint.
 
-    Args:
-        path: as of :func:`read_encoder_file`.
-
     Raises:
         CheckpointError: the file cannot be read.
     """

@@ -23,14 +23,11 @@ def resize_positional_embedding(position: torch.Tensor, grid_size: int) -> torch
     were trained with (design §4).
 
     Args:
-        position: (1, 1 + n * n, D).
+        position: (1, 1 + n * n, D); another shape is a ValueError.
         grid_size: tokens a side of the new grid.
 
     Returns:
         (1, 1 + grid_size * grid_size, D) float32.
-
-    Raises:
-        ValueError: ``position`` has another shape.
     """
     stored = grid_size_of(position)
     if stored is None:

@@ -7,7 +7,7 @@ for ``{weight,bias}``, ``#`` for the index of a block. Names are paired in order
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -118,7 +118,7 @@ DECODER_STAGE = [
 ]
 
 
-def encoder_table(variant: str, names: Iterable[str]) -> RenameTable:
+def encoder_table(variant: str, names: Collection[str]) -> RenameTable:
     """The table of ``"clip"``, ``"dino"`` or ``"dinov3"``, with as many blocks as there are among the names."""
 
     def depth(prefix: str) -> int:

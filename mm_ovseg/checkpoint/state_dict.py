@@ -55,10 +55,7 @@ def describe_misfits(
 ) -> str:
     """Describe what does not fit: ``"1 missing (bias); 2 left over (scale, shift)"``; "" if all fits.
 
-    Args:
-        missing: names that a state dict lacks.
-        unexpected: names that nothing takes.
-        reshaped: names with the shape that they have and the one that they should have.
+    ``reshaped`` are names, each with the shape that it has and the one that it should have.
     """
     groups = {
         "missing": set(missing),
