@@ -183,7 +183,7 @@ def test_a_full_disk_is_one_error_and_leaves_the_last_good_checkpoint(run, whole
     assert status == 2 and "Traceback" not in printed
     errors = [line for line in printed.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "model_0000003.pth cannot be written" in errors[0]
-    assert re.search(r"model_0000001\.pth is complete; --resume goes on from it", errors[0])
+    assert re.search(r"model_0000001\.pth is complete; --resume continues from it", errors[0])
     assert sorted(path.name for path in output.glob("*.pth")) == ["model_0000001.pth"]
     resumed, printed = run(output, ["--resume", *STAGE_1])
     assert resumed == 0, printed

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import mm_ovseg
 from mm_ovseg.checkpoint.files import check_weights_suffix, load_weights_file, local_weights_path, write_weights_file
-from mm_ovseg.checkpoint.layouts import Entry
-from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant, find_layout
+from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant, find_renames
+from mm_ovseg.checkpoint.rename_tables import Rename
 from mm_ovseg.checkpoint.state_dict import unwrap_state_dict
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.errors import CheckpointError
@@ -33,11 +33,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def describe_fate(entry: Entry) -> str:
+def describe_fate(rename: Rename) -> str:
     """What becomes of a released tensor."""
-    if not entry.targets:
-        return f"dropped: {entry.reason}"
-    return f"derived: {entry.reason}" if entry.derive else "kept, under our name"
+    if not rename.targets:
+        return f"dropped: {rename.reason}"
+    return f"derived: {rename.reason}" if rename.derive else "kept, under our name"
 
 
 @clean_exit
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_writable_folder(args.output.parent)
     state_dict = unwrap_state_dict(load_weights_file(source))
     try:
-        layout = find_layout(state_dict, args.variant)
+        renames = find_renames(state_dict, args.variant)
         converted = convert_official_state_dict(state_dict, args.variant)
     except CheckpointError as error:
         raise CheckpointError(f"{args.input}: {error}") from error
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     write_weights_file(args.output, converted, origin)
     print(f"{args.input} is {VARIANTS[variant].title}: {len(state_dict)} tensors into {len(converted)}.")
-    for fate, count in Counter(describe_fate(layout[name]) for name in state_dict).items():
+    for fate, count in Counter(describe_fate(renames[name]) for name in state_dict).items():
         print(f"  {count:4d} {fate}")
     print(f"Wrote {args.output}, to be given as {VARIANTS[variant].use}.")
 

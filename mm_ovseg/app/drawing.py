@@ -1,7 +1,8 @@
-"""What the page shows, as HTML that holds its pictures itself. Whatever a visitor typed is escaped."""
+"""The page's HTML, with its images inside. Whatever a visitor typed is escaped."""
 
 import base64
 import html
+import mimetypes
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,17 +23,17 @@ __all__ = [
     "escape_text",
 ]
 
-CONFIDENCE_COLORS = colormaps["viridis"]  # told apart by colour-blind eyes, and in grey
-LARGEST_DRAWN_WHOLE = 512  # pixels; smaller scenes are enlarged to sharp squares
+CONFIDENCE_COLORS = colormaps["viridis"]  # readable for the colour-blind, and in grey
+MAX_SHARP_SIDE = 512  # pixels; scenes up to this size are enlarged to sharp squares
 
 
 def escape_text(text: str) -> str:
-    """Text for HTML; braces and dollars too, which Gradio's templates would fill in."""
+    """Escape text for HTML, and the characters that Gradio's templates interpret."""
     return html.escape(text).translate({ord(letter): f"&#{ord(letter)};" for letter in "{}$`@"})
 
 
 def color_classes(class_map: np.ndarray, colors: Sequence[Sequence[int]]) -> np.ndarray:
-    """Class indices (H, W) as uint8 (H, W, 4), red, green, blue, alpha; 255 is transparent."""
+    """Class indices (H, W), 255 for no data, as RGBA uint8 (H, W, 4); no data is transparent."""
     table = np.zeros((256, 4), np.uint8)
     table[: len(colors)] = [(*color, 255) for color in colors]
     table[NODATA_CLASS] = 0
@@ -40,23 +41,23 @@ def color_classes(class_map: np.ndarray, colors: Sequence[Sequence[int]]) -> np.
 
 
 def color_confidence(confidence: np.ndarray) -> np.ndarray:
-    """Percent (H, W) as uint8 (H, W, 4), red, green, blue, alpha; 255 is transparent."""
+    """Percent (H, W), 255 for no data, as RGBA uint8 (H, W, 4); no data is transparent."""
     table = np.zeros((256, 4), np.uint8)
     table[:101] = CONFIDENCE_COLORS(np.linspace(0, 1, 101), bytes=True)
     return table[confidence]
 
 
 def draw_map(image: np.ndarray, layer: np.ndarray, *, opacity: float, description: str) -> str:
-    """A picture with a layer over it, whose opacity the page can change by itself.
+    """An image under a layer whose opacity the browser changes.
 
     Args:
-        image: uint8 (H, W, 3).
-        layer: uint8 (H, W, 4), red, green, blue, alpha.
-        opacity: of the layer at first, 0..1.
-        description: for those who do not see it.
+        image: RGB uint8 (H, W, 3).
+        layer: RGBA uint8 (H, W, 4).
+        opacity: initial opacity of the layer, 0..1.
+        description: alternative text.
     """
     height, width = image.shape[:2]
-    sharp = " ovseg-sharp" if max(height, width) <= LARGEST_DRAWN_WHOLE else ""
+    sharp = " ovseg-sharp" if max(height, width) <= MAX_SHARP_SIDE else ""
     return (
         f'<div class="ovseg-map{sharp}" style="aspect-ratio: {width} / {height}; --ovseg-shape: {width / height:.4f}">'
         f'<img src="{_data_uri(image, ".jpg")}" alt="">'
@@ -66,20 +67,20 @@ def draw_map(image: np.ndarray, layer: np.ndarray, *, opacity: float, descriptio
 
 
 def draw_legend(classes: Sequence[Mapping[str, Any]], *, confidence_scale: bool = False) -> str:
-    """A table of the classes: colour, name (of unseen ones underlined), area, share, confidence.
+    """A table of the classes: colour, name (underlined if unseen), area, share, confidence.
 
     Args:
-        classes: of :class:`~mm_ovseg.app.map_maker.PageMap`.
-        confidence_scale: show a scale of the colours of :func:`color_confidence` too.
+        classes: as in :class:`~mm_ovseg.app.map_maker.PageMap`.
+        confidence_scale: also show a scale of the colours of :func:`color_confidence`.
     """
-    placed = any(entry["hectares"] is not None for entry in classes)
-    header = ["Class", *(["Hectares"] if placed else []), "Share", "Confidence"]
+    georeferenced = any(entry["hectares"] is not None for entry in classes)
+    header = ["Class", *(["Hectares"] if georeferenced else []), "Share", "Confidence"]
     rows = []
     for entry in classes:
         swatch = f'<span class="ovseg-swatch" style="background: rgb({", ".join(map(str, entry["color"]))})"></span>'
         name = escape_text(entry["name"])
         cells = [f"{swatch}<u>{name}</u>" if entry["unseen"] else f"{swatch}{name}"]
-        if placed:
+        if georeferenced:
             cells.append("–" if entry["hectares"] is None else f"{entry['hectares']:,.2f}")
         cells.append(f"{entry['share']:.1%}")
         cells.append("–" if entry["confidence"] is None else f"{entry['confidence']:.0%}")
@@ -96,23 +97,18 @@ def draw_legend(classes: Sequence[Mapping[str, Any]], *, confidence_scale: bool 
 
 
 def draw_message(message: str) -> str:
-    """A sentence that says what to mend; nothing where there is none."""
+    """An error message; "" for none."""
     return f'<p class="ovseg-message" role="alert">{escape_text(message)}</p>' if message else ""
 
 
 def draw_warnings(warnings: Sequence[str]) -> str:
-    """A list of sentences on what may be wrong, as HTML; empty without warnings."""
+    """A list of warnings; "" for none."""
     sentences = "".join(f"<li>{escape_text(warning)}</li>" for warning in warnings)
     return f'<ul class="ovseg-warnings">{sentences}</ul>' if warnings else ""
 
 
 def draw_summary(classes: Sequence[Mapping[str, Any]], warnings: Sequence[str]) -> str:
-    """What is read aloud to those who do not see that a map has appeared.
-
-    Args:
-        classes: as of :func:`draw_legend`.
-        warnings: as of :func:`draw_warnings`.
-    """
+    """What screen readers announce when a map has appeared; the arguments as in the functions above."""
     shares = ", ".join(f"{entry['name']} {entry['share']:.0%}" for entry in classes)
     return f'<p class="ovseg-summary">{escape_text(" ".join([f"The map is made: {shares}.", *warnings]))}</p>'
 
@@ -128,8 +124,6 @@ def _confidence_scale() -> str:
 
 
 def _data_uri(image: np.ndarray, suffix: str) -> str:
-    """A picture, (H, W, 3) RGB or (H, W, 4) RGBA, as a URI that holds it."""
     code = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
     _, encoded = cv2.imencode(suffix, cv2.cvtColor(image, code))
-    kind = {".jpg": "jpeg", ".png": "png"}[suffix]
-    return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
+    return f"data:{mimetypes.types_map[suffix]};base64,{base64.b64encode(encoded).decode()}"

@@ -1,9 +1,9 @@
-"""The names by which the page is reached. A web site that lets its own name lead here has another one."""
+"""The names of the page. Requests by any other may come from a web site that points its own name at this machine."""
 
 import re
 import socket
 from collections.abc import Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from mm_ovseg.errors import ConfigError
@@ -15,12 +15,12 @@ HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 
 
 class Hosts:
-    """Says which ``Host`` and ``Origin`` headers are the page's own.
+    """Decides which ``Host`` and ``Origin`` headers are the page's own.
 
     Args:
-        host: what the page listens at. Where that is every address of the machine (``0.0.0.0``, ``::``), the machine's
-            own names are known too.
-        allowed: further names or addresses, for example of a server before this one.
+        host: the name or address that the page listens at. If that is every address of the machine (``0.0.0.0``,
+            ``::``), the machine's own names are known too.
+        allowed: further names or addresses, for example of a reverse proxy.
 
     Raises:
         ConfigError: one of ``allowed`` is not a name or an address.
@@ -42,17 +42,17 @@ class Hosts:
 
         Args:
             host: a name or an address, with or without a port.
-            connected: the address of this machine that the request came to.
+            connected: the address of this machine at which the request arrived.
         """
         name = _host_name(host)
         return name is not None and (name in self._names or name == connected)
 
     def trusts(self, origin: str, hosts: Sequence[str]) -> bool:
-        """Whether an ``Origin`` header is the page's own: of the host that was asked for, or of one that is allowed.
+        """Whether an ``Origin`` header is the page's own: the requested host, or an allowed one.
 
         Args:
             origin: a scheme, a host and perhaps a port; or ``null``.
-            hosts: the request's ``Host`` header, and ``X-Forwarded-Host`` where there is one.
+            hosts: the request's ``Host`` header, and ``X-Forwarded-Host`` if there is one.
         """
         scheme, separator, host = origin.partition("://")
         if not separator or scheme not in ("http", "https"):
@@ -62,10 +62,10 @@ class Hosts:
 
 
 def _host_name(host: str) -> str | None:
-    """The name or address in ``name:port``, in lower case and without brackets; None where it is something else."""
+    """The name or address in ``name:port``, in lower case and without brackets; None if it is malformed."""
     try:
         parts = urlsplit(f"//{host}")
-        parts.port  # noqa: B018 (raises where it is not a number)
+        parts.port  # noqa: B018 (raises if it is not a number)
     except ValueError:
         return None
     return parts.hostname if parts.netloc == host and "@" not in host else None
@@ -78,7 +78,7 @@ def _checked_name(name: str) -> str:
     return bare
 
 
-def _address(host: str):
+def _address(host: str) -> IPv4Address | IPv6Address | None:
     try:
         return ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the page computes: from two files and typed names to a map, its areas and the pictures to show of it."""
+"""Making the page's maps: two files and typed class names become a map, its areas, and images to show."""
 
 import shutil
 import tempfile
@@ -36,12 +36,12 @@ class PageMap:
     """A map of a scene, made with or without SAR.
 
     Attributes:
-        class_map: uint8 (h, w), what is shown: indices of classes, 255 for no data.
-        confidence: uint8 (h, w), percent, 255 for no data.
-        classes: of each class its ``name``, ``color``, whether ``unseen``, ``pixels``, ``hectares`` (None where the
-            file has no place on Earth), ``share`` of the mapped pixels, 0..1, and mean ``confidence``, 0..1 (None where
-            the class is nowhere); as the whole map says, not what is shown.
-        sar_share: of the mapped pixels that SAR has data for, 0..1.
+        class_map: uint8 (h, w), class indices to show, 255 for no data.
+        confidence: uint8 (h, w), percent to show, 255 for no data.
+        classes: statistics of each class over the whole map: ``name``, ``color``, ``unseen``, ``pixels``, ``hectares``
+            (None without georeference), ``share`` of the mapped pixels, 0..1, and mean ``confidence``, 0..1 (None if
+            no pixel has the class).
+        sar_share: share of the mapped pixels with SAR data, 0..1.
         geotiff, confidence_geotiff: files to download.
     """
 
@@ -55,17 +55,17 @@ class PageMap:
 
 @dataclass(eq=False)
 class PageScene:
-    """A pair that was mapped, and the maps of it so far.
+    """A pair that was mapped, and its maps so far.
 
     Attributes:
-        rgb, sar: the files; SAR None for a scene without.
-        class_names: that were looked for.
-        image, sar_image: uint8 (h, w, 3), what is shown, at most 1024 pixels a side.
-        width, height: of the scene in pixels.
-        crs: name of its coordinate reference system; None where it has none.
-        folder: of the maps.
-        maps: by whether SAR was used.
-        warnings: sentences on what may be wrong with the files or the maps, for the visitor.
+        rgb, sar: the files; SAR may be None.
+        class_names: the names to look for.
+        image, sar_image: uint8 (h, w, 3), previews of at most 1024 pixels a side.
+        width, height: size of the scene in pixels.
+        crs: name of its coordinate reference system, or None.
+        folder: the folder of the maps.
+        maps: the maps, by whether SAR was used.
+        warnings: sentences for the visitor on what may be wrong with the files or the maps.
     """
 
     rgb: Path
@@ -81,7 +81,7 @@ class PageScene:
     warnings: tuple[str, ...] = ()
 
     def remove(self) -> None:
-        """Remove the files of its maps."""
+        """Delete the files of its maps."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -91,10 +91,10 @@ class MapMaker:
     Args:
         cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT`` says how files are read.
         folder: for the maps.
-        max_pixels: that a scene may have, rows times columns.
+        max_pixels: limit for a scene, rows times columns.
 
     Attributes:
-        classes: the names that the page proposes.
+        classes: the class names that the page proposes.
 
     Raises:
         ConfigError, VocabularyError, CheckpointError: as of :class:`~mm_ovseg.inference.predictor.Predictor`.
@@ -104,7 +104,7 @@ class MapMaker:
         self.classes, self._seen = known_classes(cfg)
         self._predictor = ScenePredictor(cfg, self.classes, any_format=False)
         self._cfg, self._folder, self._max_pixels = cfg, folder, max_pixels
-        self._lock = threading.Lock()  # there is one vocabulary
+        self._lock = threading.Lock()  # the model has one vocabulary at a time
 
     def make_scene(
         self,
@@ -114,29 +114,30 @@ class MapMaker:
         folder: Path | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> PageScene:
-        """Map a pair, with SAR where there is some.
+        """Map a pair, with SAR if it is given.
 
         Args:
             rgb, sar: the files; SAR on any grid, or None.
             typed_classes: "water,road,city", or with synonyms "water,river,lake; road,street".
-            folder: for its maps, to be made; None for a new one in that of the class.
-            should_stop: asked before each window of the scene whether nobody wants the map any more.
+            folder: folder to create for its maps; None for a new one in the maker's own.
+            should_stop: called before each window of the scene; True if nobody wants the map any more.
 
         Returns:
-            The scene, with that one map; to be removed when no longer needed.
+            The scene with one map; its owner removes it.
 
         Raises:
-            MMOVSegError: the files or the names cannot be used; :mod:`mm_ovseg.app.messages` tells it to visitors.
-            StoppedError: ``should_stop`` said so.
+            MMOVSegError: the files or the names cannot be used; :mod:`mm_ovseg.app.messages` words it for visitors.
+            StoppedError: ``should_stop`` returned True.
         """
         if rgb is None:
             raise DataError("There is no RGB image; choose one.")
-        # Not read_vocabulary, which would open files of the server.
+        # Not read_vocabulary, which opens files.
         class_names = parse_class_names(typed_classes)
         folder = folder or Path(tempfile.mkdtemp(dir=self._folder))
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            with self._open(rgb, sar) as source:
+            rgb_reader, sar_reader = image_readers(self._cfg)
+            with SceneSource(rgb, sar, rgb_reader=rgb_reader, sar_reader=sar_reader) as source:
                 grid = source.grid
                 if grid.width * grid.height > self._max_pixels:
                     raise DataError(
@@ -162,13 +163,13 @@ class MapMaker:
         return scene
 
     def make_map(self, scene: PageScene, *, with_sar: bool, should_stop: Callable[[], bool] | None = None) -> PageMap:
-        """The map of a scene with or without SAR; it is made only once, whoever asks at the same time.
+        """The map of a scene with or without SAR, made only once even for simultaneous calls.
 
         Raises:
             MMOVSegError: the files cannot be used.
-            StoppedError: ``should_stop``, as of :meth:`make_scene`, said so.
+            StoppedError: ``should_stop``, as in :meth:`make_scene`, returned True.
         """
-        if with_sar not in scene.maps:  # else nobody need wait for the maps of others
+        if with_sar not in scene.maps:  # checked first, so that nobody waits for the maps of others
             with self._lock:
                 if with_sar not in scene.maps:
                     scene.maps[with_sar] = self._segment(scene, with_sar, should_stop)
@@ -185,37 +186,38 @@ class MapMaker:
         scene.warnings = tuple(dict.fromkeys((*scene.warnings, *warnings)))
         confidence = sibling(output, "_confidence.tif")
         shape = scene.image.shape[:2]
+        means = _mean_confidences(output, confidence, len(scene.class_names))
+        mapped = max(1, sum(entry["pixels"] for entry in report["classes"]))
         return PageMap(
             class_map=_read_shrunk(output, shape),
             confidence=_read_shrunk(confidence, shape),
-            classes=_class_rows(report["classes"], _mean_confidences(output, confidence, len(scene.class_names))),
-            sar_share=report["coverage"]["rgb_and_sar"] / max(1, sum(entry["pixels"] for entry in report["classes"])),
+            classes=[
+                {**entry, "share": entry["pixels"] / mapped, "confidence": mean}
+                for entry, mean in zip(report["classes"], means, strict=True)
+            ],
+            sar_share=report["coverage"]["rgb_and_sar"] / mapped,
             geotiff=output,
             confidence_geotiff=confidence,
         )
 
-    def _open(self, rgb: Path, sar: Path | None) -> SceneSource:
-        rgb_reader, sar_reader = image_readers(self._cfg)
-        return SceneSource(rgb, sar, rgb_reader=rgb_reader, sar_reader=sar_reader)
-
 
 def known_classes(cfg: CfgNode) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """What the config's training datasets say of classes.
+    """The classes of the config's first training dataset.
 
     Returns:
-        The names to propose; and those with labels in training, None where no such dataset is declared.
+        The names to propose, and those with labels in training; generic names and None if no dataset is registered.
     """
     names = [name for name in cfg.DATASETS.TRAIN if name in DatasetCatalog]
-    if not names or not MetadataCatalog.get(names[0]).get("stuff_classes"):
+    metadata = MetadataCatalog.get(names[0]) if names else None
+    if metadata is None or not metadata.get("stuff_classes"):
         return GENERIC_CLASSES, None
-    metadata = MetadataCatalog.get(names[0])
     classes = tuple(metadata.stuff_classes)
     unseen = unseen_classes(classes, metadata.get("unseen_classes", ()), cfg.DATASETS.UNSEEN)
     return classes, seen_classes(classes, unseen)
 
 
 def unseen_names(class_names: Sequence[str], seen: Sequence[str] | None) -> tuple[str, ...]:
-    """Those of the names none of whose synonyms had labels in training; none where ``seen`` is None, so not known."""
+    """The names without a synonym that had labels in training; none if ``seen`` is None, that is unknown."""
     if seen is None:
         return ()
     labelled = {synonym.casefold() for name in seen for synonym in split_synonyms(name)}
@@ -225,7 +227,7 @@ def unseen_names(class_names: Sequence[str], seen: Sequence[str] | None) -> tupl
 
 
 def _read_previews(source: SceneSource) -> tuple[np.ndarray, np.ndarray]:
-    """RGB and SAR of a scene as uint8 (h, w, 3), shrunk by averaging, read in strips of rows."""
+    """RGB and SAR of a scene as uint8 (h, w, 3), averaged down, read in strips of rows."""
     height, width = source.grid.height, source.grid.width
     step = -(-max(height, width) // PREVIEW_SIDE)
     size = -(-width // step)
@@ -241,25 +243,16 @@ def _read_previews(source: SceneSource) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_shrunk(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """A layer of a map as uint8 of a smaller shape (h, w), by its nearest pixels."""
+    """A band as uint8 (h, w), by its nearest pixels."""
     with open_raster(path) as file:
         return file.read(1, out_shape=shape)
 
 
 def _mean_confidences(class_path: Path, confidence_path: Path, num_classes: int) -> list[float | None]:
-    """Mean confidence, 0..1, of the pixels of each class; None where there are none."""
+    """Mean confidence, 0..1, of the pixels of each class; None for a class without pixels."""
     counts, sums = np.zeros(256), np.zeros(256)
     with RasterSource(class_path) as class_map, RasterSource(confidence_path) as confidence:
         for (_, classes), (_, percent) in zip(class_map.strips(1), confidence.strips(1), strict=True):
             counts += np.bincount(classes.ravel(), minlength=256)
             sums += np.bincount(classes.ravel(), weights=percent.ravel(), minlength=256)
     return [float(sums[index] / counts[index] / 100) if counts[index] else None for index in range(num_classes)]
-
-
-def _class_rows(areas: Sequence[dict[str, Any]], confidences: Sequence[float | None]) -> list[dict[str, Any]]:
-    """The report's entries with the share and the confidence of each class."""
-    mapped = max(1, sum(area["pixels"] for area in areas))
-    return [
-        {**area, "share": area["pixels"] / mapped, "confidence": confidence}
-        for area, confidence in zip(areas, confidences, strict=True)
-    ]

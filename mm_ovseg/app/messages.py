@@ -1,11 +1,11 @@
-"""What visitors are told of errors and warnings, which are written for those who run commands."""
+"""Rewording errors and warnings, which are written for users of the command line, for visitors of the page."""
 
 import re
 from pathlib import Path
 
 __all__ = ["page_message"]
 
-# What only those who run the page can use: config keys, environment variables, options, commands.
+# What only those who run the page can act on: config keys, environment variables, options, commands.
 SETTING = re.compile(r"\b(INPUT|MODEL|DATASETS|TEST)\.[A-Z]|\bMM_OVSEG_[A-Z]|(?<!\S)--[a-z]|\bmm-ovseg\b")
 OTHER_WAY = ", or "
 PART_OF_A_SENTENCE = re.compile(rf"(; |{OTHER_WAY}|\. )")
@@ -13,10 +13,10 @@ ADVICE = "Choose other files, or ask whoever runs this page."
 
 
 def page_message(message: Exception | str, *paths: Path | None) -> str:
-    """A message with what visitors can act on: their own names of the files, and no settings of the server.
+    """A message that visitors can act on: with their own names of the files, and without settings of the server.
 
     Args:
-        message: an error, or a warning; for those who run commands.
+        message: an error or a warning.
         paths: files that it may name.
     """
     text = str(message)
@@ -24,15 +24,15 @@ def page_message(message: Exception | str, *paths: Path | None) -> str:
     for mark, path in names.items():
         text = text.replace(str(path), mark)
     first, *others = PART_OF_A_SENTENCE.split(text)
-    kept, dropped = ("", True) if SETTING.search(first) else (first, False)
-    advise = dropped
+    kept, removed = ("", True) if SETTING.search(first) else (first, False)
+    advise = removed
     for separator, part in zip(others[::2], others[1::2], strict=True):
         if SETTING.search(part):
-            advise = dropped = True
+            advise = removed = True
             continue
-        # What was the other way is the only one now.
-        kept += ("; " if dropped and separator == OTHER_WAY else separator) + part if kept else part
-        dropped = False
+        # What followed ", or" is the only advice now.
+        kept += ("; " if removed and separator == OTHER_WAY else separator) + part if kept else part
+        removed = False
     if advise:
         text = f"{kept.rstrip('.') or 'The page cannot use these files'}. {ADVICE}"
     for mark, path in names.items():

@@ -1,4 +1,4 @@
-"""The layout of the page, and what happens when something on it is used. Needs Gradio."""
+"""The layout of the page and its events. Needs Gradio."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -31,16 +31,17 @@ WITH_SAR, RGB_ALONE = "RGB and SAR", "RGB alone"
 CLASSES, CONFIDENCE = "Classes", "Confidence"
 RGB, SAR = "RGB", "SAR"
 FILE_TYPES = [".tif", ".tiff", ".png", ".jpg", ".jpeg"]
-LONGEST_LIST_OF_CLASSES = 4000  # characters
-KEPT_SECONDS = 3600  # what nobody has used for so long is removed
-UNFORESEEN = "Something went wrong that is not your fault; try again, or ask whoever runs this page to read its log."
-# Screen readers tell what changes in there, if it was so before the change.
+MAX_CLASSES_LENGTH = 4000  # characters
+KEPT_SECONDS = 3600  # after which unused files are deleted
+NO_MAP = "There is no map yet; choose the images and make one."
+UNEXPECTED = "Something went wrong that is not your fault; try again, or ask whoever runs this page to read its log."
+# Screen readers announce changes in an element that had these attributes before the change.
 READ_ALOUD = """() => {
     const message = document.getElementById('ovseg-message');
     message.setAttribute('role', 'status');
     message.setAttribute('aria-live', 'polite');
 }"""
-# By itself, without asking the server.
+# In the browser, without a request.
 SET_OPACITY = "(percent) => { document.querySelectorAll('.ovseg-layer').forEach(e => e.style.opacity = percent / 100) }"
 
 
@@ -55,10 +56,10 @@ def build_page(
 
     Args:
         maker: makes the maps.
-        files: of the visitors; maps are kept among them.
-        runs: takes note of what the model does, for whom.
-        pairs: pairs to offer, by title, as (RGB, SAR).
-        opening: what the page shows at first, of the first of the pairs; it is not removed.
+        files: the visitors' files, among which the maps are kept.
+        runs: keeps track of whom the model works for.
+        pairs: example pairs by title, as (RGB, SAR).
+        opening: the scene that the page shows at first, of the first pair; it is never removed.
     """
     scenes = _Scenes(maker, files, runs, opening)
     with gr.Blocks(title="mm_ovseg", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as page:
@@ -77,7 +78,7 @@ def build_page(
                     value=", ".join(maker.classes),
                     label="Classes to look for",
                     info='Separated by commas; with synonyms: "water, river, lake; road, street"',
-                    max_length=LONGEST_LIST_OF_CLASSES,
+                    max_length=MAX_CLASSES_LENGTH,
                     elem_id="ovseg-classes",
                 )
                 start = gr.Button("Make the map", variant="primary", elem_id="ovseg-start")
@@ -108,12 +109,12 @@ def build_page(
         view = [sensors, layer, beneath, opacity]
         shown = [message, picture, legend, sensors, beneath, download, download_confidence]
         common = {"api_visibility": "private"}
-        model = {"concurrency_limit": 1, "concurrency_id": "model"}  # one queue for all that asks the model
+        model = {"concurrency_limit": 1, "concurrency_id": "model"}  # one queue for everything that needs the model
         downloads = [download, download_confidence]
         direct = {"queue": False, "show_progress": "hidden", **common}
 
         def run(begun, function, inputs, outputs):
-            """Ask the model after a first step, while the files of the last map cannot be mistaken for its own."""
+            """Run the model, after the downloads of the previous map have been disabled."""
             step = begun(_no_downloads, None, downloads, **direct).then(function, inputs, outputs, **model, **common)
             step.failure(scenes.downloads, [state, sensors], downloads, **direct)
 
@@ -132,12 +133,12 @@ def build_page(
         page.load(None, None, None, js=READ_ALOUD)
         if opening is not None:
             page.load(scenes.open, [layer, opacity], [state, rgb, sar, classes, *shown], queue=False, **common)
-    page.queue(default_concurrency_limit=1, max_size=20, api_open=False)  # else a request can pass by the queue
+    page.queue(default_concurrency_limit=1, max_size=20, api_open=False)  # otherwise a request can bypass the queue
     return page
 
 
 class _Scenes:
-    """What the page's events do."""
+    """The handlers of the page's events."""
 
     def __init__(self, maker: MapMaker, files: VisitorFiles, runs: Runs, opening: PageScene | None) -> None:
         self._maker, self._files, self._runs, self._opening = maker, files, runs, opening
@@ -152,18 +153,18 @@ class _Scenes:
         opacity: float,
         request: gr.Request,
     ) -> list[Any]:
-        """Map a new pair in place of the last; of what cannot be mapped, say why."""
+        """Map a new pair in place of the last one, or say why it cannot be mapped."""
         self.remove(scene)
         files = [None if path is None else Path(path) for path in (rgb, sar)]
         folder = self._files.new_folder(request.request.state.visitor)
         with self._runs.of(request.session_hash) as left:
-            made, message = _told(lambda: self._maker.make_scene(*files, classes or "", folder, left), *files)
+            made, message = _attempt(lambda: self._maker.make_scene(*files, classes or "", folder, left), *files)
         if made is None:
             return [None, *_nothing(message)]
         return [made, *_shown(made, made.sar is not None, layer, RGB, opacity)]
 
     def open(self, layer: str, opacity: float) -> list[Any]:
-        """What the page shows at first."""
+        """Show the opening scene."""
         scene = self._opening
         files = [str(scene.rgb), None if scene.sar is None else str(scene.sar)]
         return [scene, *files, ", ".join(scene.class_names), *_shown(scene, True, layer, RGB, opacity)]
@@ -177,44 +178,45 @@ class _Scenes:
         opacity: float,
         request: gr.Request,
     ) -> list[Any]:
-        """Show a scene otherwise; the map without SAR is made when it is first asked for."""
+        """Show a scene in another way; the map without SAR is made when it is first requested."""
         if scene is None:
-            return _nothing("There is no map yet; choose the images and make one.")
+            return _nothing(NO_MAP)
         with_sar = sensors == WITH_SAR and scene.sar is not None
         with self._runs.of(request.session_hash) as left:
-            made, message = _told(
+            made, message = _attempt(
                 lambda: self._maker.make_map(scene, with_sar=with_sar, should_stop=left), scene.rgb, scene.sar
             )
         return _nothing(message) if made is None else _shown(scene, with_sar, layer, beneath, opacity)
 
     def show_made(self, scene: PageScene | None, sensors: str, layer: str, beneath: str, opacity: float) -> list[Any]:
-        """Show a map that is there otherwise, which waits for no other."""
+        """Show an existing map in another way, without waiting for the model."""
         if scene is None:
-            return _nothing("There is no map yet; choose the images and make one.")
+            return _nothing(NO_MAP)
         with_sar = sensors == WITH_SAR and scene.sar is not None
-        # One that is being made is shown so when it is made.
-        return _shown(scene, with_sar, layer, beneath, opacity) if with_sar in scene.maps else _unchanged()
+        if with_sar in scene.maps:
+            return _shown(scene, with_sar, layer, beneath, opacity)
+        return [gr.skip()] * 7  # it is being made, and will be shown in this way
 
     def downloads(self, scene: PageScene | None, sensors: str) -> list[Any]:
-        """The buttons for the files of the map that is still shown, where no other could be made."""
+        """Enable the downloads of the map that is still shown, after another could not be made."""
         page_map = None if scene is None else scene.maps.get(sensors == WITH_SAR and scene.sar is not None)
         return _no_downloads() if page_map is None else _downloads(page_map)
 
     def remove(self, scene: PageScene | None) -> None:
-        """Remove the files of a scene that is no longer shown."""
+        """Delete the files of a scene that is no longer shown."""
         if scene is not None and scene is not self._opening:
             scene.remove()
 
 
-def _told(make: Callable[[], Any], *files: Path | None) -> tuple[Any, str]:
-    """The result and "", or None and a sentence on what went wrong."""
+def _attempt(make: Callable[[], Any], *files: Path | None) -> tuple[Any, str]:
+    """The result and "", or None and a sentence for the visitor."""
     try:
         return make(), ""
     except MMOVSegError as error:
         return None, page_message(error, *files)
     except Exception:
         logger.exception("The page could not make a map of %s.", files)
-        return None, UNFORESEEN
+        return None, UNEXPECTED
 
 
 def _shown(scene: PageScene, with_sar: bool, layer: str, beneath: str, opacity: float) -> list[Any]:
@@ -228,16 +230,16 @@ def _shown(scene: PageScene, with_sar: bool, layer: str, beneath: str, opacity: 
     image = scene.sar_image if beneath == SAR else scene.image
     names = ", ".join(entry["name"] for entry in page_map.classes)
     made_from = WITH_SAR if with_sar else RGB_ALONE
-    place = scene.crs or "without a place on Earth"
-    facts = f"{scene.width:,} × {scene.height:,} pixels, {place}; made from {made_from}"
+    place = scene.crs or "not georeferenced"
+    note = f"{scene.width:,} × {scene.height:,} pixels, {place}; made from {made_from}"
     if with_sar and page_map.sar_share < 0.9995:
-        facts += f", of which SAR covers {page_map.sar_share:.1%}"
+        note += f", of which SAR covers {page_map.sar_share:.1%}"
     return [
         draw_summary(page_map.classes, scene.warnings),
         draw_map(image, colored, opacity=opacity / 100, description=f"{layer} map of {names}"),
         draw_warnings(scene.warnings)
         + draw_legend(page_map.classes, confidence_scale=layer == CONFIDENCE)
-        + f'<p class="ovseg-note">{escape_text(facts)}.</p>',
+        + f'<p class="ovseg-note">{escape_text(note)}.</p>',
         gr.update(value=made_from, interactive=scene.sar is not None),
         gr.update(value=beneath, interactive=scene.sar is not None),
         *_downloads(page_map),
@@ -247,11 +249,6 @@ def _shown(scene: PageScene, with_sar: bool, layer: str, beneath: str, opacity: 
 def _nothing(message: str) -> list[Any]:
     """The updates of a page without a map."""
     return [draw_message(message), "", "", gr.update(), gr.update(), *_no_downloads()]
-
-
-def _unchanged() -> list[Any]:
-    """The updates of a page that stays as it is."""
-    return [gr.skip()] * 7
 
 
 def _downloads(page_map: PageMap) -> list[Any]:

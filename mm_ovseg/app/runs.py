@@ -1,4 +1,4 @@
-"""The runs of the model that visitors wait for."""
+"""Stopping the model for visitors who have left."""
 
 import threading
 from collections import Counter
@@ -9,9 +9,9 @@ __all__ = ["Runs"]
 
 
 class Runs:
-    """Ends a run whose visitor has left. Gradio itself takes only those that have not begun out of its queue.
+    """Stops a run whose visitor has left; Gradio itself only removes those from its queue that have not started.
 
-    A visitor is there as long as the stream is open on which the page waits for its result.
+    A visitor is present as long as the stream is open on which the page waits for its result.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Runs:
 
     @contextmanager
     def of(self, session: str) -> Iterator[Callable[[], bool]]:
-        """Run something for a session of the page; the block gets a function that tells whether to end."""
+        """Run something for a session of the page; yields a function that tells whether to stop."""
         left = threading.Event()
         with self._lock:
             self._running[session] = left
@@ -33,22 +33,19 @@ class Runs:
                     del self._running[session]
 
     def end(self) -> None:
-        """End all runs, as the server ends."""
+        """Stop all runs when the server stops."""
         with self._lock:
             for left in self._running.values():
                 left.set()
 
     def listen(self, session: str) -> None:
-        """A stream is opened for a session."""
+        """Note that a session has opened a stream."""
         with self._lock:
             self._listening[session] += 1
 
     def leave(self, session: str, *, finished: bool) -> None:
-        """A stream of a session is closed, by this side where it has ``finished``."""
+        """Note that a stream of a session is closed: by the server if ``finished``, else by the visitor."""
         with self._lock:
-            self._listening[session] -= 1
-            if self._listening[session] > 0:
-                return
-            del self._listening[session]
-            if not finished and session in self._running:
+            self._listening -= Counter([session])  # drops what comes to 0
+            if not finished and session not in self._listening and session in self._running:
                 self._running[session].set()

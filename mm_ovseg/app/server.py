@@ -1,6 +1,6 @@
-"""Serving the page, with no host involved but this one. Needs Gradio.
+"""Serving the page without contacting any other host. Needs Gradio.
 
-Gradio reads some of its settings from the environment when it is imported; :func:`prepare_environment` comes before.
+Gradio reads some settings from the environment when it is imported; call :func:`prepare_environment` first.
 """
 
 import os
@@ -17,7 +17,7 @@ __all__ = ["make_application", "prepare_environment"]
 
 
 def prepare_environment(uploads: Path) -> None:
-    """Let Gradio keep its files in ``uploads``, and tell nobody of its use."""
+    """Make Gradio keep its files in ``uploads`` and send no telemetry."""
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -29,9 +29,9 @@ def make_application(page, *, hosts: Hosts, files: VisitorFiles, runs: Runs, max
     Args:
         page: ``gradio.Blocks``, of :func:`~mm_ovseg.app.page.build_page`.
         hosts: names of the page.
-        files: of the visitors; their folder is that of :func:`prepare_environment`.
-        runs: of the model, by the page's events.
-        max_upload_megabytes: size of a file that is taken.
+        files: the visitors' files, in the folder of :func:`prepare_environment`.
+        runs: the model's runs for the page's events.
+        max_upload_megabytes: size limit of a file.
     """
     import gradio
     from fastapi import FastAPI
@@ -40,14 +40,14 @@ def make_application(page, *, hosts: Hosts, files: VisitorFiles, runs: Runs, max
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     def waiting(address: str) -> int:
-        queues = page._queue.event_queue_per_concurrency_id.values()  # Gradio tells only how many wait in all
+        queues = page._queue.event_queue_per_concurrency_id.values()  # Gradio only tells how many wait in total
         return sum(event.request.client.host == address for queue in queues for event in queue.queue)
 
     application.add_middleware(
         Gate, hosts=hosts, files=files, runs=runs, waiting=waiting, max_upload_bytes=max_upload_bytes
     )
     _add_upload(application, page, files, max_upload_bytes)
-    # Served where they are; Gradio copies others among its own first.
+    # Served from where they are; Gradio copies other files first.
     gradio.set_static_paths(sorted(files.shared))
     gradio.mount_gradio_app(
         application,
@@ -62,12 +62,12 @@ def make_application(page, *, hosts: Hosts, files: VisitorFiles, runs: Runs, max
         mcp_server=False,
         css=package_files("mm_ovseg.app").joinpath("page.css").read_text(encoding="utf-8"),
     )
-    page.has_launched = True  # else Gradio does not check the paths that it gets
+    page.has_launched = True  # otherwise Gradio does not check paths
     return application
 
 
 def _add_upload(application, page, files: VisitorFiles, max_upload_bytes: int) -> None:
-    """Take uploads into the folder of their visitor. Gradio's own route has one folder for all."""
+    """Keep uploads in their visitor's folder; Gradio's own route has one folder for all."""
     from fastapi import Request
     from gradio.route_utils import MultiPartException, upload_fn
     from gradio.routes import file_upload_statuses

@@ -1,4 +1,4 @@
-"""Which of the server's files a visitor may name."""
+"""Which files of the server a visitor may name."""
 
 import hashlib
 import os
@@ -8,34 +8,32 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from mm_ovseg.errors import DataError
-
 __all__ = ["COOKIE", "REFUSED_FILE", "VisitorFiles", "new_cookie", "visitor_name"]
 
 COOKIE = "mm_ovseg_visitor"
 COOKIE_VALUE = re.compile(r"[\w-]{43}", re.ASCII)  # of new_cookie
-# One sentence whatever the reason, so that nobody learns which files the server has.
+# The same sentence for every reason, so that nobody learns which files the server has.
 REFUSED_FILE = "The page cannot use this file; choose it again."
 
 
 def new_cookie() -> str:
-    """A value of the cookie, by which a browser is known again."""
+    """A new value of the cookie that identifies a visitor."""
     return secrets.token_urlsafe(32)
 
 
 def visitor_name(cookie: str | None) -> str | None:
-    """The name of the folder of a visitor; None where the cookie is not one of ours."""
+    """The name of a visitor's folder; None if the cookie is not one of ours."""
     return hashlib.sha256(cookie.encode()).hexdigest() if cookie and COOKIE_VALUE.fullmatch(cookie) else None
 
 
 class VisitorFiles:
-    """The folders of visitors, and the check of every path that a request names.
+    """The folders of visitors, and the check of every path in a request.
 
-    Every upload and every map gets a folder of its own, whose name cannot be guessed, below the folder of its visitor.
-    Those who keep no cookie share that one, and know the names of their own folders only.
+    Every upload and every map gets a folder of its own, with a name that cannot be guessed, below its visitor's folder.
+    Visitors without a cookie share one, and each knows only the names of the own folders in it.
 
     Args:
-        folder: of all visitors.
+        folder: the folder of all visitors.
         shared: files that everybody may use.
     """
 
@@ -44,31 +42,24 @@ class VisitorFiles:
         self.shared = frozenset(os.path.abspath(path) for path in shared)
 
     def new_folder(self, visitor: str | None) -> Path:
-        """Where a folder of that visitor can be made."""
-        return self._of(visitor) / secrets.token_hex(16)
+        """The path of a new folder for a visitor, which is not created."""
+        return self._folder_of(visitor) / secrets.token_hex(16)
 
-    def check(self, path: object, visitor: str | None) -> None:
-        """Let only regular files pass, below the visitor's own folder or shared.
+    def allows(self, path: object, visitor: str | None) -> bool:
+        """Whether a path is a regular file below the visitor's own folder, or shared.
 
-        Other paths are not even looked at, so nothing about them can be told.
-
-        Raises:
-            DataError: the path is another one; always in the same words.
+        Other paths are not even looked at, so nothing about them can be learnt.
         """
-        if not self._is_own(path, visitor):
-            raise DataError(REFUSED_FILE)
-
-    def _of(self, visitor: str | None) -> Path:
-        return self._folder / (visitor or "without_cookie")
-
-    def _is_own(self, path: object, visitor: str | None) -> bool:
         if not isinstance(path, str) or "\0" in path:
             return False
         if path in self.shared:
             return True
-        if os.path.normpath(path) != path or not path.startswith(f"{self._of(visitor)}{os.sep}"):
+        if os.path.normpath(path) != path or not path.startswith(f"{self._folder_of(visitor)}{os.sep}"):
             return False
         try:
             return os.path.realpath(path) == path and stat.S_ISREG(os.lstat(path).st_mode)
         except (OSError, ValueError):
             return False
+
+    def _folder_of(self, visitor: str | None) -> Path:
+        return self._folder / (visitor or "without_cookie")

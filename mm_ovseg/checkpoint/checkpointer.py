@@ -1,8 +1,7 @@
-"""Detectron2's checkpointer, made strict: weights fit the model or are refused."""
+"""Detectron2's checkpointer, made strict: weights that do not fit the model are refused."""
 
 import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from mm_ovseg.checkpoint.files import complete_weights_file, load_weights_file, local_weights_path
 from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant
+from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES
 from mm_ovseg.checkpoint.state_dict import describe_misfits, find_container, unwrap_state_dict
 from mm_ovseg.errors import CheckpointError, DataError, UnreadableWeightsError
 from mm_ovseg.files import complete_file
@@ -24,9 +24,9 @@ NUMBERED = re.compile(r"model_(\d+)\.pth")
 
 
 class StrictCheckpointer(DetectionCheckpointer):
-    """Loads ``.pth`` and ``.safetensors`` files of tensors, and nothing half.
+    """Loads ``.pth`` and ``.safetensors`` files of tensors, completely or not at all.
 
-    Detectron2's own skips what does not fit with a warning, and so maps land with a random model.
+    Detectron2's own skips what does not fit with a warning, and so lets a random model draw maps.
     """
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -35,8 +35,7 @@ class StrictCheckpointer(DetectionCheckpointer):
         Args:
             path: a local file or ``hf://organisation/repository/file``. A published checkpoint of MM-OVSeg, GSNet or
                 CAT-Seg is converted on the way.
-            args: as of Detectron2's.
-            kwargs: as of Detectron2's.
+            args, kwargs: passed to Detectron2's.
 
         Raises:
             CheckpointError: the file is missing, unreadable, or of another architecture.
@@ -45,7 +44,7 @@ class StrictCheckpointer(DetectionCheckpointer):
         return super().load(str(local_weights_path(path)) if path else path, *args, **kwargs)
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """As Detectron2's; where the last checkpoint is truncated or gone, the one before it is resumed from.
+        """As Detectron2's; if the last checkpoint is truncated or missing, training resumes from the one before it.
 
         Raises:
             CheckpointError: as of :meth:`load`, or no checkpoint can be read.
@@ -53,28 +52,23 @@ class StrictCheckpointer(DetectionCheckpointer):
         if not (resume and self.has_checkpoint()):
             return super().resume_or_load(path, resume=resume)
         last = Path(self.get_checkpoint_file())
-        before = self._checkpoints_before(last)
+        earlier = self._checkpoints_before(last)
         while True:
             try:
                 return self.load(str(last))
             except UnreadableWeightsError as error:
-                earlier = next(before, None)
-                if earlier is None:
+                if not earlier:
                     raise CheckpointError(
                         f"{error} There is no checkpoint before it to resume from; train without --resume."
                     ) from error
-                logger.warning("%s Resuming from the checkpoint before it, %s.", error, earlier)
-                last = earlier
+                last = earlier.pop()
+                logger.warning("%s Resuming from the checkpoint before it, %s.", error, last)
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write a checkpoint, which gets its name when it is complete, and then is the one to resume from.
-
-        Args:
-            name: of the file, without suffix.
-            kwargs: what else to save.
+        """As Detectron2's; the file gets its name, and is the one to resume from, only once it is complete.
 
         Raises:
-            CheckpointError: it cannot be written, because the disk is full for example; the one before stays.
+            CheckpointError: it cannot be written, for example because the disk is full; the one before is kept.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -87,48 +81,45 @@ class StrictCheckpointer(DetectionCheckpointer):
             self.tag_last_checkpoint(path.name)
         except DataError as error:
             last = self.get_checkpoint_file()
-            there = f" {last} is complete; --resume goes on from it." if last else ""
-            raise CheckpointError(f"{error}{there}") from error
+            advice = f" {last} is complete; --resume continues from it." if last else ""
+            raise CheckpointError(f"{error}{advice}") from error
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Remember where to resume; the best checkpoint, written beside, is not the last one."""
+        """Remember where to resume, which is never the best checkpoint."""
         if last_filename_basename != f"{BEST_CHECKPOINT}.pth":
             with complete_file(Path(self.save_dir) / "last_checkpoint") as temporary:
                 temporary.write_text(last_filename_basename, encoding="utf-8")
 
-    def start_anew(self) -> None:
-        """Make the folder ready for a run of its own, which an earlier run's checkpoints are no part of.
+    def start_over(self) -> None:
+        """Prepare the folder for a new run that ignores the checkpoints of an earlier one.
 
-        Else, were it killed before its first checkpoint, ``--resume`` would go on with the earlier run.
+        Otherwise ``--resume`` would continue the earlier run if the new one were killed before its first checkpoint.
         """
         if self.save_to_disk and self.has_checkpoint():
             logger.warning(
-                "Training starts anew, without --resume, and replaces the checkpoints of an earlier run in %s. To go "
-                "on with that run instead, stop, write %s into the file last_checkpoint there, and add --resume.",
+                "Training starts over, without --resume, and replaces the checkpoints of an earlier run in %s. To "
+                "continue that run instead, stop, write %s into the file last_checkpoint there, and add --resume.",
                 *(self.save_dir, Path(self.get_checkpoint_file()).name),
             )
             (Path(self.save_dir) / "last_checkpoint").unlink()
 
-    def _checkpoints_before(self, last: Path) -> Iterator[Path]:
-        """The latest first, by the iterations in their names; all of them come before ``model_final``."""
+    def _checkpoints_before(self, last: Path) -> list[Path]:
+        """The numbered ones, the latest at the end; all of them come before ``model_final``."""
         numbered = {int(match[1]): path for path in last.parent.iterdir() if (match := NUMBERED.fullmatch(path.name))}
         match = NUMBERED.fullmatch(last.name)
-        for iteration in sorted(numbered, reverse=True):
-            if match is None or iteration < int(match[1]):
-                yield numbered[iteration]
+        return [path for iteration, path in sorted(numbered.items()) if match is None or iteration < int(match[1])]
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         content = load_weights_file(filename)
-        container = find_container(content)
-        beside = {} if container is None else {key: value for key, value in content.items() if key != container}
+        others = {} if find_container(content) is None else content
         try:
             state_dict = unwrap_state_dict(content)
             self._variant = detect_variant(state_dict)
             if self._variant is None:
-                return {**beside, "model": state_dict}
+                return {**others, "model": state_dict}
             published = VARIANTS[self._variant]
-            if published.size is None:
-                raise CheckpointError(f"The file holds {published.title}, an encoder only; give it as {published.use}.")
+            if self._variant not in MODEL_TABLES:
+                raise CheckpointError(f"The file holds {published.title}, only an encoder; give it as {published.use}.")
             converted = convert_official_state_dict(state_dict, self._variant)
         except CheckpointError as error:
             raise CheckpointError(f"{self._source}: {error}") from error
@@ -147,10 +138,10 @@ class StrictCheckpointer(DetectionCheckpointer):
             reshaped=reshaped,
         )
         if problems:
-            fitting = "the config that the weights were trained with"
+            advice = "Give the config that the weights were trained with"
             if self._variant is not None:
                 published = VARIANTS[self._variant]
-                fitting = f"that of {published.title} ({published.use})"
+                advice = f"They are those of {published.title}; give them as {published.use}"
             raise CheckpointError(
-                f"{self._source} holds weights of another architecture than this config: {problems}. Give {fitting}."
+                f"{self._source} holds weights of another architecture than this config: {problems}. {advice}."
             )

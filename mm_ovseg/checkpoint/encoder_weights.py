@@ -1,4 +1,4 @@
-"""Weights of one encoder: from a plain state dict, from a stage-1 checkpoint of ours, or as published."""
+"""Weights of one encoder: as published, in the names of timm or open_clip, or from a stage-1 checkpoint of ours."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,8 @@ from torch import nn
 
 from mm_ovseg.checkpoint.files import load_weights_file
 from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant
-from mm_ovseg.checkpoint.positional_embedding import resize_positional_embedding
+from mm_ovseg.checkpoint.positional_embedding import grid_size_of, resize_positional_embedding
+from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES
 from mm_ovseg.checkpoint.state_dict import TRAINING_HEADS, describe_misfits, unwrap_state_dict
 from mm_ovseg.errors import CheckpointError
 
@@ -16,10 +17,9 @@ __all__ = ["load_encoder_file", "load_encoder_state_dict", "read_encoder_file", 
 
 logger = logging.getLogger(__name__)
 
-# Parts of pretrained files that an encoder without a classifier does not have.
+# Parts of pretrained files that an encoder without a classifier lacks.
 UNUSED_PREFIXES = (*TRAINING_HEADS, "fc_norm.", "mask_token")
-# Before the names of what a checkpoint of our stage 1 has taught, of DINO and of CLIP. Where there is a moving average
-# (CMU.EMA_DECAY), that is the student to take.
+# Prefixes of the trained encoder, DINO or CLIP, in our stage-1 checkpoints; its moving average (CMU.EMA_DECAY) first.
 STUDENTS = ("student_average.module.model.", "student_average.module.visual.", "student.model.", "student.visual.")
 
 
@@ -28,52 +28,47 @@ def read_encoder_file(path: str | Path) -> dict[str, torch.Tensor]:
 
     Args:
         path: a local file, or ``hf://organisation/repository/file``; as published (DINO v1, DINOv3, OpenAI's CLIP), of
-            timm or open_clip, or a checkpoint of stage 1, whose student is taken.
+            timm or open_clip, or a stage-1 checkpoint, whose student is taken.
 
     Raises:
-        CheckpointError: the file cannot be read, or is a published one that is not whole.
+        CheckpointError: the file cannot be read, is a published one with tensors missing, or holds a whole model.
     """
-    try:
-        state_dict = unwrap_state_dict(load_weights_file(path))
-        student = _student(state_dict)
-        if student is not None:
-            return student
-        variant = detect_variant(state_dict)
-        if variant in ("dinov3", "clip"):  # the names of DINO v1 are timm's own
+    student, state_dict = _read(path)
+    if student is not None:
+        return student
+    variant = detect_variant(state_dict)
+    if variant in ("dinov3", "clip"):  # the names of DINO v1 are timm's own
+        try:
             return convert_official_state_dict(state_dict, variant)
-    except CheckpointError as error:
-        raise _naming(path, error) from error
-    if variant is not None and VARIANTS[variant].size is not None:
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+    if variant in MODEL_TABLES:
         published = VARIANTS[variant]
         raise CheckpointError(f"{path} holds {published.title}, a whole model; give it as {published.use}.")
     return {name: value for name, value in state_dict.items() if not name.startswith(UNUSED_PREFIXES)}
 
 
 def read_student_file(path: str | Path) -> dict[str, torch.Tensor] | None:
-    """Read what a checkpoint of stage 1 has taught, in the encoder's names; None where the file is another one.
-
-    Args:
-        path: as of :func:`read_encoder_file`.
+    """Read the student of a stage-1 checkpoint in the encoder's names; None if the file is not such a checkpoint.
 
     Raises:
         CheckpointError: the file cannot be read.
     """
+    return _read(path)[0]
+
+
+def _read(path: str | Path) -> tuple[dict[str, torch.Tensor] | None, dict[str, torch.Tensor]]:
+    """The student in a file, if there is one, and all its tensors."""
+    content = load_weights_file(path)
     try:
-        return _student(unwrap_state_dict(load_weights_file(path)))
+        state_dict = unwrap_state_dict(content)
     except CheckpointError as error:
-        raise _naming(path, error) from error
-
-
-def _naming(path: str | Path, error: CheckpointError) -> CheckpointError:
-    return CheckpointError(error if str(path) in str(error) else f"{path}: {error}")
-
-
-def _student(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+        raise CheckpointError(f"{path}: {error}") from error
     for prefix in STUDENTS:
         student = {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
         if student:
-            return student
-    return None
+            return student, state_dict
+    return None, state_dict
 
 
 def load_encoder_file(encoder: nn.Module, path: str | Path) -> None:
@@ -82,19 +77,19 @@ def load_encoder_file(encoder: nn.Module, path: str | Path) -> None:
     A positional embedding of another grid is resized bicubically.
 
     Raises:
-        CheckpointError: unreadable file, or weights of another architecture (the message lists what does not fit).
+        CheckpointError: the file is unreadable, or has weights of another architecture (the message lists the misfits).
     """
     load_encoder_state_dict(encoder, read_encoder_file(path), source=str(path))
 
 
 def load_encoder_state_dict(encoder: nn.Module, state_dict: dict[str, torch.Tensor], *, source: str) -> None:
-    """As :func:`load_encoder_file`, for tensors that were read already; ``source`` is what messages call them."""
+    """As :func:`load_encoder_file`, for tensors that were read before; messages call them ``source``."""
     state_dict = dict(state_dict)
     expected = encoder.state_dict()
-    position = state_dict.get("pos_embed")
-    if position is not None and "pos_embed" in expected and position.shape != expected["pos_embed"].shape:
-        stored, grid_size = (_grid_size(tensor) for tensor in (position, expected["pos_embed"]))
-        if stored and grid_size:
+    if "pos_embed" in expected and "pos_embed" in state_dict:
+        position, grid_size = state_dict["pos_embed"], grid_size_of(expected["pos_embed"])
+        stored = grid_size_of(position)
+        if stored and grid_size and stored != grid_size:
             state_dict["pos_embed"] = resize_positional_embedding(position, grid_size)
             logger.info("%s: positional embedding resized from %d to %d tokens a side.", source, stored, grid_size)
 
@@ -114,11 +109,3 @@ def load_encoder_state_dict(encoder: nn.Module, state_dict: dict[str, torch.Tens
         )
     encoder.load_state_dict(state_dict)
     logger.info("Loaded %d tensors from %s.", len(state_dict), source)
-
-
-def _grid_size(position: torch.Tensor) -> int | None:
-    """The side n of a positional embedding (1, 1 + n * n, D); None where it is not that."""
-    if position.dim() != 3:
-        return None
-    side = round((position.shape[1] - 1) ** 0.5)
-    return side if side and 1 + side * side == position.shape[1] else None

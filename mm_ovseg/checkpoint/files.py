@@ -1,4 +1,4 @@
-"""Reading weights from untrusted files, tensors and plain containers only; and writing them to pass on."""
+"""Reading weights safely from untrusted files, and writing them."""
 
 import os
 import re
@@ -32,14 +32,14 @@ HUB_NAME = re.compile(r"hf://(?P<repo_id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(
 
 
 def local_weights_path(name: str | Path) -> Path:
-    """Where a weights file is on this machine; one of the Hugging Face hub is fetched once and kept in its cache.
+    """The local path of a weights file; one on the Hugging Face hub is fetched once and kept in its cache.
 
     Args:
         name: a local path; ``hf://organisation/repository/file``, where ``@revision`` may follow the repository; or
             ``quickstart://``, the small model of ``demo/assets``.
 
     Raises:
-        CheckpointError: the local file does not exist (an UnreadableWeightsError), or that of the hub cannot be
+        CheckpointError: the local file does not exist (an UnreadableWeightsError), or that on the hub cannot be
             fetched.
     """
     if str(name) == QUICKSTART:
@@ -75,11 +75,11 @@ def load_weights_file(path: str | Path) -> dict[str, Any]:
         path: see :func:`local_weights_path`. A pickle with anything but tensors and plain containers is refused.
 
     Returns:
-        What the file holds: a state dict, or a dict with state dicts in it.
+        The file's content: a state dict, or a dict with state dicts in it.
 
     Raises:
-        CheckpointError: the file is missing, truncated, not a weights file, or holds other objects than tensors (an
-            UnreadableWeightsError), or it holds no dict.
+        CheckpointError: the file is missing, truncated, not a weights file, or holds objects other than tensors (an
+            UnreadableWeightsError), or its content is not a dict.
     """
     local = local_weights_path(path)
     try:
@@ -90,7 +90,7 @@ def load_weights_file(path: str | Path) -> dict[str, Any]:
             content = torch.load(local, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UnreadableWeightsError(f"{path} cannot be read ({error.strerror or error}); check the file.") from error
-    except Exception as error:  # bytes that are not weights make the unpickler fail in any way
+    except Exception as error:  # the unpickler fails in any way on bytes that are not weights
         raise UnreadableWeightsError(f"{path} {_why_unreadable(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict.")
@@ -98,22 +98,22 @@ def load_weights_file(path: str | Path) -> dict[str, Any]:
 
 
 def check_weights_suffix(path: Path) -> None:
-    """Check that a name says the format of the weights file to write.
+    """Check that a weights file to write has a suffix of a known format.
 
     Raises:
-        CheckpointError: it ends neither in .safetensors nor in .pth.
+        CheckpointError: it is neither .safetensors nor .pth.
     """
     if path.suffix not in (".safetensors", ".pth"):
         raise CheckpointError(f"{path} has no suffix that says its format; use .safetensors or .pth.")
 
 
 def write_weights_file(path: Path, state_dict: Mapping[str, torch.Tensor], origin: Mapping[str, str]) -> None:
-    """Write tensors and where they come from, as safetensors or as Detectron2 does.
+    """Write tensors and their origin, as safetensors or in Detectron2's format.
 
     Args:
-        path: ends in .safetensors or .pth, which says the format.
+        path: ends in .safetensors or .pth.
         state_dict: the tensors.
-        origin: what a reader should know; the metadata of the safetensors file, or "origin" beside "model".
+        origin: where they come from; the metadata of a safetensors file, or "origin" beside "model".
 
     Raises:
         CheckpointError: the name has another suffix.
@@ -122,12 +122,12 @@ def write_weights_file(path: Path, state_dict: Mapping[str, torch.Tensor], origi
     check_weights_suffix(path)
     with complete_weights_file(path) as temporary:
         if path.suffix == ".safetensors":
-            # Copies, since safetensors takes no tensors that share memory.
+            # Copies, since safetensors refuses tensors that share memory.
             tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state_dict.items()}
             save_file(tensors, temporary, metadata={"format": "pt", **origin})
             umask = os.umask(0)
             os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # safetensors closes its files to everybody else
+            temporary.chmod(0o666 & ~umask)  # safetensors makes its files readable by their owner only
         else:
             torch.save({"model": dict(state_dict), "origin": dict(origin)}, temporary)
 
@@ -142,21 +142,21 @@ def complete_weights_file(path: Path) -> Iterator[Path]:
     try:
         with complete_file(path) as temporary:
             yield temporary
-    except (RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a full disk
+    except (RuntimeError, SafetensorError) as error:  # how torch and safetensors report a full disk
         raise DataError(
-            f"{path} cannot be written ({brief_reason(error)}); check the space there, or choose another place."
+            f"{path} cannot be written ({brief_reason(error)}); check the free space, or choose another folder."
         ) from error
 
 
 def _why_unreadable(error: Exception) -> str:
     if "TorchScript" in str(error):
         return (
-            "is a TorchScript archive, a program and not only weights (OpenAI published CLIP so). Save its tensors "
-            "once, where you trust it: torch.save(torch.jit.load(path, 'cpu').state_dict(), 'weights.pth')."
+            "is a TorchScript archive, which is a program (OpenAI published CLIP as one). If you trust it, save its "
+            "tensors once: torch.save(torch.jit.load(path, 'cpu').state_dict(), 'weights.pth')."
         )
-    if stranger := re.search(r"GLOBAL ([\w.]+)", str(error)):
+    if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
         return (
-            f"holds Python objects other than tensors ({stranger[1]}), which are refused for safety. Where you trust "
-            "it, save its tensors once: torch.save(torch.load(path, weights_only=False)['model'], 'weights.pth')."
+            f"holds Python objects other than tensors ({match[1]}), which are refused for safety. If you trust it, "
+            "save its tensors once: torch.save(torch.load(path, weights_only=False)['model'], 'weights.pth')."
         )
-    return f"is not a readable weights file ({type(error).__name__}); it may be truncated, or something else."
+    return f"is not a readable weights file ({type(error).__name__}); it may be truncated, or of another format."

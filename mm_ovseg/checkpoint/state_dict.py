@@ -1,4 +1,4 @@
-"""State dicts as frameworks wrap them, and what to say of those that do not fit."""
+"""Finding the state dict in a file's content, and describing what does not fit."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,50 +9,42 @@ from mm_ovseg.errors import CheckpointError
 
 __all__ = ["TRAINING_HEADS", "describe_misfits", "find_container", "unwrap_state_dict"]
 
-# Where a file keeps its state dict, in the order in which they are looked for.
-CONTAINER_KEYS = ("model", "teacher", "state_dict")
-# Prefixes that training frameworks put before the names.
-PREFIXES = ("module.", "backbone.", "model.")
-# Heads that self-supervised training puts beside the encoder, and then throws away.
-TRAINING_HEADS = ("head.", "dino_head.", "ibot_head.")
-MOST_KEYS_LISTED = 20
+CONTAINER_KEYS = ("model", "teacher", "state_dict")  # in the order in which they are looked for
+PREFIXES = ("module.", "backbone.", "model.")  # which training frameworks add
+TRAINING_HEADS = ("head.", "dino_head.", "ibot_head.")  # of self-supervised training, not part of the encoder
+MAX_NAMES_LISTED = 20
 
 
 def find_container(content: Mapping[str, Any]) -> str | None:
-    """The key under which a file keeps its state dict; None where it is one."""
+    """The key under which a file keeps its state dict; None if the content is the state dict itself."""
     return next((key for key in CONTAINER_KEYS if isinstance(content.get(key), Mapping)), None)
 
 
 def unwrap_state_dict(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Find the tensors in what a weights file holds, with the prefixes of frameworks removed.
+    """Find the tensors in the content of a weights file, and remove the prefixes of frameworks from their names.
 
-    Beside tensors without a container there may be other things (an epoch, settings); in a container there may not.
+    Without a container, other values beside the tensors (an epoch, settings) are ignored; in a container they are an
+    error.
 
     Raises:
-        CheckpointError: a name is no text, an entry of a container is no tensor, or a tensor is no plain array of
-            numbers (it is sparse, complex, quantised or without data).
+        CheckpointError: a name is not a string, a container holds something other than tensors, or a tensor is sparse,
+            complex, quantised or without data.
     """
     container = find_container(content)
     entries = content if container is None else content[container]
     if odd := [name for name in entries if not isinstance(name, str)]:
-        raise CheckpointError(f"The checkpoint has the name {odd[0]!r}, which is no text; it is no state dict.")
+        raise CheckpointError(f"The checkpoint is not a state dict: its key {odd[0]!r} is not a string.")
     state_dict = {name: value for name, value in entries.items() if isinstance(value, torch.Tensor)}
-    if container is not None and (odd := sorted(entries.keys() - state_dict.keys())):
-        raise CheckpointError(
-            f"'{container}' of the checkpoint holds other things than tensors: {describe_misfits(unexpected=odd)}."
-        )
-    if odd := [name for name, tensor in state_dict.items() if not _is_plain(tensor)]:
-        raise CheckpointError(
-            f"{', '.join(odd[:MOST_KEYS_LISTED])} of the checkpoint is no plain array of real numbers."
-        )
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in PREFIXES:
-            wrapped = [name.startswith(prefix) for name in state_dict if not name.startswith(TRAINING_HEADS)]
-            if wrapped and all(wrapped):
-                state_dict = {name.removeprefix(prefix): value for name, value in state_dict.items()}
-                stripped = True
+    if container is not None and (odd := entries.keys() - state_dict.keys()):
+        raise CheckpointError(f"'{container}' of the checkpoint holds values that are not tensors: {_listed(odd)}.")
+    if odd := [
+        name
+        for name, tensor in state_dict.items()
+        if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized or tensor.is_meta
+    ]:
+        raise CheckpointError(f"The checkpoint holds tensors that are not dense and real-valued: {_listed(odd)}.")
+    while prefix := _common_prefix(name for name in state_dict if not name.startswith(TRAINING_HEADS)):
+        state_dict = {name.removeprefix(prefix): value for name, value in state_dict.items()}
     return state_dict
 
 
@@ -61,24 +53,23 @@ def describe_misfits(
     unexpected: Iterable[str] = (),
     reshaped: Iterable[tuple[str, Sequence[int], Sequence[int]]] = (),
 ) -> str:
-    """Say what does not fit: ``"1 missing (bias); 2 left over (scale, shift)"``; "" where nothing is wrong.
+    """Describe what does not fit: ``"1 missing (bias); 2 left over (scale, shift)"``; "" if all fits.
 
-    Args:
-        missing: names that a state dict lacks.
-        unexpected: names that nothing takes.
-        reshaped: names with the shape that they have and the one that they should have.
+    ``reshaped`` are names, each with the shape that it has and the one that it should have.
     """
     groups = {
-        "missing": sorted(missing),
-        "left over": sorted(unexpected),
-        "of another shape": sorted(f"{name} is {tuple(has)}, not {tuple(should)}" for name, has, should in reshaped),
+        "missing": set(missing),
+        "left over": set(unexpected),
+        "of another shape": {f"{name} is {tuple(has)}, not {tuple(should)}" for name, has, should in reshaped},
     }
-    return "; ".join(
-        f"{len(names)} {label} ({', '.join(names[:MOST_KEYS_LISTED])}{', …' if len(names) > MOST_KEYS_LISTED else ''})"
-        for label, names in groups.items()
-        if names
-    )
+    return "; ".join(f"{len(names)} {label} ({_listed(names)})" for label, names in groups.items() if names)
 
 
-def _is_plain(tensor: torch.Tensor) -> bool:
-    return tensor.layout == torch.strided and not (tensor.is_complex() or tensor.is_quantized or tensor.is_meta)
+def _common_prefix(names: Iterable[str]) -> str | None:
+    prefixes = {next((prefix for prefix in PREFIXES if name.startswith(prefix)), None) for name in names}
+    return prefixes.pop() if len(prefixes) == 1 else None
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return ", ".join(names[:MAX_NAMES_LISTED]) + (", …" if len(names) > MAX_NAMES_LISTED else "")

@@ -149,7 +149,7 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             remove_leftovers(self.cfg.OUTPUT_DIR)
             if not resume:
-                self.checkpointer.start_anew()
+                self.checkpointer.start_over()
         super().resume_or_load(resume)
         if self.start_iter == 0 and not self.cfg.MODEL.WEIGHTS:
             align_encoders(self.cfg, unwrap(self._trainer.model), self.seed)

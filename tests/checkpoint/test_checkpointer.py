@@ -35,8 +35,8 @@ def test_what_other_trainings_put_around_a_state_dict_is_left_out(tmp_path, wrap
 
 @pytest.mark.parametrize("content,message", [
     ({"model": None}, "2 missing"), ({"model": [torch.zeros(1)]}, "2 missing"), ({}, "2 missing"),
-    ({"model": {"weight": torch.zeros(2, 3), "bias": [0, 0]}}, r"left over \(bias\)"),
-    ({0: torch.zeros(2, 3)}, "no text"), ({"a": {"b": torch.zeros(1)}}, "2 missing"),
+    ({"model": {"weight": torch.zeros(2, 3), "bias": [0, 0]}}, "not tensors: bias"),
+    ({0: torch.zeros(2, 3)}, "not a string"), ({"a": {"b": torch.zeros(1)}}, "2 missing"),
 ])  # fmt: skip
 def test_odd_contents_are_refused_by_name(tmp_path, content, message):
     torch.save(content, tmp_path / "odd.pth")
@@ -83,11 +83,20 @@ def test_a_published_model_that_is_not_whole_is_refused_by_name(released_state_d
         StrictCheckpointer(build()).load(str(tmp_path / "part.pth"))
 
 
-def test_an_encoder_is_no_model(tmp_path):
+def test_a_published_model_of_another_size_is_refused_with_its_shapes(released_state_dict, make_cfg, tmp_path):
+    state = released_state_dict("catseg")
+    query = "sem_seg_head.predictor.transformer.layers.0.attention.attention.q.weight"
+    torch.save({**state, query: torch.zeros(2, 3)}, tmp_path / "other.pth")
+    model = build_model(make_cfg("configs/siblings/catseg_vitb16_384.yaml"))
+    with pytest.raises(CheckpointError, match=r"classes\.0\.query\.weight is \(2, 3\), not \(128, 256\)"):
+        StrictCheckpointer(model).load(str(tmp_path / "other.pth"))
+
+
+def test_an_encoder_is_not_a_model(tmp_path):
     names = ("cls_token", "pos_embed", "blocks.0.attn.qkv.weight")
     torch.save({"teacher": {f"backbone.{name}": torch.zeros(1) for name in names}}, tmp_path / "dino.pth")
     with pytest.raises(
-        CheckpointError, match=r"dino\.pth: The file holds DINO v1, an encoder only.*MODEL\.DINO\.PRETRAINED"
+        CheckpointError, match=r"dino\.pth: The file holds DINO v1, only an encoder.*MODEL\.DINO\.PRETRAINED"
     ):
         StrictCheckpointer(build()).load(str(tmp_path / "dino.pth"))
 

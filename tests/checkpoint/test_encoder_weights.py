@@ -26,5 +26,5 @@ def test_other_files_have_no_student(tmp_path):
     torch.save({"norm.weight": torch.zeros(1)}, tmp_path / "encoder.pth")
     assert read_student_file(tmp_path / "encoder.pth") is None
     torch.save({"model": {"norm.weight": "words"}}, tmp_path / "odd.pth")
-    with pytest.raises(CheckpointError, match=r"odd\.pth: 'model' of the checkpoint holds other things"):
+    with pytest.raises(CheckpointError, match=r"odd\.pth: 'model' of the checkpoint holds values that are not tensors"):
         read_student_file(tmp_path / "odd.pth")

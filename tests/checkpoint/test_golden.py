@@ -12,9 +12,9 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from mm_ovseg.checkpoint.layouts import model_layout
-from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict
-from tests.conftest import ROOT
+from mm_ovseg.checkpoint.official import convert_official_state_dict
+from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES
+from tests.conftest import RELEASED_SHAPES, ROOT
 
 CASES = {
     "vitb16": ("b16_ddsk", 11, "configs/mm_ovseg_vitb16_384.yaml"),
@@ -31,12 +31,12 @@ GRADIENT_TOLERANCE = 1e-3
 NO_GRADIENT = 1e-10
 
 
-def golden_folder(name, suffix="npz"):
-    """Where the values of a model are: here, or beside the checkout; skips the test where they are not."""
+def golden_folder(name):
+    """The folder with the values of a model, here or beside the checkout; skips the test if there is none."""
     for folder in (ROOT / "tests" / "golden", ROOT.parent / "shared" / "golden"):
-        if (folder / f"{name}.{suffix}").is_file():
+        if (folder / f"{name}.npz").is_file():
             return folder
-    pytest.skip(f"needs {name}.{suffix} in {folder}")
+    pytest.skip(f"needs {name}.npz in {folder}")
 
 
 def seeded(name, shape, seed):
@@ -51,8 +51,8 @@ def seeded(name, shape, seed):
 
 
 def seeded_state_dict(variant, seed):
-    layout = model_layout(VARIANTS[variant].size)
-    return {name: seeded(name, entry.shape, seed) for name, entry in layout.items() if entry.targets}
+    shapes = json.loads(RELEASED_SHAPES.read_text())[variant]
+    return {name: seeded(name, shapes[name], seed) for name, rename in MODEL_TABLES[variant].items() if rename.targets}
 
 
 def build_golden_model(variant, make_cfg):
@@ -106,15 +106,13 @@ def sliced(name, tensor):
 
 
 @pytest.mark.parametrize("variant", CASES)
-def test_the_layout_is_that_of_the_released_model(variant):
-    name, _, _ = CASES[variant]
-    path = golden_folder(name, "keys.json") / f"{name}.keys.json"
-    released = {key: tuple(shape) for key, shape in json.loads(path.read_text())["state_dict"]}
-    layout = model_layout(VARIANTS[variant].size)
-    assert released.keys() <= layout.keys()
-    for key, entry in layout.items():
-        if entry.targets:
-            assert entry.shape == released[key], key
+def test_the_table_has_every_tensor_of_the_released_model(variant):
+    released = json.loads(RELEASED_SHAPES.read_text())[variant]
+    table = MODEL_TABLES[variant]
+    assert released.keys() <= table.keys()
+    assert {name for name, rename in table.items() if rename.targets} <= released.keys()
+    targets = [target for rename in table.values() for target in rename.targets]
+    assert len(targets) == len(set(targets))
 
 
 @pytest.mark.parametrize("variant", CASES)
@@ -134,9 +132,9 @@ def test_the_seeded_model_gives_the_golden_values(variant, make_cfg):
         assert np.linalg.norm(ours - theirs) <= TOLERANCE * np.linalg.norm(theirs), key
 
     norms = json.loads((folder / f"{name}.gradnorms.json").read_text())
-    layout = model_layout(VARIANTS[variant].size)
+    table = MODEL_TABLES[variant]
     learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert learning.keys() == {target for name in norms for target in layout[name].targets}
+    assert learning.keys() == {target for name in norms for target in table[name].targets}
     if variant == "vitl14":
         return  # the released code trains its frozen DINOv3 in a random mode
     millions = sum(parameter.numel() for parameter in learning.values()) / 1e6
@@ -151,7 +149,7 @@ def test_the_seeded_model_gives_the_golden_values(variant, make_cfg):
     assert loss.item() == pytest.approx(float(golden["loss"]), rel=TOLERANCE)
     loss.backward()
     for released, norm in norms.items():
-        (target,) = layout[released].targets
+        (target,) = table[released].targets
         assert learning[target].grad.norm().item() == pytest.approx(norm, rel=GRADIENT_TOLERANCE, abs=NO_GRADIENT), (
             target
         )

@@ -83,7 +83,7 @@ def test_dinov3_loads_as_it_is_published(tmp_path):
     assert torch.equal(loaded(images)[0], source(images)[0])
     del published["storage_tokens"]
     torch.save({**published, "storage_tokens": torch.zeros(1, 4, 8)}, tmp_path / "wrong.pth")
-    with pytest.raises(CheckpointError, match=r"wrong\.pth: .*storage_tokens is \(1, 4, 8\), not \(1, 4, 64\)"):
+    with pytest.raises(CheckpointError, match=r"wrong\.pth .*reg_token is \(1, 4, 8\), not \(1, 4, 64\)"):
         build(name=name, arguments=arguments, blocks=[2], weights=str(tmp_path / "wrong.pth"))
 
 

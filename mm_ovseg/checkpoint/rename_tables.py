@@ -1,0 +1,186 @@
+"""What published checkpoints call each tensor, and what we call it.
+
+A row is ``(published, ours)``, perhaps with a reason and a function (see :class:`Rename`); ``ours`` is None if the
+tensor is dropped. Patterns expand as a shell expands braces: ``fc{1,2}`` to ``fc1`` and ``fc2``. ``*`` stands
+for ``{weight,bias}``, ``#`` for the index of a block. Names are paired in order. Loading checks the shapes.
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from mm_ovseg.checkpoint.positional_embedding import resize_positional_embedding
+from mm_ovseg.checkpoint.state_dict import TRAINING_HEADS
+
+__all__ = ["MODEL_TABLES", "Rename", "RenameTable", "encoder_table"]
+
+
+@dataclass(frozen=True)
+class Rename:
+    """What becomes of one published tensor.
+
+    Attributes:
+        targets: our names for it; none where it is dropped.
+        reason: why it is dropped, or what ``derive`` does.
+        derive: computes one tensor per target; None where the tensor is kept as it is, for one target.
+    """
+
+    targets: tuple[str, ...] = ()
+    reason: str = ""
+    derive: Callable[[torch.Tensor], Sequence[torch.Tensor]] | None = None
+
+
+RenameTable = dict[str, Rename]  # by published name
+Rows = list[tuple]
+
+
+def _same(*patterns: str) -> Rows:
+    return [(pattern, pattern) for pattern in patterns]
+
+
+def _thirds(packed: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return packed.unflatten(0, (3, -1)).unbind()
+
+
+TRAINING_ONLY = "used in the encoder's own training only"
+DINO_BOTH = [
+    *_same("cls_token", "{patch_embed.proj,norm}.*"),
+    *_same("blocks.#.{norm1,norm2,attn.proj,mlp.fc1,mlp.fc2}.*", "blocks.#.attn.qkv.weight"),
+    ("mask_token", None, TRAINING_ONLY),
+]
+DINO = [*DINO_BOTH, *_same("blocks.#.attn.qkv.bias", "pos_embed")]
+DINO_48 = [
+    *DINO_BOTH,
+    *_same("blocks.#.attn.qkv.bias"),
+    ("pos_embed", "pos_embed", "interpolated to 48 x 48 tokens", lambda x: [resize_positional_embedding(x, 48)]),
+]
+DINOV3 = [
+    *DINO_BOTH,
+    ("storage_tokens", "reg_token"),
+    ("blocks.#.ls{1,2}.gamma", "blocks.#.gamma_{1,2}"),
+    (
+        "blocks.#.attn.qkv.bias",
+        "blocks.#.attn.{q,v}_bias",
+        "split (the keys' is masked to zero)",
+        lambda x: _thirds(x)[::2],
+    ),
+    ("blocks.#.attn.qkv.bias_mask", None, "the constant that masks the bias of the keys"),
+    ("rope_embed.periods", None, "constants, which timm computes"),
+    ("local_cls_norm.*", None, TRAINING_ONLY),
+]
+
+CLIP_BLOCK = _same("{ln_1,mlp.c_fc,mlp.c_proj,ln_2}.*")
+CLIP_PACKED_BLOCK = [*CLIP_BLOCK, *_same("attn.in_proj_{weight,bias}", "attn.out_proj.*")]
+CLIP_SPLIT_BLOCK = [  # of CAT-Seg's CLIP, and of ours
+    *CLIP_BLOCK,
+    ("attn.{q,k,v}_proj_weight", "attn.{query,key,value}.weight"),
+    ("attn.in_proj_bias", "attn.{query,key,value}.bias", "split into those of queries, keys and values", _thirds),
+    ("attn.out_proj.*", "attn.output.*"),
+]
+CLIP_VISUAL = _same("class_embedding", "positional_embedding", "proj", "conv1.weight", "ln_{pre,post}.*")
+CLIP_TEXT = _same("positional_embedding", "text_projection", "token_embedding.weight", "ln_final.*")
+CLIP_REST = [*_same("logit_scale"), ("{input_resolution,context_length,vocab_size}", None, "a setting, not a weight")]
+
+DINO_PROJECTION = [("down_sample.*", "dense.*"), ("decod_proj{1,2}.*", "{coarse,fine}.*")]
+HEAD = [  # with CLIP alone
+    ("conv1.*", "cost_volume_embedding.clip.*"),
+    ("guidance_projection.0.*", "aggregator.appearance_projection.*"),
+    ("text_guidance_projection.0.*", "aggregator.text_projection.*"),
+    ("decoder_guidance_projection.{0,1}.0.*", "decoder.guidance_projections.{0,1}.0.*"),
+    ("head.*", "decoder.logits.*"),
+]
+HEAD_WITH_DINO = [
+    *(row for row in HEAD if not row[0].startswith("decoder_")),
+    ("{conv2,fusion_corr}.*", "cost_volume_embedding.{dino,fuse}.*"),
+    ("CLIP_decoder_guidance_projection.{0,1}.0.*", "decoder.guidance_projections.{0,1}.0.*"),
+    ("DINO_decoder_guidance_projection.{0,1}.0.*", "decoder.guidance_projections.{0,1}.1.*"),
+]
+SPATIAL = [
+    *_same("guidance_norm.*"),
+    ("block_{1,2}.norm{1,2}.*", "blocks.{0,1}.{attention,mlp}_norm.*"),
+    ("block_{1,2}.attn.{q,k,v,proj}.*", "blocks.{0,1}.{query,key,value,output}.*"),
+    ("block_{1,2}.mlp.fc{1,2}.*", "blocks.{0,1}.mlp.{0,2}.*"),
+    ("block_2.attn_mask", None, "the constant mask of shifted windows, which our model computes"),
+]
+CLASSES = [
+    ("padding_{tokens,guidance}", "padding_{token,guidance}", "flattened", lambda x: [x.flatten()]),
+    ("norm{1,2}.*", "{attention,mlp}_norm.*"),
+    ("attention.{q,k,v}.*", "{query,key,value}.*"),
+    ("MLP.{0,2}.*", "mlp.{0,2}.*"),
+]
+DECODER_STAGE = [
+    *_same("up.*"),
+    ("conv.double_conv.{0,3}.weight", "{guided_conv,conv}.weight"),
+    ("conv.double_conv.{1,4}.*", "{guided_norm,norm}.*"),
+]
+
+
+def encoder_table(variant: str, names: Collection[str]) -> RenameTable:
+    """The table of ``"clip"``, ``"dino"`` or ``"dinov3"``, with as many blocks as there are among the names."""
+
+    def depth(prefix: str) -> int:
+        return len({name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix)})
+
+    if variant != "clip":
+        heads = [name for name in names if name.startswith(TRAINING_HEADS)]
+        dropped = dict.fromkeys(heads, Rename(reason="a head of the encoder's own training"))
+        return _table(DINOV3 if variant == "dinov3" else DINO, depth=depth("blocks.")) | dropped
+    blocks = "transformer.resblocks."
+    return {
+        **_table(CLIP_VISUAL, "visual.", "visual."),
+        **_table(CLIP_PACKED_BLOCK, f"visual.{blocks}#.", f"visual.{blocks}#.", depth(f"visual.{blocks}")),
+        **_table([*CLIP_TEXT, *CLIP_REST]),
+        **_table(CLIP_PACKED_BLOCK, f"{blocks}#.", f"{blocks}#.", depth(blocks)),
+    }
+
+
+def _model_table(depth: int, dino: Rows | None = None, encoders: Mapping[str, str] | None = None) -> RenameTable:
+    """A whole model, with image encoders of ``depth`` blocks; ``encoders`` maps the prefixes of its DINOs to ours."""
+    clip, head = "sem_seg_head.predictor.clip_model.", "sem_seg_head.predictor.transformer."
+    blocks, layers = "transformer.resblocks.#.", f"{head}layers.{{0,1}}."
+    stages = f"{head}Fusiondecoder{{1,2}}." if encoders else f"{head}decoder{{1,2}}."
+    table = {
+        **_table(CLIP_VISUAL, f"{clip}visual.", "clip.encoder.visual."),
+        **_table(CLIP_SPLIT_BLOCK, f"{clip}visual.{blocks}", f"clip.encoder.visual.{blocks}", depth),
+        **_table([("upsample{1,2}.*", "clip.projection.{coarse,fine}.*")]),
+        **_table(CLIP_TEXT, clip, "text.tower."),
+        **_table(CLIP_SPLIT_BLOCK, f"{clip}{blocks}", f"text.tower.{blocks}", depth=12),
+        **_table([("logit_scale", None, "CLIP's temperature, which the cost volume does without")], clip),
+        **_table(HEAD_WITH_DINO if encoders else HEAD, head, "sem_seg_head."),
+        **_table(SPATIAL, f"{layers}swin_block.", "sem_seg_head.aggregator.spatial.{0,1}."),
+        **_table(CLASSES, f"{layers}attention.", "sem_seg_head.aggregator.classes.{0,1}."),
+        **_table(DECODER_STAGE, stages, "sem_seg_head.decoder.upsamplings.{0,1}."),
+    }
+    for published, ours in (encoders or {}).items():
+        table |= _table(dino, f"{published}model.", f"{ours}.encoder.model.", depth)
+        table |= _table(DINO_PROJECTION, published, f"{ours}.projection.")
+    return table
+
+
+def _table(rows: Rows, published: str = "", ours: str = "", depth: int = 1) -> RenameTable:
+    """The rows expanded; ``published`` and ``ours`` are prefixes, which may be patterns too."""
+    table: RenameTable = {}
+    for source, target, *rest in rows:
+        names = _expand(published + source, depth)
+        targets = [] if target is None else _expand(ours + target, depth)
+        each = len(targets) // len(names)  # targets of one published tensor
+        for index, name in enumerate(names):
+            table[name] = Rename(tuple(targets[index * each : (index + 1) * each]), *rest)
+    return table
+
+
+def _expand(pattern: str, depth: int) -> list[str]:
+    blocks = ",".join(str(block) for block in range(depth))
+    pattern = pattern.replace("*", "{weight,bias}").replace("#", f"{{{blocks}}}")
+    return ["".join(parts) for parts in itertools.product(*(part.split(",") for part in re.split("[{}]", pattern)))]
+
+
+MODEL_TABLES = {
+    "vitb16": _model_table(12, DINO_48, {"dino_": "dino", "dino_sar": "dino_sar"}),
+    "vitl14": _model_table(24, DINOV3, {"dino_": "dino", "dino_sar": "dino_sar"}),
+    "gsnet": _model_table(12, DINO_48, {"dino_": "dino"}),
+    "catseg": _model_table(12),
+}
