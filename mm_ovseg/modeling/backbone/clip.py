@@ -15,7 +15,7 @@ from mm_ovseg.checkpoint.encoder_weights import load_encoder_state_dict, read_en
 from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import CheckpointError, ConfigError, brief_reason
 from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder
-from mm_ovseg.modeling.backbone.onednn import use_onednn
+from mm_ovseg.modeling.cpu_kernels import use_onednn
 from mm_ovseg.modeling.memory import recomputed
 
 __all__ = ["CLIPImageEncoder", "SelfAttention", "build_clip", "set_clip_trainable"]
