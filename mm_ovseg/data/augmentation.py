@@ -10,6 +10,7 @@ from detectron2.data import transforms as T
 from fvcore.transforms.transform import NoOpTransform, PadTransform, Transform
 from PIL import Image
 
+from mm_ovseg.choices import check_choice
 from mm_ovseg.data.clouds import Clouds, build_clouds
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.raster import count_polarisations, sar_unit, three_channels
@@ -103,8 +104,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> PairAugmentation:
     if not is_train:
         sizes, longest, sampling = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST, "choice"
         return PairAugmentation([ResizeShortestSide(sizes, longest, sampling)] if sizes[0] else [])
-    if cfg.INPUT.RANDOM_FLIP not in FLIPS:
-        raise ConfigError(f"INPUT.RANDOM_FLIP is '{cfg.INPUT.RANDOM_FLIP}'; choose one of {', '.join(FLIPS)}.")
+    check_choice("INPUT.RANDOM_FLIP", cfg.INPUT.RANDOM_FLIP, FLIPS)
     geometry: list[T.Augmentation] = [
         ResizeShortestSide(cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING)
     ]

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from fvcore.common.registry import Registry
 
+from mm_ovseg.choices import check_registered
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.randomness import derived_seed, seeded
 
@@ -84,9 +85,7 @@ def build_clouds(kind: str, cover: Sequence[float] = ()) -> Clouds:
     Raises:
         ConfigError: There is no such kind, ``cover`` is no range, or the library is not installed.
     """
-    if kind not in CLOUDS_REGISTRY:
-        known = ", ".join(sorted(registered for registered, _ in CLOUDS_REGISTRY))
-        raise ConfigError(f"There are no clouds of the kind '{kind}'; choose one of {known}.")
+    check_registered("The kind of clouds", kind, CLOUDS_REGISTRY)
     if len(cover) not in (0, 2) or (len(cover) == 2 and not 0 <= cover[0] <= cover[1] <= 1):
         raise ConfigError(f"The cloud cover is {list(cover)}; give [low, high] with 0 <= low <= high <= 1, or [].")
     return CLOUDS_REGISTRY.get(kind)(tuple(cover))

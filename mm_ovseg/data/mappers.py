@@ -16,11 +16,12 @@ import torch
 from detectron2.config import CfgNode, configurable
 from fvcore.common.registry import Registry
 
+from mm_ovseg.choices import check_registered
 from mm_ovseg.data.augmentation import PairAugmentation, PairSample, build_augmentations
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.sample_cache import SampleCache
 from mm_ovseg.data.seen_labels import SeenLabelReader, build_seen_label_readers
-from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.errors import DataError
 
 __all__ = [
     "DATASET_MAPPER_REGISTRY",
@@ -247,9 +248,7 @@ def build_dataset_mapper(cfg: CfgNode, is_train: bool) -> Callable[[Mapping], di
         ConfigError: No mapper has this name, or a setting that the mapper needs is wrong.
     """
     name = cfg.INPUT.DATASET_MAPPER_NAME
-    if name not in DATASET_MAPPER_REGISTRY:
-        known = ", ".join(sorted(registered for registered, _ in DATASET_MAPPER_REGISTRY))
-        raise ConfigError(f"INPUT.DATASET_MAPPER_NAME is '{name}'; choose one of {known}.")
+    check_registered("INPUT.DATASET_MAPPER_NAME", name, DATASET_MAPPER_REGISTRY)
     return DATASET_MAPPER_REGISTRY.get(name)(cfg, is_train)
 
 

@@ -7,13 +7,13 @@ from detectron2.config import CfgNode
 from detectron2.solver.build import maybe_add_gradient_clipping, reduce_param_groups
 from torch import nn
 
-from mm_ovseg.errors import ConfigError
+from mm_ovseg.choices import check_choice
 
 __all__ = ["build_optimizer", "parameter_groups"]
 
 CLIP_PREFIXES = ("clip.encoder.", "clip_sar.encoder.", "text.")
 NORM_TYPES = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
-ALIGNED_PREFIXES = ("dino.projection.dense.", "dino_sar.projection.dense.")
+FITTED_PREFIXES = ("dino.projection.dense.", "dino_sar.projection.dense.")
 EMBEDDING_NAMES = ("pos_embed", "cls_token", "reg_token", "padding_token", "padding_guidance")
 
 
@@ -22,7 +22,7 @@ def parameter_groups(
     *,
     base_lr: float,
     clip_multiplier: float,
-    alignment_multiplier: float,
+    fit_multiplier: float,
     weight_decay: float,
     weight_decay_norm: float,
     weight_decay_embed: float,
@@ -33,7 +33,7 @@ def parameter_groups(
         model: its frozen parameters are left out.
         base_lr: learning rate of everything else.
         clip_multiplier: CLIP's learning rate as a share of ``base_lr``.
-        alignment_multiplier: that of DINO's projections into the text space.
+        fit_multiplier: that of DINO's projections into the text space.
         weight_decay: of weights and biases; single numbers have none.
         weight_decay_norm: of normalisation layers.
         weight_decay_embed: of learned tokens and positional embeddings.
@@ -54,8 +54,8 @@ def parameter_groups(
             rate = base_lr
             if full_name.startswith(CLIP_PREFIXES):
                 rate *= clip_multiplier
-            elif full_name.startswith(ALIGNED_PREFIXES):
-                rate *= alignment_multiplier
+            elif full_name.startswith(FITTED_PREFIXES):
+                rate *= fit_multiplier
             groups.append({"params": [parameter], "lr": rate, "weight_decay": decay})
     return reduce_param_groups(groups)
 
@@ -70,13 +70,12 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         ConfigError: the optimiser is unknown.
     """
     solver = cfg.SOLVER
-    if solver.OPTIMIZER not in ("ADAMW", "SGD"):
-        raise ConfigError(f"SOLVER.OPTIMIZER is '{solver.OPTIMIZER}'; choose 'ADAMW' or 'SGD'.")
+    check_choice("SOLVER.OPTIMIZER", solver.OPTIMIZER, ("ADAMW", "SGD"))
     groups = parameter_groups(
         model,
         base_lr=solver.BASE_LR,
         clip_multiplier=solver.CLIP_MULTIPLIER,
-        alignment_multiplier=solver.ALIGNMENT_MULTIPLIER if cfg.MODEL.DINO.ALIGNMENT_DATASET else 1.0,
+        fit_multiplier=solver.ALIGNMENT_MULTIPLIER if cfg.MODEL.DINO.ALIGNMENT_DATASET else 1.0,
         weight_decay=solver.WEIGHT_DECAY,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
         weight_decay_embed=solver.WEIGHT_DECAY_EMBED,

@@ -20,6 +20,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from mm_ovseg.checkpoint.files import QUICKSTART, QUICKSTART_FILE
+from mm_ovseg.choices import check_registered
 from mm_ovseg.config import add_mm_ovseg_config
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.engine.config_file import CHECKOUT, config_files, read_config_file
@@ -67,12 +68,8 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs
     _register_declared(cfg.DATASETS.FILES or (), needs_datasets)
     cfg.DATASETS.UNSEEN = _read_unseen(cfg)
     _check_device(cfg.MODEL.DEVICE)
-    for key, name, registry in (
-        ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
-        ("MODEL.SEM_SEG_HEAD.NAME", cfg.MODEL.SEM_SEG_HEAD.NAME, SEM_SEG_HEADS_REGISTRY),
-    ):
-        if name not in registry:
-            raise ConfigError(f"{key} is '{name}', which is not registered; import what defines it, or correct it.")
+    check_registered("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY)
+    check_registered("MODEL.SEM_SEG_HEAD.NAME", cfg.MODEL.SEM_SEG_HEAD.NAME, SEM_SEG_HEADS_REGISTRY)
     cfg.freeze()
     return cfg
 

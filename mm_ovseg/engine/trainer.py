@@ -21,8 +21,8 @@ from torch import nn
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.loader import build_train_loader, in_own_process_group
 from mm_ovseg.data.mappers import build_dataset_mapper
-from mm_ovseg.engine.alignment import align_encoders
 from mm_ovseg.engine.best_checkpoint import BestCheckpointHook
+from mm_ovseg.engine.initialization import initialize_text_projections
 from mm_ovseg.engine.interruption import InterruptionHook
 from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.engine.prediction_images import PredictionImages
@@ -56,11 +56,11 @@ class Trainer(DefaultTrainer):
         batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
         if batch < 1 or batch % processes:
             raise ConfigError(f"SOLVER.IMS_PER_BATCH is {batch}; give a positive multiple of {processes} processes.")
-        check_registered(cfg.DATASETS.TRAIN, "DATASETS.TRAIN")
+        check_datasets(cfg.DATASETS.TRAIN, "DATASETS.TRAIN")
         if not cfg.DATASETS.TRAIN:
             raise ConfigError("DATASETS.TRAIN is empty; name at least one registered dataset.")
         if cfg.MODEL.DINO.ALIGNMENT_DATASET:
-            check_registered([cfg.MODEL.DINO.ALIGNMENT_DATASET], "MODEL.DINO.ALIGNMENT_DATASET")
+            check_datasets([cfg.MODEL.DINO.ALIGNMENT_DATASET], "MODEL.DINO.ALIGNMENT_DATASET")
         model = self.build_model(cfg)
         check_evaluable(model, cfg.DATASETS.TEST)
         read_prompts(cfg)  # an error there is better found now than at the first evaluation
@@ -144,7 +144,7 @@ class Trainer(DefaultTrainer):
     def resume_or_load(self, resume: bool = True) -> None:
         """As Detectron2's; a resumed run goes on with the batch, and the random numbers, that would have been next.
 
-        A run that starts without weights aligns DINO with CLIP where the config asks for it.
+        A run that starts without weights fits DINO to CLIP where the config asks for it.
         """
         if comm.is_main_process():
             remove_leftovers(self.cfg.OUTPUT_DIR)
@@ -152,7 +152,7 @@ class Trainer(DefaultTrainer):
                 self.checkpointer.start_over()
         super().resume_or_load(resume)
         if self.start_iter == 0 and not self.cfg.MODEL.WEIGHTS:
-            align_encoders(self.cfg, unwrap(self._trainer.model), self.seed)
+            initialize_text_projections(self.cfg, unwrap(self._trainer.model), self.seed)
         data_loader = self._trainer.data_loader
         data_loader.seed = self.seed
         data_loader.first_batch = self.start_iter * self.cfg.SOLVER.ACCUMULATION_STEPS
@@ -271,14 +271,14 @@ def segments(model: nn.Module | type[nn.Module]) -> bool:
 
 def check_evaluable(model: nn.Module, names: Sequence[str]) -> None:
     """Raise a ConfigError unless ``model`` can be evaluated on every dataset of DATASETS.TEST."""
-    check_registered(names, "DATASETS.TEST")
+    check_datasets(names, "DATASETS.TEST")
     for name in names:
         declaration = MetadataCatalog.get(name).get("declaration")
         if segments(model) and declaration is not None and declaration.labels is None:
             raise ConfigError(f"DATASETS.TEST names '{name}', which has no labels to evaluate on; declare them.")
 
 
-def check_registered(names: Sequence[str], key: str) -> None:
+def check_datasets(names: Sequence[str], key: str) -> None:
     """Raise a ConfigError for a dataset that is not registered."""
     for name in names:
         if name not in DatasetCatalog:

@@ -8,6 +8,7 @@ import torch
 from detectron2.engine import SimpleTrainer
 from torch import nn
 
+from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import ConfigError, TrainingError
 
 __all__ = ["AccumulatingTrainer"]
@@ -42,8 +43,8 @@ class AccumulatingTrainer(SimpleTrainer):
         super().__init__(model, data_loader, optimizer)
         if accumulation_steps < 1:
             raise ConfigError(f"SOLVER.ACCUMULATION_STEPS is {accumulation_steps}; it must be at least 1.")
-        if autocast_dtype not in (None, *AUTOCAST_DTYPES):
-            raise ConfigError(f"SOLVER.AMP.DTYPE is '{autocast_dtype}'; choose one of {', '.join(AUTOCAST_DTYPES)}.")
+        if autocast_dtype is not None:
+            check_choice("SOLVER.AMP.DTYPE", autocast_dtype, AUTOCAST_DTYPES)
         self.accumulation_steps = accumulation_steps
         self.max_gradient_norm = max_gradient_norm
         self.autocast_dtype = AUTOCAST_DTYPES.get(autocast_dtype)

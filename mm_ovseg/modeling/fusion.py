@@ -14,8 +14,8 @@ from detectron2.layers import ShapeSpec
 from fvcore.common.registry import Registry
 from torch import nn
 
+from mm_ovseg.choices import check_registered
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.modeling.losses import check_registered
 from mm_ovseg.modeling.memory import by_class_chunks
 
 __all__ = [

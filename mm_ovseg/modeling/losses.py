@@ -1,31 +1,16 @@
-"""The segmentation losses of stage 2; those of stage 1 are in alignment.py."""
-
-from collections.abc import Iterable
+"""The segmentation losses of stage 2; those of stage 1 are in unification_losses.py."""
 
 import torch
 import torch.nn.functional as F
 from fvcore.common.registry import Registry
 
-from mm_ovseg.errors import ConfigError
-
-__all__ = ["SEGMENTATION_LOSS_REGISTRY", "check_choice", "check_registered", "segmentation_loss"]
+__all__ = ["SEGMENTATION_LOSS_REGISTRY", "segmentation_loss"]
 
 SEGMENTATION_LOSS_REGISTRY = Registry("SEGMENTATION_LOSS")
 SEGMENTATION_LOSS_REGISTRY.__doc__ = """
 Registry of functions ``(logits, target, *, ignore_label, ignored_as_negative)`` that return a scalar, as in
 :func:`segmentation_loss`; LOSS.NAME names one.
 """
-
-
-def check_choice(key: str, name: str, known: Iterable[str]) -> None:
-    """Raise a ConfigError unless ``name``, the value of config key ``key``, is known."""
-    if name not in known:
-        raise ConfigError(f"{key} is '{name}'; choose one of {', '.join(known)}.")
-
-
-def check_registered(key: str, name: str, registry: Registry) -> None:
-    """Raise a ConfigError unless ``name``, the value of config key ``key``, is in a registry."""
-    check_choice(key, name, [registered for registered, _ in registry])
 
 
 def segmentation_loss(

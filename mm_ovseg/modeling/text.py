@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import MAX_REASON, ConfigError, VocabularyError
 from mm_ovseg.modeling.precision import at_least_float32
 from mm_ovseg.vocabulary import split_synonyms
@@ -44,8 +45,7 @@ class TextEmbedder(nn.Module):
         super().__init__()
         if not templates or not all(template.count("{}") == 1 for template in templates):
             raise ConfigError(f"MODEL.TEXT.TEMPLATES is {list(templates)}; each needs exactly one {{}} for the name.")
-        if synonyms not in ("average", "first"):
-            raise ConfigError(f"MODEL.TEXT.SYNONYMS is '{synonyms}'; choose 'average' or 'first'.")
+        check_choice("MODEL.TEXT.SYNONYMS", synonyms, ("average", "first"))
         self.tower = tower
         self.tokenizer = tokenizer
         self.templates = tuple(templates)

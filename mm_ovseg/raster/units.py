@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import ConfigError
 
 __all__ = ["SAR_UNITS", "SARUnit", "decibel_ranges", "sar_unit"]
@@ -51,9 +52,9 @@ def sar_unit(name: str) -> SARUnit:
     Raises:
         ConfigError: The name is unknown.
     """
-    if not isinstance(name, str) or name.lower() not in SAR_UNITS:
-        raise ConfigError(f"INPUT.SAR.SCALE is '{name}'; choose one of {', '.join(SAR_UNITS)}.")
-    return SAR_UNITS[name.lower()]
+    name = str(name).lower()
+    check_choice("INPUT.SAR.SCALE", name, SAR_UNITS)
+    return SAR_UNITS[name]
 
 
 def decibel_ranges(value_range: Sequence, bands: int) -> np.ndarray:

@@ -192,7 +192,7 @@ def test_the_cover_of_fractal_clouds():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("cirrus",), "no clouds of the kind 'cirrus'; choose one of .*fractal.*thin"),
+        (("cirrus",), "The kind of clouds is 'cirrus'; choose one of .*fractal.*thin"),
         (("fractal", (0.5,)), r"cover is \[0.5\]; give \[low, high\]"),
         (("fractal", (0.5, 0.4)), "0 <= low <= high <= 1"),
         (("fractal", (0.5, 1.4)), "0 <= low <= high <= 1"),
@@ -362,6 +362,6 @@ def test_datasets_from_before_there_was_a_choice_are_still_known(tmp_path):
 
 
 def test_unknown_clouds_over_synthetic_scenes(tmp_path):
-    with pytest.raises(ConfigError, match="kind 'cirrus'"):
+    with pytest.raises(ConfigError, match="clouds is 'cirrus'"):
         write_synthetic_dataset(tmp_path / "data", cloud_kind="cirrus")
     assert not (tmp_path / "data").exists()

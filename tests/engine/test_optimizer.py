@@ -20,7 +20,7 @@ def test_each_parameter_has_the_rate_and_decay_of_its_kind(make_model):
         model,
         base_lr=1.0,
         clip_multiplier=0.01,
-        alignment_multiplier=0.5,
+        fit_multiplier=0.5,
         weight_decay=0.1,
         weight_decay_norm=0.0,
         weight_decay_embed=0.2,

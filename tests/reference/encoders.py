@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mm_ovseg.modeling.backbone import onednn
+from mm_ovseg.modeling import cpu_kernels
 from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder, SelfAttention
 from mm_ovseg.modeling.backbone.dino import DINOEncoder
 from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder
@@ -146,7 +146,7 @@ def _plain_timm(model: nn.Module) -> Iterator[None]:
     for module in fused:
         module.fused_attn = False
     try:
-        with mock.patch.object(onednn, "IS_AVAILABLE", False):
+        with mock.patch.object(cpu_kernels, "HAS_ONEDNN", False):
             yield
     finally:
         for module in fused:

@@ -12,9 +12,10 @@ from open_clip.transformer import VisionTransformer
 from torch import nn
 
 from mm_ovseg.checkpoint.encoder_weights import load_encoder_state_dict, read_encoder_file
+from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import CheckpointError, ConfigError, brief_reason
 from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder
-from mm_ovseg.modeling.backbone.onednn import use_onednn
+from mm_ovseg.modeling.cpu_kernels import use_onednn
 from mm_ovseg.modeling.memory import recomputed
 
 __all__ = ["CLIPImageEncoder", "SelfAttention", "build_clip", "set_clip_trainable"]
@@ -215,8 +216,7 @@ def set_clip_trainable(tower: nn.Module, finetune: str) -> None:
     ``"query_value"`` leaves the query and value projection weights of every attention to learn, neither their biases
     nor anything else (paper, stage 2).
     """
-    if finetune not in ("query_value", "none"):
-        raise ConfigError(f"MODEL.CLIP.FINETUNE is '{finetune}'; choose 'query_value' or 'none'.")
+    check_choice("MODEL.CLIP.FINETUNE", finetune, ("query_value", "none"))
     tower.requires_grad_(False)
     if finetune == "query_value":
         for module in tower.modules():

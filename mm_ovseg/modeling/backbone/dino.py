@@ -9,9 +9,8 @@ from torch import nn
 
 from mm_ovseg.checkpoint.encoder_weights import load_encoder_file, load_encoder_state_dict
 from mm_ovseg.errors import CheckpointError, ConfigError
-from mm_ovseg.modeling.backbone.attention import ChunkedAttention
 from mm_ovseg.modeling.backbone.image_encoder import IMAGE_ENCODER_REGISTRY, ImageEncoder
-from mm_ovseg.modeling.backbone.onednn import use_onednn
+from mm_ovseg.modeling.cpu_kernels import fast_attention, use_onednn
 
 __all__ = ["DINOEncoder"]
 
@@ -90,7 +89,7 @@ class DINOEncoder(ImageEncoder):
         Returns:
             One (B, out_channels, h, w) a block, normalised by the model's last LayerNorm, in the order of ``blocks``.
         """
-        with ChunkedAttention(), torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        with fast_attention(images.device), torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             indices = sorted({block - 1 for block in self.blocks})
             maps = self.model.forward_intermediates(
                 images, indices=indices, norm=True, stop_early=True, intermediates_only=True

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from fvcore.common.registry import Registry
 from torch import nn
 
+from mm_ovseg.choices import check_registered
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.modeling.losses import check_registered
 
 __all__ = ["IMAGE_ENCODER_REGISTRY", "ImageEncoder", "build_image_encoder"]
 

@@ -1,5 +1,6 @@
 """Cross-modal unification (stage 1): a SAR encoder learns to see as its RGB teacher does."""
 
+import inspect
 import math
 from collections.abc import Sequence
 
@@ -10,13 +11,13 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mm_ovseg.choices import check_choice, check_registered
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.modeling.alignment import ALIGNMENT_LOSSES, NEGATIVES, alignment_loss
 from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder, set_clip_trainable
 from mm_ovseg.modeling.backbone.clip_twin import build_clip_image_tower
 from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder, build_image_encoder
-from mm_ovseg.modeling.losses import check_choice
 from mm_ovseg.modeling.precision import at_least_float32
+from mm_ovseg.modeling.unification_losses import NEGATIVES, UNIFICATION_LOSS_REGISTRY, unification_loss
 
 __all__ = ["CrossModalUnification"]
 
@@ -31,11 +32,11 @@ class CrossModalUnification(nn.Module):
     Args:
         teacher: the frozen encoder of RGB.
         student: the encoder of SAR, of the same shape.
-        loss_name: ``"infonce"``, ``"mse"`` or ``"l1"``.
+        loss_name: in :data:`~mm_ovseg.modeling.unification_losses.UNIFICATION_LOSS_REGISTRY`.
         temperature: of InfoNCE.
         learned_temperature: it starts there and learns: the logarithm of its inverse, which stays between 0 and
             log(100), is the parameter ``log_scale``.
-        negatives, symmetric: see :func:`~mm_ovseg.modeling.alignment.alignment_loss`.
+        negatives, symmetric: see :func:`~mm_ovseg.modeling.unification_losses.infonce`.
         tokens_per_image: places sampled in each image and block.
         ema_decay: > 0: ``student_average`` is an exponential moving average of the student with this decay, which
             evaluation uses instead of the student. Training calls :meth:`after_optimizer_step` to update it.
@@ -56,12 +57,13 @@ class CrossModalUnification(nn.Module):
         ema_decay: float,
     ) -> None:
         super().__init__()
-        check_choice("CMU.LOSS", loss_name, ALIGNMENT_LOSSES)
+        check_registered("CMU.LOSS", loss_name, UNIFICATION_LOSS_REGISTRY)
         check_choice("CMU.NEGATIVES", negatives, NEGATIVES)
         if not 1 / LARGEST_SCALE <= temperature <= 1:
             raise ConfigError(f"CMU.TEMPERATURE is {temperature}; choose one from {1 / LARGEST_SCALE} to 1.")
-        if learned_temperature and loss_name != "infonce":
-            raise ConfigError(f"CMU.LEARNED_TEMPERATURE is for CMU.LOSS infonce; {loss_name} has no temperature.")
+        takes = inspect.signature(UNIFICATION_LOSS_REGISTRY.get(loss_name)).parameters
+        if learned_temperature and "temperature" not in takes:
+            raise ConfigError(f"CMU.LEARNED_TEMPERATURE needs a CMU.LOSS with one; {loss_name} has no temperature.")
         if not 0 <= ema_decay < 1:
             raise ConfigError(f"CMU.EMA_DECAY is {ema_decay}; choose one from 0 (no average) to below 1.")
         if tokens_per_image < 1:
@@ -148,7 +150,7 @@ class CrossModalUnification(nn.Module):
                 tokens.take_along_dim(places[..., None], dim=1) for tokens in (teacher_map, student_map)
             )  # (B, K, D)
             losses.append(
-                alignment_loss(
+                unification_loss(
                     student_sample,
                     teacher_sample,
                     valid.take_along_dim(places, dim=1),

@@ -12,12 +12,13 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.semantic_seg import build_sem_seg_head
 from torch import nn
 
+from mm_ovseg.choices import check_choice, check_registered
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder, build_clip, set_clip_trainable
 from mm_ovseg.modeling.backbone.clip_twin import build_clip_image_tower
 from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder, build_image_encoder
 from mm_ovseg.modeling.fusion import EncoderFeatures, FeatureProjection
-from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, check_registered, segmentation_loss
+from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, segmentation_loss
 from mm_ovseg.modeling.precision import at_least_float32
 from mm_ovseg.modeling.sar_validity import WITH_SAR, WITHOUT_SAR, join_by_validity, needed_answers
 from mm_ovseg.modeling.text import TextEmbedder
@@ -86,10 +87,7 @@ class MMOVSeg(nn.Module):
     ) -> None:
         super().__init__()
         check_registered("LOSS.NAME", loss_name, SEGMENTATION_LOSS_REGISTRY)
-        if inference_dtype not in INFERENCE_DTYPES:
-            raise ConfigError(
-                f"MODEL.INFERENCE_DTYPE is '{inference_dtype}'; choose one of {', '.join(INFERENCE_DTYPES)}."
-            )
+        check_choice("MODEL.INFERENCE_DTYPE", inference_dtype, INFERENCE_DTYPES)
         if dino_sar is not None and dino is None:
             raise ConfigError("MODEL.DINO_SAR.ENABLED needs MODEL.DINO.ENABLED: the SAR encoder is the RGB one's twin.")
         self.clip = clip

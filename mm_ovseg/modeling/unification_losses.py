@@ -1,19 +1,28 @@
-"""The losses of stage 1, which align the tokens of two encoders, exact over several processes."""
+"""The losses of stage 1, which align the tokens of two encoders; exact over several processes."""
+
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from detectron2.utils import comm
+from fvcore.common.registry import Registry
 
 from mm_ovseg.modeling.precision import at_least_float32
 
-__all__ = ["ALIGNMENT_LOSSES", "NEGATIVES", "alignment_loss"]
+__all__ = ["NEGATIVES", "UNIFICATION_LOSS_REGISTRY", "unification_loss"]
 
-ALIGNMENT_LOSSES = ("infonce", "mse", "l1")
 NEGATIVES = ("image", "batch")
 
+UNIFICATION_LOSS_REGISTRY = Registry("UNIFICATION_LOSS")
+UNIFICATION_LOSS_REGISTRY.__doc__ = """
+Registry of functions ``(student, teacher, valid, *, temperature, negatives, symmetric)`` that return one loss for each
+valid token, (M,), in the order of ``student[valid]``; CMU.LOSS names one. The arguments are those of
+:func:`unification_loss`, in float32. A loss that needs no settings takes ``**_settings`` instead.
+"""
 
-def alignment_loss(
+
+def unification_loss(
     student: torch.Tensor,
     teacher: torch.Tensor,
     valid: torch.Tensor,
@@ -29,30 +38,60 @@ def alignment_loss(
         student: (B, K, D) L2-normalised SAR tokens: of B images, K places each.
         teacher: (B, K, D) L2-normalised RGB tokens at the same places, without gradient.
         valid: (B, K) bool; other tokens are neither compared nor compared with.
-        name: ``"infonce"``: cross-entropy of the cosine similarities, over ``temperature``, of a SAR token to RGB
-            tokens, the partner being the right answer. ``"mse"`` and ``"l1"``: squared and absolute differences summed
-            over channels, with no negatives.
-        temperature: for ``"infonce"``.
-        negatives: for ``"infonce"``, the RGB tokens beside the partner: ``"batch"``: all others of all images of all
-            processes; ``"image"``: those of the same image.
-        symmetric: for ``"infonce"``, average with the same loss of RGB tokens to SAR tokens. These are gathered with
-            gradients, so that a SAR token also learns from the RGB tokens of other processes.
+        name: ``"infonce"``, ``"mse"``, ``"l1"``, or another name in :data:`UNIFICATION_LOSS_REGISTRY`.
+        temperature, negatives, symmetric: see :func:`infonce`.
 
     Returns:
         A scalar: the sum over this process's valid tokens, times the number of processes, over the number of valid
         tokens of all processes. Averaged over processes, as DistributedDataParallel does with gradients, that is the
         mean over all valid tokens, as one process would compute it. 0, with a gradient of 0, where there is none.
     """
+    loss = UNIFICATION_LOSS_REGISTRY.get(name)
     with torch.autocast(student.device.type, enabled=False):  # bfloat16 is too coarse for similarities
         student, teacher = at_least_float32(student), at_least_float32(teacher)
-        if name == "infonce":
-            losses = _infonce(student, teacher, valid, temperature, negatives)
-            if symmetric:
-                losses = (losses + _infonce(teacher, student, valid, temperature, negatives)) / 2
-        else:
-            difference = student - teacher
-            losses = (difference.square() if name == "mse" else difference.abs()).sum(dim=2)[valid]
-    return losses.sum() * comm.get_world_size() / _sum_over_processes(valid.sum()).clamp(min=1)
+        losses = loss(student, teacher, valid, temperature=temperature, negatives=negatives, symmetric=symmetric)
+    total = valid.sum()
+    if comm.get_world_size() > 1:
+        dist.all_reduce(total)
+    return losses.sum() * comm.get_world_size() / total.clamp(min=1)
+
+
+@UNIFICATION_LOSS_REGISTRY.register()
+def infonce(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    valid: torch.Tensor,
+    *,
+    temperature: torch.Tensor | float,
+    negatives: str,
+    symmetric: bool,
+) -> torch.Tensor:
+    """Cross-entropy of a SAR token's cosine similarities to RGB tokens, the partner being the right answer.
+
+    Args:
+        student, teacher, valid: see :func:`unification_loss`.
+        temperature: divides the similarities.
+        negatives: the RGB tokens beside the partner: ``"batch"``: all others of all images of all processes;
+            ``"image"``: those of the same image.
+        symmetric: average with the same loss of RGB tokens to SAR tokens. These are gathered with gradients, so that a
+            SAR token also learns from the RGB tokens of other processes.
+    """
+    losses = _infonce(student, teacher, valid, temperature, negatives)
+    if symmetric:
+        losses = (losses + _infonce(teacher, student, valid, temperature, negatives)) / 2
+    return losses
+
+
+@UNIFICATION_LOSS_REGISTRY.register()
+def mse(student: torch.Tensor, teacher: torch.Tensor, valid: torch.Tensor, **_settings: Any) -> torch.Tensor:
+    """Squared differences, summed over channels; no negatives."""
+    return (student - teacher).square().sum(dim=2)[valid]
+
+
+@UNIFICATION_LOSS_REGISTRY.register()
+def l1(student: torch.Tensor, teacher: torch.Tensor, valid: torch.Tensor, **_settings: Any) -> torch.Tensor:
+    """Absolute differences, summed over channels; no negatives."""
+    return (student - teacher).abs().sum(dim=2)[valid]
 
 
 def _infonce(
@@ -72,12 +111,6 @@ def _infonce(
         partner = first + torch.arange(images * places, device=keys.device).view(images, places)
     scores = (similarity / temperature).masked_fill(~keys_valid, float("-inf"))
     return F.cross_entropy(scores[valid], partner[valid], reduction="none")
-
-
-def _sum_over_processes(count: torch.Tensor) -> torch.Tensor:
-    if comm.get_world_size() > 1:
-        dist.all_reduce(count)
-    return count
 
 
 def _gather(rows: torch.Tensor) -> tuple[torch.Tensor, list[int]]:

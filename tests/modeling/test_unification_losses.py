@@ -7,7 +7,7 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
 
-from mm_ovseg.modeling.alignment import ALIGNMENT_LOSSES, NEGATIVES, alignment_loss
+from mm_ovseg.modeling.unification_losses import NEGATIVES, UNIFICATION_LOSS_REGISTRY, unification_loss
 
 ALL = torch.ones(1, 2, dtype=torch.bool)
 
@@ -27,11 +27,11 @@ def test_infonce_of_a_hand_computed_case():
     half = math.sqrt(0.5) / 0.5
     first = -math.log(math.exp(2) / (math.exp(2) + math.exp(half)))
     second = -math.log(math.exp(half) / (1 + math.exp(half)))
-    loss = alignment_loss(student, teacher, ALL, name="infonce", temperature=0.5)
+    loss = unification_loss(student, teacher, ALL, name="infonce", temperature=0.5)
     assert loss.item() == pytest.approx((first + second) / 2, rel=1e-5)
     # The other way round: the first RGB token sees similarities 2 and 0, the second half and half.
     back = (-math.log(math.exp(2) / (math.exp(2) + 1)) + math.log(2)) / 2
-    loss = alignment_loss(student, teacher, ALL, name="infonce", temperature=0.5, symmetric=True)
+    loss = unification_loss(student, teacher, ALL, name="infonce", temperature=0.5, symmetric=True)
     assert loss.item() == pytest.approx(((first + second) / 2 + back) / 2, rel=1e-5)
 
 
@@ -39,24 +39,25 @@ def test_negatives_of_the_same_image_are_those_of_that_image_alone():
     student, teacher = random_tokens(3)
     valid = torch.rand(3, 5, generator=torch.Generator().manual_seed(1)) < 0.7
     arguments = {"name": "infonce", "temperature": 0.1}
-    alone = [alignment_loss(student[i : i + 1], teacher[i : i + 1], valid[i : i + 1], **arguments) for i in range(3)]
+    alone = [unification_loss(student[i : i + 1], teacher[i : i + 1], valid[i : i + 1], **arguments) for i in range(3)]
     expected = sum(loss * count for loss, count in zip(alone, valid.sum(dim=1), strict=True)) / valid.sum()
-    torch.testing.assert_close(alignment_loss(student, teacher, valid, negatives="image", **arguments), expected)
-    assert alignment_loss(student, teacher, valid, negatives="batch", **arguments) > expected  # more to confuse it with
+    torch.testing.assert_close(unification_loss(student, teacher, valid, negatives="image", **arguments), expected)
+    # There is more to confuse a token with.
+    assert unification_loss(student, teacher, valid, negatives="batch", **arguments) > expected
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("negatives", NEGATIVES)
-@pytest.mark.parametrize("name", ALIGNMENT_LOSSES)
+@pytest.mark.parametrize("name", [name for name, _ in UNIFICATION_LOSS_REGISTRY])
 def test_tokens_without_data_count_nowhere(name, negatives, symmetric):
     student, teacher = random_tokens(1, places=6)
     valid = torch.tensor([[True, True, False, True, False, True]])
     arguments = {"name": name, "temperature": 0.07, "negatives": negatives, "symmetric": symmetric}
-    whole = alignment_loss(student, teacher, valid, **arguments)
-    kept = alignment_loss(student[:, valid[0]], teacher[:, valid[0]], valid[:, valid[0]], **arguments)
+    whole = unification_loss(student, teacher, valid, **arguments)
+    kept = unification_loss(student[:, valid[0]], teacher[:, valid[0]], valid[:, valid[0]], **arguments)
     torch.testing.assert_close(whole, kept)
     student.requires_grad_()
-    nothing = alignment_loss(student, teacher, torch.zeros_like(valid), **arguments)
+    nothing = unification_loss(student, teacher, torch.zeros_like(valid), **arguments)
     nothing.backward()
     assert nothing.item() == 0 and (student.grad == 0).all()
 
@@ -64,16 +65,16 @@ def test_tokens_without_data_count_nowhere(name, negatives, symmetric):
 def test_mse_and_l1_sum_over_channels():
     student, teacher = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 0.5]]])
     valid = torch.ones(1, 1, dtype=torch.bool)
-    assert alignment_loss(student, teacher, valid, name="mse").item() == pytest.approx(1.25)
-    assert alignment_loss(student, teacher, valid, name="l1").item() == pytest.approx(1.5)
+    assert unification_loss(student, teacher, valid, name="mse").item() == pytest.approx(1.25)
+    assert unification_loss(student, teacher, valid, name="l1").item() == pytest.approx(1.5)
 
 
 def test_mixed_precision_does_not_blur_similarities():
     student, teacher = random_tokens(2, places=50)
     valid = torch.ones(2, 50, dtype=torch.bool)
-    expected = alignment_loss(student, teacher, valid, name="infonce", temperature=0.01)
+    expected = unification_loss(student, teacher, valid, name="infonce", temperature=0.01)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(alignment_loss(student, teacher, valid, name="infonce", temperature=0.01), expected)
+        assert torch.equal(unification_loss(student, teacher, valid, name="infonce", temperature=0.01), expected)
 
 
 CASES = [
@@ -99,7 +100,7 @@ def loss_and_gradients(batch, case):
     name, negatives, symmetric = case
     student = F.normalize(sar @ weight, dim=2)
     arguments = {"temperature": (-log_scale).exp(), "negatives": negatives, "symmetric": symmetric}
-    loss = alignment_loss(student, teacher, valid, name=name, **arguments)
+    loss = unification_loss(student, teacher, valid, name=name, **arguments)
     loss.backward()
     scale_gradient = torch.zeros(1) if log_scale.grad is None else log_scale.grad.view(1)
     return torch.cat([loss.detach().view(1), weight.grad.flatten(), scale_gradient])

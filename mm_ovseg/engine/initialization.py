@@ -1,4 +1,4 @@
-"""The alignment that MODEL.DINO.ALIGNMENT_DATASET asks for, before stage 2."""
+"""What stage 2 starts from where the config asks for more than random numbers."""
 
 import logging
 from itertools import islice
@@ -9,14 +9,14 @@ from torch import nn
 from mm_ovseg.data.loader import build_train_loader
 from mm_ovseg.data.mappers import RGBSARPairMapper
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.modeling.text_alignment import align_dense_projections
+from mm_ovseg.modeling.text_projection_fit import fit_text_projections
 
-__all__ = ["align_encoders"]
+__all__ = ["initialize_text_projections"]
 
 logger = logging.getLogger(__name__)
 
 
-def align_encoders(cfg: CfgNode, model: nn.Module, seed: int) -> None:
+def initialize_text_projections(cfg: CfgNode, model: nn.Module, seed: int) -> None:
     """Fit DINO's projections to CLIP's dense features, where the config asks for it and the model has them.
 
     Args:
@@ -43,4 +43,4 @@ def align_encoders(cfg: CfgNode, model: nn.Module, seed: int) -> None:
     cfg.SEED = seed
     loader = build_train_loader(cfg, RGBSARPairMapper(cfg, True))
     logger.info("Fitting DINO's dense projections to CLIP's features of %d crops of %s.", batches * batch, dataset)
-    align_dense_projections(model, islice(loader, batches))
+    fit_text_projections(model, islice(loader, batches))

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.modeling.text_alignment import LeastSquares, align_dense_projections
+from mm_ovseg.modeling.text_projection_fit import LeastSquares, fit_text_projections
 from tests.conftest import random_pair
 
 
@@ -40,13 +40,13 @@ def explained(model, pairs):
 
 
 @pytest.mark.parametrize("dino_size", [64, 128])  # the same grid as CLIP's, and one twice as fine
-def test_aligned_projections_resemble_clips_features(make_model, dino_size):
+def test_fitted_projections_resemble_clips_features(make_model, dino_size):
     options = ["MODEL.CLIP.IMAGE_SIZE", 64, "MODEL.DINO.IMAGE_SIZE", dino_size, "MODEL.AGGREGATOR.WINDOW_SIZE", 4]
     model = make_model(*options)
     pairs = [random_pair(64, 64, seed) for seed in range(40)]
     others = {name: value.clone() for name, value in model.state_dict().items() if ".projection.dense." not in name}
     before = explained(model, pairs)
-    align_dense_projections(model, [pairs[:20], pairs[20:]])
+    fit_text_projections(model, [pairs[:20], pairs[20:]])
     assert before < 0 < 0.2 < explained(model, pairs)
     for name, value in others.items():
         assert torch.equal(model.state_dict()[name], value), name
@@ -56,4 +56,4 @@ def test_a_grid_coarser_than_clips_is_refused(make_model):
     model = make_model()
     model.dino.projection.dense = torch.nn.ConvTranspose2d(4, 4, 2, stride=2)
     with pytest.raises(ConfigError, match="as fine as CLIP's"):
-        align_dense_projections(model, [])
+        fit_text_projections(model, [])

@@ -15,7 +15,7 @@ from torch import nn
 
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["LeastSquares", "align_dense_projections"]
+__all__ = ["LeastSquares", "fit_text_projections"]
 
 RIDGE = 1e-3  # of the inputs' mean variance
 
@@ -58,7 +58,7 @@ class LeastSquares:
 
 
 @torch.no_grad()
-def align_dense_projections(model: nn.Module, batches: Iterable[Sequence[dict]]) -> None:
+def fit_text_projections(model: nn.Module, batches: Iterable[Sequence[dict]]) -> None:
     """Set the dense projections of a model's DINO encoders so that their outputs resemble CLIP's dense features.
 
     The RGB encoder and its SAR twin are both fitted to what CLIP makes of the RGB images, which should be clear. Where
