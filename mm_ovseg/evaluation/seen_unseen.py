@@ -30,7 +30,11 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
     """Evaluate semantic segmentation over all classes, and over seen and unseen classes apart.
 
     Pixel counts are integers and are summed over processes, so that several give exactly the scores of one.
-    :func:`segmentation_metrics` says what the scores are.
+    :func:`segmentation_metrics` defines the scores.
+
+    It does not subclass :class:`~detectron2.evaluation.SemSegEvaluator`, of which only the constructor would remain:
+    that class reads label maps with PIL, without raw label values, GeoTIFF nodata and checks; encodes every prediction
+    as RLE into a second output file; and, in release 0.6, counts a predicted class without ground truth in the mIoU.
     """
 
     def __init__(
