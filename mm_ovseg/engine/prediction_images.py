@@ -15,7 +15,6 @@ from PIL import Image
 from torch import nn
 
 from mm_ovseg.data.mappers import build_dataset_mapper
-from mm_ovseg.data.palette import default_colors
 from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.visualization.dataset_sheet import choose_evenly, read_panel_row
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
@@ -64,7 +63,7 @@ class PredictionImages:
             self._file,
             [replace(row, predictions={"Prediction": self._predict(item)}) for item, row in self._pairs],
             classes=classes,
-            colors=metadata.get("stuff_colors") or default_colors(classes),
+            colors=metadata.get("stuff_colors"),
             unseen=unseen_classes(classes, metadata.get("unseen_classes", []), self._cfg.DATASETS.UNSEEN),
         )
         get_event_storage().put_image(f"{self._dataset_name}/predictions", _read_picture(self._file))

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from mm_ovseg.data.palette import class_colors
+from mm_ovseg.data.palette import class_legend
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
 from mm_ovseg.inference.areas import measure_areas
-from mm_ovseg.inference.map_writer import NODATA_CLASS
+from mm_ovseg.inference.map_writer import NODATA_CLASS, class_band, write_qgis_style
 from mm_ovseg.inference.polygons import write_polygons
-from mm_ovseg.inference.qgis_style import write_qgis_style
 from mm_ovseg.inference.scene_files import sibling
 from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork
@@ -47,12 +46,8 @@ class SceneOutputs:
         self, class_names: Sequence[str], *, colors: Sequence[Sequence[int]] | None = None, unseen: Sequence[str] = ()
     ) -> None:
         self._names = tuple(class_names)
-        self._colors = class_colors(self._names, colors, owner="colors")
-        unseen = select_unseen(self._names, unseen)
-        self.legend = [
-            {"name": name, "color": list(map(int, color)), "unseen": name in unseen}
-            for name, color in zip(self._names, self._colors, strict=True)
-        ]
+        self._entries = class_legend(self._names, colors, select_unseen(self._names, unseen), owner="The map")
+        self.legend = [{**entry._asdict(), "color": list(entry.color)} for entry in self._entries]
 
     def check(self, output: Path, vector: Path | None) -> None:
         """Check, before long work, that the files can be written.
@@ -92,11 +87,7 @@ class SceneOutputs:
         """
         names = self._names
         layers = {
-            "class": {
-                "colors": dict(enumerate(self._colors)),
-                "descriptions": ["land cover class"],
-                "band_tags": {f"class_{index}": name for index, name in enumerate(names)},
-            },
+            "class": class_band(self._entries),
             "coverage": {
                 "descriptions": ["what the map was made from"],
                 "band_tags": {f"value_{value}": name for name, value in COVERAGE.items()},
@@ -112,7 +103,7 @@ class SceneOutputs:
             )
             path = output if layer == "class" else sibling(output, f"_{layer}.tif")
             write_cog(plain, path, categorical=layer in ("class", "coverage"))
-        write_qgis_style(output.with_suffix(".qml"), names, self._colors)
+        write_qgis_style(output.with_suffix(".qml"), names, [entry.color for entry in self._entries])
         if options.vector is not None:
             shape = polygon_options(options)
             count = write_polygons(output, options.vector, names, **shape)

@@ -158,7 +158,7 @@ def test_registering_again(datasets_root):
         ({"unseen": [3]}, "class name 3 is not text"),
         ({"labels": None, "classes": [], "unseen": ["road"]}, "unseen names road are not"),
         ({"labels": None, "classes": ["city", "City"]}, "more than once: City"),
-        ({"colors": [[0, 0, 0]]}, "as many colors as classes, 3"),
+        ({"colors": [[0, 0, 0]]}, "1 colors for 3 classes"),
         ({"colors": [[0, 0, 0], [1, 1, 1], [0, 0, 256]]}, r"color \[0, 0, 256\]"),
     ],
 )
