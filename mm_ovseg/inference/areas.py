@@ -22,6 +22,7 @@ __all__ = [
     "Ellipsoid",
     "block_edge",
     "check_classes",
+    "count_values",
     "measure_areas",
     "read_class_map_info",
 ]
@@ -147,6 +148,19 @@ def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[C
         )
         for index, name in enumerate(class_names)
     ]
+
+
+def count_values(path: str | os.PathLike) -> np.ndarray:
+    """Count the pixels of each value of a uint8 raster: int64 (256,).
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    counts = np.zeros(256, np.int64)
+    with RasterSource(path) as source:
+        for _, rows in source.strips(1):
+            counts += np.bincount(rows.ravel(), minlength=256)
+    return counts
 
 
 def read_class_map_info(path: str | os.PathLike) -> RasterInfo:

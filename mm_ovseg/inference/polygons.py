@@ -25,10 +25,11 @@ from mm_ovseg.inference.areas import (
     Ellipsoid,
     block_edge,
     check_classes,
+    count_values,
     read_class_map_info,
 )
 from mm_ovseg.inference.map_writer import NODATA_CLASS
-from mm_ovseg.raster import Grid, RasterInfo, RasterSource, open_raster
+from mm_ovseg.raster import Grid, RasterInfo, open_raster
 from mm_ovseg.raster.grid import pixels_to_map
 from mm_ovseg.raster.vector import write_geopackage
 
@@ -95,7 +96,8 @@ def write_polygons(
     info = read_class_map_info(map_path)
     grid = info.grid
     check_polygon_options(grid, min_area, simplify)
-    _check_map(info, class_names)
+    # First read through: of a damaged map, GDAL would silently outline nothing.
+    check_classes(map_path, np.flatnonzero(count_values(map_path)), class_names)
     pixel = grid.pixel_size_metres
     size = 1 if min_area is None else _pixels(grid, min_area)
     patches = _patches(info, size)
@@ -117,13 +119,6 @@ def write_polygons(
 
 def _pixels(grid: Grid, hectares: float) -> int:
     return math.ceil(hectares * SQUARE_METRES_PER_HECTARE / grid.pixel_size_metres**2)
-
-
-def _check_map(info: RasterInfo, class_names: Sequence[str]) -> None:
-    """Read a map through: of a damaged one, GDAL would silently outline nothing."""
-    with RasterSource(info.path) as source:
-        for _, rows in source.strips(1):
-            check_classes(info.path, np.flatnonzero(np.bincount(rows.ravel(), minlength=256)), class_names)
 
 
 def _patches(info: RasterInfo, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

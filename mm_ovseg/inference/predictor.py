@@ -12,10 +12,9 @@ from detectron2.modeling import build_model
 
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.augmentation import PairSample
-from mm_ovseg.data.mappers import image_tensor
 from mm_ovseg.data.pair_reader import PairReader, Raster
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
-from mm_ovseg.inference.batches import BatchRunner, check_batch_size
+from mm_ovseg.inference.batches import BatchRunner, check_batch_size, model_item
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.vocabulary import validate_class_names
 
@@ -195,21 +194,11 @@ class Predictor:
         read = [sample for sample in samples if sample is not None]
         with self.lock:
             classes = self.class_names
-            outputs = iter(run_batch([_item(sample) for sample in read]))
+            outputs = iter(run_batch([model_item(sample) for sample in read]))
         return [
             None if sample is None else _prediction(sample, next(outputs)["sem_seg"], classes, with_scores)
             for sample in samples
         ]
-
-
-def _item(sample: PairSample) -> dict[str, torch.Tensor | None]:
-    """What the model takes of a pair."""
-    images = {"image": sample.image, "sar_image": sample.sar_image}
-    masks = {"image_valid": sample.image_valid, "sar_valid": sample.sar_valid}
-    return {
-        **{key: None if image is None else image_tensor(image) for key, image in images.items()},
-        **{key: None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)) for key, mask in masks.items()},
-    }
 
 
 def _prediction(sample: PairSample, scores: torch.Tensor, classes: tuple[str, ...], with_scores: bool) -> Prediction:
