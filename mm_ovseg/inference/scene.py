@@ -42,7 +42,7 @@ LARGE_SHIFT = 2.0  # pixels
 class ScenePredictor:
     """Segments scenes of any size with one model.
 
-    Threads may share one, and processes may not, as it is with a :class:`~mm_ovseg.inference.predictor.Predictor`.
+    Threads may share one but processes may not, as with :class:`~mm_ovseg.inference.predictor.Predictor`.
 
     Args:
         cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT`` says how the files are read.
@@ -52,7 +52,7 @@ class ScenePredictor:
         any_format: allow every local format that GDAL reads; False for untrusted files.
 
     Attributes:
-        lock: held by each scene and by each change of the vocabulary; a thread that holds it may call.
+        lock: held by each scene and each change of the vocabulary; reentrant.
 
     Raises:
         ConfigError, VocabularyError, CheckpointError: as of :class:`~mm_ovseg.inference.predictor.Predictor`.
@@ -83,14 +83,7 @@ class ScenePredictor:
         colors: Sequence[Sequence[int]] | None = None,
         unseen: Sequence[str] = (),
     ) -> None:
-        """Look for other classes from now on.
-
-        Args:
-            class_names, colors, unseen: as of the class.
-
-        Raises:
-            VocabularyError: as of the class.
-        """
+        """Change the vocabulary; arguments and errors are those of the class."""
         names = validate_class_names(class_names)
         outputs = SceneOutputs(names, colors=colors, unseen=unseen)
         with self.lock:
@@ -116,8 +109,8 @@ class ScenePredictor:
         survives an interrupted run, and from which ``resume`` continues to the same bytes.
 
         Args:
-            rgb: the file, or several whose bands follow each other, such as red, green and blue.
-            sar: the file, or several, on any grid; None to use RGB alone.
+            rgb: a file, or several whose bands follow each other, such as red, green and blue.
+            sar: a file, or several, on any grid; None to use RGB alone.
             output: the map, ``.tif``.
             options: see :class:`SceneOptions`.
             show_progress: show a progress bar on stderr.
@@ -127,7 +120,7 @@ class ScenePredictor:
             The report that the JSON file holds.
 
         Raises:
-            ConfigError: an option has the wrong form.
+            ConfigError: an option is invalid.
             DataError: a file cannot be read or written, an output would replace an input, SAR covers too little of the
                 scene, or unfinished work was made with other options.
             StoppedError: ``should_stop`` said so.
@@ -188,7 +181,7 @@ class ScenePredictor:
     def finished_report(
         self, rgb: Paths, sar: Paths | None, output: str | os.PathLike, options: SceneOptions
     ) -> dict[str, Any] | None:
-        """The report of an earlier run that finished ``output`` from the same files with the same settings and legend.
+        """The report of an earlier run that made ``output`` from the same files with the same settings and legend.
 
         Args:
             rgb, sar, output, options: as of :meth:`segment`.
@@ -197,7 +190,7 @@ class ScenePredictor:
             None where a file is missing or unreadable, was made otherwise, or a later run has started on the map.
 
         Raises:
-            ConfigError: an option has the wrong form.
+            ConfigError: an option is invalid.
         """
         output = Path(output)
         window, _ = check_options(options, self.cfg)
@@ -207,25 +200,23 @@ class ScenePredictor:
             # Colours and unseen classes matter only to the finished files: unfinished work does not depend on them.
             legend = [{key: entry[key] for key in ("name", "color", "unseen")} for entry in report["classes"]]
             with self.lock:
-                # The shift follows from the files; to find it again would take reading them.
+                # The shift follows from the files; finding it again would mean reading them.
                 now = json.loads(json.dumps(self._settings(rgb, sar, options, window, None)))
                 same = {**then, "shift": None} == now and legend == self._outputs.legend
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        files = [sibling(output, f"_{layer}.tif") for layer in self._layers(options) if layer != "class"]
-        files += [output, output.with_suffix(".qml")]
         if options.vector is not None:
-            files.append(options.vector)
             same = same and report.get("polygon_options") == polygon_options(options)
-        whole = same and layers >= self._layers(options).keys() and all(file.is_file() for file in files)
-        # The report is written last, so beside a folder of work it tells of the map before.
+        outputs = scene_outputs(output, options)
+        # The report is written last, so beside a folder of work it describes an earlier map.
+        missing = [file for file in (*outputs["--output"], *outputs["--vector"]) if file and not file.is_file()]
+        whole = same and layers >= self._layers(options).keys() and missing == [work_folder(output)]
         return report if whole and not work_folder(output).exists() else None
 
     def _layers(self, options: SceneOptions) -> dict[str, int]:
-        """Name -> bands of the files that are asked for."""
-        layers = {"class": 1, "coverage": 1}
-        layers |= {"confidence": 1} if options.confidence else {}
-        return layers | ({"probabilities": len(self.predictor.class_names)} if options.probabilities else {})
+        """Name -> bands of the layers to write."""
+        bands = {"class": 1, "coverage": 1, "confidence": 1, "probabilities": len(self.predictor.class_names)}
+        return {name: count for name, count in bands.items() if getattr(options, name, True)}
 
     def _open(
         self, rgb: Paths, sar: Paths | None, options: SceneOptions, shift: tuple[float, float] = (0.0, 0.0)
@@ -268,8 +259,7 @@ class ScenePredictor:
     def _settings(
         self, rgb: Paths, sar: Paths | None, options: SceneOptions, window: int, shift: ShiftEstimate | None
     ) -> dict[str, Any]:
-        """Everything that the map depends on; ``shift`` is that by which SAR was corrected."""
-        files = [Path(path) for path in (*path_list(rgb), *path_list(sar))]
+        """Everything that the map depends on; ``shift`` is the correction of SAR."""
         chosen = asdict(options)
         for irrelevant in ("resume", "vector", "min_area", "simplify", "confidence", "probabilities"):
             del chosen[irrelevant]
@@ -277,7 +267,7 @@ class ScenePredictor:
             **chosen,
             "window": window,
             "area": None if options.area is None else _content(options.area),
-            "files": [_fingerprint(file) for file in files],
+            "files": [_fingerprint(Path(path)) for path in (*path_list(rgb), *path_list(sar))],
             "classes": list(self.predictor.class_names),
             "weights": self._weights["sha256"],
             "config": hashlib.sha256(self.cfg.dump().encode()).hexdigest(),
