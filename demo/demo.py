@@ -34,7 +34,7 @@ from mm_ovseg.evaluation import count_pixels, segmentation_metrics
 from mm_ovseg.files import check_outputs, check_writable_folder
 from mm_ovseg.inference.map_writer import NODATA_CLASS, write_class_map_geotiff, write_class_map_png
 from mm_ovseg.inference.predictor import Prediction, Predictor
-from mm_ovseg.inference.vocabulary import Vocabulary, read_vocabulary, vocabulary_inputs
+from mm_ovseg.inference.typed_classes import Vocabulary, read_vocabulary, vocabulary_inputs
 from mm_ovseg.raster import RasterSource, read_label, read_raster_info
 from mm_ovseg.raster.trust import check_before_opening
 from mm_ovseg.visualization.panels import PanelRow, draw_panels

@@ -12,7 +12,7 @@ from mm_ovseg.data.tiling.legend import read_legend
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import MMOVSegError
 from mm_ovseg.evaluation.report_file import read_segmentation_report
-from mm_ovseg.inference.vocabulary import read_vocabulary
+from mm_ovseg.inference.typed_classes import read_vocabulary
 from mm_ovseg.plain_data import read_text
 from tests.conftest import ROOT
 

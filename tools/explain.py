@@ -30,7 +30,7 @@ from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.files import check_outputs, check_writable_folder
 from mm_ovseg.inference.explanation import RGB_ONLY, SAR_ONLY, Explanation, explain, first_component
 from mm_ovseg.inference.predictor import Predictor
-from mm_ovseg.inference.vocabulary import Vocabulary, read_vocabulary, vocabulary_inputs
+from mm_ovseg.inference.typed_classes import Vocabulary, read_vocabulary, vocabulary_inputs
 from mm_ovseg.visualization.explanation_sheet import ClassColumns, MapRow, draw_explanation_sheet
 from mm_ovseg.visualization.picture_file import PRINT_DPI, PRINT_WIDTH, check_picture_name
 from mm_ovseg.vocabulary import split_synonyms

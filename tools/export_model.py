@@ -31,7 +31,7 @@ from mm_ovseg.export.files import check_export_requirements
 from mm_ovseg.export.text_file import check_text_suffix
 from mm_ovseg.files import check_outputs, check_writable_folder
 from mm_ovseg.inference import Predictor
-from mm_ovseg.inference.vocabulary import read_vocabulary, vocabulary_inputs
+from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
 
 STAND_IN_NAMES = ("class",)  # a model wants a vocabulary, which its exported graph has not
 

@@ -34,7 +34,7 @@ from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.files import check_outputs, check_writable_folder
 from mm_ovseg.inference.predictor import Predictor
-from mm_ovseg.inference.vocabulary import read_vocabulary, vocabulary_inputs
+from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
 from mm_ovseg.visualization.dataset_sheet import check_is_rgb_sar_dataset, choose_evenly, read_panel_row
 from mm_ovseg.visualization.panels import IMAGE_TITLES, PanelRow, draw_panels
 from mm_ovseg.visualization.picture_file import PRINT_DPI, PRINT_WIDTH, check_picture_name

@@ -39,7 +39,7 @@ from mm_ovseg.inference.archive_results import RESULTS, ResultsTable
 from mm_ovseg.inference.scene import ScenePredictor
 from mm_ovseg.inference.scene_arguments import add_scene_arguments, read_scene_config, read_scene_options
 from mm_ovseg.inference.scene_options import SceneOptions, check_options
-from mm_ovseg.inference.vocabulary import read_vocabulary, vocabulary_inputs
+from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
 
 SOME_FAILED = 1
 

@@ -27,7 +27,7 @@ from mm_ovseg.files import check_outputs
 from mm_ovseg.inference.scene import ScenePredictor
 from mm_ovseg.inference.scene_arguments import add_scene_arguments, read_scene_config, read_scene_options
 from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs
-from mm_ovseg.inference.vocabulary import read_vocabulary, vocabulary_inputs
+from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

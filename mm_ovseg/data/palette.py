@@ -2,10 +2,21 @@
 
 import colorsys
 from collections.abc import Sequence
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
 
 from mm_ovseg.errors import VocabularyError
 
-__all__ = ["COLOR_BLIND_SAFE_COLORS", "class_colors", "color_blind_safe_colors", "default_colors"]
+__all__ = [
+    "COLOR_BLIND_SAFE_COLORS",
+    "LegendEntry",
+    "class_colors",
+    "class_legend",
+    "color_blind_safe_colors",
+    "default_colors",
+]
 
 RGBColor = tuple[int, int, int]
 
@@ -145,12 +156,47 @@ def class_colors(classes: Sequence[str], colors: Sequence[Sequence[int]] | None,
     """
     if colors is None:
         return tuple(default_colors(classes))
-    if not isinstance(colors, list | tuple) or len(colors) != len(classes):
+    count = len(colors) if isinstance(colors, Sequence | np.ndarray) else repr(colors)
+    if count != len(classes):
         raise VocabularyError(
-            f"{owner} needs as many colors as classes, {len(classes)}, each [red, green, blue]; or leave colors out."
+            f"{owner} has {count} colors for {len(classes)} classes; give one [red, green, blue] for each, or none."
         )
     for color in colors:
-        is_color = isinstance(color, list | tuple) and len(color) == 3
-        if not is_color or not all(isinstance(part, int) and 0 <= part <= 255 for part in color):
+        is_color = isinstance(color, Sequence | np.ndarray) and len(color) == 3
+        if not is_color or not all(isinstance(part, Integral) and 0 <= part <= 255 for part in color):
             raise VocabularyError(f"{owner} has the color {color!r}; write [red, green, blue], each 0..255.")
-    return tuple((red, green, blue) for red, green, blue in colors)
+    return tuple((int(red), int(green), int(blue)) for red, green, blue in colors)
+
+
+class LegendEntry(NamedTuple):
+    """One class of a legend.
+
+    Attributes:
+        name: the class.
+        color: (red, green, blue), 0..255; None for pixels that are ignored, which pictures stripe.
+        unseen: whether training saw no labels of it; such names are underlined.
+    """
+
+    name: str
+    color: RGBColor | None
+    unseen: bool
+
+
+def class_legend(
+    classes: Sequence[str],
+    colors: Sequence[Sequence[int]] | None = None,
+    unseen: Sequence[str] = (),
+    *,
+    owner: str = "The legend",
+) -> tuple[LegendEntry, ...]:
+    """The entries that every legend and colour table is made of: of figures, the page, reports, maps and QGIS styles.
+
+    Args:
+        classes, colors, owner: as of :func:`class_colors`.
+        unseen: those of ``classes`` whose labels training did not see.
+
+    Raises:
+        VocabularyError: as of :func:`class_colors`.
+    """
+    checked = class_colors(classes, colors, owner=owner)
+    return tuple(LegendEntry(name, color, name in unseen) for name, color in zip(classes, checked, strict=True))

@@ -17,7 +17,6 @@ from mm_ovseg.vocabulary import select_unseen, validate_class_names
 
 __all__ = ["read_class_file", "register_datasets_from_file", "register_rgb_sar_dataset"]
 
-EVALUATOR_TYPE = "rgb_sar_sem_seg"
 CLASS_FILE_KEYS = ("classes", "colors", "unseen")
 
 
@@ -113,7 +112,7 @@ def register_rgb_sar_dataset(
         ignore_label=ignore_label,
         label_values=None if dataset.label_values is None else dict(dataset.label_values),
         ground_sampling_distance=ground_sampling_distance,
-        evaluator_type=EVALUATOR_TYPE,
+        evaluator_type="rgb_sar_retrieval" if labels is None else "rgb_sar_sem_seg",
     )
 
 

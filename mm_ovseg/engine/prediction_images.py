@@ -1,4 +1,4 @@
-"""Pictures of what the model makes of a few fixed pairs while it trains."""
+"""Pictures of the predictions for a few fixed pairs during training."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,6 @@ from PIL import Image
 from torch import nn
 
 from mm_ovseg.data.mappers import build_dataset_mapper
-from mm_ovseg.data.palette import default_colors
 from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.visualization.dataset_sheet import choose_evenly, read_panel_row
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
@@ -23,15 +22,15 @@ from mm_ovseg.vocabulary import unseen_classes
 
 __all__ = ["PredictionImages"]
 
-LARGEST_WIDTH = 1600  # pixels, of what event files hold; a picture of every evaluation stays in them
+MAX_WIDTH = 1600  # pixels, in event files, which keep the picture of every evaluation
 
 
 class PredictionImages:
     """Draws pairs of the first test dataset, their labels and predictions, in one figure; for Detectron2's EvalHook.
 
     The pairs are taken evenly over the dataset, so that they are the same at every call and in every run. The figure
-    is ``inference/DATASET/predictions.png`` under ``OUTPUT_DIR``, written anew by every call; what TensorBoard and
-    Weights & Biases show, as ``DATASET/predictions``, keeps the earlier ones.
+    is ``inference/DATASET/predictions.png`` under ``OUTPUT_DIR``, replaced by every call; TensorBoard and Weights &
+    Biases, which show it as ``DATASET/predictions``, keep the earlier ones.
 
     Args:
         cfg: ``DATASETS.TEST`` names at least one dataset; ``VISUALIZATION.PAIRS`` says how many of its pairs.
@@ -64,7 +63,7 @@ class PredictionImages:
             self._file,
             [replace(row, predictions={"Prediction": self._predict(item)}) for item, row in self._pairs],
             classes=classes,
-            colors=metadata.get("stuff_colors") or default_colors(classes),
+            colors=metadata.get("stuff_colors"),
             unseen=unseen_classes(classes, metadata.get("unseen_classes", []), self._cfg.DATASETS.UNSEEN),
         )
         get_event_storage().put_image(f"{self._dataset_name}/predictions", _read_picture(self._file))
@@ -87,10 +86,10 @@ class PredictionImages:
 
 
 def _read_picture(path: Path) -> torch.Tensor:
-    """A picture, no wider than boards need it: (3, H, W) uint8."""
+    """A picture, shrunk to the maximum width: (3, H, W) uint8."""
     with Image.open(path) as picture:
         pixels = np.array(picture.convert("RGB"))
-    scale = LARGEST_WIDTH / pixels.shape[1]
+    scale = MAX_WIDTH / pixels.shape[1]
     if scale < 1:
         pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from torch import nn
@@ -30,10 +30,9 @@ from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.engine.training_step import AccumulatingTrainer
 from mm_ovseg.engine.weights_and_biases import WeightsAndBiasesHook, import_wandb
 from mm_ovseg.errors import CheckpointError, ConfigError, TrainingError
-from mm_ovseg.evaluation import RetrievalEvaluator, SeenUnseenSemSegEvaluator
+from mm_ovseg.evaluation import EVALUATOR_TYPES, build_evaluator, check_evaluator_types
 from mm_ovseg.files import remove_leftovers
 from mm_ovseg.randomness import derived_seed
-from mm_ovseg.vocabulary import unseen_classes
 
 __all__ = ["Trainer"]
 
@@ -107,7 +106,7 @@ class Trainer(DefaultTrainer):
                 metric = f"{self.cfg.DATASETS.TEST[0]}/{metric}"  # how results of several datasets are named
             added.append(BestCheckpointHook(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric))
         model = unwrap(self._trainer.model)
-        if segments(model) and self.cfg.DATASETS.TEST and self.cfg.VISUALIZATION.PAIRS > 0:
+        if model.task == "sem_seg" and self.cfg.DATASETS.TEST and self.cfg.VISUALIZATION.PAIRS > 0:
             added.append(hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, PredictionImages(self.cfg, model)))
         if self.cfg.WANDB.ENABLED:
             import_wandb()  # where it is missing, all processes are to stop
@@ -204,15 +203,8 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """Retrieval for stage 1, seen and unseen classes for stage 2; several datasets write to a folder each."""
-        output_dir = f"{cfg.OUTPUT_DIR}/inference/{dataset_name}"
-        if segments(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)):
-            metadata = MetadataCatalog.get(dataset_name)
-            unseen = unseen_classes(
-                metadata.get("stuff_classes", []), metadata.get("unseen_classes", []), cfg.DATASETS.UNSEEN
-            )
-            return SeenUnseenSemSegEvaluator(dataset_name, output_dir=output_dir, unseen_classes=unseen)
-        return RetrievalEvaluator(dataset_name, blocks=cfg.CMU.BLOCKS, output_dir=output_dir)
+        """See :func:`mm_ovseg.evaluation.build_evaluator`; each dataset has its own output folder."""
+        return build_evaluator(cfg, dataset_name, f"{cfg.OUTPUT_DIR}/inference/{dataset_name}")
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> OrderedDict:
@@ -225,7 +217,7 @@ class Trainer(DefaultTrainer):
         """
         unwrapped = unwrap(model)
         check_evaluable(unwrapped, cfg.DATASETS.TEST)
-        prompts = read_prompts(cfg) if segments(unwrapped) else None
+        prompts = read_prompts(cfg) if unwrapped.task == "sem_seg" else None
         results = OrderedDict()
         for index, dataset_name in enumerate(cfg.DATASETS.TEST):
             if prompts is not None:
@@ -264,18 +256,10 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model.module if hasattr(model, "module") else model
 
 
-def segments(model: nn.Module | type[nn.Module]) -> bool:
-    """Whether a model, or a kind of models, answers a vocabulary with maps; else it aligns tokens (stage 1)."""
-    return hasattr(model, "set_vocabulary")
-
-
 def check_evaluable(model: nn.Module, names: Sequence[str]) -> None:
     """Raise a ConfigError unless ``model`` can be evaluated on every dataset of DATASETS.TEST."""
     check_datasets(names, "DATASETS.TEST")
-    for name in names:
-        declaration = MetadataCatalog.get(name).get("declaration")
-        if segments(model) and declaration is not None and declaration.labels is None:
-            raise ConfigError(f"DATASETS.TEST names '{name}', which has no labels to evaluate on; declare them.")
+    check_evaluator_types(model, names)
 
 
 def check_datasets(names: Sequence[str], key: str) -> None:
@@ -285,7 +269,7 @@ def check_datasets(names: Sequence[str], key: str) -> None:
             known = sorted(
                 other
                 for other in DatasetCatalog.list()
-                if MetadataCatalog.get(other).get("evaluator_type") == "rgb_sar_sem_seg"
+                if MetadataCatalog.get(other).get("evaluator_type") in EVALUATOR_TYPES
             )
             raise ConfigError(
                 f"{key} names '{name}', which is not registered; there are {', '.join(known)}. "

@@ -1,5 +1,6 @@
 """Scores of predictions against ground truth, and of SAR features against RGB ones."""
 
+from mm_ovseg.evaluation.build import EVALUATOR_TYPES, build_evaluator, check_evaluator_types
 from mm_ovseg.evaluation.metrics import (
     constant_class_baseline,
     count_pixels,

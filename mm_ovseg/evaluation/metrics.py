@@ -15,7 +15,7 @@ def count_pixels(label: np.ndarray, prediction: np.ndarray, num_classes: int, ig
     """The confusion matrix of one map.
 
     Args:
-        label: (H, W) class indices, ``ignore_label`` where nothing is to be counted.
+        label: (H, W) class indices, ``ignore_label`` where pixels do not count.
         prediction: (H, W) class indices.
         num_classes: T.
         ignore_label: in ``label``.
@@ -33,9 +33,9 @@ def segmentation_metrics(
 ) -> dict[str, float]:
     """Compute every score from pixel counts.
 
-    A class without a ground-truth pixel has no score (nan) and takes no part in any mean, as in Detectron2. (Its
-    release 0.6 differs in one case: once such a class is predicted somewhere, it lowers the mIoU as an IoU of 0.)
-    Over the n classes that have a score, ``n * mIoU = n_seen * mIoU-seen + n_unseen * mIoU-unseen``.
+    A class without a ground-truth pixel has no score (nan) and is left out of the means, as in Detectron2. (In release
+    0.6, such a class counts as an IoU of 0 in the mIoU once it is predicted somewhere.) Over the n classes that have a
+    score, ``n * mIoU = n_seen * mIoU-seen + n_unseen * mIoU-unseen``.
 
     Args:
         confusion_matrix: (T, T) pixel counts, ground truth by prediction, without ignored pixels.
@@ -44,8 +44,8 @@ def segmentation_metrics(
 
     Returns:
         Percentages: mIoU, mIoU-seen, mIoU-unseen, hIoU (harmonic mean of those two; 0 where both are 0), fwIoU (IoU
-        weighted by ground-truth pixels), mACC, pACC, IoU-<class>, ACC-<class>. A mean over no class is nan: without
-        unseen classes, mIoU-unseen and hIoU are.
+        weighted by ground-truth pixels), mACC, pACC, IoU-<class>, ACC-<class>. A mean over no class is nan, such as
+        mIoU-unseen and hIoU without unseen classes.
 
     Raises:
         VocabularyError: an unseen class is not among the classes.
@@ -81,16 +81,15 @@ def segmentation_metrics(
 def constant_class_baseline(
     label_pixels: Sequence[int] | np.ndarray, classes: Sequence[str], unseen_classes: Sequence[str] = ()
 ) -> dict[str, float]:
-    """Score the best map that gives every pixel one and the same class: what a model must beat to have learnt anything.
+    """Score the best map of a single class, which a model must beat to have learnt anything.
 
     Args:
-        label_pixels: (T,) ground-truth pixels of each class; of a confusion matrix, its sum over axis 1.
+        label_pixels: (T,) ground-truth pixels of each class, the sum over axis 1 of a confusion matrix.
         classes: the T class names.
         unseen_classes: those of them whose labels training did not see.
 
     Returns:
-        mIoU, mIoU-seen and mIoU-unseen in percent, each the highest that any one class reaches; nan where the mean is
-        over no class.
+        mIoU, mIoU-seen and mIoU-unseen in percent, each the highest of any class; nan for a mean over no class.
     """
     counts = np.asarray(label_pixels)
     best = dict.fromkeys(("mIoU", "mIoU-seen", "mIoU-unseen"), math.nan)
@@ -128,7 +127,7 @@ def format_results_table(
         ["hIoU", "seen, unseen", percent("hIoU"), ""],
         ["fwIoU, pACC", "all", percent("fwIoU"), percent("pACC")],
     ]
-    # Without numparse, a class whose name is a number stays as it is written.
+    # Without numparse, a class name that is a number stays as it is written.
     return tabulate(
         rows,
         headers=["class", "seen/unseen", "IoU", "ACC"],

@@ -1,4 +1,4 @@
-"""Reading the evaluations that were written."""
+"""Reading the files of evaluations."""
 
 import os
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["SegmentationReport", "read_segmentation_report"]
 
 @dataclass(frozen=True, eq=False)
 class SegmentationReport:
-    """What :class:`~mm_ovseg.evaluation.SeenUnseenSemSegEvaluator` wrote.
+    """The file of :class:`~mm_ovseg.evaluation.SeenUnseenSemSegEvaluator`.
 
     Attributes:
         dataset: its name.
@@ -31,7 +31,7 @@ class SegmentationReport:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Those of :func:`~mm_ovseg.evaluation.segmentation_metrics`."""
+        """See :func:`~mm_ovseg.evaluation.segmentation_metrics`."""
         return segmentation_metrics(self.confusion_matrix, self.classes, self.unseen_classes)
 
 
@@ -48,14 +48,14 @@ def read_segmentation_report(path: str | os.PathLike) -> SegmentationReport:
         unseen = select_unseen(classes, content["unseen_classes"])
         counts = np.array(content["confusion_matrix"])
     except (ValueError, TypeError, KeyError, VocabularyError) as error:
-        raise DataError(_no_evaluation(path)) from error
+        raise DataError(_not_an_evaluation(path)) from error
     size = len(classes)
     if counts.shape != (size, size) or counts.dtype.kind not in "iu" or counts.min() < 0:
-        raise DataError(_no_evaluation(path))
+        raise DataError(_not_an_evaluation(path))
     return SegmentationReport(str(content.get("dataset", "")), classes, unseen, counts.astype(np.int64))
 
 
-def _no_evaluation(path: str | os.PathLike) -> str:
+def _not_an_evaluation(path: str | os.PathLike) -> str:
     return (
         f"{path} is not an evaluation of semantic segmentation; give the sem_seg_evaluation.json that train_net.py "
         "--eval-only writes."

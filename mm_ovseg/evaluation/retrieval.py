@@ -1,4 +1,4 @@
-"""Cross-modal retrieval: does a SAR token, or image, find its RGB partner among others, and the other way round?"""
+"""Cross-modal retrieval: does a SAR token, or image, find its RGB partner among others, and vice versa?"""
 
 import json
 import logging
@@ -22,27 +22,27 @@ __all__ = ["RetrievalEvaluator", "expected_hits"]
 
 DIRECTIONS = ("sar_to_rgb", "rgb_to_sar")
 RANKS = (1, 5)  # the k of recall@k
-ROWS_AT_ONCE = 1024  # whole images whose similarities to all others are in memory at a time
+ROWS_AT_ONCE = 1024  # images whose similarities to all others are in memory at a time
 
 logger = logging.getLogger(__name__)
 
 
 class RetrievalEvaluator(DatasetEvaluator):
-    """Recall@1 and @5 of RGB-SAR pairs that training has not seen, for every compared block and averaged over blocks.
+    """Recall@1 and @5 of held-out RGB-SAR pairs, for every compared block and averaged over blocks.
 
     * *Tokens*: each valid token looks for its partner among the valid tokens of the other image of its own pair. The
       mean is over the tokens of all pairs.
     * *Images*: each image, as the normalised mean of its valid tokens, looks for its partner among all pairs.
 
-    Recall@k is the share, in percent, of queries whose partner is among the k most similar; equal similarities count as
-    drawn in random order, so that features that say nothing score chance. Chance is exact: the mean over queries of
-    min(k, n) / n, with n candidates. A pair without a valid token is no query and no candidate, only counted.
+    Recall@k is the percentage of queries whose partner is among the k most similar; ties are in random order, so that
+    uninformative features score chance. Chance is exact: the mean over queries of min(k, n) / n, with n candidates. A
+    pair without a valid token is neither a query nor a candidate, only counted.
 
-    Encoders know where a token is, so a part of token recall above chance may come from the place alone, whatever the
-    image shows there (in one small run twice chance of eight times chance); image recall has no such help.
+    Encoders know the position of a token, so a part of token recall above chance may come from the position alone (in
+    one small run twice chance of eight times chance); image recall has no such help.
 
-    The numbers are gathered and summed without rounding, so that several processes give exactly the scores of one. Of a
-    pair only its counts and mean tokens stay in memory.
+    The numbers are summed without rounding, so that several processes give exactly the scores of one. Only the counts
+    and mean tokens of a pair stay in memory.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class RetrievalEvaluator(DatasetEvaluator):
         distributed: bool = True,
         output_dir: str | os.PathLike | None = None,
     ) -> None:
-        """Say what is evaluated.
+        """Set what is evaluated.
 
         Args:
             dataset_name: a registered dataset; labels are not needed.
-            blocks: names of the blocks whose tokens the model gives.
-            distributed: gather the pairs of all processes; False: score what this process has seen.
-            output_dir: where ``retrieval_evaluation.json`` goes; None: nowhere.
+            blocks: numbers of the blocks whose tokens the model returns.
+            distributed: gather the pairs of all processes; False: score only this process's pairs.
+            output_dir: for ``retrieval_evaluation.json``; None: write no file.
 
         Raises:
             DataError: no dataset of that name is registered.
@@ -107,23 +107,23 @@ class RetrievalEvaluator(DatasetEvaluator):
             )
 
     def evaluate(self) -> "OrderedDict[str, dict[str, float]] | None":
-        """Score everything that was processed, log the table and write the output file.
+        """Score the processed pairs, log the table and write the output file.
 
         Returns:
             ``{"retrieval": scores}``; None in other processes than the main one. Scores are in percent:
             ``token_sar_to_rgb_recall@1`` and so on (``image``, ``rgb_to_sar``, ``@5``) averaged over blocks, the same
-            with ``-block4`` and so on of one block, and ``token_chance@1``, ``image_chance@1`` and so on. Beside them
-            are the numbers ``num_pairs``, ``num_tokens``, ``num_without_data`` (pairs without a valid token) and
+            with ``-block4`` and so on for one block, and ``token_chance@1``, ``image_chance@1`` and so on. In addition
+            there are ``num_pairs``, ``num_tokens``, ``num_without_data`` (pairs without a valid token) and
             ``num_skipped`` (the rest of the dataset).
 
         Raises:
-            DataError: not one pair with a valid token was processed, or the output folder cannot be written to.
+            DataError: no pair with a valid token was processed, or the output folder cannot be written to.
         """
         pairs = self._pairs
         if self._distributed:
             pairs = [pair for part in comm.all_gather(pairs) for pair in part]
         usable = sorted((pair for pair in pairs if pair["num_tokens"]), key=lambda pair: pair["name"])
-        # Before the other processes leave: all of them have to stop, not the main one alone.
+        # Before the other processes return: all of them must stop, not only the main one.
         if not usable:
             raise DataError(
                 f"Dataset '{self._dataset_name}' cannot be scored: {len(pairs)} of its {self._dataset_size} pairs were "
@@ -194,15 +194,15 @@ class RetrievalEvaluator(DatasetEvaluator):
 
 
 def expected_hits(similarity: torch.Tensor, partner: torch.Tensor, rank: int) -> torch.Tensor:
-    """How probably each query's partner is among the ``rank`` most similar candidates, ties in random order.
+    """The probability of each query's partner being among the ``rank`` most similar candidates, ties in random order.
 
     Args:
         similarity: (Q, M).
         partner: (Q,) int64, the index of each query's partner among the candidates.
-        rank: how many of the most similar count.
+        rank: the k of recall@k.
 
     Returns:
-        (Q,) float64: 1 or 0, but for ties that the border of the ``rank`` most similar runs through.
+        (Q,) float64: 1 or 0, except for ties at the rank.
     """
     own = similarity.gather(1, partner[:, None])
     better = (similarity > own).sum(dim=1)

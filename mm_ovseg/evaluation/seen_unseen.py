@@ -6,7 +6,7 @@ import math
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,11 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
     """Evaluate semantic segmentation over all classes, and over seen and unseen classes apart.
 
     Pixel counts are integers and are summed over processes, so that several give exactly the scores of one.
-    :func:`segmentation_metrics` says what the scores are.
+    :func:`segmentation_metrics` defines the scores.
+
+    It does not subclass :class:`~detectron2.evaluation.SemSegEvaluator`, of which only the constructor would remain:
+    that class reads label maps with PIL, without raw label values, GeoTIFF nodata and checks; encodes every prediction
+    as RLE into a second output file; and, in release 0.6, counts a predicted class without ground truth in the mIoU.
     """
 
     def __init__(
@@ -41,13 +45,13 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
         output_dir: str | os.PathLike | None = None,
         unseen_classes: Sequence[str] | None = None,
     ) -> None:
-        """Read the dataset's size and, from its metadata, classes, unseen classes, ignore_label and label_values.
+        """Read the size of the dataset and its metadata: classes, unseen classes, ignore_label and label_values.
 
         Args:
             dataset_name: a registered dataset with labels.
-            distributed: sum the counts of all processes; False: score what this process has seen.
-            output_dir: where ``sem_seg_evaluation.json`` and ``confusion_matrix.png`` go; None: nowhere.
-            unseen_classes: instead of those of the metadata.
+            distributed: sum the counts of all processes; False: score only this process's images.
+            output_dir: for ``sem_seg_evaluation.json`` and ``confusion_matrix.png``; None: write no files.
+            unseen_classes: replace those of the metadata.
 
         Raises:
             DataError: no dataset of that name is registered.
@@ -86,9 +90,9 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
             outputs: for each, ``sem_seg``: (T, H, W) scores; the highest of a pixel is its class.
 
         Raises:
-            DataError: an image has no label map, or one that cannot be read, has another size than the prediction, or
-                holds a value that no class has.
-            VocabularyError: the number of scores is not that of the dataset's classes.
+            DataError: an image has no label map, or one that cannot be read, differs in size from the prediction, or
+                holds a value of no class.
+            VocabularyError: the number of scores differs from that of the dataset's classes.
         """
         for dataset_dict, output in zip(inputs, outputs, strict=True):
             scores = output["sem_seg"]
@@ -103,20 +107,20 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
             self._num_images += 1
 
     def evaluate(self) -> "OrderedDict[str, dict[str, float]] | None":
-        """Score everything that was processed, log the table and write the output files.
+        """Score the processed images, log the table and write the output files.
 
         Returns:
             ``{"sem_seg": scores}`` with the scores of :func:`segmentation_metrics`, ``num_images`` (processed) and
             ``num_skipped`` (the rest of the dataset); None in other processes than the main one.
 
         Raises:
-            DataError: not one labelled pixel was processed, or the output folder cannot be written to.
+            DataError: no labelled pixel was processed, or the output folder cannot be written to.
         """
         confusion_matrix, num_images = self._confusion_matrix, self._num_images
         if self._distributed:
             matrices, counts = zip(*comm.all_gather((confusion_matrix, num_images)), strict=True)
             confusion_matrix, num_images = np.sum(matrices, axis=0), sum(counts)
-        # Before the other processes leave: all of them have to stop, not the main one alone.
+        # Before the other processes return: all of them must stop, not only the main one.
         if not confusion_matrix.any():
             raise DataError(
                 f"Dataset '{self._dataset_name}' cannot be scored: {num_images} of its {self._dataset_size} images "
@@ -146,9 +150,8 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
             raise DataError(
                 f"{dataset_dict['file_name']} has no label map; evaluate on a dataset registered with labels."
             )
-        with ExitStack() as stack:
-            image = dataset_dict.get("file_name")
-            like = stack.enter_context(RasterSource(image)) if image and os.path.exists(image) else None
+        image = dataset_dict["file_name"]
+        with RasterSource(image) if os.path.exists(image) else nullcontext() as like:
             label = read_label(
                 path,
                 num_classes=len(self._classes),
@@ -169,7 +172,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
             "dataset": self._dataset_name,
             "classes": self._classes,
             "unseen_classes": self._unseen_classes,
-            # JSON knows no nan.
+            # JSON has no nan.
             "results": {name: None if math.isnan(value) else value for name, value in scores.items()},
             "confusion_matrix": confusion_matrix.tolist(),
         }

@@ -1,4 +1,4 @@
-"""The true areas of a class map's classes: on the ellipsoid, not on the plane that the map is projected to."""
+"""The areas of a class map's classes on the ellipsoid, not on the plane that the map is projected to."""
 
 import itertools
 import math
@@ -22,29 +22,29 @@ __all__ = [
     "Ellipsoid",
     "block_edge",
     "check_classes",
+    "count_values",
     "measure_areas",
     "read_class_map_info",
 ]
 
 SQUARE_METRES_PER_HECTARE = 10_000
 CACHE_BYTES = 64 << 20  # by default, GDAL takes a twentieth of the machine's memory
-# The pixels of a block count as equally large, so blocks are chosen so small that the scale of the projection changes
-# by no more than this across one; a class that fills one half of every block then comes out wrong by a quarter of it.
+# The pixels of a block count as equally large. So blocks are so small that the projection's scale changes by no more
+# than this across one; the area of a class that fills one half of every block is then wrong by a quarter of it.
 MAX_CHANGE = 0.002
 BLOCK_EDGES = (256, 128, 64, 32, 16)  # pixels; divisors of the rows of a strip
 PROBES = 5  # places along each side of the map
-# A block's straight edge is not a geodesic; this many pieces of it nearly are.
-PIECES_PER_EDGE = 4
+PIECES_PER_EDGE = 4  # the straight edge of a block is not a geodesic, but so many pieces of it nearly are
 
 
 @dataclass(frozen=True)
 class ClassArea:
-    """What one class covers.
+    """The area of one class.
 
     Attributes:
         name: The class.
         pixels: Its number of pixels.
-        hectares: Its area on the ellipsoid; None where the map does not say where on Earth it lies.
+        hectares: Its area on the ellipsoid; None for a map without a place on Earth.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ClassArea:
 
 
 class Ellipsoid:
-    """Areas on the ellipsoid of a coordinate reference system itself, so without any change of datum."""
+    """Areas on the ellipsoid of a coordinate reference system, without a change of datum."""
 
     def __init__(self, crs: CRS, geographic: CRS) -> None:
         self._to_geographic = Transformer.from_crs(crs, geographic, always_xy=True)
@@ -75,9 +75,9 @@ class Ellipsoid:
             return None
 
     def areas(self, rings: np.ndarray) -> np.ndarray:
-        """Square metres within closed lines, (...), of the lines' map coordinates, (..., points, 2).
+        """Square metres (...) within rings of map coordinates (..., points, 2), which need not repeat the first point.
 
-        A line need not repeat its first point. NaN where a point lies outside of what the projection can show.
+        NaN where a point lies outside the domain of the projection.
         """
         longitudes, latitudes = self._on_ellipsoid(rings)
         known = np.isfinite(longitudes + latitudes).all(axis=-1)
@@ -100,7 +100,7 @@ class Ellipsoid:
         return -np.add.reduceat(rings, polygon_ends[:-1])
 
     def _on_ellipsoid(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Longitudes and latitudes in degrees of (..., 2) map coordinates; NaN where the projection shows nothing."""
+        """Longitudes and latitudes in degrees of (..., 2) map coordinates; NaN outside the projection's domain."""
         x, y = (axis * self._degrees for axis in self._to_geographic.transform(points[..., 0], points[..., 1]))
         unknown = ~np.isfinite(x + y)
         # Grids of the whole world may end half a pixel beyond the poles.
@@ -108,10 +108,10 @@ class Ellipsoid:
 
 
 def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[ClassArea]:
-    """Count the pixels of every class of a finished class map, and measure what they cover.
+    """Count the pixels of every class of a class map, and measure their areas.
 
-    Areas are right to 0.1 %, save for pixels of kilometres, or of long meridians beside the poles. The map is read in
-    stripes, so its height does not matter for memory.
+    Areas are accurate to 0.1 %, except with pixels of kilometres or beside the poles. The map is read in strips, so
+    memory does not depend on its height.
 
     Args:
         path: uint8 raster of class indices 0..T-1, or 255 for nodata.
@@ -134,7 +134,7 @@ def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[C
                 block = rows[i * edge : (i + 1) * edge, j * edge : (j + 1) * edge]
                 counts = np.bincount(block.ravel(), minlength=256)
                 pixels += counts
-                held = counts > 0  # a block of nodata alone may lie anywhere, even outside of the projection
+                held = counts > 0  # a block of only nodata may lie anywhere, even outside the projection's domain
                 square_metres[held] += counts[held] * (area / block.size)
     check_classes(path, np.flatnonzero(pixels), class_names)
     return [
@@ -147,6 +147,19 @@ def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[C
         )
         for index, name in enumerate(class_names)
     ]
+
+
+def count_values(path: str | os.PathLike) -> np.ndarray:
+    """Count the pixels of each value of a uint8 raster: int64 (256,).
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    counts = np.zeros(256, np.int64)
+    with RasterSource(path) as source:
+        for _, rows in source.strips(1):
+            counts += np.bincount(rows.ravel(), minlength=256)
+    return counts
 
 
 def read_class_map_info(path: str | os.PathLike) -> RasterInfo:
@@ -162,21 +175,17 @@ def read_class_map_info(path: str | os.PathLike) -> RasterInfo:
 
 
 def check_classes(path: str | os.PathLike, indices: Iterable[int], class_names: Sequence[str]) -> None:
-    """Check that every index has a name or is nodata.
-
-    Raises:
-        DataError: one has none.
-    """
+    """Raise a DataError unless every index has a name or is nodata."""
     strange = [int(index) for index in indices if index >= len(class_names) and index != NODATA_CLASS]
     if strange:
         raise DataError(
-            f"{path} holds {', '.join(map(str, strange[:10]))}, but there are only {len(class_names)} class names; "
-            "give the names that the map was made with."
+            f"{path} has the values {', '.join(map(str, strange[:10]))} but there are only {len(class_names)} class "
+            "names; give the names that the map was made with."
         )
 
 
 def block_edge(info: RasterInfo, ellipsoid: Ellipsoid | None) -> int:
-    """The edge of blocks, in pixels, within which all pixels cover nearly the same area."""
+    """The side in pixels of blocks within which all pixels cover nearly the same area."""
     if ellipsoid is None:
         return BLOCK_EDGES[0]
     step = BLOCK_EDGES[-1]
@@ -192,7 +201,7 @@ def block_edge(info: RasterInfo, ellipsoid: Ellipsoid | None) -> int:
 
 
 def _block_areas(info: RasterInfo, ellipsoid: Ellipsoid | None, top: int, height: int, edge: int) -> np.ndarray:
-    """Square metres of the blocks of a strip, (block rows, block columns); NaN where they are not known."""
+    """Square metres (block rows, block columns) of the blocks of a strip; NaN where unknown."""
     starts = np.stack(np.meshgrid(np.arange(0, info.width, edge), np.arange(top, top + height, edge)), axis=-1)
     if ellipsoid is None:
         return np.full(starts.shape[:2], np.nan)
@@ -201,7 +210,7 @@ def _block_areas(info: RasterInfo, ellipsoid: Ellipsoid | None, top: int, height
 
 
 def _outlines(info: RasterInfo, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """(..., points, 2) map coordinates around blocks, of their first corners and sizes in pixels (column, row)."""
+    """Outlines (..., points, 2) in map coordinates of blocks, from their corners and sizes in pixels (column, row)."""
     along = np.arange(PIECES_PER_EDGE) / PIECES_PER_EDGE
     first, last = np.zeros(PIECES_PER_EDGE), np.ones(PIECES_PER_EDGE)
     x = np.concatenate([along, last, 1 - along, first])

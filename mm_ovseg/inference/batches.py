@@ -1,19 +1,23 @@
-"""Batches of as many items as the memory of the model's device holds."""
+"""What the model takes of a pair or window, in batches as large as the memory of its device holds."""
 
 import logging
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 
+from mm_ovseg.data.augmentation import PairSample
+from mm_ovseg.data.mappers import image_tensor
+from mm_ovseg.data.scene_source import SceneWindow
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["BatchRunner", "check_batch_size"]
+__all__ = ["BatchRunner", "check_batch_size", "model_item"]
 
 logger = logging.getLogger(__name__)
 
-# How the allocator of the CPU says it, in an error of no type of its own.
+# Of the CPU's allocator, whose errors have no type of their own.
 CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 
 
@@ -27,6 +31,16 @@ def check_batch_size(batch_size: Any) -> None:
         raise ConfigError(f"The batch size is {batch_size}; give a positive whole number.")
 
 
+def model_item(sample: PairSample | SceneWindow) -> dict[str, torch.Tensor | None]:
+    """The images, float32 (3, H, W), and masks, bool (H, W), of a pair, as the model takes them."""
+    images = {"image": sample.image, "sar_image": sample.sar_image}
+    masks = {"image_valid": sample.image_valid, "sar_valid": sample.sar_valid}
+    return {
+        **{key: None if image is None else image_tensor(image) for key, image in images.items()},
+        **{key: None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)) for key, mask in masks.items()},
+    }
+
+
 class BatchRunner:
     """Calls a model; a batch that memory does not hold is halved and tried again, and later ones are no larger.
 
@@ -37,7 +51,7 @@ class BatchRunner:
 
     def __init__(self, model: Callable[[list[dict]], list[dict]]) -> None:
         self._model = model
-        self._most: int | None = None  # items that fit; None: no batch was too large so far
+        self._max_items: int | None = None  # that fit; None: no batch was too large so far
 
     def __call__(self, items: Sequence[dict]) -> list[dict]:
         """The results of the items, in their order.
@@ -47,11 +61,15 @@ class BatchRunner:
         """
         results: list[dict] = []
         while len(results) < len(items):
-            batch = list(items[len(results) : len(results) + (self._most or len(items))])
-            outputs = self._attempt(batch)
-            if outputs is not None:
-                results += outputs
+            batch = list(items[len(results) : len(results) + (self._max_items or len(items))])
+            try:
+                results += self._model(batch)
                 continue
+            except (torch.OutOfMemoryError, MemoryError):
+                pass
+            except RuntimeError as error:
+                if not any(message in str(error) for message in CPU_MESSAGES):
+                    raise
             # Here, where the error, and with it the tensors of the failed attempt, are gone.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -59,19 +77,8 @@ class BatchRunner:
                 _, height, width = batch[0]["image"].shape
                 raise ConfigError(
                     f"Memory does not hold one image of {width}x{height} pixels with this model; take a smaller "
-                    "--window for scenes, fewer class names, another MODEL.DEVICE, or end what else uses the memory."
+                    "--window for scenes, fewer class names or another MODEL.DEVICE, or free memory."
                 )
-            self._most = len(batch) // 2
-            logger.warning("Memory does not hold a batch of %d; it goes on with %d at a time.", len(batch), self._most)
+            self._max_items = len(batch) // 2
+            logger.warning("Memory does not hold a batch of %d; using batches of %d.", len(batch), self._max_items)
         return results
-
-    def _attempt(self, batch: list[dict]) -> list[dict] | None:
-        """The results; None where memory ran out."""
-        try:
-            return self._model(batch)
-        except (torch.OutOfMemoryError, MemoryError):
-            return None
-        except RuntimeError as error:
-            if not any(message in str(error) for message in CPU_MESSAGES):
-                raise
-            return None

@@ -1,9 +1,9 @@
-"""How a model comes to its answer: what it computes of a pair on the way, with RGB, with SAR, and with both.
+"""How a model arrives at its answer: its intermediate results for a pair with RGB, with SAR, and with both.
 
-Everything is recorded while the model runs; nothing is computed a second time.
+They are recorded while the model runs; nothing is computed twice.
 
 explanations = explain(predictor, "rgb.tif", "sar.tif")
-explanations["RGB and SAR"].clip_cost[0]  # (h, w), the similarity of every place with the first class
+explanations["RGB and SAR"].clip_cost[0]  # (h, w), the similarity of each place to the first class
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,12 +31,12 @@ RGB_ONLY, SAR_ONLY, BOTH = "RGB only", "SAR only", "RGB and SAR"
 
 @dataclass(frozen=True, eq=False)
 class RecordedAttention:
-    """The attention of an encoder's last block, by what its softmax was computed from.
+    """The inputs of the attention of an encoder's last block.
 
     Attributes:
         query, key: float32 (heads, N, D) of N tokens: those of the grid, row by row, after any others (CLS, registers).
         scale: of their products.
-        grid_size: tokens a side of the grid.
+        grid_size: tokens per side of the grid.
     """
 
     query: torch.Tensor
@@ -45,13 +45,13 @@ class RecordedAttention:
     grid_size: int
 
     def of(self, x: float, y: float) -> np.ndarray:
-        """The weights that the token at a place gives to all places, averaged over the heads.
+        """The attention weights of the token at a place for all places, averaged over the heads.
 
         Args:
             x, y: the place as shares, 0 to below 1, of the image's width and height.
 
         Returns:
-            float32 (h, w). With the weights of tokens outside the grid they add up to 1.
+            float32 (h, w); with the weights of tokens outside the grid they add up to 1.
         """
         others = self.query.shape[1] - self.grid_size**2
         token = others + int(y * self.grid_size) * self.grid_size + int(x * self.grid_size)
@@ -62,15 +62,15 @@ class RecordedAttention:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What a model computed of one pair. h and w are the dense grid's, T the number of classes.
+    """What a model computed for one pair. h and w are the sides of the dense grid, T is the number of classes.
 
     Attributes:
         prediction: the answer, with the scores of all classes.
-        clip_cost: float32 (T, h, w), cosine similarity -1..1 of CLIP's dense feature with each class, the mean over the
+        clip_cost: float32 (T, h, w), cosine similarity -1..1 of CLIP's dense feature to each class, averaged over the
             prompt templates; None where CLIP saw nothing.
-        dino_cost: the same of the summed DINO features.
-        fused_cost: float32 (T, D, h, w), the embedding that the two become; the aggregator goes on from it.
-        attentions: of the DINO encoders that took part, RGB's before SAR's; empty where it cannot be recorded.
+        dino_cost: the same for the summed DINO features.
+        fused_cost: float32 (T, D, h, w), the embedding of both, which the aggregator takes.
+        attentions: of the DINO encoders in use, RGB's before SAR's; empty where they cannot be recorded.
     """
 
     prediction: Prediction
@@ -80,41 +80,42 @@ class Explanation:
     attentions: tuple[RecordedAttention, ...]
 
     def attention(self, x: float, y: float) -> np.ndarray | None:
-        """As of :meth:`RecordedAttention.of`; of two encoders, which do not attend to each other, the mean."""
+        """See :meth:`RecordedAttention.of`; the mean of two encoders, which do not attend to each other."""
         if not self.attentions:
             return None
         return np.mean([attention.of(x, y) for attention in self.attentions], axis=0)
 
 
 def explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, Explanation]:
-    """Segment a pair with RGB only, SAR only, and both, and keep what the model computes on the way.
+    """Segment a pair with RGB only, SAR only, and both, and keep the intermediate results of the model.
 
-    ``RGB only`` is what the predictor answers without SAR: the SAR encoders are left out. ``SAR only`` leaves out the
-    RGB encoders in the same way: DINO's is not added to its SAR twin's, and so it is with CLIP where CLIP has a SAR
-    twin. The usual model has none, but cannot do without CLIP; there CLIP sees an image of its mean colour, in which
-    there is nothing. No model was trained with such input: it shows what SAR alone would decide, not how well the model
-    does.
+    ``RGB only`` leaves out the SAR encoders, as the predictor does without SAR. ``SAR only`` leaves out the RGB
+    encoders: that of DINO, and that of CLIP where CLIP has a SAR twin. The usual model has none, and cannot do without
+    CLIP; there CLIP sees an image of its mean colour, which is empty. No model was trained with such input: it shows
+    what SAR alone would decide, not how good the model is.
 
     Args:
-        predictor: of a config with ``INPUT.SKIP_CORRUPT`` and ``MODEL.COMPILE`` off, in which hooks see every module.
+        predictor: of a config with ``INPUT.SKIP_CORRUPT`` and ``MODEL.COMPILE`` off, so that hooks see every module.
         rgb, sar: as of the predictor; SAR may be None.
 
     Returns:
-        ``RGB only``, ``SAR only`` and ``RGB and SAR``, in this order; without SAR, or where the model has no SAR
-        encoder, ``RGB only`` alone. Where SAR has data for a part of the pair, the last two hold what was computed with
-        SAR, beside a prediction that uses it in that part only.
+        ``RGB only``, ``SAR only`` and ``RGB and SAR``, in this order; only ``RGB only`` without SAR or SAR encoders.
+        Where SAR has data for a part of the pair, the last two hold what was computed with SAR, and a prediction that
+        uses it only in that part.
 
     Raises:
-        ConfigError: the head is another one, or looks at some of the classes only.
+        ConfigError: the model has another head, or looks at only some of the classes.
         DataError: as of the predictor.
     """
     model = predictor.model
     head = model.sem_seg_head
     if not isinstance(head, MMOVSegHead):
-        raise ConfigError(f"MODEL.SEM_SEG_HEAD.NAME builds a {type(head).__name__}; only an MMOVSegHead is explained.")
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.NAME builds a {type(head).__name__}; only an MMOVSegHead can be explained."
+        )
     if 0 < head.max_classes < len(predictor.class_names):
         raise ConfigError(
-            f"Of {len(predictor.class_names)} classes the model looks at {head.max_classes} only "
+            f"The model looks at only {head.max_classes} of {len(predictor.class_names)} classes "
             "(MODEL.AGGREGATOR.MAX_CLASSES); ask for no more."
         )
     explanations = {RGB_ONLY: _run(predictor, rgb, None, [model.dino])}
@@ -132,13 +133,13 @@ def explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, 
 
 
 def first_component(explanations: Mapping[str, Explanation]) -> tuple[dict[str, np.ndarray], float]:
-    """The fused cost as one number a place and class, comparable among all of them.
+    """The fused cost as one number per place and class, comparable among all of them.
 
-    The fused cost has many channels, none of which means something alone. This is its first principal component over
-    all places, classes and explanations, with the sign that agrees with CLIP's similarity.
+    No channel of the fused cost has a meaning of its own. This is its first principal component over all places,
+    classes and explanations, with the sign that agrees with CLIP's similarity.
 
     Returns:
-        Key of the explanation -> float32 (T, h, w), and the share 0..1 of the variance that the component holds.
+        Key of the explanation -> float32 (T, h, w), and the component's share 0..1 of the variance.
     """
     channels = np.stack([explanation.fused_cost for explanation in explanations.values()], axis=2)  # (T, D, K, h, w)
     vectors = np.moveaxis(channels, 1, -1).astype(np.float64)  # (T, K, h, w, D)
@@ -157,7 +158,7 @@ def first_component(explanations: Mapping[str, Explanation]) -> tuple[dict[str, 
 def _run(
     predictor: Predictor, rgb: Raster, sar: Raster | None, dinos: Sequence[ProjectedEncoder | None]
 ) -> Explanation:
-    """Segment, and record on the way; attention of the encoders ``dinos``."""
+    """Segment, and record the costs and the attention of the encoders ``dinos``."""
     costs: dict[str, Any] = {}
 
     def record_costs(_module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
@@ -200,7 +201,7 @@ def _without_rgb(model: MMOVSeg) -> Iterator[None]:
 
 
 class _AttentionRecorder(TorchFunctionMode):
-    """Within this context the inputs of PyTorch's fused attention are kept, and it is done as ever."""
+    """Within this context the inputs of PyTorch's fused attention are kept."""
 
     def __init__(self, grid_size: int) -> None:
         super().__init__()
@@ -210,7 +211,7 @@ class _AttentionRecorder(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Look at ``scaled_dot_product_attention``; let everything pass."""
+        """Keep the inputs of ``scaled_dot_product_attention``; call every function unchanged."""
         kwargs = kwargs or {}
         if function is F.scaled_dot_product_attention:
             self._keep(*args, **kwargs)
@@ -225,7 +226,7 @@ class _AttentionRecorder(TorchFunctionMode):
 
 @contextmanager
 def _recording(encoder: nn.Module) -> Iterator[_AttentionRecorder]:
-    """Record the last block that the encoder runs; nothing in one whose blocks are not known."""
+    """Record the last block that the encoder runs; nothing where its blocks are not known."""
     recorder = _AttentionRecorder(encoder.grid_size)
     depth = max(getattr(encoder, "blocks", (0,)))
 

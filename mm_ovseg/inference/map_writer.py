@@ -1,21 +1,34 @@
-"""Class maps as files: palette PNG to look at, GeoTIFF for geographic information systems."""
+"""Class maps as files: palette PNG to look at, GeoTIFF for geographic information systems, and styles for QGIS."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 from rasterio import Affine
 from rasterio.crs import CRS
 
+from mm_ovseg.data.palette import LegendEntry, class_colors, class_legend
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.files import complete_file
 from mm_ovseg.raster import Grid, write_geotiff
 
-__all__ = ["NODATA_CLASS", "check_legend", "write_class_map_geotiff", "write_class_map_png"]
+__all__ = [
+    "NODATA_CLASS",
+    "class_band",
+    "write_class_map_geotiff",
+    "write_class_map_png",
+    "write_qgis_style",
+]
 
 NODATA_CLASS = 255
+# Without a version, QGIS treats the file as older than its own 1.0 and converts it.
+QGIS_VERSION = "3.16.0"
+NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write_class_map_png(path: str | os.PathLike, class_map: np.ndarray, colors: Sequence[Sequence[int]]) -> None:
@@ -31,7 +44,8 @@ def write_class_map_png(path: str | os.PathLike, class_map: np.ndarray, colors: 
         VocabularyError: a colour is not three numbers in 0..255, or there are more than 255.
     """
     path = Path(path)
-    palette = _check_colors(colors)
+    _check_count(colors)
+    palette = class_colors(range(len(colors)), colors, owner="The map")
     image = Image.fromarray(_check_class_map(path, class_map, num_classes=len(palette)))  # mode "L"
     # All 256 entries, since Pillow cuts the pixel values down to the bits that a shorter palette needs.
     full_palette = np.zeros((256, 3), dtype=np.uint8)
@@ -66,44 +80,67 @@ def write_class_map_geotiff(
             than 255.
     """
     path = Path(path)
-    palette = check_legend(class_names, colors)
-    band = _check_class_map(path, class_map, num_classes=len(palette))
+    _check_count(class_names)
+    legend = class_legend(class_names, colors, owner="The map")
+    band = _check_class_map(path, class_map, num_classes=len(legend))
     height, width = band.shape
-    write_geotiff(
-        path,
-        band[np.newaxis],
-        Grid(width, height, None if crs is None else CRS.from_user_input(crs), transform),
-        nodata=NODATA_CLASS,
-        colors=dict(enumerate(palette)),
-        descriptions=["land cover class"],
-        band_tags={f"class_{index}": name for index, name in enumerate(class_names)},
-    )
+    grid = Grid(width, height, None if crs is None else CRS.from_user_input(crs), transform)
+    write_geotiff(path, band[np.newaxis], grid, nodata=NODATA_CLASS, **class_band(legend))
 
 
-def check_legend(class_names: Sequence[str], colors: Sequence[Sequence[int]]) -> np.ndarray:
-    """Check that each class has a colour; returns these, (T, 3) uint8.
+def class_band(legend: Sequence[LegendEntry]) -> dict[str, Any]:
+    """What :func:`mm_ovseg.raster.write_geotiff` writes with the band of a class map: its colours and class names."""
+    return {
+        "colors": {index: entry.color for index, entry in enumerate(legend)},
+        "descriptions": ["land cover class"],
+        "band_tags": {f"class_{index}": entry.name for index, entry in enumerate(legend)},
+    }
+
+
+def write_qgis_style(path: str | os.PathLike, class_names: Sequence[str], colors: Sequence[Sequence[int]]) -> None:
+    """Write a style for a class map; QGIS 3 loads map.qml with map.tif, and shows the classes by name and colour.
+
+    Nodata and other values without a class are not drawn.
+
+    Args:
+        path: the file to write, named as the map but ending in .qml; missing folders are made, an existing file is
+            replaced.
+        class_names: T names, T <= 255.
+        colors: T colours (red, green, blue), 0..255 each.
 
     Raises:
-        VocabularyError: names and colours differ in number, a colour is not three numbers in 0..255, or there are more
-            than 255.
+        DataError: the file cannot be written.
+        VocabularyError: as of :func:`write_class_map_geotiff`.
     """
-    if len(class_names) != len(colors):
-        raise VocabularyError(
-            f"There are {len(class_names)} class names and {len(colors)} colours; give each class one colour."
+    _check_count(class_names)
+    # Only what is drawn: without the categories, loading the style would reset the layer's other properties too.
+    root = ElementTree.Element("qgis", version=QGIS_VERSION, styleCategories="Symbology")
+    renderer = ElementTree.SubElement(
+        ElementTree.SubElement(root, "pipe"), "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1"
+    )
+    palette = ElementTree.SubElement(renderer, "colorPalette")
+    for index, entry in enumerate(class_legend(class_names, colors, owner="The map")):
+        ElementTree.SubElement(
+            palette,
+            "paletteEntry",
+            value=str(index),
+            color="#{:02x}{:02x}{:02x}".format(*entry.color),
+            label=NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", entry.name),
+            alpha="255",
         )
-    return _check_colors(colors)
+    ElementTree.indent(root)
+    text = ElementTree.tostring(root, encoding="unicode")
+    with complete_file(path) as temporary:
+        temporary.write_text(
+            f"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n{text}\n", encoding="utf-8", newline="\n"
+        )
 
 
-def _check_colors(colors: Sequence[Sequence[int]]) -> np.ndarray:
-    """(T, 3) uint8."""
-    if not 0 < len(colors) <= NODATA_CLASS:
+def _check_count(classes: Sequence) -> None:
+    if not 0 < len(classes) <= NODATA_CLASS:
         raise VocabularyError(
-            f"A class map holds 1 to {NODATA_CLASS} classes, not {len(colors)}; {NODATA_CLASS} means nodata."
+            f"A class map holds 1 to {NODATA_CLASS} classes, not {len(classes)}; {NODATA_CLASS} means nodata."
         )
-    for index, color in enumerate(colors):
-        if len(color) != 3 or not all(0 <= value <= 255 for value in color):
-            raise VocabularyError(f"Colour {index} is {color}; give red, green and blue, 0 to 255 each.")
-    return np.array(colors, dtype=np.uint8)
 
 
 def _check_class_map(path: Path, class_map: np.ndarray, *, num_classes: int) -> np.ndarray:

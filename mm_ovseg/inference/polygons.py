@@ -1,4 +1,4 @@
-"""A class map's patches as polygons in a GeoPackage, for geographic information systems."""
+"""The patches of a class map as polygons in a GeoPackage, for geographic information systems."""
 
 import errno
 import itertools
@@ -25,10 +25,11 @@ from mm_ovseg.inference.areas import (
     Ellipsoid,
     block_edge,
     check_classes,
+    count_values,
     read_class_map_info,
 )
 from mm_ovseg.inference.map_writer import NODATA_CLASS
-from mm_ovseg.raster import Grid, RasterInfo, RasterSource, open_raster
+from mm_ovseg.raster import Grid, RasterInfo, open_raster
 from mm_ovseg.raster.grid import pixels_to_map
 from mm_ovseg.raster.vector import write_geopackage
 
@@ -39,23 +40,19 @@ POLYGONS_AT_ONCE = 20_000
 
 
 def check_polygon_options(grid: Grid, min_area: float | None, simplify: float | None) -> None:
-    """Check that polygons of a map on a grid can be asked for in hectares and metres.
-
-    Args:
-        grid: of the map.
-        min_area, simplify: as of :func:`write_polygons`.
+    """Check the options of :func:`write_polygons` against the grid of the map.
 
     Raises:
-        ConfigError: the grid does not say how large its pixels are on the ground, or is no larger than the area.
+        ConfigError: the size of the grid's pixels on the ground is unknown, or the grid no larger than ``min_area``.
     """
     if (min_area is not None or simplify is not None) and grid.pixel_size_metres is None:
         raise ConfigError(
-            "The map does not say how large its pixels are on the ground, so hectares and metres mean nothing to its "
-            "polygons; leave --min-area and --simplify out, or georeference the scene."
+            "The size of the map's pixels on the ground is unknown, so its polygons cannot be measured in hectares and "
+            "metres; leave --min-area and --simplify out, or georeference the scene."
         )
     if min_area is not None and _pixels(grid, min_area) >= grid.width * grid.height:
         hectares = grid.width * grid.height * grid.pixel_size_metres**2 / SQUARE_METRES_PER_HECTARE
-        raise ConfigError(f"--min-area is {min_area:g} ha, but the map has {hectares:.4g} only; give less.")
+        raise ConfigError(f"--min-area is {min_area:g} ha, but the map has only {hectares:.4g}; give less.")
 
 
 def write_polygons(
@@ -68,20 +65,20 @@ def write_polygons(
 ) -> int:
     """Outline the patches of a finished class map: pixels of one class that touch along their edges.
 
-    Map and polygons are streamed. With ``min_area``, however, the map is in memory at once, a few bytes a pixel; with
-    ``simplify``, the polygons are.
+    Map and polygons are streamed. With ``min_area``, however, the whole map is in memory, a few bytes per pixel; with
+    ``simplify``, all polygons are.
 
     Args:
         map_path: uint8 raster of class indices 0..T-1, or 255 for nodata, which gets no polygon.
-        path: the GeoPackage to write; missing folders are made, an existing file is replaced. Its one layer is named
-            after it, and has the fields class_index, class_name and area_ha: hectares of the polygon on the ellipsoid,
-            null where the map does not say where on Earth it lies. Of a map without georeference, coordinates are
-            (column, -row), which is where QGIS draws it.
+        path: the GeoPackage to write; missing folders are made, an existing file is replaced. Its layer is named after
+            it and has the fields class_index, class_name and area_ha: hectares of the polygon on the ellipsoid, null
+            for a map without a place on Earth. Without a georeference, coordinates are (column, -row), which is where
+            QGIS draws the map.
         class_names: T names, T <= 255.
-        min_area: hectares, by the size of the map's middle pixel; smaller patches become part of their largest
-            neighbour. Those between nodata alone stay.
-        simplify: metres; the corners of borders go whose triangles are smaller than the square of this
-            (Visvalingam-Whyatt). Neighbours keep one common border.
+        min_area: hectares, by the size of the map's middle pixel; smaller patches join their largest neighbour. Those
+            with only nodata around them stay.
+        simplify: metres; removes corners whose triangles are smaller than the square of this (Visvalingam-Whyatt).
+            Neighbours keep a common border.
 
     Returns:
         The number of polygons.
@@ -95,7 +92,8 @@ def write_polygons(
     info = read_class_map_info(map_path)
     grid = info.grid
     check_polygon_options(grid, min_area, simplify)
-    _check_map(info, class_names)
+    # First read through: of a damaged map, GDAL would silently outline nothing.
+    check_classes(map_path, np.flatnonzero(count_values(map_path)), class_names)
     pixel = grid.pixel_size_metres
     size = 1 if min_area is None else _pixels(grid, min_area)
     patches = _patches(info, size)
@@ -119,15 +117,8 @@ def _pixels(grid: Grid, hectares: float) -> int:
     return math.ceil(hectares * SQUARE_METRES_PER_HECTARE / grid.pixel_size_metres**2)
 
 
-def _check_map(info: RasterInfo, class_names: Sequence[str]) -> None:
-    """Read a map through: of a damaged one, GDAL would silently outline nothing."""
-    with RasterSource(info.path) as source:
-        for _, rows in source.strips(1):
-            check_classes(info.path, np.flatnonzero(np.bincount(rows.ravel(), minlength=256)), class_names)
-
-
 def _patches(info: RasterInfo, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Class indices, and outlines in map coordinates, of patches of so many pixels at least."""
+    """Class indices and polygons, in map coordinates, of patches of at least ``size`` pixels."""
     with open_raster(info.path) as dataset:
         try:
             band: Any = rasterio.band(dataset, 1)
@@ -140,13 +131,11 @@ def _patches(info: RasterInfo, size: int) -> Iterator[tuple[np.ndarray, np.ndarr
                 indices, polygons = zip(*chunk, strict=True)
                 yield np.array(indices, dtype=np.int32), _as_polygons(polygons)
         except CPLE_BaseError as error:
-            raise DataError(
-                f"{info.path} cannot be read ({brief_reason(error)}); it is damaged: replace it."
-            ) from error
+            raise DataError(f"{info.path} is damaged ({brief_reason(error)}); replace it.") from error
 
 
 def _sieved(class_map: np.ndarray, size: int) -> np.ndarray:
-    """Patches of less than so many pixels take the class of their largest neighbour."""
+    """Patches smaller than ``size`` pixels take the class of their largest neighbour."""
     while True:
         sieved = rasterio.features.sieve(class_map, size, mask=class_map != NODATA_CLASS, connectivity=4)
         if (sieved == class_map).all():  # GDAL leaves a patch whose neighbours are all small to the next round
@@ -155,7 +144,7 @@ def _sieved(class_map: np.ndarray, size: int) -> np.ndarray:
 
 
 def _as_polygons(polygons: Sequence[Sequence[Sequence[Sequence[float]]]]) -> np.ndarray:
-    """Shapely polygons of the coordinates of GeoJSON."""
+    """Shapely polygons from GeoJSON coordinates."""
     rings = [ring for polygon in polygons for ring in polygon]
     points = np.concatenate([np.asarray(ring) for ring in rings])
     ring_ends = np.cumsum([0, *map(len, rings)])
@@ -187,7 +176,7 @@ def _moved(polygons: np.ndarray, transform: Affine) -> np.ndarray:
 def _chunks(
     patches: Iterator[tuple[np.ndarray, np.ndarray]], info: RasterInfo, class_names: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """The columns of the layer; of no patches, empty ones."""
+    """The columns of the layer; empty ones if there are no patches."""
     names = np.array(class_names, dtype=object)
     ellipsoid = Ellipsoid.of(info)
     longest = 0.0

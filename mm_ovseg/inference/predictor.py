@@ -12,10 +12,9 @@ from detectron2.modeling import build_model
 
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.augmentation import PairSample
-from mm_ovseg.data.mappers import image_tensor
 from mm_ovseg.data.pair_reader import PairReader, Raster
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
-from mm_ovseg.inference.batches import BatchRunner, check_batch_size
+from mm_ovseg.inference.batches import BatchRunner, check_batch_size, model_item
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.vocabulary import validate_class_names
 
@@ -26,14 +25,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the model says of one pair.
+    """The answer of the model for one pair.
 
     Attributes:
         class_map: uint8 (H, W), an index into ``classes``, or 255 where RGB has no data.
-        classes: the names that were looked for.
-        confidence: float32 (H, W), the score 0..1 of the class in ``class_map``; 0 where RGB has no data. Scores of
-            several classes do not add up to 1.
-        scores: float32 (T, H, W), the scores 0..1 of all classes, in the order of ``classes``; None unless asked for.
+        classes: T names.
+        confidence: float32 (H, W), the score 0..1 of the class in ``class_map``; 0 where RGB has no data. The scores of
+            all classes do not add up to 1.
+        scores: float32 (T, H, W), the scores 0..1 of all classes; None unless asked for.
         image: uint8 (H, W, 3), the RGB as the model saw it, 0..255.
         sar_image: uint8 (H, W, 3), the SAR as the model saw it, 0..255; None for a pair without SAR.
     """
@@ -49,28 +48,27 @@ class Prediction:
 class Predictor:
     """A model with its weights and its vocabulary, ready to segment pairs.
 
-    Threads may share one: calls run one after another, and the names and scores of a result are of one vocabulary. A
-    thread that needs a vocabulary of its own holds :attr:`lock`, so that no other thread changes it in between::
+    Threads may share one: calls run one after another, and the names and scores of a result belong together. A thread
+    that needs a vocabulary of its own holds :attr:`lock`, so that no other thread changes it in between::
 
         with predictor.lock:
             predictor.set_vocabulary(["water", "road"])
             prediction = predictor(rgb, sar)
 
-    Processes may not: PyTorch's threads do not survive a fork, and a model that has run before it hangs in the child.
-    Build the predictor in each process (with gunicorn without ``--preload``), or start processes by ``spawn``.
+    Processes may not: PyTorch's threads do not survive a fork, and a model that has run before hangs in the child.
+    Build the predictor in each process (gunicorn: without ``--preload``), or start processes by ``spawn``.
 
     Args:
         cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT.RGB`` and ``INPUT.SAR`` say how images are read,
             arrays like files.
-        class_names: at most 255 names to look for; "water, river" is one class with two synonyms.
-        any_format: whether files may be of every local format that GDAL reads; False for files of strangers.
+        class_names: at most 255 names; "water, river" is one class with two synonyms.
+        any_format: allow every local format that GDAL reads; False for untrusted files.
 
     Attributes:
-        lock: held by each call and by each change of the vocabulary; a thread that holds it may call.
+        lock: held by each call and each change of the vocabulary; reentrant.
 
     Raises:
-        ConfigError: the config is of another meta-architecture, or resizes what it reads, or an ``INPUT`` setting has
-            the wrong form.
+        ConfigError: the config is of another meta-architecture or resizes images, or an ``INPUT`` setting is invalid.
         VocabularyError: no name, one given twice, or too many.
         CheckpointError: ``MODEL.WEIGHTS`` cannot be loaded.
     """
@@ -86,7 +84,7 @@ class Predictor:
             )
         if cfg.INPUT.DATASET_MAPPER_NAME not in ("rgb_sar_semantic", "rgb_sar_pair"):
             logger.warning(
-                "INPUT.DATASET_MAPPER_NAME %s plays no part here; images are read as INPUT.RGB and INPUT.SAR say.",
+                "INPUT.DATASET_MAPPER_NAME %s is not used here; images are read as INPUT.RGB and INPUT.SAR say.",
                 cfg.INPUT.DATASET_MAPPER_NAME,
             )
         self.lock = threading.RLock()
@@ -98,27 +96,22 @@ class Predictor:
         if cfg.MODEL.WEIGHTS:
             StrictCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
         else:
-            logger.warning("MODEL.WEIGHTS is empty: the fusion, aggregator and decoder are random, and so is the map.")
+            logger.warning("MODEL.WEIGHTS is empty: the fusion, aggregator and decoder are random, and so are maps.")
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names that are looked for."""
+        """The current vocabulary."""
         return self.model.vocabulary
 
     def set_vocabulary(self, class_names: Sequence[str]) -> None:
-        """Look for other classes from now on. Their text embeddings are computed once, at the next pair.
-
-        Args:
-            class_names: as of the class.
+        """Change the vocabulary; its text embeddings are computed once, at the next pair.
 
         Raises:
             VocabularyError: no name, one given twice, or too many.
         """
         names = validate_class_names(class_names)
         if len(names) > NODATA_CLASS:
-            raise VocabularyError(
-                f"{len(names)} class names were given; a map of one byte a pixel holds {NODATA_CLASS}."
-            )
+            raise VocabularyError(f"There are {len(names)} class names; a map of bytes holds at most {NODATA_CLASS}.")
         with self.lock:
             self.model.set_vocabulary(names)
 
@@ -128,49 +121,45 @@ class Predictor:
         Args:
             rgb: a file, or an array (H, W, 3), red, green and blue: uint8, or other numbers with ``INPUT.RGB.RANGE``;
                 with ``INPUT.RGB.BANDS`` an array (H, W, C).
-            sar: a file, or an array (H, W) or (H, W, C): uint8, or, with ``INPUT.SAR.SCALE``, power, amplitude or dB;
-                None to use RGB alone, as it is also used where SAR has no data. RGB and SAR lie on one pixel grid. In
-                floats NaN means no data, and in masked arrays what is masked.
-            with_scores: also give the scores of all classes.
+            sar: a file, or an array (H, W) or (H, W, C) on the same grid: uint8, or, with ``INPUT.SAR.SCALE``, power,
+                amplitude or dB; None to use RGB alone, as is done where SAR has no data. NaN in floats and masked
+                pixels of masked arrays mean no data.
+            with_scores: also return the scores of all classes.
 
         Returns:
             The prediction; None where an image cannot be used and ``INPUT.SKIP_CORRUPT`` is on.
 
         Raises:
-            DataError: an image cannot be read or used, or the two do not share one grid.
+            DataError: an image cannot be read or used, or the two do not share a grid.
         """
         return self._predict([self._read(rgb, sar, "")], BatchRunner(self.model), with_scores)[0]
 
     def batch(
         self, pairs: Iterable[tuple[Raster, Raster | None]], *, batch_size: int = 4, with_scores: bool = False
     ) -> list[Prediction | None]:
-        """Segment many pairs, of any sizes, with or without SAR.
+        """Segment many pairs of any sizes, with or without SAR.
 
         Args:
-            pairs: (rgb, sar) of each, as of one.
+            pairs: (rgb, sar) of each, as of a single call.
             batch_size: pairs that go through the model together; fewer where memory does not hold them.
-            with_scores: also give the scores of all classes.
+            with_scores: also return the scores of all classes.
 
         Returns:
-            What single calls would give, in the order of ``pairs``.
+            The results of single calls, in the order of ``pairs``.
 
         Raises:
             ConfigError: the batch size is not a positive whole number, or memory does not hold one pair.
-            DataError: there is no pair, or one cannot be used; the message begins with its index, counted from 0.
+            DataError: there is no pair, or one cannot be used; the message begins with its index, from 0.
         """
         check_batch_size(batch_size)
-        try:
-            pairs = iter(pairs)
-        except TypeError as error:
-            raise DataError(f"The pairs are given as {type(pairs).__name__}; give a list of (rgb, sar).") from error
+        if not isinstance(pairs, Iterable):
+            raise DataError(f"The pairs are given as {type(pairs).__name__}; give a list of (rgb, sar).")
         pairs = list(pairs)
         if not pairs:
             raise DataError("There are no pairs to segment; give at least one (rgb, sar).")
         for index, pair in enumerate(pairs):
             if not isinstance(pair, tuple | list) or len(pair) != 2:
-                raise DataError(
-                    f"Pair {index} is no (rgb, sar); give two paths or arrays, and None where SAR is missing."
-                )
+                raise DataError(f"Pair {index} is not (rgb, sar); give two paths or arrays, or None for SAR.")
         predictions, run_batch = [], BatchRunner(self.model)
         with self.lock:
             for start in range(0, len(pairs), batch_size):
@@ -180,7 +169,7 @@ class Predictor:
         return predictions
 
     def _read(self, rgb: Raster, sar: Raster | None, prefix: str) -> PairSample | None:
-        """A pair's arrays; errors begin with the prefix. None for one that is left out."""
+        """The arrays of a pair; None where it is left out. Errors begin with ``prefix``."""
         try:
             return self.reader.read(rgb, sar)
         except DataError as error:
@@ -195,25 +184,15 @@ class Predictor:
         read = [sample for sample in samples if sample is not None]
         with self.lock:
             classes = self.class_names
-            outputs = iter(run_batch([_item(sample) for sample in read]))
+            outputs = iter(run_batch([model_item(sample) for sample in read]))
         return [
             None if sample is None else _prediction(sample, next(outputs)["sem_seg"], classes, with_scores)
             for sample in samples
         ]
 
 
-def _item(sample: PairSample) -> dict[str, torch.Tensor | None]:
-    """What the model takes of a pair."""
-    images = {"image": sample.image, "sar_image": sample.sar_image}
-    masks = {"image_valid": sample.image_valid, "sar_valid": sample.sar_valid}
-    return {
-        **{key: None if image is None else image_tensor(image) for key, image in images.items()},
-        **{key: None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)) for key, mask in masks.items()},
-    }
-
-
 def _prediction(sample: PairSample, scores: torch.Tensor, classes: tuple[str, ...], with_scores: bool) -> Prediction:
-    """What scores (T, H, W) say of a pair."""
+    """The prediction for a pair from its scores (T, H, W)."""
     empty = torch.from_numpy(~sample.image_valid).to(scores.device)
     confidence, class_map = scores.masked_fill_(empty, 0.0).max(dim=0)
     return Prediction(

@@ -20,13 +20,13 @@ from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.engine import config_inputs
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_outputs, sha256
+from mm_ovseg.inference.batches import BatchRunner
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
 from mm_ovseg.inference.polygons import check_polygon_options
 from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.scene_area import SceneArea
-from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs, sibling
+from mm_ovseg.inference.scene_files import SceneOutputs, polygon_options, scene_inputs, scene_outputs, sibling
 from mm_ovseg.inference.scene_options import SceneOptions, check_options
-from mm_ovseg.inference.scene_outputs import SceneOutputs, polygon_options
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
 from mm_ovseg.raster import Paths, path_list
@@ -42,17 +42,17 @@ LARGE_SHIFT = 2.0  # pixels
 class ScenePredictor:
     """Segments scenes of any size with one model.
 
-    Threads may share one, and processes may not, as it is with a :class:`~mm_ovseg.inference.predictor.Predictor`.
+    Threads may share one but processes may not, as with :class:`~mm_ovseg.inference.predictor.Predictor`.
 
     Args:
         cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT`` says how the files are read.
         class_names: at most 255 names to look for.
-        colors: (red, green, blue) of each, 0..255; None for the usual ones.
-        unseen: those of the names that training saw no labels of; they are marked in the report.
-        any_format: whether files may be of every local format that GDAL reads; False for files of strangers.
+        colors: (red, green, blue) of each, 0..255; None for the default ones.
+        unseen: those of the names whose labels training did not see; they are marked in the report.
+        any_format: allow every local format that GDAL reads; False for untrusted files.
 
     Attributes:
-        lock: held by each scene and by each change of the vocabulary; a thread that holds it may call.
+        lock: held by each scene and each change of the vocabulary; reentrant.
 
     Raises:
         ConfigError, VocabularyError, CheckpointError: as of :class:`~mm_ovseg.inference.predictor.Predictor`.
@@ -83,14 +83,7 @@ class ScenePredictor:
         colors: Sequence[Sequence[int]] | None = None,
         unseen: Sequence[str] = (),
     ) -> None:
-        """Look for other classes from now on.
-
-        Args:
-            class_names, colors, unseen: as of the class.
-
-        Raises:
-            VocabularyError: as of the class.
-        """
+        """Change the vocabulary; arguments and errors are those of the class."""
         names = validate_class_names(class_names)
         outputs = SceneOutputs(names, colors=colors, unseen=unseen)
         with self.lock:
@@ -111,25 +104,25 @@ class ScenePredictor:
 
         ``output`` is a Cloud-Optimised GeoTIFF of class indices (255: no data). With the same stem come ``.qml``, a
         style for QGIS; ``_coverage.tif``, what each pixel was made from
-        (:data:`~mm_ovseg.inference.scene_outputs.COVERAGE`); ``.json``, the report; and by option ``_confidence.tif``
-        and ``_probabilities.tif``. Each appears when it is whole. Until then the work lies in ``{output}.work``, which
-        outlives a run that is ended, and from which ``resume`` goes on to the same bytes.
+        (:data:`~mm_ovseg.inference.scene_files.COVERAGE`); ``.json``, the report; and by option ``_confidence.tif``
+        and ``_probabilities.tif``. Each appears when it is complete. Until then the work is in ``{output}.work``, which
+        survives an interrupted run, and from which ``resume`` continues to the same bytes.
 
         Args:
-            rgb: the file, or several whose bands follow each other, such as red, green and blue.
-            sar: the file, or several, on any grid; None to use RGB alone.
+            rgb: a file, or several whose bands follow each other, such as red, green and blue.
+            sar: a file, or several, on any grid; None to use RGB alone.
             output: the map, ``.tif``.
             options: see :class:`SceneOptions`.
             show_progress: show a progress bar on stderr.
-            should_stop: asked before each window; where it says so, the run ends.
+            should_stop: asked before each window whether to end the run.
 
         Returns:
             The report that the JSON file holds.
 
         Raises:
-            ConfigError: an option has the wrong form.
-            DataError: a file cannot be read or written, one to be written is one that is read, SAR covers too little of
-                the scene, or there is nothing to resume from with these options.
+            ConfigError: an option is invalid.
+            DataError: a file cannot be read or written, an output would replace an input, SAR covers too little of the
+                scene, or unfinished work was made with other options.
             StoppedError: ``should_stop`` said so.
         """
         output = Path(output)
@@ -153,20 +146,24 @@ class ScenePredictor:
             area = SceneArea(options.area, grid, options.area_layer) if options.area else None
             settings = self._settings(rgb, sar, options, window, shift if corrected else None)
             layers = self._layers(options)
-            work = SceneWork(
-                output,
-                layers=layers,
-                width=grid.width,
-                height=grid.height,
-                settings=settings,
-                resume=options.resume,
-            )
+            size = {"width": grid.width, "height": grid.height}
+            work = SceneWork(output, layers=layers, settings=settings, resume=options.resume, **size)
             finished = False
             try:
-                run = SceneRun(self.model, source, area, work, window, overlap, options.batch_size)
-                windows = run.segment(len(self.predictor.class_names), show_progress, should_stop)
+                run = SceneRun(
+                    run_batch=BatchRunner(self.model),
+                    num_classes=len(self.predictor.class_names),
+                    source=source,
+                    area=area,
+                    work=work,
+                    window=window,
+                    overlap=overlap,
+                    batch_size=options.batch_size,
+                    show_progress=show_progress,
+                    should_stop=should_stop,
+                )
                 report = {
-                    "windows": windows,
+                    "windows": run(),
                     "covered_by_sar_file": source.covered,
                     "shift": None if shift is None else {**asdict(shift), "corrected": corrected},
                     "warnings": warnings,
@@ -184,44 +181,42 @@ class ScenePredictor:
     def finished_report(
         self, rgb: Paths, sar: Paths | None, output: str | os.PathLike, options: SceneOptions
     ) -> dict[str, Any] | None:
-        """The report of an earlier run that finished ``output`` from the same files with the same settings and legend.
+        """The report of an earlier run that made ``output`` from the same files with the same settings and legend.
 
         Args:
             rgb, sar, output, options: as of :meth:`segment`.
 
         Returns:
-            None where a file is missing, unreadable or was made otherwise, or a later run has begun on the map.
+            None where a file is missing or unreadable, was made otherwise, or a later run has started on the map.
 
         Raises:
-            ConfigError: an option has the wrong form.
+            ConfigError: an option is invalid.
         """
         output = Path(output)
         window, _ = check_options(options, self.cfg)
         try:
             report = json.loads(sibling(output, ".json").read_text(encoding="utf-8"))
             then, layers = report["settings"], set(report["layers"])
-            # Colours and unseen classes matter to the finished files alone: unfinished work goes on without them.
+            # Colours and unseen classes matter only to the finished files: unfinished work does not depend on them.
             legend = [{key: entry[key] for key in ("name", "color", "unseen")} for entry in report["classes"]]
             with self.lock:
-                # The shift follows from the files; to find it again would take reading them.
+                # The shift follows from the files; finding it again would mean reading them.
                 now = json.loads(json.dumps(self._settings(rgb, sar, options, window, None)))
                 same = {**then, "shift": None} == now and legend == self._outputs.legend
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        files = [sibling(output, f"_{layer}.tif") for layer in self._layers(options) if layer != "class"]
-        files += [output, output.with_suffix(".qml")]
         if options.vector is not None:
-            files.append(options.vector)
             same = same and report.get("polygon_options") == polygon_options(options)
-        whole = same and layers >= self._layers(options).keys() and all(file.is_file() for file in files)
-        # The report is written last, so beside a folder of work it tells of the map before.
+        outputs = scene_outputs(output, options)
+        # The report is written last, so beside a folder of work it describes an earlier map.
+        missing = [file for file in (*outputs["--output"], *outputs["--vector"]) if file and not file.is_file()]
+        whole = same and layers >= self._layers(options).keys() and missing == [work_folder(output)]
         return report if whole and not work_folder(output).exists() else None
 
     def _layers(self, options: SceneOptions) -> dict[str, int]:
-        """Name -> bands of the files that are asked for."""
-        layers = {"class": 1, "coverage": 1}
-        layers |= {"confidence": 1} if options.confidence else {}
-        return layers | ({"probabilities": len(self.predictor.class_names)} if options.probabilities else {})
+        """Name -> bands of the layers to write."""
+        bands = {"class": 1, "coverage": 1, "confidence": 1, "probabilities": len(self.predictor.class_names)}
+        return {name: count for name, count in bands.items() if getattr(options, name, True)}
 
     def _open(
         self, rgb: Paths, sar: Paths | None, options: SceneOptions, shift: tuple[float, float] = (0.0, 0.0)
@@ -238,7 +233,7 @@ class ScenePredictor:
         )
 
     def _check_registration(self, source: SceneSource, options: SceneOptions) -> ShiftEstimate | None:
-        """Stop where SAR lies elsewhere; say how far it is off."""
+        """Estimate how far SAR is off; raise a DataError where it covers too little of the scene."""
         if not source.sar_name:
             return None
         if source.covered < options.least_covered:
@@ -250,11 +245,11 @@ class ScenePredictor:
         windows = (source.read(*place) for place in window_places(source.grid.height, source.grid.width))
         shift = estimate_shift((w.image, w.sar_image, w.image_valid & w.sar_valid) for w in windows)
         if shift is None or not shift.reliable:
-            logger.info("The shift between RGB and SAR cannot be told from their content.")
+            logger.info("The shift between RGB and SAR cannot be measured from their content.")
         elif shift.size > LARGE_SHIFT and not options.correct_shift:
             logger.warning(
                 "SAR lies %.1f pixels down and %.1f right of RGB: the map will suffer; correct the georeference, or "
-                "let --correct-shift move it.",
+                "move it with --correct-shift.",
                 *(shift.rows, shift.columns),
             )
         else:
@@ -264,16 +259,15 @@ class ScenePredictor:
     def _settings(
         self, rgb: Paths, sar: Paths | None, options: SceneOptions, window: int, shift: ShiftEstimate | None
     ) -> dict[str, Any]:
-        """Everything that the map depends on; ``shift`` is that by which SAR was corrected."""
-        files = [Path(path) for path in (*path_list(rgb), *path_list(sar))]
+        """Everything that the map depends on; ``shift`` is the correction of SAR."""
         chosen = asdict(options)
-        for unimportant in ("resume", "vector", "min_area", "simplify", "confidence", "probabilities"):
-            del chosen[unimportant]
+        for irrelevant in ("resume", "vector", "min_area", "simplify", "confidence", "probabilities"):
+            del chosen[irrelevant]
         return {
             **chosen,
             "window": window,
             "area": None if options.area is None else _content(options.area),
-            "files": [_fingerprint(file) for file in files],
+            "files": [_fingerprint(Path(path)) for path in (*path_list(rgb), *path_list(sar))],
             "classes": list(self.predictor.class_names),
             "weights": self._weights["sha256"],
             "config": hashlib.sha256(self.cfg.dump().encode()).hexdigest(),
@@ -282,7 +276,7 @@ class ScenePredictor:
 
 
 def _fingerprint(file: Path) -> list:
-    """Name, size and time of a file; of a raster within a file, such as NETCDF:"sar.nc":vv, the name alone."""
+    """Name, size and time of a file; only the name of a raster within a file, such as NETCDF:"sar.nc":vv."""
     if not file.exists():
         return [str(file)]
     status = file.stat()
@@ -290,7 +284,7 @@ def _fingerprint(file: Path) -> list:
 
 
 def _content(path: Path) -> str | list:
-    """What tells whether a vector file is still the same: its hash, or, of a folder (.gdb), what its files are."""
+    """The hash of a vector file, or the files of a folder (.gdb)."""
     if not path.is_dir():
         return sha256(path)
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(path.iterdir())]

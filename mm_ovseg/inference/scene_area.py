@@ -1,4 +1,4 @@
-"""The part of a scene to map: polygons of a vector file on the scene's grid."""
+"""The area of interest of a scene: polygons of a vector file on the scene's grid."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ class SceneArea:
     Args:
         path: the file; GeoJSON is in longitude and latitude unless it says otherwise.
         grid: of the scene.
-        layer: its name; None where the file has one only.
+        layer: its name; None where the file has only one.
 
     Raises:
         DataError: the file cannot be read or placed on the grid, holds no polygon, or marks no pixel of the scene.
@@ -39,23 +39,23 @@ class SceneArea:
         left_out = format_left_out(polygons.left_out)
         hint = f"; left out of it: {left_out}" if left_out else ""
         if not len(self._polygons):
-            what = "has no polygons in the scene" if left_out else "lies outside of the scene"
+            what = "has no polygons in the scene" if left_out else "lies outside the scene"
             raise DataError(f"The area in {path} {what}{hint}; give polygons that overlap it.")
         stripes = range(0, grid.height, ROWS_AT_ONCE)
         if not any(self.rows(top, min(ROWS_AT_ONCE, grid.height - top)).any() for top in stripes):
             raise DataError(
-                f"The area in {path} holds the middle of no pixel of the scene{hint}; give a larger area, or one that "
-                "overlaps the scene."
+                f"The area in {path} contains the centre of no pixel of the scene{hint}; give a larger area, or one "
+                "that overlaps the scene."
             )
         if left_out:
             logger.warning("%s: left out of the area: %s.", path, left_out)
 
     def rows(self, start: int, count: int) -> np.ndarray:
-        """Bool (count, W): the pixels of some rows of the scene whose middle lies in the area."""
-        shape = (count, self._grid.width)
+        """Bool (count, W): the pixels of some rows of the scene whose centres are in the area."""
+        width = self._grid.width
         transform = self._transform @ Affine.translation(0, start)
-        corners = [transform @ corner for corner in ((0, 0), (shape[1], 0), (shape[1], count), (0, count))]
-        near = self._polygons[np.sort(self._tree.query(shapely.Polygon(corners)))]
+        stripe = shapely.Polygon(transform @ corner for corner in ((0, 0), (width, 0), (width, count), (0, count)))
+        near = self._polygons[np.sort(self._tree.query(stripe))]
         if not len(near):
-            return np.zeros(shape, dtype=bool)
-        return rasterize(near, out_shape=shape, transform=transform, dtype="uint8").astype(bool)
+            return np.zeros((count, width), dtype=bool)
+        return rasterize(near, out_shape=(count, width), transform=transform, dtype="uint8").astype(bool)

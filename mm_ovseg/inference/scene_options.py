@@ -1,4 +1,4 @@
-"""How a scene is segmented: what command lines and the library agree on."""
+"""The options of segmenting a scene."""
 
 import math
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ class SceneOptions:
     Attributes:
         window: side of a window in pixels; None for the size of the training crops.
         overlap: of neighbouring windows, as a share of the window, 0 <= overlap < 1.
-        ground_sampling_distance: metres a pixel at which the model works and the map is written; None for RGB's own.
+        ground_sampling_distance: metres per pixel of the map, at which the model works; None for that of RGB.
         batch_size: windows at a time.
         confidence: also write the score of each pixel's class, in percent.
         probabilities: also write the scores of all classes, in percent.
         vector: a GeoPackage to write polygons to, or None.
-        min_area: hectares; in the polygons, not in the map, smaller patches become part of their largest neighbour.
-        simplify: metres within which the polygons' borders may leave out corners; None keeps the pixels' edges.
+        min_area: hectares; in the polygons, not in the map, smaller patches join their largest neighbour.
+        simplify: tolerance of simplified polygons in metres; None keeps the edges of the pixels.
         area: a vector file with the polygons to map, or None for the whole scene.
-        area_layer: name of its layer; None where it has one only.
+        area_layer: name of its layer; None where it has only one.
         least_covered: share of the scene that the SAR file's extent must cover, 0..1.
-        correct_shift: move SAR by the shift against RGB that is found, where that is reliable.
-        resume: go on where an earlier run with equal options was ended.
+        correct_shift: move SAR by its estimated shift against RGB, where that is reliable.
+        resume: continue an interrupted run with equal options.
     """
 
     window: int | None = None
@@ -55,15 +55,11 @@ class SceneOptions:
 def check_options(options: SceneOptions, cfg: CfgNode) -> tuple[int, int]:
     """Check what can be checked before any file is opened.
 
-    Args:
-        options: of a scene, or of all scenes of an archive.
-        cfg: whose ``INPUT`` says how the files are read.
-
     Returns:
-        Side of a window and overlap of neighbouring ones, in pixels.
+        The side of a window and the overlap of neighbouring ones, in pixels.
 
     Raises:
-        ConfigError: an option or a setting has the wrong form.
+        ConfigError: an option, or a setting of ``cfg.INPUT``, is invalid.
     """
     window = cfg.INPUT.CROP.SIZE[0] if options.window is None else options.window
     overlap = check_overlap(options.overlap, window)

@@ -1,6 +1,6 @@
-"""Where the windows of a scene lie, and how much each counts where they overlap.
+"""The windows of a scene: where they lie, and how their scores are blended where they overlap.
 
-The windows lie on a lattice that starts at the scene's first pixel, whatever part of the scene is asked for: so a pixel
+The windows lie on a lattice that starts at the scene's first pixel, whatever part of the scene is asked for. So a pixel
 is seen by the same windows, and gets the same class, whether the whole scene is mapped or a corner of it.
 """
 
@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
+import torch
 
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["blend_weights", "check_overlap", "first_window_over", "window_starts"]
+__all__ = ["RowBlender", "blend_weights", "check_overlap", "first_window_over", "window_starts"]
 
 
 def check_overlap(overlap: float, window: int) -> int:
@@ -33,16 +34,13 @@ def check_overlap(overlap: float, window: int) -> int:
 
 
 def window_starts(length: int, window: int, overlap: int) -> list[int]:
-    """First pixels of the windows along one side of a scene.
+    """First pixels of the windows along one side of a scene, ascending; [0] for a scene no larger than a window.
 
     Args:
         length: of the side, in pixels.
         window: side of a window in pixels.
-        overlap: of neighbouring windows in pixels, below ``window``; the last window lies flush with the end and may
+        overlap: of neighbouring windows in pixels, below ``window``; the last window is flush with the end and may
             overlap more.
-
-    Returns:
-        Ascending; [0] where the scene is no larger than a window.
     """
     last = max(0, length - window)
     return [*range(0, last, window - overlap), last]
@@ -56,8 +54,8 @@ def first_window_over(starts: Sequence[int], window: int, place: int) -> int:
 def blend_weights(window: int, overlap: int) -> np.ndarray:
     """How much a window's pixels count along one axis where windows overlap.
 
-    A raised cosine over the overlap and 1 between: weights of two neighbours that overlap by ``overlap`` sum to 1, fall
-    smoothly towards the window's borders, where a model knows least, and are never 0.
+    A raised cosine over the overlap and 1 between: the weights of two neighbours that overlap by ``overlap`` sum to 1,
+    fall smoothly towards the window's borders, where a model knows least, and are never 0.
 
     Returns:
         (window,) float32, in (0, 1]; symmetric.
@@ -67,3 +65,47 @@ def blend_weights(window: int, overlap: int) -> np.ndarray:
     weights[:overlap] = ramp
     weights[window - overlap :] = np.minimum(weights[window - overlap :], ramp[::-1])  # ramps meet if overlap > 1/2
     return weights.astype(np.float32)
+
+
+class RowBlender:
+    """Weighted sums of windows' scores, a row of windows at a time.
+
+    It holds as many rows as a window has, so its memory does not depend on the scene's height.
+
+    Args:
+        num_classes: T.
+        width: of the scene in pixels.
+        window: side of a window in pixels.
+        overlap: of neighbouring windows in pixels.
+        start: the first row.
+    """
+
+    def __init__(self, *, num_classes: int, width: int, window: int, overlap: int, start: int = 0) -> None:
+        profile = torch.from_numpy(blend_weights(window, overlap))
+        self._weights = profile[:, None] * profile[None]  # (window, window)
+        self._sums = torch.zeros(num_classes, window, width)
+        self._totals = torch.zeros(window, width)
+        self._start = start
+
+    def add(self, column: int, scores: torch.Tensor) -> None:
+        """Add the scores (T, window, window) of a window whose first row is the first open one.
+
+        What lies beyond the scene's width is left out.
+        """
+        columns = slice(column, column + scores.shape[2])
+        totals = self._totals[:, columns]
+        weights = self._weights[:, : totals.shape[1]]
+        self._sums[:, :, columns].addcmul_(scores[:, :, : totals.shape[1]], weights)
+        totals.add_(weights)
+
+    def close(self, end: int) -> torch.Tensor:
+        """The blended scores (T, rows, W) of the rows before ``end``, 0..1; 0 where there was no window."""
+        count = min(end - self._start, len(self._totals))
+        totals = self._totals[:count]
+        scores = self._sums[:, :count] / torch.where(totals > 0, totals, 1.0)
+        for rows in (self._sums, self._totals):
+            still_open = rows[..., count:, :].clone()  # where it goes may overlap with where it is
+            rows[..., : still_open.shape[-2], :] = still_open
+            rows[..., still_open.shape[-2] :, :] = 0
+        self._start += count
+        return scores

@@ -1,4 +1,4 @@
-"""Bars of the IoU of every class, of several models side by side."""
+"""A bar chart of the IoU of every class, with several models side by side."""
 
 import math
 import os
@@ -11,22 +11,21 @@ from matplotlib.patches import Patch
 
 from mm_ovseg.data.palette import COLOR_BLIND_SAFE_COLORS
 from mm_ovseg.errors import DataError
-from mm_ovseg.visualization.legend import break_text, shorten_text, text_width
 from mm_ovseg.visualization.picture_file import PRINT_DPI, PRINT_FONT_SIZE, PRINT_WIDTH, write_figure
-from mm_ovseg.visualization.underline import underline
+from mm_ovseg.visualization.typesetting import break_text, shorten_text, text_width, underline
 from mm_ovseg.vocabulary import seen_classes
 
 __all__ = ["draw_class_scores"]
 
-LEAST_FONT_SIZE = 7  # points, of the numbers over the bars
+MIN_FONT_SIZE = 7  # points, of the numbers over the bars
 MEANS = {"mIoU-seen": "seen", "mIoU-unseen": "unseen", "mIoU": "all"}
 MODEL_COLORS = tuple(COLOR_BLIND_SAFE_COLORS[index] for index in (0, 6, 1, 9, 3, 7, 8, 2))
 
-_HEIGHT, _AXIS_WIDTH, _LONGEST_NAME = 2.8, 0.5, 1.2  # inches
-_GROUP_GAP = 0.5  # between seen, unseen and means, in places of a class
-_BARS = 0.84  # width of a class's bars together
+_HEIGHT, _AXIS_WIDTH, _MAX_NAME = 2.8, 0.5, 1.2  # inches
+_GROUP_GAP = 0.5  # between seen, unseen and means, in class widths
+_BARS = 0.84  # total width of a class's bars, in class widths
 _LEGEND_LINE = 0.17  # inches
-_LEGEND_ROOM = 4.8 * PRINT_FONT_SIZE / 72  # inches of an entry beside its text: matplotlib's swatch and gaps
+_LEGEND_ROOM = 4.8 * PRINT_FONT_SIZE / 72  # inches of an entry without its text: matplotlib's swatch and gaps
 
 
 def draw_class_scores(
@@ -48,7 +47,7 @@ def draw_class_scores(
         classes: the T class names.
         unseen_classes: those of them whose labels training did not see.
         page_width: inches.
-        dpi: pixels an inch of PNG and JPEG.
+        dpi: pixels per inch of PNG and JPEG.
 
     Raises:
         DataError: there are too many models, the name ends in no known file type, or the file cannot be written.
@@ -64,14 +63,16 @@ def draw_class_scores(
     groups = {title: bars for title, bars in groups.items() if bars}
     count = sum(map(len, groups.values())) + _GROUP_GAP * (len(groups) - 1)
     titles = [shorten_text(title, page_width - _LEGEND_ROOM, PRINT_FONT_SIZE) for title in scores]
-    columns = _legend_columns(titles, page_width)
+    widest = max(text_width(title, PRINT_FONT_SIZE) for title in titles) + _LEGEND_ROOM
+    columns = max(1, min(4, int(page_width / widest)))
     height = _HEIGHT + _LEGEND_LINE * (math.ceil(len(titles) / columns) - 1)
     figure = Figure(figsize=(page_width, height), dpi=dpi, layout="constrained")
     axes = figure.add_subplot(xlim=(-0.6, count - 0.4))
     place_width = (page_width - _AXIS_WIDTH) / count  # inches, of a class
-    first = 0.0
+    names: dict[float, str] = {}  # by place
     for number, (title, bars) in enumerate(groups.items()):
-        places = first + np.arange(len(bars))
+        places = len(names) + _GROUP_GAP * number + np.arange(len(bars))
+        names |= zip(places, bars.values(), strict=True)
         edges = places[0] - 0.5 - _GROUP_GAP / 2, places[-1] + 0.5 + _GROUP_GAP / 2
         if number % 2:
             axes.axvspan(*edges, color="0.94", zorder=0)
@@ -80,14 +81,18 @@ def draw_class_scores(
         axes.text(places.mean(), 1.01, "\n".join(lines), transform=axes.get_xaxis_transform(), **style)
         for index, run in enumerate(scores.values()):
             _draw_bars(axes, places, [run[key] for key in bars], index, len(scores), place_width)
-        first = places[-1] + 1 + _GROUP_GAP
-    _write_names(axes, groups, unseen, place_width)
+    _write_names(axes, names, place_width)
+    for label in axes.get_xticklabels()[len(classes) - len(unseen) : len(classes)]:
+        underline(label)
     axes.set_ylabel("IoU, %", fontsize=PRINT_FONT_SIZE)
     axes.set_yticks(range(0, 101, 20))
     axes.tick_params(labelsize=PRINT_FONT_SIZE, bottom=False)
     axes.spines[["top", "right"]].set_visible(False)
     if len(scores) > 1:
-        _draw_legend(figure, titles, columns)
+        swatches = [Patch(color=np.divide(color, 255)) for color in MODEL_COLORS[: len(titles)]]
+        style = {"loc": "outside upper center", "fontsize": PRINT_FONT_SIZE, "frameon": False}
+        for text in figure.legend(swatches, titles, ncols=columns, **style).get_texts():
+            text.set_parse_math(False)
     write_figure(path, figure)
 
 
@@ -97,55 +102,22 @@ def _draw_bars(
     """The bars of model ``index`` of so many, and their numbers where there is room."""
     width = _BARS / models
     places = places + (index - (models - 1) / 2) * width
-    color = np.array(MODEL_COLORS[index]) / 255
-    axes.bar(places, np.nan_to_num(values), 0.92 * width, color=color, zorder=2)
+    color = np.divide(MODEL_COLORS[index], 255)
+    bars = axes.bar(places, np.nan_to_num(values), 0.92 * width, color=color, zorder=2)
     # Digits are about half as wide as the font is high.
-    numbers_fit, turned_numbers_fit = (width * place_width * 72 > ems * LEAST_FONT_SIZE for ems in (2.4, 1.1))
-    axes.set_ylim(0, 104 if numbers_fit or not turned_numbers_fit else 115)
-    for place, value in zip(places, values, strict=True):
-        if math.isnan(value) or turned_numbers_fit:
-            text = "–" if math.isnan(value) else f"{value:.1f}"
-            rotation = 0 if numbers_fit or math.isnan(value) else 90
-            top = 0 if math.isnan(value) else value
-            style = {"ha": "center", "va": "bottom", "fontsize": LEAST_FONT_SIZE, "rotation": rotation, "zorder": 3}
-            axes.annotate(text, (place, top), xytext=(0, 1.5), textcoords="offset points", **style)
+    upright, turned = (width * place_width * 72 > ems * MIN_FONT_SIZE for ems in (2.4, 1.1))
+    axes.set_ylim(0, 104 if upright or not turned else 115)
+    numbers = ["–" if math.isnan(value) else f"{value:.1f}" if turned else "" for value in values]
+    for text in axes.bar_label(bars, numbers, padding=1.5, fontsize=MIN_FONT_SIZE, zorder=3):
+        text.set_rotation(0 if upright or text.get_text() == "–" else 90)
 
 
-def _write_names(
-    axes: Axes, groups: Mapping[str, Mapping[str, str]], unseen: Sequence[str], place_width: float
-) -> None:
-    places, names, first = [], [], 0.0
-    for bars in groups.values():
-        places += [first + index for index in range(len(bars))]
-        names += bars.values()
-        first = places[-1] + 1 + _GROUP_GAP
-    lines = [break_text(name, 0.94 * place_width, PRINT_FONT_SIZE) for name in names]
-    # Upright names are read more easily; a shortened one says less.
-    if all(
-        "\n".join(parts).replace("\n", " ") == " ".join(name.split()) for parts, name in zip(lines, names, strict=True)
-    ):
-        style = {"linespacing": 1.05}
-        names = ["\n".join(parts) for parts in lines]
+def _write_names(axes: Axes, names: Mapping[float, str], place_width: float) -> None:
+    """Upright names are read more easily, but where one would be shortened all of them are slanted."""
+    lines = [break_text(name, 0.94 * place_width, PRINT_FONT_SIZE) for name in names.values()]
+    if all(" ".join(parts) == " ".join(name.split()) for parts, name in zip(lines, names.values(), strict=True)):
+        labels, style = ["\n".join(parts) for parts in lines], {"linespacing": 1.05}
     else:
-        names = [shorten_text(name, _LONGEST_NAME, PRINT_FONT_SIZE) for name in names]
+        labels = [shorten_text(name, _MAX_NAME, PRINT_FONT_SIZE) for name in names.values()]
         style = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(places, names, parse_math=False, **style)
-    for text, name in zip(
-        axes.get_xticklabels(), [name for bars in groups.values() for name in bars.values()], strict=True
-    ):
-        if name in unseen and name not in MEANS.values():
-            underline(text)
-
-
-def _legend_columns(titles: Sequence[str], page_width: float) -> int:
-    """At most 4, as many as the page has room for."""
-    widest = max(text_width(title, PRINT_FONT_SIZE) for title in titles) + _LEGEND_ROOM
-    return max(1, min(4, int(page_width / widest)))
-
-
-def _draw_legend(figure: Figure, titles: Sequence[str], columns: int) -> None:
-    swatches = [Patch(color=np.array(color) / 255) for color in MODEL_COLORS[: len(titles)]]
-    style = {"loc": "outside upper center", "fontsize": PRINT_FONT_SIZE, "frameon": False}
-    legend = figure.legend(swatches, titles, ncols=columns, **style)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    axes.set_xticks(list(names), labels, parse_math=False, **style)

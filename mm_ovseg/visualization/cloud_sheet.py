@@ -1,5 +1,6 @@
-"""The picture to choose a kind of clouds by: a few images, clear and under each kind."""
+"""A contact sheet of clouds: a few images, clear and under each kind of clouds."""
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def draw_cloud_sheet(
 ) -> None:
     """Draw images, clear and under each kind of clouds, one image a row.
 
-    The clouds are drawn for the picture's size: like those that ``add_clouds`` draws in kind, not in place.
+    The clouds are drawn at the picture's size, so they are of the same kind as the full-size ones but lie elsewhere.
 
     Args:
         path: PNG, JPEG or PDF to write.
@@ -43,8 +44,8 @@ def draw_cloud_sheet(
         rgb_bands, rgb_range: as ``bands`` and ``value_range`` of :func:`~mm_ovseg.raster.RGBReader`.
 
     Raises:
-        ConfigError: a kind is not there.
-        DataError: an image cannot be read, or the picture not written.
+        ConfigError: a kind is unknown.
+        DataError: an image cannot be read, or the picture cannot be written.
     """
     check_outputs({"output": [path]}, raster_inputs({"one of the images": [file for _, file in images]}))
     table = []
@@ -58,13 +59,13 @@ def draw_cloud_sheet(
     width = (len(kinds) + 1) * (INCHES + GAP) - GAP
     height = TITLE + len(table) * (INCHES + GAP) - GAP
     figure = Figure(figsize=(width, height), dpi=DPI)
-    for row, panels in enumerate(table):
-        for column, (title, panel) in enumerate(zip(["clear", *kinds], panels, strict=True)):
-            left, bottom = column * (INCHES + GAP), height - TITLE - (row + 1) * (INCHES + GAP) + GAP
-            axes = figure.add_axes((left / width, bottom / height, INCHES / width, INCHES / height))
-            axes.imshow(panel)
-            axes.set_axis_off()
-            if row == 0:
-                axes.set_title(title, fontsize=10, pad=4)
+    gaps = {"wspace": GAP / INCHES, "hspace": GAP / INCHES}
+    edges = {"left": 0, "right": 1, "bottom": 0, "top": 1 - TITLE / height}
+    grid = figure.subplots(len(table), len(kinds) + 1, squeeze=False, gridspec_kw=gaps | edges)
+    for axes, panel in zip(grid.flat, itertools.chain(*table), strict=True):
+        axes.imshow(panel)
+        axes.set_axis_off()
+    for axes, title in zip(grid[0], ["clear", *kinds], strict=True):
+        axes.set_title(title, fontsize=10, pad=4)
     with complete_file(path) as temporary:
         figure.savefig(temporary)

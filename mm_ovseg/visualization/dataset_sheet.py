@@ -16,16 +16,12 @@ from mm_ovseg.visualization.panels import PanelRow, draw_panels
 
 __all__ = ["check_is_rgb_sar_dataset", "choose_evenly", "draw_dataset_sheet", "read_panel_row"]
 
-# What the picture needs whatever the config says: pairs at their own size, read here.
+# Whatever the config says, pairs are drawn at their own size, and unreadable ones are errors.
 SHEET_SETTINGS = ("INPUT.DATASET_MAPPER_NAME", "rgb_sar_pair", "INPUT.MIN_SIZE_TEST", 0, "INPUT.SKIP_CORRUPT", False)
 
 
 def check_is_rgb_sar_dataset(name: str) -> None:
-    """Check that a dataset of pairs is registered.
-
-    Raises:
-        DataError: None of this name is.
-    """
+    """Raise a DataError unless a dataset of RGB-SAR pairs is registered under this name."""
     known = sorted(known for known in DatasetCatalog if MetadataCatalog.get(known).get("declaration") is not None)
     if name not in known:
         raise DataError(
@@ -35,19 +31,19 @@ def check_is_rgb_sar_dataset(name: str) -> None:
 
 
 def draw_dataset_sheet(cfg: CfgNode, name: str, output: str | os.PathLike, num: int) -> tuple[int, int]:
-    """Draw samples of a registered dataset, taken evenly over it.
+    """Draw samples of a registered dataset, spread evenly over it.
 
     Args:
         cfg: Its INPUT says how files are read.
         name: The dataset.
         output: PNG, PDF or SVG to write.
-        num: So many samples at most; 1 or more.
+        num: The maximum number of samples, 1 or more.
 
     Returns:
-        How many were drawn, and how many the dataset has.
+        The numbers of samples drawn and in the dataset.
 
     Raises:
-        DataError: A file cannot be used, or the picture cannot be written, for instance because it is one of them.
+        DataError: A file cannot be used, or the picture cannot be written or would replace a file of the dataset.
     """
     samples, metadata = DatasetCatalog.get(name), MetadataCatalog.get(name)
     check_outputs({"--output": [output]}, sample_inputs(samples))

@@ -108,6 +108,7 @@ def test_metadata():
     assert metadata.unseen_classes == ["road", "water"]
     assert metadata.ignore_label == 255
     assert metadata.evaluator_type == "rgb_sar_sem_seg"
+    assert MetadataCatalog.get(register("unlabelled_pairs", labels=None)).evaluator_type == "rgb_sar_retrieval"
     assert metadata.label_values == {10: 0, 20: 1, 30: 2, 0: 255}
     assert metadata.ground_sampling_distance == 0.5
     assert len(metadata.stuff_colors) == 3 and all(len(color) == 3 for color in metadata.stuff_colors)
@@ -157,7 +158,7 @@ def test_registering_again(datasets_root):
         ({"unseen": [3]}, "class name 3 is not text"),
         ({"labels": None, "classes": [], "unseen": ["road"]}, "unseen names road are not"),
         ({"labels": None, "classes": ["city", "City"]}, "more than once: City"),
-        ({"colors": [[0, 0, 0]]}, "as many colors as classes, 3"),
+        ({"colors": [[0, 0, 0]]}, "1 colors for 3 classes"),
         ({"colors": [[0, 0, 0], [1, 1, 1], [0, 0, 256]]}, r"color \[0, 0, 256\]"),
     ],
 )

@@ -25,7 +25,7 @@ from mm_ovseg.engine import load_config
 from mm_ovseg.errors import MMOVSegError
 from mm_ovseg.inference.archive_manifest import read_manifest
 from mm_ovseg.inference.scene_area import SceneArea
-from mm_ovseg.inference.vocabulary import read_vocabulary
+from mm_ovseg.inference.typed_classes import read_vocabulary
 from mm_ovseg.raster import Grid, RGBReader, SARReader, read_label, read_rgb, read_sar
 from mm_ovseg.raster.vector import read_polygons
 from mm_ovseg.vocabulary import parse_class_names

@@ -180,7 +180,7 @@ def test_maps_that_cannot_be_measured(tmp_path):
     with pytest.raises(DataError, match="map.tif does not exist"):
         measure_areas(path, NAMES)
     write_map(path, quarters(), "EPSG:32652", UTM)
-    with pytest.raises(DataError, match=f"{path} holds 2, but there are only 2 class names"):
+    with pytest.raises(DataError, match=f"{path} has the values 2 but there are only 2 class names"):
         measure_areas(path, NAMES[:2])
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])

@@ -154,7 +154,7 @@ def test_models_with_fewer_encoders(make_predictor, images):
 
 
 def test_classes_that_the_model_does_not_look_at_are_refused(make_predictor, images):
-    with pytest.raises(ConfigError, match="Of 3 classes the model looks at 2 only"):
+    with pytest.raises(ConfigError, match="The model looks at only 2 of 3 classes"):
         explain(make_predictor("MODEL.AGGREGATOR.MAX_CLASSES", 2), *images)
 
 

@@ -180,7 +180,7 @@ def test_maps_that_cannot_be_outlined(tmp_path):
     with pytest.raises(DataError, match="map.tif does not exist"):
         write_polygons(source, path, NAMES)
     write_map(source, patches())
-    with pytest.raises(DataError, match=f"{source} holds 3, but there are only 3 class names"):
+    with pytest.raises(DataError, match=f"{source} has the values 3 but there are only 3 class names"):
         write_polygons(source, path, NAMES[:3])
     content = write_map(source, patches()).read_bytes()
     source.write_bytes(content[:300] + bytes(200) + content[500:])  # where the first tile begins
@@ -227,7 +227,7 @@ def salted(edge=120):
 
 
 def test_a_least_area_as_large_as_the_map_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"--min-area is 1000 ha, but the map has \d+(\.\d+)? only; give less\."):
+    with pytest.raises(ConfigError, match=r"--min-area is 1000 ha, but the map has only \d+(\.\d+)?; give less\."):
         polygonize(tmp_path, salted()[1], options={"min_area": 1000.0})
     assert not list(tmp_path.glob("*.gpkg"))
 

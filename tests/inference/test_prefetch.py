@@ -33,4 +33,4 @@ def test_an_error_reaches_who_takes_the_item_after_those_before_it():
 def test_leaving_the_block_early_ends_the_thread():
     with prefetched(iter(int, 1), depth=2) as items:  # without end
         next(items)
-    assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]

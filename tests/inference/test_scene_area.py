@@ -54,10 +54,10 @@ def test_what_lies_outside_of_the_scene_is_an_error(tmp_path):
         geopandas.GeoSeries([box(14_273_000, 4_194_000, 14_275_000, 4_196_000)], crs=3857).to_crs(3857),
     ):
         geometry.to_file(tmp_path / "a.gpkg")
-        with pytest.raises(DataError, match=r"The area in .*a\.gpkg lies outside of the scene"):
+        with pytest.raises(DataError, match=r"The area in .*a\.gpkg lies outside the scene"):
             SceneArea(tmp_path / "a.gpkg", GRID)
     square(10.6, 10.6, 11.4, 11.4).to_file(tmp_path / "a.gpkg")
-    with pytest.raises(DataError, match=r"The area in .*a\.gpkg holds the middle of no pixel"):
+    with pytest.raises(DataError, match=r"The area in .*a\.gpkg contains the centre of no pixel"):
         SceneArea(tmp_path / "a.gpkg", GRID)
 
 

@@ -1,12 +1,12 @@
-import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from mm_ovseg.visualization.legend import Legend, LegendEntry, break_text, shorten_text, text_width
+from mm_ovseg.data.palette import LegendEntry
+from mm_ovseg.visualization.legend import Legend
 
-RED, BLUE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
+RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
 def drawn(entries, width, font_size=8):
@@ -23,7 +23,7 @@ def test_every_class_has_its_swatch_at_its_left_inside_the_page():
     figure = drawn(entries, 3)
     swatches = figure.artists
     assert [text.get_text() for text in figure.texts] == ["city", "water", "ignored"]
-    assert [to_rgb(swatch.get_facecolor()) for swatch in swatches] == [RED, BLUE, (1, 1, 1)]
+    assert [to_rgb(swatch.get_facecolor()) for swatch in swatches] == [(1, 0, 0), (0, 0, 1), (1, 1, 1)]
     assert [bool(swatch.get_hatch()) for swatch in swatches] == [False, False, True]
     right = 0
     for swatch, text in zip(swatches, figure.texts, strict=True):
@@ -51,19 +51,3 @@ def test_a_name_that_is_longer_than_the_page_is_shortened():
     [text] = drawn([LegendEntry("a class of very many words" * 9, RED, False)], 2).texts
     assert text.get_text().startswith("a class") and "…" in text.get_text()
     assert text.get_window_extent().x1 <= 400
-
-
-def test_texts_are_broken_between_words_and_shortened_in_their_middle():
-    width = text_width("flooded", 8) + 0.01
-    assert break_text("flooded land", width, 8) == ["flooded", "land"]
-    assert break_text("flooded land", 9, 8) == ["flooded land"]
-    assert break_text("", 1, 8) == [""]
-    short = shorten_text("agriculture", width, 8)
-    assert short[0] == "a" and short[-1] == "e" and "…" in short and text_width(short, 8) <= width
-    assert shorten_text("water", 9, 8) == "water"
-
-
-def test_widths_are_inches_of_text_not_of_formulas():
-    assert text_width("water", 16) == pytest.approx(2 * text_width("water", 8), rel=0.1)
-    assert text_width("$_{water}$", 8) > text_width("water", 8)
-    np.testing.assert_allclose(text_width("mmmm", 10), 4 * 0.974 * 10 / 72, rtol=0.1)  # an m of DejaVu Sans is 0.974 em

@@ -42,6 +42,8 @@ class CrossModalUnification(nn.Module):
             evaluation uses instead of the student. Training calls :meth:`after_optimizer_step` to update it.
     """
 
+    task = "retrieval"  # which evaluator it needs, see mm_ovseg.evaluation.build
+
     @configurable
     def __init__(
         self,

@@ -68,6 +68,8 @@ class MMOVSeg(nn.Module):
         loss_name, ignore_label, ignored_as_negative: see :func:`~mm_ovseg.modeling.losses.segmentation_loss`.
     """
 
+    task = "sem_seg"  # which evaluator it needs, see mm_ovseg.evaluation.build
+
     @configurable
     def __init__(
         self,

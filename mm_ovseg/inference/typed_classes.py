@@ -1,4 +1,4 @@
-"""The classes that a command line asks for."""
+"""The classes that a command line names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ __all__ = ["Vocabulary", "read_vocabulary", "vocabulary_inputs"]
 
 
 class Vocabulary(NamedTuple):
-    """What the maps show: class names, the unseen ones among them, and a colour (red, green, blue) for each class."""
+    """Class names, the unseen ones among them, and a colour (red, green, blue) for each class."""
 
     classes: tuple[str, ...]
     unseen: tuple[str, ...]
@@ -22,11 +22,11 @@ class Vocabulary(NamedTuple):
 
 
 def read_vocabulary(classes: str, unseen: str | None) -> Vocabulary:
-    """Read what was typed, or a class file.
+    """Read typed class names, or those of a class file.
 
     Raises:
         ConfigError: the class file is missing or malformed.
-        VocabularyError: no name, an empty one, one given twice, or an unseen one that is not among the classes.
+        VocabularyError: there is no name, an empty one, a repeated one, or an unseen one that is not among the classes.
     """
     if classes.endswith(".json"):
         content = read_class_file(find_class_file(classes))
@@ -44,5 +44,5 @@ def read_vocabulary(classes: str, unseen: str | None) -> Vocabulary:
 
 
 def vocabulary_inputs(classes: str | None) -> dict[str, list[Path]]:
-    """The class file that ``classes`` names, if it does, for :func:`mm_ovseg.files.check_outputs`."""
+    """The class file, if ``classes`` names one, for :func:`mm_ovseg.files.check_outputs`."""
     return {"the class file": [find_class_file(classes)] if classes and classes.endswith(".json") else []}

@@ -1,0 +1,72 @@
+"""Choosing the evaluator of a dataset, as Detectron2's ``train_net.py`` does, by its ``evaluator_type``."""
+
+import os
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import nn
+
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.evaluation.retrieval import RetrievalEvaluator
+from mm_ovseg.evaluation.seen_unseen import SeenUnseenSemSegEvaluator
+from mm_ovseg.vocabulary import unseen_classes
+
+__all__ = ["EVALUATOR_TYPES", "build_evaluator", "check_evaluator_types"]
+
+# evaluator_type of a dataset -> the tasks of models that it can score; labelled pairs are pairs for stage 1, too.
+EVALUATOR_TYPES = {"rgb_sar_sem_seg": ("sem_seg", "retrieval"), "rgb_sar_retrieval": ("retrieval",)}
+
+
+def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | os.PathLike | None = None) -> DatasetEvaluator:
+    """Build the evaluator for a dataset and the model of a config.
+
+    ======================= ================================ ==============================
+    ``evaluator_type``      model's ``task`` is ``sem_seg``  model's ``task`` is ``retrieval``
+    ======================= ================================ ==============================
+    ``rgb_sar_sem_seg``     SeenUnseenSemSegEvaluator        RetrievalEvaluator
+    ``rgb_sar_retrieval``   an error: there are no labels    RetrievalEvaluator
+    ======================= ================================ ==============================
+
+    Args:
+        cfg: ``MODEL.META_ARCHITECTURE`` names the model; ``DATASETS.UNSEEN`` and ``CMU.BLOCKS`` are used.
+        dataset_name: a registered dataset.
+        output_dir: where the evaluator writes; None: nowhere.
+
+    Raises:
+        ConfigError: the dataset cannot score the model.
+    """
+    model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    check_evaluator_types(model, [dataset_name])
+    if model.task == "retrieval":
+        return RetrievalEvaluator(dataset_name, blocks=cfg.CMU.BLOCKS, output_dir=output_dir)
+    metadata = MetadataCatalog.get(dataset_name)
+    unseen = unseen_classes(metadata.stuff_classes, metadata.get("unseen_classes", []), cfg.DATASETS.UNSEEN)
+    return SeenUnseenSemSegEvaluator(dataset_name, output_dir=output_dir, unseen_classes=unseen)
+
+
+def check_evaluator_types(model: nn.Module | type[nn.Module], dataset_names: Sequence[str]) -> None:
+    """Check that every dataset can score a model.
+
+    Args:
+        model: its ``task`` is ``"sem_seg"`` or ``"retrieval"``.
+        dataset_names: registered datasets.
+
+    Raises:
+        ConfigError: the model has no such task, or a dataset no ``evaluator_type`` that fits it.
+    """
+    task = getattr(model, "task", None)
+    if task not in ("sem_seg", "retrieval"):
+        name = getattr(model, "__name__", type(model).__name__)
+        raise ConfigError(f"{name} has the task {task!r}; set its class attribute task to 'sem_seg' or 'retrieval'.")
+    for name in dataset_names:
+        evaluator_type = MetadataCatalog.get(name).get("evaluator_type")
+        if evaluator_type not in EVALUATOR_TYPES:
+            raise ConfigError(
+                f"DATASETS.TEST names '{name}', whose evaluator_type is {evaluator_type!r}; set "
+                f"{' or '.join(map(repr, EVALUATOR_TYPES))} in its metadata."
+            )
+        if task not in EVALUATOR_TYPES[evaluator_type]:
+            raise ConfigError(f"DATASETS.TEST names '{name}', which has no labels to evaluate on; declare them.")
