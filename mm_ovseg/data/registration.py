@@ -9,8 +9,8 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from mm_ovseg.data.declaration import RGBSARDataset
 from mm_ovseg.data.palette import class_colors
+from mm_ovseg.data.rgb_sar_dataset import RGBSARDataset
 from mm_ovseg.errors import ConfigError, DataError, MMOVSegError, VocabularyError
 from mm_ovseg.plain_data import parse_json, parse_yaml, read_text
 from mm_ovseg.vocabulary import select_unseen, validate_class_names
