@@ -76,14 +76,13 @@ class PairReader:
         label: str | os.PathLike | None = None,
         label_reader: ReadsLabels | None = None,
     ) -> PairSample:
-        """Read one pair; each file is opened once.
+        """Read one pair, opening each file once.
 
         Args:
             rgb: A file, or an array as :meth:`mm_ovseg.raster.RGBReader.read_array` takes it.
-            sar: A file, or an array as :meth:`mm_ovseg.raster.SARReader.read_array` takes it; None for a pair
-                without SAR, whose sample has None for the SAR image and its mask.
-            label: A label file on the grid of ``rgb``, if it is to be read too; then ``rgb`` is a file.
-            label_reader: Reads that.
+            sar: The same for SAR; None for a pair without, whose sample has None for the SAR image and its mask.
+            label: A label file on the grid of ``rgb``, which then is a file too; None not to read labels.
+            label_reader: Reads the labels.
 
         Raises:
             DataError: An image cannot be read or used, holds no data, or the files do not share one grid.

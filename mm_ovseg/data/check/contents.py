@@ -1,31 +1,22 @@
 """What a raster file holds, whatever settings it will be read with."""
 
 import hashlib
-import os
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
 from rasterio.enums import ColorInterp
-from rasterio.errors import NotGeoreferencedWarning
-from tqdm.contrib.concurrent import thread_map
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import Band, LabelReader, RasterInfo, RasterSource
 
-__all__ = ["FileContents", "map_in_threads", "pooled_sample", "read_contents"]
+__all__ = ["FileContents", "pooled_sample", "read_contents"]
 
 SAMPLE_BUDGET = 2_000_000  # pixels over all files
 MIN_SAMPLED, MAX_SAMPLED = 64, 16384  # pixels of a file
 MAX_VALUES = 256
-MAX_WORKERS = 16
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -101,17 +92,6 @@ def pooled_sample(files: Iterable[FileContents], bands: int) -> np.ndarray:
     return np.concatenate(samples) if samples else np.empty((0, bands), dtype=np.float32)
 
 
-def map_in_threads(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None, title: str, unit: str
-) -> list[Result]:
-    """The results of a function for each item, with a progress bar on a terminal; None: a thread per core."""
-    workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
-    with warnings.catch_warnings():
-        # open_raster does the same, but restores what another thread has set.
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return thread_map(function, list(items), max_workers=workers, desc=title, unit=unit, leave=False, disable=None)
-
-
 def _contents_of(path: Path, source: RasterSource, num_files: int) -> FileContents:
     bands = source.data_bands()
     image, known = source.read(bands)  # (H, W, bands)
@@ -139,8 +119,7 @@ def _palette(source: RasterSource, bands: list[int]) -> tuple[tuple[int, int, in
 
 
 def _categories(path: Path) -> dict[int, str]:
-    # rasterio does not read them.
-    try:
+    try:  # rasterio does not read them
         tree = ElementTree.parse(path.with_name(f"{path.name}.aux.xml"))
     except (OSError, ElementTree.ParseError):
         return {}

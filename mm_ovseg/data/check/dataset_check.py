@@ -1,16 +1,15 @@
 """Checking datasets: everything that is wrong with them, found in one pass over their files."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import combinations
 
 import numpy as np
 
-from mm_ovseg.data.check.contents import FileContents, map_in_threads, read_contents
+from mm_ovseg.data.check.contents import FileContents
 from mm_ovseg.data.check.cross_checks import check_classes, check_images, check_places, check_sar_range, check_types
 from mm_ovseg.data.check.findings import ERROR, Finding, worst_first
-from mm_ovseg.data.check.pair_files import PairFiles, find_pairs
+from mm_ovseg.data.check.pair_files import PairFiles, find_pairs, read_pairs
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.rgb_sar_dataset import RGBSARDataset
 from mm_ovseg.errors import DataError
@@ -39,13 +38,10 @@ def check_datasets(
     Returns:
         The findings, worst first.
     """
-    found, findings = find_pairs(datasets)
-    num_files = sum(len(files) for pair in found for files in pair.files.values())
-    check = partial(_check_pair, reader=reader, num_files=num_files)
-    pairs = []
-    for pair, of_pair in map_in_threads(check, found, workers=workers, title="checking", unit="pair"):
-        pairs.append(pair)
-        findings += of_pair
+    pairs, findings = find_pairs(datasets)
+    pairs = read_pairs(pairs, check=partial(_check_file, reader, findings), workers=workers)
+    for pair in pairs:
+        findings += _check_pair(pair)
     faulty = {finding.file for finding in findings}
     for dataset in datasets:
         of_dataset = [pair for pair in pairs if pair.dataset is dataset]
@@ -64,34 +60,8 @@ def check_datasets(
     return worst_first(findings)
 
 
-def _check_pair(pair: PairFiles, *, reader: PairReader, num_files: int) -> tuple[PairFiles, list[Finding]]:
-    """The pair with what its files hold, and what is wrong with them; each file is opened once."""
-    findings: list[Finding] = []
-    pair = replace(
-        pair,
-        files={
-            kind: [
-                read_contents(file.path, num_files=num_files, check=partial(_check_file, pair, kind, reader, findings))
-                for file in files
-            ]
-            for kind, files in pair.files.items()
-        },
-    )
-    for file in [file for files in pair.files.values() for file in files if file.error is not None]:
-        findings.append(pair.finding("unreadable", file.path, file.error))
-    infos = {kind: file.info for kind, file in pair.single.items() if file.error is None}
-    for first, second in combinations(infos, 2):
-        if {first, second} == {"SAR", "label"} and "RGB" in infos:
-            continue  # both are compared with RGB
-        try:
-            check_same_grid(infos[first], infos[second])
-        except DataError as error:
-            findings.append(pair.finding("different-grid", infos[second].path, error))
-    return pair, findings
-
-
 def _check_file(
-    pair: PairFiles, kind: str, reader: PairReader, findings: list[Finding], source: RasterSource, file: FileContents
+    reader: PairReader, findings: list[Finding], pair: PairFiles, kind: str, source: RasterSource, file: FileContents
 ) -> None:
     """Add what is wrong with a file, read as training reads it, to the findings."""
     try:
@@ -138,3 +108,17 @@ def _check_label(dataset: RGBSARDataset, source: RasterSource, file: FileContent
         yield "label-float", f"holds {file.dtype} numbers", advice
     if (label == dataset.ignore_label).all():
         yield "label-empty", "has no pixel of any class", "leave the pair out, or label it"
+
+
+def _check_pair(pair: PairFiles) -> Iterator[Finding]:
+    """Files that cannot be read, and those on other grids."""
+    for file in [file for files in pair.files.values() for file in files if file.error is not None]:
+        yield pair.finding("unreadable", file.path, file.error)
+    infos = {kind: file.info for kind, file in pair.single.items() if file.error is None}
+    for first, second in combinations(infos, 2):
+        if {first, second} == {"SAR", "label"} and "RGB" in infos:
+            continue  # both are compared with RGB
+        try:
+            check_same_grid(infos[first], infos[second])
+        except DataError as error:
+            yield pair.finding("different-grid", infos[second].path, error)

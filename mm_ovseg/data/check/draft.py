@@ -3,18 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mm_ovseg.data.check.contents import FileContents, map_in_threads, read_contents
+from mm_ovseg.data.check.contents import FileContents
 from mm_ovseg.data.check.dataset_check import check_datasets
 from mm_ovseg.data.check.findings import ERROR, Finding
 from mm_ovseg.data.check.folder_search import KINDS, FolderLayout, find_layout
 from mm_ovseg.data.check.input_settings import guess_rgb_settings, guess_sar_settings
 from mm_ovseg.data.check.label_meaning import ClassScheme, guess_classes
 from mm_ovseg.data.check.label_numbers import IGNORED
-from mm_ovseg.data.check.pair_files import PairFiles, find_pairs
+from mm_ovseg.data.check.pair_files import PairFiles, find_pairs, read_pairs
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.palette import class_colors
 from mm_ovseg.data.registration import read_class_file
@@ -91,7 +90,7 @@ def draft_dataset(
     """
     layouts = tuple(find_layout(folder, rgb=rgb, sar=sar, labels=labels) for folder in _split_folders(root))
     datasets = [_declare(f"{name}_{split}", layout) for split, layout in zip(SPLITS, layouts, strict=False)]
-    pairs = _read(find_pairs(datasets)[0])
+    pairs = read_pairs(find_pairs(datasets)[0])
     files = {kind: [file for pair in pairs for file in pair.files.get(kind, ())] for kind in KINDS}
     scheme = _guess_scheme(root, files["label"], names, label_values)
     settings = {"RGB": guess_rgb_settings(files["RGB"]), "SAR": guess_sar_settings(files["SAR"])}
@@ -100,10 +99,11 @@ def draft_dataset(
     findings = check_datasets(datasets, _reader(settings))
     broken = {(finding.dataset, finding.pair) for finding in findings if finding.severity == ERROR}
     # Where labels are left out, a label without images is not broken.
-    pairs = [
-        pair for pair in pairs if pair.single.keys() >= {"RGB", "SAR"} and (pair.dataset.name, pair.key) not in broken
+    whole = [pair for pair in pairs if pair.single.keys() >= {"RGB", "SAR"}]
+    usable = [
+        [pair for pair in whole if pair.dataset.name == dataset.name and (dataset.name, pair.key) not in broken]
+        for dataset in datasets
     ]
-    usable = [[pair for pair in pairs if pair.dataset.name == dataset.name] for dataset in datasets]
     if not usable[0]:
         reason = "; ".join(part for part in (findings[0].message, findings[0].advice) if part)
         raise DataError(f"{layouts[0].root} has no pair that can be used: {reason}.")
@@ -138,16 +138,6 @@ def _declare(name: str, layout: FolderLayout) -> RGBSARDataset:
     """The declaration without what only the files tell."""
     root = str(layout.root.resolve())
     return RGBSARDataset(name, root, layout.rgb, layout.sar, layout.labels, (), (), (), IGNORED, None, None)
-
-
-def _read(pairs: Sequence[PairFiles]) -> list[PairFiles]:
-    files = [file for pair in pairs for of_kind in pair.files.values() for file in of_kind]
-    read = partial(read_contents, num_files=len(files))
-    contents = iter(map_in_threads(read, [file.path for file in files], workers=None, title="reading", unit="file"))
-    return [
-        replace(pair, files={kind: [next(contents) for _ in of_kind] for kind, of_kind in pair.files.items()})
-        for pair in pairs
-    ]
 
 
 def _guess_scheme(
@@ -190,11 +180,11 @@ def _complete(dataset: RGBSARDataset, scheme: ClassScheme | None, metres: float 
 
 
 def _reader(settings: Mapping[str, Mapping[str, Any]]) -> PairReader:
-    rgb, sar = (
-        {ARGUMENTS[key]: tuple(value) if isinstance(value, list) else value for key, value in settings[kind].items()}
-        for kind in ("RGB", "SAR")
-    )
-    return PairReader(RGBReader(**rgb), SARReader(**sar))
+    arguments = {
+        kind: {ARGUMENTS[key]: tuple(value) if isinstance(value, list) else value for key, value in of_kind.items()}
+        for kind, of_kind in settings.items()
+    }
+    return PairReader(RGBReader(**arguments["RGB"]), SARReader(**arguments["SAR"]))
 
 
 def _split(pairs: Sequence[PairFiles], scheme: ClassScheme | None, val_fraction: float) -> HoldOut:
