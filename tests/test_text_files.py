@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mm_ovseg.csv_table import read_table
-from mm_ovseg.data.inspection.draft import _names_beside
+from mm_ovseg.data.check.draft import _names_beside
 from mm_ovseg.data.registration import read_class_file, register_datasets_from_file
 from mm_ovseg.data.tiling.legend import read_legend
 from mm_ovseg.engine import load_config

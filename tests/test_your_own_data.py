@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import train_net
 from tests.conftest import ROOT, load_tool
-from tests.data.inspection.folders import write_palette_folder, write_sentinel_folder
+from tests.data.check.folders import write_palette_folder, write_sentinel_folder
 
 REAL_DATA = ROOT.parent / "shared" / "realdata"
 FOLDER = "/data/flood"  # as the page calls it

@@ -23,10 +23,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.data import register_datasets_from_file
-from mm_ovseg.data.declaration import RGBSARDataset
-from mm_ovseg.data.inspection.check import check_datasets
-from mm_ovseg.data.inspection.findings import ERROR, Finding, report_lines
+from mm_ovseg.data.check.dataset_check import check_datasets
+from mm_ovseg.data.check.findings import ERROR, Finding, report_lines
 from mm_ovseg.data.pair_reader import PairReader
+from mm_ovseg.data.rgb_sar_dataset import RGBSARDataset
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError
 
@@ -92,13 +92,13 @@ def _find_datasets(args: argparse.Namespace, cfg: CfgNode) -> list[RGBSARDataset
     return declarations
 
 
-def _print_report(datasets: Sequence[RGBSARDataset], findings: Sequence[Finding], most: int) -> None:
+def _print_report(datasets: Sequence[RGBSARDataset], findings: Sequence[Finding], max_shown: int) -> None:
     places = {}
     for dataset in datasets:
         places.setdefault(str(dataset.folder), []).append(dataset.name)
     for place, names in places.items():
         print(f"{', '.join(names)}: {place}")
-    print(*report_lines(findings, most=most, shorten=list(places)), sep="\n")
+    print(*report_lines(findings, max_shown=max_shown, shorten=list(places)), sep="\n")
     if not findings:
         print("Nothing is wrong.")
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog
 
 from mm_ovseg.command_line import clean_exit
-from mm_ovseg.data.inspection.description import describe_draft
-from mm_ovseg.data.inspection.draft import draft_dataset
-from mm_ovseg.data.inspection.draft_files import draft_paths, write_draft
-from mm_ovseg.data.inspection.findings import report_lines
+from mm_ovseg.data.check.draft import draft_dataset
+from mm_ovseg.data.check.draft_files import draft_paths, write_draft
+from mm_ovseg.data.check.draft_summary import describe_draft
+from mm_ovseg.data.check.findings import report_lines
 from mm_ovseg.engine import config_inputs, load_config
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_outputs, check_writable_folder
@@ -78,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     print(describe_draft(draft))
     print(
-        *report_lines(draft.findings, most=SHOWN, shorten=[str(layout.root.resolve()) for layout in draft.layouts]),
+        *report_lines(
+            draft.findings, max_shown=SHOWN, shorten=[str(layout.root.resolve()) for layout in draft.layouts]
+        ),
         sep="\n",
     )
     stage = "cmu" if draft.scheme is None else "mm_ovseg"

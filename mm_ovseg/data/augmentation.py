@@ -1,4 +1,4 @@
-"""Training augmentation of RGB-SAR pairs: one geometry for RGB, SAR and label, radiometry for each image alone."""
+"""Training augmentation of RGB-SAR pairs: one geometry for RGB, SAR and label, and radiometry for each image."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,19 +55,17 @@ class PairAugmentation:
         rgb: Sequence[Callable[[np.ndarray], np.ndarray]] = (),
         sar: Sequence[Callable[[np.ndarray], np.ndarray]] = (),
     ) -> None:
-        """Take the steps to apply.
+        """Make an augmentation.
 
         Args:
-            geometry: Detectron2 augmentations that move pixels and leave their values.
-            clouds: Function of the RGB image, uint8 (H, W, 3), and where it has data, bool (H, W), to the image under
-                clouds; None for clear sky. It sees the image as it is cropped, for little of it may be left.
+            geometry: Detectron2 augmentations that move pixels and keep their values.
+            clouds: Function of the cropped RGB image, uint8 (H, W, 3), and where it has data, bool (H, W), to the image
+                under clouds; None for clear sky.
             rgb: Functions of the RGB image, uint8 (H, W, 3) to the same.
             sar: Functions of the SAR image, float32 (H, W, 3) 0..255 to the same.
         """
         self.geometry = T.AugmentationList(geometry)
-        self.clouds = clouds
-        self.rgb = list(rgb)
-        self.sar = list(sar)
+        self.clouds, self.rgb, self.sar = clouds, list(rgb), list(sar)
 
     def __call__(self, sample: PairSample) -> PairSample:
         """Return the changed pair; pixels without data stay 0 in the images."""
@@ -82,13 +80,8 @@ class PairAugmentation:
         for change in self.sar:
             sar_image = change(sar_image)
         sar_valid = _move_mask(transforms, sample.sar_valid)
-        return PairSample(
-            image=_blank(image, image_valid),
-            image_valid=image_valid,
-            sar_image=_blank(sar_image, sar_valid),
-            sar_valid=sar_valid,
-            sem_seg=aug_input.sem_seg,
-        )
+        image, sar_image = _blank(image, image_valid), _blank(sar_image, sar_valid)
+        return PairSample(image, image_valid, sar_image, sar_valid, aug_input.sem_seg)
 
 
 def build_augmentations(cfg: CfgNode, is_train: bool) -> PairAugmentation:
@@ -98,8 +91,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> PairAugmentation:
     colour jitter and speckle of SAR where switched on. Testing: ``INPUT.MIN_SIZE_TEST`` if it is not 0, else nothing.
 
     Raises:
-        ConfigError: A key of ``INPUT`` has a value that does not exist, or the library that draws its clouds is not
-            installed.
+        ConfigError: A key of ``INPUT`` has an unknown value, or the library that draws its clouds is not installed.
     """
     if not is_train:
         sizes, longest, sampling = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST, "choice"
@@ -119,9 +111,8 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> PairAugmentation:
         for direction in FLIPS[cfg.INPUT.RANDOM_FLIP]
     ]
     rgb = [ColorJitter()] if cfg.INPUT.COLOR_AUG_SSD else []
-    sar = []
-    if cfg.INPUT.SAR.SPECKLE_LOOKS > 0:
-        sar.append(Speckle(cfg.INPUT.SAR.SPECKLE_LOOKS, cfg.INPUT.SAR.SCALE, cfg.INPUT.SAR.RANGE))
+    looks = cfg.INPUT.SAR.SPECKLE_LOOKS
+    sar = [Speckle(looks, cfg.INPUT.SAR.SCALE, cfg.INPUT.SAR.RANGE)] if looks > 0 else []
     clouds = None
     if cfg.INPUT.CLOUDS.ENABLED:
         clouds = RandomClouds(build_clouds(cfg.INPUT.CLOUDS.KIND, cfg.INPUT.CLOUDS.COVER), cfg.INPUT.CLOUDS.PROBABILITY)
@@ -131,17 +122,11 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> PairAugmentation:
 class ResizeShortestSide(T.ResizeShortestEdge):
     """Detectron2's resize, with one filter for both images.
 
-    Detectron2 smooths uint8 images when it shrinks them, but not float ones: SAR would be aliased and RGB not.
+    Detectron2 smooths uint8 images when it shrinks them but not float images, so that only SAR would be aliased.
     """
 
     def __init__(self, short_edge_length: Sequence[int], max_size: int, sample_style: str) -> None:
-        """Take the sizes in pixels.
-
-        Args:
-            short_edge_length: Lengths of the shorter side to choose from, or the two ends of a range.
-            max_size: Largest length of the longer side.
-            sample_style: ``"choice"`` or ``"range"``.
-        """
+        """The arguments are those of Detectron2, checked, in pixels."""
         if sample_style not in ("choice", "range") or (sample_style == "range" and len(short_edge_length) != 2):
             raise ConfigError(
                 f"INPUT.MIN_SIZE_TRAIN_SAMPLING is '{sample_style}' and MIN_SIZE_TRAIN {tuple(short_edge_length)}; "
@@ -170,7 +155,7 @@ class PadToSize(T.Augmentation):
     """Pads at the right and at the bottom: images with 0, labels with the ignored value."""
 
     def __init__(self, height: int, width: int, ignore_label: int) -> None:
-        """Take the smallest size, in pixels, that a sample may have."""
+        """Take the minimum size of a sample, in pixels."""
         super().__init__()
         self._init(locals())
 
@@ -184,14 +169,9 @@ class PadToSize(T.Augmentation):
 
 
 class RandomClouds:
-    """Draws clouds over a share of the images."""
+    """Draws clouds over a share of the images; a :class:`ConfigError` if their probability is not within 0..1."""
 
     def __init__(self, clouds: Clouds, probability: float) -> None:
-        """Take what draws them, and the probability, 0..1, that an image gets any.
-
-        Raises:
-            ConfigError: The probability is out of range.
-        """
         if not 0 <= probability <= 1:
             raise ConfigError(f"INPUT.CLOUDS.PROBABILITY is {probability}; give a number from 0 to 1.")
         self.clouds = clouds
@@ -207,14 +187,14 @@ class RandomClouds:
 class ColorJitter:
     """The photometric distortion of SSD: brightness, contrast, saturation and hue, each with probability 1/2."""
 
-    BRIGHTNESS = 32.0  # added, at most, of 255
+    BRIGHTNESS = 32.0  # of 255, at most added
     CONTRAST = (0.5, 1.5)  # factor
     SATURATION = (0.5, 1.5)  # factor
-    HUE = 18  # turned by, at most, of OpenCV's 180
+    HUE = 18  # of OpenCV's 180, at most turned by
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Change an RGB image, uint8 (H, W, 3)."""
-        # As in SSD, contrast comes before or after the colours change, by chance.
+        # As in SSD, contrast randomly comes before or after the colours.
         changes = [self._contrast, self._colors] if _coin() else [self._colors, self._contrast]
         for change in [self._brightness, *changes]:
             image = change(image)
@@ -232,7 +212,7 @@ class ColorJitter:
         factor = np.random.uniform(*self.SATURATION) if _coin() else 1.0
         turn = np.random.randint(-self.HUE, self.HUE + 1) if _coin() else 0
         if factor == 1.0 and turn == 0:
-            return image  # there and back again through HSV would round
+            return image  # the way to HSV and back would round
         hsv = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2HSV)
         turned = (np.arange(256) + turn) % 180
         hsv[..., 0] = turned.astype(np.uint8)[hsv[..., 0]]
@@ -247,7 +227,7 @@ class Speckle:
     """
 
     def __init__(self, looks: float, scale: str, value_range: Sequence) -> None:
-        """Say what 0..255 stands for.
+        """Make speckle.
 
         Args:
             looks: Number of looks, > 0; smaller is stronger.

@@ -1,4 +1,4 @@
-"""How often each training sample is to be drawn, so that rare classes are seen more often."""
+"""How often each training sample is drawn, so that rare classes are seen more often."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,21 +11,21 @@ from tqdm import tqdm
 from mm_ovseg.data.seen_labels import SeenLabelReader
 from mm_ovseg.errors import ConfigError, DataError
 
-__all__ = ["LEAST_SHARE", "present_classes", "repeat_factors"]
+__all__ = ["MIN_SHARE", "present_classes", "repeat_factors"]
 
-LEAST_SHARE = 0.01  # of a sample's labelled pixels from which on it counts as one with the class
+MIN_SHARE = 0.01  # of a sample's labelled pixels, for it to count as one with the class
 
 
 def present_classes(label: np.ndarray, ignore_value: int) -> list[int]:
-    """The classes that cover at least :data:`LEAST_SHARE` of the labelled pixels of a label map.
+    """The classes that cover at least :data:`MIN_SHARE` of the labelled pixels of a label map.
 
     Args:
         label: uint8 (H, W).
-        ignore_value: of pixels without label.
+        ignore_value: Value of pixels without a label.
     """
     counts = np.bincount(label.ravel(), minlength=256)
     counts[ignore_value] = 0
-    return np.flatnonzero(counts >= max(1, LEAST_SHARE * counts.sum())).tolist()
+    return np.flatnonzero(counts >= max(1, MIN_SHARE * counts.sum())).tolist()
 
 
 def repeat_factors(
@@ -33,21 +33,21 @@ def repeat_factors(
 ) -> torch.Tensor:
     """Repeat factors of LVIS (Gupta et al. 2019, appendix B.2), over label maps instead of boxes.
 
-    A class that a share f of the samples have is wished for ``max(1, sqrt(threshold / f))`` times as often; a sample is
-    drawn as often as the rarest of its classes asks for. The main process reads every label map once.
+    A class that a share f of the samples have is repeated ``max(1, sqrt(threshold / f))`` times; a sample is drawn as
+    often as the rarest of its classes. The main process reads every label map once.
 
     Args:
-        pairs: dataset dicts.
-        label_readers: as of :func:`~mm_ovseg.data.seen_labels.build_seen_label_readers`.
-        ignore_value: as given to it.
+        pairs: Dataset dicts.
+        label_readers: As of :func:`~mm_ovseg.data.seen_labels.build_seen_label_readers`.
+        ignore_value: As given to it.
         threshold: ``DATALOADER.REPEAT_THRESHOLD``, 0 < threshold <= 1.
 
     Returns:
         float32 (N,), each at least 1. A label map that cannot be read counts as one without classes: training reports
-        it when it draws it.
+        it when it is drawn.
 
     Raises:
-        ConfigError: the threshold is out of range.
+        ConfigError: The threshold is out of range.
     """
     if not 0 < threshold <= 1:
         raise ConfigError(

@@ -4,9 +4,9 @@
     cloudy = clouds(image, valid, seed=7)
     cloudy.image, cloudy.opacity
 
-With that library OpenEarthMap-SAR's thin and thick variants were made (Czerkawski and Tachtatzis,
-https://github.com/strath-ai/SatelliteCloudGenerator; Apache-2.0). Clouds of your own are a function
-``(cover) -> Clouds`` in :data:`CLOUDS_REGISTRY`.
+OpenEarthMap-SAR's thin and thick variants were made with that library (Czerkawski and Tachtatzis,
+https://github.com/strath-ai/SatelliteCloudGenerator; Apache-2.0). Your own clouds are a function ``(cover) -> Clouds``
+in :data:`CLOUDS_REGISTRY`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,16 +31,16 @@ CLOUDS_REGISTRY.__doc__ = """
 Registry of functions ``(cover)`` that return a :class:`Clouds`; ``cover`` is as in :func:`build_clouds`.
 """
 
-# Pixels, of the square that clouds are drawn on. The library's noise needs some room; and it scales its clouds with
-# the square, so that beyond the largest side only memory would grow.
-SMALLEST_SIDE, LARGEST_SIDE = 64, 2048
-# Pixels, of OpenEarthMap's tiles. The library misaligns the channels by so many pixels whatever the square's side; in
-# small ones, clouds would become rainbows.
+# Pixels, of the square that clouds are drawn on. The library's noise needs some room, and its clouds grow with the
+# square, so that a larger one would only take memory.
+MIN_SIDE, MAX_SIDE = 64, 2048
+# Pixels, of OpenEarthMap's tiles. The library misaligns the channels by a number of pixels that does not depend on the
+# size; in small images, clouds would become rainbows.
 ALIGNED_SIDE = 1024
-COVERED = 0.1  # a pixel is under cloud from this share of the cloud's core on
-# The library's own: of the shadows' depth, and of what it draws them with.
+COVERED = 0.1  # share of the opacity of a cloud's core above which a pixel is under cloud
+# The library's own depth and parameters of shadows.
 SHADOW_DEPTH, SHADOW_THRESHOLD, SHADOW_DECAY = (0.3, 0.6), 0.4, 1.5
-# The ground's blur is at most 2 standard deviations of a pixel, under opaque cloud.
+# In pixels; under opaque cloud the ground is blurred by the last.
 BLUR_DEVIATIONS = (0.5, 1.0, 1.5, 2.0)
 
 
@@ -63,7 +63,7 @@ class Clouds(Protocol):
     """Draws clouds of one kind over an image."""
 
     def __call__(self, image: np.ndarray, valid: np.ndarray, seed: int) -> CloudyImage:
-        """Draw clouds. The same arguments give the same bits, whatever was drawn before and on however many threads.
+        """Draw clouds. The same arguments give the same bits, whatever was drawn before and on any number of threads.
 
         Args:
             image: RGB, uint8 (H, W, 3); stays as it is.
@@ -79,11 +79,11 @@ def build_clouds(kind: str, cover: Sequence[float] = ()) -> Clouds:
     Args:
         kind: ``"thin"``, ``"thick"`` or ``"varied"``, which satellite-cloud-generator draws; ``"fractal"``, those of
             the synthetic dataset, which need no library; or another name in :data:`CLOUDS_REGISTRY`.
-        cover: (low, high), within 0..1, of the share of the ground under clouds, drawn anew for each image; empty for
-            what the kind brings by itself.
+        cover: (low, high), within 0..1: the range from which the share of ground under clouds is drawn for each image;
+            empty for that of the kind.
 
     Raises:
-        ConfigError: There is no such kind, ``cover`` is no range, or the library is not installed.
+        ConfigError: There is no such kind, ``cover`` is not a range, or the library is not installed.
     """
     check_registered("The kind of clouds", kind, CLOUDS_REGISTRY)
     if len(cover) not in (0, 2) or (len(cover) == 2 and not 0 <= cover[0] <= cover[1] <= 1):
@@ -92,11 +92,7 @@ def build_clouds(kind: str, cover: Sequence[float] = ()) -> Clouds:
 
 
 def import_cloud_generator() -> ModuleType:
-    """Only when needed, since it is an optional requirement.
-
-    Raises:
-        ConfigError: It is not installed.
-    """
+    """The optional satellite-cloud-generator; a :class:`ConfigError` if it is not installed."""
     try:
         import satellite_cloud_generator
     except ImportError as error:
@@ -108,24 +104,22 @@ def import_cloud_generator() -> ModuleType:
 
 
 class GeneratedClouds:
-    """Clouds of satellite-cloud-generator, drawn with one of its presets, each image's by chance.
+    """Clouds of satellite-cloud-generator, drawn with a random one of some presets.
 
-    The library's noise, levels and colours, with four differences: the random states are ours; the ground under cloud
-    is blurred between a few fixed widths, since a kernel of its own for every pixel takes 120 times the image's memory;
-    channels are misaligned in proportion to the image, as its clouds are; and other images than squares are cut from
-    one, for the library's noise takes no other shapes.
+    The noise, levels and colours are the library's, with four differences: the random states are ours; the ground under
+    cloud is blurred by mixing a few fixed widths, since a kernel per pixel takes 120 times the memory of the image;
+    channels are misaligned in proportion to the image, as its clouds are; and images that are not square are cut from a
+    square, the only shape of the library's noise.
+
+    Args:
+        presets: Names of the library's presets, such as ``"THIN_CONFIG"``.
+        cover: As in :func:`build_clouds`; empty for the presets' own thresholds.
+
+    Raises:
+        ConfigError: The library is not installed.
     """
 
     def __init__(self, presets: Sequence[str], cover: Sequence[float] = ()) -> None:
-        """Say what to draw.
-
-        Args:
-            presets: Names of the library's presets, such as ``"THIN_CONFIG"``.
-            cover: As in :func:`build_clouds`; empty for the presets' own thresholds.
-
-        Raises:
-            ConfigError: The library is not installed.
-        """
         self.presets = tuple(presets)
         self.cover = tuple(cover)
         import_cloud_generator()
@@ -138,12 +132,12 @@ class GeneratedClouds:
         rng = np.random.default_rng(seed)
         library = import_cloud_generator()
         preset = getattr(library, self.presets[rng.integers(len(self.presets))])
-        # Sums over pixels are rounded otherwise on another number of threads.
+        # The rounding of sums over pixels depends on the number of threads.
         with _one_thread(), torch.no_grad():
             shadow = self._draw_shadow(library, preset, rng, valid.shape, derived_seed(seed, "shadow"))
             cloud = self._draw_cloud(library, preset, rng, valid.shape, derived_seed(seed, "cloud"))
             ground = image / np.float32(255)
-            ground[~valid] = ground[valid].mean(axis=0)  # which neither the clouds' colour nor the blur shall see
+            ground[~valid] = ground[valid].mean(axis=0)  # hidden from the clouds' colour and the blur
             shaded = library.mix(_tensor(ground), _tensor(shadow), blur_scaling=0.0, cloud_color=False, invert=True)
             opacity = cloud.mean(axis=2)
             blurred = _blur(_array(shaded), opacity)
@@ -201,7 +195,7 @@ class GeneratedClouds:
 
 @CLOUDS_REGISTRY.register()
 def thin(cover: Sequence[float] = ()) -> GeneratedClouds:
-    """Translucent clouds, cores of 0.4 to 0.7, with a little haze."""
+    """Translucent clouds with cores of 0.4 to 0.7 and a little haze."""
     return GeneratedClouds(["THIN_CONFIG"], cover)
 
 
@@ -213,7 +207,7 @@ def thick(cover: Sequence[float] = ()) -> GeneratedClouds:
 
 @CLOUDS_REGISTRY.register()
 def varied(cover: Sequence[float] = ()) -> GeneratedClouds:
-    """Thin, thick large or scattered, foggy, or anything between, each image's by chance."""
+    """Randomly thin, thick and large or scattered, foggy, or anything in between."""
     return GeneratedClouds(["THIN_CONFIG", "BIG_CONFIG", "LOCAL_CONFIG", "FOG_CONFIG", "WIDE_CONFIG"], cover)
 
 
@@ -231,7 +225,7 @@ def _draw_integer(rng: np.random.Generator, low_high: int | Sequence[int]) -> in
 def _canvas(shape: tuple[int, int]) -> tuple[int, tuple[int, int]]:
     """Side of the square that clouds for an image (H, W) are drawn on, and the part of it (H, W) to cut out."""
     longest = max(shape)
-    side = min(max(longest, SMALLEST_SIDE), LARGEST_SIDE)
+    side = min(max(longest, MIN_SIDE), MAX_SIDE)
     shrink = min(side / longest, 1.0)
     return side, (max(round(shape[0] * shrink), 1), max(round(shape[1] * shrink), 1))
 
@@ -256,8 +250,8 @@ def _reach_cover(
 ) -> tuple[float, int]:
     """The ``clear_threshold`` and ``locality_degree`` with which the cloud of this seed covers a share of the image.
 
-    The degree says how many noises are multiplied; the more, the more scattered clouds are, and the less they can
-    cover. So it is lowered from ``locality`` as far as needed.
+    The degree is the number of noises that are multiplied: the more, the more scattered the clouds, and the less they
+    can cover. It is lowered from ``locality`` as far as needed.
     """
     side, (height, width) = _canvas(shape)
     with seeded(seed):  # the noise that the library will draw
@@ -276,7 +270,7 @@ def _reach_cover(
 
 
 def _blur(image: np.ndarray, opacity: np.ndarray) -> np.ndarray:
-    """Blur (H, W, 3) by twice its opacity (H, W) in pixels, as what is seen through a cloud is blurred."""
+    """Blur (H, W, 3) by twice its opacity (H, W) in pixels, as ground seen through a cloud is blurred."""
     levels = len(BLUR_DEVIATIONS)
     weights = opacity[..., None] * np.float32(levels)
     result, sharper = image.copy(), image

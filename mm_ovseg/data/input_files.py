@@ -22,11 +22,11 @@ def raster_inputs(
     """Rasters and the files that belong to them: masks, overviews, metadata, and the sources of a virtual raster.
 
     Args:
-        rasters: what they are, such as "the RGB image" -> paths; None is skipped.
+        rasters: What they are, such as "the RGB image" -> paths; None is skipped.
 
     Returns:
-        The same, with what belongs to the rasters under names of its own. These files are looked for when they are
-        iterated over; a raster that cannot be read has none.
+        The same, and the files that belong to them under names of their own. These are looked up when they are iterated
+        over; a raster that cannot be read has none.
     """
     rasters = {what: list(paths) for what, paths in rasters.items()}
     return {**rasters, **{f"part of {what}": _parts(paths) for what, paths in rasters.items()}}
@@ -46,5 +46,5 @@ def _parts(paths: Iterable[str | os.PathLike | None]) -> Iterator[Path]:
             with open_raster(path, any_format=True) as dataset:
                 files = [Path(file) for file in dataset.files]
         except DataError:
-            continue  # whoever reads it says why
+            continue  # its reader says why
         yield from files

@@ -1,4 +1,4 @@
-"""Listing the pairs of datasets once a run, since that reads the header of every RGB file."""
+"""Listing the pairs of datasets once per run, since it reads the header of every RGB file."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,12 +11,10 @@ __all__ = ["listed_once"]
 
 @contextmanager
 def listed_once(names: Sequence[str]) -> Iterator[None]:
-    """Let the main process list datasets, for all processes and for as long as the block lasts.
-
-    Every process enters it. A dataset that is not registered, or cannot be listed, is left to whoever asks for it.
+    """Let the main process list datasets for all processes, within the block, which every process enters.
 
     Args:
-        names: Of datasets.
+        names: Datasets; those that are not registered, or cannot be listed, raise their errors when they are used.
     """
     with ExitStack() as stack:
         for name in dict.fromkeys(names):

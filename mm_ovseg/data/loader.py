@@ -1,4 +1,4 @@
-"""The training loader: the same batches however many workers read them, from any batch on."""
+"""The training loader: the same batches with any number of workers, starting from any batch."""
 
 import itertools
 import operator
@@ -25,24 +25,24 @@ __all__ = ["TrainLoader", "build_train_loader", "in_own_process_group"]
 class TrainLoader:
     """Endless batches of shuffled samples.
 
-    Detectron2's loader gives other batches to another number of workers, and always starts from the first. Here the
-    samples of all processes are one stream. The seed and a sample's position in the stream decide which one it is and
+    Detectron2's loader gives other batches with another number of workers, and always starts from the first. Here the
+    samples of all processes form one stream: the seed and a sample's position in the stream decide which one it is and
     how it is augmented. A sample that the mapper leaves out is replaced by another one, drawn by the same rule.
 
     Args:
-        pairs: dataset dicts.
-        mapper: makes the item of a dataset dict, or None to leave the sample out.
-        batch_size: items a batch of this process.
-        num_workers: processes that read; 0: this one.
-        seed: of the whole stream, >= 0, and the same in all processes.
-        prefetch: batches that each worker reads ahead, >= 1.
-        repeat_factors: float (N,), how often each sample is drawn an epoch, >= 1; None: all once.
-        aspect_ratio_grouping: no batch has both wide and tall samples. Those that wait for company when training stops
-            are not waited for when it is resumed, so resuming is exact without this only.
+        pairs: Dataset dicts.
+        mapper: Makes the item of a dataset dict, or None to leave the sample out.
+        batch_size: Items per batch of this process.
+        num_workers: Processes that read; 0: this one.
+        seed: Of the whole stream, >= 0, and the same in all processes.
+        prefetch: Batches that each worker reads ahead, >= 1.
+        repeat_factors: float (N,), how often each sample is drawn per epoch, >= 1; None: all once.
+        aspect_ratio_grouping: Never mix wide and tall samples in a batch. Samples that wait for their batch when
+            training stops are lost when it is resumed, so only without this is resuming exact.
 
     Attributes:
-        seed: as given. It and ``first_batch`` may be set until the first batch is taken.
-        first_batch: number of the batch to start from, counted from 0.
+        seed: As given. It and ``first_batch`` may be set until the first batch is taken.
+        first_batch: Number of the batch to start from, counted from 0.
     """
 
     def __init__(
@@ -75,34 +75,24 @@ class TrainLoader:
         """Yield batches; workers start with the first one."""
         samples = _SeededSamples(self._pairs, self._mapper, self.seed)
         stream = _Stream(self._repeat_factors, self.seed, self.first_batch * self._batch_size)
-        # Nothing is drawn from it, but without one the loader would draw from the process's own.
+        # Nothing is drawn from it, but without it the loader would draw from the global one.
         generator = torch.Generator()
+        arguments = {**self._workers, "generator": generator}
         if self._aspect_ratio_grouping:
-            single = DataLoader(
-                samples,
-                sampler=stream,
-                collate_fn=operator.itemgetter(0),
-                **self._workers,
-                generator=generator,
-            )
+            single = DataLoader(samples, sampler=stream, collate_fn=operator.itemgetter(0), **arguments)
             yield from AspectRatioGroupedDataset(single, self._batch_size)
         else:
-            yield from DataLoader(
-                samples,
-                batch_sampler=BatchSampler(stream, self._batch_size, drop_last=True),
-                collate_fn=trivial_batch_collator,
-                **self._workers,
-                generator=generator,
-            )
+            batches = BatchSampler(stream, self._batch_size, drop_last=True)
+            yield from DataLoader(samples, batch_sampler=batches, collate_fn=trivial_batch_collator, **arguments)
 
 
 def in_own_process_group(worker: int) -> None:
-    """Keep a signal to the whole group, as of Ctrl-C and torchrun, from a reader; the process that trains ends it."""
+    """Shield a worker from signals to the whole group (Ctrl-C, torchrun); the training process ends it."""
     os.setpgid(0, 0)
 
 
 class _Stream(Sampler):
-    """Yields (position in the stream of all processes, index of the pair), this process's share of them."""
+    """This process's share of (position in the stream of all processes, index of the pair)."""
 
     def __init__(self, repeat_factors: torch.Tensor, seed: int, first: int) -> None:
         if (repeat_factors == 1).all():
@@ -119,35 +109,33 @@ class _Stream(Sampler):
 class _SeededSamples(Dataset):
     def __init__(self, pairs: DatasetFromList, mapper: Callable[[Mapping], dict | None], seed: int) -> None:
         self._pairs = pairs
-        self._mapper = PicklableWrapper(mapper)  # workers may be spawned, and a mapper be a lambda
+        self._mapper = PicklableWrapper(mapper)  # workers may be spawned, and the mapper may be a lambda
         self._seed = seed
 
     def __getitem__(self, place: tuple[int, int]) -> dict:
         position, index = place
-        item = None
-        attempts = itertools.count()
-        while item is None:
-            attempt = next(attempts)
+        for attempt in itertools.count():
             seed = derived_seed(self._seed, "sample", position, attempt)
             if attempt > 0:
                 index = seed % len(self._pairs)
             with seeded(seed):
                 item = self._mapper(self._pairs[index])
-        return item
+            if item is not None:
+                return item
 
 
 def build_train_loader(cfg: CfgNode, mapper: Callable[[Mapping], dict | None]) -> TrainLoader:
     """Build the loader of ``DATASETS.TRAIN``.
 
     Args:
-        cfg: ``DATASETS.TRAIN``, ``SOLVER.IMS_PER_BATCH`` (of all processes together), of ``DATALOADER`` the keys
-            ``NUM_WORKERS``, ``PREFETCH``, ``SAMPLER_TRAIN``, ``REPEAT_THRESHOLD`` and ``ASPECT_RATIO_GROUPING``, and
-            ``SEED`` are read; where that is below 0, one is drawn that all processes share.
+        cfg: ``DATASETS.TRAIN``, ``SOLVER.IMS_PER_BATCH`` (of all processes together), ``DATALOADER.NUM_WORKERS``,
+            ``PREFETCH``, ``SAMPLER_TRAIN``, ``REPEAT_THRESHOLD`` and ``ASPECT_RATIO_GROUPING``, and ``SEED`` are read;
+            if it is negative, all processes share a random one.
         mapper: Makes the item of a dataset dict, or None to leave the sample out. For a class-balanced sampler it has
             ``label_readers``, as :class:`~mm_ovseg.data.mappers.RGBSARSemanticMapper` has.
 
     Raises:
-        ConfigError: a setting is out of range, or labels that it needs are not there.
+        ConfigError: A setting is out of range, or needs labels that are not there.
     """
     if cfg.DATALOADER.PREFETCH < 1:
         raise ConfigError(f"DATALOADER.PREFETCH is {cfg.DATALOADER.PREFETCH}; give 1 or more batches.")

@@ -1,7 +1,7 @@
 """Mappers: from a dataset dict to the item of a batch.
 
-A mapper of your own is a function ``(cfg, is_train) -> callable`` in :data:`DATASET_MAPPER_REGISTRY`; the config names
-it in ``INPUT.DATASET_MAPPER_NAME``.
+Your own mapper is a function ``(cfg, is_train) -> callable`` in :data:`DATASET_MAPPER_REGISTRY`, named by the config in
+``INPUT.DATASET_MAPPER_NAME``.
 """
 
 import logging
@@ -75,15 +75,15 @@ class RGBSARPairMapper:
         skip_corrupt: bool = False,
         cache: SampleCache | None = None,
     ) -> None:
-        """Say how pairs are read and changed.
+        """Make a mapper.
 
         Args:
             is_train: Whether items are for training.
             reader: Reads the files.
             augmentation: Changes a pair after reading.
-            skip_corrupt: Log and count an unusable sample and return, in training, None, so that a loader takes
+            skip_corrupt: Log and count an unusable sample and return, in training, None, so that the loader takes
                 another one, and, in evaluation, the dataset dict with the reason under ``skipped``.
-            cache: Where samples are kept once they were read; None for nowhere.
+            cache: Where samples are kept once they have been read; None for nowhere.
         """
         self.is_train = is_train
         self.reader = reader
@@ -109,8 +109,8 @@ class RGBSARPairMapper:
         """Make the item of a dataset dict, which stays as it is.
 
         Raises:
-            UnreadableSampleError: The sample cannot be used, and ``skip_corrupt`` is off; or, in training, very many
-                in a row were left out.
+            UnreadableSampleError: The sample cannot be used, and ``skip_corrupt`` is off; or, in training, too many in
+                a row were left out.
         """
         try:
             item = self._read_item(dict(dataset_dict))
@@ -138,7 +138,7 @@ class RGBSARPairMapper:
             return {**dataset_dict, "skipped": reason}
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            # A training loader draws without end: with no usable sample it would never return.
+            # A training loader draws without end: without a usable sample it would never return.
             raise UnreadableSampleError(
                 f"{MAX_SKIPPED_IN_A_ROW} samples in a row were left out, the last one: {reason}"
             )
@@ -183,7 +183,7 @@ class RGBSARSemanticMapper(RGBSARPairMapper):
     def __init__(
         self, *, label_readers: Mapping[str, SeenLabelReader], ignore_value: int = 255, **pair_arguments
     ) -> None:
-        """Say how labels are read.
+        """Make a mapper.
 
         Args:
             label_readers: For each training dataset, by name, what reads its label files.

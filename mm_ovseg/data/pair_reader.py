@@ -76,14 +76,13 @@ class PairReader:
         label: str | os.PathLike | None = None,
         label_reader: ReadsLabels | None = None,
     ) -> PairSample:
-        """Read one pair; each file is opened once.
+        """Read one pair, opening each file once.
 
         Args:
             rgb: A file, or an array as :meth:`mm_ovseg.raster.RGBReader.read_array` takes it.
-            sar: A file, or an array as :meth:`mm_ovseg.raster.SARReader.read_array` takes it; None for a pair
-                without SAR, whose sample has None for the SAR image and its mask.
-            label: A label file on the grid of ``rgb``, if it is to be read too; then ``rgb`` is a file.
-            label_reader: Reads that.
+            sar: The same for SAR; None for a pair without, whose sample has None for the SAR image and its mask.
+            label: A label file on the grid of ``rgb``, which then is a file too; None not to read labels.
+            label_reader: Reads the labels.
 
         Raises:
             DataError: An image cannot be read or used, holds no data, or the files do not share one grid.
@@ -96,10 +95,10 @@ class PairReader:
             for other in (sar_source, label_source):
                 if rgb_source is not None and other is not None:
                     rgb_source.align(other)
-            image, image_valid = self._read(self.rgb, rgb, rgb_source)
+            image, image_valid = self.read_image(self.rgb, rgb_source or rgb)
             sar_image = sar_valid = sem_seg = None
             if sar is not None:
-                sar_image, sar_valid = self._read(self.sar, sar, sar_source)
+                sar_image, sar_valid = self.read_image(self.sar, sar_source or sar)
                 if image.shape != sar_image.shape:
                     (height, width), (sar_height, sar_width) = image.shape[:2], sar_image.shape[:2]
                     raise DataError(
@@ -110,39 +109,22 @@ class PairReader:
                 sem_seg = label_reader.read(label_source)
         return PairSample(image, image_valid, sar_image, sar_valid, sem_seg)
 
-    def read_rgb(self, rgb: Raster) -> tuple[np.ndarray, np.ndarray]:
-        """Read the RGB image of a pair: uint8 (H, W, 3), 0..255, and bool (H, W), where it has data.
+    def read_image(self, reader: ImageReader, raster: RasterSource | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read one of the two images with its reader; see :meth:`mm_ovseg.raster.ImageReader.read`.
 
         Raises:
             DataError: It cannot be read or used, or holds no data.
         """
-        return self._read_alone(self.rgb, rgb)
-
-    def read_sar(self, sar: Raster) -> tuple[np.ndarray, np.ndarray]:
-        """Read the SAR image of a pair: float32 (H, W, 3), 0..255, and bool (H, W), where it has data.
-
-        Raises:
-            DataError: It cannot be read or used, or holds no data.
-        """
-        return self._read_alone(self.sar, sar)
-
-    def _read_alone(self, reader: ImageReader, raster: Raster) -> tuple[np.ndarray, np.ndarray]:
-        if not _is_path(raster):
-            return self._read(reader, raster, None)
-        with RasterSource(raster, any_format=self._any_format) as source:
-            return self._read(reader, raster, source)
-
-    def _read(self, reader: ImageReader, raster: Raster, source: RasterSource | None) -> tuple[np.ndarray, np.ndarray]:
-        if source is not None:
-            name, (image, valid) = source.name, reader.read(source)
+        if isinstance(raster, RasterSource):
+            name, (image, valid) = raster.name, reader.read(raster)
             if self._warn:
-                for concern in reader.concerns(source):
+                for concern in reader.concerns(raster):
                     logger.warning(concern)
-        else:
-            if not isinstance(raster, np.ndarray):
-                raise DataError(f"{reader.kind} is given as {type(raster).__name__}; give a path or a NumPy array.")
+        elif isinstance(raster, np.ndarray):
             name = f"The {reader.kind} array"
             image, valid = reader.read_array(raster, name)
+        else:
+            raise DataError(f"{reader.kind} is given as {type(raster).__name__}; give a path or a NumPy array.")
         if not valid.any():
             raise DataError(f"{name} holds no data (every pixel is nodata); leave this pair out.")
         return image, valid

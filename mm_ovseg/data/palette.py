@@ -1,6 +1,7 @@
 """Default colours of land-cover classes, for pictures and class maps."""
 
 import colorsys
+import itertools
 from collections.abc import Sequence
 from numbers import Integral
 from typing import NamedTuple
@@ -20,30 +21,8 @@ __all__ = [
 
 RGBColor = tuple[int, int, int]
 
-LAND_COVER_COLORS: dict[str, RGBColor] = {
-    "agriculture land": (203, 231, 105),
-    "agricultureland": (203, 231, 105),
-    "backbroad": (90, 90, 90),
-    "background": (90, 90, 90),
-    "bareland": (150, 75, 0),
-    "building": (222, 31, 7),
-    "city": (214, 73, 51),
-    "crops": (240, 200, 80),
-    "developed space": (180, 160, 170),
-    "developedspace": (180, 160, 170),
-    "farmland": (240, 200, 80),
-    "flooded vegetation": (60, 150, 150),
-    "forest": (34, 120, 50),
-    "rangeland": (140, 210, 90),
-    "road": (250, 250, 250),
-    "snow": (225, 240, 250),
-    "tree": (34, 97, 38),
-    "trees": (34, 97, 38),
-    "water": (0, 105, 200),
-}
-
-# Any two of these stay apart for readers without red, green or blue cones: found by a search for the largest least
-# difference in CIELAB under the simulation of Machado et al. 2009, near the conventional colours.
+# Any two of these stay apart for readers without red, green or blue cones: found by a search near the
+# conventional colours for the largest minimum difference in CIELAB under the simulation of Machado et al. 2009.
 COLOR_BLIND_SAFE_COLORS: tuple[RGBColor, ...] = (
     (43, 119, 212),
     (11, 60, 52),
@@ -59,75 +38,61 @@ COLOR_BLIND_SAFE_COLORS: tuple[RGBColor, ...] = (
     (72, 1, 199),
 )
 
-# Index into the row above of the colour that is nearest to convention.
-COLOR_BLIND_SAFE_LAND_COVER: dict[str, int] = {
-    "water": 0,
-    "forest": 1,
-    "tree": 1,
-    "trees": 1,
-    "agriculture land": 2,
-    "agricultureland": 2,
-    "crops": 2,
-    "farmland": 2,
-    "building": 3,
-    "city": 3,
-    "road": 4,
-    "rangeland": 5,
-    "bareland": 6,
-    "developed space": 7,
-    "developedspace": 7,
-    "backbroad": 8,
-    "background": 8,
-    "snow": 9,
-    "flooded vegetation": 10,
+# Conventional colour, and index into the colours above of the one that is nearest to it.
+LAND_COVER: dict[str, tuple[RGBColor, int]] = {
+    "agriculture land": ((203, 231, 105), 2),
+    "agricultureland": ((203, 231, 105), 2),
+    "backbroad": ((90, 90, 90), 8),
+    "background": ((90, 90, 90), 8),
+    "bareland": ((150, 75, 0), 6),
+    "building": ((222, 31, 7), 3),
+    "city": ((214, 73, 51), 3),
+    "crops": ((240, 200, 80), 2),
+    "developed space": ((180, 160, 170), 7),
+    "developedspace": ((180, 160, 170), 7),
+    "farmland": ((240, 200, 80), 2),
+    "flooded vegetation": ((60, 150, 150), 10),
+    "forest": ((34, 120, 50), 1),
+    "rangeland": ((140, 210, 90), 5),
+    "road": ((250, 250, 250), 4),
+    "snow": ((225, 240, 250), 9),
+    "tree": ((34, 97, 38), 1),
+    "trees": ((34, 97, 38), 1),
+    "water": ((0, 105, 200), 0),
 }
 
 GOLDEN_RATIO = 0.618034
-
-
-def _fallback_color(index: int) -> RGBColor:
-    """The ``index``-th of an endless row of distinct colours: hues a golden ratio apart, three brightnesses."""
-    red, green, blue = colorsys.hsv_to_rgb((index * GOLDEN_RATIO) % 1.0, 0.75, (0.95, 0.7, 0.5)[index % 3])
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def default_colors(classes: Sequence[str]) -> list[RGBColor]:
     """One colour for each class: a conventional one for known land cover, else one that no other class has.
 
     Args:
-        classes: Class names; upper and lower case are the same. Of synonyms ("water, river") the first
-            counts.
+        classes: Class names; case does not matter. Of synonyms ("water, river") the first counts.
 
     Returns:
         As many (red, green, blue) tuples, 0..255. The same names in the same order give the same colours.
     """
-    known = [LAND_COVER_COLORS.get(name.split(",")[0].strip().casefold()) for name in classes]
-    taken: set[RGBColor] = {color for color in known if color is not None}
-    seen: set[RGBColor] = set()
+    known = [None if (entry := _land_cover(name)) is None else entry[0] for name in classes]
+    fallback = (color for color in map(_fallback_color, itertools.count()) if color not in known)
     colors: list[RGBColor] = []
-    index = 0
-    for color in known:
-        if color is None or color in seen:  # two names of one conventional colour must stay apart in a picture
-            while (color := _fallback_color(index)) in taken:
-                index += 1
-            taken.add(color)
-        seen.add(color)
-        colors.append(color)
+    for color in known:  # two names of one conventional colour must stay apart in a picture
+        colors.append(next(fallback) if color is None or color in colors else color)
     return colors
 
 
 def color_blind_safe_colors(classes: Sequence[str]) -> list[RGBColor]:
-    """One colour for each class, which colour-blind readers too can tell from the others.
+    """One colour for each class that colour-blind readers, too, can tell from the others.
 
     Args:
-        classes: class names, at most 12, as of :func:`default_colors`.
+        classes: Class names, at most 12, as in :func:`default_colors`.
 
     Returns:
         As many (red, green, blue) tuples, 0..255, of :data:`COLOR_BLIND_SAFE_COLORS`: near the conventional one for
         known land cover.
 
     Raises:
-        VocabularyError: there are more classes than such colours.
+        VocabularyError: There are more classes than such colours.
     """
     if len(classes) > len(COLOR_BLIND_SAFE_COLORS):
         raise VocabularyError(
@@ -137,22 +102,22 @@ def color_blind_safe_colors(classes: Sequence[str]) -> list[RGBColor]:
         )
     chosen: list[int | None] = []
     for name in classes:
-        index = COLOR_BLIND_SAFE_LAND_COVER.get(name.split(",")[0].strip().casefold())
+        index = None if (entry := _land_cover(name)) is None else entry[1]
         chosen.append(None if index in chosen else index)
     free = (index for index in range(len(COLOR_BLIND_SAFE_COLORS)) if index not in chosen)
     return [COLOR_BLIND_SAFE_COLORS[next(free) if index is None else index] for index in chosen]
 
 
 def class_colors(classes: Sequence[str], colors: Sequence[Sequence[int]] | None, *, owner: str) -> tuple[RGBColor, ...]:
-    """The colours that were chosen for classes, checked; or, where none were, the default ones.
+    """The colours that were chosen for classes, checked, or the default ones if none were.
 
     Args:
-        classes: class names.
+        classes: Class names.
         colors: [red, green, blue] of each, 0..255; None: not chosen.
-        owner: what an error calls the place where they were given.
+        owner: What errors call the place where they were given.
 
     Raises:
-        VocabularyError: there are not as many colours as classes, or one is no colour.
+        VocabularyError: There are not as many colours as classes, or one is not a colour.
     """
     if colors is None:
         return tuple(default_colors(classes))
@@ -200,3 +165,13 @@ def class_legend(
     """
     checked = class_colors(classes, colors, owner=owner)
     return tuple(LegendEntry(name, color, name in unseen) for name, color in zip(classes, checked, strict=True))
+
+
+def _land_cover(name: str) -> tuple[RGBColor, int] | None:
+    return LAND_COVER.get(name.split(",")[0].strip().casefold())
+
+
+def _fallback_color(index: int) -> RGBColor:
+    """A colour of an endless series of distinct ones: hues a golden ratio apart, in three brightnesses."""
+    red, green, blue = colorsys.hsv_to_rgb((index * GOLDEN_RATIO) % 1.0, 0.75, (0.95, 0.7, 0.5)[index % 3])
+    return round(red * 255), round(green * 255), round(blue * 255)

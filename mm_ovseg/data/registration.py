@@ -9,8 +9,8 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from mm_ovseg.data.declaration import RGBSARDataset
 from mm_ovseg.data.palette import class_colors
+from mm_ovseg.data.rgb_sar_dataset import RGBSARDataset
 from mm_ovseg.errors import ConfigError, DataError, MMOVSegError, VocabularyError
 from mm_ovseg.plain_data import parse_json, parse_yaml, read_text
 from mm_ovseg.vocabulary import select_unseen, validate_class_names
@@ -35,7 +35,7 @@ def register_rgb_sar_dataset(
     ground_sampling_distance: float | None = None,
     pairs: Sequence[str] | None = None,
 ) -> None:
-    """Register a dataset of co-registered RGB-SAR pairs. Its files are looked for when it is first used.
+    """Register a dataset of co-registered RGB-SAR pairs. Its files are looked up when it is first used.
 
     The files of a pair share a key: the file name without suffix, or what ``*`` stands for in a pattern.
     Registering a name again with the same arguments does nothing.
@@ -45,7 +45,7 @@ def register_rgb_sar_dataset(
         root: Folder of the dataset; a relative one lies in ``$DETECTRON2_DATASETS`` (default ``datasets``).
         rgb: Folder of the RGB files in ``root``, or a pattern with one ``*`` in the file name (``"rgb_*.png"``).
         sar: The same for SAR.
-        labels: The same for the label maps, with one number a pixel; None for unlabelled pairs.
+        labels: The same for the label maps, with one number per pixel; None for unlabelled pairs.
         classes: Class names, seen and unseen, in the order of the label indices. A name may hold synonyms,
             separated by commas. Unlabelled pairs, for stage 1, need none.
         unseen: Those of ``classes`` whose labels training does not see.
@@ -62,12 +62,17 @@ def register_rgb_sar_dataset(
         DataError: The name belongs to another dataset, or a pattern, label value, ``ignore_label`` or list of pairs is
             wrong.
     """
-    class_names, unseen_names = _check_classes(name, classes, unseen, has_labels=labels is not None)
+    try:
+        # Without labels there is nothing that class names would number.
+        class_names = validate_class_names(classes) if labels is not None or classes else ()
+        unseen_names = select_unseen(class_names, () if unseen is None else unseen)
+    except VocabularyError as error:
+        raise VocabularyError(f"Dataset '{name}': {error}") from error
     if not isinstance(root, str | os.PathLike):
         raise DataError(f"Dataset '{name}' has root={root!r}; give the path of a folder.")
     if len(class_names) > 255:
         raise VocabularyError(
-            f"Dataset '{name}' has {len(class_names)} classes; a label map of bytes holds 255 at most."
+            f"Dataset '{name}' has {len(class_names)} classes; a label map of bytes holds at most 255."
         )
     if not isinstance(ignore_label, int) or not len(class_names) <= ignore_label <= 255:
         raise DataError(
@@ -102,7 +107,7 @@ def register_rgb_sar_dataset(
             f"A dataset named '{name}' is registered already, with other arguments; choose another name, or call "
             f"DatasetCatalog.remove('{name}') first."
         )
-    MetadataCatalog.pop(name, None)  # what a removed dataset of this name has left
+    MetadataCatalog.pop(name, None)  # left by a removed dataset of this name
     DatasetCatalog.register(name, dataset.load)
     MetadataCatalog.get(name).set(
         declaration=dataset,
@@ -181,7 +186,7 @@ def read_class_file(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are neither blank nor comments, which start with #."""
+    """The lines of a text file that are neither blank nor comments (#)."""
     lines = [line.strip() for line in read_text(path, ConfigError).splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
@@ -223,24 +228,12 @@ def _check_pairs(name: str, pairs: Sequence[str] | None) -> tuple[str, ...] | No
         return None
     if not isinstance(pairs, list | tuple) or not pairs or not all(isinstance(key, str) for key in pairs):
         raise DataError(
-            f"Dataset '{name}' has pairs={pairs!r}; give the names of the pairs as texts, at least one, or leave pairs "
+            f"Dataset '{name}' has pairs={pairs!r}; give the names of the pairs as strings, at least one, or leave pairs "
             "out to take all."
         )
     if repeated := [key for key, count in Counter(pairs).items() if count > 1]:
         raise DataError(f"Dataset '{name}' names the pair '{repeated[0]}' twice in pairs; keep it once.")
     return tuple(pairs)
-
-
-def _check_classes(
-    name: str, classes: Sequence[str], unseen: Sequence[str] | None, has_labels: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Classes and unseen classes, tidied."""
-    try:
-        # Without labels there is nothing that class names would number.
-        names = validate_class_names(classes) if has_labels or classes else ()
-        return names, select_unseen(names, () if unseen is None else unseen)
-    except VocabularyError as error:
-        raise VocabularyError(f"Dataset '{name}': {error}") from error
 
 
 def _check_label_values(

@@ -1,4 +1,4 @@
-"""Decoded samples on disk, so that an epoch after the first reads arrays instead of decoding files."""
+"""Decoded samples on disk, so that later epochs read arrays instead of decoding files."""
 
 import hashlib
 import json
@@ -25,16 +25,15 @@ logger = logging.getLogger(__name__)
 class SampleCache:
     """Keeps samples as they are before augmentation, one file each, for all workers, processes and runs.
 
-    An entry is found by the path, size and time of the files that it was made from and by the settings that they were
-    read with, so that what has changed is read again. The folder may be removed at any time; ``/dev/shm/NAME`` keeps it
-    in memory. A pixel takes 7 bytes where SAR is of 8 bits, else 16, and up to 2 more where there are pixels without
-    data.
+    An entry is found by the path, size and time of its source files and by the settings that they were read with, so
+    that whatever has changed is read again. The folder may be removed at any time; ``/dev/shm/NAME`` keeps it in
+    memory. A pixel takes 7 bytes with 8-bit SAR, else 16, and up to 2 more where there are pixels without data.
 
     Args:
-        folder: made where it is missing.
+        folder: Created if it is missing.
 
     Raises:
-        DataError: the folder cannot be written to.
+        DataError: The folder cannot be written to.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,12 +42,12 @@ class SampleCache:
         self._full = False
 
     def get(self, files: Sequence[str], settings: Mapping[str, Any], read: Callable[[], PairSample]) -> PairSample:
-        """The sample of some files, read only where there is no entry.
+        """The sample of some files, read only if there is no entry.
 
         Args:
-            files: all that ``read`` opens.
-            settings: all that its result depends on besides; JSON can hold them.
-            read: makes the sample; what it raises passes through, and nothing is kept.
+            files: All that ``read`` opens.
+            settings: All else that its result depends on, ready for JSON.
+            read: Makes the sample; if it raises, nothing is kept.
         """
         path = self._folder / f"{_fingerprint(files, settings)}.safetensors"
         sample = _load(path)
@@ -78,7 +77,7 @@ def _fingerprint(files: Sequence[str], settings: Mapping[str, Any]) -> str:
 
 
 def _to_arrays(sample: PairSample) -> dict[str, np.ndarray]:
-    """The parts of a sample that cannot be told from the others, as small as they get without loss."""
+    """The arrays of a sample, as small as they get without loss: an empty mask is True everywhere."""
     arrays = {name: array for name, array in vars(sample).items() if array is not None}
     sar_image = arrays.get("sar_image")
     if sar_image is not None and np.array_equal(whole := sar_image.astype(np.uint8), sar_image):
@@ -90,7 +89,7 @@ def _to_arrays(sample: PairSample) -> dict[str, np.ndarray]:
 
 
 def _load(path: Path) -> PairSample | None:
-    """An entry; None where there is none, or it is damaged."""
+    """An entry; None if it is missing or damaged."""
     try:
         arrays = load_file(path)
         shape = arrays["image"].shape[:2]

@@ -1,4 +1,4 @@
-"""Reading windows of a scene: RGB and SAR on one grid, whatever grids their files have."""
+"""Reading windows of a scene: RGB and SAR on one grid, whatever the grids of their files."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -34,20 +34,20 @@ class SceneSource:
     """An RGB and a SAR raster, open for reading windows on one grid; a context manager.
 
     The grid is that of RGB, or one of the same extent at another ground sampling distance. A raster on another grid is
-    resampled window by window: bilinearly, and averaged, SAR in linear power, where the grid's pixels are larger than
-    its own. Not for several threads at once.
+    resampled window by window: bilinearly, or averaged (SAR in linear power) where the grid's pixels are larger than
+    its own. Not thread-safe.
 
     Args:
         rgb: The file, or several whose bands follow each other, such as red, green and blue, on one grid.
         sar: The file, or several, on any grid; None for a scene without SAR.
         rgb_reader, sar_reader: Read the images.
-        ground_sampling_distance: Metres a pixel to work at; None for RGB's own pixels.
+        ground_sampling_distance: Metres per pixel to work at; None for RGB's own pixels.
         sar_shift: (rows, columns) in pixels of the grid by which SAR content is moved down and right before use.
         any_format: As of :func:`mm_ovseg.raster.open_raster`.
 
     Attributes:
         grid: The grid.
-        covered: Share of it that the SAR file's extent covers, 0..1.
+        covered: Share of the grid that the extent of SAR covers, 0..1.
 
     Raises:
         ConfigError: The sampling distance has the wrong form.
@@ -96,7 +96,7 @@ class SceneSource:
         self._stack.close()
 
     def read(self, row: int, column: int, height: int, width: int) -> SceneWindow:
-        """Read a window; what lies beyond the scene's last row and column is 0 and not valid.
+        """Read a window; what lies beyond the last row and column of the scene is 0 and not valid.
 
         Raises:
             DataError: A block of a file cannot be read.
@@ -108,15 +108,11 @@ class SceneSource:
             sar_image, sar_valid = np.zeros((*inside, 3), np.float32), np.zeros(inside, bool)
         else:
             sar_image, sar_valid = self._sar_reader.read_onto(self._sar, self._sar_placement, window)
-        if inside == (height, width):
-            return SceneWindow(image, image_valid, sar_image, sar_valid)
-        padding = ((0, height - inside[0]), (0, width - inside[1]))
-        return SceneWindow(
-            np.pad(image, (*padding, (0, 0))),
-            np.pad(image_valid, padding),
-            np.pad(sar_image, (*padding, (0, 0))),
-            np.pad(sar_valid, padding),
-        )
+        arrays = (image, image_valid, sar_image, sar_valid)
+        if inside != (height, width):
+            padding = ((0, height - inside[0]), (0, width - inside[1]), (0, 0))
+            arrays = [np.pad(array, padding[: array.ndim]) for array in arrays]
+        return SceneWindow(*arrays)
 
     @property
     def sar_name(self) -> str:
@@ -124,7 +120,7 @@ class SceneSource:
         return "" if self._sar is None else self._sar.name
 
     def concerns(self) -> list[str]:
-        """Sentences on what the files probably do not mean; see :meth:`mm_ovseg.raster.ImageReader.concerns`."""
+        """What is probably wrong with the files, in sentences; see :meth:`mm_ovseg.raster.ImageReader.concerns`."""
         found = self._rgb_reader.concerns(self._rgb)
         return found if self._sar is None else found + self._sar_reader.concerns(self._sar)
 
@@ -132,7 +128,7 @@ class SceneSource:
         """Where the pixels of the grid lie on another raster, such as labels.
 
         Args:
-            other: The raster. Where it or RGB lacks a reference system or a place, it is settled to lie as RGB does.
+            other: The raster. If it or RGB lacks a reference system or a place, it is taken to lie as RGB does.
             shift: (rows, columns) in pixels of the grid by which its content is moved down and right.
 
         Raises:

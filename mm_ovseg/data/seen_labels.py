@@ -1,4 +1,4 @@
-"""Labels of the seen classes: what training may see of a label map that holds all classes."""
+"""Labels of the seen classes: the part of a label map with all classes that training may see."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -41,10 +41,8 @@ class SeenLabelReader:
         Raises:
             DataError: As :func:`mm_ovseg.raster.read_label`.
         """
-        label = read_label(
-            path, num_classes=self.num_classes, ignore_label=self.ignore_label, label_values=self.label_values
-        )
-        return self.seen_index[label]
+        reader = {"num_classes": self.num_classes, "ignore_label": self.ignore_label, "label_values": self.label_values}
+        return self.seen_index[read_label(path, **reader)]
 
 
 def build_seen_label_readers(
@@ -58,8 +56,8 @@ def build_seen_label_readers(
         unseen: ``DATASETS.UNSEEN``; None for what each dataset says.
 
     Raises:
-        ConfigError: There is no dataset, one is not registered, has no labels or other seen classes than the first, or
-            ``ignore_value`` is not a number that is free.
+        ConfigError: There is no dataset, one is not registered, lacks labels or has other seen classes than the first,
+            or ``ignore_value`` is not free.
     """
     if not dataset_names:
         raise ConfigError("DATASETS.TRAIN is empty; name the datasets to train on.")

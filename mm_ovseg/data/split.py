@@ -1,8 +1,8 @@
 """Which tiles are held out: whole squares of ground, whole scenes or one side of the map, never tiles at random.
 
-Neighbouring tiles show the same fields and streets, so a held-out tile among training ones measures memory. Everything
-that splits tiles, or finds out whether two datasets share ground, does so here, by
-:mod:`mm_ovseg.raster.footprint`. What is held out depends on places or names and a seed, not on the order of files.
+Neighbouring tiles show the same fields and streets, so a held-out tile among training tiles measures memory. All that
+splits tiles does so here, by :mod:`mm_ovseg.raster.footprint`. What is held out depends on places or names and a seed,
+not on the order of files.
 """
 
 import hashlib
@@ -30,16 +30,16 @@ def split_into_squares(
 ) -> list[str | None]:
     """Hold out squares of ground, the same ones for all scenes that show them, whatever their reference systems.
 
-    The Earth is cut into rows of equal height between the parallels, and each row into squares between meridians. A
-    tile belongs to the square in which its centre lies. A square is held out if a hash of its place and the seed falls
-    below ``val_fraction``, whatever other tiles there are. Only if that held out none of the squares, or all, is the
-    one with the lowest held out, or the one with the highest trained on.
+    The Earth is cut into rows of equal height between parallels, and each row into squares between meridians. A tile
+    belongs to the square in which its centre lies. A square is held out if a hash of its place and the seed falls
+    below ``val_fraction``, whatever other tiles there are. Only if that would hold out none of the squares, or all, the
+    square with the lowest hash is held out, or that with the highest trained on.
 
     Args:
-        places: Of the tiles, from one call of :func:`~mm_ovseg.raster.footprint.footprints`.
-        sides: Of the squares, for each plane among the places: metres on the Earth, else units of the plane.
+        places: The tiles, from one call of :func:`~mm_ovseg.raster.footprint.footprints`.
+        sides: Side of the squares in each plane among the places: metres on the Earth, else units of the plane.
         val_fraction: Share of the squares that is held out, 0..1.
-        seed: Another one holds out other squares.
+        seed: Which squares are held out.
 
     Returns:
         For each tile "train", "val", or None for one that would be trained on but overlaps a held-out tile.
@@ -61,7 +61,7 @@ def split_by_scene(
         scenes: The scene of each tile.
         val_fraction: Share of the scenes that is held out, 0..1, rounded to whole scenes: at least one unless it is 0
             or there is only one scene. Those first in the order of a hash of seed and name are taken.
-        seed: Another one holds out other scenes.
+        seed: Which scenes are held out.
         held_out: Names of the scenes to hold out, instead of a share.
 
     Returns:
@@ -82,11 +82,11 @@ def split_by_scene(
 
 
 def keep_apart(places: Sequence[Footprint | None], held_out: Sequence[bool]) -> list[str | None]:
-    """The split of each tile, where training tiles must not share ground with held-out ones.
+    """The split of each tile, so that training tiles share no ground with held-out ones.
 
     Args:
-        places: Of the tiles, from one call of :func:`~mm_ovseg.raster.footprint.footprints`; None, of which nothing
-            can be said, overlaps no other.
+        places: The tiles, from one call of :func:`~mm_ovseg.raster.footprint.footprints`; None, a tile without a place,
+            overlaps no other.
         held_out: Which are held out.
 
     Returns:
@@ -125,11 +125,11 @@ def hold_out(
 ) -> HoldOut:
     """Hold out pairs that lie together, so that few of them border on training pairs.
 
-    Pairs that overlap on the ground, or show the same image, stay together. Where all have a place in one plane, the
-    pairs that lie furthest to one side (east, west, north or south) are held out; else pairs that follow each other by
-    name, which are often cut from one scene. Among these choices that one is taken in which training lacks the fewest
-    classes, then the held-out pairs, and then in which both have the most similar shares of the classes. Pairs that
-    share a sliver of ground with held-out ones are in neither.
+    Pairs that overlap on the ground, or show the same image, stay together. If all have a place in one plane, the pairs
+    furthest to one side (east, west, north or south) are held out; else pairs that follow each other by name, which are
+    often cut from one scene. Of these choices the one is taken in which training lacks the fewest classes, then the
+    held-out pairs do, then both have the most similar shares of the classes. Pairs that share a sliver of ground with
+    held-out ones are in neither.
 
     Args:
         keys: The pairs.
@@ -217,10 +217,7 @@ def _best_run(
     anywhere: bool,
     seed: int,
 ) -> np.ndarray:
-    """The groups to hold out: of the runs in the orders, from the start or anywhere, the one that splits classes best.
-
-    A run has about ``wanted`` pairs and leaves some over.
-    """
+    """The groups to hold out: of all runs of about ``wanted`` pairs in the orders the one that splits classes best."""
     names = sorted({name for counts in classes for name in counts})
     pixels = np.zeros((groups.max() + 1, len(names)))  # of each class in each group
     for group, counts in zip(groups.tolist(), classes, strict=True):
@@ -248,13 +245,9 @@ def _best_run(
 
 
 def _unlikeness(train: np.ndarray, val: np.ndarray) -> np.ndarray:
-    """How badly choices split the classes: missing in training, missing in those held out, difference of shares.
+    """How badly choices split the classes, from their pixels (choices, classes): float (choices, 3); less is better.
 
-    Args:
-        train, val: Pixels (choices, classes) in training and held out.
-
-    Returns:
-        float (choices, 3); less is better, the first column counts most.
+    The columns are classes missing in training, missing in those held out, and the difference of shares.
     """
     shares = [part / np.maximum(part.sum(axis=1, keepdims=True), 1) for part in (train, val)]
     difference = np.abs(shares[0] - shares[1]).sum(axis=1)

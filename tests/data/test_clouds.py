@@ -135,7 +135,7 @@ def test_images_of_every_shape(kind, shape):
 
 
 def test_clouds_grow_with_large_images(cloud_generator, monkeypatch):
-    monkeypatch.setattr(clouds, "LARGEST_SIDE", 128)
+    monkeypatch.setattr(clouds, "MAX_SIDE", 128)
     small, large = (
         build_clouds("thick", (0.5, 0.5))(np.full((*shape, 3), 60, np.uint8), np.ones(shape, bool), 3)
         for shape in ((96, 128), (288, 384))

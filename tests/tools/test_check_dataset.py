@@ -4,7 +4,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from tests.conftest import load_tool
-from tests.data.inspection.folders import write_broken_folder, write_clean_folder
+from tests.data.check.folders import write_broken_folder, write_clean_folder
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from mm_ovseg.engine import load_config
 from mm_ovseg.raster import read_label
 from tests.conftest import ROOT, load_tool
-from tests.data.inspection.folders import (
+from tests.data.check.folders import (
     SIZE,
     images,
     save,

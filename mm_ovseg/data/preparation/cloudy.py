@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 import mm_ovseg
 from mm_ovseg.data.clouds import build_clouds
-from mm_ovseg.data.declaration import RASTER_SUFFIXES
 from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.preparation.dropped import BROKEN, Dropped, drop_broken
 from mm_ovseg.data.preparation.journal import Journal
 from mm_ovseg.data.preparation.pool import process_all
 from mm_ovseg.data.preparation.tile import is_intact
+from mm_ovseg.data.rgb_sar_dataset import RASTER_SUFFIXES
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import check_outputs, complete_file, sha256
 from mm_ovseg.randomness import derived_seed

@@ -9,12 +9,12 @@ from rasterio.crs import CRS
 from rasterio.transform import from_bounds, from_origin
 from rasterio.warp import transform, transform_bounds
 
-from mm_ovseg.data.declaration import RGBSARDataset
-from mm_ovseg.data.inspection.check import check_datasets
-from mm_ovseg.data.inspection.findings import ERROR, KINDS, WARNING, report_lines
+from mm_ovseg.data.check.dataset_check import check_datasets
+from mm_ovseg.data.check.findings import ERROR, KINDS, WARNING, report_lines
 from mm_ovseg.data.pair_reader import PairReader
+from mm_ovseg.data.rgb_sar_dataset import RGBSARDataset
 from mm_ovseg.raster import SARReader
-from tests.data.inspection.folders import (
+from tests.data.check.folders import (
     SIZE,
     grid,
     images,
@@ -60,7 +60,7 @@ def test_every_mistake_is_reported_by_its_file_and_nothing_else_is(tmp_path):
         assert finding.file in finding.message
     order = [list(KINDS).index(finding.kind) for finding in findings]
     assert order == sorted(order)
-    report = "\n".join(report_lines(findings, most=0, shorten=[str(tmp_path)]))
+    report = "\n".join(report_lines(findings, max_shown=0, shorten=[str(tmp_path)]))
     assert all(file in report for file, _ in mistakes.values()) and str(tmp_path) not in report
     assert report.index("errors (training would stop)") < report.index("warnings (training would run)")
 
@@ -244,7 +244,7 @@ def test_a_report_shows_the_first_files_of_a_kind_and_how_many_there_are(tmp_pat
     for path in (tmp_path / "sar").iterdir():
         path.unlink()
     write_pair(tmp_path, "good_0", 0)
-    lines = report_lines(check(dataset(tmp_path)), most=2)
+    lines = report_lines(check(dataset(tmp_path)), max_shown=2)
     assert lines[1] == "5 errors (training would stop)"
     assert lines[-1] == "    ... and 3 more (--show 0 lists all)"
     assert "good_1.tif" in lines[3] and "good_2.tif" in lines[4]

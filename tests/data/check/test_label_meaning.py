@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import rasterio
 
-from mm_ovseg.data.inspection.classes import guess_classes
-from mm_ovseg.data.inspection.facts import read_facts
+from mm_ovseg.data.check.contents import read_contents
+from mm_ovseg.data.check.label_meaning import guess_classes
 from mm_ovseg.data.tiling.legend import parse_legend
 from mm_ovseg.errors import DataError, VocabularyError
-from tests.data.inspection.folders import OEM_PALETTE, save
+from tests.data.check.folders import OEM_PALETTE, save
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def label_facts(tmp_path):
             save(tmp_path / f"{number}.png", np.array([values], dtype=dtype), colormap=colormap)
             for number, values in enumerate(files)
         ]
-        return [read_facts(path) for path in paths]
+        return [read_contents(path) for path in paths]
 
     return make
 
@@ -53,7 +53,7 @@ def test_names_that_are_given_are_taken_in_the_order_of_the_numbers(label_facts,
     (-32768, np.int16), (2**31 - 1, np.int32), (-1, np.float32), (-9999, np.float64),
 ])  # fmt: skip
 def test_negative_numbers_and_the_largest_of_a_type_are_no_classes(tmp_path, number, dtype):
-    facts = [read_facts(save(tmp_path / "0.tif", np.array([[number, 0, 1, 2]], dtype)))]
+    facts = [read_contents(save(tmp_path / "0.tif", np.array([[number, 0, 1, 2]], dtype)))]
     scheme = guess_classes(facts, ["a", "b", "c"])
     assert scheme.index_of == {number: 255, 0: 0, 1: 1, 2: 2} == scheme.label_values
     unnamed = guess_classes(facts)
@@ -77,7 +77,7 @@ def test_negative_numbers_and_the_largest_of_a_type_are_no_classes(tmp_path, num
 ])  # fmt: skip
 def test_where_numbers_leave_a_choice_they_are_listed_with_the_line_to_write(tmp_path, values, names, line):
     dtype = np.int16 if min(values) < 0 else np.uint16
-    facts = [read_facts(save(tmp_path / "0.tif", np.array([values], dtype)))]
+    facts = [read_contents(save(tmp_path / "0.tif", np.array([values], dtype)))]
     with pytest.raises(VocabularyError) as caught:
         guess_classes(facts, list(names))
     message = str(caught.value)
@@ -119,9 +119,9 @@ def test_what_a_file_masks_has_no_part_in_it(tmp_path):
             if name == "plain":
                 file.write_mask(label > 0)
     for name in ("nodata", "plain"):
-        scheme = guess_classes([read_facts(tmp_path / f"{name}.tif")], ["a", "b", "c"])
+        scheme = guess_classes([read_contents(tmp_path / f"{name}.tif")], ["a", "b", "c"])
         assert scheme.index_of == {1: 0, 2: 1, 3: 2} and 0 not in scheme.pixels
-        assert guess_classes([read_facts(tmp_path / f"{name}.tif")]).names == ("class 1", "class 2", "class 3")
+        assert guess_classes([read_contents(tmp_path / f"{name}.tif")]).names == ("class 1", "class 2", "class 3")
 
 
 def test_no_data_in_one_file_and_a_number_in_another_is_not_decided(label_facts, tmp_path):
@@ -131,8 +131,8 @@ def test_no_data_in_one_file_and_a_number_in_another_is_not_decided(label_facts,
     ) as file:
         file.write(np.array([[0, 1, 2]], np.uint8), 1)
     for names in (["a", "b", "c"], []):
-        with pytest.raises(VocabularyError, match="0 has 20% of the pixels, in 1 of 2 files, declared as no data in"):
-            guess_classes([plain, read_facts(tmp_path / "nodata.tif")], names)
+        with pytest.raises(VocabularyError, match="0 has 20% of the pixels, in 1 of 2 files, declared as nodata in"):
+            guess_classes([plain, read_contents(tmp_path / "nodata.tif")], names)
 
 
 def write_jpeg(path, label):
@@ -140,7 +140,7 @@ def write_jpeg(path, label):
         path, "w", driver="JPEG", width=label.shape[1], height=label.shape[0], count=1, dtype="uint8", quality=95
     ) as file:
         file.write(label, 1)
-    return read_facts(path)
+    return read_contents(path)
 
 
 def blocks(numbers, size=144, seed=0):
@@ -185,7 +185,7 @@ def test_a_published_palette_names_the_classes(label_facts):
     scheme = guess_classes(label_facts([0, 4, 8], colormap=dict(enumerate(OEM_PALETTE))))
     assert scheme.names[3] == "road" and scheme.names[7] == "building" and len(scheme.names) == 8
     assert scheme.index_of == {0: 255, **{value: value - 1 for value in range(1, 9)}}
-    assert scheme.source == "the palette, which is openearthmap's"
+    assert scheme.source == "the palette, which is that of openearthmap"
 
 
 def test_another_palette_gives_its_colours_only(label_facts):
@@ -203,7 +203,7 @@ def test_names_that_gdal_keeps_beside_a_file(label_facts, tmp_path):
     (tmp_path / "0.png.aux.xml").write_text(
         f"<PAMDataset><PAMRasterBand band='1'><CategoryNames>{names}</CategoryNames></PAMRasterBand></PAMDataset>"
     )
-    scheme = guess_classes([read_facts(tmp_path / "0.png")])
+    scheme = guess_classes([read_contents(tmp_path / "0.png")])
     assert scheme.names == ("river, lake", "burnt forest")
     assert scheme.index_of == {0: 255, 1: 0, 2: 1}
     assert scheme.source == "the category names in .aux.xml"
@@ -215,7 +215,7 @@ def test_names_that_are_given_go_by_those_in_the_files(label_facts, tmp_path):
     (tmp_path / "0.png.aux.xml").write_text(
         f"<PAMDataset><PAMRasterBand band='1'><CategoryNames>{names}</CategoryNames></PAMRasterBand></PAMDataset>"
     )
-    facts = [read_facts(tmp_path / "0.png")]
+    facts = [read_contents(tmp_path / "0.png")]
     assert guess_classes(facts, ["city", "water", "road"]).index_of == {0: 255, 1: 1, 2: 2, 3: 0}
     with pytest.raises(VocabularyError, match=r'"0: ignore, 1: water, 2: road, 3: \?"'):
         guess_classes(facts, ["water", "road"])
@@ -229,14 +229,14 @@ def test_numbers_that_a_category_table_does_not_name(tmp_path):
     path.with_name("0.tif.aux.xml").write_text(
         f"<PAMDataset><PAMRasterBand band='1'><CategoryNames>{names}</CategoryNames></PAMRasterBand></PAMDataset>"
     )
-    scheme = guess_classes([read_facts(path)])
+    scheme = guess_classes([read_contents(path)])
     assert scheme.names == ("water", "road", "class 2") and scheme.index_of == {-1: 255, 0: 0, 1: 1, 2: 2}
 
 
 def test_files_without_class_numbers(tmp_path):
     facts = [
-        read_facts(save(tmp_path / "fractions.tif", np.array([[0.5, 1.0]], np.float32))),
-        read_facts(save(tmp_path / "colours.png", np.ones((3, 2, 2), np.uint8))),
-        read_facts(tmp_path / "nowhere.png"),
+        read_contents(save(tmp_path / "fractions.tif", np.array([[0.5, 1.0]], np.float32))),
+        read_contents(save(tmp_path / "colours.png", np.ones((3, 2, 2), np.uint8))),
+        read_contents(tmp_path / "nowhere.png"),
     ]
     assert guess_classes(facts) is None

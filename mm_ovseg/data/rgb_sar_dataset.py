@@ -1,4 +1,4 @@
-"""What a declared dataset is, and how its files are found and paired."""
+"""A declared dataset of RGB-SAR pairs, and how its files are found and paired."""
 
 import os
 import re
@@ -18,10 +18,10 @@ NAMES_SHOWN = 10
 
 @dataclass(frozen=True)
 class RGBSARDataset:
-    """A dataset as :func:`mm_ovseg.data.register_rgb_sar_dataset` was given it, checked; see there.
+    """A dataset with the checked arguments of :func:`mm_ovseg.data.register_rgb_sar_dataset`; see there.
 
-    ``label_values`` are sorted (raw value, class index or ``ignore_label``) pairs; ``pairs`` are the keys of
-    those to take, None for all.
+    ``label_values`` are sorted (raw value, class index or ``ignore_label``) pairs; ``pairs`` are the keys of those to
+    take, None for all.
     """
 
     name: str
@@ -39,7 +39,7 @@ class RGBSARDataset:
 
     @property
     def folder(self) -> Path:
-        """The root, under ``$DETECTRON2_DATASETS`` as it is now where the root is relative."""
+        """The root; a relative one lies in ``$DETECTRON2_DATASETS`` as it is now."""
         return Path(os.environ.get("DETECTRON2_DATASETS", "datasets"), Path(self.root).expanduser()).expanduser()
 
     @property
@@ -65,10 +65,9 @@ class RGBSARDataset:
         return [self._dataset_dict(key, sources) for key in sorted(sources["RGB"])]
 
     def find(self, pattern: str) -> dict[str, list[Path]]:
-        """The files of a folder, or those that a pattern with one star fits, by key.
+        """The files of a folder, or those that match a pattern with one star, by key, whatever ``pairs`` says.
 
-        A key has several files where these differ in their suffix only, which :meth:`load` refuses. All files are
-        there, whatever ``pairs`` says.
+        A key has several files where they differ only in their suffix, which :meth:`load` refuses.
 
         Raises:
             DataError: The folder does not exist.
@@ -89,8 +88,8 @@ class RGBSARDataset:
                 continue
             if len(files) > 1:
                 raise DataError(
-                    f"{files[0]} and {files[1]} differ in their suffix only, so neither can be paired; remove one, or "
-                    f"declare dataset '{self.name}' with a pattern that fits one kind, such as '*{files[1].suffix}'."
+                    f"{files[0]} and {files[1]} differ only in their suffix, so neither can be paired; remove one, or "
+                    f"declare dataset '{self.name}' with a pattern that matches one kind, such as '*{files[1].suffix}'."
                 )
             found[key] = files[0]
         check_links(found.values(), self.folder)
@@ -121,15 +120,14 @@ class RGBSARDataset:
         try:
             info = read_raster_info(sources["RGB"][key])
         except DataError:
-            # A damaged file must not hide the others: the mapper reports or skips it (INPUT.SKIP_CORRUPT).
-            return sample
+            return sample  # the mapper reports or skips a damaged file (INPUT.SKIP_CORRUPT)
         return sample | {"height": info.height, "width": info.width}
 
 
 def match_files(root: Path, pattern: str) -> dict[str, list[Path]]:
-    """The images of a folder in ``root``, or those that a pattern with one star fits, by key, sorted.
+    """The images of a folder in ``root``, or those that match a pattern with one star, by key, sorted.
 
-    The key is the file name without suffix, or what the star stands for; several files may have one.
+    The key is the file name without suffix, or what the star stands for; several files may share one.
     """
     folder, file_pattern = _split_pattern(root, pattern)
     before, after = (re.escape(part) for part in file_pattern.split("*"))
@@ -143,7 +141,7 @@ def match_files(root: Path, pattern: str) -> dict[str, list[Path]]:
 
 
 def is_raster_file(path: Path) -> bool:
-    """Whether a file counts as one of a dataset, by its name: an image, and not hidden."""
+    """Whether a file counts as part of a dataset: an image by its suffix, and not hidden."""
     return path.suffix.lower() in RASTER_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 

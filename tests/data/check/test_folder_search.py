@@ -3,9 +3,9 @@ import shutil
 import numpy as np
 import pytest
 
-from mm_ovseg.data.inspection.layout import find_layout
+from mm_ovseg.data.check.folder_search import find_layout
 from mm_ovseg.errors import DataError
-from tests.data.inspection.folders import images, save, write_clean_folder, write_palette_folder, write_sentinel_folder
+from tests.data.check.folders import images, save, write_clean_folder, write_palette_folder, write_sentinel_folder
 
 
 def patterns(root, **known):

@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 import rasterio
 
-from mm_ovseg.data.inspection.facts import read_facts
-from mm_ovseg.data.inspection.reading import guess_rgb_settings, guess_sar_settings
-from tests.data.inspection.folders import images, save
+from mm_ovseg.data.check.contents import read_contents
+from mm_ovseg.data.check.input_settings import guess_rgb_settings, guess_sar_settings
+from tests.data.check.folders import images, save
 
 DECIBELS = np.random.default_rng(0).normal(-12, 3, (2, 64, 64)).astype(np.float32)
 
 
 def facts(tmp_path, *arrays):
-    return [read_facts(save(tmp_path / f"{number}.tif", array)) for number, array in enumerate(arrays)]
+    return [read_contents(save(tmp_path / f"{number}.tif", array)) for number, array in enumerate(arrays)]
 
 
 def test_eight_bit_files_are_read_as_they_are(tmp_path):
@@ -50,4 +50,4 @@ def test_bands_that_are_named(tmp_path):
     path = save(tmp_path / "named.tif", np.ones((4, 8, 8), np.uint16))
     with rasterio.open(path, "r+") as file:
         file.descriptions = ("B2 (490 nm)", "B3", "B4", "B8")
-    assert guess_rgb_settings([read_facts(path)])["BANDS"] == [3, 2, 1]
+    assert guess_rgb_settings([read_contents(path)])["BANDS"] == [3, 2, 1]

@@ -1,4 +1,4 @@
-"""Where in a folder the RGB, SAR and label files lie: one folder each, or all together and told apart by name."""
+"""Where in a folder the RGB, SAR and label files lie: in a folder each, or together and told apart by name."""
 
 import os
 import re
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from mm_ovseg.data.declaration import is_raster_file, match_files
-from mm_ovseg.data.inspection.facts import FileFacts, read_facts
+from mm_ovseg.data.check.contents import FileContents, read_contents
+from mm_ovseg.data.rgb_sar_dataset import is_raster_file, match_files
 from mm_ovseg.errors import DataError
 
-__all__ = ["Layout", "find_layout"]
+__all__ = ["KINDS", "FolderLayout", "find_layout"]
 
 KINDS = ("RGB", "SAR", "label")
 # What folders and files are called; the first is preferred where several fit.
@@ -35,13 +35,13 @@ MAX_CLASSES = 40  # more values than that are not a label map, whatever the file
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderLayout:
     """Patterns of a declaration, see :func:`mm_ovseg.data.register_rgb_sar_dataset`.
 
     Attributes:
         root: The folder.
         rgb, sar, labels: Folders in it, or patterns with one star; ``labels`` is None where there are none.
-        unused: Folders and files that were taken for nothing.
+        unused: Folders and files that are none of these.
     """
 
     root: Path
@@ -51,7 +51,7 @@ class Layout:
     unused: tuple[str, ...] = ()
 
 
-def find_layout(root: Path, *, rgb: str = "", sar: str = "", labels: str = "") -> Layout:
+def find_layout(root: Path, *, rgb: str = "", sar: str = "", labels: str = "") -> FolderLayout:
     """Find where the files lie.
 
     Args:
@@ -62,64 +62,61 @@ def find_layout(root: Path, *, rgb: str = "", sar: str = "", labels: str = "") -
         DataError: The folder does not exist, or no RGB and SAR files share a name.
     """
     if not root.is_dir():
-        raise DataError(f"The folder {root} does not exist; give the folder that holds RGB, SAR and, if any, labels.")
-    for pattern in filter(None, (rgb, sar, labels)):
+        raise DataError(f"The folder {root} does not exist; give the folder that holds RGB, SAR and any labels.")
+    known = dict(zip(KINDS, (rgb, sar, labels), strict=True))
+    for pattern in filter(None, known.values()):
         folder = (root / pattern).parent if "*" in pattern else root / pattern
         if not folder.is_dir():
             raise DataError(f"The folder {folder} does not exist; correct --rgb, --sar or --labels.")
     contents = _raster_files(root)
     candidates = _candidates_by_name(contents)
-    candidates = {
-        kind: [given] if given else candidates[kind] for kind, given in zip(KINDS, (rgb, sar, labels), strict=True)
-    }
+    candidates = {kind: [pattern] if pattern else candidates[kind] for kind, pattern in known.items()}
     found = _best(root, candidates)
     if found is None or (found[2] is None and not candidates["label"]):
         by_content = _candidates_by_content(root, contents, found)
-        more = {kind: candidates[kind] or by_content[kind] for kind in KINDS}
-        found = _best(root, more) or found
+        found = _best(root, {kind: candidates[kind] or by_content[kind] for kind in KINDS}) or found
     if found is None:
         seen = ", ".join(f"{folder or '.'}/ ({len(files)} images)" for folder, files in contents.items()) or "no image"
         raise DataError(
             f"{root} has no RGB and SAR files that share a name ({seen}); put them into folders named rgb, sar and "
             "labels, or say where they lie with --rgb, --sar and --labels."
         )
-    return Layout(root, *found, unused=_unused(root, contents, found))
+    return FolderLayout(root, *found, unused=_unused(root, contents, found))
 
 
 def _raster_files(root: Path) -> dict[str, list[str]]:
     """The names of the images in a folder and those below, by the folder's path in it ("" for itself)."""
     contents: dict[str, list[str]] = {}
     for folder in [root, *sorted(path for path in root.rglob("*") if path.is_dir())]:
-        relative = folder.relative_to(root)
-        if len(relative.parts) > MAX_DEPTH or any(part.startswith(".") for part in relative.parts):
+        parts = folder.relative_to(root).parts
+        if len(parts) > MAX_DEPTH or any(part.startswith(".") for part in parts):
             continue
         if files := sorted(path.name for path in folder.iterdir() if is_raster_file(path)):
-            contents["" if folder == root else relative.as_posix()] = files
+            contents["/".join(parts)] = files
     return contents
 
 
 def _candidates_by_name(contents: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Folders and patterns for each kind, the likeliest first."""
     ranked: dict[str, list[tuple[int, str]]] = {kind: [] for kind in KINDS}
-    for folder, files in contents.items():
-        for kind in KINDS:
-            rank = _rank_of_folder(folder, kind) if folder else None
-            if rank is not None:
-                ranked[kind].append((rank, folder))
-            stems = [Path(file).stem for file in files]
-            words = WORDS[kind] + tuple(word for word in FOLDER_WORDS[kind] if word in _words(folder))
-            counts = Counter(pattern for stem in stems for pattern in _patterns(stem, words))
-            if kind == "label" and rank is not None and (ending := _common_ending(stems)):
-                counts[rank, f"*{ending}"] = len(stems)
-            for (rank, pattern), _ in counts.most_common(MAX_CANDIDATES):
-                ranked[kind].append((rank, f"{folder}/{pattern}" if folder else pattern))
+    for (folder, files), kind in product(contents.items(), KINDS):
+        rank = _rank_of_folder(folder, kind) if folder else None
+        if rank is not None:
+            ranked[kind].append((rank, folder))
+        stems = [Path(file).stem for file in files]
+        words = WORDS[kind] + tuple(word for word in FOLDER_WORDS[kind] if word in _words(folder))
+        counts = Counter(pattern for stem in stems for pattern in _patterns(stem, words))
+        if kind == "label" and rank is not None and (ending := _common_ending(stems)):
+            counts[rank, f"*{ending}"] = len(stems)
+        for (rank, pattern), _ in counts.most_common(MAX_CANDIDATES):
+            ranked[kind].append((rank, f"{folder}/{pattern}".lstrip("/")))
     return {kind: [pattern for _, pattern in sorted(found)] for kind, found in ranked.items()}
 
 
 def _rank_of_folder(folder: str, kind: str) -> int | None:
-    """The place of the first word of a kind that a folder's name has; None if it has none.
+    """The place of the first word of a kind in a folder's name; None if it has none.
 
-    A folder that has just this name comes first, and one that has a word of another kind too comes last.
+    A folder with just this name comes first, and one with a word of another kind too comes last.
     """
     name, own = folder.rsplit("/", 1)[-1].lower(), _words(folder)
     words = WORDS[kind] + FOLDER_WORDS[kind]
@@ -139,30 +136,21 @@ def _words(folder: str) -> set[str]:
 
 
 def _patterns(stem: str, words: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Patterns that part a file's name, at any separator, into what has one of some words and the rest.
-
-    Yields:
-        The word's place, and the pattern.
-    """
+    """The rank of a word in a file's name, and a pattern that splits the name at a separator before or after it."""
     if "*" in stem:
         return
     separators = [match.start() for match in re.finditer(r"[^A-Za-z0-9]", stem)]
-    joints = {match.start() for match in re.finditer(JOINT, stem)}
+    # Between two characters of which one is neither letter nor digit, or where a word begins within letters.
+    borders = {match.start() for match in re.finditer(rf"^|$|(?<=[^A-Za-z0-9])|(?=[^A-Za-z0-9])|{JOINT}", stem)}
     for rank, word in enumerate(words):
         for match in re.finditer(word, stem.lower()):
-            if not all(_is_border(stem, place, joints) for place in match.span()):
+            if not borders.issuperset(match.span()):
                 continue
             for place in separators:
                 if match.end() <= place < len(stem) - 1:
                     yield rank, f"{stem[: place + 1]}*"
                 elif 0 < place < match.start():
                     yield rank, f"*{stem[place:]}"
-
-
-def _is_border(stem: str, place: int, joints: set[int]) -> bool:
-    """Whether a word may begin or end at a place of a name."""
-    around = stem[max(place - 1, 0) : place + 1]
-    return place in joints or len(around) < 2 or not around.isascii() or not around.isalnum()
 
 
 def _common_ending(stems: Sequence[str]) -> str:
@@ -181,59 +169,46 @@ def _candidates_by_content(
     for folder, files in contents.items():
         if folder in taken:
             continue
-        suffixes = sorted({Path(file).suffix for file in files})
-        has_twins = len({Path(file).stem for file in files}) < len(files)
-        groups = {f"*{suffix}": [file for file in files if file.endswith(suffix)] for suffix in suffixes}
-        if not has_twins:
-            groups = {"": files}
+        groups = {"": files}
+        if len({Path(file).stem for file in files}) < len(files):  # two files of one name: by suffix
+            groups = {f"*{suffix}": [file for file in files if file.endswith(suffix)]
+                      for suffix in sorted({Path(file).suffix for file in files})}  # fmt: skip
         for pattern, members in groups.items():
-            looks = Counter(_look(read_facts(root / folder / file)) for file in members[:FILES_LOOKED_INTO])
-            if kind := looks.most_common(1)[0][0]:
-                candidates[kind].append("/".join(part for part in (folder, pattern) if part) or "*")
+            kinds = Counter(_kind_of(read_contents(root / folder / file)) for file in members[:FILES_LOOKED_INTO])
+            if kind := kinds.most_common(1)[0][0]:
+                candidates[kind].append("/".join(filter(None, (folder, pattern))) or "*")
     return candidates
 
 
-def _look(facts: FileFacts) -> str | None:
-    """The kind that a file looks like; None if it cannot be told."""
-    if facts.error is not None:
+def _kind_of(file: FileContents) -> str | None:
+    """What a file looks like; None if it cannot be read."""
+    if file.error is not None:
         return None
-    if facts.values is not None and (facts.palette is not None or len(facts.values) <= MAX_CLASSES):
+    if file.values is not None and (file.palette is not None or len(file.values) <= MAX_CLASSES):
         return "label"
-    if len(facts.bands) <= 2 or facts.gray or facts.info.dtypes[0].startswith(("float", "complex")):
-        return "SAR"
-    return "RGB"
+    is_sar = len(file.bands) <= 2 or file.is_gray or file.dtype.startswith(("float", "complex"))
+    return "SAR" if is_sar else "RGB"
 
 
 def _best(root: Path, candidates: Mapping[str, Sequence[str]]) -> tuple[str, str, str | None] | None:
     """The patterns under which most RGB and SAR files, then most labels, share a name; None where no files do."""
-    keys: dict[str, set[str]] = {}
-    for pattern in {pattern for patterns in candidates.values() for pattern in patterns}:
-        keys[pattern] = set(match_files(root, pattern))
-    best, most = None, (0, 0)
+    keys = {pattern: set(match_files(root, pattern)) for pattern in set().union(*candidates.values())}
+    best, best_score = None, (0, 0)
     for rgb, sar, label in product(candidates["RGB"], candidates["SAR"], [*candidates["label"], None]):
-        if len({rgb, sar, label}) < 3:
-            continue
-        pairs = keys[rgb] & keys[sar]
-        score = len(pairs), 0 if label is None else len(pairs & keys[label])
-        if score > most:  # of equals the first, which is the likeliest
-            best, most = (rgb, sar, label if score[1] else None), score
+        if len({rgb, sar, label}) == 3:
+            pairs = keys[rgb] & keys[sar]
+            score = len(pairs), 0 if label is None else len(pairs & keys[label])
+            if score > best_score:  # of equals the first, which is the likeliest
+                best, best_score = (rgb, sar, label if score[1] else None), score
     return best
 
 
-def _unused(root: Path, contents: Mapping[str, Sequence[str]], found: tuple[str, str, str | None]) -> tuple[str, ...]:
-    """Folders of which no file is used, and single files that are not."""
-    used = {
-        path
-        for pattern in found
-        if pattern is not None
-        for paths in match_files(root, pattern).values()
-        for path in paths
-    }
+def _unused(root: Path, contents: Mapping[str, Sequence[str]], found: Sequence[str | None]) -> tuple[str, ...]:
+    """Folders of which no file is used, and other files that are not."""
+    matched = [paths for pattern in found if pattern for paths in match_files(root, pattern).values()]
+    used = set().union(*matched)
     unused = []
     for folder, files in contents.items():
-        strangers = [file for file in files if root / folder / file not in used]
-        if len(strangers) == len(files) and folder:
-            unused.append(f"{folder}/")
-        else:
-            unused += [f"{folder}/{file}" if folder else file for file in strangers]
+        others = [f"{folder}/{file}".lstrip("/") for file in files if root / folder / file not in used]
+        unused += [f"{folder}/"] if folder and len(others) == len(files) else others
     return tuple(unused)
