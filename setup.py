@@ -28,8 +28,7 @@ setup(
     author="mm_ovseg developers",
     license="Apache-2.0",
     packages=find_packages(include=["mm_ovseg*"]),
-    py_modules=["mm_ovseg_cli"],
-    entry_points={"console_scripts": ["mm-ovseg = mm_ovseg_cli:main", "mm_ovseg-app = mm_ovseg.app.__main__:main"]},
+    entry_points={"console_scripts": ["mm-ovseg = mm_ovseg.cli.main:main"]},
     package_data={"mm_ovseg": ["**/*.json", "app/*.css"]},
     # 3.10 is the oldest Python that PyTorch 2.12 and rasterio 1.4 have wheels for.
     python_requires=">=3.10",

@@ -4,7 +4,7 @@ r"""Segment the pair that comes with the source, with the small model that comes
 python demo/shipped_pair.py --output output/demo
 python demo/shipped_pair.py --output output/demo --classes "river, lake; wood; town"
 
-Each map is made as tools/segment_scene.py makes it, whose command lines are printed, and compared with the true land
+Each map is made as `mm-ovseg scene` makes it, whose command lines are printed, and compared with the true land
 cover for the classes whose first name it knows. Road and water were never labelled in the model's training.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from mm_ovseg.command_line import clean_exit
+from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.data.synthetic import SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
 from mm_ovseg.engine import load_config
 from mm_ovseg.evaluation import count_pixels, segmentation_metrics
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name = f"{weather}, {sensors}"
             output = args.output / f"{name.lower().replace(',', '').replace(' ', '_')}.tif"
             print(
-                f"$ python tools/segment_scene.py --config-file {CONFIG} --rgb {scene_file(kind)} "
+                f"$ mm-ovseg scene --config-file {CONFIG} --rgb {scene_file(kind)} "
                 f'{f"--sar {sar} " if sar else ""}--classes "{args.classes}" --output {output}',
                 flush=True,
             )

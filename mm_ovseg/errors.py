@@ -1,7 +1,7 @@
 """The errors that a user can cause and mend.
 
 Every message is one sentence or two that name the file, key or value at fault and say what to do next. Command lines
-print the message and exit with status 2 (:func:`mm_ovseg.command_line.clean_exit`); library users catch
+print the message and exit with status 2 (:func:`mm_ovseg.cli.clean_exit.clean_exit`); library users catch
 :class:`MMOVSegError`.
 """
 

@@ -31,7 +31,7 @@ class SceneOptions:
         simplify: metres within which the polygons' borders may leave out corners; None keeps the pixels' edges.
         area: a vector file with the polygons to map, or None for the whole scene.
         area_layer: name of its layer; None where it has one only.
-        least_covered: share of the scene that the SAR file's extent must cover, 0..1.
+        min_covered: share of the scene that the SAR file's extent must cover, 0..1.
         correct_shift: move SAR by the shift against RGB that is found, where that is reliable.
         resume: go on where an earlier run with equal options was ended.
     """
@@ -47,7 +47,7 @@ class SceneOptions:
     simplify: float | None = None
     area: Path | None = None
     area_layer: str | None = None
-    least_covered: float = 0.1
+    min_covered: float = 0.1
     correct_shift: bool = False
     resume: bool = False
 

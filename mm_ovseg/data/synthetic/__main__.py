@@ -2,16 +2,17 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from mm_ovseg.command_line import clean_exit
+from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.data.synthetic.dataset import FILE_FORMATS, OWN_CLOUDS, write_synthetic_dataset
 from mm_ovseg.data.synthetic.domain import DOMAINS
 from mm_ovseg.data.synthetic.registration import SYNTHETIC_FOLDER
 
 
 @clean_exit
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Draw and write the dataset."""
     parser = argparse.ArgumentParser(prog="python -m mm_ovseg.data.synthetic", description="Write a synthetic dataset.")
     default_root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / SYNTHETIC_FOLDER
@@ -34,7 +35,7 @@ def main() -> None:
     )
     parser.add_argument("--domain", choices=sorted(DOMAINS), default="a", help="region of the world (default: a)")
     parser.add_argument("--file-format", choices=FILE_FORMATS, default="png", help="PNG or GeoTIFF (default: png)")
-    arguments = vars(parser.parse_args())
+    arguments = vars(parser.parse_args(arguments))
     arguments["cloud_thickness"] = tuple(arguments["cloud_thickness"])
     arguments["cloud_cover"] = tuple(arguments["cloud_cover"])
     root = arguments.pop("root")
