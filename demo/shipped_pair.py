@@ -72,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Segment, compare and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder for maps and the figure")
-    parser.add_argument("--classes", default=",".join(SYNTHETIC_CLASSES), help="names to look for, as of demo.py")
+    parser.add_argument(
+        "--classes", default=",".join(SYNTHETIC_CLASSES), help="names to look for, as of mm-ovseg scene"
+    )
     args = parser.parse_args(arguments)
     start = time.perf_counter()
     check_writable_folder(args.output)

@@ -17,8 +17,7 @@ the usual model, an empty image: what SAR alone would decide. docs/FIGURES.md te
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from mm_ovseg.cli.arguments import (
     add_class_arguments,
@@ -27,13 +26,8 @@ from mm_ovseg.cli.arguments import (
     check_pictures,
     check_positive,
 )
-from mm_ovseg.errors import DataError, VocabularyError
+from mm_ovseg.errors import VocabularyError
 from mm_ovseg.vocabulary import split_synonyms
-
-if TYPE_CHECKING:
-    from mm_ovseg.inference.explanation import Explanation
-    from mm_ovseg.inference.vocabulary import Vocabulary
-    from mm_ovseg.visualization.explanation_sheet import MapRow
 
 NEEDED = ("INPUT.SKIP_CORRUPT", "False", "MODEL.COMPILE", "False")
 
@@ -61,11 +55,12 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.inference.explanation import SAR_ONLY, explain
     from mm_ovseg.inference.predictor import Predictor
     from mm_ovseg.inference.vocabulary import read_vocabulary, vocabulary_inputs
+    from mm_ovseg.visualization.explanation_figure import draw_explanations
 
     check_positive(args, "width", "dpi")
     check_pictures(*args.output)
     vocabulary = read_vocabulary(args.classes, args.unseen)
-    select_classes(args.names, vocabulary.classes)  # before the model is built
+    indices = select_classes(args.names, vocabulary.classes)
     cfg = load_config(args.config_file, [*args.opts, *NEEDED], needs_datasets=False)
     inputs = raster_inputs({"the RGB image": [args.rgb], "the SAR image": [args.sar]})
     inputs |= {**config_inputs(cfg, args.config_file), **vocabulary_inputs(args.classes)}
@@ -74,7 +69,9 @@ def run(args: argparse.Namespace) -> None:
     explanations = explain(predictor, args.rgb, args.sar)
     if args.sar is not None and SAR_ONLY not in explanations:
         print("This model has no SAR encoder; the SAR image plays no part.", file=sys.stderr)
-    draw(args, explanations, vocabulary)
+    style = {"page_width": args.width, "dpi": args.dpi}
+    draw_explanations(args.output, explanations, vocabulary, indices, point=args.point, **style)
+    print(*args.output, sep="\n")
 
 
 def select_classes(names: Sequence[str], classes: Sequence[str]) -> list[int]:
@@ -92,90 +89,3 @@ def select_classes(names: Sequence[str], classes: Sequence[str]) -> list[int]:
     if len(set(indices)) < len(indices):
         raise VocabularyError(f"--class names a class twice: {', '.join(names)}; give each once.")
     return indices
-
-
-def choose_points(
-    point: Sequence[float] | None, explanations: Mapping[str, "Explanation"], indices: Sequence[int]
-) -> list[tuple[float, float]]:
-    """The place (x, y) in pixels to look from, of each class.
-
-    Raises:
-        DataError: the chosen place is outside the image.
-    """
-    import numpy as np
-
-    scores = list(explanations.values())[-1].prediction.scores
-    height, width = scores.shape[1:]
-    if point is None:
-        places = [np.unravel_index(scores[index].argmax(), (height, width)) for index in indices]
-        return [(column + 0.5, row + 0.5) for row, column in places]
-    x, y = point
-    if not (0 <= x < width and 0 <= y < height):
-        raise DataError(f"--point {x:g} {y:g} is outside the image of {width}x{height} pixels.")
-    return [(x, y)] * len(indices)
-
-
-def build_rows(
-    explanations: Mapping[str, "Explanation"], indices: Sequence[int], points: Sequence[tuple[float, float]]
-) -> list["MapRow"]:
-    """The rows of the figure; those of encoders that the model lacks are left out."""
-    from mm_ovseg.inference.explanation import first_component
-    from mm_ovseg.visualization.explanation_sheet import MapRow
-
-    shown = [(index, explanation) for index in indices for explanation in explanations.values()]
-    rows = [
-        MapRow(
-            "CLIP cost (cosine)",
-            [None if explanation.clip_cost is None else explanation.clip_cost[index] for index, explanation in shown],
-            missing="CLIP sees no SAR",
-        )
-    ]
-    if any(explanation.dino_cost is not None for explanation in explanations.values()):
-        maps = [None if explanation.dino_cost is None else explanation.dino_cost[index] for index, explanation in shown]
-        rows.append(MapRow("DINO cost (cosine)", maps, missing="DINO sees no SAR"))
-    components, share = first_component(explanations)
-    maps = [component[index] for index in indices for component in components.values()]
-    rows.append(MapRow(f"fused cost (first component, {share:.0%} of variance)", maps))
-    height, width = next(iter(explanations.values())).prediction.class_map.shape
-    attentions = [
-        explanation.attention(x / width, y / height) for x, y in points for explanation in explanations.values()
-    ]
-    if any(attention is not None for attention in attentions):
-        most = max(float(attention.max()) for attention in attentions if attention is not None)
-        rows.append(MapRow("DINO attention", attentions, limits=(0.0, most), missing="DINO sees no SAR"))
-    maps = [explanation.prediction.scores[index] for index, explanation in shown]
-    rows.append(MapRow("probability", maps, limits=(0.0, 1.0)))
-    return rows
-
-
-def draw(args: argparse.Namespace, explanations: Mapping[str, "Explanation"], vocabulary: "Vocabulary") -> None:
-    """Draw every file that the command line names."""
-    from mm_ovseg.inference.explanation import RGB_ONLY, SAR_ONLY
-    from mm_ovseg.visualization.explanation_sheet import ClassColumns, draw_explanation_sheet
-
-    indices = select_classes(args.names, vocabulary.classes)
-    points = choose_points(args.point, explanations, indices)
-    prediction = list(explanations.values())[-1].prediction
-    images = {RGB_ONLY: prediction.image, SAR_ONLY: prediction.sar_image}
-    columns = [
-        ClassColumns(
-            name=vocabulary.classes[index],
-            is_unseen=vocabulary.classes[index] in vocabulary.unseen,
-            point=point,
-            regions=[explanation.prediction.class_map == index for explanation in explanations.values()],
-        )
-        for index, point in zip(indices, points, strict=True)
-    ]
-    rows = build_rows(explanations, indices, points)
-    for path in args.output:
-        draw_explanation_sheet(
-            path,
-            columns=list(explanations),
-            images=[images.get(title) for title in explanations],
-            classes=columns,
-            rows=rows,
-            note="Ring: the place whose attention is drawn. White line: around what the map gives to the class.",
-            page_width=args.width,
-            dpi=args.dpi,
-        )
-        print(path)

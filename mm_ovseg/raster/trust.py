@@ -156,7 +156,7 @@ def check_whole_file(dataset: DatasetReader, name: str | os.PathLike) -> None:
     if pixels > (limit := max_pixels()):
         raise DataError(
             f"{name} has {dataset.width}x{dataset.height} pixels, more than the {limit} that are read at once; cut it "
-            f"into tiles, map it as a scene (tools/segment_scene.py), or raise the environment variable "
+            f"into tiles, map it as a scene (mm-ovseg scene), or raise the environment variable "
             f"{PIXELS_VARIABLE}."
         )
 

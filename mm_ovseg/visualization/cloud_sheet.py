@@ -33,7 +33,7 @@ def draw_cloud_sheet(
 ) -> None:
     """Draw images, clear and under each kind of clouds, one image a row.
 
-    The clouds are drawn for the picture's size: like those that ``add_clouds`` draws in kind, not in place.
+    The clouds are drawn for the picture's size: of the kind that ``mm-ovseg dataset clouds`` draws, in other places.
 
     Args:
         path: PNG, JPEG or PDF to write.

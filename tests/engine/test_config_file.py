@@ -9,7 +9,7 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from mm_ovseg.engine import load_config
-from mm_ovseg.engine.config_file import read_config_file
+from mm_ovseg.engine.config_file import config_files, read_config_file
 from mm_ovseg.errors import ConfigError
 from tests.conftest import ROOT
 

@@ -68,7 +68,7 @@ def write_draft(draft: Draft, name: str, paths: dict[str, Path], base_config: Pa
             _write(paths[what], "\n".join(dataset.pairs) + "\n")
     _write(
         paths["declaration"],
-        f"# Written by tools/new_dataset.py from {draft.root}; datasets/README.md explains the keys.\n"
+        f"# Written by mm-ovseg dataset new from {draft.root}; datasets/README.md explains the keys.\n"
         + _yaml(content),
     )
     _write(
