@@ -21,7 +21,7 @@ demo: $(STAMP) ## map the shipped pair with the shipped model, clear and under c
 	@$(VENV_PYTHON) projects/laptop/shipped_pair.py --output output/demo
 
 app: $(STAMP) ## serve a web page with a map in it, http://localhost:7860 (PORT=7860)
-	@$(VENV_PYTHON) -m mm_ovseg.app --port $(or $(PORT),7860)
+	@$(VENV)/bin/mm-ovseg app --port $(or $(PORT),7860)
 
 quickstart: $(STAMP) ## train a small model, evaluate it, draw maps into output/quickstart (minutes)
 	@$(VENV_PYTHON) projects/laptop/quickstart.py --output output/quickstart
@@ -76,6 +76,6 @@ $(STAMP): setup.py constraints.txt tools/install_detectron2.py
 	@echo "[4/5] Detectron2 (half a minute)"
 	@PIP_CONSTRAINT="constraints.txt $$PIP_CONSTRAINT" $(VENV_PYTHON) tools/install_detectron2.py
 	@echo "[5/5] a first import"
-	@$(VENV_PYTHON) -c 'import detectron2, mm_ovseg'
+	@$(VENV_PYTHON) -c 'from mm_ovseg import add_mm_ovseg_config'
 	@touch $@
 	@echo "$(VENV) is ready."

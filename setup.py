@@ -5,11 +5,26 @@ run tools/install_detectron2.py, in the same environment and after PyTorch.
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+SHIPPED = ("configs", "demo/assets")  # mm_ovseg/shipped.py finds them
+
+
+class BuildWithShippedFiles(build_py):
+    """Copies what the commands need beside the package's code into what is built, never into the source."""
+
+    def run(self) -> None:
+        """Build the package."""
+        super().run()
+        for name in () if self.editable_mode else SHIPPED:
+            copy = Path(self.build_lib, "mm_ovseg", "shipped_files", name)
+            shutil.rmtree(copy, ignore_errors=True)  # an earlier build's
+            shutil.copytree(ROOT / name, copy)
 
 
 def read_version() -> str:
@@ -27,9 +42,9 @@ setup(
     description="Open-vocabulary semantic segmentation of optical and SAR remote-sensing image pairs",
     author="mm_ovseg developers",
     license="Apache-2.0",
+    cmdclass={"build_py": BuildWithShippedFiles},
     packages=find_packages(include=["mm_ovseg*"]),
-    py_modules=["mm_ovseg_cli"],
-    entry_points={"console_scripts": ["mm-ovseg = mm_ovseg_cli:main", "mm_ovseg-app = mm_ovseg.app.__main__:main"]},
+    entry_points={"console_scripts": ["mm-ovseg = mm_ovseg.cli.main:main"]},
     package_data={"mm_ovseg": ["**/*.json", "app/*.css"]},
     # 3.10 is the oldest Python that PyTorch 2.12 and rasterio 1.4 have wheels for.
     python_requires=">=3.10",

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from mm_ovseg.command_line import clean_exit
+from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.data.preparation.dropped import Dropped
 from mm_ovseg.data.preparation.options import add_pair_arguments, pair_settings, run
 from mm_ovseg.data.preparation.pairing import TilePair, pair_tiles

@@ -1,7 +1,7 @@
 """The errors that a user can cause and fix.
 
 Every message is one or two sentences that name the file, key or value at fault and say what to do. Command lines
-print the message and exit with status 2 (:func:`mm_ovseg.command_line.clean_exit`); library users catch
+print the message and exit with status 2 (:func:`mm_ovseg.cli.clean_exit.clean_exit`); library users catch
 :class:`MMOVSegError`.
 """
 

@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 import threading
 import uuid
 import warnings
@@ -12,12 +15,15 @@ import pytest
 import rasterio
 import torch
 from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 from hypothesis import settings
 from rasterio.errors import NotGeoreferencedWarning
 
 from mm_ovseg import add_mm_ovseg_config
+from mm_ovseg.cli.main import main
 from mm_ovseg.data.clouds import import_cloud_generator
+from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.archive_pool import import_ray
 
@@ -27,6 +33,7 @@ settings.load_profile("mm_ovseg")
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASED_SHAPES = ROOT / "tests" / "golden" / "released_shapes.json"  # variant -> name -> shape
+CLI = [sys.executable, "-m", "mm_ovseg"]
 DRIVERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "GTiff", ".TIF": "GTiff"}
 
 
@@ -36,6 +43,39 @@ def load_tool(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def run_cli(command, *words):
+    """Run ``mm-ovseg COMMAND WORDS`` in this process."""
+    main([*command.split(), *map(str, words)])
+
+
+def run_cli_process(command, *words, **options):
+    """The same in a process of its own; ``options`` are of ``subprocess.run``, of which ``env`` adds variables."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300, **options}
+    return subprocess.run([*CLI, *command.split(), *map(str, words)], env=environment, check=False, **options)
+
+
+def save_random_weights(config, path, seed=0):
+    """Write the random weights of a config's model."""
+    torch.manual_seed(seed)
+    torch.save({"model": build_model(load_config(config, ["MODEL.DEVICE", "cpu"])).state_dict()}, path)
+
+
+@pytest.fixture
+def forget_datasets():
+    """A function that removes what has been registered since; called at the end of the test too."""
+    before = set(DatasetCatalog)
+
+    def forget():
+        for name in set(DatasetCatalog) - before:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.pop(name, None)
+
+    yield forget
+    forget()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The Python code of the documentation runs as it stands, one block after the other."""
+"""The Python code of the documentation runs as it stands, and the commands that it names exist."""
 
 import re
 
@@ -7,6 +7,7 @@ import torch
 from detectron2.modeling import build_model
 
 from laptop.drawn_world import write_synthetic_dataset
+from mm_ovseg.cli.main import COMMANDS
 from mm_ovseg.engine import load_config
 from tests.conftest import ROOT
 
@@ -38,3 +39,15 @@ def test_python_of_getting_started(project):
     made = {path.name for path in (project / "output" / "scene").iterdir()}
     assert made == {"map.tif", "map.qml", "map.json", "map_coverage.tif", "map_confidence.tif"}
     assert [area["name"] for area in names["report"]["classes"]] == list(names["scenes"].predictor.class_names)
+
+
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "datasets" / "README.md"]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_the_commands_and_scripts_of_the_documents_exist(path):
+    text = path.read_text(encoding="utf-8")
+    named = re.findall(r"(?<![\w./-])mm-ovseg ((?:dataset )?[a-z]+)", text)
+    assert not [name for name in named if name not in COMMANDS and name != "dataset"]
+    scripts = re.findall(r"\b(?:tools|demo|datasets|projects)/[\w/]+\.py\b|\btrain_net\.py\b", text)
+    assert not [script for script in scripts if not (ROOT / script).is_file()]

@@ -6,9 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.modeling import build_model
 from PIL import Image
 
 import train_net
@@ -24,7 +21,7 @@ from mm_ovseg.files import check_outputs, sha256
 from mm_ovseg.inference.archive import segment_archive
 from mm_ovseg.inference.archive_manifest import read_manifest
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
-from tests.conftest import ROOT, load_tool
+from tests.conftest import ROOT, load_tool, run_cli, save_random_weights
 
 CONFIG = ROOT / "configs" / "quickstart" / "mm_ovseg.yaml"
 CLASSES = "water,road"
@@ -49,23 +46,17 @@ def files(tmp_path_factory):
         shutil.copy(source, folder / f"{kind}.tif")
         Image.open(source).save(folder / f"{kind}.png")
     shutil.rmtree(folder / "val")
-    torch.manual_seed(0)
-    weights = build_model(load_config(CONFIG, ["MODEL.DEVICE", "cpu"])).state_dict()
-    torch.save({"model": weights}, folder / "model.pth")
+    save_random_weights(CONFIG, folder / "model.pth")
     return folder
 
 
 @pytest.fixture
-def folder(files, tmp_path, monkeypatch):
+def folder(files, tmp_path, monkeypatch, forget_datasets):
     """A copy of the files, where the command runs."""
     folder = tmp_path / "work"
     shutil.copytree(files, folder)
     monkeypatch.chdir(folder)
-    before = set(DatasetCatalog)
-    yield folder
-    for name in set(DatasetCatalog) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
+    return folder
 
 
 def contents(folder):
@@ -241,86 +232,86 @@ def own_config():
 
 COMMANDS = {
     "archive over another scene": (
-        "segment_archive",
+        "archive",
         lambda: archive("rgb,sar,name\nrgb.tif,sar.tif,one\nred.tif,two.tif,rgb\n"),
         "rgb.tif is the RGB image of the scene 'one' itself; choose another --output-dir.",
     ),
     "archive over SAR": (
-        "segment_archive",
+        "archive",
         lambda: archive(f"rgb,sar,name\nrgb.tif,{put('sar.tif', 'a_coverage.tif')},a\n"),
         "a_coverage.tif is the SAR image of the scene 'a' itself",
     ),
     "archive over an area": (
-        "segment_archive",
+        "archive",
         lambda: archive(f"rgb,sar,name,aoi\nrgb.tif,,a,{text('a.gpkg', '{}')}\n", "--vector"),
         "a.gpkg is the area of interest of the scene 'a' itself",
     ),
     "archive over its list": (
-        "segment_archive",
+        "archive",
         lambda: archive("rgb,sar,name\nrgb.tif,,a\n", manifest="results.csv"),
         "results.csv is the list of scenes itself",
     ),
     "clouds": (
-        "add_clouds",
+        "dataset clouds",
         lambda: [Path(put("rgb.tif", "out/rgb_clouds/a.tif")).parent, "out", "--kind", "fractal"],
         "out/rgb_clouds/a.tif, one of the images, is in out/rgb_clouds, which is written to",
     ),
     "picture of clouds": (
-        "add_clouds",
+        "dataset clouds",
         lambda: [Path(put("rgb.png", "images/a.png")).parent, link(os.link, "images/a.png", "kinds.png")],
         "kinds.png is one of the images itself",
     ),
-    "new dataset": ("new_dataset", dataset_of_folder, "x_preview.png is one of the images itself"),
+    "new dataset": ("dataset new", dataset_of_folder, "x_preview.png is one of the images itself"),
     "new dataset over its model": (
-        "new_dataset",
+        "dataset new",
         lambda: dataset_of_folder("--output", ".", "--model", put(own_config(), "x_config.yaml")),
         "x_config.yaml is the config itself",
     ),
     "tiles": (
-        "tile_scenes",
+        "dataset tile",
         lambda: tiling("--classes", CLASSES, sar=put("sar.tif", "out/train/sar/scene.tif")),
         "out/train/sar/scene.tif, one of the SAR images, is in out/train/sar, which is written to",
     ),
     "tiles over labels": (
-        "tile_scenes",
+        "dataset tile",
         lambda: tiling("--attribute", "kind", labels=text("out/classes.json", POLYGONS)),
         "out/classes.json is one of the label maps itself",
     ),
     "tiles over the label map": (
-        "tile_scenes",
+        "dataset tile",
         lambda: tiling("--label-map", text("out/classes.json", '{"1": "a"}')),
         "out/classes.json is the label map itself",
     ),
     "preview": (
-        "preview_dataset",
+        "dataset preview",
         lambda: [*declared(), "--output", "data/labels/0.png", "--opts", "MODEL.DEVICE", "cpu"],
         "data/labels/0.png is one of the label maps itself",
     ),
-    "figure": ("make_figure", lambda: figure("sar.png"), "sar.png is one of the SAR images itself"),
+    "figure": ("figure", lambda: figure("sar.png"), "sar.png is one of the SAR images itself"),
     "explanation": ("explain", lambda: explanation("rgb.png"), "rgb.png is the RGB image itself"),
     "scores": (
-        "draw_scores",
+        "scores",
         lambda: [evaluation(), "--output", "bars.png", "scores.svg"],
         "scores.svg is one of the evaluations itself",
     ),
     "scores twice": (
-        "draw_scores",
+        "scores",
         lambda: [evaluation(), "--output", "a.png", "--confusion-matrix", os.path.abspath("a.png")],
         "a.png would be written for both --output and --confusion-matrix",
     ),
-    "export": ("export_model", export, "model.pt2 is one of the weights files itself"),
+    "export": ("export", export, "model.pt2 is one of the weights files itself"),
     "conversion": (
-        "convert_official_checkpoint",
+        "convert",
         lambda: ["model.pth", "./model.pth"],
         "is the file to convert itself",
     ),
     "publication": (
-        "publish_weights",
+        load_tool("publish_weights").main,
         lambda: ["model.pth", link(os.symlink, "model.pth", "small.pth")],
         "small.pth is the checkpoint itself",
     ),
     "benchmark": (
-        "benchmark",
+        load_tool("benchmark").main,
         lambda: ["--config-file", CONFIG, "--json", "model.pth", *MODEL, "MODEL.WEIGHTS", "model.pth"],
         "model.pth is one of the weights files itself",
     ),
@@ -329,9 +320,9 @@ COMMANDS = {
         lambda: ["--config-file", own_config(), "--device", "cpu", "--markdown", "own.yaml"],
         "own.yaml is the config itself",
     ),
-    "demo": (demo, pairs_in_one_folder, "data/rgb/a_map.png is one of the RGB images itself"),
+    "demo": (demo.main, pairs_in_one_folder, "data/rgb/a_map.png is one of the RGB images itself"),
     "training": (
-        train_net,
+        train_net.main,
         lambda: (
             ["--config-file", own_config(), "OUTPUT_DIR", ".", "MODEL.DEVICE", "cpu"]
             + ["MODEL.DINO_SAR.WEIGHTS", put("model.pth", "model_final.pth")]
@@ -339,16 +330,16 @@ COMMANDS = {
         "model_final.pth is one of the weights files itself; choose another OUTPUT_DIR.",
     ),
 }
-ALL = {name: ("segment_scene", *case) for name, case in SCENES.items()} | COMMANDS
+ALL = {name: ("scene", *case) for name, case in SCENES.items()} | COMMANDS
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_what_is_read_is_never_written_over(folder, capsys, name):
-    tool, prepare, message = ALL[name]
+    command, prepare, message = ALL[name]
     arguments = [str(word) for word in prepare()]
     before = contents(folder)
     with pytest.raises(SystemExit) as stop:
-        (load_tool(tool) if isinstance(tool, str) else tool).main(arguments)
+        run_cli(command, *arguments) if isinstance(command, str) else command(arguments)
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert stop.value.code == 2 and message in error, error
     assert contents(folder) == before

@@ -4,15 +4,12 @@ import json
 import re
 import shlex
 import shutil
-import sys
 
 import matplotlib.image
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
-import train_net
-from tests.conftest import ROOT, load_tool
+from tests.conftest import ROOT, run_cli
 from tests.data.check.folders import write_palette_folder, write_sentinel_folder
 
 REAL_DATA = ROOT.parent / "shared" / "realdata"
@@ -39,31 +36,19 @@ def copied(name):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, forget_datasets):
     """A function ``(words of a command) -> exit status``, in a working folder of its own."""
     monkeypatch.chdir(tmp_path)
-    before = set(DatasetCatalog)
-
-    def forget_datasets():
-        for name in set(DatasetCatalog) - before:
-            DatasetCatalog.remove(name)
-            MetadataCatalog.pop(name, None)
 
     def call(words):
-        assert words[0] == "python"
         forget_datasets()  # as a new process does
-        if words[1] == "train_net.py":
-            train_net.main([*words[2:], *BRIEF])
-            return 0
-        monkeypatch.setattr(sys, "argv", words[1:])
         try:
-            load_tool(words[1].removeprefix("tools/").removesuffix(".py")).main()
+            run_cli(*words[1:], *(BRIEF if words[1] == "train" else ()))
         except SystemExit as stopped:
             return stopped.code
         return 0
 
-    yield call
-    forget_datasets()
+    return call
 
 
 @pytest.mark.parametrize("make, sar_scale, classes, held_out", [
@@ -77,12 +62,8 @@ def test_the_commands_of_the_page(run, tmp_path, make, sar_scale, classes, held_
     make(folder)
     before = {path: path.read_bytes() for path in folder.iterdir()}
     commands = [[word.replace(FOLDER, str(folder)) for word in words] for words in commands_of_the_page()]
-    assert [words[1] for words in commands] == [
-        "tools/new_dataset.py",
-        "tools/check_dataset.py",
-        "tools/preview_dataset.py",
-        "train_net.py",
-    ]
+    names = [["dataset", "new"], ["dataset", "check"], ["dataset", "preview"], ["train", "--config-file"]]
+    assert [words[:3] for words in commands] == [["mm-ovseg", *words] for words in names]
     assert [run(words) for words in commands] == [0, 0, 0, 0]
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     assert classes in json.loads((tmp_path / "datasets" / "flood_classes.json").read_text())["classes"]

@@ -30,7 +30,7 @@ from detectron2.config import CfgNode
 from mm_ovseg.benchmarking.machine import device_name, matrix_rate, resident_mb
 from mm_ovseg.benchmarking.measure import Benchmark
 from mm_ovseg.benchmarking.report import add_ratios, format_report
-from mm_ovseg.command_line import clean_exit
+from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.engine import config_inputs, load_config
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_outputs, check_writable_folder, complete_file

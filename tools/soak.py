@@ -29,7 +29,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 from tqdm import tqdm
 
-from mm_ovseg.command_line import clean_exit
+from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_writable_folder, complete_file
@@ -119,7 +119,7 @@ class Soak:
         if fault in ("unreadable block", "missing partner") or self._random.random() < 0.7:
             sar = self._write(f"{name}_sar.tif", 1, height // 2 + 1, width // 2 + 1, pixel=2)
         scene, output = ArchiveScene(name, (rgb,), (sar,) if sar else ()), self._folder / f"{name}.tif"
-        options = SceneOptions(window=48, batch_size=4, least_covered=0.0)
+        options = SceneOptions(window=48, batch_size=4, min_covered=0.0)
         expected = self._map(scene, output, options)
         broken = {"unreadable block": sar, "missing partner": sar, "cut off": rgb}.get(fault)
         if fault == "out of memory":

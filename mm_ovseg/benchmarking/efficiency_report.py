@@ -18,7 +18,7 @@ UNKNOWN = "–"
 
 
 def format_efficiency(report: Mapping[str, Any]) -> str:
-    """The report of ``tools/efficiency.py`` as Markdown."""
+    """The report of ``mm-ovseg efficiency`` as Markdown."""
     sections = [_title(report), _paper_table(report), _parameters(report["parameters"])]
     if "inference" in report:
         sections.append(_flops(report["inference"], report.get("training")))

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from mm_ovseg.errors import CheckpointError, DataError, UnreadableWeightsError, brief_reason
 from mm_ovseg.files import complete_file
+from mm_ovseg.shipped import shipped_path
 
 __all__ = [
     "QUICKSTART",
@@ -26,8 +27,8 @@ __all__ = [
     "write_weights_file",
 ]
 
-QUICKSTART = "quickstart://"  # the small model that comes with the source: demo/assets/README.md
-QUICKSTART_FILE = Path(__file__).parents[2] / "demo" / "assets" / "quickstart.safetensors"
+QUICKSTART = "quickstart://"  # the small model that comes with the package: demo/assets/README.md
+QUICKSTART_FILE = shipped_path("demo/assets/quickstart.safetensors")
 HUB_NAME = re.compile(r"hf://(?P<repo_id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<filename>.+)")
 
 
@@ -36,18 +37,13 @@ def local_weights_path(name: str | Path) -> Path:
 
     Args:
         name: a local path; ``hf://organisation/repository/file``, where ``@revision`` may follow the repository; or
-            ``quickstart://``, the small model of ``demo/assets``.
+            ``quickstart://``, the small model that comes with the package.
 
     Raises:
         CheckpointError: the local file does not exist (an UnreadableWeightsError), or that on the hub cannot be
             fetched.
     """
     if str(name) == QUICKSTART:
-        if not QUICKSTART_FILE.is_file():
-            raise CheckpointError(
-                f"{QUICKSTART} names {QUICKSTART_FILE}, which is not there; it comes with the source, not with an "
-                "installed package. Run from a clone (pip install --editable), or give a local file."
-            )
         return QUICKSTART_FILE
     if not str(name).startswith("hf://"):
         if not os.path.isfile(name):

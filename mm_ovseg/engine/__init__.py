@@ -1,5 +1,6 @@
 """Training and evaluation: what the command lines drive."""
 
+from mm_ovseg import data, modeling  # registers models, dataset mappers and the built-in datasets
 from mm_ovseg.engine.launch import launch
 from mm_ovseg.engine.setup import config_inputs, load_config, set_up_run
 from mm_ovseg.engine.trainer import Trainer

@@ -9,11 +9,11 @@ from typing import Any
 
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.plain_data import parse_yaml, read_text
+from mm_ovseg.shipped import SHIPPED, shipped_path
 
-__all__ = ["CHECKOUT", "config_files", "read_config_file"]
+__all__ = ["config_files", "find_config", "read_config_file"]
 
 BASE = "_BASE_"
-CHECKOUT = Path(__file__).resolve().parents[2]  # holds configs/ and datasets/, unless the package is installed
 DECLARATIONS = ("DATASETS.FILES", "TEST.PROMPT_FILES")
 # Training writes weights to OUTPUT_DIR, which counts from the working folder: the checkout's are another run's.
 WEIGHTS = (
@@ -25,6 +25,18 @@ WEIGHTS = (
 )
 
 
+def find_config(name: str | os.PathLike, folder: Path = Path()) -> Path:
+    """The path of a config; where no file is called ``configs/...``, that of the one which comes with the package.
+
+    Args:
+        name: as typed, or as of ``_BASE_``.
+        folder: what a relative name counts from.
+    """
+    path = folder / Path(name).expanduser()
+    shipped = shipped_path(os.fspath(name))
+    return shipped if Path(name).parts[:1] == ("configs",) and shipped.is_file() and not path.is_file() else path
+
+
 def read_config_file(path: str | os.PathLike, _within: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Read a config with those that it builds on by ``_BASE_``.
 
@@ -33,7 +45,7 @@ def read_config_file(path: str | os.PathLike, _within: tuple[Path, ...] = ()) ->
     stay, and count from the working folder.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, as of :func:`find_config`.
 
     Returns:
         Its keys and values, nested, without ``_BASE_``.
@@ -42,7 +54,7 @@ def read_config_file(path: str | os.PathLike, _within: tuple[Path, ...] = ()) ->
         ConfigError: one of the files cannot be read, is not plain YAML or not a mapping, or they build on each other in
             a circle.
     """
-    path = Path(path)
+    path = find_config(path)
     identity = path.resolve()
     if identity in _within:
         raise ConfigError(f"{path} builds on itself by {BASE}; correct it there.")
@@ -52,7 +64,7 @@ def read_config_file(path: str | os.PathLike, _within: tuple[Path, ...] = ()) ->
         _merge(merged, read_config_file(base, (*_within, identity)), path)
     folder = path.absolute().parent
     for key in DECLARATIONS:
-        _find_files(content, key.split("."), (folder, CHECKOUT))
+        _find_files(content, key.split("."), (folder, SHIPPED))
     for key in WEIGHTS:
         _find_files(content, key.split("."), (folder,))
     _merge(merged, content, path)
@@ -65,8 +77,9 @@ def config_files(path: str | os.PathLike) -> list[Path]:
     Raises:
         ConfigError: As of :func:`read_config_file`.
     """
-    _, bases = _read(Path(path))
-    return [Path(path), *(file for base in bases for file in config_files(base))]
+    path = find_config(path)
+    _, bases = _read(path)
+    return [path, *(file for base in bases for file in config_files(base))]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[Path]]:
@@ -84,7 +97,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Path]]:
             raise ConfigError(f"{path} builds on {base!r}, which is not a path; correct {BASE} there.")
         if "://" in base:
             raise ConfigError(f"{path} builds on {base}; fetch that file, and name it by its path.")
-    return content, [path.parent / Path(base).expanduser() for base in bases]
+    return content, [find_config(base, path.parent) for base in bases]
 
 
 def _merge(base: dict[str, Any], own: Mapping[str, Any], path: Path, prefix: str = "") -> None:

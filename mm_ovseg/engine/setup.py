@@ -23,10 +23,11 @@ from mm_ovseg.checkpoint.files import QUICKSTART, QUICKSTART_FILE
 from mm_ovseg.choices import check_registered
 from mm_ovseg.config import add_mm_ovseg_config
 from mm_ovseg.data import register_datasets_from_file
-from mm_ovseg.engine.config_file import CHECKOUT, config_files, read_config_file
+from mm_ovseg.engine.config_file import config_files, find_config, read_config_file
 from mm_ovseg.errors import ConfigError, MMOVSegError
 from mm_ovseg.files import check_outputs, check_writable_folder, complete_file
 from mm_ovseg.plain_data import read_text
+from mm_ovseg.shipped import SHIPPED
 from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class_names
 
 __all__ = ["config_inputs", "load_config", "set_up_run"]
@@ -38,7 +39,8 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs
     """Read a config file and overrides, register the datasets that it declares, and freeze it.
 
     Args:
-        config_file: a YAML file; ``_BASE_`` in it names the one it builds on.
+        config_file: a YAML file; ``_BASE_`` in it names the one it builds on. Where there is no file ``configs/...`` of
+            that name, it is one that comes with the package.
         overrides: key, value, key, value, ... as typed at the end of a command line.
         needs_datasets: False: files of DATASETS.FILES that do not exist are passed over. For what only uses a model.
 
@@ -53,10 +55,10 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs
     """
     cfg = get_cfg()
     add_mm_ovseg_config(cfg)
-    if not Path(config_file).is_file():
+    if not find_config(config_file).is_file():
         raise ConfigError(
             f"The config file '{config_file}' does not exist{_counted_from(config_file)}; give one with --config-file, "
-            f"see {CHECKOUT / 'configs'}."
+            f"see {SHIPPED / 'configs'}."
         )
     content = read_config_file(config_file)
     version = content.get("VERSION", cfg.VERSION)
@@ -118,15 +120,16 @@ def set_up_run(cfg: CfgNode, args: Namespace) -> None:
     for handler in set(detectron2_logger.handlers) - set(consoles):
         if isinstance(handler.stream, io.TextIOWrapper):
             handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    detectron2_logger.info("Contents of %s:\n%s", args.config_file, read_text(args.config_file, ConfigError))
-    with _kept(Path(cfg.OUTPUT_DIR, "config.yaml"), args.config_file):
+    config_file = find_config(args.config_file)
+    detectron2_logger.info("Contents of %s:\n%s", config_file, read_text(config_file, ConfigError))
+    with _kept(Path(cfg.OUTPUT_DIR, "config.yaml"), config_file):
         default_setup(cfg, Namespace(**{**vars(args), "config_file": ""}))
     for handler, level in zip(consoles, levels, strict=True):
         handler.setLevel(level)
 
 
 @contextmanager
-def _kept(dumped: Path, config_file: str) -> Iterator[None]:
+def _kept(dumped: Path, config_file: Path) -> Iterator[None]:
     """Keep the config where Detectron2 would write all of its keys over it: it may be somebody's own."""
     if not (comm.is_main_process() and dumped.exists() and dumped.samefile(config_file)):
         yield
@@ -168,7 +171,7 @@ def _register_declared(files: Sequence[str], needed: bool) -> None:
         elif needed:
             raise ConfigError(
                 f"DATASETS.FILES names {path}, which does not exist{_counted_from(path)}; a relative path counts from "
-                f"there, or, in a config file, first from that file's folder and from {CHECKOUT}."
+                f"there, or, in a config file, first from that file's folder and from {SHIPPED}."
             )
 
 

@@ -57,6 +57,6 @@ def read_segmentation_report(path: str | os.PathLike) -> SegmentationReport:
 
 def _not_an_evaluation(path: str | os.PathLike) -> str:
     return (
-        f"{path} is not an evaluation of semantic segmentation; give the sem_seg_evaluation.json that train_net.py "
+        f"{path} is not an evaluation of semantic segmentation; give the sem_seg_evaluation.json that mm-ovseg eval "
         "--eval-only writes."
     )

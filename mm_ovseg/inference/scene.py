@@ -236,11 +236,11 @@ class ScenePredictor:
         """Estimate how far SAR is off; raise a DataError where it covers too little of the scene."""
         if not source.sar_name:
             return None
-        if source.covered < options.least_covered:
+        if source.covered < options.min_covered:
             raise DataError(
                 f"{source.sar_name} covers {source.covered:.0%} of the scene, less than the "
-                f"{options.least_covered:.0%} required; check that the files belong together, or lower "
-                "--least-covered."
+                f"{options.min_covered:.0%} required; check that the files belong together, or lower "
+                "--min-covered."
             )
         windows = (source.read(*place) for place in window_places(source.grid.height, source.grid.width))
         shift = estimate_shift((w.image, w.sar_image, w.image_valid & w.sar_valid) for w in windows)

@@ -31,7 +31,7 @@ class SceneOptions:
         simplify: tolerance of simplified polygons in metres; None keeps the edges of the pixels.
         area: a vector file with the polygons to map, or None for the whole scene.
         area_layer: name of its layer; None where it has only one.
-        least_covered: share of the scene that the SAR file's extent must cover, 0..1.
+        min_covered: share of the scene that the SAR file's extent must cover, 0..1.
         correct_shift: move SAR by its estimated shift against RGB, where that is reliable.
         resume: continue an interrupted run with equal options.
     """
@@ -47,7 +47,7 @@ class SceneOptions:
     simplify: float | None = None
     area: Path | None = None
     area_layer: str | None = None
-    least_covered: float = 0.1
+    min_covered: float = 0.1
     correct_shift: bool = False
     resume: bool = False
 

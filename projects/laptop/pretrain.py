@@ -13,20 +13,21 @@ tell a place from all others in two views. The architectures are those of the co
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 import mm_ovseg
 from mm_ovseg.checkpoint.files import check_weights_suffix, write_weights_file
-from mm_ovseg.command_line import clean_exit
+from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError
 
 CONFIG = Path(__file__).resolve().parent / "configs" / "base.yaml"
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("encoder", choices=["clip", "dense"])
@@ -38,13 +39,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="the highest (default: 0.001)")
     parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 @clean_exit
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train and write the weights."""
-    args = parse_arguments()
+    args = parse_arguments(arguments)
     check_weights_suffix(args.output)
     cfg = load_config(args.config_file, args.opts)
     try:

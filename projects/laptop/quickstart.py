@@ -14,12 +14,13 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from laptop.drawn_world import SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
-from mm_ovseg.command_line import clean_exit
+from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.evaluation import constant_class_baseline, format_results_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,18 +54,19 @@ def report(evaluation_file: Path) -> None:
 
 
 @clean_exit
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the data, train, evaluate, segment, and say what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("output/quickstart"), help="folder for everything")
-    output = parser.parse_args().output.resolve()
+    output = parser.parse_args(arguments).output.resolve()
     start = time.perf_counter()
     datasets = output / "datasets"
     config = "projects/laptop/configs/quickstart_mm_ovseg.yaml"
     stage_1, stage_2, maps = output / "cmu", output / "mm_ovseg", output / "maps"
 
     run(datasets, "projects/laptop/write_scenes.py", datasets / "synthetic")
-    run(datasets, "tools/preview_dataset.py", "synthetic_val", *DATASETS, "--output", output / "dataset.png")
+    picture = output / "dataset.png"
+    run(datasets, "-m", "mm_ovseg", "dataset", "preview", "synthetic_val", *DATASETS, "--output", picture)
     run(datasets, "train_net.py", "--config-file", "projects/laptop/configs/quickstart_cmu.yaml", "OUTPUT_DIR", stage_1)
     sar_weights = ("MODEL.DINO_SAR.WEIGHTS", stage_1 / "model_final.pth")
     run(datasets, "train_net.py", "--config-file", config, "OUTPUT_DIR", stage_2, *sar_weights)

@@ -9,17 +9,18 @@ Every step is a command line, which --dry-run prints; what is done already is no
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from laptop.experiment.protocol import Schedule, build_steps
 from laptop.experiment.report import write_report
 from laptop.experiment.runner import run_steps
-from mm_ovseg.command_line import clean_exit
+from mm_ovseg.cli.clean_exit import clean_exit
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("output/experiment"), help="folder for everything")
@@ -27,13 +28,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies iterations and scenes (default: 1)")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time (default: 2)")
     parser.add_argument("--dry-run", action="store_true", help="print the command lines and stop")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 @clean_exit
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing and write the report."""
-    args = parse_arguments()
+    args = parse_arguments(arguments)
     output = args.output.resolve()
     steps = build_steps(output, args.seeds, Schedule().scaled(args.scale))
     if args.dry_run:

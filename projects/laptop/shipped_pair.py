@@ -4,7 +4,7 @@ r"""Segment the pair that comes with the source, with the small model that comes
 python projects/laptop/shipped_pair.py --output output/demo
 python projects/laptop/shipped_pair.py --output output/demo --classes "river, lake; wood; town"
 
-Each map is made as tools/segment_scene.py makes it, whose command lines are printed, and compared with the true land
+Each map is made as `mm-ovseg scene` makes it, whose command lines are printed, and compared with the true land
 cover for the classes whose first name it knows. Road and water were never labelled in the model's training.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from tabulate import tabulate
 
 from laptop.drawn_world import SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
-from mm_ovseg.command_line import clean_exit
+from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.engine import load_config
 from mm_ovseg.evaluation import count_pixels, segmentation_metrics
 from mm_ovseg.files import check_writable_folder
@@ -72,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Segment, compare and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder for maps and the figure")
-    parser.add_argument("--classes", default=",".join(SYNTHETIC_CLASSES), help="names to look for, as of demo.py")
+    parser.add_argument(
+        "--classes", default=",".join(SYNTHETIC_CLASSES), help="names to look for, as of mm-ovseg scene"
+    )
     args = parser.parse_args(arguments)
     start = time.perf_counter()
     check_writable_folder(args.output)
@@ -90,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name = f"{weather}, {sensors}"
             output = args.output / f"{name.lower().replace(',', '').replace(' ', '_')}.tif"
             print(
-                f"$ python tools/segment_scene.py --config-file {CONFIG} --rgb {scene_file(kind)} "
+                f"$ mm-ovseg scene --config-file {CONFIG} --rgb {scene_file(kind)} "
                 f'{f"--sar {sar} " if sar else ""}--classes "{args.classes}" --output {output}',
                 flush=True,
             )

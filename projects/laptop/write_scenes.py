@@ -6,16 +6,17 @@ python projects/laptop/write_scenes.py datasets/synthetic --num-train 60 --num-v
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from laptop.drawn_world.dataset import FILE_FORMATS, OWN_CLOUDS, write_synthetic_dataset
 from laptop.drawn_world.domain import DOMAINS
 from laptop.drawn_world.registration import SYNTHETIC_FOLDER
-from mm_ovseg.command_line import clean_exit
+from mm_ovseg.cli.clean_exit import clean_exit
 
 
 @clean_exit
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Draw and write the dataset."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default_root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / SYNTHETIC_FOLDER
@@ -38,7 +39,7 @@ def main() -> None:
     )
     parser.add_argument("--domain", choices=sorted(DOMAINS), default="a", help="region of the world (default: a)")
     parser.add_argument("--file-format", choices=FILE_FORMATS, default="png", help="PNG or GeoTIFF (default: png)")
-    arguments = vars(parser.parse_args())
+    arguments = vars(parser.parse_args(arguments))
     arguments["cloud_thickness"] = tuple(arguments["cloud_thickness"])
     arguments["cloud_cover"] = tuple(arguments["cloud_cover"])
     root = arguments.pop("root")

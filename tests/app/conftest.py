@@ -6,12 +6,13 @@ import rasterio
 from rasterio.transform import from_origin
 
 from mm_ovseg.app.map_maker import MapMaker
-from mm_ovseg.app.shipped import load_shipped_config, shipped_pairs
+from mm_ovseg.app.shipped import CONFIG, shipped_pairs
+from mm_ovseg.engine import load_config
 
 
 @pytest.fixture(scope="session")
 def shipped_cfg():
-    return load_shipped_config(["MODEL.DEVICE", "cpu"])
+    return load_config(CONFIG, ["MODEL.DEVICE", "cpu"])
 
 
 @pytest.fixture(scope="session")

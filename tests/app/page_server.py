@@ -6,9 +6,10 @@ import json
 import os
 import re
 import subprocess
-import sys
 
 import httpx
+
+from tests.conftest import CLI
 
 PATIENCE = 60  # seconds
 
@@ -17,7 +18,7 @@ PATIENCE = 60  # seconds
 def run_page(folder, *options):
     """The running command and, as ``url``, the page's address; its temporary files lie in ``folder``."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "mm_ovseg.app", "--port", "0", "--max-upload-megabytes", "1", *options],
+        [*CLI, "app", "--port", "0", "--max-upload-megabytes", "1", *options],
         cwd=folder,  # not the checkout
         env={**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,

@@ -170,7 +170,7 @@ def test_messages_name_files_as_visitors_do():
 @pytest.mark.parametrize("message,told", [
     ("{} holds uint16 values; set INPUT.RGB.RANGE to the [low, high] that become 0 and 255.",
      f"INPUT.SAR.tif holds uint16 values. {ADVICE}"),
-    ("{} covers 3% of the scene; check that the files belong together, or lower --least-covered.",
+    ("{} covers 3% of the scene; check that the files belong together, or lower --min-covered.",
      f"INPUT.SAR.tif covers 3% of the scene; check that the files belong together. {ADVICE}"),
     ("{} has 3e9 pixels. Set MM_OVSEG_MAX_PIXELS, or cut it.", f"INPUT.SAR.tif has 3e9 pixels; cut it. {ADVICE}"),
     ("INPUT.RGB.BANDS is [9], and {} has 3 bands.", f"The page cannot use these files. {ADVICE}"),

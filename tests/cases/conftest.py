@@ -7,7 +7,7 @@ from detectron2.data import DatasetCatalog
 
 from demo import demo
 from tests.cases.rasters import CONFIG, NAMES, RGB, SAR, write
-from tests.conftest import load_tool
+from tests.conftest import run_cli
 
 
 @pytest.fixture
@@ -33,7 +33,6 @@ def logged(caplog):
 @pytest.fixture
 def segment(tmp_path, capsys):
     """A function ``(rgb, sar, *words, opts, code) -> (map, report)``, or where code is not 0 stderr's last line."""
-    tool = load_tool("segment_scene")
 
     def run(rgb, sar=None, *more, opts=(), code=0):
         output = tmp_path / f"map_{len(list(tmp_path.iterdir()))}.tif"
@@ -50,13 +49,13 @@ def segment(tmp_path, capsys):
             "MODEL.WEIGHTS",
             "quickstart://",
         ]
-        words = [str(word) for word in (*words, *opts)]
+        words += opts
         if code:
             with pytest.raises(SystemExit) as stop:
-                tool.main(words)
+                run_cli("scene", *words)
             assert stop.value.code == code and not output.exists()
             return capsys.readouterr().err.strip().splitlines()[-1]
-        tool.main(words)
+        run_cli("scene", *words)
         with rasterio.open(output) as file:
             return file.read(1), json.loads(output.with_suffix(".json").read_text())
 

@@ -18,7 +18,7 @@ from mm_ovseg.inference import Predictor
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.raster import Grid, read_label
 from tests.cases.rasters import CONFIG, LABELS, NAMES, PLACE, RGB, SAR, SIZE, UTM, hectares, write
-from tests.conftest import load_tool
+from tests.conftest import run_cli
 
 
 def test_labels_without_a_place_lie_as_the_image_that_they_were_drawn_on(tmp_path):
@@ -28,7 +28,7 @@ def test_labels_without_a_place_lie_as_the_image_that_they_were_drawn_on(tmp_pat
     words += ["--sar", write(tmp_path / "sar.tif", SAR[:, ::-1], transform=south_up)]
     words += ["--labels", write(tmp_path / "labels.tif", LABELS[:, ::-1], crs=None, transform=None)]
     words += ["--size", SIZE, "--val-fraction", 0, "--classes", NAMES, "--output", tmp_path / "tiles"]
-    load_tool("tile_scenes").main([str(word) for word in words])
+    run_cli("dataset tile", *words)
     for kind, expected in (("rgb", RGB), ("sar", None), ("labels", LABELS)):
         (path,) = (tmp_path / "tiles" / "train" / kind).glob("*.tif")
         with rasterio.open(path) as file:

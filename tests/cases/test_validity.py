@@ -25,7 +25,7 @@ from tests.cases.rasters import (
     vrt,
     write,
 )
-from tests.conftest import load_tool
+from tests.conftest import run_cli
 
 
 def test_bands_with_nodata_values_of_their_own(segment, tmp_path):
@@ -70,14 +70,13 @@ def test_masked_labels_are_ignored_in_every_tool(tmp_path, pair, capsys):
         ),
         "nodata": write(tmp_path / "nodata.tif", np.where(known, LABELS[0] + 1, 0).astype(np.uint8), nodata=0),
     }
-    tile_scenes = load_tool("tile_scenes")
     for name, path in files.items():
         count = len(SYNTHETIC_CLASSES) + (name == "nodata")
         label = read_label(path, num_classes=count)
         np.testing.assert_array_equal(label == 255, ~known)
         words = ["--rgb", pair[0], "--sar", pair[1], "--labels", path, "--size", SIZE, "--val-fraction", 0]
         classes = NAMES if count == 5 else f"nothing,{NAMES}"
-        tile_scenes.main([str(word) for word in (*words, "--classes", classes, "--output", tmp_path / name)])
+        run_cli("dataset tile", *words, "--classes", classes, "--output", tmp_path / name)
         (tile,) = json.loads((tmp_path / name / "manifest.json").read_text())["pairs"]
         assert tile["ignored"] == (~known).sum() and sum(tile["pixels"]) == known.sum()
     capsys.readouterr()
@@ -93,8 +92,8 @@ def test_masked_labels_are_ignored_in_every_tool(tmp_path, pair, capsys):
         write(tmp_path / f"folder/labels/{index}.tif", labels, transform=place, mask=inside)
     words = [tmp_path / "folder", "--output", tmp_path / "drafted", "--classes", NAMES]
     words += ["--label-values", "1: city, 2: road, 3: forest, 4: water, 5: farmland"]
-    load_tool("new_dataset").main([str(word) for word in words])
-    assert "which belongs to no class" not in capsys.readouterr().out
+    run_cli("dataset new", *words)
+    assert "which no class has" not in capsys.readouterr().out
 
 
 def test_zeros_that_are_not_declared_to_be_no_data(segment, tmp_path, pair, logged):
@@ -137,7 +136,7 @@ def test_sar_at_one_end_of_its_range_is_said(
     words = ["--rgb", pair[0], "--sar", sar, "--labels", write(tmp_path / "labels.tif", LABELS), "--size", SIZE]
     words += ["--sar-scale", scale, "--classes", NAMES, "--val-fraction", 0, "--output", tmp_path / "tiles"]
     capsys.readouterr()
-    load_tool("tile_scenes").main([str(word) for word in words])
+    run_cli("dataset tile", *words)
     assert become in capsys.readouterr().out
     if right is not None:
         sar = write(tmp_path / "right.tif", numbers(), scales=[right[0]])

@@ -98,9 +98,10 @@ def test_what_the_hub_does_not_have_is_named(hub, name, message):
         local_weights_path(name)
 
 
-def test_quickstart_names_a_file_of_the_source_or_says_where_it_would_lie(monkeypatch, tmp_path):
+def test_quickstart_names_a_file_that_comes_with_the_package(monkeypatch, tmp_path):
+    assert local_weights_path("quickstart://").is_file()
     monkeypatch.setattr(files, "QUICKSTART_FILE", tmp_path / "quickstart.safetensors")
-    with pytest.raises(CheckpointError, match=r"comes with the source.*clone"):
-        local_weights_path("quickstart://")
+    with pytest.raises(CheckpointError, match=r"quickstart:// cannot be read"):
+        load_weights_file("quickstart://")
     save_file({"weight": torch.ones(2)}, tmp_path / "quickstart.safetensors")
     assert torch.equal(load_weights_file("quickstart://")["weight"], torch.ones(2))

@@ -9,7 +9,7 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from mm_ovseg.engine import load_config
-from mm_ovseg.engine.config_file import read_config_file
+from mm_ovseg.engine.config_file import config_files, read_config_file
 from mm_ovseg.errors import ConfigError
 from tests.conftest import ROOT
 
@@ -47,6 +47,17 @@ def test_then_from_the_checkout_then_from_the_working_folder(tmp_path, monkeypat
     cfg = load_config(config, CPU)
     assert list(cfg.DATASETS.FILES) == [str(ROOT / "projects" / "laptop" / "datasets.yaml"), "here.yaml"]
     assert "laptop_val" in DatasetCatalog and "found_here" in DatasetCatalog and "decoy_of_laptop" not in DatasetCatalog
+
+
+def test_a_config_of_the_package_is_found_from_an_empty_folder_unless_there_is_one_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = write(tmp_path / "own.yaml", "_BASE_: configs/base.yaml\nSEED: 7")
+    assert config_files("own.yaml") == [Path("own.yaml"), ROOT / "configs" / "base.yaml"]
+    assert load_config(own, CPU).SEED == 7 and load_config("configs/base.yaml", CPU).SEED == -1
+    with pytest.raises(ConfigError, match="'base.yaml' does not exist"):
+        load_config("base.yaml", CPU)
+    write(tmp_path / "configs" / "base.yaml", "SEED: 8")
+    assert load_config("configs/base.yaml", CPU).SEED == 8
 
 
 def test_on_the_command_line_a_path_counts_from_the_working_folder(tmp_path, monkeypatch):

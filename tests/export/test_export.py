@@ -13,7 +13,7 @@ from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ExportError
 from mm_ovseg.export import SegmentationGraph, check_agreement, files, write_export
 from mm_ovseg.inference import Predictor
-from tests.conftest import ROOT, load_tool, random_pair
+from tests.conftest import ROOT, random_pair, run_cli
 
 CONFIG = "configs/quickstart/demo.yaml"
 CLASSES = ("city", "road", "forest", "water", "farmland")
@@ -46,13 +46,12 @@ def exported(project, document):
     """What the documentation's command prints and leaves in output/export."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    command = re.search(r"^python (tools/export_model.py .*?)\n```", document, flags=re.DOTALL | re.MULTILINE)[1]
+    command = re.search(r"^mm-ovseg (export .*?)\n```", document, flags=re.DOTALL | re.MULTILINE)[1]
     words = [word.strip('"') for word in re.findall(r'"[^"]*"|[^\s\\]+', command)]
     with pytest.MonkeyPatch.context() as patch:
         printed = []
-        tool = load_tool("export_model")
         patch.setattr("builtins.print", lambda *texts, **_: printed.append(" ".join(map(str, texts))))
-        tool.main(words[1:])
+        run_cli(*words)
     return "\n".join(printed)
 
 
@@ -94,7 +93,7 @@ def test_a_program_of_pytorch_without_sar_for_a_limited_vocabulary(predictor, pr
     names = project / "names.safetensors"
     arguments = ["--config-file", CONFIG, "--output", "rgb.pt2", "--without-sar"]
     arguments += ["--classes", "wood; lake, river", "--text-output", str(names)]
-    load_tool("export_model").main([*arguments, "--opts", "MODEL.AGGREGATOR.MAX_CLASSES", "8"])
+    run_cli("export", *arguments, "--opts", "MODEL.AGGREGATOR.MAX_CLASSES", "8")
     assert "8 classes: largest difference" in capsys.readouterr().out
     with safe_open(names, "pt") as file:
         text = file.get_tensor("text_embeddings")
@@ -210,7 +209,7 @@ def test_large_weights_lie_beside_the_onnx_file(stub, monkeypatch, tmp_path):
 )
 def test_wrong_input_is_one_sentence_and_status_2(project, capsys, arguments, words):
     with pytest.raises(SystemExit) as stopped:
-        load_tool("export_model").main(["--config-file", CONFIG, *arguments])
+        run_cli("export", "--config-file", CONFIG, *arguments)
     assert stopped.value.code == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ") and message.count("\n") == 1
@@ -220,5 +219,5 @@ def test_wrong_input_is_one_sentence_and_status_2(project, capsys, arguments, wo
 def test_without_the_packages_it_says_so(project, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(SystemExit):
-        load_tool("export_model").main(["--config-file", CONFIG, "--output", "model.onnx"])
+        run_cli("export", "--config-file", CONFIG, "--output", "model.onnx")
     assert "mm_ovseg[export]" in capsys.readouterr().err

@@ -6,7 +6,7 @@ It serves tests, the demo and experiments that must run without any download. On
 
 and then, if that folder lies in ``$DETECTRON2_DATASETS`` (default ``datasets``):
 
-    python tools/preview_dataset.py synthetic_train
+    mm-ovseg dataset preview synthetic_train
 
 A scene shows about 2 m a pixel from above: a town with streets, houses and halls, main roads, a river with a bridge or
 a lake, parcelled fields, forest. The SAR image is an amplitude image with speckle; water is dark, walls that face the

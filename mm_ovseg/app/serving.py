@@ -1,0 +1,95 @@
+"""Serving the page: the port, the model, the files of its visitors."""
+
+import socket
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from mm_ovseg.app.hosts import Hosts
+from mm_ovseg.app.shipped import shipped_pairs
+from mm_ovseg.errors import ConfigError
+
+__all__ = ["open_port", "serve"]
+
+LARGEST_PORT = 65535
+SECONDS_TO_FINISH = 3  # for requests that are open when the server ends
+
+
+def open_port(host: str, port: int) -> socket.socket:
+    """A socket that listens there, before the long work of loading a model.
+
+    Raises:
+        ConfigError: there is no such address or port on this machine, or another program has it.
+    """
+    if not 0 <= port <= LARGEST_PORT:
+        raise ConfigError(f"--port is {port}; give a number from 1 to {LARGEST_PORT}, or 0 for any that is free.")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"The page cannot be served at {host}, port {port} ({error.strerror}); choose another --port or --host."
+        ) from error
+    return listener
+
+
+def serve(
+    cfg: CfgNode,
+    hosts: Hosts,
+    listener: socket.socket,
+    *,
+    shown_host: str,
+    with_example: bool,
+    max_upload_megabytes: float,
+    max_megapixels: float,
+) -> None:
+    """Load the model and serve the page until Ctrl-C.
+
+    Args:
+        cfg: with the weights in it.
+        hosts: names of the page.
+        listener: as of :func:`open_port`.
+        shown_host: what the printed address calls this machine.
+        with_example: open with the shipped pair and a map of it.
+        max_upload_megabytes: size of a file that is taken, 1e6 bytes.
+        max_megapixels: size of a scene that is mapped, 1e6 pixels.
+    """
+    from mm_ovseg.app.server import make_application, prepare_environment
+
+    with listener, tempfile.TemporaryDirectory(prefix="mm_ovseg_app_", ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary).resolve()
+        prepare_environment(folder / "uploads")
+        import uvicorn
+
+        from mm_ovseg.app.map_maker import MapMaker
+        from mm_ovseg.app.page import build_page
+        from mm_ovseg.app.runs import Runs
+        from mm_ovseg.app.visitor_files import VisitorFiles
+
+        for name in ("uploads", "maps"):
+            (folder / name).mkdir()
+        maker = MapMaker(cfg, folder / "maps", max_pixels=round(max_megapixels * 1e6))
+        pairs = shipped_pairs(cfg)
+        shared = [path for pair in pairs.values() for path in pair]
+        opening = None
+        if pairs and with_example:
+            opening = maker.make_scene(*next(iter(pairs.values())), ", ".join(maker.classes))
+            maker.make_map(opening, with_sar=False)
+            shared += [path for made in opening.maps.values() for path in (made.geotiff, made.confidence_geotiff)]
+        files = VisitorFiles(folder / "uploads", shared)
+        runs = Runs()
+        page = build_page(maker, files, runs, pairs, opening)
+        application = make_application(
+            page, hosts=hosts, files=files, runs=runs, max_upload_megabytes=max_upload_megabytes
+        )
+        listener.listen()  # so that who reads the next line is not refused
+        host = f"[{shown_host}]" if ":" in shown_host else shown_host
+        print(f"The page is at http://{host}:{listener.getsockname()[1]} until you press Ctrl-C.", flush=True)
+        settings = uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=SECONDS_TO_FINISH)
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(settings).run(sockets=[listener])
+        runs.end()  # else the process would wait for the model

@@ -1,0 +1,120 @@
+r"""Segment an archive: every scene of a list, on all cores or GPUs of this machine or of a Ray cluster.
+
+mm-ovseg archive --config-file configs/mm_ovseg_vitb16_384.yaml --manifest pairs.csv --output-dir maps \
+    --classes "water,road,city,burnt forest" --num-workers 4 --opts MODEL.WEIGHTS model.pth INPUT.SAR.SCALE db
+
+pairs.csv has one scene a line, below a line that names the columns: rgb, one file, or red;green;blue; sar, which may
+be empty; if wanted, name (default: the RGB file's name without suffix) and aoi (a file of polygons to map). Paths are
+relative to the list's folder. Each scene becomes maps/NAME.tif with the files that `mm-ovseg scene` describes, and a
+line of maps/results.csv, which is written again after every scene.
+
+A scene whose files are at fault fails alone. One whose worker is killed is tried again, and goes on where that was; so
+does the whole archive with --resume, which skips the maps that are finished. --address takes a Ray cluster, whose
+machines need this package and the same paths (a shared file system); where the cluster asks for a token, set
+RAY_AUTH_MODE=token. Needs mm_ovseg[ray].
+
+Exit status: 0, all scenes are done; 1, some failed; 2, something is to be mended before any scene can be, one sentence
+says what; 130, stopped by Ctrl-C.
+"""
+
+import argparse
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm_ovseg.cli.clean_exit import stopping
+from mm_ovseg.cli.scene_arguments import add_scene_arguments, read_scene_config, read_scene_options
+from mm_ovseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+SOME_FAILED = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the list of scenes, the workers, and how scenes are segmented."""
+    parser.add_argument("--manifest", required=True, type=Path, metavar="PAIRS.csv", help="the list of scenes")
+    parser.add_argument("--output-dir", required=True, type=Path, metavar="FOLDER", help="of the maps")
+    parser.add_argument("--num-workers", type=int, metavar="N", help="models at work (default: one a GPU or machine)")
+    parser.add_argument(
+        "--address", metavar="PLACE", help='of a Ray cluster: host:port, ray://host:port or "auto" (default: a new one)'
+    )
+    parser.add_argument(
+        "--gpus-per-worker", type=float, metavar="X", help="below 1, workers share one (default: 1 with a GPU, else 0)"
+    )
+    parser.add_argument("--retries", type=int, default=2, metavar="N", help="after a worker was killed (default: 2)")
+    parser.add_argument("--vector", action="store_true", help="also NAME.gpkg, polygons with their areas")
+    add_scene_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Segment the scenes of a manifest, with a bar over them and a line for each that fails."""
+    from detectron2.utils.logger import setup_logger
+    from tqdm import tqdm
+
+    from mm_ovseg.engine import config_inputs
+    from mm_ovseg.files import check_writable_folder
+    from mm_ovseg.inference import ScenePredictor
+    from mm_ovseg.inference.archive import check_archive_outputs, segment_archive
+    from mm_ovseg.inference.archive_manifest import read_manifest
+    from mm_ovseg.inference.archive_pool import RayPool
+    from mm_ovseg.inference.archive_results import RESULTS, ResultsTable
+    from mm_ovseg.inference.scene_options import check_options
+    from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
+
+    if not args.quiet:
+        setup_logger(name="mm_ovseg")
+    vocabulary = read_vocabulary(args.classes, args.unseen)
+    cfg, gpus = place_on_gpus(read_scene_config(args), args.gpus_per_worker)
+    options = read_scene_options(args)
+    check_options(options, cfg)
+    if args.aoi is not None and not args.aoi.exists():
+        raise ConfigError(f"The file '{args.aoi}' of --aoi does not exist; check its name.")
+    scenes = read_manifest(args.manifest)
+    inputs = {"the list of scenes": [args.manifest], **config_inputs(cfg, args.config_file)}
+    inputs |= vocabulary_inputs(args.classes)
+    check_archive_outputs(scenes, args.output_dir, options, polygons=args.vector, others=inputs)
+    check_writable_folder(args.output_dir)
+    make_predictor = functools.partial(
+        ScenePredictor, cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen
+    )
+    pool = RayPool(make_predictor, num_workers=args.num_workers, address=args.address, gpus_per_worker=gpus)
+    table = ResultsTable(args.output_dir / RESULTS, scenes)
+    with (
+        stopping(f"the same command with --resume goes on in {args.output_dir}."),
+        pool,
+        tqdm(total=len(scenes), unit="scene", disable=args.quiet) as progress,
+    ):
+        for result in segment_archive(
+            scenes, args.output_dir, options, pool, polygons=args.vector, retries=args.retries
+        ):
+            table.add(result)
+            if result.status == "failed" and not args.quiet:
+                tqdm.write(f"{result.name} failed: {result.error}", file=sys.stderr)
+            progress.update()
+    counts = {status: table.count(status) for status in ("done", "skipped", "failed")}
+    if not args.quiet:
+        print(", ".join(f"{count} {status}" for status, count in counts.items()) + f"; {table.path} lists them.")
+    if counts["failed"]:
+        print(f"{counts['failed']} of {len(scenes)} scenes failed; {table.path} says why.", file=sys.stderr)
+        sys.exit(SOME_FAILED)
+
+
+def place_on_gpus(cfg: "CfgNode", gpus_per_worker: float | None) -> tuple["CfgNode", float]:
+    """The config as the workers need it, and the GPUs of each.
+
+    Raises:
+        ConfigError: the config chooses one of several GPUs.
+    """
+    if cfg.MODEL.DEVICE.startswith("cuda:"):
+        raise ConfigError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but Ray says which GPU a worker has; give 'cuda'.")
+    if gpus_per_worker is None:
+        return cfg, float(cfg.MODEL.DEVICE == "cuda")
+    if gpus_per_worker > 0:  # this machine may have none while the cluster does
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.DEVICE = "cuda"
+        cfg.freeze()
+    return cfg, gpus_per_worker

@@ -1,0 +1,98 @@
+"""Arguments that several commands have."""
+
+import argparse
+from pathlib import Path
+
+from mm_ovseg.errors import ConfigError
+
+__all__ = [
+    "PRINT_DPI",
+    "PRINT_WIDTH",
+    "SAR_SCALES",
+    "add_class_arguments",
+    "add_config_arguments",
+    "add_dataset_file_argument",
+    "add_picture_arguments",
+    "check_pictures",
+    "check_positive",
+]
+
+# As in mm_ovseg.visualization.picture_file and mm_ovseg.raster, which import what help has no time for.
+PRINT_WIDTH = 6.9
+PRINT_DPI = 300
+SAR_SCALES = ("8bit", "db", "amplitude", "power")
+
+
+def add_config_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    required: bool = True,
+    default: Path | None = None,
+    help: str = "a config of configs/, or your own",
+) -> None:
+    """Add ``--config-file`` and ``--opts``."""
+    parser.add_argument("--config-file", required=required, default=default, metavar="FILE", help=help)
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides, at the end: KEY VALUE ..."
+    )
+
+
+def add_class_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add ``--classes`` and ``--unseen``."""
+    parser.add_argument(
+        "--classes",
+        required=required,
+        metavar="NAMES",
+        help='"water,road,city"; with synonyms: "water,river,lake; road,street"; or a JSON class file',
+    )
+    parser.add_argument(
+        "--unseen", metavar="NAMES", help="those of --classes never labelled in training (default: the class file's)"
+    )
+
+
+def add_dataset_file_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dataset-file``."""
+    parser.add_argument("--dataset-file", action="append", default=[], metavar="YAML", help="declares datasets")
+
+
+def add_picture_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add ``--output``, one or more pictures, ``--width`` and ``--dpi``."""
+    parser.add_argument(
+        "--output",
+        required=required,
+        default=[],
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help=".png, .jpg, .pdf, .svg; one or more",
+    )
+    parser.add_argument(
+        "--width", type=float, default=PRINT_WIDTH, metavar="INCHES", help=f"of the page (default: {PRINT_WIDTH})"
+    )
+    parser.add_argument("--dpi", type=int, default=PRINT_DPI, help=f"pixels an inch (default: {PRINT_DPI})")
+
+
+def check_pictures(*paths: Path) -> None:
+    """Check, before long work, that pictures can be written.
+
+    Raises:
+        DataError: a name has no suffix of a picture, or its folder cannot be written to.
+    """
+    from mm_ovseg.files import check_writable_folder
+    from mm_ovseg.visualization.picture_file import check_picture_name
+
+    for path in paths:
+        check_picture_name(path)
+        check_writable_folder(path.parent)
+
+
+def check_positive(args: argparse.Namespace, *names: str) -> None:
+    """Check that options are positive numbers.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for name in names:
+        value = getattr(args, name.replace("-", "_"))
+        if not 0 < value < float("inf"):
+            raise ConfigError(f"--{name} is {value:g}; give a positive number.")

@@ -1,0 +1,123 @@
+"""How every command line of the project ends: with its result, or with one clear sentence."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO, TypeVar
+
+from mm_ovseg.errors import MMOVSegError
+
+__all__ = ["INTERRUPTED", "clean_exit", "stopping"]
+
+INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell
+DEBUG_VARIABLE = "MM_OVSEG_DEBUG"
+DEBUG_OPTION = "--debug"
+
+Result = TypeVar("Result")
+
+
+def clean_exit(main: Callable[..., Result]) -> Callable[..., Result]:
+    """Turn the project's own errors into one line on stderr and exit status 2.
+
+    ``main`` takes the words of the command line as a list, those of ``sys.argv`` where it is called with none; or, in
+    a process that a command has started, something else. ``--debug`` anywhere among the words, or ``MM_OVSEG_DEBUG=1``
+    in the environment, shows the traceback instead; ``main`` gets the words without it. Other exceptions pass through:
+    they are defects of the program, not of its input.
+
+    Output never ends a command: characters that the encoding of stdout lacks are replaced by "?", and what is written
+    to a pipe that nobody reads any more (``| head``) is dropped.
+    """
+
+    @functools.wraps(main)
+    def wrapper(arguments: Any = None) -> Result:
+        words: Sequence[str] = []
+        if arguments is None or isinstance(arguments, list | tuple):
+            words = sys.argv[1:] if arguments is None else arguments
+            arguments = [word for word in words if word != DEBUG_OPTION]
+        with _debugging(DEBUG_OPTION in words), _forgiving_output():
+            try:
+                return main(arguments)
+            except MMOVSegError as error:
+                if os.environ.get(DEBUG_VARIABLE) == "1":
+                    raise
+                print(f"error: {error}", file=sys.stderr)
+                sys.exit(2)
+            except SystemExit as stop:
+                if stop.code == 0 and not {"-h", "--help"}.isdisjoint(words):
+                    print(f"\nof every command:\n  {DEBUG_OPTION}  show the traceback of an error")
+                raise
+
+    return wrapper
+
+
+@contextmanager
+def stopping(advice: str) -> Iterator[None]:
+    """Where Ctrl-C ends a command, say on stderr what to do, and exit with its status."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"Stopped; {advice}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def _debugging(wanted: bool) -> Iterator[None]:
+    """By the environment, since the processes that a command starts are to know."""
+    before = os.environ.get(DEBUG_VARIABLE)
+    if wanted:
+        os.environ[DEBUG_VARIABLE] = "1"
+    try:
+        yield
+    finally:
+        if wanted and before is None:
+            del os.environ[DEBUG_VARIABLE]
+        elif wanted:
+            os.environ[DEBUG_VARIABLE] = before
+
+
+class _Output:
+    """A text stream whose reader may leave: what is written after that goes nowhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._discard()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._discard()
+
+    def _discard(self) -> None:
+        """Lead the file descriptor to nowhere, for this stream's buffer and for libraries that write to it."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
+def _forgiving_output() -> Iterator[None]:
+    before = sys.stdout, sys.stderr
+    # stderr replaces characters by itself.
+    if hasattr(sys.stdout, "reconfigure") and sys.stdout.errors != "replace":
+        sys.stdout.reconfigure(errors="replace")
+    if not isinstance(sys.stdout, _Output):  # a command within another
+        sys.stdout, sys.stderr = (stream and _Output(stream) for stream in before)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        sys.stdout, sys.stderr = before

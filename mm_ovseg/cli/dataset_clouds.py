@@ -1,0 +1,116 @@
+"""Draw clouds over a folder of clear RGB images, and write a mask of them; seeded, resumable.
+
+mm-ovseg dataset clouds clear_rgb kinds.png                     # a picture of all kinds, to choose by
+mm-ovseg dataset clouds clear_rgb cloudy --kind thick --seed 0
+mm-ovseg dataset clouds clear_rgb cloudy --kind varied --cover 0.3 0.6 --workers 8
+mm-ovseg dataset clouds clear_rgb cloudy --kind fractal --dry-run
+
+    cloudy/rgb_clouds/NAME.tif      the image under clouds and their shadow: the file's type, bands, place on the ground
+                                    and what it says of no data are kept (JPEG is compressed again, with quality 95)
+    cloudy/cloud_masks/NAME.tif     opacity of the cloud, haze included: 0 (clear) to 255 (nothing of the ground is
+                                    visible); PNG for PNG and JPEG images. Shadow counts as clear
+    cloudy/manifest_clouds.json     settings, versions; each file's seed, SHA-256, mean opacity and covered share
+
+Kinds: thin, thick and varied are drawn with satellite-cloud-generator, which the thin and thick variants of
+OpenEarthMap-SAR were made with (pip install 'mm_ovseg[clouds]'); fractal are those of the synthetic dataset. A file's
+clouds follow from --seed and its name without suffix, whatever else lies in the folder.
+
+Only pixels under clouds and shadow change. Files that are not 8-bit need --rgb-range, as INPUT.RGB.RANGE, and stay in
+their type; 8-bit files beside them are taken as they are. Grey and palette images become RGB.
+
+Exit status: 0, all is done; 1, some images could not be read, they are named; 2, something is to be mended first, one
+sentence says what; 130, stopped by Ctrl-C: the same command goes on.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from mm_ovseg.cli.clean_exit import stopping
+from mm_ovseg.errors import ConfigError
+
+SOME_FAILED = 1
+PICTURES = (".png", ".jpg", ".pdf")
+SHEET_ROWS = 2
+KINDS = ("thin", "thick", "varied", "fractal")  # those of mm_ovseg.data.clouds.CLOUDS_REGISTRY
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the folders, the clouds, and how images are read."""
+    parser.add_argument("input", type=Path, metavar="INPUT_FOLDER", help="holds clear PNG, JPEG or GeoTIFF images")
+    parser.add_argument(
+        "output", type=Path, metavar="OUTPUT", help="folder to write to, not in INPUT_FOLDER; without --kind, a picture"
+    )
+    parser.add_argument("--kind", choices=KINDS, help="what clouds to draw (default: a picture of all kinds)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same clouds (default: 0)")
+    parser.add_argument(
+        "--cover",
+        type=float,
+        nargs=2,
+        default=(),
+        metavar=("LOW", "HIGH"),
+        help="share of the ground under clouds, 0 to 1, drawn for each image (default: what the kind brings)",
+    )
+    parser.add_argument(
+        "--rgb-bands",
+        type=int,
+        nargs=3,
+        default=(),
+        metavar=("RED", "GREEN", "BLUE"),
+        help="1-based (default: those that the file calls so, else its first three)",
+    )
+    parser.add_argument(
+        "--rgb-range",
+        type=float,
+        nargs=2,
+        default=(),
+        metavar=("LOW", "HIGH"),
+        help="what becomes 0 and 255 where images are not 8-bit (INPUT.RGB.RANGE)",
+    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be made, and write nothing")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw the clouds."""
+    from mm_ovseg.data.preparation.cloudy import IMAGES, MASKS, CloudSettings, add_clouds
+
+    if args.workers < 1:
+        raise ConfigError(f"--workers is {args.workers}; give 1 or more.")
+    if args.kind is None:
+        draw_sheet(args)
+        return
+    settings = CloudSettings(args.kind, args.seed, tuple(args.cover), tuple(args.rgb_bands), tuple(args.rgb_range))
+    with stopping(f"the same command goes on in {args.output}."):
+        summary = add_clouds(args.input, args.output, settings, workers=args.workers, dry_run=args.dry_run)
+    count = len(summary.files)
+    if args.dry_run:
+        print(f"{count} images would get clouds of the kind '{args.kind}'. A dry run: nothing was written.")
+    else:
+        opacity = sum(entry["mean_opacity"] for entry in summary.files) / max(count, 1)
+        before = f" ({summary.done_before} were there already)" if summary.done_before else ""
+        print(f"{args.output}: {count} images{before} in {IMAGES}, their masks in {MASKS}; mean opacity {opacity:.2f}.")
+    if summary.dropped:
+        print(f"{len(summary.dropped)} of {count + len(summary.dropped)} images cannot be read.", file=sys.stderr)
+        sys.exit(SOME_FAILED)
+
+
+def draw_sheet(args: argparse.Namespace) -> None:
+    """Draw the first images under every kind of clouds.
+
+    Raises:
+        ConfigError: the output is not a picture.
+        DataError: there are no images, one cannot be read, or the picture cannot be written.
+    """
+    from mm_ovseg.data.preparation.cloudy import find_rasters
+    from mm_ovseg.visualization.cloud_sheet import draw_cloud_sheet
+
+    if args.output.suffix.lower() not in PICTURES:
+        raise ConfigError(
+            f"Give --kind to write to {args.output}, or a .png, .jpg or .pdf file for a picture of all kinds."
+        )
+    images = list(find_rasters(args.input, args.output).items())[:SHEET_ROWS]
+    options = {"seed": args.seed, "cover": args.cover, "rgb_bands": args.rgb_bands, "rgb_range": args.rgb_range}
+    draw_cloud_sheet(args.output, images, KINDS, **options)
+    print(f"{args.output}: {len(images)} images under {', '.join(KINDS)} clouds; --kind chooses one.")

@@ -1,0 +1,195 @@
+r"""Tile large scenes into a dataset: RGB, SAR on the grid of RGB, and labels from a raster or from polygons.
+
+mm-ovseg dataset tile --rgb optical.tif --sar sar.tif --labels landuse.gpkg --attribute type \
+    --label-map meanings.yaml --sar-scale db --sar-range -25 0 --output datasets/my_region
+mm-ovseg dataset tile --manifest scenes.csv --classes "water,forest,city" --output datasets/my_region --dry-run
+
+Labels are a raster of class numbers on any grid or, with --attribute, a vector file of polygons whose attribute tells
+the class; of polygons that overlap the smaller one counts. meanings.yaml has a line 'value: class name' for each value,
+and 'value: null' for one without label; without it, polygons' values are the class names, and rasters hold the indices
+of --classes. scenes.csv has the columns rgb (one file, or red;green;blue), sar, labels and, if wanted, name.
+
+Squares of ground, not tiles at random, are held out for validation, so that no training tile touches one of them; what
+is held out depends on places and --seed only. Tiles are 8-bit GeoTIFF, as the model takes them; those with too little
+data or no label are dropped and counted. OUTPUT then holds dataset.yaml (for DATASETS.FILES), classes.json and
+manifest.json (SHA-256 of every file). Interrupted, the same command goes on where it was.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm_ovseg.cli.arguments import SAR_SCALES
+from mm_ovseg.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from mm_ovseg.data.tiling.legend import Legend
+    from mm_ovseg.data.tiling.scenes import LabelledScene
+    from mm_ovseg.data.tiling.tile import TilingSettings
+
+VALUES_SHOWN = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the scenes, what their labels mean, the tiles, and how files are read."""
+    files = parser.add_argument_group("scenes: one, or a list")
+    files.add_argument("--rgb", nargs="+", type=Path, metavar="FILE", help="RGB; or red, green and blue files")
+    files.add_argument("--sar", nargs="+", type=Path, metavar="FILE", help="SAR, on any grid; or a file a polarisation")
+    files.add_argument("--labels", type=Path, metavar="FILE", help="a raster, or polygons with --attribute")
+    files.add_argument("--manifest", type=Path, metavar="SCENES.csv", help="the list, instead of the three above")
+    files.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="of the dataset")
+    files.add_argument("--name", help="of the datasets NAME_train and NAME_val (default: the output folder's)")
+    meaning = parser.add_argument_group("labels")
+    meaning.add_argument("--attribute", metavar="NAME", help="of the polygons, that tells the class")
+    meaning.add_argument("--layer", metavar="NAME", help="of the vector file, where it has several")
+    meaning.add_argument("--label-map", type=Path, metavar="FILE", help="'value: class name' lines, YAML or JSON")
+    meaning.add_argument("--classes", metavar="NAMES", help='class names in the order of their indices, "water,road"')
+    meaning.add_argument("--unseen", default="", metavar="NAMES", help="those that training does not see")
+    meaning.add_argument("--background", metavar="CLASS", help="of pixels in no polygon (default: no label)")
+    tiles = parser.add_argument_group("tiles")
+    tiles.add_argument("--size", type=int, default=512, metavar="PIXELS", help="side of a tile (default: 512)")
+    tiles.add_argument("--overlap", type=int, default=0, metavar="PIXELS", help="of neighbours (default: 0)")
+    tiles.add_argument("--gsd", type=float, metavar="METRES", help="pixel size of the tiles (default: that of RGB)")
+    tiles.add_argument("--min-valid", type=float, default=0.5, metavar="SHARE", help="with RGB, and SAR (default: 0.5)")
+    tiles.add_argument("--min-labelled", type=float, default=0.0, metavar="SHARE", help="with a label (default: any)")
+    reading = parser.add_argument_group("reading")
+    reading.add_argument("--rgb-bands", type=int, nargs=3, default=(), metavar="N", help="red, green, blue, from 1")
+    reading.add_argument("--rgb-range", type=float, nargs=2, default=(), metavar=("LOW", "HIGH"), help="to 0..255")
+    reading.add_argument("--sar-scale", choices=SAR_SCALES, default="8bit", help="what the files hold (default: 8bit)")
+    reading.add_argument(
+        "--sar-range",
+        type=float,
+        nargs="+",
+        default=(-25.0, 0.0),
+        metavar="DB",
+        help="low and high, or such two a band",
+    )
+    reading.add_argument("--sar-bands", type=int, nargs="+", default=(), metavar="N", help="polarisations, from 1")
+    reading.add_argument("--rgb-nodata", type=float, metavar="VALUE", help="without data, besides what the files say")
+    reading.add_argument("--sar-nodata", type=float, metavar="VALUE", help="without data, besides what the files say")
+    split = parser.add_argument_group("validation")
+    split.add_argument("--val-fraction", type=float, default=0.2, metavar="SHARE", help="of the squares (default: 0.2)")
+    split.add_argument("--square", type=int, default=4, metavar="TILES", help="side of a square (default: 4)")
+    split.add_argument("--seed", type=int, default=0, help="another one holds out other squares (default: 0)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--dry-run", action="store_true", help="look at everything and write nothing")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Tile the scenes."""
+    from mm_ovseg.csv_table import fault_of_name
+    from mm_ovseg.data.tiling.run import Tiling, tile_scenes, tiling_inputs, tiling_outputs
+    from mm_ovseg.data.tiling.tile import TilingSettings
+    from mm_ovseg.files import check_outputs
+    from mm_ovseg.raster import RGBReader, SARReader
+    from mm_ovseg.vocabulary import parse_class_names, select_unseen
+
+    name = args.name or args.output.absolute().name
+    if fault := fault_of_name(name):
+        raise ConfigError(f"The name '{name}' {fault}; give another --name.")
+    settings = TilingSettings(
+        size=args.size,
+        overlap=args.overlap,
+        ground_sampling_distance=args.gsd,
+        rgb=RGBReader(bands=tuple(args.rgb_bands), value_range=tuple(args.rgb_range), nodata=args.rgb_nodata),
+        sar=SARReader(
+            bands=tuple(args.sar_bands),
+            value_range=tuple(zip(args.sar_range[::2], args.sar_range[1::2], strict=False)),
+            nodata=args.sar_nodata,
+            scale=args.sar_scale,
+        ),
+        attribute=args.attribute,
+        layer=args.layer,
+        background=args.background,
+        min_valid=args.min_valid,
+        min_labelled=args.min_labelled,
+    )
+    check_outputs(
+        tiling_outputs(args.output), {"the list of scenes": [args.manifest], "the label map": [args.label_map]}
+    )
+    scenes = read_files(args)
+    check_outputs(tiling_outputs(args.output), tiling_inputs(scenes))  # before their polygons are read
+    legend = read_meaning(args, settings, scenes)
+    unseen = select_unseen(legend.classes, parse_class_names(args.unseen)) if args.unseen else ()
+    tiling = Tiling(
+        name=name,
+        output=args.output,
+        settings=settings,
+        legend=legend,
+        unseen=unseen,
+        square=args.square,
+        val_fraction=args.val_fraction,
+        seed=args.seed,
+        workers=args.workers,
+        dry_run=args.dry_run,
+    )
+    summary = tile_scenes(tiling, scenes)
+    print(summary.format())
+    if not args.dry_run:
+        declaration = args.output / "dataset.yaml"
+        print(
+            f"\nNext:\n  mm-ovseg dataset check {declaration}\n"
+            f"  mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml DATASETS.FILES \"['{declaration}']\" "
+            f"DATASETS.TRAIN \"('{name}_train',)\" DATASETS.TEST \"('{name}_val',)\""
+        )
+
+
+def read_files(args: argparse.Namespace) -> list["LabelledScene"]:
+    """The scenes that the command line names.
+
+    Raises:
+        ConfigError: it names none, or in two ways.
+        DataError: as of :func:`~mm_ovseg.data.tiling.scenes.read_scenes`.
+    """
+    from mm_ovseg.data.tiling.scenes import LabelledScene, read_scenes
+
+    single = (args.rgb, args.sar, args.labels)
+    if args.manifest is not None:
+        if any(single):
+            raise ConfigError("Give --manifest, or --rgb, --sar and --labels, not both.")
+        return read_scenes(args.manifest)
+    if not all(single):
+        raise ConfigError("Give --rgb, --sar and --labels of a scene, or --manifest with a list of scenes.")
+    return [LabelledScene(args.rgb[0].stem, tuple(args.rgb), tuple(args.sar), args.labels)]
+
+
+def read_meaning(args: argparse.Namespace, settings: "TilingSettings", scenes: Sequence["LabelledScene"]) -> "Legend":
+    """What the labels mean, by the command line and, where it leaves that open, by the polygons themselves.
+
+    Raises:
+        ConfigError, DataError, VocabularyError: it cannot be told.
+    """
+    from mm_ovseg.data.tiling.legend import IGNORED, Legend, legend_of_values, read_legend, value_text
+    from mm_ovseg.data.tiling.tile import open_scene
+    from mm_ovseg.raster.vector import read_polygons
+    from mm_ovseg.vocabulary import parse_class_names
+
+    classes = parse_class_names(args.classes) if args.classes else None
+    legend = read_legend(args.label_map, classes) if args.label_map else None
+    if settings.attribute is None:
+        if legend is None and classes is None:
+            raise ConfigError("Nothing says what the label values mean; give --classes, or --label-map.")
+        numbered = ((str(index), index) for index in range(len(classes or ())))
+        legend = legend or Legend(classes, (*numbered, (str(IGNORED), IGNORED)))
+        _ = legend.raster_table  # whole numbers, or an error before anything is read
+        return legend
+    values = Counter()
+    for scene in scenes:
+        with open_scene(scene, settings) as source:
+            polygons = read_polygons(scene.labels, source.grid, attribute=settings.attribute, layer=settings.layer)
+        values.update(polygons.values)
+    if not values:
+        raise DataError("No polygon of the labels lies in a scene; check that the files belong together.")
+    if legend is None and classes is not None:
+        legend = Legend(classes, tuple((name, index) for index, name in enumerate(classes)))
+    elif legend is None:
+        legend = legend_of_values(value_text(value) for value in values)
+    unknown = Counter({value_text(value): count for value, count in values.items() if legend.index_of(value) is None})
+    shown = ", ".join(f"'{value}' ({count})" for value, count in unknown.most_common(VALUES_SHOWN))
+    if unknown.total() == values.total():
+        raise DataError(f"No polygon has a value that --label-map or --classes names; there are {shown}.")
+    if unknown:
+        print(f"warning: polygons with these values are ignored, for nothing says what they mean: {shown}.")
+    return legend

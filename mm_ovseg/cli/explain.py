@@ -1,0 +1,91 @@
+r"""Draw how a model comes to its answer about a class: with RGB only, with SAR only, and with both.
+
+mm-ovseg explain --config-file configs/quickstart/demo.yaml --rgb demo/assets/pair/val/rgb_clouds/00000.tif \
+    --sar demo/assets/pair/val/sar/00000.tif --classes "city,road,forest,water,farmland" --class road \
+    --output explain.png
+mm-ovseg explain --config-file configs/mm_ovseg_vitb16_384.yaml --rgb rgb.tif --sar sar.tif \
+    --classes "water,road,city" --class water road --point 120 80 --output explain.pdf --opts MODEL.WEIGHTS model.pth
+
+The rows, each on one colour scale: CLIP's cost volume, which is the cosine similarity of every place with the class;
+DINO's; what they are fused to (its first principal component); the attention of DINO's last block, from the place in
+the ring to all others (for both images the mean of the two encoders'); and the probability, with a line around what the
+map gives to the class. The ring is at --point, or where the probability from RGB and SAR is highest.
+
+RGB only leaves the SAR encoders out. SAR only leaves DINO's RGB encoder out, and shows CLIP, which has no SAR twin in
+the usual model, an empty image: what SAR alone would decide. docs/FIGURES.md tells more.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from mm_ovseg.cli.arguments import (
+    add_class_arguments,
+    add_config_arguments,
+    add_picture_arguments,
+    check_pictures,
+    check_positive,
+)
+from mm_ovseg.errors import VocabularyError
+from mm_ovseg.vocabulary import split_synonyms
+
+NEEDED = ("INPUT.SKIP_CORRUPT", "False", "MODEL.COMPILE", "False")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the model, the pair, the classes, and the figure."""
+    add_config_arguments(parser)
+    parser.add_argument("--rgb", required=True, metavar="FILE", help="the RGB image")
+    parser.add_argument("--sar", metavar="FILE", help="SAR on the same grid (default: none, RGB only)")
+    add_class_arguments(parser)
+    parser.add_argument(
+        "--class", dest="names", required=True, nargs="+", metavar="NAME", help="those of --classes to draw"
+    )
+    parser.add_argument(
+        "--point", type=float, nargs=2, metavar=("X", "Y"), help="pixels from the left and from the top (see above)"
+    )
+    add_picture_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Segment the pair three times, and draw what the model computed."""
+    from mm_ovseg.data.input_files import raster_inputs
+    from mm_ovseg.engine import config_inputs, load_config
+    from mm_ovseg.files import check_outputs
+    from mm_ovseg.inference.explanation import SAR_ONLY, explain
+    from mm_ovseg.inference.predictor import Predictor
+    from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
+    from mm_ovseg.visualization.explanation_figure import draw_explanations
+
+    check_positive(args, "width", "dpi")
+    check_pictures(*args.output)
+    vocabulary = read_vocabulary(args.classes, args.unseen)
+    indices = select_classes(args.names, vocabulary.classes)
+    cfg = load_config(args.config_file, [*args.opts, *NEEDED], needs_datasets=False)
+    inputs = raster_inputs({"the RGB image": [args.rgb], "the SAR image": [args.sar]})
+    inputs |= {**config_inputs(cfg, args.config_file), **vocabulary_inputs(args.classes)}
+    check_outputs({"--output": args.output}, inputs)
+    predictor = Predictor(cfg, vocabulary.classes)
+    explanations = explain(predictor, args.rgb, args.sar)
+    if args.sar is not None and SAR_ONLY not in explanations:
+        print("This model has no SAR encoder; the SAR image plays no part.", file=sys.stderr)
+    style = {"page_width": args.width, "dpi": args.dpi}
+    draw_explanations(args.output, explanations, vocabulary, indices, point=args.point, **style)
+    print(*args.output, sep="\n")
+
+
+def select_classes(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """The indices of classes by name, or by the first of their synonyms.
+
+    Raises:
+        VocabularyError: there is no such class, or it is given twice.
+    """
+    known = {split_synonyms(name)[0].casefold(): index for index, name in enumerate(classes)}
+    known |= {name.casefold(): index for index, name in enumerate(classes)}
+    keys = [", ".join(split_synonyms(name)).casefold() for name in names]
+    if unknown := [name for name, key in zip(names, keys, strict=True) if key not in known]:
+        raise VocabularyError(f"--class names '{unknown[0]}', but the classes are {', '.join(classes)}.")
+    indices = [known[key] for key in keys]
+    if len(set(indices)) < len(indices):
+        raise VocabularyError(f"--class names a class twice: {', '.join(names)}; give each once.")
+    return indices

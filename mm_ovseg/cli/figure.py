@@ -1,0 +1,202 @@
+r"""Draw the figure of results: a pair a row, with RGB, SAR, ground truth and the maps of one or more models.
+
+mm-ovseg figure --dataset synthetic_val --model MM-OVSeg configs/quickstart/demo.yaml \
+    --output figure.pdf figure.png
+mm-ovseg figure --dataset ddhr_sk_val --samples 12 57 --palette colour-blind --output figure.pdf \
+    --model GSNet configs/siblings/gsnet_vitb16_384.yaml gsnet.pth \
+    --model MM-OVSeg configs/mm_ovseg_vitb16_384.yaml model.pth
+mm-ovseg figure --pairs pairs.csv --classes "water,road,city" --unseen road --output figure.pdf \
+    --model "with SAR" configs/quickstart/demo.yaml --model "without" configs/quickstart/demo.yaml --rgb-only "without"
+
+The list of pairs is a CSV file with the columns rgb, sar and, if wanted, label (indices into --classes) and name. The
+figure is as wide as a page of two columns (--width), its text has 8 points, and the names of unseen classes are
+underlined. Pairs are segmented whole, as tiles are in evaluation; for a large scene, see `mm-ovseg scene`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mm_ovseg.cli.arguments import (
+    add_class_arguments,
+    add_dataset_file_argument,
+    add_picture_arguments,
+    check_pictures,
+    check_positive,
+)
+from mm_ovseg.errors import ConfigError, DataError, VocabularyError
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+    from detectron2.data import Metadata
+
+    from mm_ovseg.visualization.panels import PanelRow
+
+
+class FigureModel(NamedTuple):
+    """A column of predictions: its title, its config with the weights in it, and whether it gets the SAR images."""
+
+    title: str
+    cfg: "CfgNode"
+    with_sar: bool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the pairs, the models, and the figure."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--dataset", metavar="NAME", help="a registered dataset")
+    source.add_argument("--pairs", type=Path, metavar="CSV", help="a list of pairs, with --classes")
+    add_dataset_file_argument(parser)
+    add_class_arguments(parser, required=False)
+    parser.add_argument("--samples", nargs="+", metavar="NAME", help="of the dataset or the list, in this order")
+    parser.add_argument("--num", type=int, default=4, help="else so many, taken evenly over it (default: 4)")
+    parser.add_argument(
+        "--model",
+        dest="models",
+        action="append",
+        nargs="+",
+        required=True,
+        metavar=("TITLE", "CONFIG [WEIGHTS]"),
+        help="one for each column; without weights those of the config",
+    )
+    parser.add_argument("--rgb-only", nargs="+", default=[], metavar="TITLE", help="models that get no SAR")
+    parser.add_argument(
+        "--palette",
+        choices=("default", "colour-blind"),
+        default="default",
+        help="the dataset's colours, or ones that colour-blind readers can tell apart",
+    )
+    add_picture_arguments(parser)
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides of all models, at the end: KEY VALUE ..."
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Segment the pairs with every model, one model in memory at a time, and draw."""
+    from mm_ovseg.data import register_datasets_from_file
+    from mm_ovseg.data.palette import color_blind_safe_colors
+    from mm_ovseg.visualization.dataset_sheet import read_panel_row
+    from mm_ovseg.visualization.panels import draw_panels
+    from mm_ovseg.vocabulary import unseen_classes
+
+    check_positive(args, "num", "width", "dpi")
+    check_pictures(*args.output)
+    for path in args.dataset_file:
+        register_datasets_from_file(path)
+    models = read_models(args)
+    samples, metadata = read_samples(args)
+    check_files(args, models, samples)
+    classes = metadata.stuff_classes
+    colors = color_blind_safe_colors(classes) if args.palette == "colour-blind" else metadata.stuff_colors
+    # The pairs are drawn as the first model reads them.
+    rows = [read_panel_row(models[0].cfg, sample, metadata) for sample in samples]
+    for model in models:
+        rows = predict(model, samples, metadata, rows)
+    unseen = unseen_classes(classes, metadata.unseen_classes, models[0].cfg.DATASETS.UNSEEN)
+    for path in args.output:
+        draw_panels(path, rows, classes=classes, colors=colors, unseen=unseen, page_width=args.width, dpi=args.dpi)
+        print(path)
+
+
+def read_models(args: argparse.Namespace) -> list[FigureModel]:
+    """The models that the command line names, not yet built.
+
+    Raises:
+        ConfigError: a title repeats, or is that of another column; or a config cannot be used.
+    """
+    from mm_ovseg.engine import load_config
+    from mm_ovseg.visualization.panels import IMAGE_TITLES
+
+    titles = [model[0] for model in args.models]
+    for title in titles:
+        if title in IMAGE_TITLES or titles.count(title) > 1:
+            raise ConfigError(f"There are two columns '{title}'; give each --model a title of its own.")
+    if unknown := [title for title in args.rgb_only if title not in titles]:
+        raise ConfigError(f"--rgb-only names '{unknown[0]}', but the models are {', '.join(titles)}.")
+    models = []
+    for title, *files in args.models:
+        if not 1 <= len(files) <= 2:
+            raise ConfigError(f"--model {title} is followed by {len(files)} values; give CONFIG, or CONFIG WEIGHTS.")
+        overrides = [*args.opts, "INPUT.SKIP_CORRUPT", "False"]
+        overrides += ["MODEL.WEIGHTS", files[1]] if len(files) == 2 else []
+        models.append(FigureModel(title, load_config(files[0], overrides), with_sar=title not in args.rgb_only))
+    return models
+
+
+def read_samples(args: argparse.Namespace) -> tuple[list[dict], "Metadata"]:
+    """The chosen pairs, as dataset dicts, and what is said of their dataset.
+
+    Raises:
+        DataError: there is no such dataset, list or sample.
+        VocabularyError: the classes are missing, or given although the dataset has its own.
+    """
+    from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+
+    from mm_ovseg.data.pair_list import read_pair_list
+    from mm_ovseg.inference.typed_classes import read_vocabulary
+    from mm_ovseg.visualization.dataset_sheet import check_is_rgb_sar_dataset, choose_evenly
+
+    if args.dataset is None:
+        samples, metadata = read_pair_list(args.pairs), Metadata(name=str(args.pairs))
+    else:
+        check_is_rgb_sar_dataset(args.dataset)
+        samples, metadata = DatasetCatalog.get(args.dataset), MetadataCatalog.get(args.dataset)
+    declared = metadata.get("stuff_classes")
+    if declared and args.classes is not None:
+        raise VocabularyError(f"{args.dataset} declares its classes; leave --classes out.")
+    if not declared:
+        if args.classes is None:
+            raise VocabularyError(f"{metadata.name} names no classes; give them with --classes.")
+        classes, unseen, colors = read_vocabulary(args.classes, args.unseen)
+        metadata = Metadata(
+            name=metadata.name,
+            stuff_classes=list(classes),
+            stuff_colors=list(colors),
+            unseen_classes=list(unseen),
+            ignore_label=255,
+        )
+    if args.samples is None:
+        return choose_evenly(samples, args.num), metadata
+    known = {str(sample["image_id"]): sample for sample in samples}
+    if missing := [name for name in args.samples if name not in known]:
+        raise DataError(f"{metadata.name} has no sample '{missing[0]}'; it has {', '.join(list(known)[:5])}, ...")
+    return [known[name] for name in args.samples], metadata
+
+
+def check_files(args: argparse.Namespace, models: Sequence[FigureModel], samples: Sequence[dict]) -> None:
+    """Check that no figure would replace what it is made of.
+
+    Raises:
+        DataError: one would.
+    """
+    from mm_ovseg.data.input_files import sample_inputs
+    from mm_ovseg.engine import config_inputs
+    from mm_ovseg.files import check_outputs
+    from mm_ovseg.inference.typed_classes import vocabulary_inputs
+
+    inputs = {"the list of pairs": [args.pairs], "the dataset file": args.dataset_file}
+    inputs |= {**sample_inputs(samples), **vocabulary_inputs(args.classes)}
+    check_outputs({"--output": args.output}, inputs)
+    for model, (_, config_file, *_) in zip(models, args.models, strict=True):
+        check_outputs({"--output": args.output}, config_inputs(model.cfg, config_file))
+
+
+def predict(
+    model: FigureModel, samples: Sequence[dict], metadata: "Metadata", rows: Sequence["PanelRow"]
+) -> list["PanelRow"]:
+    """The rows with this model's predictions."""
+    from tqdm import tqdm
+
+    from mm_ovseg.engine.prompts import read_prompts
+    from mm_ovseg.inference.predictor import Predictor
+
+    prompts = dict(zip(model.cfg.DATASETS.TEST, read_prompts(model.cfg), strict=True))
+    predictor = Predictor(model.cfg, prompts.get(metadata.name) or metadata.stuff_classes)
+    predicted = []
+    for sample, row in zip(tqdm(samples, desc=model.title, unit="pair"), rows, strict=True):
+        prediction = predictor(sample["file_name"], sample["sar_file_name"] if model.with_sar else None)
+        predicted.append(replace(row, predictions={**row.predictions, model.title: prediction.class_map}))
+    return predicted

@@ -1,0 +1,71 @@
+"""The command ``mm-ovseg``: it lists its commands, and leads to the one that its first words name."""
+
+import difflib
+import importlib
+import importlib.metadata
+from collections.abc import Sequence
+
+from mm_ovseg.cli.clean_exit import clean_exit
+from mm_ovseg.cli.command import run_command
+from mm_ovseg.errors import ConfigError
+
+__all__ = ["COMMANDS", "main"]
+
+# Name: (module, what it does). A command of two words belongs to the group that the first one names.
+COMMANDS = {
+    "train": ("mm_ovseg.cli.train", "train either stage, or resume"),
+    "eval": ("mm_ovseg.cli.eval", "score a model on labelled pairs"),
+    "segment": ("mm_ovseg.cli.segment", "segment a pair, or folders of them, into maps and figures"),
+    "scene": ("mm_ovseg.cli.scene", "segment a whole scene into a map for QGIS"),
+    "archive": ("mm_ovseg.cli.archive", "segment many scenes, on all cores, GPUs or machines"),
+    "dataset new": ("mm_ovseg.cli.dataset_new", "look at a folder of images, and declare it"),
+    "dataset check": ("mm_ovseg.cli.dataset_check", "say what to mend in a dataset, worst first"),
+    "dataset preview": ("mm_ovseg.cli.dataset_preview", "draw samples of a dataset"),
+    "dataset tile": ("mm_ovseg.cli.dataset_tile", "tile large scenes into a dataset"),
+    "dataset clouds": ("mm_ovseg.cli.dataset_clouds", "draw clouds over clear images"),
+    "convert": ("mm_ovseg.cli.convert", "bring a published checkpoint to this project's names"),
+    "figure": ("mm_ovseg.cli.figure", "draw rows of pairs, ground truth and predictions"),
+    "explain": ("mm_ovseg.cli.explain", "draw what the model saw of a class"),
+    "scores": ("mm_ovseg.cli.scores", "draw the scores of evaluations"),
+    "efficiency": ("mm_ovseg.cli.efficiency", "measure parameters, FLOPs, time and memory of a config"),
+    "export": ("mm_ovseg.cli.export", "write the model as ONNX"),
+    "app": ("mm_ovseg.cli.app", "open the web page"),
+}
+
+
+@clean_exit
+def main(arguments: Sequence[str]) -> None:
+    """Run the command that the first words name, or list the commands.
+
+    Raises:
+        ConfigError: there is no such command.
+    """
+    if list(arguments) == ["--version"]:
+        print(f"mm-ovseg {importlib.metadata.version('mm_ovseg')}")
+        return
+    names = (" ".join(arguments[:2]), " ".join(arguments[:1]))
+    command = next((name for name in names if name in COMMANDS), None)
+    if command is None:
+        _list_commands(arguments)
+        return
+    module, _ = COMMANDS[command]
+    run_command(importlib.import_module(module), arguments[len(command.split()) :], prog=f"mm-ovseg {command}")
+
+
+def _list_commands(words: Sequence[str]) -> None:
+    groups = {name.split()[0] for name in COMMANDS if " " in name}
+    group = words[0] if words and words[0] in groups else None
+    rest = [word for word in words if word not in (group, "-h", "--help")]
+    if rest:
+        asked = f"{group} {rest[0]}" if group else rest[0]
+        close = difflib.get_close_matches(asked, COMMANDS, n=1)
+        hint = f"did you mean 'mm-ovseg {close[0]}'?" if close else "'mm-ovseg --help' lists the commands."
+        raise ConfigError(f"There is no command 'mm-ovseg {asked}'; {hint}")
+    shown = {name: summary for name, (_, summary) in COMMANDS.items() if group in (None, name.split()[0])}
+    width = max(map(len, shown))
+    print(f"usage: mm-ovseg {group or 'COMMAND'} ...\n")
+    print(*(f"  {name:{width}}  {summary}" for name, summary in shown.items()), sep="\n")
+    if group is None:
+        print("\nmm-ovseg segment --config-file configs/mm_ovseg_vitb16_384.yaml --input rgb.tif --sar sar.tif \\")
+        print('    --classes "water,road,city,forest" --output maps --opts MODEL.WEIGHTS model.pth')
+    print("\n'mm-ovseg COMMAND --help' shows the options of a command, with examples.")

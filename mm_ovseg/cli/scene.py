@@ -1,0 +1,75 @@
+r"""Segment a whole scene: from an RGB and a SAR raster to a map that opens in QGIS.
+
+mm-ovseg scene --config-file configs/mm_ovseg_vitb16_384.yaml --rgb optical.tif --sar sar.tif \
+    --classes "water,road,city,burnt forest" --output map.tif --opts MODEL.WEIGHTS model.pth INPUT.SAR.SCALE db
+mm-ovseg scene ... --rgb B04.jp2 B03.jp2 B02.jp2 --gsd 10 --aoi district.geojson --vector map.gpkg
+
+SAR may lie on any grid: it is put on that of RGB window by window. Where SAR has no data the model uses RGB alone;
+where RGB has none, the map has none. Beside map.tif (Cloud-Optimised GeoTIFF, 255: no data) come map.qml (style for
+QGIS), map_coverage.tif (0: no RGB, 1: RGB alone, 2: RGB and SAR) and map.json (hectares of each class, every setting).
+A run that is stopped, by Ctrl-C or anything else, goes on with --resume, to the same map.
+
+Exit status: 0, done; 2, something is to be mended, one sentence says what; 130, stopped by Ctrl-C.
+"""
+
+import argparse
+from pathlib import Path
+
+from mm_ovseg.cli.clean_exit import stopping
+from mm_ovseg.cli.scene_arguments import add_scene_arguments, read_scene_config, read_scene_options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the files of one scene, and how it is segmented."""
+    parser.add_argument("--rgb", required=True, nargs="+", metavar="FILE", help="RGB; or red, green and blue files")
+    parser.add_argument(
+        "--sar", nargs="+", metavar="FILE", help="SAR, on any grid; or a file a polarisation (default: RGB alone)"
+    )
+    parser.add_argument("--output", required=True, type=Path, metavar="MAP.tif", help="the map")
+    parser.add_argument("--vector", type=Path, metavar="MAP.gpkg", help="also polygons, with their areas")
+    add_scene_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Segment one scene."""
+    from detectron2.utils.logger import setup_logger
+
+    from mm_ovseg.engine import config_inputs
+    from mm_ovseg.files import check_outputs
+    from mm_ovseg.inference import ScenePredictor
+    from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs
+    from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
+
+    vocabulary = read_vocabulary(args.classes, args.unseen)
+    cfg = read_scene_config(args)
+    if not args.quiet:
+        setup_logger(name="mm_ovseg")
+    options = read_scene_options(args, vector=args.vector)
+    inputs = {**scene_inputs(args.rgb, args.sar, options), **config_inputs(cfg, args.config_file)}
+    check_outputs(scene_outputs(args.output, options), {**inputs, **vocabulary_inputs(args.classes)})
+    predictor = ScenePredictor(cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen)
+    with stopping(f"the same command with --resume goes on to {args.output}."):
+        report = predictor.segment(args.rgb, args.sar, args.output, options, show_progress=not args.quiet)
+    if not args.quiet:
+        print(format_areas(report))
+        print(f"{args.output} is written.")
+
+
+def format_areas(report: dict) -> str:
+    """The table of classes: hectares, or pixels where the scene has no place on the ground; and what was used."""
+    from tabulate import tabulate
+
+    mapped = max(sum(area["pixels"] for area in report["classes"]), 1)
+    rows = [
+        [
+            area["name"],
+            "unseen" if area["unseen"] else "seen",
+            area["pixels"],
+            "-" if area["hectares"] is None else f"{area['hectares']:.2f}",
+            f"{100 * area['pixels'] / mapped:.1f}",
+        ]
+        for area in report["classes"]
+    ]
+    table = tabulate(rows, ["class", "", "pixels", "hectares", "%"], tablefmt="github", disable_numparse=True)
+    both, rgb_only = (report["coverage"][key] / mapped for key in ("rgb_and_sar", "rgb_only"))
+    return f"{table}\n\nMapped from RGB and SAR: {both:.1%}; from RGB alone: {rgb_only:.1%}."

@@ -1,0 +1,88 @@
+"""The arguments of ``mm-ovseg scene`` and ``mm-ovseg archive``: how scenes are segmented."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm_ovseg.cli.arguments import add_class_arguments, add_config_arguments
+from mm_ovseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+    from mm_ovseg.inference import SceneOptions
+
+__all__ = ["add_scene_arguments", "read_scene_config", "read_scene_options"]
+
+
+def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what is asked of the model and of every map; which files are read and written is the command's own."""
+    add_config_arguments(parser)
+    add_class_arguments(parser)
+    parser.add_argument("--rgb-bands", type=int, nargs=3, metavar="N", help="red, green and blue, from 1")
+    parser.add_argument("--window", type=int, metavar="PIXELS", help="side of a window (default: the training crop's)")
+    parser.add_argument("--overlap", type=float, default=0.33, metavar="SHARE", help="of windows (default: 0.33)")
+    parser.add_argument("--gsd", type=float, metavar="METRES", help="pixel size to work at (default: that of RGB)")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="windows at a time (default: 1)")
+    parser.add_argument("--confidence", action="store_true", help="also MAP_confidence.tif, percent")
+    parser.add_argument("--probabilities", action="store_true", help="also MAP_probabilities.tif, percent, all classes")
+    parser.add_argument(
+        "--min-area",
+        type=float,
+        metavar="HECTARES",
+        help="in the polygons, not in the map, smaller patches join their largest neighbour",
+    )
+    parser.add_argument("--simplify", type=float, metavar="METRES", help="leave out small corners of the polygons")
+    parser.add_argument("--aoi", type=Path, metavar="FILE", help="map the polygons of this vector file only")
+    parser.add_argument("--aoi-layer", metavar="NAME", help="of the file of --aoi, where it has several")
+    parser.add_argument(
+        "--min-covered", type=float, default=0.1, metavar="SHARE", help="that SAR must cover, else stop (default: 0.1)"
+    )
+    parser.add_argument(  # what --min-covered was called
+        "--least-covered", dest="min_covered", type=float, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
+    parser.add_argument("--correct-shift", action="store_true", help="move SAR by the shift that is found")
+    parser.add_argument("--resume", action="store_true", help="go on where an earlier run was stopped")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+
+
+def read_scene_config(args: argparse.Namespace) -> "CfgNode":
+    """The config that the command line names, with its overrides.
+
+    Raises:
+        ConfigError, DataError, VocabularyError: as of :func:`~mm_ovseg.engine.load_config`.
+    """
+    from mm_ovseg.engine import load_config
+
+    overrides = [] if args.rgb_bands is None else ["INPUT.RGB.BANDS", args.rgb_bands]
+    return load_config(args.config_file, [*overrides, *args.opts], needs_datasets=False)
+
+
+def read_scene_options(args: argparse.Namespace, *, vector: Path | None = None) -> "SceneOptions":
+    """The options that the command line gives; ``vector`` is where polygons go.
+
+    Raises:
+        ConfigError: options are for polygons, or an area, that are not asked for.
+    """
+    from mm_ovseg.inference import SceneOptions
+
+    if args.aoi_layer is not None and args.aoi is None:
+        raise ConfigError("--aoi-layer names a layer of the file of --aoi; give that too, or leave it out.")
+    if not args.vector and (args.min_area is not None or args.simplify is not None):
+        raise ConfigError("--min-area and --simplify shape the polygons of --vector; give that too, or leave them out.")
+    return SceneOptions(
+        window=args.window,
+        overlap=args.overlap,
+        ground_sampling_distance=args.gsd,
+        batch_size=args.batch_size,
+        confidence=args.confidence,
+        probabilities=args.probabilities,
+        vector=vector,
+        min_area=args.min_area,
+        simplify=args.simplify,
+        area=args.aoi,
+        area_layer=args.aoi_layer,
+        min_covered=args.min_covered,
+        correct_shift=args.correct_shift,
+        resume=args.resume,
+    )

@@ -1,0 +1,146 @@
+r"""Segment one RGB-SAR pair, or many, into maps and figures.
+
+mm-ovseg segment --config-file configs/mm_ovseg_vitb16_384.yaml --input rgb.tif --sar sar.tif \
+    --classes "water,road,city,forest" --unseen "water,road" --output maps --opts MODEL.WEIGHTS model.pth
+mm-ovseg segment --config-file ... --input images/rgb --sar images/sar --classes "water,road" --output maps
+mm-ovseg segment --config-file ... --input "images/rgb_*.png" --sar "images/sar_*.png" ...
+
+For each pair the output folder gets NAME_map.png (class indices with a colour table), NAME_figure.png and, where the
+input has a coordinate reference system, NAME_map.tif; of several pairs the first ones also stand together in
+overview.png. With --label the IoU of every class is printed.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mm_ovseg.cli.arguments import add_class_arguments, add_config_arguments
+from mm_ovseg.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mm_ovseg.inference.predictor import Prediction
+    from mm_ovseg.inference.typed_classes import Vocabulary
+    from mm_ovseg.visualization.panels import PanelRow
+
+PAIRS_IN_OVERVIEW = 8
+OVERVIEW = "overview.png"
+ENDINGS = MAP, GEOTIFF, FIGURE = "_map.png", "_map.tif", "_figure.png"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the model, the pairs, the classes, and where to write."""
+    add_config_arguments(parser)
+    parser.add_argument("--input", required=True, metavar="RGB", help="a file, a folder, or a glob in quotes")
+    parser.add_argument("--sar", required=True, metavar="SAR", help="the same for SAR; pairs have the same stem")
+    parser.add_argument("--label", metavar="LABEL", help="label maps to compare with, if any: indices into --classes")
+    add_class_arguments(parser)
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Segment what the command line names."""
+    import numpy as np
+    from detectron2.utils.logger import setup_logger
+    from tqdm import tqdm
+
+    from mm_ovseg.data.input_files import sample_inputs
+    from mm_ovseg.engine import config_inputs, load_config
+    from mm_ovseg.evaluation import count_pixels, segmentation_metrics
+    from mm_ovseg.files import check_outputs, check_writable_folder
+    from mm_ovseg.inference import Predictor
+    from mm_ovseg.inference.map_writer import NODATA_CLASS
+    from mm_ovseg.inference.pairs import find_pairs, read_pair_label
+    from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
+    from mm_ovseg.visualization.panels import draw_panels
+
+    vocabulary = read_vocabulary(args.classes, args.unseen)
+    classes = vocabulary.classes
+    folder = Path(args.output)
+    check_writable_folder(folder)
+    pairs = find_pairs(args.input, args.sar, args.label, classes)
+    cfg = load_config(args.config_file, args.opts, needs_datasets=False)
+    outputs = [folder / f"{pair['image_id']}{ending}" for pair in pairs for ending in ENDINGS]
+    outputs += [folder / OVERVIEW] if len(pairs) > 1 else []
+    inputs = {**sample_inputs(pairs), **config_inputs(cfg, args.config_file), **vocabulary_inputs(args.classes)}
+    check_outputs({"--output": outputs}, inputs)
+    setup_logger(name="mm_ovseg")
+    predictor = Predictor(cfg, classes)
+    rows, scores, written = [], {}, 0
+    for pair in tqdm(pairs, unit="pair", disable=len(pairs) == 1):
+        prediction = predictor(pair["file_name"], pair["sar_file_name"])
+        if prediction is None:
+            continue
+        label = read_pair_label(pair, len(classes))  # before anything of this pair is written
+        row = write_results(folder, pair, prediction, label, vocabulary)
+        rows = [*rows, row][:PAIRS_IN_OVERVIEW]
+        if label is not None:
+            label = np.where(prediction.class_map == NODATA_CLASS, NODATA_CLASS, label)
+            counts = count_pixels(label, prediction.class_map, len(classes), NODATA_CLASS)
+            scores[pair["image_id"]] = segmentation_metrics(counts, classes, vocabulary.unseen)
+        written += 1
+    if not written:
+        raise DataError(f"None of the {len(pairs)} pairs could be read; see the warnings.")
+    if written > 1:
+        style = {"colors": vocabulary.colors, "unseen": vocabulary.unseen}
+        draw_panels(folder / OVERVIEW, rows, classes=classes, **style)
+    if scores:
+        print(f"IoU of each class, in percent:\n\n{format_scores(scores, classes, vocabulary.unseen)}\n")
+    print(f"{written} of {len(pairs)} pairs segmented into {folder}.")
+    if written < len(pairs):
+        print(f"{len(pairs) - written} pairs could not be read and were skipped; see the warnings.", file=sys.stderr)
+
+
+def write_results(
+    folder: Path,
+    pair: Mapping[str, str],
+    prediction: "Prediction",
+    label: "np.ndarray | None",
+    vocabulary: "Vocabulary",
+) -> "PanelRow":
+    """Write the maps and the figure of one pair; returns the figure's row."""
+    from mm_ovseg.inference import write_class_map_geotiff, write_class_map_png
+    from mm_ovseg.raster import read_raster_info
+    from mm_ovseg.visualization.panels import PanelRow, draw_panels
+
+    classes, unseen, colors = vocabulary
+    name = pair["image_id"]
+    write_class_map_png(folder / f"{name}{MAP}", prediction.class_map, colors)
+    info = read_raster_info(pair["file_name"], any_format=True)
+    if info.crs is not None:
+        write_class_map_geotiff(
+            folder / f"{name}{GEOTIFF}",
+            prediction.class_map,
+            crs=info.crs,
+            transform=info.transform,
+            class_names=classes,
+            colors=colors,
+        )
+    row = PanelRow(
+        rgb=prediction.image,
+        sar=prediction.sar_image,
+        label=label,
+        predictions={"Prediction": prediction.class_map},
+        name=name,
+    )
+    draw_panels(folder / f"{name}{FIGURE}", [replace(row, name="")], classes=classes, colors=colors, unseen=unseen)
+    return row
+
+
+def format_scores(scores: Mapping[str, Mapping[str, float]], classes: Sequence[str], unseen: Sequence[str]) -> str:
+    """A table of what :func:`segmentation_metrics` says of each pair, in percent; classes that it lacks have a dash."""
+    from tabulate import tabulate
+
+    keys = ["mIoU", "mIoU-seen", "mIoU-unseen", *(f"IoU-{name}" for name in classes)]
+    headers = ["", "mIoU", "seen", "unseen", *(f"{name} (unseen)" if name in unseen else name for name in classes)]
+    rows = [
+        [pair, *("-" if math.isnan(metrics[key]) else f"{metrics[key]:.1f}" for key in keys)]
+        for pair, metrics in scores.items()
+    ]
+    alignment = ("left", *["right"] * len(keys))
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=alignment)

@@ -1,0 +1,98 @@
+r"""Train either stage, resume, or evaluate.
+
+mm-ovseg train --config-file configs/cmu_dino_vitb8.yaml --num-gpus 8                        # stage 1
+mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 \
+    MODEL.DINO_SAR.WEIGHTS output/cmu_dino_vitb8/model_final.pth                             # stage 2
+mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 --resume
+mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --eval-only MODEL.WEIGHTS model.pth
+mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --unseen "water,building"      # another split
+torchrun --nproc-per-node 8 train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml
+
+Ctrl-C (SIGINT) and SIGTERM end the iteration, write a checkpoint and exit with 130 and 143; a second one stops at once.
+After either, and after a kill, the same command with --resume goes on as if nothing had happened.
+"""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from mm_ovseg.cli.clean_exit import clean_exit, stopping
+from mm_ovseg.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those of Detectron2's ``default_argument_parser``, which would import PyTorch, and --unseen."""
+    port = 2**15 + 2**14 + hash(os.getuid() if sys.platform != "win32" else 1) % 2**14
+    parser.add_argument("--config-file", default="", metavar="FILE", help="a config of configs/, or your own")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    parser.add_argument("--eval-only", action="store_true", help="evaluate, and do not train")
+    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="of each machine (default: 1)")
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="(default: 1)")
+    parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="of this machine, from 0")
+    parser.add_argument(
+        "--dist-url",
+        default=f"tcp://127.0.0.1:{port}",
+        metavar="URL",
+        help="of the first machine, if there are several",
+    )
+    parser.add_argument(
+        "--unseen",
+        metavar="NAMES",
+        help='classes whose labels training ignores, "water,road"; "": none (default: the dataset\'s)',
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides, at the end: KEY VALUE ...")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Start the processes."""
+    from mm_ovseg.engine import launch
+
+    with stopping("there was nothing to save."):  # before the first iteration, or in an evaluation
+        launch(run_process, args)
+
+
+@clean_exit
+def run_process(args: argparse.Namespace) -> None:
+    """What every process does."""
+    from mm_ovseg.data.listing import listed_once
+    from mm_ovseg.engine import Trainer, load_config, set_up_run
+
+    unseen = [] if args.unseen is None else ["DATASETS.UNSEEN", args.unseen]
+    cfg = load_config(args.config_file, [*unseen, *args.opts])
+    set_up_run(cfg, args)
+    with listed_once([*([] if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST]):
+        if args.eval_only:
+            evaluate(cfg, args.resume)
+        else:
+            trainer = Trainer(cfg)
+            trainer.resume_or_load(resume=args.resume)
+            trainer.train()
+
+
+def evaluate(cfg: "CfgNode", resume: bool) -> None:
+    """Score the weights on ``DATASETS.TEST``.
+
+    Raises:
+        ConfigError: there is no dataset to score them on.
+        CheckpointError: there are no weights.
+    """
+    from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
+    from mm_ovseg.engine import Trainer
+    from mm_ovseg.engine.prompts import read_prompts
+
+    if not cfg.DATASETS.TEST:
+        raise ConfigError("--eval-only has nothing to evaluate: DATASETS.TEST is empty.")
+    read_prompts(cfg)  # an error there is better found before the model is built
+    model = Trainer.build_model(cfg)
+    checkpointer = StrictCheckpointer(model, cfg.OUTPUT_DIR)
+    if not (cfg.MODEL.WEIGHTS or (resume and checkpointer.has_checkpoint())):
+        raise CheckpointError(
+            "--eval-only needs weights: add MODEL.WEIGHTS path/to/model.pth, or --resume where OUTPUT_DIR "
+            f"({cfg.OUTPUT_DIR}) holds a checkpoint."
+        )
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    Trainer.test(cfg, model)

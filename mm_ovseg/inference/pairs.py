@@ -1,0 +1,64 @@
+"""The pairs to segment, and their label maps, as a command line names them."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import DatasetCatalog
+
+from mm_ovseg.data import register_rgb_sar_dataset
+from mm_ovseg.errors import DataError
+from mm_ovseg.inference.map_writer import NODATA_CLASS
+from mm_ovseg.raster import RasterSource, read_label
+from mm_ovseg.raster.trust import check_before_opening
+
+__all__ = ["find_pairs", "read_pair_label"]
+
+INPUT_NAME = "--input, --sar"  # what error messages call the dataset that the command line describes
+
+
+def find_pairs(rgb: str, sar: str, label: str | None, classes: Sequence[str]) -> list[dict]:
+    """The dataset dicts of one pair of files, or of two folders or globs matched by stem.
+
+    Raises:
+        DataError: a file is missing, or has no partner.
+    """
+    sources = {"file_name": rgb, "sar_file_name": sar, **({"sem_seg_file_name": label} if label else {})}
+    folders = [path for path in sources.values() if Path(path).is_dir() or Path(path).name.count("*") == 1]
+    for path in sources.values():
+        if path not in folders:
+            check_before_opening(path, any_format=True)
+    if not folders:
+        return [{**sources, "image_id": Path(rgb).stem}]
+    for path in map(Path, folders):
+        if not path.is_dir() and not path.parent.is_dir():
+            raise DataError(f"The folder {path.parent} of {path} does not exist; check the path.")
+    if len(folders) < len(sources):
+        raise DataError(f"{', '.join(sources.values())} mix files and folders; give files only, or folders only.")
+    absolute = {kind: os.path.abspath(path) for kind, path in sources.items()}
+    root = os.path.commonpath(absolute.values())
+    patterns = {kind: os.path.relpath(path, root) for kind, path in absolute.items()}
+    register_rgb_sar_dataset(
+        INPUT_NAME,
+        root=root,
+        rgb=patterns["file_name"],
+        sar=patterns["sar_file_name"],
+        labels=patterns.get("sem_seg_file_name"),
+        classes=list(classes),
+    )
+    return DatasetCatalog.get(INPUT_NAME)
+
+
+def read_pair_label(pair: Mapping[str, str], num_classes: int) -> np.ndarray | None:
+    """The label map (H, W) of a pair that has one.
+
+    Raises:
+        DataError: it cannot be read, is on another grid, or holds a value that no class has.
+    """
+    if "sem_seg_file_name" not in pair:
+        return None
+    with RasterSource(pair["file_name"], any_format=True) as image:
+        return read_label(
+            pair["sem_seg_file_name"], num_classes=num_classes, ignore_label=NODATA_CLASS, like=image, any_format=True
+        )

@@ -1,0 +1,95 @@
+"""`mm-ovseg scene` as a user runs it, with a small random model."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import rasterio
+
+from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
+from tests.conftest import CLI, ROOT, run_cli, run_cli_process, save_random_weights
+
+NAMES = ",".join(SYNTHETIC_CLASSES)
+CONFIG = ROOT / "projects" / "laptop" / "configs" / "mm_ovseg.yaml"
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """A georeferenced pair of 192 x 192 pixels and random weights."""
+    folder = tmp_path_factory.mktemp("scene")
+    write_synthetic_dataset(folder, num_train=0, num_val=1, size=192, file_format="tif")
+    save_random_weights(CONFIG, folder / "model.pth")
+    return folder / "val" / "rgb_clouds" / "00000.tif", folder / "val" / "sar" / "00000.tif", folder / "model.pth"
+
+
+def command(scene, output, *more):
+    rgb, sar, weights = scene
+    words = ["--config-file", CONFIG, "--rgb", rgb, "--sar", sar, "--classes", NAMES, "--output", output, *more]
+    return [str(word) for word in (*words, "--opts", "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", weights)]
+
+
+def test_a_pair_of_files_becomes_a_map(scene, tmp_path):
+    output = tmp_path / "map.tif"
+    words = command(scene, output, "--unseen", "road,water", "--confidence", "--batch-size", 4)
+    done = run_cli_process("scene", *words)
+    assert done.returncode == 0, done.stderr
+    assert "window/s" in done.stderr and "| water " in done.stdout and "from RGB alone: 0.0%." in done.stdout
+    with rasterio.open(output) as file, rasterio.open(scene[0]) as given:
+        assert (file.crs, file.transform, file.shape) == (given.crs, given.transform, given.shape)
+        assert set(np.unique(file.read(1))) <= set(range(5))
+    report = json.loads((tmp_path / "map.json").read_text())
+    assert [area["name"] for area in report["classes"] if area["unseen"]] == ["road", "water"]
+    assert len(report["weights"]["sha256"]) == 64
+
+
+def test_from_another_folder_to_a_narrow_terminal(scene, tmp_path):
+    words = [*command(scene, tmp_path / "map.tif"), "DATASETS.FILES", "['gone.yaml']"]  # needed for training only
+    words[words.index("--classes") + 1] = "Wald,道路,水"
+    done = run_cli_process("scene", *words, cwd=tmp_path, env={"PYTHONIOENCODING": "cp1252"}, text=False)
+    assert done.returncode == 0, done.stderr
+    assert b"| ??" in done.stdout
+    assert [area["name"] for area in json.loads((tmp_path / "map.json").read_text())["classes"]] == [
+        "Wald",
+        "道路",
+        "水",
+    ]
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(scene, tmp_path):
+    run_cli("scene", *command(scene, tmp_path / "whole.tif", "--quiet"))
+    output = tmp_path / "map.tif"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [*CLI, "scene", *command(scene, output, "--quiet")]
+    process = subprocess.Popen(words, cwd=ROOT, env=environment)
+    state = tmp_path / "map.tif.work" / "state.json"
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:  # until some rows are done
+        if state.is_file() and json.loads(state.read_text())["rows_done"] > 0:
+            break
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run_cli("scene", *command(scene, output, "--quiet", "--resume"))
+    for name in ("", "_coverage"):
+        assert (tmp_path / f"map{name}.tif").read_bytes() == (tmp_path / f"whole{name}.tif").read_bytes()
+
+
+def test_errors_are_one_sentence(scene, tmp_path, capsys):
+    for more, message in (
+        (("--window", "-5"), "window"),
+        (("--aoi", "none.geojson"), "none.geojson does not exist"),
+        (("--rgb-bands", "1", "2", "9"), "has no band 9"),
+        (("--aoi-layer", "fields"), "--aoi-layer names a layer of the file of --aoi"),
+        (("--aoi", "https://example.org/a.geojson"), "is an address; download the file first"),
+        (("--output", f"{tmp_path}/{'n' * 245}.tif"), "_coverage.tif has a name of 258 bytes"),
+        (("--output", f"{tmp_path}/{'n' * 260}.tif"), "has a name of 264 bytes"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            run_cli("scene", *command(scene, tmp_path / "map.tif", *more))
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "map.tif").exists()

@@ -1,0 +1,316 @@
+"""`mm-ovseg segment`, and demo/demo.py, as a user runs them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from PIL import Image
+
+from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
+from mm_ovseg.visualization import panels
+from tests.conftest import ROOT, run_cli, save_random_weights
+
+CONFIG = ROOT / "configs" / "quickstart" / "mm_ovseg.yaml"
+CLASSES = ",".join(SYNTHETIC_CLASSES)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """GeoTIFF pairs: rgb_clouds, sar and labels."""
+    root = tmp_path_factory.mktemp("scenes")
+    write_synthetic_dataset(root / "tif", num_train=1, num_val=3, size=64, file_format="tif")
+    return root / "tif" / "val"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights of the quickstart model, random but the same in every test."""
+    path = tmp_path_factory.mktemp("weights") / "model.pth"
+    save_random_weights(CONFIG, path, seed=3)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def forget_the_pairs(forget_datasets):
+    """The dataset that folders of pairs are registered as."""
+
+
+def arguments(rgb, sar, output, *more, classes=CLASSES):
+    words = ["--config-file", CONFIG, "--input", rgb, "--sar", sar, "--classes", classes, "--output", output, *more]
+    return [str(word) for word in words]
+
+
+def options(weights, *more):
+    return ["--opts", "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", weights, *more]
+
+
+def test_one_pair_gives_a_palette_map_a_georeferenced_map_and_a_figure(scenes, weights, tmp_path):
+    rgb, sar, label = (scenes / kind / "00000.tif" for kind in ("rgb_clouds", "sar", "labels"))
+    words = arguments(rgb, sar, tmp_path, "--unseen", "road,water", "--label", label, *options(weights))
+    command = [sys.executable, "demo/demo.py", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 pairs" in done.stdout
+    assert re.search(r"\| +\| +mIoU \| +seen \| +unseen \| +city \| +road \(unseen\) \|", done.stdout)
+    assert {path.name for path in tmp_path.iterdir()} == {"00000_map.png", "00000_map.tif", "00000_figure.png"}
+    with rasterio.open(tmp_path / "00000_map.tif") as made, rasterio.open(rgb) as given:
+        assert (made.crs, made.transform, made.shape) == (given.crs, given.transform, given.shape)
+        assert made.nodata == 255 and made.tags(1)["class_1"] == "road"
+        class_map = made.read(1)
+        colours = made.colormap(1)
+    picture = Image.open(tmp_path / "00000_map.png")
+    np.testing.assert_array_equal(np.asarray(picture), class_map)
+    palette = np.array(picture.getpalette()).reshape(-1, 3)
+    used = np.unique(class_map)
+    assert set(used) <= set(range(5))
+    assert all(tuple(palette[index]) == colours[index][:3] for index in used)
+    figure = Image.open(tmp_path / "00000_figure.png")
+    assert figure.width > 1.5 * figure.height and np.asarray(figure.convert("L")).std() > 20
+
+
+@pytest.mark.parametrize("as_glob", [False, True])
+def test_folders_and_globs_are_matched_by_stem(scenes, weights, tmp_path, capsys, as_glob):
+    folders = [scenes / "rgb", scenes / "sar"]
+    rgb, sar = (folder / "*.tif" for folder in folders) if as_glob else folders
+    run_cli("segment", *arguments(rgb, sar, tmp_path, *options(weights)))
+    assert {path.name for path in tmp_path.glob("*_map.tif")} == {f"0000{index}_map.tif" for index in range(3)}
+    assert "3 of 3 pairs" in capsys.readouterr().out
+    overview, single = (Image.open(tmp_path / f"{name}.png") for name in ("overview", "00000_figure"))
+    assert overview.height > 2.5 * single.height - 200  # three rows, one legend
+
+
+def test_labels_give_the_iou_of_every_class(scenes, weights, tmp_path, capsys):
+    folders = [scenes / kind for kind in ("rgb", "sar", "labels")]
+    words = arguments(*folders[:2], tmp_path, "--label", folders[2], "--unseen", "road,water", *options(weights))
+    run_cli("segment", *words)
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 0000")]
+    assert len(rows) == 3
+    for row, name in zip(rows, ("00000", "00001", "00002"), strict=True):
+        label, prediction = (
+            np.asarray(Image.open(path)) for path in (folders[2] / f"{name}.tif", tmp_path / f"{name}_map.png")
+        )
+        expected = []
+        for index in range(5):
+            truth, found = label == index, prediction == index
+            overlap, union = (truth & found & (label < 255)).sum(), ((truth | found) & (label < 255)).sum()
+            expected.append(f"{100 * overlap / union:.1f}" if truth.any() else "-")
+        assert [cell.strip() for cell in row.split("|")[5:10]] == expected
+
+
+def test_a_pair_without_georeference_gives_no_geotiff_and_nodata_stays_nodata(weights, tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (40, 60, 4), dtype=np.uint8)
+    image[:10, :, 3] = 0
+    image[10:, :, 3] = 255
+    Image.fromarray(image).save(tmp_path / "rgb.png")
+    Image.fromarray(image[:, :, 0]).save(tmp_path / "sar.png")
+    output = tmp_path / "output"
+    run_cli("segment", *arguments(tmp_path / "rgb.png", tmp_path / "sar.png", output, *options(weights)))
+    assert {path.name for path in output.iterdir()} == {"rgb_map.png", "rgb_figure.png"}
+    class_map = np.asarray(Image.open(output / "rgb_map.png"))
+    assert (class_map[:10] == 255).all() and (class_map[10:] < 5).all()
+
+
+def test_a_class_file_gives_names_unseen_ones_and_colours(scenes, weights, tmp_path, monkeypatch):
+    (tmp_path / "classes.json").write_text(
+        json.dumps({"classes": ["wood", "river, lake"], "unseen": ["river, lake"], "colors": [[1, 2, 3], [4, 5, 6]]})
+    )
+    drawn = {}
+    monkeypatch.setattr(panels, "draw_panels", lambda path, rows, **arguments: drawn.update(arguments))
+    rgb, sar = (scenes / kind / "00000.tif" for kind in ("rgb_clouds", "sar"))
+    run_cli("segment", *arguments(rgb, sar, tmp_path, *options(weights), classes=tmp_path / "classes.json"))
+    assert drawn["classes"] == ("wood", "river, lake") and drawn["unseen"] == ("river, lake",)
+    palette = Image.open(tmp_path / "00000_map.png").getpalette()
+    assert palette[:6] == [1, 2, 3, 4, 5, 6]
+    words = arguments(
+        rgb, sar, tmp_path, "--unseen", "river, lake", *options(weights), classes=tmp_path / "classes.json"
+    )
+    run_cli("segment", *words)
+    assert drawn["unseen"] == ("river, lake",)
+    run_cli(
+        "segment",
+        *arguments(rgb, sar, tmp_path, "--unseen", "", *options(weights), classes="pie_released_prompts.json"),
+    )
+    assert drawn["classes"][0] == "backbroad" and drawn["unseen"] == ()
+
+
+def test_a_published_checkpoint_is_taken_as_it_is(scenes, released_catseg, tmp_path, caplog):
+    # Of zeros: to its text encoder two classes would be one.
+    rgb, sar = (scenes / kind / "00000.tif" for kind in ("rgb_clouds", "sar"))
+    words = arguments(rgb, sar, tmp_path / "maps", *options(released_catseg), classes="road")
+    words[1] = str(ROOT / "configs" / "siblings" / "catseg_vitb16_384.yaml")
+    with caplog.at_level("INFO", logger="mm_ovseg"):
+        run_cli("segment", *words)
+    assert "released.pth is the published CAT-Seg ViT-B/16" in caplog.text
+    assert (np.asarray(Image.open(tmp_path / "maps" / "00000_map.png")) == 0).all()
+
+
+def test_decibel_sar_of_two_polarisations(scenes, weights, tmp_path):
+    rgb = scenes / "rgb" / "00000.tif"
+    with rasterio.open(rgb) as file:
+        profile = {**file.profile, "count": 2, "dtype": "float32", "nodata": None}
+    decibels = np.random.default_rng(0).uniform(-25, 0, (2, 64, 64)).astype(np.float32)
+    with rasterio.open(tmp_path / "sar.tif", "w", **profile) as file:
+        file.write(decibels)
+    words = arguments(rgb, tmp_path / "sar.tif", tmp_path / "out", *options(weights, "INPUT.SAR.SCALE", "db"))
+    run_cli("segment", *words)
+    assert (tmp_path / "out" / "00000_map.tif").is_file()
+
+
+def fails(capsys, output, words):
+    """Run the demo; returns the one line of its error. Nothing may be written."""
+    with pytest.raises(SystemExit) as stop:
+        run_cli("segment", *words)
+    assert stop.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert not Path(output).exists()
+    return lines[0]
+
+
+def change_raster(source, target, **profile_changes):
+    with rasterio.open(source) as file:
+        profile, data = {**file.profile, **profile_changes}, file.read()
+    with rasterio.open(target, "w", **profile) as file:
+        file.write(data[:, : profile["height"], : profile["width"]])
+    return target
+
+
+def empty_raster(source, target):
+    change_raster(source, target, nodata=0)
+    with rasterio.open(target, "r+") as file:
+        file.write(np.zeros_like(file.read()))
+    return target
+
+
+@pytest.fixture
+def bad_pairs(scenes, tmp_path):
+    """Name -> (RGB, SAR) of pairs that cannot be used."""
+    rgb, sar = scenes / "rgb" / "00000.tif", scenes / "sar" / "00000.tif"
+    (tmp_path / "torn.tif").write_bytes(sar.read_bytes()[:300])
+    (tmp_path / "no_sar").mkdir()
+    return {
+        "missing": (rgb, tmp_path / "gone.tif"),
+        "unreadable": (rgb, tmp_path / "torn.tif"),
+        "no partner": (scenes / "rgb", tmp_path / "no_sar"),
+        "size": (rgb, change_raster(sar, tmp_path / "small.tif", width=50)),
+        "crs": (rgb, change_raster(sar, tmp_path / "crs.tif", crs="EPSG:32633")),
+        "extent": (rgb, scenes / "sar" / "00001.tif"),
+        "all nodata": (empty_raster(rgb, tmp_path / "empty.tif"), sar),
+        "file and folder": (rgb, scenes / "sar"),
+        "float": (rgb, change_raster(sar, tmp_path / "float.tif", dtype="float32")),
+    }
+
+
+@pytest.mark.parametrize("kind,message", [
+    ("missing", r"gone\.tif does not exist"),
+    ("unreadable", r"torn\.tif"),
+    ("no partner", r"no SAR file for 3 of 3 names \(00000"),
+    ("size", r"00000\.tif.*small\.tif.*50"),
+    ("crs", r"00000\.tif.*crs\.tif.*32633"),
+    ("extent", r"00000\.tif.*00001\.tif"),
+    ("all nodata", r"empty\.tif"),
+    ("file and folder", "mix files and folders"),
+    ("float", r"float\.tif.*INPUT\.SAR\.SCALE"),
+])  # fmt: skip
+def test_bad_pairs_end_in_one_sentence(bad_pairs, weights, tmp_path, capsys, kind, message):
+    output = tmp_path / "output"
+    error = fails(capsys, output, arguments(*bad_pairs[kind], output, *options(weights)))
+    assert re.search(message, error)
+
+
+@pytest.mark.parametrize("classes,unseen,message", [
+    ("", "", "empty"),
+    ("water,,road", "", "empty"),
+    ("water,road,Water", "", "Water"),
+    ("water,road", "lava", "lava"),
+])  # fmt: skip
+def test_bad_class_names_end_in_one_sentence(scenes, weights, tmp_path, capsys, classes, unseen, message):
+    output = tmp_path / "output"
+    more = ["--unseen", unseen] if unseen else []
+    pair = (scenes / "rgb" / "00000.tif", scenes / "sar" / "00000.tif")
+    error = fails(capsys, output, arguments(*pair, output, *more, *options(weights), classes=classes))
+    assert message in error
+
+
+def test_a_label_value_that_no_class_has_is_named(scenes, weights, tmp_path, capsys):
+    pair = [scenes / kind / "00000.tif" for kind in ("rgb", "sar")]
+    words = ["--label", scenes / "labels" / "00000.tif", *options(weights)]
+    output = tmp_path / "output"
+    error = fails(capsys, output, arguments(*pair, output, *words, classes="water,road"))
+    assert re.search(r"labels/00000\.tif.*[234]", error)
+
+
+def test_an_output_that_is_a_file_is_refused_before_the_work(scenes, weights, tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file")
+    pair = [scenes / kind / "00000.tif" for kind in ("rgb", "sar")]
+    error = fails(capsys, tmp_path / "taken" / "maps", arguments(*pair, tmp_path / "taken" / "maps", *options(weights)))
+    assert "taken is a file" in error
+
+
+def test_resizing_what_is_read_is_refused(scenes, weights, tmp_path, capsys):
+    pair = [scenes / kind / "00000.tif" for kind in ("rgb", "sar")]
+    words = options(weights, "INPUT.MIN_SIZE_TEST", 128)
+    assert "INPUT.MIN_SIZE_TEST" in fails(capsys, tmp_path / "out", arguments(*pair, tmp_path / "out", *words))
+
+
+def test_very_long_pairs(weights, tmp_path):
+    for height, width in ((600, 2), (2, 600), (1, 1)):
+        for kind in ("rgb", "sar"):
+            image = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / f"{kind}.png")
+        output = tmp_path / f"{height}x{width}"
+        run_cli("segment", *arguments(tmp_path / "rgb.png", tmp_path / "sar.png", output, *options(weights)))
+        assert Image.open(output / "rgb_map.png").size == (width, height)
+        assert max(Image.open(output / "rgb_figure.png").size) < 4000
+
+
+def test_synonyms_of_one_class_can_be_the_unseen_ones(scenes, weights, tmp_path):
+    pair = [scenes / kind / "00000.tif" for kind in ("rgb", "sar")]
+    words = ["--unseen", "water,river", *options(weights)]
+    run_cli("segment", *arguments(*pair, tmp_path, *words, classes="water,river; road"))
+    with rasterio.open(tmp_path / "00000_map.tif") as made:
+        assert made.tags(1)["class_0"] == "water, river"
+
+
+def test_a_glob_in_no_folder_is_named(scenes, weights, tmp_path, capsys):
+    words = arguments(tmp_path / "gone" / "*.tif", scenes / "sar", tmp_path / "out", *options(weights))
+    assert "gone/*.tif does not exist; check the path" in fails(capsys, tmp_path / "out", words)
+
+
+def test_bad_weights_and_configs_end_in_one_sentence(scenes, weights, tmp_path, capsys):
+    output = tmp_path / "output"
+    pair = (scenes / "rgb" / "00000.tif", scenes / "sar" / "00000.tif")
+    assert "gone.pth" in fails(capsys, output, arguments(*pair, output, *options(tmp_path / "gone.pth")))
+    torch.save({"model": {"other": torch.zeros(1)}}, tmp_path / "other.pth")
+    assert "another architecture" in fails(capsys, output, arguments(*pair, output, *options(tmp_path / "other.pth")))
+    error = fails(capsys, output, arguments(*pair, output, *options(weights, "MODEL.CLIPP.NAME", "x")))
+    assert "MODEL.CLIPP.NAME" in error
+    words = options(weights, "MODEL.META_ARCHITECTURE", "CrossModalUnification")
+    assert "segments nothing" in fails(capsys, output, arguments(*pair, output, *words))
+
+
+def test_a_corrupt_pair_among_many_is_skipped_and_counted(scenes, weights, tmp_path, capsys):
+    for kind in ("rgb", "sar"):
+        (tmp_path / kind).mkdir()
+        for path in (scenes / kind).iterdir():
+            (tmp_path / kind / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "rgb" / "00001.tif").write_bytes(b"")
+    words = arguments(
+        tmp_path / "rgb", tmp_path / "sar", tmp_path / "out", *options(weights, "INPUT.SKIP_CORRUPT", True)
+    )
+    run_cli("segment", *words)
+    printed = capsys.readouterr()
+    alone = tmp_path / "alone"
+    pair = (tmp_path / "rgb" / "00001.tif", tmp_path / "sar" / "00001.tif")
+    error = fails(capsys, alone, arguments(*pair, alone, *options(weights, "INPUT.SKIP_CORRUPT", True)))
+    assert "00001.tif is an empty file" in error
+    assert "2 of 3 pairs" in printed.out and "1 pairs" in printed.err
+    assert {path.name for path in (tmp_path / "out").glob("*.tif")} == {"00000_map.tif", "00002_map.tif"}
