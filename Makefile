@@ -37,7 +37,7 @@ fuzz: $(STAMP) ## try INPUTS=120000 damaged and arbitrary files (SEED=0), with a
 	    $(VENV_PYTHON) -m pytest tests/fuzz -q -s
 
 soak: $(STAMP) ## segment for MINUTES=5 with faults on the way, and count what is lost, into output/soak
-	@$(VENV_PYTHON) tools/soak.py --minutes $(or $(MINUTES),5) --output output/soak
+	@MM_OVSEG_SOAK_MINUTES=$(or $(MINUTES),5) HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest tests/test_soak.py -m slow -q -s
 
 lint: $(STAMP) ## check style and formatting
 	@$(VENV_PYTHON) -m ruff check .

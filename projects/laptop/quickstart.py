@@ -4,11 +4,10 @@
 python projects/laptop/quickstart.py --output output/quickstart
 
 It runs the same command lines as a user and prints each before it runs. The model starts from random weights, so it
-learns the seen classes only; what it is for is to show every part at work.
+learns the seen classes only: the point is to show every part at work.
 """
 
 import argparse
-import json
 import os
 import shlex
 import subprocess
@@ -17,11 +16,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from laptop.drawn_world import SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
 from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.evaluation import constant_class_baseline, format_results_table
+from mm_ovseg.evaluation.report_file import read_segmentation_report
 
 ROOT = Path(__file__).resolve().parents[2]
 DATASETS = ("--dataset-file", "projects/laptop/datasets.yaml")
@@ -39,15 +37,13 @@ def run(datasets: Path, *command: str | Path) -> None:
 
 def report(evaluation_file: Path) -> None:
     """Print the seen/unseen table beside what one class everywhere would score."""
-    evaluation = json.loads(evaluation_file.read_text(encoding="utf-8"))
-    results = {name: float("nan") if value is None else value for name, value in evaluation["results"].items()}
-    classes, unseen = evaluation["classes"], evaluation["unseen_classes"]
-    label_pixels = np.asarray(evaluation["confusion_matrix"]).sum(axis=1)
-    baseline = constant_class_baseline(label_pixels, classes, unseen)
-    print(f"\nOn {results['num_images']:.0f} cloudy scenes that training did not see, in percent:\n")
-    print(format_results_table(results, classes, unseen))
+    evaluation = read_segmentation_report(evaluation_file)
+    classes, unseen, scores = evaluation.classes, evaluation.unseen_classes, evaluation.scores
+    baseline = constant_class_baseline(evaluation.confusion_matrix.sum(axis=1), classes, unseen)
+    print("\nOn cloudy scenes that training did not see, in percent:\n")
+    print(format_results_table(scores, classes, unseen))
     print(
-        f"\nSeen classes: mIoU {results['mIoU-seen']:.1f}; the best map of one class everywhere "
+        f"\nSeen classes: mIoU {scores['mIoU-seen']:.1f}; the best map of one class everywhere "
         f"reaches {baseline['mIoU-seen']:.1f}."
     )
     print("Unseen classes need pretrained CLIP weights; this model began with random ones.")

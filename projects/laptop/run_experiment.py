@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The whole protocol in miniature: pre-training, both stages, all variants, several seeds; see EXPERIMENT.md.
+"""The whole protocol in miniature: pre-training, both stages, all variants, several seeds; see README.md.
 
 python projects/laptop/run_experiment.py --output output/experiment                    # up to 90 minutes on two cores
 python projects/laptop/run_experiment.py --output output/look --seeds 1 --scale 0.02   # a look at the machinery

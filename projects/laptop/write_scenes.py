@@ -9,9 +9,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from laptop.drawn_world.dataset import FILE_FORMATS, OWN_CLOUDS, write_synthetic_dataset
+from laptop.drawn_world.dataset import DEFAULT_FOLDER, FILE_FORMATS, OWN_CLOUDS, write_synthetic_dataset
 from laptop.drawn_world.domain import DOMAINS
-from laptop.drawn_world.registration import SYNTHETIC_FOLDER
 from mm_ovseg.cli.clean_exit import clean_exit
 
 
@@ -19,7 +18,7 @@ from mm_ovseg.cli.clean_exit import clean_exit
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw and write the dataset."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default_root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / SYNTHETIC_FOLDER
+    default_root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / DEFAULT_FOLDER
     parser.add_argument("root", type=Path, nargs="?", default=default_root, help=f"folder (default: {default_root})")
     parser.add_argument("--num-train", type=int, default=60, help="training scenes (default: 60)")
     parser.add_argument("--num-val", type=int, default=12, help="validation scenes (default: 12)")

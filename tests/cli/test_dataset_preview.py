@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from laptop.drawn_world import write_synthetic_dataset
-from tests.conftest import run_cli, run_cli_process
+from tests.conftest import ROOT, run_cli, run_cli_process
 
 
 @pytest.fixture(scope="module")

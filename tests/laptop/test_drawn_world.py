@@ -17,7 +17,8 @@ from laptop.drawn_world import (
     register_synthetic_dataset,
     write_synthetic_dataset,
 )
-from laptop.drawn_world.noise import cast_heights, hash_index
+from laptop.drawn_world.hashing import hash_index
+from laptop.drawn_world.sensors import cast_heights
 from mm_ovseg.data.fractal_clouds import fractal_noise
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.raster import check_same_grid, read_label, read_raster_info, read_rgb, read_sar

@@ -15,7 +15,6 @@ ALLOWED = {
     "mm_ovseg/engine/prediction_images.py": {"Image.open": "reads back the figures that it drew"},
     "mm_ovseg/inference/map_writer.py": {"save": "a class map as PNG with a palette, which has no place on the ground"},
     "projects/laptop/laptop/drawn_world/dataset.py": {"save": "PNG of the drawn world"},
-    "tools/soak.py": {"rasterio.open": "becomes a test"},
 }
 
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from laptop.drawn_world.domain import Domain
-from laptop.drawn_world.layout import CITY, SUPERSAMPLING, Canvas, Layout
-from laptop.drawn_world.noise import hash_index
+from laptop.drawn_world.geography import CITY, SUPERSAMPLING, Canvas, Geography
+from laptop.drawn_world.hashing import hash_index
 
 __all__ = ["City", "car_colors", "draw_city"]
 
@@ -46,17 +46,17 @@ class _Axis:
     street: np.ndarray  # pixels to the edge of the nearest street, negative on it
 
 
-def draw_city(rng: np.random.Generator, canvas: Canvas, domain: Domain, layout: Layout) -> City:
+def draw_city(rng: np.random.Generator, canvas: Canvas, domain: Domain, geography: Geography) -> City:
     """Fill every block of the street grid whose centre lies in the city's region and not in water."""
-    grid = layout.streets
+    grid = geography.streets
     along, across = canvas.rotated(grid.angle)
     u, v = (
         _block_axis(place, lines, half_widths)
         for place, lines, half_widths in zip((along, across), grid.lines, grid.half_widths, strict=True)
     )
-    city_block = _blocks_in_city(canvas, layout)[u.index, v.index]
+    city_block = _blocks_in_city(canvas, geography)[u.index, v.index]
     to_street = np.minimum(u.street, v.street)
-    streets = _streets_around(city_block, to_street) & (layout.water_distance > 1.5)
+    streets = _streets_around(city_block, to_street) & (geography.water_distance > 1.5)
 
     salt = int(rng.integers(2**31))
     block = hash_index(salt, _TABLE_SIZE, u.index, v.index)
@@ -76,7 +76,7 @@ def draw_city(rng: np.random.Generator, canvas: Canvas, domain: Domain, layout: 
     city.backscatter[streets] = -18.0
     _draw_cars_along_streets(rng, u, v, city)
     _draw_parking(rng, domain, style, u, v, city)
-    _draw_buildings(rng, canvas, domain, layout, style, block, u, v, city)
+    _draw_buildings(rng, canvas, domain, geography, style, block, u, v, city)
     return city
 
 
@@ -87,16 +87,18 @@ def _block_axis(place: np.ndarray, lines: np.ndarray, half_widths: np.ndarray) -
     return _Axis(index, lower - _SIDEWALK, lower + upper - 2 * _SIDEWALK, np.minimum(lower, upper))
 
 
-def _blocks_in_city(canvas: Canvas, layout: Layout) -> np.ndarray:
+def _blocks_in_city(canvas: Canvas, geography: Geography) -> np.ndarray:
     """(blocks along, blocks across) bool."""
-    centers = [(lines[1:] + lines[:-1]) / 2 for lines in layout.streets.lines]
-    here = canvas.to_indices(*_to_scene(canvas, layout, *np.meshgrid(*centers, indexing="ij")))
-    return (layout.region[here] == CITY) & (layout.water_distance[here] > 2)
+    centers = [(lines[1:] + lines[:-1]) / 2 for lines in geography.streets.lines]
+    here = canvas.to_indices(*_to_scene(canvas, geography, *np.meshgrid(*centers, indexing="ij")))
+    return (geography.region[here] == CITY) & (geography.water_distance[here] > 2)
 
 
-def _to_scene(canvas: Canvas, layout: Layout, along: np.ndarray, across: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _to_scene(
+    canvas: Canvas, geography: Geography, along: np.ndarray, across: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Scene position (x, y) of a place in the street grid."""
-    cosine, sine = np.float32(np.cos(layout.streets.angle)), np.float32(np.sin(layout.streets.angle))
+    cosine, sine = np.float32(np.cos(geography.streets.angle)), np.float32(np.sin(geography.streets.angle))
     return along * cosine - across * sine + canvas.size / 2, along * sine + across * cosine + canvas.size / 2
 
 
@@ -148,7 +150,7 @@ def _draw_buildings(
     rng: np.random.Generator,
     canvas: Canvas,
     domain: Domain,
-    layout: Layout,
+    geography: Geography,
     style: np.ndarray,
     block: np.ndarray,
     u: _Axis,
@@ -186,7 +188,7 @@ def _draw_buildings(
     courtyard = np.array([entry.courtyard for entry in styles])[style]
     wing = (edge > _WING_GAP) & (edge < _COURTYARD_WING)
     built = np.where(courtyard, wing, rectangle & (table[6] < 0.91)[plot])
-    built &= city.mask & _plot_is_free(canvas, layout, u, v, place_u, place_v)
+    built &= city.mask & _plot_is_free(canvas, geography, u, v, place_u, place_v)
 
     slope = np.where(half_u > half_v, np.abs(place_v) / half_v, np.abs(place_u) / half_u)
     slope = np.where(courtyard, np.abs(edge - (_COURTYARD_WING + _WING_GAP) / 2) / (_COURTYARD_WING / 2), slope)
@@ -210,12 +212,12 @@ def _draw_buildings(
 
 
 def _plot_is_free(
-    canvas: Canvas, layout: Layout, u: _Axis, v: _Axis, place_u: np.ndarray, place_v: np.ndarray
+    canvas: Canvas, geography: Geography, u: _Axis, v: _Axis, place_u: np.ndarray, place_v: np.ndarray
 ) -> np.ndarray:
     """Whether the middle of each pixel's building is clear of water and main roads: no building is cut in two."""
-    along, across = canvas.rotated(layout.streets.angle)
-    here = canvas.to_indices(*_to_scene(canvas, layout, along - place_u, across - place_v))
-    free = layout.water_distance[here] > 6.0
-    for road in layout.main_roads:
+    along, across = canvas.rotated(geography.streets.angle)
+    here = canvas.to_indices(*_to_scene(canvas, geography, along - place_u, across - place_v))
+    free = geography.water_distance[here] > 6.0
+    for road in geography.main_roads:
         free &= np.abs(road.across)[here] > road.width / 2 + 4.5
     return free

@@ -1,4 +1,4 @@
-"""Writing the synthetic dataset.
+"""Writing and registering the synthetic dataset.
 
 ``{root}/{train,val}`` hold ``rgb`` (clear), ``rgb_clouds``, ``sar`` and ``labels`` (class indices; as PNG with a
 palette); ``manifest.json`` holds the arguments that the files were drawn with.
@@ -19,15 +19,17 @@ from rasterio.transform import from_origin
 from tqdm import tqdm
 
 from laptop.drawn_world.domain import get_domain
-from laptop.drawn_world.layout import GROUND_SAMPLING_DISTANCE, SYNTHETIC_CLASSES
-from laptop.drawn_world.scene import SyntheticScene, check_scene_arguments, generate_scene
+from laptop.drawn_world.generation import SyntheticScene, check_scene_arguments, generate_scene
+from laptop.drawn_world.geography import GROUND_SAMPLING_DISTANCE, SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
 from mm_ovseg.data.clouds import build_clouds
 from mm_ovseg.data.palette import default_colors
+from mm_ovseg.data.registration import register_rgb_sar_dataset
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.raster import Grid, write_geotiff
 
-__all__ = ["FILE_FORMATS", "write_synthetic_dataset"]
+__all__ = ["DEFAULT_FOLDER", "FILE_FORMATS", "OWN_CLOUDS", "register_synthetic_dataset", "write_synthetic_dataset"]
 
+DEFAULT_FOLDER = "synthetic"  # in $DETECTRON2_DATASETS
 SPLITS = ("train", "val")
 FILE_FORMATS = ("png", "tif")
 OWN_CLOUDS = "fractal"
@@ -67,7 +69,7 @@ def write_synthetic_dataset(
             of other kinds than "fractal" bring their own.
         cloud_cover: (low, high), within 0..1, of the share of the ground under clouds.
         cloud_kind: "fractal", the dataset's own, or another kind of :func:`~mm_ovseg.data.clouds.build_clouds`.
-        domain: "a" or "b", see :func:`~laptop.drawn_world.scene.generate_scene`.
+        domain: "a" or "b", see :func:`~laptop.drawn_world.generation.generate_scene`.
         file_format: "png", or "tif" for GeoTIFF in UTM zone 52N, 2 m a pixel, the scenes side by side.
         show_progress: Show a progress bar on stderr.
 
@@ -199,3 +201,34 @@ def _write_geotiff(path: Path, image: np.ndarray, *, is_label: bool, transform: 
     meanings = (ColorInterp.red, ColorInterp.green, ColorInterp.blue) if len(bands) == 3 else ()
     colors = dict(enumerate(default_colors(SYNTHETIC_CLASSES))) if is_label else None
     write_geotiff(path, bands, grid, meanings=meanings, colors=colors)
+
+
+def register_synthetic_dataset(root: str | os.PathLike | None = None, *, name: str = "synthetic") -> list[str]:
+    """Register what :func:`write_synthetic_dataset` has written, or will write.
+
+    Args:
+        root: The folder given to it; None for ``$DETECTRON2_DATASETS/synthetic``, looked up at first use.
+        name: Start of the datasets' names, to have several of them side by side.
+
+    Returns:
+        ``[name]_train``, ``[name]_val`` (with clouds), ``[name]_clear_train`` and ``[name]_clear_val`` (without).
+
+    Raises:
+        DataError: A name belongs to a dataset elsewhere.
+    """
+    folder = Path(DEFAULT_FOLDER) if root is None else Path(root).absolute()
+    names = []
+    for sky, rgb in (("", "rgb_clouds"), ("clear_", "rgb")):
+        for split in ("train", "val"):
+            names.append(f"{name}_{sky}{split}")
+            register_rgb_sar_dataset(
+                names[-1],
+                root=folder / split,
+                rgb=rgb,
+                sar="sar",
+                labels="labels",
+                classes=SYNTHETIC_CLASSES,
+                unseen=SYNTHETIC_UNSEEN_CLASSES,
+                ground_sampling_distance=GROUND_SAMPLING_DISTANCE,
+            )
+    return names

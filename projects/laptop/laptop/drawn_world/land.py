@@ -7,20 +7,20 @@ import numpy as np
 
 from laptop.drawn_world.city import car_colors, draw_city
 from laptop.drawn_world.domain import Domain
-from laptop.drawn_world.layout import (
+from laptop.drawn_world.geography import (
     CITY,
     FARMLAND,
     FOREST,
     ROAD,
     WATER,
     Canvas,
-    Layout,
+    Geography,
     MainRoad,
-    draw_layout,
+    draw_geography,
     jittered_sites,
     nearest_site,
 )
-from laptop.drawn_world.noise import hash_index
+from laptop.drawn_world.hashing import hash_index
 from mm_ovseg.data.fractal_clouds import smoothstep
 
 __all__ = ["Land", "draw_land"]
@@ -53,20 +53,20 @@ class Land:
 
 def draw_land(rng: np.random.Generator, canvas: Canvas, domain: Domain) -> Land:
     """Draw the ground from the bottom up: fields, city, forest, water, roads, trees."""
-    layout = draw_layout(rng, canvas, domain)
+    geography = draw_geography(rng, canvas, domain)
     fields = _draw_fields(rng, canvas, domain)
-    city = draw_city(rng, canvas, domain, layout)
+    city = draw_city(rng, canvas, domain, geography)
     mottle = canvas.noise(rng, 26.0, 5)
     grain = canvas.noise(rng, 3.0, 2)
 
-    label = np.where(layout.region == FOREST, FOREST, FARMLAND).astype(np.uint8)
+    label = np.where(geography.region == FOREST, FOREST, FARMLAND).astype(np.uint8)
     land = Land(
         label=label,
         color=fields.color,
         height=np.zeros(canvas.shape, np.float32),
         backscatter=fields.backscatter,
         buildings=city.height,
-        wall_angle=layout.streets.angle,
+        wall_angle=geography.streets.angle,
     )
     tree_density = fields.tree_density
     forest = label == FOREST
@@ -77,17 +77,17 @@ def draw_land(rng: np.random.Generator, canvas: Canvas, domain: Domain) -> Land:
     _paint(land, city.mask, CITY, city.color, city.backscatter)
     tree_density[city.mask] = city.tree_density[city.mask]
     land.color *= (1.0 + 0.035 * mottle + 0.030 * grain)[..., None]
-    _draw_water(rng, canvas, domain, layout, land, mottle)
-    riverside = smoothstep(11.0, 3.0, layout.water_distance) * (mottle > -0.1) * (layout.water_distance > 1.5)
+    _draw_water(rng, canvas, domain, geography, land, mottle)
+    riverside = smoothstep(11.0, 3.0, geography.water_distance) * (mottle > -0.1) * (geography.water_distance > 1.5)
     tree_density = np.maximum(tree_density, 0.6 * riverside * ~city.mask)
 
     _paint(land, city.streets, ROAD, city.color * (1.0 + 0.04 * grain)[..., None], city.backscatter)
     paved = city.streets
-    for road in layout.main_roads:
-        paved = paved | _draw_main_road(rng, domain, layout, land, road, grain)
+    for road in geography.main_roads:
+        paved = paved | _draw_main_road(rng, domain, geography, land, road, grain)
 
-    tree_density[paved | (city.height > 0) | (layout.water_distance < 0.5)] = 0.0
-    _draw_trees(rng, canvas, domain, land, tree_density, mottle, overhang=~(paved | (layout.water_distance < 0)))
+    tree_density[paved | (city.height > 0) | (geography.water_distance < 0.5)] = 0.0
+    _draw_trees(rng, canvas, domain, land, tree_density, mottle, overhang=~(paved | (geography.water_distance < 0)))
     land.height = np.maximum(land.height, land.buildings)
     return land
 
@@ -169,10 +169,10 @@ def _zone_borders(zone: np.ndarray, width: int) -> np.ndarray:
 
 
 def _draw_water(
-    rng: np.random.Generator, canvas: Canvas, domain: Domain, layout: Layout, land: Land, mottle: np.ndarray
+    rng: np.random.Generator, canvas: Canvas, domain: Domain, geography: Geography, land: Land, mottle: np.ndarray
 ) -> None:
     """Water that darkens with depth, and a sandy bank whose width varies; the bank keeps the label of the land."""
-    distance = layout.water_distance
+    distance = geography.water_distance
     bank = smoothstep(0.3, -0.3, distance - (1.7 + 0.9 * mottle))
     bank *= np.where(land.label == CITY, 0.35, 0.8)
     land.color += (np.asarray(domain.bank, np.float32) - land.color) * bank[..., None]
@@ -188,11 +188,11 @@ def _draw_water(
 
 
 def _draw_main_road(
-    rng: np.random.Generator, domain: Domain, layout: Layout, land: Land, road: MainRoad, grain: np.ndarray
+    rng: np.random.Generator, domain: Domain, geography: Geography, land: Land, road: MainRoad, grain: np.ndarray
 ) -> np.ndarray:
     """Draw one main road with shoulders, lines and, over water, a bridge. Returns the mask of its carriageway."""
     across, half = np.abs(road.across), road.width / 2
-    shoulder = smoothstep(half + 1.6, half + 0.6, across) * (layout.water_distance > 0.5)
+    shoulder = smoothstep(half + 1.6, half + 0.6, across) * (geography.water_distance > 0.5)
     dust = np.asarray(domain.bank, np.float32) * 0.9
     land.color += (dust - land.color) * (0.65 * shoulder)[..., None]
     land.buildings[across < half + 1.5] = 0.0
@@ -203,7 +203,7 @@ def _draw_main_road(
     dashes = (across < 0.28) & (np.remainder(road.along, 6.0) < 3.0)
     edge_lines = np.abs(across - (half - 0.55)) < 0.22
     color[dashes | edge_lines] = 0.80
-    bridge = on_road & (layout.water_distance < 2.5)
+    bridge = on_road & (geography.water_distance < 2.5)
     color[bridge] = color[bridge] * 0.6 + 0.28
     parapet = bridge & (across > half - 0.75)
     color[parapet] = 0.82

@@ -1,1 +1,1 @@
-"""The laptop experiment: the whole protocol in miniature, over several seeds (projects/laptop/EXPERIMENT.md)."""
+"""The laptop experiment: the whole protocol in miniature, over several seeds (projects/laptop/README.md)."""

@@ -85,7 +85,7 @@ def build_steps(output: Path, seeds: Sequence[int], schedule: Schedule) -> list[
 
     Args:
         output: folder for everything.
-        seeds: each trains everything anew, encoders included.
+        seeds: each trains everything again, encoders included.
         schedule: iterations and scenes.
     """
     datasets = output / "datasets" / "laptop"

@@ -18,7 +18,7 @@ CAPTION_TEMPLATES = ("{}", "a photo of {}", "an aerial image of {}", "A photo of
 
 
 def write_caption(
-    shares: Sequence[float], classes: Sequence[str], generator: np.random.Generator, *, least_share: float = 0.12
+    shares: Sequence[float], classes: Sequence[str], generator: np.random.Generator, *, min_share: float = 0.12
 ) -> tuple[tuple[str, ...], str]:
     """Name the classes of a crop.
 
@@ -26,14 +26,14 @@ def write_caption(
         shares: share of the crop's pixels that each class has, 0..1.
         classes: their names; spellings are looked up in ``CLASS_SPELLINGS``, a name without any is its own.
         generator: draws the words.
-        least_share: smaller patches go unmentioned, but the largest class never.
+        min_share: smaller patches go unmentioned, but the largest class never.
 
     Returns:
         The class names, largest first, and the caption.
     """
     shares = np.asarray(shares)
     order = np.argsort(-shares, kind="stable")
-    named = tuple(classes[index] for rank, index in enumerate(order) if rank == 0 or shares[index] >= least_share)
+    named = tuple(classes[index] for rank, index in enumerate(order) if rank == 0 or shares[index] >= min_share)
     words = [str(generator.choice(CLASS_SPELLINGS.get(name, (name,)))) for name in named]
     listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
     return named, str(generator.choice(CAPTION_TEMPLATES)).format(listed)

@@ -25,10 +25,10 @@ __all__ = [
     "SYNTHETIC_UNSEEN_CLASSES",
     "WATER",
     "Canvas",
-    "Layout",
+    "Geography",
     "MainRoad",
     "StreetGrid",
-    "draw_layout",
+    "draw_geography",
     "jittered_sites",
     "nearest_site",
 ]
@@ -95,7 +95,7 @@ class StreetGrid:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Geography:
     """What lies where.
 
     Attributes:
@@ -132,7 +132,7 @@ def jittered_sites(rng: np.random.Generator, canvas: Canvas, spacing: float) -> 
     return ((columns + jitter[0]) * step - MARGIN).ravel(), ((rows + jitter[1]) * step - MARGIN).ravel()
 
 
-def draw_layout(rng: np.random.Generator, canvas: Canvas, domain: Domain) -> Layout:
+def draw_geography(rng: np.random.Generator, canvas: Canvas, domain: Domain) -> Geography:
     """Decide where everything lies.
 
     Args:
@@ -141,7 +141,7 @@ def draw_layout(rng: np.random.Generator, canvas: Canvas, domain: Domain) -> Lay
         domain: Gives the spacing of the streets.
 
     Returns:
-        A layout in which city, forest, farmland, a main road and a river or a lake occur.
+        A geography in which city, forest, farmland, a main road and a river or a lake occur.
     """
     size = canvas.size
     flow = rng.uniform(0, 2 * np.pi)  # direction of the river
@@ -170,7 +170,7 @@ def draw_layout(rng: np.random.Generator, canvas: Canvas, domain: Domain) -> Lay
         lake_distance = _lake_distance(rng, canvas, water_distance, main_roads) + 0.4 * bank_noise
         water_distance = np.minimum(water_distance, lake_distance)
 
-    return Layout(
+    return Geography(
         region=_draw_regions(rng, canvas, center),
         water_distance=water_distance.astype(np.float32),
         main_roads=tuple(main_roads),
