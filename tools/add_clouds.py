@@ -31,7 +31,7 @@ from pathlib import Path
 
 from mm_ovseg.command_line import INTERRUPTED, clean_exit
 from mm_ovseg.data.clouds import CLOUDS_REGISTRY
-from mm_ovseg.data.preparation.cloudy import IMAGES, MASKS, CloudSettings, add_clouds, find_rasters
+from mm_ovseg.data.cloudy_images import IMAGES, MASKS, CloudSettings, add_clouds, find_rasters
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.visualization.cloud_sheet import draw_cloud_sheet
 
@@ -115,19 +115,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     settings = CloudSettings(args.kind, args.seed, tuple(args.cover), tuple(args.rgb_bands), tuple(args.rgb_range))
     try:
-        summary = add_clouds(args.input, args.output, settings, workers=args.workers, dry_run=args.dry_run)
+        finished = add_clouds(args.input, args.output, settings, workers=args.workers, dry_run=args.dry_run)
     except KeyboardInterrupt:
         print(f"Stopped; the same command goes on in {args.output}.", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    count = len(summary.files)
+    count = len(finished.made)
     if args.dry_run:
         print(f"{count} images would get clouds of the kind '{args.kind}'. A dry run: nothing was written.")
     else:
-        opacity = sum(entry["mean_opacity"] for entry in summary.files) / max(count, 1)
-        before = f" ({summary.done_before} were there already)" if summary.done_before else ""
+        opacity = sum(entry["mean_opacity"] for entry in finished.made) / max(count, 1)
+        before = f" ({finished.done_before} were there already)" if finished.done_before else ""
         print(f"{args.output}: {count} images{before} in {IMAGES}, their masks in {MASKS}; mean opacity {opacity:.2f}.")
-    if summary.dropped:
-        print(f"{len(summary.dropped)} of {count + len(summary.dropped)} images cannot be read.", file=sys.stderr)
+    if finished.skipped:
+        print(f"{len(finished.skipped)} of {count + len(finished.skipped)} images cannot be read.", file=sys.stderr)
         sys.exit(SOME_FAILED)
 
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from mm_ovseg.command_line import clean_exit
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.data.input_files import sample_inputs
-from mm_ovseg.data.pair_list import read_pair_list
+from mm_ovseg.data.manifest import read_pair_list
 from mm_ovseg.data.palette import color_blind_safe_colors
 from mm_ovseg.engine import config_inputs, load_config
 from mm_ovseg.engine.prompts import read_prompts

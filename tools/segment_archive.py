@@ -29,11 +29,11 @@ from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
 from mm_ovseg.command_line import INTERRUPTED, clean_exit
+from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.engine import config_inputs
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_writable_folder
-from mm_ovseg.inference.archive import check_archive_outputs, segment_archive
-from mm_ovseg.inference.archive_manifest import ArchiveScene, read_manifest
+from mm_ovseg.inference.archive import check_archive_outputs, read_archive, segment_archive
 from mm_ovseg.inference.archive_pool import RayPool
 from mm_ovseg.inference.archive_results import RESULTS, ResultsTable
 from mm_ovseg.inference.scene import ScenePredictor
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_options(options, cfg)
     if args.aoi is not None and not args.aoi.exists():
         raise ConfigError(f"The file '{args.aoi}' of --aoi does not exist; check its name.")
-    scenes = read_manifest(args.manifest)
+    scenes = read_archive(args.manifest)
     inputs = {"the list of scenes": [args.manifest], **config_inputs(cfg, args.config_file)}
     inputs |= vocabulary_inputs(args.classes)
     check_archive_outputs(scenes, args.output_dir, options, polygons=args.vector, others=inputs)
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(
-    scenes: Sequence[ArchiveScene], options: SceneOptions, pool: RayPool, table: ResultsTable, args: argparse.Namespace
+    scenes: Sequence[SceneFiles], options: SceneOptions, pool: RayPool, table: ResultsTable, args: argparse.Namespace
 ) -> None:
     """Segment the scenes, with a bar over them and a line for each that fails."""
     results = segment_archive(scenes, table.path.parent, options, pool, polygons=args.vector, retries=args.retries)

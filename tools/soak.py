@@ -30,10 +30,10 @@ from rasterio.transform import from_origin
 from tqdm import tqdm
 
 from mm_ovseg.command_line import clean_exit
+from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_writable_folder, complete_file
-from mm_ovseg.inference.archive_manifest import ArchiveScene
 from mm_ovseg.inference.archive_worker import SceneWorker
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 
@@ -118,7 +118,7 @@ class Soak:
         rgb, sar = self._write(f"{name}_rgb.tif", 3, height, width), None
         if fault in ("unreadable block", "missing partner") or self._random.random() < 0.7:
             sar = self._write(f"{name}_sar.tif", 1, height // 2 + 1, width // 2 + 1, pixel=2)
-        scene, output = ArchiveScene(name, (rgb,), (sar,) if sar else ()), self._folder / f"{name}.tif"
+        scene, output = SceneFiles(name, (rgb,), (sar,) if sar else ()), self._folder / f"{name}.tif"
         options = SceneOptions(window=48, batch_size=4, least_covered=0.0)
         expected = self._map(scene, output, options)
         broken = {"unreadable block": sar, "missing partner": sar, "cut off": rgb}.get(fault)
@@ -175,7 +175,7 @@ class Soak:
         for path in self._folder.glob(f"{name}_*"):
             path.unlink()
 
-    def _map(self, scene: ArchiveScene, output: Path, options: SceneOptions) -> np.ndarray | None:
+    def _map(self, scene: SceneFiles, output: Path, options: SceneOptions) -> np.ndarray | None:
         outcome = self._worker.segment(scene, output, options)
         self.tally.ends[outcome.status] += 1
         if outcome.status != "done":

@@ -19,7 +19,7 @@ from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.palette import class_colors
 from mm_ovseg.data.registration import read_class_file
 from mm_ovseg.data.split import hold_out
-from mm_ovseg.data.tiling.legend import Legend, parse_legend, read_legend
+from mm_ovseg.data.tile.label_values import Legend, parse_legend, read_legend
 from mm_ovseg.errors import DataError
 from mm_ovseg.plain_data import read_text
 from mm_ovseg.raster import RGBReader, SARReader

@@ -4,7 +4,7 @@ import rasterio
 
 from mm_ovseg.data.inspection.classes import guess_classes
 from mm_ovseg.data.inspection.facts import read_facts
-from mm_ovseg.data.tiling.legend import parse_legend
+from mm_ovseg.data.tile.label_values import parse_legend
 from mm_ovseg.errors import DataError, VocabularyError
 from tests.data.inspection.folders import OEM_PALETTE, save
 

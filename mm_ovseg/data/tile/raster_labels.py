@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mm_ovseg.data.scene_source import SceneSource
-from mm_ovseg.data.tiling.legend import IGNORED
+from mm_ovseg.data.tile.label_values import IGNORED
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import LabelReader, RasterSource
 
@@ -19,7 +19,7 @@ class RasterLabels:
     Args:
         path: one band of whole numbers.
         grid: of the scene.
-        table: value of a pixel -> class index or :data:`~mm_ovseg.data.tiling.legend.IGNORED`.
+        table: value of a pixel -> class index or :data:`~mm_ovseg.data.tile.label_values.IGNORED`.
         scene: what messages call the scene.
 
     Raises:

@@ -5,7 +5,7 @@ from datetime import date
 import numpy as np
 import pytest
 
-from mm_ovseg.data.tiling.legend import IGNORED, Legend, parse_legend, read_legend
+from mm_ovseg.data.tile.label_values import IGNORED, Legend, parse_legend, read_legend
 from mm_ovseg.errors import DataError, VocabularyError
 
 

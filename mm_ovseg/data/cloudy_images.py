@@ -1,7 +1,6 @@
 """Clouds drawn over a folder of clear RGB rasters, each with the mask of its clouds; parallel and resumable."""
 
 import json
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,26 +10,22 @@ from rasterio.enums import ColorInterp
 from tqdm import tqdm
 
 import mm_ovseg
-from mm_ovseg.data.clouds import build_clouds
+from mm_ovseg.data.clouds import CloudyImage, build_clouds
 from mm_ovseg.data.declaration import RASTER_SUFFIXES
 from mm_ovseg.data.input_files import raster_inputs
-from mm_ovseg.data.preparation.dropped import BROKEN, Dropped, drop_broken
-from mm_ovseg.data.preparation.journal import Journal
-from mm_ovseg.data.preparation.pool import process_all
-from mm_ovseg.data.preparation.tile import is_intact
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import check_outputs, complete_file, sha256
+from mm_ovseg.jobs import Finished, Journal, file_states, run_jobs, skip_unreadable
 from mm_ovseg.randomness import derived_seed
 from mm_ovseg.raster import Grid, RasterSource, RGBReader, read_raster_info, write_geotiff
 from mm_ovseg.raster.pictures import PICTURES, write_picture
 
-__all__ = ["IMAGES", "MASKS", "CloudSettings", "CloudySummary", "add_clouds", "find_rasters", "seed_of"]
+__all__ = ["IMAGES", "MASKS", "CloudSettings", "add_clouds", "find_rasters", "seed_of"]
 
 IMAGES, MASKS = "rgb_clouds", "cloud_masks"  # folders of the output
-PREFIX = "clouds"
-MANIFEST = f"manifest_{PREFIX}.json"
+MANIFEST = "manifest_clouds.json"
 COLORS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-CLOUDY = 0.1  # opacity from which a pixel counts as covered
+COVERED_OPACITY = 0.1  # from which a pixel counts as covered
 
 
 @dataclass(frozen=True)
@@ -58,10 +53,14 @@ class CloudSettings:
         if self.seed < 0:
             raise ConfigError(f"The seed is {self.seed}; give 0 or a positive number.")
         build_clouds(self.kind, self.cover)
-        RGBReader(bands=self.rgb_bands, value_range=self.rgb_range)
+        self.reader()
+
+    def reader(self) -> RGBReader:
+        """Reads the images."""
+        return RGBReader(bands=self.rgb_bands, value_range=self.rgb_range)
 
     def record(self) -> dict:
-        """The settings and the library's version: what decides over the result."""
+        """The settings and the library's version, which together determine the result."""
         try:
             library = version("satellite-cloud-generator")
         except PackageNotFoundError:
@@ -69,27 +68,8 @@ class CloudSettings:
         return {**asdict(self), "satellite_cloud_generator": library}
 
 
-@dataclass(frozen=True)
-class CloudTask:
-    """A raster to draw clouds over: its path, its path below the input folder, and where to write."""
-
-    source: Path
-    place: Path
-    settings: CloudSettings
-    output: Path
-
-
-@dataclass
-class CloudySummary:
-    """What was made: an entry a file (of the manifest), what could not be read, and how many were there before."""
-
-    files: list[dict]
-    dropped: list[Dropped]
-    done_before: int = 0
-
-
 def find_rasters(folder: Path, output: Path) -> dict[str, Path]:
-    """The rasters of a folder and of those in it, by their path below it without suffix.
+    """The rasters of a folder and its subfolders, by their path below it without suffix.
 
     Raises:
         DataError: There is no such folder, there is no raster, two have one name, or the output lies in the folder.
@@ -110,25 +90,28 @@ def find_rasters(folder: Path, output: Path) -> dict[str, Path]:
     return found
 
 
+def seed_of(seed: int, name: str) -> int:
+    """The seed of a file's clouds, from that of all and the file's path below the folder without suffix."""
+    return derived_seed(seed, name)
+
+
 def add_clouds(
-    folder: Path,
-    output: Path,
-    settings: CloudSettings,
-    *,
-    workers: int = 1,
-    dry_run: bool = False,
-) -> CloudySummary:
+    folder: Path, output: Path, settings: CloudSettings, *, workers: int = 1, dry_run: bool = False
+) -> Finished:
     """Draw clouds over all rasters of a folder, and write ``manifest_clouds.json``.
 
-    Interrupted and called again, it goes on with the files that are not finished; finished ones are checked by their
+    Interrupted and called again, it continues with the files that are not finished; finished ones are checked by their
     SHA-256. The result depends neither on ``workers`` nor on what other files there are.
 
     Args:
-        folder: Holds the clear images; of folders in it the structure is kept.
+        folder: Holds the clear images; its subfolders are kept.
         output: Folder to write ``rgb_clouds`` and ``cloud_masks`` into.
         settings: How.
         workers: Processes.
         dry_run: Read the files' headers and write nothing.
+
+    Returns:
+        What was made, an entry of the manifest for each file, and which files cannot be read.
 
     Raises:
         ConfigError: A setting is wrong, or the library that draws such clouds is not installed.
@@ -137,86 +120,78 @@ def add_clouds(
     """
     settings.check()
     rasters = find_rasters(folder, output)
-    folders = [output / name for name in (IMAGES, MASKS)]
-    check_outputs({"output": [*folders, output / MANIFEST]}, raster_inputs({"one of the images": rasters.values()}))
+    outputs = [output / name for name in (IMAGES, MASKS, MANIFEST)]
+    check_outputs({"output": outputs}, raster_inputs({"one of the images": rasters.values()}))
     if dry_run:
         return _look(rasters)
-    journal = Journal(output, PREFIX, foreign=(path for name in folders for path in name.rglob("*") if path.is_file()))
+    journal = Journal(output, "clouds", [IMAGES, MASKS])
     journal.start(settings.record())
-    for path in [path for name in folders for path in name.rglob(".*.tmp.*")]:  # what a killed run was writing
-        path.unlink()
-    tasks = {name: CloudTask(path, path.relative_to(folder), settings, output) for name, path in rasters.items()}
-    summary = CloudySummary([], [])
-    with closing(process_all(_process, tasks, journal, workers, title="adding clouds")) as results:
-        for result, done_before in results:
-            summary.files += result["pairs"]
-            summary.done_before += done_before
-            for entry in result["dropped"]:
-                drop_broken(Dropped(**entry), summary.dropped, strict=False)
-    _write_manifest(output, settings, summary)
-    return summary
-
-
-def _look(rasters: dict[str, Path]) -> CloudySummary:
-    summary = CloudySummary([], [])
-    for name, path in tqdm(rasters.items(), desc="reading headers", unit="file"):
-        try:
-            read_raster_info(path)
-            summary.files.append({"name": name})
-        except DataError as error:
-            drop_broken(Dropped(name, BROKEN, str(error)), summary.dropped, strict=False)
-    return summary
-
-
-def _write_manifest(output: Path, settings: CloudSettings, summary: CloudySummary) -> None:
+    jobs = [_CloudJob(name, path, path.relative_to(folder), settings, output) for name, path in rasters.items()]
+    finished = run_jobs(jobs, output, journal, workers=workers, title="adding clouds")
     manifest = {
         "mm_ovseg_version": mm_ovseg.__version__,
         "settings": settings.record(),
-        "files": sorted(summary.files, key=lambda entry: entry["name"]),
-        "dropped": [asdict(entry) for entry in sorted(summary.dropped, key=lambda entry: entry.name)],
+        "files": sorted(finished.made, key=lambda entry: entry["name"]),
+        "skipped": [asdict(entry) for entry in sorted(finished.skipped, key=lambda entry: entry.name)],
     }
     with complete_file(output / MANIFEST) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return finished
 
 
-def _process(task: CloudTask, previous: dict | None) -> tuple[dict, bool]:
-    """A result for the journal, with one entry under ``pairs`` or ``dropped``, and whether it is an earlier one."""
-    name = task.place.with_suffix("").as_posix()
-    status = task.source.stat()
-    result = {"name": name, "fingerprint": [status.st_size, status.st_mtime_ns], "pairs": [], "dropped": []}
-    if previous is not None and previous["fingerprint"] == result["fingerprint"]:
-        written = [entry[kind] for entry in previous["pairs"] for kind in ("image", "mask")]
-        if all(is_intact(task.output, file) for file in written):
-            return previous, True
-    seed = seed_of(task.settings.seed, name)
-    image_file = Path(IMAGES, task.place)
-    mask_file = Path(MASKS, task.place).with_suffix(".png" if task.place.suffix.lower() in PICTURES else ".tif")
-    reader = RGBReader(bands=task.settings.rgb_bands, value_range=task.settings.rgb_range)
-    try:
-        with RasterSource(task.source, any_format=True) as source:
+def _look(rasters: dict[str, Path]) -> Finished:
+    finished = Finished()
+    for name, path in tqdm(rasters.items(), desc="reading headers", unit="file"):
+        try:
+            read_raster_info(path)
+            finished.results.append({"made": [{"name": name}]})
+        except DataError as error:
+            skip_unreadable(name, str(error), finished.skipped)
+    return finished
+
+
+@dataclass(frozen=True)
+class _CloudJob:
+    """A :class:`~mm_ovseg.jobs.Job`: a raster, its path below the input folder, and where to write."""
+
+    name: str
+    source: Path
+    place: Path
+    settings: CloudSettings
+    output: Path
+
+    def fingerprint(self) -> list:
+        return file_states([self.source])
+
+    def read(self) -> tuple[Grid, "StoredImage", CloudyImage, np.ndarray]:
+        """The grid, the image to write, the clouds, and where the image has data."""
+        reader = self.settings.reader()
+        with RasterSource(self.source, any_format=True) as source:
             image, valid = reader.read(source)
-            cloudy = build_clouds(task.settings.kind, task.settings.cover)(image, valid, seed)
+            clouds = build_clouds(self.settings.kind, self.settings.cover)
+            cloudy = clouds(image, valid, seed_of(self.settings.seed, self.name))
             changed = valid & (cloudy.image != image).any(axis=2)
-            stored = _stored(source, reader, cloudy.image, changed, valid)
-            grid = source.grid
-    except DataError as error:
-        result["dropped"] = [asdict(Dropped(name, BROKEN, str(error)))]
-        return result, False
-    _write(task.output / mask_file, StoredImage(np.rint(cloudy.opacity * 255).astype(np.uint8)[None]), grid)
-    _write(task.output / image_file, stored, grid)
-    entry = {"name": name, "seed": seed, "source": {"file": task.place.as_posix(), "sha256": sha256(task.source)}}
-    for kind, file in (("image", image_file), ("mask", mask_file)):
-        entry[kind] = {"file": file.as_posix(), "sha256": sha256(task.output / file)}
-    seen = cloudy.opacity[valid]
-    entry["mean_opacity"] = round(float(seen.mean()), 4) if seen.size else 0.0
-    entry["covered"] = round(float((seen >= CLOUDY).mean()), 4) if seen.size else 0.0
-    result["pairs"].append(entry)
-    return result, False
+            return source.grid, _stored(source, reader, cloudy.image, changed, valid), cloudy, valid
 
-
-def seed_of(seed: int, name: str) -> int:
-    """The seed of a file's clouds, from that of all and the file's path below the folder without suffix."""
-    return derived_seed(seed, name)
+    def write(self, content: tuple[Grid, "StoredImage", CloudyImage, np.ndarray]) -> dict:
+        grid, stored, cloudy, valid = content
+        mask_suffix = ".png" if self.place.suffix.lower() in PICTURES else ".tif"
+        mask = StoredImage(np.rint(cloudy.opacity * 255).astype(np.uint8)[None])
+        entry = {"name": self.name, "seed": seed_of(self.settings.seed, self.name)}
+        entry["source"] = {"file": self.place.as_posix(), "sha256": sha256(self.source)}
+        files = {}
+        for kind, path, image in (
+            ("image", Path(IMAGES, self.place), stored),
+            ("mask", Path(MASKS, self.place).with_suffix(mask_suffix), mask),
+        ):
+            _write(self.output / path, image, grid)
+            file = path.as_posix()
+            files[file] = sha256(self.output / path)
+            entry[kind] = {"file": file, "sha256": files[file]}
+        opacity = cloudy.opacity[valid]
+        entry["mean_opacity"] = round(float(opacity.mean()), 4) if opacity.size else 0.0
+        entry["covered"] = round(float((opacity >= COVERED_OPACITY).mean()), 4) if opacity.size else 0.0
+        return {"made": [entry], "files": files}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import shapely
 from rasterio import Affine
 from rasterio.features import rasterize
 
-from mm_ovseg.data.tiling.legend import IGNORED, Legend, value_text
+from mm_ovseg.data.tile.label_values import IGNORED, Legend, value_text
 from mm_ovseg.raster import Grid
 from mm_ovseg.raster.vector import read_polygons
 
