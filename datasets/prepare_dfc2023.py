@@ -27,7 +27,7 @@ from mm_ovseg.command_line import clean_exit
 from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.data.split import hold_out, keep_apart, split_by_scene
 from mm_ovseg.data.tile.pair_script import add_pair_arguments, pair_run, prepare_pairs
-from mm_ovseg.data.tile.pairs import PairSplit, match_files
+from mm_ovseg.data.tile.pairs import match_files
 from mm_ovseg.jobs import Skipped
 from mm_ovseg.raster.footprint import Footprint
 
@@ -100,8 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     run = pair_run(args, name="DFC2023", prefix="dfc2023_", sar_bands=args.sar_bands)
     cities = {"val_fraction": args.val_fraction, "seed": args.seed, "held_out": sorted(args.val_cities)}
-    split = PairSplit(partial(split_by_city, **cities), {"split_by": "city", **cities})
-    prepare_pairs(args, run, split, wanted=is_wanted, match=match)
+    split = {"split_by": "city", **cities}
+    prepare_pairs(args, run, partial(split_by_city, **cities), split=split, wanted=is_wanted, match=match)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from mm_ovseg.command_line import clean_exit
 from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.data.split import split_into_squares
 from mm_ovseg.data.tile.pair_script import add_pair_arguments, pair_run, prepare_pairs
-from mm_ovseg.data.tile.pairs import PairSplit, match_files
+from mm_ovseg.data.tile.pairs import match_files
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.jobs import Skipped
 from mm_ovseg.raster.footprint import EARTH, Footprint
@@ -84,8 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.block <= 0:
         raise ConfigError(f"--block is {args.block:g}; give a number of metres above 0.")
     squares = {"val_fraction": args.val_fraction, "block": args.block, "seed": args.seed}
-    split = PairSplit(partial(split_by_place, **squares), {"split_by": "place", **squares})
-    prepare_pairs(args, run, split, wanted=is_wanted, match=match)
+    split = {"split_by": "place", **squares}
+    prepare_pairs(args, run, partial(split_by_place, **squares), split=split, wanted=is_wanted, match=match)
 
 
 if __name__ == "__main__":

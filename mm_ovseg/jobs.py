@@ -19,30 +19,15 @@ from tqdm import tqdm
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file, sha256
 
-__all__ = [
-    "Finished",
-    "Job",
-    "Journal",
-    "Skipped",
-    "count_reasons",
-    "file_states",
-    "run_jobs",
-    "skip_unreadable",
-]
+__all__ = ["Finished", "Job", "Journal", "Skipped", "count_reasons", "file_states", "run_jobs", "skip_unreadable"]
 
-UNREADABLE = "cannot be read"  # the one reason that the next run does not take for granted
-FORMAT = 2  # of the journal
+UNREADABLE = "cannot be read"  # the one reason for which the next run tries again
+JOURNAL_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something that a run leaves out.
-
-    Attributes:
-        name: What it is.
-        reason: Why, in words that many may share, so that they can be counted.
-        detail: What is wrong with this one; empty where the reason says it all.
-    """
+    """What a run leaves out, why, in words that many may share, and, if that does not say it all, the details."""
 
     name: str
     reason: str
@@ -75,18 +60,14 @@ class Job(Protocol):
         """What changes when the sources do, ready for JSON; see :func:`file_states`."""
 
     def read(self) -> Any:
-        """Read everything the job needs.
-
-        Raises:
-            DataError, OSError: A source cannot be read; the job is skipped.
-        """
+        """Read everything needed. The job is skipped if this raises a DataError or OSError."""
 
     def write(self, content: Any) -> dict:
         """Write what :meth:`read` has returned.
 
         Returns:
             The result, ready for JSON: ``made``, a list of dicts; ``files``, path relative to the output folder ->
-            SHA-256; ``skipped``, a list of dicts like :class:`Skipped`; and whatever else the command needs.
+            SHA-256; ``skipped``, a list of :class:`Skipped` as dicts; and whatever else the command needs.
 
         Raises:
             DataError: A file cannot be written.
@@ -95,7 +76,7 @@ class Job(Protocol):
 
 @dataclass
 class Finished:
-    """What became of all jobs: their results, what they skipped, and how many an earlier run had finished."""
+    """The results of all jobs, what was skipped, and the number of jobs that an earlier run had finished."""
 
     results: list[dict] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -127,7 +108,7 @@ class Journal:
         files: Every file that any result has named, relative to the output folder.
 
     Raises:
-        DataError: The folder cannot be written to, has such files but no journal, or a journal of an earlier version.
+        DataError: The folder cannot be written to, or has such files but no journal, or one of another version.
     """
 
     def __init__(self, output: Path, name: str, folders: Sequence[Path | str], prefix: str = "") -> None:
@@ -138,10 +119,9 @@ class Journal:
         self.files: set[str] = set()
         self._folders, self._prefix = [output / folder for folder in folders], prefix
         if not self.path.exists():
-            found = (path for path in self._find("*") if path.is_file() and not path.name.startswith("."))
-            if (first := next(found, None)) is not None:
+            if foreign := next((path for path in self._find(f"{prefix}*") if not path.name.startswith(".")), None):
                 raise DataError(
-                    f"{output} has files such as {first} but not the journal of how they were made "
+                    f"{output} has files such as {foreign} but not the journal of how they were made "
                     f"({self.path.name}); move them away, or choose another --output."
                 )
             return
@@ -152,7 +132,7 @@ class Journal:
                 continue  # the last line of a killed run
             if "settings" not in entry:
                 self._take(entry)
-            elif entry.get("format") == FORMAT:
+            elif entry.get("format") == JOURNAL_FORMAT:
                 self.settings = entry["settings"]
             else:
                 raise DataError(
@@ -181,9 +161,9 @@ class Journal:
             )
         self.settings = settings
         with complete_file(self.path) as temporary:
-            lines = [{"settings": settings, "format": FORMAT}, *self.results.values()]
+            lines = [{"settings": settings, "format": JOURNAL_FORMAT}, *self.results.values()]
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        for path in list(self._find("*.tmp.*", hidden=True)):
+        for path in list(self._find(f".{self._prefix}*.tmp.*")):
             path.unlink()
 
     def append(self, result: dict) -> None:
@@ -199,9 +179,8 @@ class Journal:
         except OSError as error:
             raise DataError(f"{self.path} cannot be written ({error.strerror}); make room and run again.") from error
 
-    def _find(self, pattern: str, hidden: bool = False) -> Iterator[Path]:
-        pattern = f"{'.' if hidden else ''}{self._prefix}{pattern}"
-        return (path for folder in self._folders for path in sorted(folder.rglob(pattern)))
+    def _find(self, pattern: str) -> Iterator[Path]:
+        return (path for folder in self._folders for path in sorted(folder.rglob(pattern)) if path.is_file())
 
     def _take(self, result: dict) -> None:
         self.results[result["name"]] = result
@@ -230,11 +209,11 @@ def run_jobs(
     # closing: an error here must end the worker processes, not wait for everything they still have to do.
     with closing(_run_all(arguments, workers)) as results, tqdm(total=len(jobs), desc=title) as progress:
         for result, is_done_before in results:
-            unreadable = [entry for entry in result["skipped"] if entry["reason"] == UNREADABLE]
-            for entry in unreadable:
-                skip_unreadable(entry["name"], entry["detail"], finished.skipped, strict=strict)
-            if not unreadable:
-                finished.skipped += [Skipped(**entry) for entry in result["skipped"]]
+            skipped = [Skipped(**entry) for entry in result["skipped"]]
+            if skipped and skipped[0].reason == UNREADABLE:
+                skip_unreadable(skipped[0].name, skipped[0].detail, finished.skipped, strict=strict)
+            else:
+                finished.skipped += skipped
                 if journal is not None and not is_done_before:
                     journal.append(result)
             finished.results.append(result)
@@ -245,8 +224,7 @@ def run_jobs(
 
 def _run_all(arguments: Sequence[tuple], workers: int) -> Iterator[tuple[dict, bool]]:
     if workers == 1:
-        for job, output, earlier in arguments:
-            yield _run(job, output, earlier)
+        yield from (_run(*of_job) for of_job in arguments)
         return
     pool = ProcessPoolExecutor(workers)
     try:

@@ -16,7 +16,7 @@ from demo import demo
 from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.data.synthetic import write_synthetic_dataset
-from mm_ovseg.data.tile.pairs import PairSplit, tile_pairs
+from mm_ovseg.data.tile.pairs import tile_pairs
 from mm_ovseg.data.tile.settings import TileRun, TileSettings
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import DataError
@@ -368,14 +368,18 @@ def test_library_calls_check_too(folder):
     predictor = ScenePredictor(load_config(CONFIG, ["MODEL.DEVICE", "cpu"]), ["water", "road"])
     text("pairs.csv", "rgb,sar,name\nrgb.tif,sar.tif,sar\n")
     pair = SceneFiles("a", (Path(put("labels.tif", "out/train/rgb/new_a.tif")),), (Path("sar.tif"),))
-    split = PairSplit(lambda names, places, paths: ["train" for _ in names], {})
     before = contents(folder)
     with pytest.raises(DataError, match=r"rgb\.tif is the RGB image itself"):
         predictor.segment("rgb.tif", "sar.tif", "rgb.tif")
     with pytest.raises(DataError, match=r"sar\.tif is the SAR image of the scene 'sar' itself"):
         segment_archive(read_archive("pairs.csv"), folder, SceneOptions(), pool=None)
     with pytest.raises(DataError, match=r"new_a\.tif, one of the RGB images, lies in .*, which is written to"):
-        tile_pairs(TileRun(name="New", output=folder / "out", settings=TileSettings(), prefix="new_"), [pair], split)
+        tile_pairs(
+            TileRun(name="New", output=folder / "out", settings=TileSettings(), prefix="new_"),
+            [pair],
+            lambda *_: ["train"],
+            split={},
+        )
     assert contents(folder) == before
 
 

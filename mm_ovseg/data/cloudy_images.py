@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rasterio.enums import ColorInterp
@@ -36,6 +37,9 @@ class CloudSettings:
         kind, cover: As in :func:`~mm_ovseg.data.clouds.build_clouds`.
         seed: Of all clouds, not negative; those of a file follow from it and from the file's name without suffix.
         rgb_bands, rgb_range: As ``bands`` and ``value_range`` of :func:`~mm_ovseg.raster.RGBReader`.
+
+    Raises:
+        ConfigError: One is wrong, or the library that draws such clouds is not installed.
     """
 
     kind: str
@@ -44,12 +48,7 @@ class CloudSettings:
     rgb_bands: tuple[int, ...] = ()
     rgb_range: tuple[float, ...] = ()
 
-    def check(self) -> None:
-        """Check them before any file is read.
-
-        Raises:
-            ConfigError: One is wrong, or the library that draws such clouds is not installed.
-        """
+    def __post_init__(self) -> None:
         if self.seed < 0:
             raise ConfigError(f"The seed is {self.seed}; give 0 or a positive number.")
         build_clouds(self.kind, self.cover)
@@ -114,16 +113,21 @@ def add_clouds(
         What was made, an entry of the manifest for each file, and which files cannot be read.
 
     Raises:
-        ConfigError: A setting is wrong, or the library that draws such clouds is not installed.
         DataError: There are no images, or the output folder cannot be written, contains some of the images, or was
             made with other settings.
     """
-    settings.check()
     rasters = find_rasters(folder, output)
     outputs = [output / name for name in (IMAGES, MASKS, MANIFEST)]
     check_outputs({"output": outputs}, raster_inputs({"one of the images": rasters.values()}))
     if dry_run:
-        return _look(rasters)
+        finished = Finished()
+        for name, path in tqdm(rasters.items(), desc="reading headers", unit="file"):
+            try:
+                read_raster_info(path)
+                finished.results.append({"made": [{"name": name}]})
+            except DataError as error:
+                skip_unreadable(name, str(error), finished.skipped)
+        return finished
     journal = Journal(output, "clouds", [IMAGES, MASKS])
     journal.start(settings.record())
     jobs = [_CloudJob(name, path, path.relative_to(folder), settings, output) for name, path in rasters.items()]
@@ -136,17 +140,6 @@ def add_clouds(
     }
     with complete_file(output / MANIFEST) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    return finished
-
-
-def _look(rasters: dict[str, Path]) -> Finished:
-    finished = Finished()
-    for name, path in tqdm(rasters.items(), desc="reading headers", unit="file"):
-        try:
-            read_raster_info(path)
-            finished.results.append({"made": [{"name": name}]})
-        except DataError as error:
-            skip_unreadable(name, str(error), finished.skipped)
     return finished
 
 
@@ -163,7 +156,7 @@ class _CloudJob:
     def fingerprint(self) -> list:
         return file_states([self.source])
 
-    def read(self) -> tuple[Grid, "StoredImage", CloudyImage, np.ndarray]:
+    def read(self) -> tuple[Grid, dict[str, Any], CloudyImage, np.ndarray]:
         """The grid, the image to write, the clouds, and where the image has data."""
         reader = self.settings.reader()
         with RasterSource(self.source, any_format=True) as source:
@@ -173,44 +166,29 @@ class _CloudJob:
             changed = valid & (cloudy.image != image).any(axis=2)
             return source.grid, _stored(source, reader, cloudy.image, changed, valid), cloudy, valid
 
-    def write(self, content: tuple[Grid, "StoredImage", CloudyImage, np.ndarray]) -> dict:
+    def write(self, content: tuple[Grid, dict[str, Any], CloudyImage, np.ndarray]) -> dict:
         grid, stored, cloudy, valid = content
-        mask_suffix = ".png" if self.place.suffix.lower() in PICTURES else ".tif"
-        mask = StoredImage(np.rint(cloudy.opacity * 255).astype(np.uint8)[None])
-        entry = {"name": self.name, "seed": seed_of(self.settings.seed, self.name)}
-        entry["source"] = {"file": self.place.as_posix(), "sha256": sha256(self.source)}
-        files = {}
-        for kind, path, image in (
-            ("image", Path(IMAGES, self.place), stored),
-            ("mask", Path(MASKS, self.place).with_suffix(mask_suffix), mask),
-        ):
-            _write(self.output / path, image, grid)
-            file = path.as_posix()
-            files[file] = sha256(self.output / path)
-            entry[kind] = {"file": file, "sha256": files[file]}
+        image, mask = Path(IMAGES, self.place), Path(MASKS, self.place)
+        mask = mask.with_suffix(".png" if mask.suffix.lower() in PICTURES else ".tif")
+        files = {mask: _write(self.output / mask, grid, np.rint(cloudy.opacity * 255).astype(np.uint8)[None])}
+        files[image] = _write(self.output / image, grid, **stored)
         opacity = cloudy.opacity[valid]
-        entry["mean_opacity"] = round(float(opacity.mean()), 4) if opacity.size else 0.0
-        entry["covered"] = round(float((opacity >= COVERED_OPACITY).mean()), 4) if opacity.size else 0.0
-        return {"made": [entry], "files": files}
-
-
-@dataclass(frozen=True)
-class StoredImage:
-    """What is written for an image: bands (n, H, W), their meanings, and the nodata value or mask that marks gaps."""
-
-    bands: np.ndarray
-    meanings: tuple[ColorInterp, ...] = ()
-    descriptions: tuple[str, ...] = ()
-    scales: tuple[float, ...] = ()
-    offsets: tuple[float, ...] = ()
-    nodata: float | None = None
-    mask: np.ndarray | None = None
+        entry = {
+            "name": self.name,
+            "seed": seed_of(self.settings.seed, self.name),
+            "source": {"file": self.place.as_posix(), "sha256": sha256(self.source)},
+            "image": {"file": image.as_posix(), "sha256": files[image]},
+            "mask": {"file": mask.as_posix(), "sha256": files[mask]},
+            "mean_opacity": round(float(opacity.mean()), 4) if opacity.size else 0.0,
+            "covered": round(float((opacity >= COVERED_OPACITY).mean()), 4) if opacity.size else 0.0,
+        }
+        return {"made": [entry], "files": {path.as_posix(): digest for path, digest in files.items()}}
 
 
 def _stored(
     source: RasterSource, reader: RGBReader, image: np.ndarray, changed: np.ndarray, valid: np.ndarray
-) -> StoredImage:
-    """The file with a changed RGB image.
+) -> dict[str, Any]:
+    """Bands (n, H, W) of the file with a changed RGB image, and what :func:`_write` needs to know of them.
 
     The type, the number and the order of its bands stay, and so does every number that no cloud has changed, those of
     other bands and of pixels without data among them. A grey band becomes red, green and blue of its type; a palette,
@@ -220,7 +198,7 @@ def _stored(
     if len(colors) == 1 and (source.color_table(colors[0]) is not None or source.white_value(colors[0]) is not None):
         alpha = [] if valid.all() else [np.where(valid, np.uint8(255), np.uint8(0))]
         meanings = (*COLORS, *([ColorInterp.alpha] if alpha else []))
-        return StoredImage(np.stack([*image.transpose(2, 0, 1), *alpha]), meanings)
+        return {"bands": np.stack([*image.transpose(2, 0, 1), *alpha]), "meanings": meanings}
     numbers = list(range(1, len(source.bands) + 1))
     meanings = [band.meaning for band in source.bands]
     places = [number - 1 for number in colors]
@@ -238,30 +216,33 @@ def _stored(
         step = reader.smallest_step(first)
         values[places[0]][hidden] = first.nodata + (-step if first.nodata > 0 else step)
     kept = [source.bands[number - 1] for number in numbers]
-    return StoredImage(
-        bands=values,
-        meanings=tuple(meanings),
-        descriptions=tuple(band.description for band in kept),
-        scales=tuple(band.scale for band in kept),
-        offsets=tuple(band.offset for band in kept),
-        nodata=first.nodata,
-        mask=source.mask(),
-    )
+    return {
+        "bands": values,
+        "meanings": tuple(meanings),
+        "descriptions": tuple(band.description for band in kept),
+        "scales": tuple(band.scale for band in kept),
+        "offsets": tuple(band.offset for band in kept),
+        "nodata": first.nodata,
+        "valid": source.mask(),
+    }
 
 
-def _write(path: Path, image: StoredImage, grid: Grid) -> None:
-    """Write an image where it lies on the ground, in the format that its name says."""
+def _write(
+    path: Path,
+    grid: Grid,
+    bands: np.ndarray,
+    *,
+    nodata: float | None = None,
+    valid: np.ndarray | None = None,
+    **of_bands: tuple,
+) -> str:
+    """Write an image where it lies on the ground, in the format that its name says.
+
+    Returns:
+        The SHA-256.
+    """
     if path.suffix.lower() in PICTURES:
-        write_picture(path, image.bands, grid, nodata=image.nodata, valid=image.mask)
-        return
-    write_geotiff(
-        path,
-        image.bands,
-        grid,
-        nodata=image.nodata,
-        valid=image.mask,
-        meanings=image.meanings,
-        descriptions=image.descriptions,
-        scales=image.scales,
-        offsets=image.offsets,
-    )
+        write_picture(path, bands, grid, nodata=nodata, valid=valid)
+    else:
+        write_geotiff(path, bands, grid, nodata=nodata, valid=valid, **of_bands)
+    return sha256(path)

@@ -159,7 +159,7 @@ def test_a_run_goes_on_and_workers_and_dry_runs_change_nothing(scene, tmp_path, 
         return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.name != "dataset.yaml"}
 
     run(scene, tmp_path / "dry" / "region", "--dry-run")
-    assert not (tmp_path / "dry").exists() and "| train pairs |" in capsys.readouterr().out
+    assert not (tmp_path / "dry").exists() and "| train pairs" in capsys.readouterr().out
     run(scene, tmp_path / "one" / "region")
     run(scene | {"--workers": 2}, tmp_path / "two" / "region")
     assert content(tmp_path / "one") == content(tmp_path / "two")

@@ -3,13 +3,13 @@
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mm_ovseg.data.builtin import CMU_FOLDER
 from mm_ovseg.data.manifest import SceneFiles
-from mm_ovseg.data.tile.pairs import AUTO_SCALE, PairSplit, tile_pairs
+from mm_ovseg.data.tile.pairs import AUTO_SCALE, Assign, tile_pairs
 from mm_ovseg.data.tile.settings import TileRun, TileSettings
-from mm_ovseg.data.tile.unpacking import gather_files
+from mm_ovseg.data.tile.unpacking import Wanted, gather_files
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.jobs import Skipped
 from mm_ovseg.raster import SAR_UNITS, RGBReader, SARReader
@@ -32,58 +32,36 @@ def add_pair_arguments(
 
     output = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / CMU_FOLDER
     parser.add_argument("inputs", type=Path, nargs="+", metavar="IN", help="the archives, or folders they lie in")
-    files = parser.add_argument_group("files")
-    files.add_argument("--output", type=Path, default=output, help=f"folder (default: {output})")
-    files.add_argument("--work", type=Path, help="where archives are unpacked (default: sources/ in the output)")
-    files.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
-    files.add_argument("--strict", action="store_true", help="stop at a file that cannot be read, instead of naming it")
-    files.add_argument("--dry-run", action="store_true", help="say what would be made, and write nothing")
-    pixels = parser.add_argument_group("pixels")
-    pixels.add_argument(
-        "--size",
-        type=int,
-        default=size,
-        help=f"largest side of a pair; larger tiles are cut; 0: whole tiles (default: {size})",
-    )
-    pixels.add_argument("--overlap", type=int, default=0, help="minimum overlap of windows in pixels (default: 0)")
-    pixels.add_argument(
-        "--min-valid", type=float, default=0.5, help="minimum share of a pair with both RGB and SAR (default: 0.5)"
-    )
-    pixels.add_argument(
-        "--rgb-range",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        default=(0.0, 2047.0),
-        help="what becomes 0 and 255 where RGB is not 8-bit (default: 0 2047, 11 bits)",
-    )
+    add = parser.add_argument_group("files").add_argument
+    add("--output", type=Path, default=output, help=f"folder (default: {output})")
+    add("--work", type=Path, help="where archives are unpacked (default: sources/ in the output)")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    add("--strict", action="store_true", help="stop at a file that cannot be read, instead of naming it")
+    add("--dry-run", action="store_true", help="say what would be made, and write nothing")
+    add = parser.add_argument_group("pixels").add_argument
+    add("--size", type=int, default=size, help=f"maximum side of a pair; 0: whole tiles (default: {size})")
+    add("--overlap", type=int, default=0, help="minimum overlap of windows in pixels (default: 0)")
+    add("--min-valid", type=float, default=0.5, help="minimum share with both RGB and SAR (default: 0.5)")
+    low_high = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
+    shown = "what becomes 0 and 255 where RGB is not 8-bit (default: 0 2047, 11 bits)"
+    add("--rgb-range", **low_high, default=(0.0, 2047.0), help=shown)
     shown = "8-bit files as they are, others as amplitude" if sar_scale == AUTO_SCALE else sar_scale
-    pixels.add_argument(
-        "--sar-scale",
-        choices=(AUTO_SCALE, *SAR_UNITS),
-        default=sar_scale,
-        help=f"what the SAR files hold (default: {shown})",
-    )
-    pixels.add_argument(
-        "--sar-range",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        default=(),
-        help="dB that become 0 and 255 (default: 1st and 99th percentile, measured once for all tiles)",
-    )
+    scales = (AUTO_SCALE, *SAR_UNITS)
+    add("--sar-scale", choices=scales, default=sar_scale, help=f"what the SAR files hold (default: {shown})")
+    shown = "dB that become 0 and 255 (default: 1st and 99th percentile, measured once for all tiles)"
+    add("--sar-range", **low_high, default=(), help=shown)
     shown = "none" if nodata is None else f"{nodata:g}"
     for kind in ("rgb", "sar"):
-        pixels.add_argument(
+        add(
             f"--{kind}-nodata",
             type=number_or_none,
             default=nodata,
             metavar="VALUE",
             help=f"{kind.upper()} value without data, besides what the files say; or none (default: {shown})",
         )
-    split = parser.add_argument_group("split")
-    split.add_argument("--val-fraction", type=float, default=0.1, help="share to hold out, about (default: 0.1)")
-    split.add_argument("--seed", type=int, default=0, help="another one holds out others (default: 0)")
+    add = parser.add_argument_group("split").add_argument
+    add("--val-fraction", type=float, default=0.1, help="share to hold out, about (default: 0.1)")
+    add("--seed", type=int, default=0, help="another one holds out others (default: 0)")
 
 
 def pair_run(args: argparse.Namespace, *, name: str, prefix: str, sar_bands: Sequence[int]) -> TileRun:
@@ -122,16 +100,17 @@ def pair_run(args: argparse.Namespace, *, name: str, prefix: str, sar_bands: Seq
 def prepare_pairs(
     args: argparse.Namespace,
     run: TileRun,
-    split: PairSplit,
+    assign: Assign,
     *,
-    wanted: Callable[[PurePosixPath], bool],
+    split: dict,
+    wanted: Wanted,
     match: Callable[[Sequence[Path]], tuple[list[SceneFiles], list[Skipped]]],
 ) -> None:
     """Do what a command line asks for, and print the report.
 
     Args:
         args: The command line, with the arguments of :func:`add_pair_arguments`.
-        run, split: As of :func:`~mm_ovseg.data.tile.pairs.tile_pairs`.
+        run, assign, split: As of :func:`~mm_ovseg.data.tile.pairs.tile_pairs`.
         wanted: Whether the file at a path, in an archive or below a folder, is needed.
         match: Makes pairs of such files, which need not exist yet.
 
@@ -149,7 +128,9 @@ def prepare_pairs(
             "only then can a dry run tell which pairs they give."
         )
         return
-    report = tile_pairs(run, pairs, split, sar_scale=args.sar_scale, sar_range=tuple(args.sar_range), skipped=skipped)
+    report = tile_pairs(
+        run, pairs, assign, split=split, skipped=skipped, sar_scale=args.sar_scale, sar_range=tuple(args.sar_range)
+    )
     print(report.format())
     if args.dry_run:
         print("A dry run: nothing was written.")

@@ -17,9 +17,7 @@ class TileSettings:
     """What decides about the tiles of a scene; the messages name the values as the command lines do.
 
     Attributes:
-        size: Side of a tile in pixels; 0 for whole scenes, if ``spread``.
-        overlap: Pixels that neighbouring tiles share; if ``spread``, at least.
-        spread: As of :func:`cut_windows`.
+        size, overlap, spread: As of :func:`cut_windows`; the size may be 0 if ``spread``.
         ground_sampling_distance: Metres per pixel; None for each scene's own.
         rgb, sar: Read the images.
         any_format: As of :func:`mm_ovseg.raster.open_raster`, for the images.

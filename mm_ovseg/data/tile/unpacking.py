@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from tqdm import tqdm
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from mm_ovseg.errors import ConfigError, DataError, brief_reason
 from mm_ovseg.files import complete_file
 
-__all__ = ["find_files", "gather_files", "is_unpacked", "list_archive", "unpack_archive"]
+__all__ = ["Wanted", "find_files", "gather_files", "is_unpacked", "list_archive", "unpack_archive"]
 
 BLOCK_BYTES = 1 << 20
 STATE = ".unpacked.json"  # which archive the folder holds, and whether all of it
@@ -73,7 +73,7 @@ def gather_files(
 def find_files(folder: Path, wanted: Wanted) -> list[Path]:
     """The wanted files below a folder, to any depth, sorted by path."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(folder / path for path in paths if _is_visible(path) and wanted(PurePosixPath(path.as_posix())))
+    return sorted(folder / path for path in paths if _is_wanted(PurePosixPath(path.as_posix()), wanted))
 
 
 def list_archive(archive: Path, wanted: Wanted) -> dict[PurePosixPath, int]:
@@ -82,13 +82,12 @@ def list_archive(archive: Path, wanted: Wanted) -> dict[PurePosixPath, int]:
     Raises:
         DataError: As of :func:`unpack_archive`.
     """
-    with _members(archive) as members:
-        return {path: size for path, size, _ in members if _is_visible(path) and wanted(path)}
+    return {path: size for path, size, _ in _members(archive, wanted)}
 
 
 def is_unpacked(archive: Path, folder: Path) -> bool:
     """Whether :func:`unpack_archive` has completely unpacked this very archive into a folder."""
-    return archive.is_file() and _read_state(folder) == _state(archive, complete=True)
+    return _has_state(archive, folder, complete=True)
 
 
 def unpack_archive(archive: Path, folder: Path, wanted: Wanted) -> None:
@@ -107,12 +106,11 @@ def unpack_archive(archive: Path, folder: Path, wanted: Wanted) -> None:
     """
     if is_unpacked(archive, folder):
         return
-    is_continued = archive.is_file() and _read_state(folder) == _state(archive, complete=False)
-    with _members(archive) as members, tqdm(desc=f"unpacking {archive.name}", unit="B", unit_scale=True) as progress:
-        _write_state(folder, archive, complete=False)
-        for path, size, open_member in members:
-            if not (_is_visible(path) and wanted(path)):
-                continue
+    is_continued = _has_state(archive, folder, complete=False)
+    if archive.is_file():
+        _write_state(archive, folder, complete=False)
+    with tqdm(desc=f"unpacking {archive.name}", unit="B", unit_scale=True) as progress:
+        for path, size, open_member in _members(archive, wanted):
             if path.is_absolute() or ".." in path.parts:
                 raise DataError(f"{archive} holds '{path}', which leads out of any folder: do not trust this archive.")
             target = folder / path
@@ -122,7 +120,7 @@ def unpack_archive(archive: Path, folder: Path, wanted: Wanted) -> None:
             progress.update(size)
     for leftover in folder.rglob(".*.tmp.*"):  # of a killed call
         leftover.unlink()
-    _write_state(folder, archive, complete=True)
+    _write_state(archive, folder, complete=True)
 
 
 def _blocks(archive: Path, open_member: Callable[[], IO[bytes]]) -> Iterator[bytes]:
@@ -132,55 +130,43 @@ def _blocks(archive: Path, open_member: Callable[[], IO[bytes]]) -> Iterator[byt
             yield block
 
 
-def _is_visible(path: PurePath) -> bool:
-    """Neither half-written nor one of the notes that macOS puts beside the files it packs."""
-    return not path.name.startswith(".")
+def _is_wanted(path: PurePosixPath, wanted: Wanted) -> bool:
+    """Hidden files are half-written, or notes that macOS puts beside the files it packs."""
+    return not path.name.startswith(".") and wanted(path)
 
 
-def _state(archive: Path, complete: bool) -> dict:
+def _state(archive: Path, complete: bool) -> str:
     status = archive.stat()
-    return {"size": status.st_size, "modified_ns": status.st_mtime_ns, "complete": complete}
+    return json.dumps({"size": status.st_size, "modified_ns": status.st_mtime_ns, "complete": complete})
 
 
-def _read_state(folder: Path) -> dict | None:
+def _has_state(archive: Path, folder: Path, complete: bool) -> bool:
     try:
-        return json.loads((folder / STATE).read_text(encoding="utf-8"))
+        return (folder / STATE).read_text(encoding="utf-8") == _state(archive, complete)
     except (OSError, ValueError):
-        return None
+        return False
 
 
-def _write_state(folder: Path, archive: Path, complete: bool) -> None:
+def _write_state(archive: Path, folder: Path, complete: bool) -> None:
     with complete_file(folder / STATE) as temporary:
-        temporary.write_text(json.dumps(_state(archive, complete)), encoding="utf-8")
+        temporary.write_text(_state(archive, complete), encoding="utf-8")
 
 
-@contextmanager
-def _members(archive: Path) -> Iterator[Iterator[Member]]:
-    """The regular files of an archive, in its order."""
+def _members(archive: Path, wanted: Wanted) -> Iterator[Member]:
+    """The wanted regular files of an archive, in its order."""
     if not archive.is_file():
         raise DataError(f"{archive} does not exist; give the archive as downloaded, or the folder it was unpacked to.")
     with _naming(archive):
-        is_zip = zipfile.is_zipfile(archive)
-        # "|": read once from front to back, which is what a compressed tar allows.
-        content = zipfile.ZipFile(archive) if is_zip else tarfile.open(archive, "r|*")  # noqa: SIM115 (closed below)
-    with content:
-        yield _zip_members(content) if is_zip else _tar_members(archive, content)
-
-
-def _zip_members(content: zipfile.ZipFile) -> Iterator[Member]:
-    for member in content.infolist():
-        if not member.is_dir():
-            yield PurePosixPath(member.filename), member.file_size, partial(content.open, member)
-
-
-def _tar_members(archive: Path, content: tarfile.TarFile) -> Iterator[Member]:
-    while True:
-        with _naming(archive):
-            member = content.next()
-        if member is None:
-            return
-        if member.isfile():
-            yield PurePosixPath(member.name), member.size, partial(content.extractfile, member)
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as content:
+                for member in content.infolist():
+                    if not member.is_dir() and _is_wanted(path := PurePosixPath(member.filename), wanted):
+                        yield path, member.file_size, partial(content.open, member)
+        else:  # "|": read once from front to back, which is what a compressed tar allows
+            with tarfile.open(archive, "r|*") as content:
+                for member in content:
+                    if member.isfile() and _is_wanted(path := PurePosixPath(member.name), wanted):
+                        yield path, member.size, partial(content.extractfile, member)
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def test_what_is_no_table(read, content, message):
 
 def test_classes_that_are_known(read):
     assert read("x: Water\n", ["road", "water"]).entries == (("x", 1),)
-    with pytest.raises(DataError, match="'x' stands for 'lake', which is none of the classes road, water"):
+    with pytest.raises(DataError, match="'x' stands for 'lake', which is not one of the classes road, water"):
         read("x: lake\n", ["road", "water"])
     with pytest.raises(VocabularyError, match="more than once"):
         read("x: lake\ny: Lake\n")
