@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mm_ovseg.data.manifest import SceneFiles
+from mm_ovseg.data.manifest import SceneFiles, read_manifest
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference.archive import read_archive
 
@@ -71,3 +71,16 @@ def test_a_missing_manifest_and_a_file_without_a_name(tmp_path):
         read_archive(tmp_path / "none.csv")
     with pytest.raises(DataError, match="line 2: the name ''"):
         read_archive(manifest(tmp_path, "rgb,sar\n/,\n"))
+
+
+def test_scenes_with_labels(tmp_path):
+    path = manifest(tmp_path, "rgb,sar,labels\nr.tif;g.tif;b.tif,s.tif,use.gpkg\n")
+    rgb = tuple(tmp_path / f"{name}.tif" for name in "rgb")
+    required = ("rgb", "sar", "labels")
+    assert read_manifest(path, required=required) == [
+        SceneFiles("r", rgb, (tmp_path / "s.tif",), labels=tmp_path / "use.gpkg")
+    ]
+    with pytest.raises(DataError, match="no column 'labels'"):
+        read_manifest(manifest(tmp_path, "rgb,sar\na.tif,b.tif\n"), required=required)
+    with pytest.raises(DataError, match="line 2: the column 'sar' is empty"):
+        read_manifest(manifest(tmp_path, "rgb,sar,labels\na.tif,;,c.tif\n"), required=required)

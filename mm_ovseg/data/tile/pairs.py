@@ -76,8 +76,7 @@ def tile_pairs(
 ) -> TileReport:
     """Write 8-bit tiles of pairs, and ``manifest_PREFIX.json``.
 
-    Interrupted and called again, it continues with the pairs that are not finished. Called again when everything is
-    done, it changes nothing.
+    Interrupted and called again, it continues; called again when everything is done, it changes nothing.
 
     Args:
         run: With a prefix, three RGB bands and the SAR bands. SAR's unit and range are replaced by the next two.

@@ -1,8 +1,7 @@
 """Making planned tiles, in parallel and resumable, and the files that describe them."""
 
 import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,12 +32,8 @@ def tile_outputs(output: Path, prefix: str = "") -> dict[str, list[Path]]:
 
 
 def check_tile_outputs(output: Path, scenes: Sequence[SceneFiles], prefix: str = "") -> None:
-    """Check that no file of any scene would be replaced.
-
-    Raises:
-        DataError: One would.
-    """
-    inputs: dict[str, Iterable[str | os.PathLike | None]] = {
+    """Check that no file of any scene would be replaced; see :func:`mm_ovseg.files.check_outputs`."""
+    inputs = {
         "one of the RGB images": [path for scene in scenes for path in scene.rgb],
         "one of the SAR images": [path for scene in scenes for path in scene.sar],
         "one of the label maps": [scene.labels for scene in scenes],
@@ -47,11 +42,7 @@ def check_tile_outputs(output: Path, scenes: Sequence[SceneFiles], prefix: str =
 
 
 def open_journal(run: TileRun) -> Journal | None:
-    """The journal of a run; None if it is dry.
-
-    Raises:
-        DataError: As of :class:`~mm_ovseg.jobs.Journal`.
-    """
+    """The journal of a run; None if it is dry. Errors are those of :class:`~mm_ovseg.jobs.Journal`."""
     return None if run.dry_run else Journal(run.output, run.prefix.rstrip("_") or run.name, FOLDERS, run.prefix)
 
 
@@ -99,12 +90,9 @@ def _manifest_name(prefix: str) -> str:
 def _write_declaration(report: TileReport) -> None:
     run = report.run
     classes = {"classes": list(run.legend.classes), "unseen": list(run.unseen)}
+    defaults = {kind: kind for kind in KINDS} | classes
     declared = {
-        "defaults": {
-            **{kind: kind for kind in KINDS},
-            **classes,
-            "ground_sampling_distance": report.ground_sampling_distance,
-        },
+        "defaults": {**defaults, "ground_sampling_distance": report.ground_sampling_distance},
         "datasets": {
             f"{run.name}_{split}": {"root": str((run.output / split).absolute())}
             for split, count in report.pair_counts().items()

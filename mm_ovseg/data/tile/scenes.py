@@ -48,11 +48,7 @@ class SquareSplit:
 def tile_scenes(run: TileRun, scenes: Sequence[SceneFiles], split: SquareSplit) -> TileReport:
     """Write tiles, ``dataset.yaml``, ``classes.json`` and ``manifest.json``.
 
-    Interrupted and called again, it continues with the tiles that are not finished. Called again when everything is
-    done, it changes nothing.
-
-    Returns:
-        What was made. In a dry run: what would be.
+    Interrupted and called again, it continues; called again when everything is done, it changes nothing.
 
     Raises:
         DataError: A scene cannot be read, the output has files of the scenes, or as of
@@ -64,12 +60,8 @@ def tile_scenes(run: TileRun, scenes: Sequence[SceneFiles], split: SquareSplit) 
     places = footprints([grid for _, _, grid in tiles])
     metres = common_pixel_size(places)
     places = [place or _place_in_pixels(*tile) for place, tile in zip(places, tiles, strict=True)]
-    splits = split_into_squares(
-        places,
-        sides=_sides(places, split.square * run.settings.size),
-        val_fraction=split.val_fraction,
-        seed=split.seed,
-    )
+    sides = _sides(places, split.square * run.settings.size)
+    splits = split_into_squares(places, sides=sides, val_fraction=split.val_fraction, seed=split.seed)
     report = TileReport(run, asdict(split), len(tiles), metres, concerns=concerns)
     jobs = []
     for (scene, window, _), of_split in zip(tiles, splits, strict=True):

@@ -58,7 +58,7 @@ class TileJob:
         hashes = {}
         if self.hash_sources and self.output is not None:
             hashes = {f"{path.parent.name}/{path.name}": sha256(path) for path in self._sources()}
-        source, labels = _open_once(self.scene, self.settings, self.legend, str(self.fingerprint()[1:]))
+        source, labels = _open_once(self)
         tiles = {}
         for name, window in self.windows.items():
             label, unknown = (None, {}) if labels is None else labels.read(*window)
@@ -66,16 +66,15 @@ class TileJob:
         return hashes, tiles, labels.left_out if isinstance(labels, PolygonLabels) else {}
 
     def write(self, content: tuple[dict, dict[str, Content], dict[str, int]]) -> dict:
-        """Write the tiles that have enough data.
+        """Write the tiles that have enough data; see :class:`~mm_ovseg.jobs.Job`.
 
         Returns:
-            The result; see :class:`~mm_ovseg.jobs.Job`. An entry of ``made`` has ``name``, ``split``, ``rgb``, ``sar``
-            and ``labels`` (``file`` relative to the output folder, ``sha256``; absent if nothing is written),
-            ``source`` (``scene``, ``window``: column, row, width, height, and the ``sha256`` of its files), ``valid``
-            (share of pixels with RGB and SAR), ``clipped`` (share of the SAR values that became 0 or 255) and, with
-            labels, ``pixels`` (of each class), ``ignored`` (pixels) and ``unknown`` (value without meaning -> pixels).
-            Besides, ``unknown`` counts those of skipped tiles, and ``left_out`` has the reasons and numbers of
-            geometries that cannot be used, of the whole scene.
+            The result. An entry of ``made`` has ``name``, ``split``, ``source`` (``scene``; ``window``: column, row,
+            width, height; ``sha256`` of its files), ``valid`` (share of pixels with RGB and SAR), ``clipped`` (share of
+            the SAR values that became 0 or 255); with labels, ``pixels`` (of each class), ``ignored`` (pixels) and
+            ``unknown`` (value without meaning -> pixels); and, if written, ``rgb``, ``sar`` and ``labels`` (``file``,
+            ``sha256``). Besides, ``unknown`` is that of skipped tiles, and ``left_out`` has the scene's geometries that
+            cannot be used: reason -> number.
         """
         hashes, tiles, left_out = content
         result = {"made": [], "files": {}, "skipped": [], "unknown": Counter(), "left_out": {self.scene.name: left_out}}
@@ -121,11 +120,7 @@ class TileJob:
 
 
 def open_scene(scene: SceneFiles, settings: TileSettings) -> SceneSource:
-    """Open RGB and SAR on one grid.
-
-    Raises:
-        ConfigError, DataError: As of :class:`~mm_ovseg.data.scene_source.SceneSource`.
-    """
+    """Open RGB and SAR on one grid; errors are those of :class:`~mm_ovseg.data.scene_source.SceneSource`."""
     return SceneSource(
         scene.rgb,
         scene.sar,
@@ -137,40 +132,29 @@ def open_scene(scene: SceneFiles, settings: TileSettings) -> SceneSource:
 
 
 def open_labels(scene: SceneFiles, source: SceneSource, settings: TileSettings, legend: Legend) -> Labels:
-    """Open the labels of a scene whose images are open.
-
-    Raises:
-        ConfigError, DataError: As of the two classes.
-    """
+    """Open the labels of a scene whose images are open; errors are those of the two classes."""
     if settings.attribute is None:
         return RasterLabels(scene.labels, source, legend.raster_table)
     background = IGNORED if settings.background is None else legend.classes.index(settings.background)
-    return PolygonLabels(
-        scene.labels,
-        source.grid,
-        legend,
-        attribute=settings.attribute,
-        layer=settings.layer,
-        background=background,
-    )
+    chosen = {"attribute": settings.attribute, "layer": settings.layer, "background": background}
+    return PolygonLabels(scene.labels, source.grid, legend, **chosen)
 
 
-_opened: dict[tuple, tuple[SceneSource, Labels | None]] = {}  # of the latest scene
+_opened: dict[tuple, tuple[SceneSource, Labels | None]] = {}  # of the latest job
 
 
-def _open_once(
-    scene: SceneFiles, settings: TileSettings, legend: Legend | None, states: str
-) -> tuple[SceneSource, Labels | None]:
+def _open_once(job: TileJob) -> tuple[SceneSource, Labels | None]:
     """A process works through the jobs of a scene one after the other; it opens files, and reads polygons, once."""
-    key = (scene, settings, legend, states)
+    key = (job.scene, job.settings, job.legend, str(job.fingerprint()[1:]))
     if key not in _opened:
         close_scene()
-        source = open_scene(scene, settings)
+        source = open_scene(job.scene, job.settings)
         try:
-            _opened[key] = source, None if legend is None else open_labels(scene, source, settings, legend)
+            labels = None if job.legend is None else open_labels(job.scene, source, job.settings, job.legend)
         except BaseException:
             source.close()
             raise
+        _opened[key] = source, labels
     return _opened[key]
 
 

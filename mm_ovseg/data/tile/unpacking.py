@@ -37,8 +37,7 @@ def gather_files(
 
     Args:
         sources: Folders and archives.
-        wanted: Whether the file at a path, in the archive or below the folder, is needed. It must not change between
-            runs: an archive that is unpacked is not opened again.
+        wanted: Whether the file at a path, in the archive or below the folder, is needed.
         what: What messages call the wanted files.
         work: Folder in which each archive is unpacked, to a folder of its name.
         dry_run: Leave in the archives what is not unpacked yet.
@@ -77,11 +76,7 @@ def find_files(folder: Path, wanted: Wanted) -> list[Path]:
 
 
 def list_archive(archive: Path, wanted: Wanted) -> dict[PurePosixPath, int]:
-    """The wanted files of an archive, with their sizes in bytes. Nothing is written.
-
-    Raises:
-        DataError: As of :func:`unpack_archive`.
-    """
+    """The wanted files of an archive, with their sizes in bytes; errors are those of :func:`unpack_archive`."""
     return {path: size for path, size, _ in _members(archive, wanted)}
 
 
@@ -93,12 +88,8 @@ def is_unpacked(archive: Path, folder: Path) -> bool:
 def unpack_archive(archive: Path, folder: Path, wanted: Wanted) -> None:
     """Unpack the wanted files of a .tar, .tar.gz or .zip under their own paths.
 
-    Interrupted, it continues with the files that are not there yet; called again when all are there, it does nothing.
-
-    Args:
-        archive: The file.
-        folder: Where to; it is made.
-        wanted: Whether the file at a path in the archive is needed. Links and devices never are.
+    Interrupted, it continues with the files that are not there yet; called again when all are there, it does nothing,
+    whatever is wanted. Links and devices never are.
 
     Raises:
         DataError: The archive is missing, damaged, cut off or not an archive, a wanted file would land outside

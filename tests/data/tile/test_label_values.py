@@ -115,7 +115,7 @@ def test_values_of_an_attribute(read):
 def test_values_that_are_one_number_and_several_classes():
     legend = Legend(("a", "b"), (("1.10", 0), ("1.1", 1), ("2", 0), ("2.0", 0)), "here")
     assert legend.index_of("1.10") == 0 and legend.index_of("1.1") == 1 and legend.index_of(2) == 0
-    with pytest.raises(DataError, match=r"here gives 1\.10 and 1\.1, which are one number, different classes"):
+    with pytest.raises(DataError, match=r"here gives 1\.10 and 1\.1, which are the same number, for different classes"):
         legend.index_of(1.1)
 
 
