@@ -11,33 +11,63 @@ Takes the training archive as downloaded, or the folder it was unpacked to; the 
 
 Neighbouring SAR strips show the same ground, so tiles are held out by place: the ground is cut into squares of
 --block metres, of which about --val-fraction are held out, and a training tile that overlaps a held-out tile is
-dropped. Interrupted, the same command goes on where it was.
+skipped. Interrupted, the same command continues where it was.
 """
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from mm_ovseg.cli.clean_exit import clean_exit
-from mm_ovseg.data.preparation.dropped import Dropped
-from mm_ovseg.data.preparation.options import add_pair_arguments, pair_settings, run
-from mm_ovseg.data.preparation.pairing import TilePair, pair_tiles
-from mm_ovseg.data.preparation.prepare import Split
-from mm_ovseg.data.preparation.settings import PairSettings
+from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.data.split import split_into_squares
+from mm_ovseg.data.tile.pair_script import add_pair_arguments, pair_run, prepare_pairs
+from mm_ovseg.data.tile.pairs import match_files
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.raster import RasterInfo
-from mm_ovseg.raster.footprint import EARTH, footprints
+from mm_ovseg.jobs import Skipped
+from mm_ovseg.raster.footprint import EARTH, Footprint
 
 RGB, SAR = "PS-RGB", "SAR-Intensity"  # folders of the archive, and parts of its file names
 POLARISATIONS = ("HH", "HV", "VH", "VV")  # the bands of the SAR files
-DEFAULTS = PairSettings(size=450, sar_scale="db", rgb_nodata=0.0, sar_nodata=0.0)
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+def is_wanted(path: PurePosixPath) -> bool:
+    """Whether a file of the archive is an RGB or a SAR tile."""
+    return path.parent.name in (RGB, SAR) and path.suffix.lower() in (".tif", ".tiff")
+
+
+def match(files: Sequence[Path]) -> tuple[list[SceneFiles], list[Skipped]]:
+    """The pairs among the files, which share strip and number of a tile."""
+    rgb, sar = ([path for path in files if path.parent.name == kind] for kind in (RGB, SAR))
+    return match_files(rgb, sar, lambda path: path.stem.split(f"_{path.parent.name}_")[-1])
+
+
+def split_by_place(
+    names: Sequence[str],
+    places: Sequence[Footprint | None],
+    paths: Sequence[Path],
+    *,
+    val_fraction: float,
+    block: float,
+    seed: int,
+) -> list[str | None]:
+    """Hold out squares of ground, ``block`` metres wide; see :func:`~mm_ovseg.data.split.split_into_squares`.
+
+    Raises:
+        DataError: A tile does not say where on the Earth it lies.
+    """
+    for path, place in zip(paths, places, strict=True):
+        if place is None or place.plane != EARTH:
+            raise DataError(f"{path} has no georeference, so it cannot be held out by place; take the original file.")
+    return split_into_squares(places, sides={EARTH: block}, val_fraction=val_fraction, seed=seed)
+
+
+@clean_exit
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prepare the pairs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_pair_arguments(parser, DEFAULTS)
+    add_pair_arguments(parser, size=450, sar_scale="db", nodata=0.0)
     parser.add_argument(
         "--polarisations",
         nargs="+",
@@ -48,57 +78,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--block", type=float, default=1000.0, help="side of held-out squares, in metres (default: 1000)"
     )
-    return parser.parse_args(arguments)
-
-
-def is_wanted(path: PurePosixPath) -> bool:
-    """Whether a file of the archive is an RGB or a SAR tile."""
-    return path.parent.name in (RGB, SAR) and path.suffix.lower() in (".tif", ".tiff")
-
-
-def tile_name(path: Path) -> str:
-    """Strip and number of a tile, which RGB and SAR share."""
-    return path.stem.split(f"_{path.parent.name}_")[-1]
-
-
-def find_pairs(files: Sequence[Path]) -> tuple[list[TilePair], list[Dropped]]:
-    """The tiles among the files."""
-    rgb, sar = ([path for path in files if path.parent.name == kind] for kind in (RGB, SAR))
-    return pair_tiles(rgb, sar, name_of=tile_name)
-
-
-def split_by_place(headers: Sequence[RasterInfo], *, val_fraction: float, block: float, seed: int) -> list[str | None]:
-    """Hold out squares of ground, ``block`` metres wide; see :func:`~mm_ovseg.data.split.split_into_squares`.
-
-    Raises:
-        DataError: A tile does not say where on the Earth it lies.
-    """
-    places = footprints(headers)
-    for header, place in zip(headers, places, strict=True):
-        if place is None or place.plane != EARTH:
-            raise DataError(
-                f"{header.path} has no georeference, so it cannot be held out by place; take the original file."
-            )
-    return split_into_squares(places, sides={EARTH: block}, val_fraction=val_fraction, seed=seed)
-
-
-@clean_exit
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prepare the pairs."""
-    args = parse_arguments(arguments)
-    settings = pair_settings(args, [POLARISATIONS.index(name) + 1 for name in args.polarisations])
+    args = parser.parse_args(arguments)
+    bands = [POLARISATIONS.index(name) + 1 for name in args.polarisations]
+    run = pair_run(args, name="SpaceNet 6", prefix="sn6_", sar_bands=bands)
     if args.block <= 0:
         raise ConfigError(f"--block is {args.block:g}; give a number of metres above 0.")
-    place = {"val_fraction": args.val_fraction, "block": args.block, "seed": args.seed}
-    run(
-        args,
-        archive="SpaceNet 6",
-        prefix="sn6",
-        settings=settings,
-        split=Split(lambda pairs, headers: split_by_place(headers, **place), {"split_by": "place", **place}),
-        wanted=is_wanted,
-        find_pairs=find_pairs,
-    )
+    squares = {"val_fraction": args.val_fraction, "block": args.block, "seed": args.seed}
+    split = {"split_by": "place", **squares}
+    prepare_pairs(args, run, partial(split_by_place, **squares), split=split, wanted=is_wanted, match=match)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,13 @@ import train_net
 from demo import demo
 from laptop.drawn_world import write_synthetic_dataset
 from mm_ovseg.data.input_files import raster_inputs
-from mm_ovseg.data.preparation.pairing import TilePair
-from mm_ovseg.data.preparation.prepare import Preparation, Split, prepare_pairs
-from mm_ovseg.data.preparation.settings import PairSettings
+from mm_ovseg.data.manifest import SceneFiles
+from mm_ovseg.data.tile.pairs import tile_pairs
+from mm_ovseg.data.tile.settings import TileRun, TileSettings
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_outputs, sha256
-from mm_ovseg.inference.archive import segment_archive
-from mm_ovseg.inference.archive_manifest import read_manifest
+from mm_ovseg.inference.archive import read_archive, segment_archive
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from tests.conftest import ROOT, load_tool, run_cli, save_random_weights
 
@@ -359,15 +358,19 @@ def test_files_beside_a_raster_belong_to_it(folder, name):
 def test_library_calls_check_too(folder):
     predictor = ScenePredictor(load_config(CONFIG, ["MODEL.DEVICE", "cpu"]), ["water", "road"])
     text("pairs.csv", "rgb,sar,name\nrgb.tif,sar.tif,sar\n")
-    tile = TilePair("a", Path(put("labels.tif", "out/train/rgb/new_a.tif")), Path("sar.tif"))
-    split = Split(lambda pairs, headers: ["train" for _ in pairs], {})
+    pair = SceneFiles("a", (Path(put("labels.tif", "out/train/rgb/new_a.tif")),), (Path("sar.tif"),))
     before = contents(folder)
     with pytest.raises(DataError, match=r"rgb\.tif is the RGB image itself"):
         predictor.segment("rgb.tif", "sar.tif", "rgb.tif")
     with pytest.raises(DataError, match=r"sar\.tif is the SAR image of the scene 'sar' itself"):
-        segment_archive(read_manifest("pairs.csv"), folder, SceneOptions(), pool=None)
-    with pytest.raises(DataError, match=r"new_a\.tif is one of the RGB tiles itself"):
-        prepare_pairs(Preparation("New", "new", folder / "out", PairSettings(), split), [tile])
+        segment_archive(read_archive("pairs.csv"), folder, SceneOptions(), pool=None)
+    with pytest.raises(DataError, match=r"new_a\.tif, one of the RGB images, lies in .*, which is written to"):
+        tile_pairs(
+            TileRun(name="New", output=folder / "out", settings=TileSettings(), prefix="new_"),
+            [pair],
+            lambda *_: ["train"],
+            split={},
+        )
     assert contents(folder) == before
 
 

@@ -20,8 +20,8 @@ import torch
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
+from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.engine import load_config
-from mm_ovseg.inference.archive_manifest import ArchiveScene
 from mm_ovseg.inference.archive_worker import Outcome, SceneWorker
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from tests.conftest import ROOT
@@ -81,7 +81,7 @@ class Soak:
         rgb, sar = self._write(f"{name}_rgb.tif", 3, height, width), None
         if fault in ("unreadable block", "missing partner") or self.random.random() < 0.7:
             sar = self._write(f"{name}_sar.tif", 1, height // 2 + 1, width // 2 + 1, pixel=2)
-        scene, output = ArchiveScene(name, (rgb,), (sar,) if sar else ()), self.folder / f"{name}.tif"
+        scene, output = SceneFiles(name, (rgb,), (sar,) if sar else ()), self.folder / f"{name}.tif"
         expected = self._segment(scene, output)
         if fault == "out of memory":
             self.max_batch = int(self.random.integers(1, 4))

@@ -8,7 +8,7 @@ import pytest
 from mm_ovseg.csv_table import read_table
 from mm_ovseg.data.check.draft import _names_beside
 from mm_ovseg.data.registration import read_class_file, register_datasets_from_file
-from mm_ovseg.data.tiling.legend import read_legend
+from mm_ovseg.data.tile.label_values import read_legend
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import MMOVSegError
 from mm_ovseg.evaluation.report_file import read_segmentation_report
@@ -101,8 +101,8 @@ def test_line_ends_and_marks_within_the_text_are_the_readers_business(tmp_path):
 def test_no_file_is_read_as_text_without_saying_how():
     """Without an encoding Python takes that of the locale; in UTF-8 without the one reader a mark stays."""
     own = {  # what the program has written itself, or the system
-        "mm_ovseg/app/server.py", "mm_ovseg/benchmarking/machine.py", "mm_ovseg/data/preparation/archive.py",
-        "mm_ovseg/data/preparation/journal.py",
+        "mm_ovseg/app/server.py", "mm_ovseg/benchmarking/machine.py", "mm_ovseg/data/tile/unpacking.py",
+        "mm_ovseg/jobs.py",
         "mm_ovseg/engine/best_checkpoint.py",
         "mm_ovseg/engine/weights_and_biases.py",
         "mm_ovseg/inference/scene.py", "mm_ovseg/inference/scene_work.py",

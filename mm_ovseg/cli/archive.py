@@ -57,8 +57,7 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.engine import config_inputs
     from mm_ovseg.files import check_writable_folder
     from mm_ovseg.inference import ScenePredictor
-    from mm_ovseg.inference.archive import check_archive_outputs, segment_archive
-    from mm_ovseg.inference.archive_manifest import read_manifest
+    from mm_ovseg.inference.archive import check_archive_outputs, read_archive, segment_archive
     from mm_ovseg.inference.archive_pool import RayPool
     from mm_ovseg.inference.archive_results import RESULTS, ResultsTable
     from mm_ovseg.inference.scene_options import check_options
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     check_options(options, cfg)
     if args.aoi is not None and not args.aoi.exists():
         raise ConfigError(f"The file '{args.aoi}' of --aoi does not exist; check its name.")
-    scenes = read_manifest(args.manifest)
+    scenes = read_archive(args.manifest)
     inputs = {"the list of scenes": [args.manifest], **config_inputs(cfg, args.config_file)}
     inputs |= vocabulary_inputs(args.classes)
     check_archive_outputs(scenes, args.output_dir, options, polygons=args.vector, others=inputs)

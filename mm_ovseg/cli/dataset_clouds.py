@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draw the clouds."""
-    from mm_ovseg.data.preparation.cloudy import IMAGES, MASKS, CloudSettings, add_clouds
+    from mm_ovseg.data.cloudy_images import IMAGES, MASKS, CloudSettings, add_clouds
 
     if args.workers < 1:
         raise ConfigError(f"--workers is {args.workers}; give 1 or more.")
@@ -83,16 +83,16 @@ def run(args: argparse.Namespace) -> None:
         return
     settings = CloudSettings(args.kind, args.seed, tuple(args.cover), tuple(args.rgb_bands), tuple(args.rgb_range))
     with stopping(f"the same command goes on in {args.output}."):
-        summary = add_clouds(args.input, args.output, settings, workers=args.workers, dry_run=args.dry_run)
-    count = len(summary.files)
+        finished = add_clouds(args.input, args.output, settings, workers=args.workers, dry_run=args.dry_run)
+    count = len(finished.made)
     if args.dry_run:
         print(f"{count} images would get clouds of the kind '{args.kind}'. A dry run: nothing was written.")
     else:
-        opacity = sum(entry["mean_opacity"] for entry in summary.files) / max(count, 1)
-        before = f" ({summary.done_before} were there already)" if summary.done_before else ""
+        opacity = sum(entry["mean_opacity"] for entry in finished.made) / max(count, 1)
+        before = f" ({finished.done_before} were there already)" if finished.done_before else ""
         print(f"{args.output}: {count} images{before} in {IMAGES}, their masks in {MASKS}; mean opacity {opacity:.2f}.")
-    if summary.dropped:
-        print(f"{len(summary.dropped)} of {count + len(summary.dropped)} images cannot be read.", file=sys.stderr)
+    if finished.skipped:
+        print(f"{len(finished.skipped)} of {count + len(finished.skipped)} images cannot be read.", file=sys.stderr)
         sys.exit(SOME_FAILED)
 
 
@@ -103,7 +103,7 @@ def draw_sheet(args: argparse.Namespace) -> None:
         ConfigError: the output is not a picture.
         DataError: there are no images, one cannot be read, or the picture cannot be written.
     """
-    from mm_ovseg.data.preparation.cloudy import find_rasters
+    from mm_ovseg.data.cloudy_images import find_rasters
     from mm_ovseg.visualization.cloud_sheet import draw_cloud_sheet
 
     if args.output.suffix.lower() not in PICTURES:

@@ -25,9 +25,9 @@ from mm_ovseg.cli.arguments import SAR_SCALES
 from mm_ovseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from mm_ovseg.data.tiling.legend import Legend
-    from mm_ovseg.data.tiling.scenes import LabelledScene
-    from mm_ovseg.data.tiling.tile import TilingSettings
+    from mm_ovseg.data.manifest import SceneFiles
+    from mm_ovseg.data.tile.label_values import Legend
+    from mm_ovseg.data.tile.settings import TileSettings
 
 VALUES_SHOWN = 10
 
@@ -80,8 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Tile the scenes."""
     from mm_ovseg.csv_table import fault_of_name
-    from mm_ovseg.data.tiling.run import Tiling, tile_scenes, tiling_inputs, tiling_outputs
-    from mm_ovseg.data.tiling.tile import TilingSettings
+    from mm_ovseg.data.tile.run import check_tile_outputs, tile_outputs
+    from mm_ovseg.data.tile.scenes import SquareSplit, tile_scenes
+    from mm_ovseg.data.tile.settings import TileRun, TileSettings
     from mm_ovseg.files import check_outputs
     from mm_ovseg.raster import RGBReader, SARReader
     from mm_ovseg.vocabulary import parse_class_names, select_unseen
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
     name = args.name or args.output.absolute().name
     if fault := fault_of_name(name):
         raise ConfigError(f"The name '{name}' {fault}; give another --name.")
-    settings = TilingSettings(
+    settings = TileSettings(
         size=args.size,
         overlap=args.overlap,
         ground_sampling_distance=args.gsd,
@@ -106,27 +107,22 @@ def run(args: argparse.Namespace) -> None:
         min_valid=args.min_valid,
         min_labelled=args.min_labelled,
     )
-    check_outputs(
-        tiling_outputs(args.output), {"the list of scenes": [args.manifest], "the label map": [args.label_map]}
-    )
+    check_outputs(tile_outputs(args.output), {"the list of scenes": [args.manifest], "the label map": [args.label_map]})
     scenes = read_files(args)
-    check_outputs(tiling_outputs(args.output), tiling_inputs(scenes))  # before their polygons are read
+    check_tile_outputs(args.output, scenes)  # before their polygons are read
     legend = read_meaning(args, settings, scenes)
     unseen = select_unseen(legend.classes, parse_class_names(args.unseen)) if args.unseen else ()
-    tiling = Tiling(
+    split = SquareSplit(args.square, args.val_fraction, args.seed)
+    tile_run = TileRun(
         name=name,
         output=args.output,
         settings=settings,
         legend=legend,
         unseen=unseen,
-        square=args.square,
-        val_fraction=args.val_fraction,
-        seed=args.seed,
         workers=args.workers,
         dry_run=args.dry_run,
     )
-    summary = tile_scenes(tiling, scenes)
-    print(summary.format())
+    print(tile_scenes(tile_run, scenes, split).format())
     if not args.dry_run:
         declaration = args.output / "dataset.yaml"
         print(
@@ -136,33 +132,33 @@ def run(args: argparse.Namespace) -> None:
         )
 
 
-def read_files(args: argparse.Namespace) -> list["LabelledScene"]:
+def read_files(args: argparse.Namespace) -> list["SceneFiles"]:
     """The scenes that the command line names.
 
     Raises:
         ConfigError: it names none, or in two ways.
-        DataError: as of :func:`~mm_ovseg.data.tiling.scenes.read_scenes`.
+        DataError: as of :func:`~mm_ovseg.data.manifest.read_manifest`.
     """
-    from mm_ovseg.data.tiling.scenes import LabelledScene, read_scenes
+    from mm_ovseg.data.manifest import SceneFiles, read_manifest
 
     single = (args.rgb, args.sar, args.labels)
     if args.manifest is not None:
         if any(single):
             raise ConfigError("Give --manifest, or --rgb, --sar and --labels, not both.")
-        return read_scenes(args.manifest)
+        return read_manifest(args.manifest, required=("rgb", "sar", "labels"))
     if not all(single):
         raise ConfigError("Give --rgb, --sar and --labels of a scene, or --manifest with a list of scenes.")
-    return [LabelledScene(args.rgb[0].stem, tuple(args.rgb), tuple(args.sar), args.labels)]
+    return [SceneFiles(args.rgb[0].stem, tuple(args.rgb), tuple(args.sar), args.labels)]
 
 
-def read_meaning(args: argparse.Namespace, settings: "TilingSettings", scenes: Sequence["LabelledScene"]) -> "Legend":
+def read_meaning(args: argparse.Namespace, settings: "TileSettings", scenes: Sequence["SceneFiles"]) -> "Legend":
     """What the labels mean, by the command line and, where it leaves that open, by the polygons themselves.
 
     Raises:
         ConfigError, DataError, VocabularyError: it cannot be told.
     """
-    from mm_ovseg.data.tiling.legend import IGNORED, Legend, legend_of_values, read_legend, value_text
-    from mm_ovseg.data.tiling.tile import open_scene
+    from mm_ovseg.data.tile.label_values import IGNORED, Legend, legend_of_values, read_legend, value_text
+    from mm_ovseg.data.tile.tile_job import open_scene
     from mm_ovseg.raster.vector import read_polygons
     from mm_ovseg.vocabulary import parse_class_names
 

@@ -135,7 +135,7 @@ def read_samples(args: argparse.Namespace) -> tuple[list[dict], "Metadata"]:
     """
     from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
-    from mm_ovseg.data.pair_list import read_pair_list
+    from mm_ovseg.data.manifest import read_pair_list
     from mm_ovseg.inference.typed_classes import read_vocabulary
     from mm_ovseg.visualization.dataset_sheet import check_is_rgb_sar_dataset, choose_evenly
 

@@ -9,17 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from mm_ovseg.data.manifest import SceneFiles, read_manifest
 from mm_ovseg.errors import ConfigError, MMOVSegError
 from mm_ovseg.files import check_outputs
-from mm_ovseg.inference.archive_manifest import ArchiveScene
 from mm_ovseg.inference.archive_results import RESULTS, SceneResult, describe_files
 from mm_ovseg.inference.archive_worker import Outcome
 from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs
 from mm_ovseg.inference.scene_options import SceneOptions
 
-__all__ = ["Pool", "check_archive_outputs", "segment_archive"]
+__all__ = ["Pool", "check_archive_outputs", "read_archive", "segment_archive"]
 
 logger = logging.getLogger(__name__)
+
+COMPANIONS = ("_coverage", "_confidence", "_probabilities")  # endings of the files that stand beside NAME.tif
 
 
 class Pool(Protocol):
@@ -30,7 +32,7 @@ class Pool(Protocol):
     def start(self) -> int:
         """Start a worker; :meth:`wait` tells when it is ready."""
 
-    def submit(self, worker: int, scene: ArchiveScene, output: Path, options: SceneOptions) -> None:
+    def submit(self, worker: int, scene: SceneFiles, output: Path, options: SceneOptions) -> None:
         """Give a ready worker a scene; :meth:`wait` tells how it fared."""
 
     def wait(self) -> tuple[int, Outcome]:
@@ -40,8 +42,17 @@ class Pool(Protocol):
         """End a worker."""
 
 
+def read_archive(path: str | os.PathLike) -> list[SceneFiles]:
+    """Read the scenes of an archive from a manifest with ``rgb``, ``sar`` (may be empty), ``name`` and ``aoi``.
+
+    Raises:
+        DataError: As of :func:`~mm_ovseg.data.manifest.read_manifest`.
+    """
+    return read_manifest(path, optional=("aoi",), companions=COMPANIONS)
+
+
 def check_archive_outputs(
-    scenes: Sequence[ArchiveScene],
+    scenes: Sequence[SceneFiles],
     output_dir: Path,
     options: SceneOptions,
     *,
@@ -69,7 +80,7 @@ def check_archive_outputs(
 
 
 def segment_archive(
-    scenes: Sequence[ArchiveScene],
+    scenes: Sequence[SceneFiles],
     output_dir: Path,
     options: SceneOptions,
     pool: Pool,
@@ -109,7 +120,7 @@ def segment_archive(
 class _Work:
     """A scene and what was spent on it."""
 
-    scene: ArchiveScene
+    scene: SceneFiles
     attempts: int = 0
     seconds: float = 0.0
     began: float = 0.0
@@ -200,11 +211,11 @@ class _Run:
         )
 
 
-def _map_of(scene: ArchiveScene, output_dir: Path) -> Path:
+def _map_of(scene: SceneFiles, output_dir: Path) -> Path:
     return output_dir / f"{scene.name}.tif"
 
 
-def _options_of(scene: ArchiveScene, output_dir: Path, options: SceneOptions, polygons: bool) -> SceneOptions:
+def _options_of(scene: SceneFiles, output_dir: Path, options: SceneOptions, polygons: bool) -> SceneOptions:
     """Those of the archive, with what is the scene's own."""
     vector = _map_of(scene, output_dir).with_suffix(".gpkg") if polygons else None
     return replace(options, area=scene.area or options.area, vector=vector)

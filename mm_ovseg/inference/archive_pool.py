@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.errors import ConfigError, brief_reason
-from mm_ovseg.inference.archive_manifest import ArchiveScene
 from mm_ovseg.inference.archive_worker import Outcome, SceneWorker
 from mm_ovseg.inference.scene import ScenePredictor
 from mm_ovseg.inference.scene_options import SceneOptions
@@ -118,7 +118,7 @@ class RayPool:
         self._pending[handle.build.remote()] = self._started
         return self._started
 
-    def submit(self, worker: int, scene: ArchiveScene, output: Path, options: SceneOptions) -> None:
+    def submit(self, worker: int, scene: SceneFiles, output: Path, options: SceneOptions) -> None:
         """Give a worker that waits a scene."""
         self._pending[self._handles[worker].segment.remote(scene, output, options)] = worker
 

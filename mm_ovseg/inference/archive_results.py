@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from mm_ovseg.data.manifest import SEPARATOR, SceneFiles
 from mm_ovseg.files import complete_file
-from mm_ovseg.inference.archive_manifest import SEPARATOR, ArchiveScene
 
 __all__ = ["RESULTS", "ResultsTable", "SceneResult", "describe_files"]
 
@@ -49,7 +49,7 @@ class ResultsTable:
         scenes: all that results may be of.
     """
 
-    def __init__(self, path: Path, scenes: Iterable[ArchiveScene]) -> None:
+    def __init__(self, path: Path, scenes: Iterable[SceneFiles]) -> None:
         self.path = path
         self._results: dict[str, SceneResult | None] = dict.fromkeys(scene.name for scene in scenes)
 
@@ -70,7 +70,7 @@ class ResultsTable:
         return Counter(result.status for result in self._results.values() if result is not None)[status]
 
 
-def describe_files(scene: ArchiveScene) -> tuple[str, str]:
+def describe_files(scene: SceneFiles) -> tuple[str, str]:
     """The columns ``rgb`` and ``sar``: absolute, so that the table can be read from any folder."""
     rgb, sar = (SEPARATOR.join(str(path.absolute()) for path in paths) for paths in (scene.rgb, scene.sar))
     return rgb, sar

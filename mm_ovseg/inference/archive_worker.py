@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import torch
 
+from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.errors import MMOVSegError, brief_reason
-from mm_ovseg.inference.archive_manifest import ArchiveScene
 from mm_ovseg.inference.scene import ScenePredictor
 from mm_ovseg.inference.scene_options import SceneOptions
 
@@ -62,7 +62,7 @@ class SceneWorker:
             return _failure(error)
         return Outcome("ready")
 
-    def segment(self, scene: ArchiveScene, output: Path, options: SceneOptions) -> Outcome:
+    def segment(self, scene: SceneFiles, output: Path, options: SceneOptions) -> Outcome:
         """Segment a scene into ``output``, unless ``options.resume`` finds its map finished."""
         images = (scene.rgb, scene.sar or None)
         try:

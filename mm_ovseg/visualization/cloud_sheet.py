@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mm_ovseg.data.clouds import build_clouds
+from mm_ovseg.data.cloudy_images import seed_of
 from mm_ovseg.data.input_files import raster_inputs
-from mm_ovseg.data.preparation.cloudy import seed_of
 from mm_ovseg.files import check_outputs, complete_file
 from mm_ovseg.raster import read_rgb
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mm_ovseg.data.preparation import cloudy
+from mm_ovseg.data import cloudy_images
 from tests.cli.cloudy_files import GRID, RGB, contents, ground, read, run, write
 from tests.conftest import run_cli, run_cli_process
 
@@ -46,7 +46,7 @@ def test_the_manifest_says_how_all_was_made(clear, tmp_path):
     run(clear, out, "--seed", 3, "--cover", 0.2, 0.4)
     manifest = json.loads((out / "manifest_clouds.json").read_text())
     assert manifest["settings"]["kind"] == "fractal" and manifest["settings"]["cover"] == [0.2, 0.4]
-    assert manifest["settings"]["seed"] == 3 and manifest["dropped"] == []
+    assert manifest["settings"]["seed"] == 3 and manifest["skipped"] == []
     assert [entry["name"] for entry in manifest["files"]] == ["a", "city/b", "city/c"]
     first = manifest["files"][0]
     assert first["image"]["file"] == "rgb_clouds/a.tif" and len(first["image"]["sha256"]) == 64
@@ -88,8 +88,8 @@ def test_interrupted_it_goes_on_with_what_is_missing_or_broken(clear, tmp_path, 
     half_written = out / "rgb_clouds" / ".c.123.tmp.tif"
     half_written.write_bytes(b"half")
     drawn = []
-    build = cloudy.build_clouds
-    monkeypatch.setattr(cloudy, "build_clouds", lambda *arguments: drawn.append(arguments) or build(*arguments))
+    build = cloudy_images.build_clouds
+    monkeypatch.setattr(cloudy_images, "build_clouds", lambda *arguments: drawn.append(arguments) or build(*arguments))
     run(clear, out)
     assert contents(out) == whole and not half_written.exists()
     assert len(drawn) == 1 + 2  # once to check the settings
@@ -120,7 +120,7 @@ def test_broken_files_are_named_and_the_others_done(clear, tmp_path, capsys):
     (clear / "broken.tif").unlink()
     run(clear, tmp_path / "out")
     assert "rgb_clouds/cut.png" in contents(tmp_path / "out")
-    assert not json.loads((tmp_path / "out" / "manifest_clouds.json").read_text())["dropped"]
+    assert not json.loads((tmp_path / "out" / "manifest_clouds.json").read_text())["skipped"]
 
 
 def test_a_dry_run_writes_nothing(clear, tmp_path, capsys):

@@ -5,8 +5,8 @@ import pytest
 import rasterio
 from rasterio.enums import ColorInterp
 
+from mm_ovseg.data import cloudy_images
 from mm_ovseg.data.clouds import CloudyImage
-from mm_ovseg.data.preparation import cloudy
 from mm_ovseg.raster import check_same_grid, read_raster_info, read_rgb
 from tests.cli.cloudy_files import GRID, RGB, SENTINEL, ground, one, read, run, write
 
@@ -57,7 +57,7 @@ def test_a_cloud_as_white_as_no_data_stays_data(tmp_path, monkeypatch, nodata):
         image = np.where(valid[..., None], np.uint8(nodata), image)
         return CloudyImage(image, valid.astype(np.float32), np.zeros(valid.shape, np.float32))
 
-    monkeypatch.setattr(cloudy, "build_clouds", lambda *arguments: cover_all)
+    monkeypatch.setattr(cloudy_images, "build_clouds", lambda *arguments: cover_all)
     done, _ = one(tmp_path, path)
     image, valid = read_rgb(done)
     assert np.array_equal(valid, read_rgb(path)[1])
@@ -168,7 +168,7 @@ def test_a_shadow_as_dark_as_no_data_stays_dark_data(tmp_path, monkeypatch):
     def darken(image, valid, seed):
         return CloudyImage(np.zeros_like(image), *[np.zeros(valid.shape, np.float32)] * 2)
 
-    monkeypatch.setattr(cloudy, "build_clouds", lambda *arguments: darken)
+    monkeypatch.setattr(cloudy_images, "build_clouds", lambda *arguments: darken)
     done, _ = one(tmp_path, path, "--rgb-range", 0, 1)
     image, valid = read_rgb(done, value_range=(0, 1))
     assert np.array_equal(valid, read_rgb(path, value_range=(0, 1))[1]) and image.max() <= 1

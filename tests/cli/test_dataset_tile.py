@@ -15,8 +15,8 @@ from rasterio.transform import array_bounds, from_origin
 from rasterio.warp import transform
 
 from mm_ovseg.data import register_datasets_from_file
-from mm_ovseg.data.preparation.journal import Journal
-from mm_ovseg.data.tiling.tile import TilingSettings, windows_of
+from mm_ovseg.data.tile.settings import cut_windows
+from mm_ovseg.jobs import Journal
 from mm_ovseg.raster import Grid
 from tests.cli.labelled_scene import HEIGHT, PLACE, SIZE, UTM, WIDTH, polygon, run, tiles_of, write_geojson
 from tests.raster.grids import shared_ground
@@ -38,7 +38,7 @@ def test_tiles_hold_the_scene_and_train_as_a_dataset(scene, tmp_path, capsys):
             SIZE, SIZE, PLACE @ rasterio.Affine.translation(column, row)
         )
     out = capsys.readouterr().out
-    assert "| dropped: too few pixels with RGB |        6 |" in out and "DATASETS.FILES" in out
+    assert "| skipped: too few pixels with RGB |        6 |" in out and "DATASETS.FILES" in out
     manifest = json.loads((output / "manifest.json").read_text())
     assert sum(map(sum, (manifest["pixels"][split].values() for split in ("train", "val")))) == 48 * SIZE**2
 
@@ -56,8 +56,7 @@ def test_tiles_hold_the_scene_and_train_as_a_dataset(scene, tmp_path, capsys):
     (5, 6, [0]),
 ])  # fmt: skip
 def test_windows_cover_a_scene_and_no_more(length, overlap, starts):
-    settings = TilingSettings(size=SIZE, overlap=overlap)
-    windows = windows_of(Grid(length, 3, None, None), settings)
+    windows = cut_windows(3, length, SIZE, overlap)
     assert windows == [(0, start, 3, min(SIZE, length - start)) for start in starts]
 
 
@@ -160,7 +159,7 @@ def test_a_run_goes_on_and_workers_and_dry_runs_change_nothing(scene, tmp_path, 
         return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.name != "dataset.yaml"}
 
     run(scene, tmp_path / "dry" / "region", "--dry-run")
-    assert not (tmp_path / "dry").exists() and "region_train" in capsys.readouterr().out
+    assert not (tmp_path / "dry").exists() and "| train pairs" in capsys.readouterr().out
     run(scene, tmp_path / "one" / "region")
     run(scene | {"--workers": 2}, tmp_path / "two" / "region")
     assert content(tmp_path / "one") == content(tmp_path / "two")
@@ -231,7 +230,7 @@ def test_two_scenes_of_one_place_in_two_systems_share_no_ground_between_the_spli
                 grids[split].append(Grid(file.width, file.height, file.crs, file.transform))
     assert grids["train"] and grids["val"] and shared_ground(grids["val"], grids["train"]) == set()
     report = json.loads((tmp_path / "region" / "manifest.json").read_text())
-    assert report["counts"]["dropped"]["overlaps a held-out tile"] > 0
+    assert report["counts"]["skipped"]["overlaps a held-out tile"] > 0
     assert report["split"] == {"square": 2, "val_fraction": 0.2, "seed": 0}
 
 
@@ -262,7 +261,7 @@ def test_a_scene_without_georeference(scene, write, tmp_path):
     ({"--background": "lava"}, "--background is 'lava'"),
     ({"--label-map": "nowhere.yaml"}, "nowhere.yaml cannot be read"),
     ({"--name": "../x"}, "does not begin with a letter"),
-    ({"--min-labelled": 1, "--min-valid": 1, "--size": 500}, "not one of"),
+    ({"--min-labelled": 1, "--min-valid": 1, "--size": 500}, "none of"),
 ])  # fmt: skip
 def test_what_is_wrong_is_one_sentence_and_leaves_nothing(scene, tmp_path, capsys, change, message, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -60,7 +60,7 @@ def test_the_archives_as_downloaded_become_a_dataset_that_trains(folder, root, p
     printed = prepare(SCRIPT, tmp_path / "track1.zip", tmp_path / "track2.zip").out
     manifest = manifest_of(root)
     assert manifest["counts"]["tiles"] == len(NAMES) and sum(manifest["counts"]["pairs"].values()) == len(NAMES)
-    assert manifest["counts"]["dropped"] == {"the name of another tile": 2 * 3}
+    assert manifest["counts"]["skipped"] == {"the name of another tile": 2 * 3}
     assert "no longer needed" in printed and "SAR (" not in printed  # 8-bit: there is no range
     assert not list((root / "CMU" / "sources").rglob("dsm"))
 
@@ -170,15 +170,15 @@ def test_cities_of_two_names_that_share_ground(tmp_path, root, prepare):
     assert manifest["counts"] == {
         "tiles": 4,
         "pairs": {"train": 1, "val": 2},
-        "dropped": {"overlaps a held-out tile": 1},
+        "skipped": {"overlaps a held-out tile": 1},
     }
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--sar-scale", "8bit"], ["not one of 20 tiles", "cannot be read: 20", "GF2_Barcelona", "--sar-scale"]),
-        (["--sar-bands", "2"], ["not one of 20 tiles", "has no band 2"]),
+        (["--sar-scale", "8bit"], ["none of 20 tiles", "cannot be read: 20", "GF2_Barcelona", "--sar-scale"]),
+        (["--sar-bands", "2"], ["none of 20 tiles", "has no band 2"]),
         (["--sar-bands", "0"], ["SAR bands"]),
         (["--sar-nodata", "7", "--sar-scale", "power"], ["20 SAR tiles", "--sar-range"]),
     ],

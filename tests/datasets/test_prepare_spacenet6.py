@@ -77,7 +77,7 @@ def test_the_archive_as_downloaded_becomes_a_dataset_that_trains(archive, root, 
     assert done.returncode == 0, done.stderr
     manifest = manifest_of(root)
     counts = manifest["counts"]
-    assert counts["tiles"] == 18 and counts["dropped"] == {}
+    assert counts["tiles"] == 18 and counts["skipped"] == {}
     assert sum(counts["pairs"].values()) == 18 * 4 and min(counts["pairs"].values()) > 0
     assert ["|", "val", "pairs", "|", str(counts["pairs"]["val"]), "|"] in map(str.split, done.stdout.splitlines())
 
@@ -158,15 +158,15 @@ def test_the_manifest_names_every_file_with_its_hash(folder, root, prepare):
     written = {pair[kind]["file"]: pair[kind]["sha256"] for pair in manifest["pairs"] for kind in ("rgb", "sar")}
     assert written.items() <= files.items() and set(files) - set(written) == {"manifest_sn6.json", ".sn6_journal.jsonl"}
     source = manifest["pairs"][0]["source"]
-    assert source["window"] == [0, 0, 12, 12]
-    for kind in ("rgb", "sar"):
-        assert hashlib.sha256((folder / source[kind]["file"]).read_bytes()).hexdigest() == source[kind]["sha256"]
-    assert manifest["settings"]["sar_range"] == [10, 60] and manifest["split"]["split_by"] == "place"
+    assert source["window"] == [0, 0, 12, 12] and len(source["sha256"]) == 2
+    for file, digest in source["sha256"].items():
+        assert hashlib.sha256((folder / file).read_bytes()).hexdigest() == digest
+    assert manifest["settings"]["sar"]["value_range"] == [10, 60] and manifest["split"]["split_by"] == "place"
 
 
 KILLED = """
 import os, signal
-from mm_ovseg.data.preparation.journal import Journal
+from mm_ovseg.jobs import Journal
 from tests.conftest import load_tool
 
 append = Journal.append
@@ -209,12 +209,12 @@ def test_a_killed_run_goes_on_and_gives_the_same(folder, root, prepare):
 def test_tiles_that_change_or_turn_out_held_out_leave_nothing_behind(folder, root, prepare):
     prepare(SCRIPT, folder, *SMALL)
     training = [pair for pair in manifest_of(root)["pairs"] if pair["split"] == "train"]
-    source = folder / training[0]["source"]["sar"]["file"]
+    source = next(folder / file for file in training[0]["source"]["sha256"] if file.startswith("SAR"))
     with rasterio.open(source, "r+") as file:
         file.write(np.zeros((4, TILE, TILE), np.float32))
     prepare(SCRIPT, folder, *SMALL)
     manifest = manifest_of(root)
-    assert manifest["counts"]["dropped"] == {"too few pixels with SAR": 4}
+    assert manifest["counts"]["skipped"] == {"too few pixels with SAR": 4}
     assert not list((root / "CMU").glob(f"train/*/{training[0]['name']}*"))
     assert sum(manifest["counts"]["pairs"].values()) * 2 == len(list((root / "CMU").glob("*/*/*.tif")))
 
@@ -228,7 +228,7 @@ def test_a_dry_run_writes_nothing_and_counts_the_same(archive, folder, root, pre
     assert "18 tiles. 36 files (" in packed and "sources" in packed
     assert contents(tmp_path) == before and not root.exists()
     table = printed[: printed.index("SAR (")]
-    assert "dropped: too few pixels with SAR" in table
+    assert "skipped: too few pixels with SAR" in table
     assert prepare(SCRIPT, folder, *SMALL).out.startswith(table)
     # Once unpacked, the archive is looked at as a folder is.
     prepare(SCRIPT, archive, *SMALL, "--output", root / "b")
@@ -257,7 +257,7 @@ def broken(folder):
 
 def test_tiles_that_cannot_be_used_are_named_and_counted(broken, root, prepare):
     printed = prepare(SCRIPT, broken, "--size", 0, "--block", 12, "--polarisations", "VV")
-    dropped = {
+    skipped = {
         "no RGB file": [65],
         "no SAR file": [64],
         "too few pixels with RGB": [61],
@@ -266,18 +266,18 @@ def test_tiles_that_cannot_be_used_are_named_and_counted(broken, root, prepare):
         "cannot be read": [66, 67, 68, 69, 70, 71],
     }
     manifest = manifest_of(root)
-    assert manifest["counts"]["dropped"] == {reason: len(tiles) for reason, tiles in dropped.items()}
-    for reason, tiles in dropped.items():
-        assert f"dropped: {reason}" in printed.out
-        assert [entry["name"][-2:] for entry in manifest["dropped"] if entry["reason"] == reason] == [*map(str, tiles)]
-    for number in dropped["cannot be read"]:
+    assert manifest["counts"]["skipped"] == {reason: len(tiles) for reason, tiles in skipped.items()}
+    for reason, tiles in skipped.items():
+        assert f"skipped: {reason}" in printed.out
+        assert [entry["name"][-2:] for entry in manifest["skipped"] if entry["reason"] == reason] == [*map(str, tiles)]
+    for number in skipped["cannot be read"]:
         assert f"tile_{number}.tif" in printed.err
     assert len(list((root / "CMU").glob("*/*/*.tif"))) == 2 * 18
 
     # Once mended, it is taken.
     write_pair(broken, number=66)
     prepare(SCRIPT, broken, "--size", 0, "--block", 12, "--polarisations", "VV")
-    assert manifest_of(root)["counts"]["dropped"]["cannot be read"] == 5
+    assert manifest_of(root)["counts"]["skipped"]["cannot be read"] == 5
 
 
 def test_a_tile_without_georeference_is_named(folder, root, prepare):
@@ -343,7 +343,7 @@ def test_other_settings_need_another_folder(folder, root, prepare):
         (["{folder}", "--sar-range", "9", "9"], ["--sar-range"]),
         (["{folder}", "--rgb-range", "9", "1"], ["--rgb-range"]),
         (["{folder}", "--polarisations", "HH", "HV", "VH", "VV"], ["SAR bands"]),
-        (["{folder}", "--sar-scale", "8bit"], ["not one of 18 tiles gives a pair", "cannot be read: 18"]),
+        (["{folder}", "--sar-scale", "8bit"], ["none of 18 tiles gives a pair", "cannot be read: 18"]),
         (["{folder}", "--output", "file"], ["file", "cannot be written"]),
     ],
 )
@@ -370,7 +370,7 @@ def test_the_real_sample_of_rotterdam(tmp_path, root, prepare, cfg):
     printed = prepare(SCRIPT, tmp_path, "--size", 100, "--polarisations", "HH", "HV", "VV", "--val-fraction", 0).out
     # SAR covers part of the scene: two of four windows.
     assert "SAR (db): -19 to 7 dB" in printed
-    assert manifest_of(root)["counts"]["dropped"] == {"too few pixels with SAR": 2}
+    assert manifest_of(root)["counts"]["skipped"] == {"too few pixels with SAR": 2}
     samples = DatasetCatalog.get("cmu_pairs_train")
     item = build_dataset_mapper(cfg, True)(samples[0])
     assert len(samples) == 2 and 0.95 < item["sar_valid"].float().mean() < 1

@@ -20,10 +20,10 @@ from mm_ovseg.checkpoint.official import convert_official_state_dict
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.scene_source import SceneSource
-from mm_ovseg.data.tiling.legend import parse_legend, read_legend
+from mm_ovseg.data.tile.label_values import parse_legend, read_legend
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import MMOVSegError
-from mm_ovseg.inference.archive_manifest import read_manifest
+from mm_ovseg.inference.archive import read_archive
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.typed_classes import read_vocabulary
 from mm_ovseg.raster import Grid, RGBReader, SARReader, read_label, read_rgb, read_sar
@@ -121,7 +121,7 @@ def legend(content: bytes, folder: Path) -> None:
 
 def manifest(content: bytes, folder: Path) -> None:
     """A list of scenes."""
-    read_manifest(_write(folder, "scenes.csv", content))
+    read_archive(_write(folder, "scenes.csv", content))
 
 
 def area(content: bytes, folder: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.errors import ConfigError, DataError, MMOVSegError
 from mm_ovseg.inference.archive import segment_archive
-from mm_ovseg.inference.archive_manifest import ArchiveScene
 from mm_ovseg.inference.archive_results import ResultsTable, SceneResult
 from mm_ovseg.inference.archive_worker import Outcome
 from mm_ovseg.inference.scene_options import SceneOptions
@@ -47,7 +47,7 @@ class ScriptedPool:
 
 
 def scenes(*names):
-    return [ArchiveScene(name, (Path(f"{name}.tif"),)) for name in names]
+    return [SceneFiles(name, (Path(f"{name}.tif"),)) for name in names]
 
 
 def run(pool, names="abc", retries=2, options=PLAIN, **more):
@@ -93,7 +93,7 @@ def test_a_finished_scene_is_skipped_and_its_result_says_so():
 
 def test_a_scene_has_its_own_area_and_polygons():
     pool = ScriptedPool()
-    given = [*scenes("a"), ArchiveScene("b", (Path("b.tif"),), (), Path("own.geojson"))]
+    given = [*scenes("a"), SceneFiles("b", (Path("b.tif"),), area=Path("own.geojson"))]
     list(segment_archive(given, Path("maps"), SceneOptions(area=Path("all.geojson")), pool, polygons=True))
     assert [(options.area, options.vector) for *_, options in pool.asked] == [
         (Path("all.geojson"), Path("maps/a.gpkg")),

@@ -9,10 +9,10 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.archive import segment_archive
-from mm_ovseg.inference.archive_manifest import ArchiveScene
 from mm_ovseg.inference.archive_pool import RayPool
 from mm_ovseg.inference.scene_options import SceneOptions
 from tests.conftest import ROOT
@@ -74,7 +74,7 @@ def make_factory(log, kill_after):
 
 
 def test_a_killed_worker_is_replaced_and_its_scene_gone_on_with(cluster, scene_files, tmp_path, capfd):
-    scenes = [ArchiveScene(name, scene_files) for name in ("killed", "whole")]
+    scenes = [SceneFiles(name, scene_files) for name in ("killed", "whole")]
     options = SceneOptions(window=40, overlap=0.25)
     log = tmp_path / "log"
     with RayPool(make_factory(log, 6), num_workers=1) as pool:
@@ -102,7 +102,7 @@ class Unknown:
 def test_a_worker_that_lacks_a_package_names_it(cluster, scene_files, tmp_path):
     pool = RayPool(Unknown(), num_workers=1)
     with pool, pytest.raises(ConfigError, match="No worker can be started .*'not_installed_here'"):
-        list(segment_archive([ArchiveScene("a", scene_files)], tmp_path, SceneOptions(), pool, retries=0))
+        list(segment_archive([SceneFiles("a", scene_files)], tmp_path, SceneOptions(), pool, retries=0))
 
 
 def test_what_a_pool_cannot_have_is_one_sentence(cluster):

@@ -11,10 +11,10 @@ import rasterio
 import torch
 from rasterio.transform import from_origin
 
+from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import CheckpointError
 from mm_ovseg.inference import scene as scene_module
-from mm_ovseg.inference.archive_manifest import ArchiveScene
 from mm_ovseg.inference.archive_worker import Outcome, SceneWorker
 from mm_ovseg.inference.scene import ScenePredictor
 from mm_ovseg.inference.scene_options import SceneOptions
@@ -63,7 +63,7 @@ def scene(tmp_path):
         profile |= {"driver": "GTiff", "dtype": "uint8", "width": 60, "height": 50, "count": len(bands)}
         with rasterio.open(tmp_path / f"{name}.tif", "w", **profile) as file:
             file.write(bands)
-    return ArchiveScene("map", (tmp_path / "rgb.tif",), (tmp_path / "sar.tif",))
+    return SceneFiles("map", (tmp_path / "rgb.tif",), (tmp_path / "sar.tif",))
 
 
 def test_a_finished_map_is_skipped_only_where_all_is_as_it_was(worker, scene, tmp_path):

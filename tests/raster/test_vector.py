@@ -14,7 +14,7 @@ from rasterio.crs import CRS
 from rasterio.features import rasterize
 from shapely.geometry import box, mapping
 
-from mm_ovseg.data.tiling.legend import value_text
+from mm_ovseg.data.tile.label_values import value_text
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import Grid, vector
 from mm_ovseg.raster.vector import read_polygons

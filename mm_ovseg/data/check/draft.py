@@ -19,7 +19,7 @@ from mm_ovseg.data.palette import class_colors
 from mm_ovseg.data.registration import read_class_file
 from mm_ovseg.data.rgb_sar_dataset import RGBSARDataset
 from mm_ovseg.data.split import SPLITS, HoldOut, hold_out
-from mm_ovseg.data.tiling.legend import parse_legend, read_legend
+from mm_ovseg.data.tile.label_values import parse_legend, read_legend
 from mm_ovseg.errors import DataError
 from mm_ovseg.plain_data import read_text
 from mm_ovseg.raster import RGBReader, SARReader

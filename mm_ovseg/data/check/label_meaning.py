@@ -12,7 +12,7 @@ from mm_ovseg.data.builtin import CLASS_FILES
 from mm_ovseg.data.check.contents import FileContents
 from mm_ovseg.data.check.label_numbers import IGNORED, LabelValues, number_classes
 from mm_ovseg.data.registration import read_class_file
-from mm_ovseg.data.tiling.legend import Legend
+from mm_ovseg.data.tile.label_values import Legend
 from mm_ovseg.vocabulary import validate_class_names
 
 __all__ = ["PLACEHOLDER", "ClassScheme", "guess_classes"]

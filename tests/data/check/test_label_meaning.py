@@ -4,7 +4,7 @@ import rasterio
 
 from mm_ovseg.data.check.contents import read_contents
 from mm_ovseg.data.check.label_meaning import guess_classes
-from mm_ovseg.data.tiling.legend import parse_legend
+from mm_ovseg.data.tile.label_values import parse_legend
 from mm_ovseg.errors import DataError, VocabularyError
 from tests.data.check.folders import OEM_PALETTE, save
 

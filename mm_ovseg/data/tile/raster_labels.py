@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mm_ovseg.data.scene_source import SceneSource
-from mm_ovseg.data.tiling.legend import IGNORED
+from mm_ovseg.data.tile.label_values import IGNORED
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import LabelReader, RasterSource
 
@@ -14,16 +14,15 @@ __all__ = ["RasterLabels"]
 
 
 class RasterLabels:
-    """A label raster, put on a scene's grid: the nearest pixel, or the mode where the grid's pixels are larger.
+    """A label raster on a scene's grid: the nearest pixel, or the mode where the grid's pixels are larger.
 
     Args:
-        path: one band of whole numbers.
-        grid: of the scene.
-        table: value of a pixel -> class index or :data:`~mm_ovseg.data.tiling.legend.IGNORED`.
-        scene: what messages call the scene.
+        path: One band of whole numbers.
+        scene: The scene.
+        table: Value of a pixel -> class index or :data:`~mm_ovseg.data.tile.label_values.IGNORED`.
 
     Raises:
-        DataError: the file cannot be read, is not a label map, or cannot be put on the grid.
+        DataError: The file cannot be read, is not a label map, or cannot be put on the grid.
     """
 
     def __init__(self, path: str | os.PathLike, scene: SceneSource, table: Mapping[int, int]) -> None:
@@ -56,11 +55,10 @@ class RasterLabels:
         """Labels of a window within the grid.
 
         Returns:
-            uint8 (H, W): class indices, and ignored where there is none; and value -> number of the file's pixels, of
-            the values that the table does not have, which are ignored.
+            uint8 (H, W), class indices or ignored; and value -> pixels of the file that the table does not have.
 
         Raises:
-            DataError: a block cannot be read, or holds other than whole numbers.
+            DataError: A block cannot be read, or holds other than whole numbers.
         """
         labels, unknown = self._reader.read_onto(self._source, self._placement, (row, column, height, width))
         return labels, {str(value): count for value, count in sorted(unknown.items())}

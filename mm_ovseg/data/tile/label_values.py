@@ -26,12 +26,12 @@ NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 
 @dataclass(frozen=True)
 class Legend:
-    """From values to classes.
+    """What the values of labels mean.
 
     Attributes:
-        classes: names, in the order of their indices.
+        classes: Names, in the order of their indices.
         entries: (value as it was written, class index or :data:`IGNORED`).
-        source: where it was written, for messages.
+        source: Where it was written, for messages.
     """
 
     classes: tuple[str, ...]
@@ -48,7 +48,7 @@ class Legend:
         """Value of a label raster -> class index or :data:`IGNORED`; "010" is 10, and "2.0" is 2.
 
         Raises:
-            DataError: a value is not a whole number, or two are the same one.
+            DataError: A value is not a whole number, or two are the same one.
         """
         table: dict[int, int] = {}
         for text, index in self.entries:
@@ -68,7 +68,7 @@ class Legend:
         Texts are compared as they are written, numbers as numbers: 3 and 3.0 are "3", "03" and "3.0".
 
         Raises:
-            DataError: values of several classes are the same number.
+            DataError: Values of several classes are the same number.
         """
         if isinstance(value, bool):
             return self.table.get(str(value), self.table.get(str(value).lower()))
@@ -78,7 +78,9 @@ class Legend:
             return self.table.get("")
         indices = self._numbers.get(Decimal(str(value)), {})
         if len(set(indices.values())) > 1:
-            raise DataError(f"{self.source} gives {' and '.join(indices)}, which are one number, different classes.")
+            raise DataError(
+                f"{self.source} gives {' and '.join(indices)}, which are the same number, for different classes."
+            )
         return next(iter(indices.values()), None)
 
     @cached_property
@@ -92,18 +94,18 @@ class Legend:
 
 
 def read_legend(path: Path, classes: Sequence[str] | None = None) -> Legend:
-    """Read a file of ``value: class name`` lines, or a JSON object; ``null`` or ``ignore`` for a name: no label.
+    """Read ``value: class name`` lines, or a JSON object. Values and names are texts: ``yes``, ``010``, ``1.10`` too.
 
-    Values and names are texts as they are written: ``yes``, ``010`` and ``1.10`` too.
+    ``null`` or ``ignore`` in place of a name means no label.
 
     Args:
-        path: the file.
-        classes: the classes and their order; None for the order in which the file names them first.
+        path: The file.
+        classes: The classes and their order; None for the order in which the file names them first.
 
     Raises:
-        DataError: the file cannot be read, is not such a table, has a value twice, or names a class that is not among
+        DataError: The file cannot be read, is not such a table, has a value twice, or names a class that is not among
             ``classes``.
-        VocabularyError: a name is empty, or two differ in case only.
+        VocabularyError: A name is empty, or two differ in case only.
     """
     try:
         meanings = parse_table(read_text(path))
@@ -120,12 +122,12 @@ def parse_legend(text: str, classes: Sequence[str] | None = None, *, source: str
     With a semicolon between the entries, as in ``"1: river, lake; 2: road"``, commas separate the synonyms of a class.
 
     Args:
-        text: what was typed.
-        classes: as in :func:`read_legend`.
-        source: what messages call it.
+        text: What was typed.
+        classes: As in :func:`read_legend`.
+        source: What messages call it.
 
     Raises:
-        DataError, VocabularyError: as of :func:`read_legend`.
+        DataError, VocabularyError: As of :func:`read_legend`.
     """
     parts = [part for part in text.split(";" if ";" in text else ",") if part.strip()]
     if not parts or not all(":" in part for part in parts):
@@ -138,12 +140,7 @@ def parse_legend(text: str, classes: Sequence[str] | None = None, *, source: str
 
 
 def legend_of_values(values: Iterable[str]) -> Legend:
-    """Every value, save "", is a class of that name, in alphabetical order.
-
-    Raises:
-        DataError: they are too many.
-        VocabularyError: two differ in case only.
-    """
+    """Every value but "" is a class of that name, in alphabetical order. Errors are those of :func:`read_legend`."""
     classes = _checked(validate_class_names(sorted(set(values) - {""})))
     return Legend(classes, tuple((name, index) for index, name in enumerate(classes)))
 
@@ -158,7 +155,6 @@ def value_text(value: object) -> str:
 
 
 def _legend(meanings: Mapping[str, str | None], classes: Sequence[str] | None, source: str) -> Legend:
-    """The legend of values and the names, or None, that they stand for."""
     meanings = {value: None if name == NO_LABEL else name for value, name in meanings.items()}
     named = [name for name in meanings.values() if name is not None]
     classes = validate_class_names(list(dict.fromkeys(named)) if classes is None else classes)
@@ -166,7 +162,7 @@ def _legend(meanings: Mapping[str, str | None], classes: Sequence[str] | None, s
     for value, name in meanings.items():
         if name is not None and _folded(name) not in index_of:
             raise DataError(
-                f"{source}: '{value}' stands for '{name}', which is none of the classes {', '.join(classes)}."
+                f"{source}: '{value}' stands for '{name}', which is not one of the classes {', '.join(classes)}."
             )
     entries = ((value, IGNORED if name is None else index_of[_folded(name)]) for value, name in meanings.items())
     return Legend(_checked(classes), tuple(entries), source)

@@ -5,7 +5,7 @@ from datetime import date
 import numpy as np
 import pytest
 
-from mm_ovseg.data.tiling.legend import IGNORED, Legend, parse_legend, read_legend
+from mm_ovseg.data.tile.label_values import IGNORED, Legend, parse_legend, read_legend
 from mm_ovseg.errors import DataError, VocabularyError
 
 
@@ -78,7 +78,7 @@ def test_what_is_no_table(read, content, message):
 
 def test_classes_that_are_known(read):
     assert read("x: Water\n", ["road", "water"]).entries == (("x", 1),)
-    with pytest.raises(DataError, match="'x' stands for 'lake', which is none of the classes road, water"):
+    with pytest.raises(DataError, match="'x' stands for 'lake', which is not one of the classes road, water"):
         read("x: lake\n", ["road", "water"])
     with pytest.raises(VocabularyError, match="more than once"):
         read("x: lake\ny: Lake\n")
@@ -115,7 +115,7 @@ def test_values_of_an_attribute(read):
 def test_values_that_are_one_number_and_several_classes():
     legend = Legend(("a", "b"), (("1.10", 0), ("1.1", 1), ("2", 0), ("2.0", 0)), "here")
     assert legend.index_of("1.10") == 0 and legend.index_of("1.1") == 1 and legend.index_of(2) == 0
-    with pytest.raises(DataError, match=r"here gives 1\.10 and 1\.1, which are one number, different classes"):
+    with pytest.raises(DataError, match=r"here gives 1\.10 and 1\.1, which are the same number, for different classes"):
         legend.index_of(1.1)
 
 

@@ -6,8 +6,8 @@ from rasterio import Affine
 from rasterio.crs import CRS
 from shapely.geometry import box
 
-from mm_ovseg.data.tiling.legend import Legend
-from mm_ovseg.data.tiling.polygon_labels import PolygonLabels
+from mm_ovseg.data.tile.label_values import Legend
+from mm_ovseg.data.tile.polygon_labels import PolygonLabels
 from mm_ovseg.raster import Grid
 
 GRID = Grid(60, 40, CRS.from_epsg(32633), Affine(10, 0, 500_000, 0, -10, 5_000_000))

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from mm_ovseg.data.manifest import SceneFiles, read_manifest
 from mm_ovseg.errors import DataError
-from mm_ovseg.inference.archive_manifest import ArchiveScene, read_manifest
+from mm_ovseg.inference.archive import read_archive
 
 
 def manifest(folder, text, encoding="utf-8"):
@@ -22,16 +23,16 @@ def test_every_column_and_its_default(tmp_path, caplog):
         "/data/three.v2.tif,vv.tif;vh.tif,,,\r\n"
     )
     with caplog.at_level(logging.INFO, logger="mm_ovseg"):
-        scenes = read_manifest(manifest(tmp_path, text))
+        scenes = read_archive(manifest(tmp_path, text))
     assert scenes == [
-        ArchiveScene("one", (tmp_path / "a/one.tif",), (tmp_path / "s/one.tif",), None),
-        ArchiveScene(
+        SceneFiles("one", (tmp_path / "a/one.tif",), (tmp_path / "s/one.tif",)),
+        SceneFiles(
             "Zürich, south",
             (tmp_path / "B04.jp2", tmp_path / "B03.jp2", tmp_path / "B02.jp2"),
             (),
-            tmp_path / "area.geojson",
+            area=tmp_path / "area.geojson",
         ),
-        ArchiveScene("three.v2", (Path("/data/three.v2.tif"),), (tmp_path / "vv.tif", tmp_path / "vh.tif")),
+        SceneFiles("three.v2", (Path("/data/three.v2.tif"),), (tmp_path / "vv.tif", tmp_path / "vh.tif")),
     ]
     assert "mean nothing here: date." in caplog.text
 
@@ -56,17 +57,30 @@ def test_every_column_and_its_default(tmp_path, caplog):
 )
 def test_a_faulty_manifest_is_one_sentence(tmp_path, text, message):
     with pytest.raises(DataError, match=message):
-        read_manifest(manifest(tmp_path, text, encoding="latin-1"))
+        read_archive(manifest(tmp_path, text, encoding="latin-1"))
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "a\\b", ".hidden", "..", "=1+1", "-x", "@x", "a\x01b", "é" * 101])
 def test_a_name_that_could_leave_the_folder_or_is_no_name_is_refused(tmp_path, name):
     with pytest.raises(DataError, match=r"line 2: the name '.*give another in the column 'name'"):
-        read_manifest(manifest(tmp_path, f"rgb,sar,name\na.tif,,{name}\n"))
+        read_archive(manifest(tmp_path, f"rgb,sar,name\na.tif,,{name}\n"))
 
 
 def test_a_missing_manifest_and_a_file_without_a_name(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
-        read_manifest(tmp_path / "none.csv")
+        read_archive(tmp_path / "none.csv")
     with pytest.raises(DataError, match="line 2: the name ''"):
-        read_manifest(manifest(tmp_path, "rgb,sar\n/,\n"))
+        read_archive(manifest(tmp_path, "rgb,sar\n/,\n"))
+
+
+def test_scenes_with_labels(tmp_path):
+    path = manifest(tmp_path, "rgb,sar,labels\nr.tif;g.tif;b.tif,s.tif,use.gpkg\n")
+    rgb = tuple(tmp_path / f"{name}.tif" for name in "rgb")
+    required = ("rgb", "sar", "labels")
+    assert read_manifest(path, required=required) == [
+        SceneFiles("r", rgb, (tmp_path / "s.tif",), labels=tmp_path / "use.gpkg")
+    ]
+    with pytest.raises(DataError, match="no column 'labels'"):
+        read_manifest(manifest(tmp_path, "rgb,sar\na.tif,b.tif\n"), required=required)
+    with pytest.raises(DataError, match="line 2: the column 'sar' is empty"):
+        read_manifest(manifest(tmp_path, "rgb,sar,labels\na.tif,;,c.tif\n"), required=required)

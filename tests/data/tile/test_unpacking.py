@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from mm_ovseg.data.preparation.archive import find_files, is_unpacked, list_archive, unpack_archive
+from mm_ovseg.data.tile.unpacking import find_files, is_unpacked, list_archive, unpack_archive
 from mm_ovseg.errors import DataError
 
 FILES = {"top/rgb/a.tif": b"a" * 3000, "top/rgb/b.tif": b"b" * 10, "top/labels/a.tif": b"l", "top/rgb/._a.tif": b"m"}

@@ -7,7 +7,7 @@ import shapely
 from rasterio import Affine
 from rasterio.features import rasterize
 
-from mm_ovseg.data.tiling.legend import IGNORED, Legend, value_text
+from mm_ovseg.data.tile.label_values import IGNORED, Legend, value_text
 from mm_ovseg.raster import Grid
 from mm_ovseg.raster.vector import read_polygons
 
@@ -20,16 +20,13 @@ class PolygonLabels:
     Where polygons overlap, the smaller one counts: a lake in a forest stays a lake.
 
     Args:
-        path, attribute, layer: as in :func:`~mm_ovseg.raster.vector.read_polygons`.
-        grid: of the scene.
-        legend: what the values of the attribute mean.
-        background: class index of pixels in no polygon; ignored by default.
+        path, attribute, layer: As of :func:`~mm_ovseg.raster.vector.read_polygons`, which also raises.
+        grid: Of the scene.
+        legend: What the values of the attribute mean.
+        background: Class index of pixels in no polygon; ignored by default.
 
     Attributes:
-        left_out: reason -> number of geometries that are not polygons or cannot be used.
-
-    Raises:
-        DataError: as of ``read_polygons``.
+        left_out: Reason -> number of geometries that are not polygons or cannot be used.
     """
 
     def __init__(
@@ -64,12 +61,10 @@ class PolygonLabels:
         """Labels of a window within the grid.
 
         Returns:
-            uint8 (H, W): class indices, and the background's where no polygon lies; and value -> number of pixels, of
-            polygons' values that the table does not have, which are ignored.
+            uint8 (H, W), class indices or ignored; and value -> pixels of polygons that the table does not have.
         """
-        transform = self._transform @ Affine.translation(column, row)
-        shape = (height, width)
-        corners = [transform @ corner for corner in ((0, 0), (shape[1], 0), (shape[1], shape[0]), (0, shape[0]))]
+        transform, shape = self._transform @ Affine.translation(column, row), (height, width)
+        corners = [transform @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
         near = np.sort(self._tree.query(shapely.Polygon(corners)))
         if not len(near):
             return np.full(shape, self._background, dtype=np.uint8), {}

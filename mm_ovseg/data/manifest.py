@@ -1,0 +1,120 @@
+"""Lists of RGB-SAR pairs that people keep in spreadsheets: CSV files with the files of one pair or scene a line."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mm_ovseg.csv_table import fault_of_name, read_table
+from mm_ovseg.errors import DataError
+
+__all__ = ["SEPARATOR", "SceneFiles", "read_manifest", "read_pair_list"]
+
+SEPARATOR = ";"  # of several files that form the bands of one image
+
+
+@dataclass(frozen=True)
+class SceneFiles:
+    """The files of a scene. Whether they exist is known only when their turn comes.
+
+    Attributes:
+        name: Of the files made from it, without suffix.
+        rgb: One file, or several whose bands follow each other, such as red, green and blue.
+        sar: The same; none for RGB alone.
+        labels: A raster or polygons; None where the scene has no labels.
+        area: A vector file with the polygons to map; None for the whole scene.
+    """
+
+    name: str
+    rgb: tuple[Path, ...]
+    sar: tuple[Path, ...] = ()
+    labels: Path | None = None
+    area: Path | None = None
+
+
+def read_manifest(
+    path: str | os.PathLike,
+    *,
+    required: Sequence[str] = ("rgb",),
+    optional: Sequence[str] = (),
+    companions: Sequence[str] = (),
+) -> list[SceneFiles]:
+    """Read the scenes of a manifest.
+
+    The first line names the columns: ``rgb`` and ``sar``, each one file or several separated by ``;``; ``labels``;
+    ``aoi``; and ``name``, by default the stem of the first RGB file. Other columns are ignored, and so are empty lines.
+    Paths are relative to the manifest's folder.
+
+    Args:
+        path: A CSV file in UTF-8, values separated by commas.
+        required: Columns that must have a value in every line, ``rgb`` among them.
+        optional: Columns that the file may leave out; ``sar`` it must have, ``name`` it may.
+        companions: Endings of the files that will be written beside those named after a scene.
+
+    Returns:
+        At least one scene, in the file's order, with different names.
+
+    Raises:
+        DataError: The file is missing, empty or not such a table; a value is missing; a name repeats, could lead out
+            of a folder, or is that of another scene's companion.
+    """
+    path = Path(path)
+    scenes: list[SceneFiles] = []
+    lines: dict[str, int] = {}  # folded name -> line
+    columns = tuple(dict.fromkeys(("rgb", "sar", *required)))
+    for line, row in _read_rows(path, columns, required, ("name", *optional), what="scene"):
+        rgb, sar = (
+            tuple(path.parent / part.strip() for part in row[column].split(SEPARATOR) if part.strip())
+            for column in ("rgb", "sar")
+        )
+        name = row.get("name") or rgb[0].stem
+        if fault := fault_of_name(name):
+            raise DataError(f"{path}, line {line}: the name '{name}' {fault}; give another in the column 'name'.")
+        labels, area = (path.parent / row[column] if row.get(column) else None for column in ("labels", "aoi"))
+        folded = name.casefold()  # some file systems take "A.tif" and "a.tif" for one file
+        if folded in lines:
+            raise DataError(
+                f"{path}, lines {lines[folded]} and {line}: both scenes are named '{name}'; give them different "
+                "names in a column 'name'."
+            )
+        lines[folded] = line
+        scenes.append(SceneFiles(name, rgb, sar, labels, area))
+    for name, line in lines.items():
+        for ending in companions:
+            if name.endswith(ending) and name.removesuffix(ending) in lines:
+                raise DataError(
+                    f"{path}, lines {lines[name.removesuffix(ending)]} and {line}: '{name}' is also what a file beside "
+                    "the other scene's map is called; give one of them another name."
+                )
+    return scenes
+
+
+def read_pair_list(path: str | os.PathLike) -> list[dict[str, str]]:
+    """Read pairs that belong to no dataset from a manifest with ``rgb``, ``sar`` and perhaps ``label`` and ``name``.
+
+    Returns:
+        At least one dataset dict with ``file_name``, ``sar_file_name``, ``image_id`` and, where there is a label,
+        ``sem_seg_file_name``, in the file's order. Names may repeat.
+
+    Raises:
+        DataError: The file is missing, empty or not such a table, or a value is missing.
+    """
+    path = Path(path)
+    keys = {"rgb": "file_name", "sar": "sar_file_name", "label": "sem_seg_file_name"}
+    return [
+        {key: str(path.parent / row[column]) for column, key in keys.items() if row.get(column)}
+        | {"image_id": row.get("name") or Path(row["rgb"]).stem}
+        for _, row in _read_rows(path, ("rgb", "sar"), ("rgb", "sar"), ("label", "name"), what="pair")
+    ]
+
+
+def _read_rows(
+    path: Path, columns: Sequence[str], filled: Sequence[str], optional: Sequence[str], *, what: str
+) -> list[tuple[int, Mapping[str, str]]]:
+    rows = read_table(path, required=columns, optional=optional)
+    if not rows:
+        raise DataError(f"{path} lists no {what}; give one a line, below the line that names the columns.")
+    for line, row in rows:
+        if empty := [column for column in filled if not row[column].replace(SEPARATOR, "").strip()]:
+            raise DataError(f"{path}, line {line}: the column '{empty[0]}' is empty; name the file there.")
+    return rows

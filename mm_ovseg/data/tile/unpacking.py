@@ -1,0 +1,172 @@
+"""Archives as downloaded: the files that are needed, listed or unpacked, never outside the given folder.
+
+Files are unpacked rather than read in place: a ``.tar.gz`` has no random access, so GDAL would decompress everything
+before a file, once in every process.
+"""
+
+import json
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from tqdm import tqdm
+
+from mm_ovseg.errors import ConfigError, DataError, brief_reason
+from mm_ovseg.files import complete_file
+
+__all__ = ["Wanted", "find_files", "gather_files", "is_unpacked", "list_archive", "unpack_archive"]
+
+BLOCK_BYTES = 1 << 20
+STATE = ".unpacked.json"  # which archive the folder holds, and whether all of it
+# What tarfile, zipfile and the decompressors raise for archives that are damaged, cut off, encrypted or unusual.
+READING_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+
+Wanted = Callable[[PurePosixPath], bool]
+Member = tuple[PurePosixPath, int, Callable[[], IO[bytes]]]  # path, size, and what opens it while it is the latest one
+
+
+def gather_files(
+    sources: Sequence[Path], wanted: Wanted, *, what: str, work: Path, dry_run: bool
+) -> tuple[list[Path], dict[Path, int]]:
+    """Find the wanted files of folders and archives; archives are unpacked.
+
+    Args:
+        sources: Folders and archives.
+        wanted: Whether the file at a path, in the archive or below the folder, is needed.
+        what: What messages call the wanted files.
+        work: Folder in which each archive is unpacked, to a folder of its name.
+        dry_run: Leave in the archives what is not unpacked yet.
+
+    Returns:
+        The files; and path -> size in bytes of those that a dry run leaves in archives, as they would be unpacked.
+
+    Raises:
+        ConfigError: Two archives have the same name.
+        DataError: A source has no wanted file, or as of :func:`unpack_archive`.
+    """
+    names = [source.name for source in sources if not source.is_dir()]
+    if len(names) > len(set(names)):
+        raise ConfigError(f"Two archives have the same name ({', '.join(names)}); rename one of them.")
+    files: list[Path] = []
+    packed: dict[Path, int] = {}
+    for source in sources:
+        folder = source if source.is_dir() else work / source.name
+        if dry_run and folder is not source and not is_unpacked(source, folder):
+            found = {folder / path: size for path, size in list_archive(source, wanted).items()}
+            packed |= found
+        else:
+            if folder is not source:
+                unpack_archive(source, folder, wanted)
+            found = find_files(folder, wanted)
+            files += found
+        if not found:
+            raise DataError(f"{source} holds no {what}; give the archive, or the folder it was unpacked to.")
+    return files, packed
+
+
+def find_files(folder: Path, wanted: Wanted) -> list[Path]:
+    """The wanted files below a folder, to any depth, sorted by path."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(folder / path for path in paths if _is_wanted(PurePosixPath(path.as_posix()), wanted))
+
+
+def list_archive(archive: Path, wanted: Wanted) -> dict[PurePosixPath, int]:
+    """The wanted files of an archive, with their sizes in bytes; errors are those of :func:`unpack_archive`."""
+    return {path: size for path, size, _ in _members(archive, wanted)}
+
+
+def is_unpacked(archive: Path, folder: Path) -> bool:
+    """Whether :func:`unpack_archive` has completely unpacked this very archive into a folder."""
+    return _has_state(archive, folder, complete=True)
+
+
+def unpack_archive(archive: Path, folder: Path, wanted: Wanted) -> None:
+    """Unpack the wanted files of a .tar, .tar.gz or .zip under their own paths.
+
+    Interrupted, it continues with the files that are not there yet; called again when all are there, it does nothing,
+    whatever is wanted. Links and devices never are.
+
+    Raises:
+        DataError: The archive is missing, damaged, cut off or not an archive, a wanted file would land outside
+            ``folder``, or the disk is full.
+    """
+    if is_unpacked(archive, folder):
+        return
+    is_continued = _has_state(archive, folder, complete=False)
+    if archive.is_file():
+        _write_state(archive, folder, complete=False)
+    with tqdm(desc=f"unpacking {archive.name}", unit="B", unit_scale=True) as progress:
+        for path, size, open_member in _members(archive, wanted):
+            if path.is_absolute() or ".." in path.parts:
+                raise DataError(f"{archive} holds '{path}', which leads out of any folder: do not trust this archive.")
+            target = folder / path
+            if not (is_continued and target.is_file() and target.stat().st_size == size):
+                with complete_file(target) as temporary, temporary.open("wb") as file:
+                    file.writelines(_blocks(archive, open_member))
+            progress.update(size)
+    for leftover in folder.rglob(".*.tmp.*"):  # of a killed call
+        leftover.unlink()
+    _write_state(archive, folder, complete=True)
+
+
+def _blocks(archive: Path, open_member: Callable[[], IO[bytes]]) -> Iterator[bytes]:
+    with _naming(archive):
+        content = open_member()
+        while block := content.read(BLOCK_BYTES):
+            yield block
+
+
+def _is_wanted(path: PurePosixPath, wanted: Wanted) -> bool:
+    """Hidden files are half-written, or notes that macOS puts beside the files it packs."""
+    return not path.name.startswith(".") and wanted(path)
+
+
+def _state(archive: Path, complete: bool) -> str:
+    status = archive.stat()
+    return json.dumps({"size": status.st_size, "modified_ns": status.st_mtime_ns, "complete": complete})
+
+
+def _has_state(archive: Path, folder: Path, complete: bool) -> bool:
+    try:
+        return (folder / STATE).read_text(encoding="utf-8") == _state(archive, complete)
+    except (OSError, ValueError):
+        return False
+
+
+def _write_state(archive: Path, folder: Path, complete: bool) -> None:
+    with complete_file(folder / STATE) as temporary:
+        temporary.write_text(_state(archive, complete), encoding="utf-8")
+
+
+def _members(archive: Path, wanted: Wanted) -> Iterator[Member]:
+    """The wanted regular files of an archive, in its order."""
+    if not archive.is_file():
+        raise DataError(f"{archive} does not exist; give the archive as downloaded, or the folder it was unpacked to.")
+    with _naming(archive):
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as content:
+                for member in content.infolist():
+                    if not member.is_dir() and _is_wanted(path := PurePosixPath(member.filename), wanted):
+                        yield path, member.file_size, partial(content.open, member)
+        else:  # "|": read once from front to back, which is what a compressed tar allows
+            with tarfile.open(archive, "r|*") as content:
+                for member in content:
+                    if member.isfile() and _is_wanted(path := PurePosixPath(member.name), wanted):
+                        yield path, member.size, partial(content.extractfile, member)
+
+
+@contextmanager
+def _naming(archive: Path) -> Iterator[None]:
+    """Turns whatever goes wrong in reading an archive into a sentence that names it."""
+    try:
+        yield
+    except READING_ERRORS as error:
+        raise DataError(
+            f"{archive} cannot be read completely as a .tar, .tar.gz or .zip ({brief_reason(error)}); it is damaged or "
+            "incomplete: download it again."
+        ) from error

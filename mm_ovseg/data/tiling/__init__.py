@@ -1,1 +1,0 @@
-"""From whole scenes and what is known of the ground to a dataset of tiles."""
