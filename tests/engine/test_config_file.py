@@ -115,8 +115,8 @@ def test_wrong_files_are_one_sentence(tmp_path, text, message):
 
 def test_a_missing_config_says_from_where_it_counts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=rf"'configs/base.yaml' does not exist in the working folder, {tmp_path};"):
-        load_config("configs/base.yaml")
+    with pytest.raises(ConfigError, match=rf"'configs/none.yaml' does not exist in the working folder, {tmp_path};"):
+        load_config("configs/none.yaml")
 
 
 @pytest.mark.parametrize("words,message", [
