@@ -229,8 +229,8 @@ def _check_pairs(name: str, pairs: Sequence[str] | None) -> tuple[str, ...] | No
         return None
     if not isinstance(pairs, list | tuple) or not pairs or not all(isinstance(key, str) for key in pairs):
         raise DataError(
-            f"Dataset '{name}' has pairs={pairs!r}; give the names of the pairs as strings, at least one, or leave pairs "
-            "out to take all."
+            f"Dataset '{name}' has pairs={pairs!r}; give the names of the pairs as strings, at least one, or leave "
+            "pairs out to take all."
         )
     if repeated := [key for key, count in Counter(pairs).items() if count > 1]:
         raise DataError(f"Dataset '{name}' names the pair '{repeated[0]}' twice in pairs; keep it once.")
