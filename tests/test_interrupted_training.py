@@ -86,7 +86,7 @@ def test_a_signal_leaves_a_checkpoint_that_training_goes_on_from(run, whole, tmp
     words = [*STAGES[stage], "DATALOADER.NUM_WORKERS", workers]
     stopped, printed = run(output, words, ("signals", 2, number))
     assert stopped == status and "Traceback" not in printed
-    assert f"{number.name}: a checkpoint follows this iteration; a second one stops at once." in printed
+    assert f"{number.name}: saving a checkpoint after this iteration; a second signal stops at once." in printed
     assert f"{number.name}: stopped after iteration 2; the same command with --resume" in printed
     assert (output / "last_checkpoint").read_text() == "model_0000002.pth"  # none was due there
     resumed, printed = run(output, ["--resume", *words])

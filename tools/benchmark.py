@@ -5,39 +5,37 @@ python tools/benchmark.py --config-file configs/mm_ovseg_vitb16_384.yaml
 python tools/benchmark.py --mode stages --classes 150 --json stages.json
 python tools/benchmark.py --mode train --batch-size 2 --opts MODEL.ACTIVATION_CHECKPOINTING True
 python tools/benchmark.py --mode scene --scene-size 2048
-python tools/benchmark.py --dtype bfloat16 --reference
+python tools/benchmark.py --dtype bfloat16 --reference tests.reference.plain
 
 Modes: "infer", forward passes; "stages", the same with a table of its stages; "train", steps of the optimiser on one
-batch; "loader", the training loader on a synthetic dataset, beside a training step; "scene", a synthetic scene from
-files to a map, and what opening, warping, blending and writing cost beside the model. Weights and pairs are random; a
-pair has the encoders' size, a window that of the training crops. Inference holds no text encoder, which runs once a
-vocabulary and is timed apart; training embeds the text at every step. "train" counts the arithmetic of both passes.
---reference takes turns with the plain formulation of tests/reference, in float32 whatever --dtype is.
+batch; "loader", the training loader on a drawn dataset, beside a training step; "scene", a drawn scene from files to a
+map, and what opening, warping, blending and writing cost beside the model. Weights and pairs are random; a pair has the
+encoders' size, a window that of the training crops. Inference leaves out the text encoder, which runs once per
+vocabulary and is timed separately; training embeds the text in every step, and counts the arithmetic of both passes.
+--reference alternates with another formulation of the model, in float32 whatever --dtype is.
 """
 
 import argparse
 import importlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
+from benchmarks.modes import measure_inference, measure_loader, measure_scene, measure_training
+from benchmarks.table import add_ratios, format_report
 from detectron2.config import CfgNode
 
-from mm_ovseg.benchmarking.machine import device_name, matrix_rate, resident_mb
-from mm_ovseg.benchmarking.measure import Benchmark
-from mm_ovseg.benchmarking.report import add_ratios, format_report
 from mm_ovseg.cli.clean_exit import clean_exit
-from mm_ovseg.engine import config_inputs, load_config
+from mm_ovseg.efficiency import Workload, load_measured_config, write_report
+from mm_ovseg.efficiency.machine import describe_machine, matrix_rate, resident_mb
+from mm_ovseg.efficiency.workload import DTYPES
+from mm_ovseg.engine import config_inputs
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.files import check_outputs, check_writable_folder, complete_file
+from mm_ovseg.files import check_outputs, check_writable_folder
 
 ROOT = Path(__file__).resolve().parent.parent
-REFERENCE = ROOT / "tests" / "reference" / "plain.py"
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -50,11 +48,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default: float32")
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="pairs at once (default: 1)")
     parser.add_argument("--classes", type=int, default=5, metavar="N", help="names in the vocabulary (default: 5)")
-    parser.add_argument("--runs", type=int, metavar="N", help="the median of which counts (default: 5; of scenes 1)")
+    parser.add_argument("--runs", type=int, metavar="N", help="take the median of these (default: 5; of scenes 1)")
     parser.add_argument("--warmup", type=int, default=1, metavar="N", help="runs before those (default: 1)")
     parser.add_argument("--scene-size", type=int, default=1024, metavar="PIXELS", help="of a scene (default: 1024)")
     parser.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU (default: its own choice)")
-    parser.add_argument("--reference", action="store_true", help="run the plain formulation, too, and compare")
+    parser.add_argument(
+        "--reference", metavar="MODULE", help="compare with its plain_logits, plain_loss and plain_text"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...")
     args = parser.parse_args(arguments)
@@ -63,73 +63,31 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return args
 
 
-def read_config(args: argparse.Namespace) -> CfgNode:
-    """Check the arguments, and read the config with what they override.
-
-    Raises:
-        ConfigError: they do not go together, or name what is not there.
-    """
-    for name in ("batch_size", "classes", "runs", "warmup", "scene_size", "threads"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
+def check_arguments(args: argparse.Namespace, cfg: CfgNode) -> None:
+    """Raise a ConfigError or DataError where arguments do not go together or nothing can be written."""
+    for name in ("scene_size", "threads"):
+        if (value := getattr(args, name)) is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} is {value}; give 1 or more.")
-    # No dataset is needed, and none may be asked for its class names.
-    overrides = [*args.opts, "DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.INFERENCE_DTYPE", args.dtype]
-    if args.device is not None:
-        overrides += ["MODEL.DEVICE", args.device]
-    cfg = load_config(args.config_file, overrides, needs_datasets=False)
-    if cfg.MODEL.META_ARCHITECTURE != "MMOVSeg":
+    if args.reference and args.mode in ("loader", "scene"):
+        raise ConfigError(f"--reference has no {args.mode} to compare with; give another --mode, or leave it out.")
+    if args.reference and (cfg.MODEL.CLIP_SAR.ENABLED or 0 < cfg.MODEL.AGGREGATOR.MAX_CLASSES < args.classes):
         raise ConfigError(
-            f"{args.config_file} describes {cfg.MODEL.META_ARCHITECTURE}, which segments nothing; "
-            "give a config of MMOVSeg."
+            "--reference supports neither MODEL.CLIP_SAR nor more classes than MODEL.AGGREGATOR.MAX_CLASSES; "
+            "leave it out, or change the config."
         )
-    if args.reference:
-        if args.mode in ("loader", "scene"):
-            raise ConfigError(f"--reference has no {args.mode} to compare with; give another --mode, or leave it out.")
-        if cfg.MODEL.CLIP_SAR.ENABLED or 0 < cfg.MODEL.AGGREGATOR.MAX_CLASSES < args.classes:
-            raise ConfigError(
-                "--reference knows neither a MODEL.CLIP_SAR nor more classes than MODEL.AGGREGATOR.MAX_CLASSES; "
-                "leave it out, or change the config."
-            )
-    return cfg
+    check_outputs({"--json": [args.json]}, config_inputs(cfg, args.config_file))
+    if args.json is not None:
+        check_writable_folder(args.json.parent)
 
 
-def load_reference() -> ModuleType:
-    """Import the plain formulation, which lies among the repository's tests.
-
-    Raises:
-        ConfigError: it is not there, as in an installed package.
-    """
-    if not REFERENCE.is_file():
-        raise ConfigError(f"--reference needs {REFERENCE}, which is not there; run it in a checkout of the repository.")
+def load_reference(name: str) -> ModuleType:
+    """Import the module that --reference names, also from the repository's root."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
-    return importlib.import_module("tests.reference.plain")
-
-
-def measure_matrix_rates(device: torch.device, dtype: str) -> dict[str, float]:
-    """GFLOP/s of matrix products in float32 and, if it is another one, in ``dtype``."""
-    return {name: matrix_rate(device, getattr(torch, name)) for name in dict.fromkeys(("float32", dtype))}
-
-
-def describe(args: argparse.Namespace, cfg: CfgNode) -> dict[str, Any]:
-    """What is measured, and on what."""
-    device = torch.device(cfg.MODEL.DEVICE)
-    return {
-        "mode": args.mode,
-        "config_file": str(args.config_file),
-        "opts": args.opts,
-        "device": cfg.MODEL.DEVICE,
-        "device_name": device_name(device),
-        "threads": torch.get_num_threads(),
-        "torch_version": torch.__version__,
-        "dtype": args.dtype,
-        "batch_size": args.batch_size,
-        "classes": args.classes,
-        "image_size": cfg.MODEL.CLIP.IMAGE_SIZE,
-        "runs": args.runs,
-        "warmup": args.warmup,
-    }
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(f"--reference is {name}, which cannot be imported ({error}); name another module.") from error
 
 
 @clean_exit
@@ -137,37 +95,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write what was asked for."""
     resident_at_start = resident_mb()
     args = parse_arguments(arguments)
-    cfg = read_config(args)
-    check_outputs({"--json": [args.json]}, config_inputs(cfg, args.config_file))
-    if args.json is not None:
-        check_writable_folder(args.json.parent)
+    cfg = load_measured_config(args.config_file, args.opts, dtype=args.dtype, device=args.device, models=["MMOVSeg"])
+    check_arguments(args, cfg)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    device = torch.device(cfg.MODEL.DEVICE)
-    benchmark = Benchmark(
+    workload = Workload(
         cfg=cfg,
         dtype=args.dtype,
         batch_size=args.batch_size,
         classes=args.classes,
         runs=args.runs,
         warmup=args.warmup,
-        resident_at_start=resident_at_start,
-        reference=load_reference() if args.reference else None,
     )
-    measure = {
-        "train": benchmark.measure_training,
-        "loader": benchmark.measure_loader,
-        "scene": lambda: benchmark.measure_scene(args.scene_size),
-    }.get(args.mode, benchmark.measure_inference)
+    reference = load_reference(args.reference) if args.reference else None
 
-    before = measure_matrix_rates(device, args.dtype)
-    measured = measure()
-    after = measure_matrix_rates(device, args.dtype)
-    # Whatever else the machine had to do then, it can do this much.
+    def measure_rates() -> dict[str, float]:
+        types = dict.fromkeys(("float32", args.dtype))
+        return {name: matrix_rate(workload.device, getattr(torch, name)) for name in types}
+
+    before = measure_rates()
+    if args.mode == "loader":
+        measured = measure_loader(workload, resident_at_start)
+    elif args.mode == "scene":
+        measured = measure_scene(workload, resident_at_start, args.scene_size)
+    else:
+        measure = measure_training if args.mode == "train" else measure_inference
+        measured = measure(workload, resident_at_start, reference)
+    after = measure_rates()
+    # The better rate, since other work on the machine can only lower it.
     rates = {name: max(before[name], after[name]) for name in before}
     report = add_ratios(
         {
-            **describe(args, cfg),
+            "mode": args.mode,
+            "config_file": str(args.config_file),
+            "opts": args.opts,
+            **describe_machine(workload.device),
+            **workload.describe(),
             **measured,
             "gemm_gflops": rates["float32"],
             "gemm_gflops_before": before["float32"],
@@ -175,10 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "gemm_gflops_dtype": rates[args.dtype] if args.dtype != "float32" else None,
         }
     )
-    print(format_report(report))
-    if args.json is not None:
-        with complete_file(args.json) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    text = format_report(report)
+    print(text)
+    write_report(report, text, json_file=args.json, text_file=None)
 
 
 if __name__ == "__main__":

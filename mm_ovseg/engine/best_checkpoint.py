@@ -12,12 +12,12 @@ __all__ = ["BestCheckpointHook"]
 
 
 class BestCheckpointHook(hooks.BestCheckpointer):
-    """Detectron2's hook, which forgets its best score when training resumes, with that score in a file.
+    """Detectron2's hook with the best score in a file, which its own forgets when training resumes.
 
     Args:
         eval_period: iterations between evaluations; 0: only after the last one.
-        checkpointer: saves ``model_best.pth``; ``model_best.json`` beside it holds the score and the iteration.
-        metric: name of the score, the higher the better.
+        checkpointer: saves ``model_best.pth``; ``model_best.json`` beside it records the score and the iteration.
+        metric: name of the score; higher is better.
     """
 
     def __init__(self, eval_period: int, checkpointer: StrictCheckpointer, metric: str) -> None:
@@ -25,7 +25,7 @@ class BestCheckpointHook(hooks.BestCheckpointer):
         self._score_file = Path(checkpointer.save_dir) / f"{BEST_CHECKPOINT}.json"
 
     def before_train(self) -> None:
-        """Take up the best score of the run that is resumed."""
+        """Read the best score of the run that is resumed."""
         if self.trainer.start_iter > 0 and self._score_file.is_file():
             score = json.loads(self._score_file.read_text(encoding="utf-8"))
             if score["metric"] == self._val_metric:
@@ -35,7 +35,7 @@ class BestCheckpointHook(hooks.BestCheckpointer):
         before = (self.best_metric, self.best_iter)
         super()._best_checking()
         if (self.best_metric, self.best_iter) != before:
-            # After its checkpoint: a score that is there before would, were the run killed between them, keep it out.
+            # After its checkpoint: a score left by a run that was killed before saving would bar later checkpoints.
             score = {"metric": self._val_metric, "value": float(self.best_metric), "iteration": int(self.best_iter)}
             with complete_file(self._score_file) as temporary:
                 temporary.write_text(json.dumps(score), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Stopping a training that is asked to stop: with a checkpoint, and in all processes at the same iteration."""
+"""Stopping a training on a signal: with a checkpoint, and in all processes at the same iteration."""
 
 import logging
 import os
@@ -18,21 +18,21 @@ __all__ = ["SIGNALS", "InterruptionHook", "exit_status"]
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Seconds in which a further signal is the same wish: a terminal or a scheduler signals every process of a group, and
-# torchrun or our launcher passes the signal on to processes that have it already.
-SAME_WISH = 1.0
+# Seconds in which a further signal is a copy of the first: a terminal or a scheduler signals every process of a group,
+# and torchrun or our launcher forwards the signal to processes that have received it already.
+DUPLICATE_SECONDS = 1.0
 
 
 def exit_status(number: int) -> int:
-    """What a process exits with after a signal, as a shell counts: 130 for SIGINT, 143 for SIGTERM."""
+    """The exit status of a process after a signal, as of a shell: 130 for SIGINT, 143 for SIGTERM."""
     return 128 + number
 
 
 class InterruptionHook(HookBase):
-    """After SIGINT or SIGTERM ends the iteration, writes a checkpoint and exits with :func:`exit_status`.
+    """On SIGINT or SIGTERM, finishes the iteration, writes a checkpoint and exits with :func:`exit_status`.
 
     A second signal ends the process at once. All processes of a run stop together, whichever of them got the signal.
-    The hook belongs after all others, so that what is due after the iteration, such as an evaluation, is done.
+    This must be the last hook, so that what is due after the iteration, such as an evaluation, is done first.
 
     Args:
         checkpointer: writes ``model_<iteration>.pth``, on the main process.
@@ -46,18 +46,18 @@ class InterruptionHook(HookBase):
         self._handlers_before: dict = {}
 
     def before_train(self) -> None:
-        """Take over the signals; out of the main thread Python cannot, and they do what they did."""
+        """Install the signal handlers, which Python allows in the main thread only."""
         if threading.current_thread() is threading.main_thread():
             self._handlers_before = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def after_step(self) -> None:
-        """Stop if any process was asked to.
+        """Stop if any process received a signal.
 
         Raises:
             SystemExit: with :func:`exit_status`.
         """
         if self.trainer.iter + 1 == self.trainer.max_iter:
-            return  # the last checkpoint is written; the rest is for release()
+            return  # the last checkpoint is written; release() does the rest
         received = max(comm.all_gather(self._received))
         if not received:
             return
@@ -65,17 +65,16 @@ class InterruptionHook(HookBase):
         self._checkpointer.save(f"model_{self.trainer.iter:07d}")
         comm.synchronize()  # the first process to exit makes torchrun end the others
         logger.warning(
-            "%s: stopped after iteration %d; the same command with --resume goes on from there.",
+            "%s: stopped after iteration %d; the same command with --resume continues from there.",
             *(signal.Signals(received).name, self.trainer.iter),
         )
         sys.exit(exit_status(received))
 
     def release(self) -> None:
-        """Give the signals back, once no more steps will be taken.
+        """Restore the signal handlers after the last step.
 
         Raises:
-            SystemExit: training is complete, and a signal came during its last iteration; the evaluation is left to
-                ``--resume``.
+            SystemExit: a signal came during the last iteration; ``--resume`` does the evaluation.
         """
         for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
@@ -86,11 +85,13 @@ class InterruptionHook(HookBase):
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            return  # a process that reads data has inherited this; the one that trains ends it
+            return  # inherited by a data loading process, which the training process ends
         if not self._received:
             self._received, self._received_at = number, time.monotonic()
-            note = f"{signal.Signals(number).name}: a checkpoint follows this iteration; a second one stops at once.\n"
-            os.write(2, note.encode())  # print and logging may be what was interrupted
-        elif time.monotonic() - self._received_at > SAME_WISH:
+            note = "saving a checkpoint after this iteration; a second signal stops at once"
+            os.write(
+                2, f"{signal.Signals(number).name}: {note}.\n".encode()
+            )  # print or logging may have been interrupted
+        elif time.monotonic() - self._received_at > DUPLICATE_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             os.kill(self._process, number)

@@ -1,4 +1,4 @@
-"""Starting one process a device: by Detectron2's launcher, or within ``torchrun``."""
+"""Starting one process per device: by Detectron2's launcher, or within ``torchrun``."""
 
 import gc
 import multiprocessing
@@ -23,24 +23,24 @@ __all__ = ["launch"]
 
 
 def launch(main: Callable[[Namespace], None], args: Namespace) -> None:
-    """Run ``main(args)`` in as many processes as asked for.
+    """Run ``main(args)`` in as many processes as requested.
 
-    Under ``torchrun`` the processes are there already and only join their group (NCCL with CUDA, else gloo). Otherwise
-    ``args.num_gpus``, ``num_machines``, ``machine_rank`` and ``dist_url`` say what Detectron2's launcher starts.
+    Under ``torchrun`` the processes exist already and only join their group (NCCL with CUDA, else gloo). Otherwise
+    ``args.num_gpus``, ``num_machines``, ``machine_rank`` and ``dist_url`` configure Detectron2's launcher.
 
     Args:
-        main: importable by name, and wrapped in ``clean_exit``, so that a process that fails says why in one line.
+        main: importable by name, and wrapped in ``clean_exit``, so that a failing process says why in one line.
         args: from Detectron2's ``default_argument_parser``.
 
     Raises:
-        ConfigError: more GPUs are asked for than there are.
+        ConfigError: there are fewer GPUs than requested.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _join_torchrun()
         status = 0
         try:
             main(args)
-        except SystemExit as stop:  # whose traceback, gone after this block, holds the trainer and so the group
+        except SystemExit as stop:  # its traceback, gone after this block, keeps the trainer and so the group alive
             status = stop.code
         _leave_torchrun()
         if status:
@@ -50,10 +50,10 @@ def launch(main: Callable[[Namespace], None], args: Namespace) -> None:
     if processes > 1 and args.num_gpus > torch.cuda.device_count():
         raise ConfigError(
             f"--num-gpus is {args.num_gpus}, but this machine has {torch.cuda.device_count()}; "
-            "for several processes without GPUs use torchrun."
+            "use torchrun for several processes without GPUs."
         )
     try:
-        with _signals_passed_on() if processes > 1 else nullcontext():
+        with _forwarded_signals() if processes > 1 else nullcontext():
             detectron2_launch(
                 main,
                 args.num_gpus,
@@ -63,19 +63,19 @@ def launch(main: Callable[[Namespace], None], args: Namespace) -> None:
                 args=(args,),
             )
     except ProcessExitedException as error:
-        # The process has said why. Below 0 a signal has ended it.
+        # The process has said why. A negative status is the signal that ended it.
         sys.exit(error.exit_code if error.exit_code >= 0 else exit_status(-error.exit_code))
 
 
 @contextmanager
-def _signals_passed_on() -> Iterator[None]:
-    """SIGINT and SIGTERM go to the processes that this one has started; it ends after them."""
+def _forwarded_signals() -> Iterator[None]:
+    """Forward SIGINT and SIGTERM to the processes that this one started; it ends after them."""
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
+    def forward(number: int, frame: FrameType | None) -> None:
         for process in multiprocessing.active_children():
             os.kill(process.pid, number)
 
-    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    before = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
         yield
     finally:
@@ -88,18 +88,15 @@ def _join_torchrun() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    # Detectron2 asks this group for local ranks; its releases differ in how to set it, not in where it lies.
-    for first in range(0, dist.get_world_size(), local_size):
-        group = dist.new_group(list(range(first, first + local_size)))
-        if first <= dist.get_rank() < first + local_size:
-            comm._LOCAL_PROCESS_GROUP = group
+    # Detectron2 takes local ranks from this group; its releases differ in how to set it, not in where it is kept.
+    comm._LOCAL_PROCESS_GROUP, _ = dist.new_subgroups(local_size)
     comm.synchronize()
 
 
 def _leave_torchrun() -> None:
-    """End the group's threads, which would abort a process whose interpreter they outlive."""
+    """End the group's threads, which would abort the process if they outlived its interpreter."""
     dist.destroy_process_group()
-    # The threads end with the last reference: Detectron2 keeps some, and so does the cycle of a trainer and its hooks.
+    # The threads end with the last reference: Detectron2 holds some, and so does the cycle of a trainer and its hooks.
     comm._LOCAL_PROCESS_GROUP = None
     comm._get_global_gloo_group.cache_clear()
     gc.collect()

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -22,19 +21,19 @@ from mm_ovseg.vocabulary import unseen_classes
 
 __all__ = ["PredictionImages"]
 
-MAX_WIDTH = 1600  # pixels, in event files, which keep the picture of every evaluation
+MAX_WIDTH = 1600  # pixels, in event files, which keep a picture of every evaluation
 
 
 class PredictionImages:
-    """Draws pairs of the first test dataset, their labels and predictions, in one figure; for Detectron2's EvalHook.
+    """Draws pairs of the first test dataset, their labels and predictions in one figure; for Detectron2's EvalHook.
 
-    The pairs are taken evenly over the dataset, so that they are the same at every call and in every run. The figure
-    is ``inference/DATASET/predictions.png`` under ``OUTPUT_DIR``, replaced by every call; TensorBoard and Weights &
-    Biases, which show it as ``DATASET/predictions``, keep the earlier ones.
+    The pairs are spaced evenly over the dataset, so that they are the same in every call and every run. Each call
+    replaces ``inference/DATASET/predictions.png`` under ``OUTPUT_DIR``; TensorBoard and Weights & Biases keep all
+    figures, as ``DATASET/predictions``.
 
     Args:
         cfg: ``DATASETS.TEST`` names at least one dataset; ``VISUALIZATION.PAIRS`` says how many of its pairs.
-        model: segments; not wrapped for several processes.
+        model: segments images; not wrapped for several processes.
     """
 
     def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
@@ -42,10 +41,10 @@ class PredictionImages:
         self._model = model
         self._dataset_name = cfg.DATASETS.TEST[0]
         self._file = Path(cfg.OUTPUT_DIR) / "inference" / self._dataset_name / "predictions.png"
-        self._pairs: list[tuple[dict, PanelRow]] | None = None  # what the model gets, and what is drawn
+        self._pairs: list[tuple[dict, PanelRow]] | None = None  # the model's input, and what is drawn
 
     def __call__(self) -> None:
-        """Draw, on the main process, and hand the picture to the event storage.
+        """Draw on the main process, and put the picture into the event storage.
 
         Raises:
             DataError: a pair cannot be read, and ``INPUT.SKIP_CORRUPT`` is off; or the picture cannot be written.
@@ -59,14 +58,19 @@ class PredictionImages:
         metadata = MetadataCatalog.get(self._dataset_name)
         classes = metadata.stuff_classes
         self._model.set_vocabulary(read_prompts(self._cfg)[0])  # several datasets take turns
+        rows = []
+        for item, row in self._pairs:
+            with inference_context(self._model), torch.no_grad():
+                scores = self._model([item])[0]["sem_seg"]  # (T, H, W)
+            rows.append(replace(row, predictions={"Prediction": scores.argmax(dim=0).cpu().numpy()}))
         draw_panels(
             self._file,
-            [replace(row, predictions={"Prediction": self._predict(item)}) for item, row in self._pairs],
+            rows,
             classes=classes,
             colors=metadata.get("stuff_colors"),
             unseen=unseen_classes(classes, metadata.get("unseen_classes", []), self._cfg.DATASETS.UNSEEN),
         )
-        get_event_storage().put_image(f"{self._dataset_name}/predictions", _read_picture(self._file))
+        get_event_storage().put_image(f"{self._dataset_name}/predictions", _read_image(self._file))
 
     def _read_pairs(self) -> list[tuple[dict, PanelRow]]:
         metadata = MetadataCatalog.get(self._dataset_name)
@@ -74,22 +78,14 @@ class PredictionImages:
         pairs = []
         for sample in choose_evenly(DatasetCatalog.get(self._dataset_name), self._cfg.VISUALIZATION.PAIRS):
             item = mapper(sample)
-            if "skipped" not in item:  # INPUT.SKIP_CORRUPT, of which the mapper has warned
+            if "skipped" not in item:  # the mapper has warned (INPUT.SKIP_CORRUPT)
                 pairs.append((item, read_panel_row(self._cfg, sample, metadata)))
         return pairs
 
-    def _predict(self, item: dict) -> np.ndarray:
-        """The class map (H, W) of a pair."""
-        with inference_context(self._model), torch.no_grad():
-            scores = self._model([item])[0]["sem_seg"]  # (T, H, W)
-        return scores.argmax(dim=0).cpu().numpy()
 
-
-def _read_picture(path: Path) -> torch.Tensor:
-    """A picture, shrunk to the maximum width: (3, H, W) uint8."""
-    with Image.open(path) as picture:
-        pixels = np.array(picture.convert("RGB"))
-    scale = MAX_WIDTH / pixels.shape[1]
-    if scale < 1:
-        pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+def _read_image(path: Path) -> torch.Tensor:
+    """An image (3, H, W) uint8, at most ``MAX_WIDTH`` wide."""
+    with Image.open(path) as file:
+        image = file.convert("RGB")
+    image.thumbnail((MAX_WIDTH, image.height))
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

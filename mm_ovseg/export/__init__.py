@@ -1,4 +1,4 @@
-"""A model as a file that other programs run: ONNX, or PyTorch's own exported program. See docs/EXPORT.md."""
+"""Writing a model as a file that other programs run: ONNX, or PyTorch's exported program. See docs/EXPORT.md."""
 
 from mm_ovseg.export.agreement import Agreement, check_agreement
 from mm_ovseg.export.files import EXPORT_SUFFIXES, write_export

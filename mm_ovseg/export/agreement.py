@@ -1,4 +1,4 @@
-"""Whether an exported file computes what the model in PyTorch computes."""
+"""Checking that an exported file computes what the model in PyTorch computes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,19 +10,18 @@ from mm_ovseg.export.graph import SegmentationGraph
 
 __all__ = ["Agreement", "check_agreement"]
 
-# Of the logits, relative. Other kernels and another order of sums give about 1e-6.
-LARGEST_DIFFERENCE = 1e-4
-MORE_CLASSES = 20  # more than the example that was traced, and than the padding of the small models
+MAX_RELATIVE_DIFFERENCE = 1e-4  # of the logits; other kernels and another order of summation give about 1e-6
+CHECKED_CLASSES = 20  # more than the traced example has, and than the padding of the small models
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a file and PyTorch are apart for one input.
+    """The difference between a file and PyTorch for one input.
 
     Attributes:
         batch, height, width, classes: the input's sizes.
-        scores: largest absolute difference of the scores, which are in 0..1.
-        logits: largest absolute difference of the logits.
+        scores: maximum absolute difference of the scores, which are in 0..1.
+        logits: maximum absolute difference of the logits.
         relative: norm of the logits' difference over the norm of the logits.
     """
 
@@ -36,7 +35,7 @@ class Agreement:
 
     def __str__(self) -> str:
         return (
-            f"{self.batch} x {self.height} x {self.width} pixels, {self.classes} classes: largest difference "
+            f"{self.batch} x {self.height} x {self.width} pixels, {self.classes} classes: maximum difference "
             f"{self.scores:.1e} of the scores, {self.logits:.1e} of the logits ({self.relative:.1e} relative)"
         )
 
@@ -45,23 +44,23 @@ class Agreement:
 def check_agreement(
     graph: SegmentationGraph, run: Callable[[Mapping[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor]]
 ) -> list[Agreement]:
-    """Compare a file with PyTorch on noise: a pair of the encoders' size, and two of another shape and more classes.
+    """Compare a file with PyTorch on noise: one pair of the encoders' size, and two of another shape with more classes.
 
     Args:
         graph: the model in PyTorch.
-        run: inputs by name -> scores and logits, by the file.
+        run: returns the file's scores and logits for inputs by name.
 
     Returns:
-        One for each of the two inputs.
+        The differences for both inputs.
 
     Raises:
-        ExportError: they differ by more than rounding.
+        ExportError: they exceed rounding errors.
     """
     size = graph.model.clip.encoder.image_size
-    most_classes = graph.model.sem_seg_head.max_classes or MORE_CLASSES
+    max_classes = graph.model.sem_seg_head.max_classes or CHECKED_CLASSES
     agreements = []
     for seed, (batch, height, width, classes) in enumerate(
-        ((1, size, size, min(2, most_classes)), (2, size // 2 + 3, size + 5, min(MORE_CLASSES, most_classes))), start=1
+        ((1, size, size, min(2, max_classes)), (2, size // 2 + 3, size + 5, min(CHECKED_CLASSES, max_classes))), start=1
     ):
         inputs = graph.random_inputs(batch=batch, height=height, width=width, classes=classes, seed=seed)
         scores, logits = graph(**inputs)
@@ -77,10 +76,10 @@ def check_agreement(
                 relative=float((file_logits - logits).norm() / logits.norm()),
             )
         )
-    if not all(agreement.relative <= LARGEST_DIFFERENCE for agreement in agreements):  # NaN is no agreement
+    if not all(agreement.relative <= MAX_RELATIVE_DIFFERENCE for agreement in agreements):  # false for NaN
         raise ExportError(
             "The exported file does not compute what PyTorch computes "
-            f"({'; '.join(str(agreement) for agreement in agreements)}); it is not kept. Try the releases that "
-            "constraints.txt pins."
+            f"({'; '.join(str(agreement) for agreement in agreements)}); it is deleted. Try the package "
+            "versions of constraints.txt."
         )
     return agreements

@@ -20,43 +20,42 @@ from mm_ovseg.export.graph import AXES, OUTPUTS, SegmentationGraph, export_progr
 __all__ = ["EXPORT_SUFFIXES", "check_export_requirements", "write_export"]
 
 EXPORT_SUFFIXES = (".onnx", ".pt2")
-# Bytes of weights; a protocol buffer holds 2 GiB, and the graph itself needs some of them.
-LARGEST_SINGLE_FILE = 1_900_000_000
+MAX_SINGLE_FILE_BYTES = 1_900_000_000  # of weights; a protocol buffer holds 2 GiB, some of which the graph needs
 
 
 def check_export_requirements(path: Path) -> None:
-    """Check, before long work, that a file of this kind can be made.
+    """Check, before long work, that a file of this format can be written.
 
     Raises:
         ConfigError: the suffix is unknown, or a package is not installed.
     """
     if path.suffix not in EXPORT_SUFFIXES:
-        raise ConfigError(f"{path} has no suffix that says its format; use {' or '.join(EXPORT_SUFFIXES)}.")
+        raise ConfigError(f"{path} does not have the suffix of a format; use {' or '.join(EXPORT_SUFFIXES)}.")
     if path.suffix == ".onnx":
         _import_onnxruntime()
 
 
 def write_export(graph: SegmentationGraph, path: Path, metadata: Mapping[str, str]) -> list[Agreement]:
-    """Export a model, check the file against PyTorch, and only then put it in its place.
+    """Export a model, check the file against PyTorch, and only then move it into place.
 
     Args:
         graph: the model, on the CPU.
         path: ends in ``.onnx`` or ``.pt2``. Weights of more than 1.9 GB go to ``path`` + ``.data`` beside an ONNX file.
-        metadata: what a reader should know; kept in the file.
+        metadata: to store in the file.
 
     Returns:
         What :func:`~mm_ovseg.export.agreement.check_agreement` found.
 
     Raises:
         ConfigError: as of :func:`check_export_requirements`.
-        ExportError: the model cannot be exported, or the file computes something else.
+        ExportError: the model cannot be exported, or the file computes something different.
         DataError: the file cannot be written.
     """
     check_export_requirements(path)
     program = export_program(graph)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A folder, since an ONNX file names the file of its weights: that name must be the final one.
+        # A folder, since an ONNX file refers to its weights by their final file name.
         with TemporaryDirectory(prefix=f".{path.stem}.", suffix=".tmp", dir=path.parent) as folder:
             temporary = Path(folder) / path.name
             if path.suffix == ".onnx":
@@ -86,12 +85,12 @@ def _write_onnx(
             )
     except torch.onnx.errors.OnnxExporterError as error:
         raise ExportError(
-            f"PyTorch's exporter cannot write this model as ONNX ({brief_reason(error)}); a .pt2 file may do."
+            f"PyTorch's exporter cannot write this model as ONNX ({brief_reason(error)}); try a .pt2 file."
         ) from error
     exported.model.metadata_props.update(metadata)
     size = sum(tensor.nbytes for tensor in program.state_dict.values())
-    exported.save(path, external_data=size > LARGEST_SINGLE_FILE)
-    del exported  # it holds the weights once more
+    exported.save(path, external_data=size > MAX_SINGLE_FILE_BYTES)
+    del exported  # it holds a copy of the weights
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,7 +110,6 @@ def _write_program(
 
 
 def _import_onnxruntime() -> ModuleType:
-    """Only when needed, since the packages for ONNX are an optional requirement."""
     try:
         import onnx  # noqa: F401, which PyTorch's exporter imports
         import onnxruntime
@@ -126,7 +124,7 @@ def _import_onnxruntime() -> ModuleType:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' own reports on their progress, which nobody here can act on."""
+    """Silence the exporters' progress reports, which users cannot act on."""
     logger = logging.getLogger("onnxscript")
     level = logger.level
     logger.setLevel(logging.ERROR)

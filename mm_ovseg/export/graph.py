@@ -14,24 +14,24 @@ from mm_ovseg.modeling import MMOVSeg
 __all__ = ["AXES", "OUTPUTS", "SegmentationGraph", "export_program"]
 
 OUTPUTS = ("scores", "logits")
-# The axes whose length is left open, by input.
+# The dynamic axes of each input.
 AXES = {
     "image": {0: "batch", 2: "height", 3: "width"},
     "sar_image": {0: "batch", 2: "height", 3: "width"},
     "text_embeddings": {1: "classes"},
 }
-# The exporter takes a length of 1 for a constant, and equal lengths for one and the same.
+# The exporter treats a length of 1 as a constant, and equal lengths as one.
 EXAMPLE_BATCH, EXAMPLE_HEIGHT, EXAMPLE_WIDTH, EXAMPLE_CLASSES = 2, 60, 70, 5
 
 
 class SegmentationGraph(nn.Module):
-    """What an MMOVSeg does in evaluation mode, as a function of tensors alone.
+    """An MMOVSeg in evaluation mode, as a function of tensors.
 
-    The text encoder is no part of it: text embeddings are an input, so that the vocabulary stays open. It computes in
-    float32, whatever ``MODEL.INFERENCE_DTYPE`` says.
+    Text embeddings are an input, so that the vocabulary stays open; the text encoder is not part of the graph. It
+    computes in float32 regardless of ``MODEL.INFERENCE_DTYPE``.
 
     Args:
-        model: the model, whose modules are shared, in evaluation mode.
+        model: in evaluation mode; its modules are shared, not copied.
         with_sar: False leaves out the SAR encoders, and with them the input ``sar_image``.
     """
 
@@ -51,7 +51,8 @@ class SegmentationGraph(nn.Module):
             text_embeddings: float32 (P, T, C), L2-normalised, for P templates and T classes.
 
         Returns:
-            Scores (B, T, H, W), 0..1, as of the model; and the logits (B, T, 4h, 4w) that they are enlarged from.
+            Scores (B, T, H, W), 0..1, like those of the model, and the logits (B, T, 4h, 4w) that they are interpolated
+            from.
         """
         logits = self.model.compare(image, sar_image, text_embeddings)
         enlarged = F.interpolate(logits, image.shape[-2:], mode="bilinear", align_corners=False)
@@ -60,7 +61,7 @@ class SegmentationGraph(nn.Module):
     def random_inputs(
         self, *, batch: int, height: int, width: int, classes: int, seed: int
     ) -> dict[str, torch.Tensor | None]:
-        """Noise of the given sizes, by the names of the inputs; None for SAR where there is no such input."""
+        """Noise of the given sizes by input name; SAR is None where the graph has no such input."""
         generator = torch.Generator().manual_seed(seed)
         shape = (batch, 3, height, width)
         images = {
@@ -74,14 +75,14 @@ class SegmentationGraph(nn.Module):
 
 @torch.no_grad()
 def export_program(graph: SegmentationGraph) -> ExportedProgram:
-    """Trace a graph with ``torch.export``, on the CPU, with the axes of ``AXES`` left open.
+    """Trace a graph with ``torch.export``, on the CPU, with ``AXES`` dynamic.
 
     Raises:
-        ExportError: the exporter cannot trace the model, such as a head of one's own that branches on values.
+        ExportError: the model cannot be traced, for instance because a custom head branches on values.
     """
-    # A smaller vocabulary than MAX_CLASSES has another graph, without a selection of classes.
-    most_classes = graph.model.sem_seg_head.max_classes or None
-    lengths = {name: Dim(name) for name in ("batch", "height", "width")} | {"classes": Dim("classes", max=most_classes)}
+    # A vocabulary above MAX_CLASSES needs another graph, which selects classes.
+    max_classes = graph.model.sem_seg_head.max_classes or None
+    lengths = {name: Dim(name) for name in ("batch", "height", "width")} | {"classes": Dim("classes", max=max_classes)}
     shapes = {
         name: {axis: lengths[length] for axis, length in axes.items()} if name in graph.input_names else None
         for name, axes in AXES.items()
@@ -94,14 +95,14 @@ def export_program(graph: SegmentationGraph) -> ExportedProgram:
             return torch.export.export(graph, tuple(inputs.values()), dynamic_shapes=shapes)
         except Exception as error:  # the exporter fails in many ways
             raise ExportError(
-                f"torch.export cannot make a graph of this model ({brief_reason(error)}); "
+                f"torch.export cannot trace this model ({brief_reason(error)}); "
                 "give a config whose modules are those of this package."
             ) from error
 
 
 @contextmanager
 def _without_text_encoder(model: MMOVSeg) -> Iterator[None]:
-    # The exported program would carry its weights, which it does not use.
+    # The exported program would otherwise contain its weights, which it does not use.
     text, model.text = model.text, nn.Identity()
     try:
         yield

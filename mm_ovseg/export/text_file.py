@@ -1,4 +1,4 @@
-"""Text embeddings in a file, so that an exported model can be asked for them without PyTorch."""
+"""Text embeddings in a file, so that an exported model can use them without PyTorch."""
 
 import json
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ TENSOR_NAME = "text_embeddings"
 
 
 def check_text_suffix(path: Path) -> None:
-    """Check that a name says the format of the file to write.
+    """Check that a file name has the suffix of a format.
 
     Raises:
         ConfigError: it ends neither in .npy nor in .safetensors.
     """
     if path.suffix not in TEXT_SUFFIXES:
-        raise ConfigError(f"{path} has no suffix that says its format; use {' or '.join(TEXT_SUFFIXES)}.")
+        raise ConfigError(f"{path} does not have the suffix of a format; use {' or '.join(TEXT_SUFFIXES)}.")
 
 
 @torch.no_grad()
 def write_text_file(path: Path, text: TextEmbedder, names: Sequence[str]) -> tuple[int, ...]:
-    """Embed class names and write them.
+    """Embed class names and write the embeddings.
 
     Args:
         path: ``.npy`` holds the array alone; ``.safetensors`` holds it as ``text_embeddings``, and the names and the
@@ -39,7 +39,7 @@ def write_text_file(path: Path, text: TextEmbedder, names: Sequence[str]) -> tup
         names: T class names.
 
     Returns:
-        The shape (P, T, C) of what was written: float32, L2-normalised, for P templates.
+        The shape (P, T, C) of the embeddings: float32, L2-normalised, for P templates.
 
     Raises:
         ConfigError: the name has another suffix.

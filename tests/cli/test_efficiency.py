@@ -2,15 +2,10 @@ import json
 import sys
 
 import pytest
-import torch
-from torch import nn
 
-from mm_ovseg.benchmarking import machine
-from mm_ovseg.benchmarking.efficiency import count_parameters
-from mm_ovseg.benchmarking.efficiency_report import PAPER_ROWS
-from mm_ovseg.benchmarking.flops import compare_flop_counts
-from mm_ovseg.benchmarking.stages import count_flops
-from tests.conftest import ROOT, random_pair, run_cli
+from mm_ovseg.efficiency import machine
+from mm_ovseg.efficiency.report import paper_rows
+from tests.conftest import ROOT, run_cli
 
 QUICKSTART = ROOT / "configs" / "quickstart"
 SMALL = ["MODEL.CLIP.IMAGE_SIZE", "96", "MODEL.DINO.IMAGE_SIZE", "96"]
@@ -19,7 +14,7 @@ SMALL = ["MODEL.CLIP.IMAGE_SIZE", "96", "MODEL.DINO.IMAGE_SIZE", "96"]
 @pytest.fixture
 def efficiency(monkeypatch, tmp_path, capsys):
     """A function ``*arguments -> (report, Markdown)`` for one run of a quickstart model on the CPU."""
-    monkeypatch.setattr(machine, "MATRIX_REPEATS", 2)
+    monkeypatch.setattr(machine, "MATRIX_RUNS", 2)
 
     def run(*arguments, config="mm_ovseg.yaml", overrides=()):
         files = {name: tmp_path / "made" / f"efficiency.{name}" for name in ("json", "markdown")}
@@ -44,9 +39,9 @@ def test_stage_2_beside_the_paper(efficiency):
     assert training["schedule"]["hours"] == pytest.approx(500 * 4 * training["seconds_per_pair"] / 3600)
     # Every number of ours comes with the machine, and the paper's rows with theirs.
     assert report["machine"]["device_name"] in markdown and report["machine"]["gemm_gflops"] > 0
-    for module, *numbers, millions in PAPER_ROWS:
+    for module, *numbers in (row.values() for row in paper_rows()):
         [row] = [line for line in markdown.splitlines() if f"| {module}, paper, A100" in line]
-        assert [float(cell.strip(" M")) for cell in row.split("|")[2:-1]] == [*numbers, millions]
+        assert [float(cell) for cell in row.split("|")[2:-1]] == numbers
     assert "`--country` says" in markdown and "4 classes" in markdown
 
 
@@ -76,37 +71,6 @@ def test_co2_of_a_country(efficiency):
     assert report["inference"]["co2_kilograms_per_pair"] == emissions["kilograms"]
     # 2023: 44 to 58 g a kWh by various sources.
     assert 0.03 < emissions["kilograms"] / emissions["kilowatt_hours"] < 0.1
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("with_dino", [True, False])
-def test_the_difference_of_the_two_counters_is_explained(make_model, with_dino):
-    dino = () if with_dino else ("MODEL.DINO.ENABLED", False, "MODEL.DINO_SAR.ENABLED", False)
-    model = make_model(*dino).eval()
-    model.set_vocabulary(["water", "road"])
-    pairs = [{key: random_pair()[key] for key in ("image", "sar_image")}]
-    model(pairs)  # embeds the names
-    counts = compare_flop_counts(model, pairs)
-    assert counts.torch == count_flops(model, lambda: model(pairs))[0]
-    assert counts.reconciled == pytest.approx(counts.torch, rel=1e-5)
-    assert min(counts.attention, counts.fvcore_elementwise) > 0
-    assert counts.fvcore == counts.fvcore_products + counts.fvcore_elementwise
-    if with_dino:  # by hand: three blocks of two encoders, 577 tokens of 96 channels, queries by keys and by values
-        assert counts.attention > 2 * 3 * 2 * 577 * 577 * 96
-    assert counts.per_pair(2).torch == counts.torch / 2
-
-
-def test_parameters_are_counted_by_module_and_add_up():
-    model = nn.Module()
-    model.encoder = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 5, bias=False))
-    model.scale = nn.Parameter(torch.ones(7))
-    model.encoder[0].requires_grad_(False)
-    assert count_parameters(model) == {
-        "total": {"all": 43, "trainable": 27},
-        "scale": {"all": 7, "trainable": 7},
-        "encoder.0": {"all": 16, "trainable": 0},
-        "encoder.1": {"all": 20, "trainable": 20},
-    }
 
 
 @pytest.mark.parametrize(

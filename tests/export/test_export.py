@@ -94,7 +94,7 @@ def test_a_program_of_pytorch_without_sar_for_a_limited_vocabulary(predictor, pr
     arguments = ["--config-file", CONFIG, "--output", "rgb.pt2", "--without-sar"]
     arguments += ["--classes", "wood; lake, river", "--text-output", str(names)]
     run_cli("export", *arguments, "--opts", "MODEL.AGGREGATOR.MAX_CLASSES", "8")
-    assert "8 classes: largest difference" in capsys.readouterr().out
+    assert "8 classes: maximum difference" in capsys.readouterr().out
     with safe_open(names, "pt") as file:
         text = file.get_tensor("text_embeddings")
         assert json.loads(file.metadata()["classes"]) == ["wood", "lake, river"]
@@ -183,7 +183,7 @@ def test_of_a_refused_file_nothing_is_left(stub, monkeypatch, tmp_path, suffix):
 def test_large_weights_lie_beside_the_onnx_file(stub, monkeypatch, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    monkeypatch.setattr(files, "LARGEST_SINGLE_FILE", 0)
+    monkeypatch.setattr(files, "MAX_SINGLE_FILE_BYTES", 0)
     monkeypatch.setattr(files, "check_agreement", lambda _graph, run: [])
     write_export(stub, tmp_path / "made" / "model.onnx", {"who": "we"})
     assert {path.name for path in (tmp_path / "made").iterdir()} == {"model.onnx", "model.onnx.data"}

@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from mm_ovseg.benchmarking.scene import write_scene_pair
-from tests.conftest import ROOT
+from tests.conftest import ROOT, load_tool
 
 WIDTH, HEIGHTS = 1536, (1536, 9216)
 # What the taller scene has more would take 47 MB as one layer of float32, and twice that as the scores of both classes.
@@ -19,7 +18,7 @@ SEGMENT = """
 import sys
 from pathlib import Path
 import torch
-from mm_ovseg.benchmarking.machine import peak_memory
+from mm_ovseg.efficiency.machine import peak_memory
 from mm_ovseg.data import scene_source
 from mm_ovseg.engine import load_config
 from mm_ovseg.inference import areas, scene
@@ -51,7 +50,7 @@ def test_the_peak_of_a_tall_scene_is_that_of_a_short_one(tmp_path):
     for height in HEIGHTS:
         folder = tmp_path / str(height)
         folder.mkdir()
-        write_scene_pair(folder, height, WIDTH)
+        load_tool("benchmarks/drawn_data").write_scene_pair(folder, height, WIDTH)
         done = subprocess.run(
             [sys.executable, "-c", SEGMENT, folder],
             cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600,

@@ -1,1 +1,0 @@
-"""Measuring speed, memory and arithmetic, for ``tools/benchmark.py``."""

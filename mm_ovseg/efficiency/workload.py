@@ -1,0 +1,131 @@
+"""What is measured: a model with random weights, and random pairs."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import nn
+
+from mm_ovseg.engine import load_config
+from mm_ovseg.engine.optimizer import build_optimizer
+from mm_ovseg.engine.training_step import AccumulatingTrainer
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling import MMOVSeg
+
+__all__ = ["DTYPES", "Workload", "load_measured_config"]
+
+DTYPES = ("float32", "bfloat16", "float16")
+LABELLED_CLASSES = 3  # in random labels
+
+
+def load_measured_config(
+    config_file: str | Path, opts: Sequence[str], *, dtype: str, device: str | None, models: Sequence[str]
+) -> CfgNode:
+    """Read a config whose model is to be measured; its datasets need not exist.
+
+    Args:
+        config_file: of either stage.
+        opts: overrides, KEY VALUE ...
+        dtype: one of ``DTYPES``, for inference.
+        device: "cpu", "cuda" or "mps"; None leaves the choice to the config.
+        models: allowed values of ``MODEL.META_ARCHITECTURE``.
+
+    Raises:
+        ConfigError: the config is wrong, or describes another model.
+    """
+    overrides = [*opts, "DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.INFERENCE_DTYPE", dtype]
+    overrides += [] if device is None else ["MODEL.DEVICE", device]
+    cfg = load_config(config_file, overrides, needs_datasets=False)
+    if cfg.MODEL.META_ARCHITECTURE not in models:
+        raise ConfigError(
+            f"{config_file} describes {cfg.MODEL.META_ARCHITECTURE}; give a config of {' or '.join(models)}."
+        )
+    return cfg
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model and its input. Weights are random but seeded, and every run sees the same noise.
+
+    Attributes:
+        cfg: of stage 2 (``MMOVSeg``) or stage 1 (``CrossModalUnification``), with its device.
+        dtype: one of ``DTYPES``, of training; inference takes that in ``cfg``.
+        batch_size: pairs in a batch.
+        classes: names in the vocabulary.
+        runs: batches, or optimiser steps, that are timed.
+        warmup: runs before them.
+
+    Raises:
+        ConfigError: a number is not positive.
+    """
+
+    cfg: CfgNode
+    dtype: str = "float32"
+    batch_size: int = 1
+    classes: int = 5
+    runs: int = 5
+    warmup: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "classes", "runs", "warmup"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; give 1 or more.")
+
+    def describe(self) -> dict[str, Any]:
+        """For a report."""
+        fields = {name: getattr(self, name) for name in ("dtype", "batch_size", "classes", "runs", "warmup")}
+        return {**fields, "image_size": self.cfg.MODEL.CLIP.IMAGE_SIZE}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return torch.device(self.cfg.MODEL.DEVICE)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The vocabulary."""
+        return tuple(f"class {index}" for index in range(self.classes))
+
+    def random_batch(self, size: int | None = None) -> list[dict[str, torch.Tensor]]:
+        """Pairs of ``size`` x ``size`` pixels, by default the encoders' size, with labels; the same in every call."""
+        size = size or self.cfg.MODEL.CLIP.IMAGE_SIZE
+        generator = torch.Generator().manual_seed(0)
+
+        def noise(values: int, *shape: int) -> torch.Tensor:
+            return torch.randint(0, values, shape, generator=generator)
+
+        return [
+            {
+                "image": noise(256, 3, size, size).float(),
+                "sar_image": noise(256, 3, size, size).float(),
+                "sem_seg": noise(min(LABELLED_CLASSES, self.classes), size, size),
+            }
+            for _ in range(self.batch_size)
+        ]
+
+    def build_model(self) -> nn.Module:
+        """The model in training mode; stage 2 has its vocabulary."""
+        torch.manual_seed(0)
+        model = build_model(self.cfg)
+        if isinstance(model, MMOVSeg):
+            model.set_vocabulary(self.names)
+            model.train_vocabulary = self.names
+        return model.train()
+
+    def build_trainer(self, model: nn.Module) -> AccumulatingTrainer:
+        """Training as ``SOLVER`` describes it, but on the same batch in every step."""
+        clipping = self.cfg.SOLVER.CLIP_GRADIENTS
+        return AccumulatingTrainer(
+            model,
+            itertools.repeat(self.random_batch()),
+            build_optimizer(self.cfg, model),
+            accumulation_steps=1,
+            max_gradient_norm=clipping.CLIP_VALUE if clipping.ENABLED and clipping.CLIP_TYPE == "full_model" else None,
+            autocast_dtype=None if self.dtype == "float32" else self.dtype,
+            device_type=self.device.type,
+        )
