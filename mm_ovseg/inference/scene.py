@@ -16,6 +16,7 @@ from detectron2.config import CfgNode
 import mm_ovseg
 from mm_ovseg.checkpoint.files import local_weights_path
 from mm_ovseg.data.pair_reader import image_readers
+from mm_ovseg.data.palette import LegendEntry, class_legend
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.engine import config_inputs
 from mm_ovseg.errors import DataError
@@ -25,12 +26,19 @@ from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, win
 from mm_ovseg.inference.polygons import check_polygon_options
 from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.scene_area import SceneArea
-from mm_ovseg.inference.scene_files import SceneOutputs, polygon_options, scene_inputs, scene_outputs, sibling
+from mm_ovseg.inference.scene_files import (
+    check_scene_outputs,
+    polygon_options,
+    scene_inputs,
+    scene_outputs,
+    sibling,
+    write_scene_outputs,
+)
 from mm_ovseg.inference.scene_options import SceneOptions, check_options
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
 from mm_ovseg.raster import Paths, path_list
-from mm_ovseg.vocabulary import validate_class_names
+from mm_ovseg.vocabulary import select_unseen, validate_class_names
 
 __all__ = ["SceneOptions", "ScenePredictor"]
 
@@ -72,7 +80,7 @@ class ScenePredictor:
         self._any_format = any_format
         self.model = self.predictor.model
         self.cfg = cfg
-        self._outputs = SceneOutputs(self.predictor.class_names, colors=colors, unseen=unseen)
+        self._legend = _legend(self.predictor.class_names, colors, unseen)
         weights = cfg.MODEL.WEIGHTS
         self._weights = {"path": weights, "sha256": sha256(local_weights_path(weights)) if weights else None}
 
@@ -85,10 +93,10 @@ class ScenePredictor:
     ) -> None:
         """Change the vocabulary; arguments and errors are those of the class."""
         names = validate_class_names(class_names)
-        outputs = SceneOutputs(names, colors=colors, unseen=unseen)
+        legend = _legend(names, colors, unseen)
         with self.lock:
             self.predictor.set_vocabulary(names)
-            self._outputs = outputs
+            self._legend = legend
 
     def segment(
         self,
@@ -128,7 +136,7 @@ class ScenePredictor:
         output = Path(output)
         with ExitStack() as stack:
             stack.enter_context(self.lock)
-            self._outputs.check(output, options.vector)
+            check_scene_outputs(output, options.vector)
             inputs = {**scene_inputs(rgb, sar, options), **config_inputs(self.cfg)}
             check_outputs(scene_outputs(output, options), inputs)
             window, overlap = check_options(options, self.cfg)
@@ -172,7 +180,7 @@ class ScenePredictor:
                     "layers": list(layers),
                     "mm_ovseg_version": mm_ovseg.__version__,
                 }
-                report = self._outputs.write(output, work, grid, report, options)
+                report = write_scene_outputs(output, work, grid, report, options, self._legend)
                 finished = True
             finally:
                 work.close(finished=finished)
@@ -198,11 +206,11 @@ class ScenePredictor:
             report = json.loads(sibling(output, ".json").read_text(encoding="utf-8"))
             then, layers = report["settings"], set(report["layers"])
             # Colours and unseen classes matter only to the finished files: unfinished work does not depend on them.
-            legend = [{key: entry[key] for key in ("name", "color", "unseen")} for entry in report["classes"]]
+            legend = [(entry["name"], tuple(entry["color"]), entry["unseen"]) for entry in report["classes"]]
             with self.lock:
                 # The shift follows from the files; finding it again would mean reading them.
                 now = json.loads(json.dumps(self._settings(rgb, sar, options, window, None)))
-                same = {**then, "shift": None} == now and legend == self._outputs.legend
+                same = {**then, "shift": None} == now and legend == list(self._legend)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         if options.vector is not None:
@@ -273,6 +281,12 @@ class ScenePredictor:
             "config": hashlib.sha256(self.cfg.dump().encode()).hexdigest(),
             "shift": None if shift is None else [shift.rows, shift.columns],
         }
+
+
+def _legend(
+    names: Sequence[str], colors: Sequence[Sequence[int]] | None, unseen: Sequence[str]
+) -> tuple[LegendEntry, ...]:
+    return class_legend(names, colors, select_unseen(names, unseen), owner="The map")
 
 
 def _fingerprint(file: Path) -> list:

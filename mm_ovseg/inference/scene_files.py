@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mm_ovseg.data.input_files import raster_inputs
-from mm_ovseg.data.palette import class_legend
+from mm_ovseg.data.palette import LegendEntry
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
 from mm_ovseg.inference.areas import count_values, measure_areas
@@ -19,9 +19,17 @@ from mm_ovseg.inference.scene_work import SceneWork, work_folder
 from mm_ovseg.raster import Grid, Paths, path_list, write_geotiff
 from mm_ovseg.raster.cog import write_cog
 from mm_ovseg.raster.vector_drivers import check_name
-from mm_ovseg.vocabulary import is_text, select_unseen
+from mm_ovseg.vocabulary import is_text
 
-__all__ = ["COVERAGE", "SceneOutputs", "polygon_options", "scene_inputs", "scene_outputs", "sibling"]
+__all__ = [
+    "COVERAGE",
+    "check_scene_outputs",
+    "polygon_options",
+    "scene_inputs",
+    "scene_outputs",
+    "sibling",
+    "write_scene_outputs",
+]
 
 COVERAGE = {"no_rgb": 0, "rgb_only": 1, "rgb_and_sar": 2}  # values of the coverage file
 
@@ -53,100 +61,86 @@ def polygon_options(options: SceneOptions) -> dict[str, float | None]:
     return {"min_area": options.min_area, "simplify": options.simplify}
 
 
-class SceneOutputs:
-    """Writes the map of a finished scene and the files that come with it.
-
-    Args:
-        class_names: T names.
-        colors: (red, green, blue) of each, 0..255; None for the default ones.
-        unseen: those of the names whose labels training did not see.
-
-    Attributes:
-        legend: ``name``, ``color`` as [red, green, blue], and ``unseen`` of each class; as JSON.
+def check_scene_outputs(output: Path, vector: Path | None) -> None:
+    """Check, before long work, that the files can be written.
 
     Raises:
-        VocabularyError: an unseen name is not among the names, or there are not as many colours.
+        DataError: a file has the wrong suffix or a name that is not text, or a folder is not writable.
     """
+    if output.suffix.lower() not in (".tif", ".tiff"):
+        raise DataError(f"{output} is to be a GeoTIFF; let its name end in .tif.")
+    if vector is not None and vector.suffix.lower() != ".gpkg":
+        raise DataError(f"{vector} is to be a GeoPackage; let its name end in .gpkg.")
+    for path in (output, vector):
+        if path is not None:
+            if not is_text(str(path)):
+                raise DataError(f"The file name {str(path)!r} has characters that are not text; choose another.")
+            check_writable_folder(path.parent)
+    if vector is not None:
+        check_name(vector)
 
-    def __init__(
-        self, class_names: Sequence[str], *, colors: Sequence[Sequence[int]] | None = None, unseen: Sequence[str] = ()
-    ) -> None:
-        self._names = tuple(class_names)
-        self._entries = class_legend(self._names, colors, select_unseen(self._names, unseen), owner="The map")
-        self.legend = [{**entry._asdict(), "color": list(entry.color)} for entry in self._entries]
 
-    def check(self, output: Path, vector: Path | None) -> None:
-        """Check, before long work, that the files can be written.
+def write_scene_outputs(
+    output: Path,
+    work: SceneWork,
+    grid: Grid,
+    report: Mapping[str, Any],
+    options: SceneOptions,
+    legend: Sequence[LegendEntry],
+) -> dict[str, Any]:
+    """Write the map of a finished scene and the files that come with it, the JSON report last.
 
-        Raises:
-            DataError: a file has the wrong suffix or a name that is not text, or a folder is not writable.
-        """
-        if output.suffix.lower() not in (".tif", ".tiff"):
-            raise DataError(f"{output} is to be a GeoTIFF; let its name end in .tif.")
-        if vector is not None and vector.suffix.lower() != ".gpkg":
-            raise DataError(f"{vector} is to be a GeoPackage; let its name end in .gpkg.")
-        for path in (output, vector):
-            if path is not None:
-                if not is_text(str(path)):
-                    raise DataError(f"The file name {str(path)!r} has characters that are not text; choose another.")
-                check_writable_folder(path.parent)
-        if vector is not None:
-            check_name(vector)
+    Args:
+        output: the map.
+        work: has all rows.
+        grid: of the map.
+        report: what is known of the run so far.
+        options: say which polygons to write, and where.
+        legend: of the classes.
 
-    def write(
-        self, output: Path, work: SceneWork, grid: Grid, report: Mapping[str, Any], options: SceneOptions
-    ) -> dict[str, Any]:
-        """Write everything, the JSON report last.
+    Returns:
+        The whole report.
 
-        Args:
-            output: the map.
-            work: has all rows.
-            grid: of the map.
-            report: what is known of the run so far.
-            options: say which polygons to write, and where.
-
-        Returns:
-            The whole report.
-
-        Raises:
-            DataError: a file cannot be written.
-        """
-        contents = {
-            "class": class_band(self._entries),
-            "coverage": {
-                "descriptions": ["what the map was made from"],
-                "band_tags": {f"value_{value}": name for name, value in COVERAGE.items()},
-            },
-            "confidence": {"descriptions": ["score of the class, percent"]},
-            "probabilities": {"descriptions": [f"score of {name}, percent" for name in self._names]},
-        }
-        for layer, bands in work.layers.items():
-            plain = work.folder / f"{layer}.tif"
-            # It is copied once more, so it needs no strong compression.
-            style = {"bands": bands, "nodata": NODATA_CLASS, "level": 1, **contents[layer]}
-            write_geotiff(plain, work.parts(layer), grid, **style)
-            path = output if layer == "class" else sibling(output, f"_{layer}.tif")
-            write_cog(plain, path, categorical=layer in ("class", "coverage"))
-        write_qgis_style(output.with_suffix(".qml"), self._names, [entry.color for entry in self._entries])
-        if options.vector is not None:
-            shape = polygon_options(options)
-            count = write_polygons(output, options.vector, self._names, **shape)
-            report = {**report, "polygons": count, "polygon_options": shape}
-        areas = zip(measure_areas(output, self._names), self.legend, strict=True)
-        coverage = count_values(sibling(output, "_coverage.tif"))
-        report = {
-            "map": output.name,
-            "classes": [{**asdict(area), **entry} for area, entry in areas],
-            "coverage": {name: int(coverage[value]) for name, value in COVERAGE.items()},
-            "grid": {
-                "width": grid.width,
-                "height": grid.height,
-                "crs": None if grid.crs is None else grid.crs.to_string(),
-                "transform": None if grid.transform is None else list(grid.transform)[:6],
-                "pixel_size_metres": grid.pixel_size_metres,
-            },
-            **report,
-        }
-        with complete_file(sibling(output, ".json")) as temporary:
-            temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return report
+    Raises:
+        DataError: a file cannot be written.
+    """
+    names = [entry.name for entry in legend]
+    contents = {
+        "class": class_band(legend),
+        "coverage": {
+            "descriptions": ["what the map was made from"],
+            "band_tags": {f"value_{value}": name for name, value in COVERAGE.items()},
+        },
+        "confidence": {"descriptions": ["score of the class, percent"]},
+        "probabilities": {"descriptions": [f"score of {name}, percent" for name in names]},
+    }
+    for layer, bands in work.layers.items():
+        plain = work.folder / f"{layer}.tif"
+        # It is copied once more, so it needs no strong compression.
+        style = {"bands": bands, "nodata": NODATA_CLASS, "level": 1, **contents[layer]}
+        write_geotiff(plain, work.parts(layer), grid, **style)
+        path = output if layer == "class" else sibling(output, f"_{layer}.tif")
+        write_cog(plain, path, categorical=layer in ("class", "coverage"))
+    write_qgis_style(output.with_suffix(".qml"), names, [entry.color for entry in legend])
+    if options.vector is not None:
+        shape = polygon_options(options)
+        count = write_polygons(output, options.vector, names, **shape)
+        report = {**report, "polygons": count, "polygon_options": shape}
+    areas = zip(measure_areas(output, names), legend, strict=True)
+    coverage = count_values(sibling(output, "_coverage.tif"))
+    report = {
+        "map": output.name,
+        "classes": [{**asdict(area), "color": list(entry.color), "unseen": entry.unseen} for area, entry in areas],
+        "coverage": {name: int(coverage[value]) for name, value in COVERAGE.items()},
+        "grid": {
+            "width": grid.width,
+            "height": grid.height,
+            "crs": None if grid.crs is None else grid.crs.to_string(),
+            "transform": None if grid.transform is None else list(grid.transform)[:6],
+            "pixel_size_metres": grid.pixel_size_metres,
+        },
+        **report,
+    }
+    with complete_file(sibling(output, ".json")) as temporary:
+        temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return report
