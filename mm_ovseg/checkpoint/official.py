@@ -70,8 +70,10 @@ VARIANTS = {
         "MODEL.WEIGHTS with configs/siblings/catseg_vitb16_384.yaml",
         ModelSize(CLIP_VIT_B16),
     ),
-    "dino": Variant("DINO v1", "MODEL.DINO.PRETRAINED or MODEL.DINO_SAR.WEIGHTS"),
-    "dinov3": Variant("DINOv3", "MODEL.DINO.PRETRAINED or MODEL.DINO_SAR.WEIGHTS, of a model named ..._qkvb"),
+    "dino": Variant("DINO v1", "MODEL.DENSE_ENCODER.PRETRAINED or MODEL.DENSE_ENCODER_SAR.WEIGHTS"),
+    "dinov3": Variant(
+        "DINOv3", "MODEL.DENSE_ENCODER.PRETRAINED or MODEL.DENSE_ENCODER_SAR.WEIGHTS, of a model named ..._qkvb"
+    ),
     "clip": Variant("OpenAI CLIP", "MODEL.CLIP.PRETRAINED"),
 }
 

@@ -87,7 +87,7 @@ def test_an_encoder_is_no_model(tmp_path):
     names = ("cls_token", "pos_embed", "blocks.0.attn.qkv.weight")
     torch.save({"teacher": {f"backbone.{name}": torch.zeros(1) for name in names}}, tmp_path / "dino.pth")
     with pytest.raises(
-        CheckpointError, match=r"dino\.pth: The file holds DINO v1, an encoder only.*MODEL\.DINO\.PRETRAINED"
+        CheckpointError, match=r"dino\.pth: The file holds DINO v1, an encoder only.*MODEL\.DENSE_ENCODER\.PRETRAINED"
     ):
         StrictCheckpointer(build()).load(str(tmp_path / "dino.pth"))
 

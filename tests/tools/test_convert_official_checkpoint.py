@@ -48,7 +48,7 @@ def test_a_stage_1_checkpoint_becomes_weights_of_the_sar_encoder(published, tmp_
     assert done.returncode == 0, done.stderr
     assert f"is DINO v1: {len(state) + 1} tensors into {len(state)}." in done.stdout
     assert "1 dropped: a head of the encoder's own training" in done.stdout
-    assert "MODEL.DINO_SAR.WEIGHTS" in done.stdout
+    assert "MODEL.DENSE_ENCODER_SAR.WEIGHTS" in done.stdout
 
     if suffix == "safetensors":
         with safe_open(output, "pt") as file:

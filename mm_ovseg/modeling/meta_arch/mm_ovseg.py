@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.semantic_seg import build_sem_seg_head
 from torch import nn
@@ -92,8 +92,11 @@ class MMOVSeg(nn.Module):
         input_shape = {"dense": encoders["clip"].encoder.output_shape()["dense"]}
         if encoders["dino"] is not None:
             input_shape["dino"] = input_shape["dense"]
-        train_metadata = [MetadataCatalog.get(name) for name in cfg.DATASETS.TRAIN[:1]]
-        test_metadata = [MetadataCatalog.get(name) for name in cfg.DATASETS.TEST[:1]]
+
+        def names_of(datasets: Sequence[str], key: str) -> list[str]:
+            return [name for dataset in datasets[:1] for name in MetadataCatalog.get(dataset).get(key, [])]
+
+        classes, unseen = (names_of(cfg.DATASETS.TRAIN, key) for key in ("stuff_classes", "unseen_classes"))
         return {
             **encoders,
             "text": TextEmbedder(
@@ -103,8 +106,8 @@ class MMOVSeg(nn.Module):
                 synonyms=cfg.MODEL.TEXT.SYNONYMS,
             ),
             "sem_seg_head": build_sem_seg_head(cfg, input_shape),
-            "train_vocabulary": [name for metadata in train_metadata for name in _seen_classes(metadata, cfg)],
-            "vocabulary": [name for metadata in test_metadata for name in metadata.get("stuff_classes", [])],
+            "train_vocabulary": seen_classes(classes, unseen_classes(classes, unseen, cfg.DATASETS.UNSEEN)),
+            "vocabulary": names_of(cfg.DATASETS.TEST, "stuff_classes"),
             "inference_dtype": cfg.MODEL.INFERENCE_DTYPE,
             "loss_name": cfg.LOSS.NAME,
             "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
@@ -281,8 +284,3 @@ class MMOVSeg(nn.Module):
                 raise DataError(f"'{key}' of {name} has shape {tuple(image.shape)}; it must be (3, H, W).")
             images.append(image.to(self.device))
         return images
-
-
-def _seen_classes(metadata: Metadata, cfg: CfgNode) -> tuple[str, ...]:
-    classes = metadata.get("stuff_classes", [])
-    return seen_classes(classes, unseen_classes(classes, metadata.get("unseen_classes", []), cfg.DATASETS.UNSEEN))
