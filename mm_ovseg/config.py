@@ -3,6 +3,8 @@
 import torch
 from detectron2.config import CfgNode as CN
 
+from mm_ovseg.renamed_keys import TranslatingCfgNode
+
 __all__ = ["add_mm_ovseg_config"]
 
 # CLIP's channel statistics on the 0..255 scale. The released weights use them for all encoders.
@@ -30,6 +32,7 @@ def add_mm_ovseg_config(cfg: CN) -> None:
     _add_encoder_config(cfg)
     _add_head_config(cfg)
     _add_training_config(cfg)
+    TranslatingCfgNode.adopt(cfg)
 
 
 def _add_data_config(cfg: CN) -> None:
@@ -76,7 +79,9 @@ def _add_encoder_config(cfg: CN) -> None:
     cfg.MODEL.COMPILE = False  # True: torch.compile of the encoders' blocks; needs a C++ compiler or a GPU
 
     cfg.MODEL.CLIP = CN()
+    cfg.MODEL.CLIP.TYPE = "CLIPImageEncoder"
     cfg.MODEL.CLIP.NAME = "ViT-B-16-quickgelu"  # an open_clip model; OpenAI's weights need QuickGELU
+    cfg.MODEL.CLIP.ARGUMENTS = CN(new_allowed=True)  # of open_clip.create_model
     cfg.MODEL.CLIP.PRETRAINED = ""  # "": random; a tag that open_clip knows ("openai"); a file, local or hf://
     cfg.MODEL.CLIP.IMAGE_SIZE = 384  # pixels, both sides
     cfg.MODEL.CLIP.GUIDANCE_BLOCKS = [4, 8]  # 1-based blocks whose outputs guide the decoder: coarse, fine
@@ -90,26 +95,27 @@ def _add_encoder_config(cfg: CN) -> None:
     cfg.MODEL.CLIP_SAR.PIXEL_MEAN = CLIP_PIXEL_MEAN
     cfg.MODEL.CLIP_SAR.PIXEL_STD = CLIP_PIXEL_STD
 
-    cfg.MODEL.DINO = CN()
-    cfg.MODEL.DINO.ENABLED = True  # False, with DINO_SAR off as well: CAT-Seg
-    cfg.MODEL.DINO.ENCODER = "DINOEncoder"  # or an encoder of your own, see docs/ADVANCED_USAGE.md
-    cfg.MODEL.DINO.NAME = "vit_base_patch8_224.dino"  # a timm model
-    cfg.MODEL.DINO.ARGUMENTS = CN(new_allowed=True)  # handed to timm.create_model, e.g. {embed_dim: 64, depth: 3}
-    cfg.MODEL.DINO.PRETRAINED = ""  # "": random; a name from timm.list_pretrained(); a file, local or hf://
-    cfg.MODEL.DINO.IMAGE_SIZE = 384  # pixels, both sides
-    cfg.MODEL.DINO.BLOCKS = [4, 8, 12]  # 1-based; coarse guidance, fine guidance, dense feature
-    # "": DINO's projection into the text space starts at random, as published. Or a registered dataset of clear pairs,
+    cfg.MODEL.DENSE_ENCODER = CN()
+    cfg.MODEL.DENSE_ENCODER.ENABLED = True  # False, with DENSE_ENCODER_SAR off as well: CAT-Seg
+    cfg.MODEL.DENSE_ENCODER.TYPE = "DINOEncoder"  # or an encoder of your own, see docs/ADVANCED_USAGE.md
+    cfg.MODEL.DENSE_ENCODER.NAME = "vit_base_patch8_224.dino"  # a timm model
+    cfg.MODEL.DENSE_ENCODER.ARGUMENTS = CN(new_allowed=True)  # of timm.create_model, e.g. {embed_dim: 64, depth: 3}
+    cfg.MODEL.DENSE_ENCODER.PRETRAINED = ""  # "": random; a name from timm.list_pretrained(); a file, local or hf://
+    cfg.MODEL.DENSE_ENCODER.IMAGE_SIZE = 384  # pixels, both sides
+    cfg.MODEL.DENSE_ENCODER.BLOCKS = [4, 8, 12]  # 1-based; coarse guidance, fine guidance, dense feature
+    # "": its projection into the text space starts at random, as published. Or a registered dataset of clear pairs,
     # labels not needed: it starts from a least-squares fit to CLIP's dense features of so many of their crops.
-    cfg.MODEL.DINO.ALIGNMENT_DATASET = ""
-    cfg.MODEL.DINO.ALIGNMENT_IMAGES = 240
-    cfg.MODEL.DINO.PIXEL_MEAN = CLIP_PIXEL_MEAN
-    cfg.MODEL.DINO.PIXEL_STD = CLIP_PIXEL_STD
+    cfg.MODEL.DENSE_ENCODER.FIT_DATASET = ""
+    cfg.MODEL.DENSE_ENCODER.FIT_IMAGES = 240
+    cfg.MODEL.DENSE_ENCODER.PIXEL_MEAN = CLIP_PIXEL_MEAN
+    cfg.MODEL.DENSE_ENCODER.PIXEL_STD = CLIP_PIXEL_STD
 
-    cfg.MODEL.DINO_SAR = CN()
-    cfg.MODEL.DINO_SAR.ENABLED = True  # False: optical only, which is GSNet
-    cfg.MODEL.DINO_SAR.WEIGHTS = ""  # "": a copy of the RGB encoder; else a stage-1 checkpoint, or as PRETRAINED
-    cfg.MODEL.DINO_SAR.PIXEL_MEAN = CLIP_PIXEL_MEAN
-    cfg.MODEL.DINO_SAR.PIXEL_STD = CLIP_PIXEL_STD
+    cfg.MODEL.DENSE_ENCODER_SAR = CN()
+    cfg.MODEL.DENSE_ENCODER_SAR.ENABLED = True  # False: optical only, which is GSNet
+    # "": a copy of the RGB encoder; else a stage-1 checkpoint, or as PRETRAINED.
+    cfg.MODEL.DENSE_ENCODER_SAR.WEIGHTS = ""
+    cfg.MODEL.DENSE_ENCODER_SAR.PIXEL_MEAN = CLIP_PIXEL_MEAN
+    cfg.MODEL.DENSE_ENCODER_SAR.PIXEL_STD = CLIP_PIXEL_STD
 
     cfg.MODEL.GUIDANCE_WIDTHS = [256, 128]  # channels of the guidance at 2x and 4x of the dense grid
 
@@ -147,8 +153,8 @@ def _add_training_config(cfg: CN) -> None:
     cfg.LOSS.IGNORED_AS_NEGATIVE = True  # ignored pixels are negatives of every class, as in CAT-Seg and the paper
 
     cfg.CMU = CN()  # stage 1, cross-modal unification
-    cfg.CMU.ENCODER = "dino"  # what gets a SAR twin: "dino" (the method), of MODEL.DINO; or "clip", of MODEL.CLIP
-    cfg.CMU.LOSS = "infonce"  # "infonce" | "mse" | "l1"
+    cfg.CMU.ENCODER = "dense"  # what gets a SAR twin: "dense" (the method), MODEL.DENSE_ENCODER; or "clip", MODEL.CLIP
+    cfg.CMU.LOSS = "infonce"  # or "mse", "l1", or one of your own, see docs/ADVANCED_USAGE.md
     cfg.CMU.BLOCKS = [4, 8, 12]  # 1-based blocks whose tokens are compared; the loss is their average
     cfg.CMU.TEMPERATURE = 0.07  # of InfoNCE; the paper does not state it
     cfg.CMU.LEARNED_TEMPERATURE = False  # True: it starts at TEMPERATURE and learns, as CLIP's does
@@ -160,7 +166,7 @@ def _add_training_config(cfg: CN) -> None:
     cfg.SOLVER.OPTIMIZER = "ADAMW"
     cfg.SOLVER.BASE_LR = 2.5e-4
     cfg.SOLVER.CLIP_MULTIPLIER = 0.01  # CLIP's learning rate as a share of BASE_LR
-    cfg.SOLVER.ALIGNMENT_MULTIPLIER = 0.1  # the same for the projections that ALIGNMENT_DATASET sets
+    cfg.SOLVER.FIT_MULTIPLIER = 0.1  # the same for the projections that FIT_DATASET sets
     cfg.SOLVER.WEIGHT_DECAY = 1e-4
     cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0

@@ -19,9 +19,11 @@ from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.backbone import IMAGE_ENCODER_REGISTRY
 from mm_ovseg.modeling.fusion import FUSION_REGISTRY, build_fusion
 from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, segmentation_loss
+from mm_ovseg.modeling.unification_losses import UNIFICATION_LOSS_REGISTRY, unification_loss
 from tests.conftest import ROOT
 
 REGISTRIES = (DATASET_MAPPER_REGISTRY, IMAGE_ENCODER_REGISTRY, FUSION_REGISTRY, SEGMENTATION_LOSS_REGISTRY)
+REGISTRIES += (UNIFICATION_LOSS_REGISTRY,)
 TEXT = (ROOT / "docs" / "ADVANCED_USAGE.md").read_text(encoding="utf-8")
 
 
@@ -38,7 +40,7 @@ def parts(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "projects").symlink_to(ROOT / "projects")
     *parts, script = blocks("python")
-    assert len(parts) == 4
+    assert len(parts) == 5 and all(part.count("\n") < 30 for part in parts)
     (tmp_path / "my_parts.py").write_text("".join(parts))
     (tmp_path / "my_train.py").write_text(script)
     (tmp_path / "my_config.yaml").write_text(blocks("yaml")[0])
@@ -59,8 +61,8 @@ def test_the_commands_of_the_document(parts, tmp_path, monkeypatch):
 
     monkeypatch.setattr(parts.GammaMapper, "__call__", spied("mapper", parts.GammaMapper.__call__))
     monkeypatch.setattr(parts.SumFusion, "forward", spied("fusion", parts.SumFusion.forward))
-    losses = SEGMENTATION_LOSS_REGISTRY._obj_map
-    monkeypatch.setitem(losses, "focal", spied("loss", losses["focal"]))
+    for registry, name in ((SEGMENTATION_LOSS_REGISTRY, "focal"), (UNIFICATION_LOSS_REGISTRY, "huber")):
+        monkeypatch.setitem(registry._obj_map, name, spied(name, registry.get(name)))
     commands = [shlex.split(line) for line in blocks("bash")[-1].replace("\\\n", "").splitlines()]
     assert len(commands) == 2
     for python, *words in commands:
@@ -75,7 +77,7 @@ def test_the_commands_of_the_document(parts, tmp_path, monkeypatch):
     )
     assert torch.equal(model["dino_sar.encoder.model.1.0.weight"], student["student.model.1.0.weight"])
     assert not torch.equal(student["student.model.1.0.weight"], student["teacher.model.1.0.weight"])
-    assert seen == {"mapper", "fusion", "loss"}
+    assert seen == {"mapper", "fusion", "focal", "huber"}
     report = tmp_path / "output/my_parts/inference/synthetic_val/sem_seg_evaluation.json"
     assert json.loads(report.read_text())["results"]["num_images"] == 2
 
@@ -83,13 +85,17 @@ def test_the_commands_of_the_document(parts, tmp_path, monkeypatch):
 def test_the_encoder_keeps_its_contract(parts):
     arguments = {"name": "", "arguments": {"width": 16}, "weights": "", "image_size": 32, "blocks": (2, 1)}
     statistics = {"pixel_mean": [127.5] * 3, "pixel_std": [60.0] * 3}
-    encoder = parts.ConvEncoder(**arguments, frozen=True, **statistics)
+    encoder = parts.ConvEncoder(**arguments, **statistics)
+    encoder.freeze()
     assert not encoder.train().training and not any(p.requires_grad for p in encoder.parameters())
-    maps = encoder(encoder.preprocess([torch.rand(3, 40, 50) * 255]))
+    features = encoder(encoder.preprocess([torch.rand(3, 40, 50) * 255]))
+    maps = (*features.guidance, features.dense)
     assert [tuple(block_map.shape) for block_map in maps] == [(1, encoder.out_channels, 4, 4)] * 2
+    assert encoder.output_shape()["guidance"].channels == encoder.out_channels
     assert not torch.equal(*maps)
-    encoder = parts.ConvEncoder(**arguments, frozen=False, **statistics)
-    sum(block_map.sum() for block_map in encoder(torch.rand(1, 3, 32, 32))).backward()
+    encoder = parts.ConvEncoder(**arguments, **statistics)
+    features = encoder(torch.rand(1, 3, 32, 32))
+    sum(block_map.sum() for block_map in (*features.guidance, features.dense)).backward()
     assert all(p.grad is not None for p in encoder.parameters())
     assert encoder.transformer_blocks == ()
     with pytest.raises(ConfigError, match="ConvEncoder cannot recompute"):
@@ -120,6 +126,17 @@ def test_the_loss_keeps_its_contract(parts, ignored_as_negative):
     assert segmentation_loss(certain, target, **settings) < 1e-6 < loss
 
 
+def test_the_loss_of_stage_1_keeps_its_contract(parts, make_model):
+    student, teacher = (torch.nn.functional.normalize(torch.randn(2, 3, 4), dim=2) for _ in range(2))
+    valid = torch.tensor([[True, False, True], [False, False, True]])
+    loss = unification_loss(student.requires_grad_(), teacher, valid, name="huber")
+    loss.backward()
+    assert loss > 0 and (student.grad[~valid] == 0).all() and student.grad[valid].abs().sum() > 0
+    assert unification_loss(teacher, teacher, valid, name="huber") == 0
+    with pytest.raises(ConfigError, match="huber has no temperature"):
+        make_model("CMU.LOSS", "huber", "CMU.LEARNED_TEMPERATURE", True, config="configs/quickstart/cmu.yaml")
+
+
 def test_the_mapper_keeps_its_contract(parts, tmp_path):
     cfg = load_config("my_config.yaml", ["MODEL.DEVICE", "cpu"])
     sample = DatasetCatalog.get("synthetic_train")[0]
@@ -133,7 +150,7 @@ def test_the_mapper_keeps_its_contract(parts, tmp_path):
 
 
 @pytest.mark.parametrize("key,known", [
-    ("MODEL.DINO.ENCODER", "DINOEncoder"),
+    ("MODEL.DENSE_ENCODER.TYPE", "CLIPImageEncoder, DINOEncoder"),
     ("MODEL.COST_VOLUME.FUSION", "CostVolumeEmbedding"),
     ("LOSS.NAME", "binary_cross_entropy, cross_entropy"),
 ])  # fmt: skip

@@ -31,8 +31,10 @@ VARIANTS = {
     "vitl14": Variant("MM-OVSeg ViT-L/14", "MODEL.WEIGHTS with configs/mm_ovseg_vitl14_336.yaml"),
     "gsnet": Variant("GSNet ViT-B/16", "MODEL.WEIGHTS with configs/siblings/gsnet_vitb16_384.yaml"),
     "catseg": Variant("CAT-Seg ViT-B/16", "MODEL.WEIGHTS with configs/siblings/catseg_vitb16_384.yaml"),
-    "dino": Variant("DINO v1", "MODEL.DINO.PRETRAINED or MODEL.DINO_SAR.WEIGHTS"),
-    "dinov3": Variant("DINOv3", "MODEL.DINO.PRETRAINED or MODEL.DINO_SAR.WEIGHTS, of a model named ..._qkvb"),
+    "dino": Variant("DINO v1", "MODEL.DENSE_ENCODER.PRETRAINED or MODEL.DENSE_ENCODER_SAR.WEIGHTS"),
+    "dinov3": Variant(
+        "DINOv3", "MODEL.DENSE_ENCODER.PRETRAINED or MODEL.DENSE_ENCODER_SAR.WEIGHTS, of a model named ..._qkvb"
+    ),
     "clip": Variant("OpenAI CLIP", "MODEL.CLIP.PRETRAINED"),
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.plain_data import parse_yaml, read_text
+from mm_ovseg.renamed_keys import translate_config
 from mm_ovseg.shipped import SHIPPED, shipped_path
 
 __all__ = ["config_files", "find_config", "read_config_file"]
@@ -20,8 +21,8 @@ WEIGHTS = (
     "MODEL.WEIGHTS",
     "MODEL.CLIP.PRETRAINED",
     "MODEL.CLIP_SAR.WEIGHTS",
-    "MODEL.DINO.PRETRAINED",
-    "MODEL.DINO_SAR.WEIGHTS",
+    "MODEL.DENSE_ENCODER.PRETRAINED",
+    "MODEL.DENSE_ENCODER_SAR.WEIGHTS",
 )
 
 
@@ -59,6 +60,7 @@ def read_config_file(path: str | os.PathLike, _within: tuple[Path, ...] = ()) ->
     if identity in _within:
         raise ConfigError(f"{path} builds on itself by {BASE}; correct it there.")
     content, bases = _read(path)
+    translate_config(content, str(path))
     merged: dict[str, Any] = {}
     for base in bases:
         _merge(merged, read_config_file(base, (*_within, identity)), path)

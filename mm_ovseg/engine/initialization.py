@@ -20,7 +20,7 @@ def initialize_text_projections(cfg: CfgNode, model: nn.Module, seed: int) -> No
     """Fit DINO's projections to CLIP's dense features, where the config asks for it and the model has them.
 
     Args:
-        cfg: ``MODEL.DINO.ALIGNMENT_DATASET``, a registered dataset, and ``ALIGNMENT_IMAGES``, how many crops of it;
+        cfg: ``MODEL.DENSE_ENCODER.FIT_DATASET``, a registered dataset, and ``FIT_IMAGES``, how many crops of it;
             they are augmented, and come in batches of ``SOLVER.IMS_PER_BATCH``, as in training.
         model: of stage 2.
         seed: of the crops.
@@ -28,14 +28,14 @@ def initialize_text_projections(cfg: CfgNode, model: nn.Module, seed: int) -> No
     Raises:
         ConfigError: there are no images to fit to, or the projection enlarges its grid.
     """
-    dataset, batch = cfg.MODEL.DINO.ALIGNMENT_DATASET, cfg.SOLVER.IMS_PER_BATCH
+    dataset, batch = cfg.MODEL.DENSE_ENCODER.FIT_DATASET, cfg.SOLVER.IMS_PER_BATCH
     if not dataset or getattr(model, "dino", None) is None:
         return
-    batches = -(-cfg.MODEL.DINO.ALIGNMENT_IMAGES // batch)
+    batches = -(-cfg.MODEL.DENSE_ENCODER.FIT_IMAGES // batch)
     if batches < 1:
         raise ConfigError(
-            f"MODEL.DINO.ALIGNMENT_IMAGES is {cfg.MODEL.DINO.ALIGNMENT_IMAGES}; give at least 1, or no "
-            "MODEL.DINO.ALIGNMENT_DATASET."
+            f"MODEL.DENSE_ENCODER.FIT_IMAGES is {cfg.MODEL.DENSE_ENCODER.FIT_IMAGES}; give at least 1, or no "
+            "MODEL.DENSE_ENCODER.FIT_DATASET."
         )
     cfg = cfg.clone()
     cfg.defrost()

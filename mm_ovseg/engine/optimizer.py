@@ -75,7 +75,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         model,
         base_lr=solver.BASE_LR,
         clip_multiplier=solver.CLIP_MULTIPLIER,
-        fit_multiplier=solver.ALIGNMENT_MULTIPLIER if cfg.MODEL.DINO.ALIGNMENT_DATASET else 1.0,
+        fit_multiplier=solver.FIT_MULTIPLIER if cfg.MODEL.DENSE_ENCODER.FIT_DATASET else 1.0,
         weight_decay=solver.WEIGHT_DECAY,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
         weight_decay_embed=solver.WEIGHT_DECAY_EMBED,

@@ -58,8 +58,8 @@ class Trainer(DefaultTrainer):
         check_datasets(cfg.DATASETS.TRAIN, "DATASETS.TRAIN")
         if not cfg.DATASETS.TRAIN:
             raise ConfigError("DATASETS.TRAIN is empty; name at least one registered dataset.")
-        if cfg.MODEL.DINO.ALIGNMENT_DATASET:
-            check_datasets([cfg.MODEL.DINO.ALIGNMENT_DATASET], "MODEL.DINO.ALIGNMENT_DATASET")
+        if cfg.MODEL.DENSE_ENCODER.FIT_DATASET:
+            check_datasets([cfg.MODEL.DENSE_ENCODER.FIT_DATASET], "MODEL.DENSE_ENCODER.FIT_DATASET")
         model = self.build_model(cfg)
         check_evaluable(model, cfg.DATASETS.TEST)
         read_prompts(cfg)  # an error there is better found now than at the first evaluation

@@ -20,9 +20,10 @@ from torch.overrides import TorchFunctionMode
 from mm_ovseg.data.pair_reader import Raster
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.predictor import Prediction, Predictor
-from mm_ovseg.modeling.fusion import EncoderFeatures
+from mm_ovseg.modeling.backbone import EncoderFeatures
+from mm_ovseg.modeling.encoders import ProjectedEncoder
 from mm_ovseg.modeling.head import MMOVSegHead
-from mm_ovseg.modeling.meta_arch.mm_ovseg import MMOVSeg, ProjectedEncoder
+from mm_ovseg.modeling.meta_arch.mm_ovseg import MMOVSeg
 
 __all__ = ["BOTH", "RGB_ONLY", "SAR_ONLY", "Explanation", "RecordedAttention", "explain", "first_component"]
 

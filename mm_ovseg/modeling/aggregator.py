@@ -40,15 +40,9 @@ class GuidedProjection(nn.Linear):
 
 
 class WindowAttentionBlock(nn.Module):
-    """Attention within square windows of one class's map, then an MLP.
+    """Attention within square windows of one class's map, shifted by ``shift`` tokens, then an MLP.
 
-    Args:
-        width: channels of the cost embedding.
-        guidance_width: channels of the appearance guidance, which joins queries and keys.
-        heads: attention heads.
-        grid_size: tokens a side of the map.
-        window_size: tokens a side of a window.
-        shift: tokens by which the windows are shifted (0 or half a window).
+    The appearance guidance joins queries and keys.
     """
 
     attention_mask: torch.Tensor | None
@@ -151,14 +145,8 @@ class ClassAggregation(nn.Module):
     """Linear attention among the classes at each place of the pooled map, then an MLP.
 
     The published model pads the T classes with one learned token and one learned guidance to ``padded_classes`` tokens.
-    The padding tokens are equal, and what becomes of them is thrown away, so they enter as one term of the sums.
-
-    Args:
-        width: channels of the cost embedding.
-        guidance_width: channels of the text guidance, which joins queries and keys.
-        heads: attention heads.
-        pooling: the map is average-pooled by this before, and enlarged again after.
-        padded_classes: class tokens and padding tokens together; a larger vocabulary has no padding.
+    The padding tokens are equal, and what becomes of them is thrown away, so they enter as one term of the sums. A
+    larger vocabulary has no padding. The text guidance joins queries and keys.
     """
 
     def __init__(self, *, width: int, guidance_width: int, heads: int, pooling: int, padded_classes: int) -> None:
@@ -233,7 +221,7 @@ class CostVolumeAggregator(nn.Module):
         text_channels: channels of the text embeddings.
         appearance_width: channels that the dense feature is projected to.
         text_width: channels that the text embeddings are projected to.
-        class_pooling: pooling before the class attention.
+        class_pooling: the map is average-pooled by this before the class attention, and enlarged again after.
         padded_classes: tokens in the class attention, padding included.
         class_chunk: classes at a time in the spatial aggregation, where memory is short; 0: all.
         recompute: keep only what enters a layer for the backward pass, and compute the rest again.
@@ -308,9 +296,7 @@ class CostVolumeAggregator(nn.Module):
         text = F.relu(self.text_projection(text))  # (B, T, G)
         x = cost_embedding
         for spatial, classes in zip(self.spatial, self.classes, strict=True):
-            x = by_class_chunks(self.class_chunk, partial(self._aggregate_space, spatial, appearance), x)
+            aggregate_space = partial(recomputed, self.recompute, spatial, guidance=appearance)
+            x = by_class_chunks(self.class_chunk, aggregate_space, x)
             x = recomputed(self.recompute, classes, x, text)
         return x
-
-    def _aggregate_space(self, spatial: SpatialAggregation, appearance: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return recomputed(self.recompute, spatial, x, appearance)

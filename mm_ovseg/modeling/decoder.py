@@ -1,6 +1,7 @@
 """Guided upsampling of the aggregated cost volume to a quarter of the input's resolution (design §4, "Decoder")."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +19,7 @@ class GuidedUpsampling(nn.Module):
     """Enlarge every class's map twice and refine it with guidance that all classes share.
 
     The first convolution sees [map; guidance]. A convolution of concatenated inputs is a sum, so the guidance's part is
-    computed once an image and added to every class (design §8).
-
-    Args:
-        in_channels: channels of the class maps.
-        guidance_channels: channels of the guidance, all encoders together.
-        up_channels: channels of the map once enlarged.
-        out_channels: channels after the two convolutions.
+    computed once an image and added to every class (design §8). The map has ``up_channels`` once it is enlarged.
     """
 
     def __init__(self, *, in_channels: int, guidance_channels: int, up_channels: int, out_channels: int) -> None:
@@ -117,12 +112,10 @@ class GuidedDecoder(nn.Module):
             for level, projections in enumerate(self.guidance_projections)
         ]
 
-        def decode(part: torch.Tensor) -> torch.Tensor:
-            return recomputed(self.recompute, self._decode, part, *projected)
-
+        decode = partial(recomputed, self.recompute, self._decode, guidance=projected)
         return by_class_chunks(self.class_chunk, decode, x)
 
-    def _decode(self, x: torch.Tensor, *guidance: torch.Tensor) -> torch.Tensor:
+    def _decode(self, x: torch.Tensor, guidance: Sequence[torch.Tensor]) -> torch.Tensor:
         """Decode classes (B, T, D, h, w) with projected guidance."""
         for upsampling, maps in zip(self.upsamplings, guidance, strict=True):
             x = upsampling(x, maps)

@@ -1,11 +1,6 @@
-"""From encoder outputs to an embedded cost volume (paper, "dual-encoder fusion"; design §4).
+"""Cost volumes, the similarities of dense features with the text, embedded class by class and fused (design §4)."""
 
-Dense features and guidance of RGB and SAR are brought to one grid and added; their similarities with the text are
-embedded per class and fused.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -15,97 +10,15 @@ from fvcore.common.registry import Registry
 from torch import nn
 
 from mm_ovseg.choices import check_registered
-from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.memory import by_class_chunks
 
-__all__ = [
-    "FUSION_REGISTRY",
-    "CostVolumeEmbedding",
-    "EncoderFeatures",
-    "FeatureProjection",
-    "build_fusion",
-    "cost_volume",
-    "scale_layer",
-]
+__all__ = ["FUSION_REGISTRY", "CostVolumeEmbedding", "build_fusion", "cost_volume"]
 
 FUSION_REGISTRY = Registry("FUSION")
 FUSION_REGISTRY.__doc__ = """
 Registry of modules built from ``(cfg, input_shape)`` that embed cost volumes as :class:`CostVolumeEmbedding` does;
 MODEL.COST_VOLUME.FUSION names one.
 """
-
-
-@dataclass
-class EncoderFeatures:
-    """What one kind of encoder (CLIP or DINO) hands to the head, RGB and SAR already added.
-
-    Attributes:
-        dense: (B, C, h, w), comparable with the text embeddings.
-        guidance: (B, G0, 2h, 2w) and (B, G1, 4h, 4w), for the decoder.
-    """
-
-    dense: torch.Tensor
-    guidance: tuple[torch.Tensor, torch.Tensor]
-
-    def __add__(self, other: "EncoderFeatures") -> "EncoderFeatures":
-        coarse, fine = (ours + theirs for ours, theirs in zip(self.guidance, other.guidance, strict=True))
-        return EncoderFeatures(self.dense + other.dense, (coarse, fine))
-
-    def take(self, places: Sequence[int]) -> "EncoderFeatures":
-        """The features of some images of the batch."""
-        coarse, fine = (guidance[places] for guidance in self.guidance)
-        return EncoderFeatures(self.dense[places], (coarse, fine))
-
-
-def scale_layer(in_channels: int, out_channels: int, in_size: int, out_size: int) -> nn.Module:
-    """One learned layer from a grid of ``in_size`` to one of ``out_size`` tokens a side.
-
-    A strided convolution shrinks, a transposed one enlarges, a 1x1 convolution keeps; kernels never overlap.
-    """
-    if in_size % out_size == 0:
-        stride = in_size // out_size
-        return nn.Conv2d(in_channels, out_channels, kernel_size=stride, stride=stride)
-    if out_size % in_size == 0:
-        stride = out_size // in_size
-        return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=stride, stride=stride)
-    raise ConfigError(
-        f"An encoder's grid of {in_size} tokens a side cannot be brought to {out_size}: one must divide the other. "
-        "Change the encoder's IMAGE_SIZE (pixels) so that its token grid fits CLIP's."
-    )
-
-
-class FeatureProjection(nn.Module):
-    """Bring one encoder's outputs to the common grids.
-
-    Args:
-        in_channels: channels of the encoder's maps.
-        in_size: tokens a side of the encoder's grid.
-        dense_channels: channels of the text embeddings; None where the dense feature is used as it is.
-        guidance_channels: channels of the guidance at 2x and 4x of the dense grid.
-        dense_size: tokens a side of the dense grid.
-    """
-
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        in_size: int,
-        dense_channels: int | None,
-        guidance_channels: Sequence[int],
-        dense_size: int,
-    ) -> None:
-        super().__init__()
-        if dense_channels is None:
-            self.dense = nn.Identity()
-        else:
-            self.dense = scale_layer(in_channels, dense_channels, in_size, dense_size)
-        coarse, fine = guidance_channels
-        self.coarse = scale_layer(in_channels, coarse, in_size, 2 * dense_size)
-        self.fine = scale_layer(in_channels, fine, in_size, 4 * dense_size)
-
-    def forward(self, dense: torch.Tensor, coarse: torch.Tensor, fine: torch.Tensor) -> EncoderFeatures:
-        """Project maps (B, D, h', w') of the last block and of the two guidance blocks."""
-        return EncoderFeatures(self.dense(dense), (self.coarse(coarse), self.fine(fine)))
 
 
 def cost_volume(dense: torch.Tensor, text: torch.Tensor) -> torch.Tensor:

@@ -9,8 +9,9 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import nn
 
 from mm_ovseg.modeling.aggregator import CostVolumeAggregator
+from mm_ovseg.modeling.backbone.image_encoder import EncoderFeatures
 from mm_ovseg.modeling.decoder import GuidedDecoder
-from mm_ovseg.modeling.fusion import EncoderFeatures, build_fusion, cost_volume
+from mm_ovseg.modeling.fusion import build_fusion, cost_volume
 
 __all__ = ["MMOVSegHead"]
 

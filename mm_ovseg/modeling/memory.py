@@ -30,11 +30,11 @@ def by_class_chunks(chunk: int, function: Callable[..., torch.Tensor], *inputs: 
     return torch.cat(parts, dim=1)
 
 
-def recomputed(enabled: bool, function: Callable[..., Any], *inputs: Any) -> Any:
-    """``function(*inputs)``; where gradients are recorded and it is enabled, the backward pass computes it again.
+def recomputed(enabled: bool, function: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
+    """Call a function; where gradients are recorded and it is enabled, the backward pass calls it again.
 
     Only the inputs are kept in memory until then, at the price of one more forward pass through ``function``.
     """
     if enabled and torch.is_grad_enabled():
-        return checkpoint(function, *inputs, use_reentrant=False)
-    return function(*inputs)
+        return checkpoint(function, *inputs, use_reentrant=False, **keywords)
+    return function(*inputs, **keywords)

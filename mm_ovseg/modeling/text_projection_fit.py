@@ -3,7 +3,7 @@
 In the published training this projection starts at random and learns from the names of the seen classes only. Where
 those are few it learns few directions, and DINO's cost volume of any other name is arbitrary. CLIP's dense features
 already lie among the texts of all names, so DINO's tokens of the same places can be fitted to them first. This is our
-addition to the paper, off unless ``MODEL.DINO.ALIGNMENT_DATASET`` names a dataset.
+addition to the paper, off unless ``MODEL.DENSE_ENCODER.FIT_DATASET`` names a dataset.
 """
 
 from collections.abc import Iterable, Sequence
@@ -76,16 +76,16 @@ def fit_text_projections(model: nn.Module, batches: Iterable[Sequence[dict]]) ->
     for encoder in encoders.values():
         if not isinstance(encoder.projection.dense, nn.Conv2d):
             raise ConfigError(
-                "MODEL.DINO.ALIGNMENT_DATASET needs DINO's token grid to be at least as fine as CLIP's; "
-                "raise MODEL.DINO.IMAGE_SIZE, or leave it empty."
+                "MODEL.DENSE_ENCODER.FIT_DATASET needs a token grid at least as fine as CLIP's; "
+                "raise MODEL.DENSE_ENCODER.IMAGE_SIZE, or leave it empty."
             )
     fits = {}
     for batch in batches:
-        clip = model.clip.encode([item["image"].to(model.device) for item in batch])[0]  # (B, D, h, w)
+        clip = model.clip.encode([item["image"].to(model.device) for item in batch]).dense  # (B, D, h, w)
         targets = F.normalize(clip, dim=1).flatten(2).transpose(1, 2).flatten(0, 1)  # (B * h * w, D)
         for key, encoder in encoders.items():
             images = [item["sar_image" if key == "dino_sar" else "image"].to(model.device) for item in batch]
-            tokens = encoder.encode(images)[0]  # (B, C, h', w')
+            tokens = encoder.encode(images).dense  # (B, C, h', w')
             side = encoder.projection.dense.kernel_size
             inputs = F.unfold(tokens, side, stride=side).transpose(1, 2).flatten(0, 1)  # (B * h * w, C * side * side)
             fits.setdefault(key, LeastSquares(inputs.shape[1], targets.shape[1])).add(inputs, targets)

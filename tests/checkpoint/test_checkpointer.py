@@ -96,7 +96,7 @@ def test_an_encoder_is_not_a_model(tmp_path):
     names = ("cls_token", "pos_embed", "blocks.0.attn.qkv.weight")
     torch.save({"teacher": {f"backbone.{name}": torch.zeros(1) for name in names}}, tmp_path / "dino.pth")
     with pytest.raises(
-        CheckpointError, match=r"dino\.pth: The file holds DINO v1, only an encoder.*MODEL\.DINO\.PRETRAINED"
+        CheckpointError, match=r"dino\.pth: The file holds DINO v1, only an encoder.*MODEL\.DENSE_ENCODER\.PRETRAINED"
     ):
         StrictCheckpointer(build()).load(str(tmp_path / "dino.pth"))
 

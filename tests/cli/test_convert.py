@@ -45,7 +45,7 @@ def test_a_stage_1_checkpoint_becomes_weights_of_the_sar_encoder(published, tmp_
     assert done.returncode == 0, done.stderr
     assert f"is DINO v1: {len(state) + 1} tensors into {len(state)}." in done.stdout
     assert "1 dropped: a head of the encoder's own training" in done.stdout
-    assert "MODEL.DINO_SAR.WEIGHTS" in done.stdout
+    assert "MODEL.DENSE_ENCODER_SAR.WEIGHTS" in done.stdout
 
     if suffix == "safetensors":
         with safe_open(output, "pt") as file:
@@ -62,7 +62,7 @@ def test_a_stage_1_checkpoint_becomes_weights_of_the_sar_encoder(published, tmp_
     assert stat.S_IMODE(output.stat().st_mode) == 0o666 & ~umask
 
     encoder = DINOEncoder(
-        name="vit_tiny_patch16_224", arguments=SIZE, weights=str(output), image_size=32, blocks=[1, 2], frozen=True,
+        name="vit_tiny_patch16_224", arguments=SIZE, weights=str(output), image_size=32, blocks=[1, 2],
         pixel_mean=[0, 0, 0], pixel_std=[1, 1, 1],
     )  # fmt: skip
     assert torch.equal(encoder.model.pos_embed, state["pos_embed"])

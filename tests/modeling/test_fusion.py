@@ -1,9 +1,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from detectron2.layers import ShapeSpec
 
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.modeling.fusion import CostVolumeEmbedding, EncoderFeatures, FeatureProjection, cost_volume, scale_layer
+from mm_ovseg.modeling.backbone import EncoderFeatures
+from mm_ovseg.modeling.encoders import FeatureProjection, scale_layer
+from mm_ovseg.modeling.fusion import CostVolumeEmbedding, cost_volume
 
 
 @pytest.mark.parametrize("in_size,out_size", [(48, 24), (24, 24), (24, 48), (24, 96)])
@@ -19,10 +22,12 @@ def test_a_grid_that_does_not_divide_is_a_config_error():
 
 def test_the_features_of_two_encoders_are_added():
     torch.manual_seed(0)
-    arguments = {"in_channels": 4, "in_size": 8, "dense_channels": 6, "guidance_channels": [5, 3], "dense_size": 4}
+    shape = {"dense": ShapeSpec(channels=4, height=8), "guidance": ShapeSpec(channels=7, height=8)}
+    arguments = {"input_shape": shape, "dense_channels": 6, "guidance_channels": [5, 3], "dense_size": 4}
     rgb, sar = FeatureProjection(**arguments), FeatureProjection(**arguments)
-    maps = [torch.randn(2, 4, 8, 8) for _ in range(3)]
-    both = rgb(*maps) + sar(*maps)
+    maps = [torch.randn(2, channels, 8, 8) for channels in (4, 7, 7)]
+    features = EncoderFeatures(maps[0], (maps[1], maps[2]))
+    both = rgb(features) + sar(features)
     assert both.dense.shape == (2, 6, 4, 4)
     assert [guide.shape for guide in both.guidance] == [(2, 5, 8, 8), (2, 3, 16, 16)]
     torch.testing.assert_close(both.dense, rgb.dense(maps[0]) + sar.dense(maps[0]))

@@ -18,9 +18,9 @@ EDGES = (1, 255, 256, 257, 300)  # around the 256 tokens of the class attention
 TOLERANCES = {torch.float64: (1e-12, 1e-11), torch.float32: (1e-5, 2e-2)}
 
 NAMES = ("water, river, lake", "road", "building", "tree")
-SMALL = ["MODEL.CLIP.IMAGE_SIZE", 96, "MODEL.DINO.IMAGE_SIZE", 96, "MODEL.AGGREGATOR.WINDOW_SIZE", 3]
-NO_SAR = ["MODEL.DINO_SAR.ENABLED", False]
-NO_DINO = [*NO_SAR, "MODEL.DINO.ENABLED", False]
+SMALL = ["MODEL.CLIP.IMAGE_SIZE", 96, "MODEL.DENSE_ENCODER.IMAGE_SIZE", 96, "MODEL.AGGREGATOR.WINDOW_SIZE", 3]
+NO_SAR = ["MODEL.DENSE_ENCODER_SAR.ENABLED", False]
+NO_DINO = [*NO_SAR, "MODEL.DENSE_ENCODER.ENABLED", False]
 CHUNKED = ["MODEL.AGGREGATOR.CLASS_CHUNK", 3, "MODEL.ACTIVATION_CHECKPOINTING", True]
 MODELS = pytest.mark.parametrize(
     "overrides", [[], NO_SAR, NO_DINO, CHUNKED], ids=["full", "no_sar", "no_dino", "chunk"]

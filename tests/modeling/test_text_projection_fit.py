@@ -33,7 +33,7 @@ def explained(model, pairs):
     """Share of the variance of CLIP's dense features that the projected DINO features explain."""
     with torch.no_grad():
         images = [pair["image"] for pair in pairs]
-        target = F.normalize(model.clip.encode(images)[0], dim=1)
+        target = F.normalize(model.clip.encode(images).dense, dim=1)
         found = model.dino(images).dense + model.dino_sar([pair["sar_image"] for pair in pairs]).dense
     residual = (found - target).pow(2).sum()
     return 1 - (residual / (target - target.mean((0, 2, 3), keepdim=True)).pow(2).sum()).item()
@@ -41,8 +41,8 @@ def explained(model, pairs):
 
 @pytest.mark.parametrize("dino_size", [64, 128])  # the same grid as CLIP's, and one twice as fine
 def test_fitted_projections_resemble_clips_features(make_model, dino_size):
-    options = ["MODEL.CLIP.IMAGE_SIZE", 64, "MODEL.DINO.IMAGE_SIZE", dino_size, "MODEL.AGGREGATOR.WINDOW_SIZE", 4]
-    model = make_model(*options)
+    options = ["MODEL.CLIP.IMAGE_SIZE", 64, "MODEL.DENSE_ENCODER.IMAGE_SIZE", dino_size]
+    model = make_model(*options, "MODEL.AGGREGATOR.WINDOW_SIZE", 4)
     pairs = [random_pair(64, 64, seed) for seed in range(40)]
     others = {name: value.clone() for name, value in model.state_dict().items() if ".projection.dense." not in name}
     before = explained(model, pairs)

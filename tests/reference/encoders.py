@@ -43,7 +43,7 @@ def plain_preprocess(encoder: ImageEncoder, images: Sequence[torch.Tensor]) -> t
     return torch.cat(batch)
 
 
-def plain_clip(encoder: CLIPImageEncoder, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def plain_clip(encoder: CLIPImageEncoder, images: torch.Tensor) -> list[torch.Tensor]:
     """CLIP read densely.
 
     Args:
@@ -51,7 +51,7 @@ def plain_clip(encoder: CLIPImageEncoder, images: torch.Tensor) -> tuple[torch.T
         images: (B, 3, image_size, image_size), preprocessed.
 
     Returns:
-        The dense feature (B, C, h, w), and the outputs of the guidance blocks (B, width, h, w).
+        The outputs of the guidance blocks (B, width, h, w), then the dense feature (B, C, h, w).
     """
     visual, size = encoder.visual, encoder.grid_size
     x = visual.conv1(images).flatten(2).transpose(1, 2)  # (B, h * w, width)
@@ -67,7 +67,7 @@ def plain_clip(encoder: CLIPImageEncoder, images: torch.Tensor) -> tuple[torch.T
     x = linear(last_block.attn.output, value) + x[:, :1]  # no queries, no keys; the CLS token as the residual
     x = x + _clip_mlp(last_block.mlp, last_block.ln_2(x))
     dense = visual.ln_post(x) @ visual.proj  # (B, 1 + h * w, C)
-    return _to_grid(dense, size), [_to_grid(outputs[block - 1], size) for block in encoder.guidance_blocks]
+    return [_to_grid(tokens, size) for tokens in (*(outputs[block - 1] for block in encoder.blocks[:-1]), dense)]
 
 
 def plain_dino(encoder: DINOEncoder, images: torch.Tensor) -> list[torch.Tensor]:
@@ -78,6 +78,9 @@ def plain_dino(encoder: DINOEncoder, images: torch.Tensor) -> list[torch.Tensor]
             images, indices=sorted(set(indices)), norm=True, intermediates_only=True
         )
     return [maps[sorted(set(indices)).index(index)] for index in indices]
+
+
+PLAIN_ENCODERS = {CLIPImageEncoder: plain_clip, DINOEncoder: plain_dino}
 
 
 def plain_text(embedder: TextEmbedder, names: Sequence[str]) -> torch.Tensor:

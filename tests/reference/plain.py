@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from mm_ovseg.modeling.aggregator import ClassAggregation, CostVolumeAggregator, SpatialAggregation
-from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder
 from mm_ovseg.modeling.decoder import GuidedDecoder
+from mm_ovseg.modeling.encoders import ProjectedEncoder
 from mm_ovseg.modeling.fusion import CostVolumeEmbedding
-from mm_ovseg.modeling.meta_arch.mm_ovseg import MMOVSeg, ProjectedEncoder
+from mm_ovseg.modeling.meta_arch.mm_ovseg import MMOVSeg
 from mm_ovseg.modeling.precision import at_least_float32
-from tests.reference.encoders import explicit_attention, linear, plain_clip, plain_dino, plain_preprocess, plain_text
+from tests.reference.encoders import PLAIN_ENCODERS, explicit_attention, linear, plain_preprocess, plain_text
 
 
 def plain_logits(model: MMOVSeg, batched_inputs: Sequence[dict], names: Sequence[str]) -> torch.Tensor:
@@ -155,10 +155,8 @@ def _features(projected: ProjectedEncoder, images: Sequence[torch.Tensor]) -> li
     """Images (3, H, W) -> the dense feature (B, C, h, w) and guidance (B, G0, 2h, 2w), (B, G1, 4h, 4w)."""
     encoder, projection = projected.encoder, projected.projection
     pixels = plain_preprocess(encoder, images)
-    if isinstance(encoder, CLIPImageEncoder):
-        dense, (coarse, fine) = plain_clip(encoder, pixels)
-    else:
-        coarse, fine, dense = plain_dino(encoder, pixels)
+    *guidance, dense = PLAIN_ENCODERS[type(encoder)](encoder, pixels)
+    coarse, fine = guidance
     return [projection.dense(dense), projection.coarse(coarse), projection.fine(fine)]
 
 

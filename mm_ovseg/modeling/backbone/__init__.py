@@ -2,6 +2,6 @@
 
 from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder
 from mm_ovseg.modeling.backbone.dino import DINOEncoder
-from mm_ovseg.modeling.backbone.image_encoder import IMAGE_ENCODER_REGISTRY, ImageEncoder
+from mm_ovseg.modeling.backbone.image_encoder import IMAGE_ENCODER_REGISTRY, EncoderFeatures, ImageEncoder
 
-__all__ = ["IMAGE_ENCODER_REGISTRY", "CLIPImageEncoder", "DINOEncoder", "ImageEncoder"]
+__all__ = ["IMAGE_ENCODER_REGISTRY", "CLIPImageEncoder", "DINOEncoder", "EncoderFeatures", "ImageEncoder"]

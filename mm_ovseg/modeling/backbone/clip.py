@@ -1,8 +1,10 @@
 """CLIP's image encoder read densely, and its text tower, both built by open_clip."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import open_clip
 import torch
@@ -11,10 +13,10 @@ from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.transformer import VisionTransformer
 from torch import nn
 
-from mm_ovseg.checkpoint.encoder_weights import load_encoder_state_dict, read_encoder_file
+from mm_ovseg.checkpoint.encoder_weights import load_encoder_state_dict, read_encoder_file, read_student_file
 from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import CheckpointError, ConfigError, brief_reason
-from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder
+from mm_ovseg.modeling.backbone.image_encoder import IMAGE_ENCODER_REGISTRY, EncoderFeatures, ImageEncoder
 from mm_ovseg.modeling.cpu_kernels import use_onednn
 from mm_ovseg.modeling.memory import recomputed
 
@@ -81,69 +83,97 @@ class SelfAttention(nn.Module):
         return x
 
 
+@IMAGE_ENCODER_REGISTRY.register()
 class CLIPImageEncoder(ImageEncoder):
     """CLIP's ViT without the pooling: a text-aligned feature for every patch (design §4, "CLIP, dense").
 
     Args:
-        visual: open_clip's image tower, its attention already split by :func:`build_clip`.
+        name, arguments, weights: see :func:`build_clip`; without text, weights may be a checkpoint of stage 1 with a
+            CLIP student.
         image_size: input height and width in pixels; the positional embedding is resized to fit.
-        guidance_blocks: 1-based blocks whose outputs are returned beside the dense feature.
+        blocks: see :class:`ImageEncoder`; the dense feature is that of CLIP's last block, which -1 also names.
         pixel_mean, pixel_std: three values on the 0..255 scale.
-        recompute: keep only what enters a block for the backward pass, and compute the rest again.
+        with_text: the text tower and the tokenizer are kept for :meth:`take_text_encoder`.
+
+    Raises:
+        ConfigError, CheckpointError: as of ``build_clip``; or CLIP does not have these blocks.
     """
 
     def __init__(
         self,
         *,
-        visual: VisionTransformer,
+        name: str,
+        arguments: Mapping[str, Any],
+        weights: str,
         image_size: int,
-        guidance_blocks: Sequence[int],
+        blocks: Sequence[int],
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
-        recompute: bool = False,
+        with_text: bool = False,
     ) -> None:
-        patch_size = visual.patch_size[0]
-        super().__init__(image_size=image_size, patch_size=patch_size, pixel_mean=pixel_mean, pixel_std=pixel_std)
-        layers = visual.transformer.layers
-        if not all(1 <= block < layers for block in guidance_blocks):
+        student = read_student_file(weights) if not with_text and _is_file(weights) else None
+        visual, *text_encoder = build_clip(name, weights if student is None else "", arguments)
+        *guidance, last = blocks
+        depth = visual.transformer.layers
+        if last not in (-1, depth):
             raise ConfigError(
-                f"MODEL.CLIP.GUIDANCE_BLOCKS is {list(guidance_blocks)}, but this CLIP has {layers} blocks: "
-                f"choose from 1 to {layers - 1}."
+                f"Blocks {list(blocks)} were asked of CLIP; they must end with {name}'s last block, {depth}, whose "
+                "output is the dense feature."
             )
+        if not all(1 <= block < depth for block in guidance):
+            raise ConfigError(f"Guidance of blocks {guidance} was asked of {name}: choose from 1 to {depth - 1}.")
+        super().__init__(
+            image_size=image_size,
+            patch_size=visual.patch_size[0],
+            blocks=(*guidance, depth),
+            out_channels=visual.output_dim,
+            guidance_channels=visual.transformer.width,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+        )
+        if student is not None:
+            load_encoder_state_dict(visual, student, source=weights)
+        attention = visual.transformer.resblocks[-1].attn
+        for unused in (attention.query, attention.key):  # the dense feature is of the value path alone
+            unused.requires_grad_(False)
         self.visual = visual
-        self.recompute = recompute
-        self.guidance_blocks = tuple(guidance_blocks)
-        self.out_channels = visual.output_dim
-        self.width = visual.transformer.width
+        self.recompute = False
+        self._text_encoder = text_encoder if with_text else None
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Encode preprocessed images.
+    def take_text_encoder(self) -> tuple[nn.Module, Callable]:
+        """Hand over the text tower and the tokenizer, once: they are no part of this module."""
+        text_encoder, self._text_encoder = self._text_encoder, None
+        return tuple(text_encoder)
 
-        Args:
-            images: (B, 3, image_size, image_size), from :meth:`preprocess`.
+    @property
+    def transformer_blocks(self) -> Sequence[nn.Module]:
+        """All but the last, which is not called as a whole."""
+        return self.visual.transformer.resblocks[:-1]
 
-        Returns:
-            The dense feature (B, out_channels, h, w), and the outputs of the guidance blocks (B, width, h, w), in the
-            order of ``guidance_blocks``.
-        """
+    def recompute_activations(self) -> None:
+        """Of each block as a whole."""
+        self.recompute = True
+
+    def forward(self, images: torch.Tensor) -> EncoderFeatures:
+        """Encode preprocessed images (B, 3, image_size, image_size)."""
         visual = self.visual
         x = visual.conv1(images).flatten(2).transpose(1, 2)  # (B, h * w, width)
         cls_token = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([cls_token, x], dim=1)  # (B, 1 + h * w, width)
         x = visual.ln_pre(x + self._positional_embedding().to(x.dtype))
 
-        guidance = {}
+        outputs = {}
         *blocks, last_block = visual.transformer.resblocks
         for index, block in enumerate(blocks, start=1):
             x = recomputed(self.recompute, block, x)
-            if index in self.guidance_blocks:
-                guidance[index] = self._to_grid(x[:, 1:])
+            if index in self.blocks:
+                outputs[index] = self._to_grid(x[:, 1:])
 
         # The last block keeps its value path only, and the CLS token takes the residual's place.
         x = last_block.attn.value_path(last_block.ln_1(x[:, 1:])) + x[:, :1]
         x = x + last_block.mlp(last_block.ln_2(x))
         dense = visual.ln_post(x) @ visual.proj  # (B, h * w, out_channels)
-        return self._to_grid(dense), [guidance[block] for block in self.guidance_blocks]
+        return EncoderFeatures(self._to_grid(dense), tuple(outputs[block] for block in self.blocks[:-1]))
 
     def _positional_embedding(self) -> torch.Tensor:
         """The positional embedding (1 + h * w, width), resized to this encoder's grid."""
@@ -162,13 +192,16 @@ class CLIPImageEncoder(ImageEncoder):
         return tokens.transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))
 
 
-def build_clip(name: str, pretrained: str) -> tuple[VisionTransformer, nn.Module, object]:
+def build_clip(
+    name: str, pretrained: str, arguments: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[VisionTransformer, nn.Module, Callable]:
     """Build open_clip's model ``name`` and split the packed projections of its attention.
 
     Args:
         name: an architecture that open_clip knows, e.g. ``"ViT-B-16-quickgelu"``.
         pretrained: ``""`` for random weights, a tag that open_clip knows (``"openai"``), a local file, or one of the
             hub (``hf://organisation/repository/file``).
+        arguments: handed to ``open_clip.create_model``.
 
     Returns:
         The image tower, the text tower (token ids (N, L) -> (N, C)) and the tokenizer.
@@ -180,7 +213,7 @@ def build_clip(name: str, pretrained: str) -> tuple[VisionTransformer, nn.Module
     if name not in open_clip.list_models():
         raise ConfigError(f"MODEL.CLIP.NAME is '{name}', which open_clip does not know; see open_clip.list_models().")
     known_tags = open_clip.list_pretrained_tags_by_model(name)
-    is_file = pretrained.startswith("hf://") or Path(pretrained).is_file()
+    is_file = _is_file(pretrained)
     if pretrained and not is_file and pretrained not in known_tags:
         raise CheckpointError(
             f"CLIP's weights are given as '{pretrained}', which is neither a file nor one of open_clip's tags for "
@@ -190,7 +223,8 @@ def build_clip(name: str, pretrained: str) -> tuple[VisionTransformer, nn.Module
     root_logger.addFilter(_is_not_about_random_weights)
     try:
         # force_custom_text keeps the text tower in a module of its own.
-        model = open_clip.create_model(name, pretrained=None if is_file else pretrained or None, force_custom_text=True)
+        tag = None if is_file else pretrained or None
+        model = open_clip.create_model(name, pretrained=tag, force_custom_text=True, **arguments)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"'{pretrained}' could not be loaded into CLIP {name} ({brief_reason(error)}); without network, "
@@ -223,6 +257,10 @@ def set_clip_trainable(tower: nn.Module, finetune: str) -> None:
             if isinstance(module, SelfAttention):
                 module.query.weight.requires_grad_(True)
                 module.value.weight.requires_grad_(True)
+
+
+def _is_file(weights: str) -> bool:
+    return weights.startswith("hf://") or Path(weights).is_file()
 
 
 def _is_not_about_random_weights(record: logging.LogRecord) -> bool:

@@ -1,31 +1,59 @@
-"""What every image encoder shares: its input size and the normalisation of its input."""
+"""What every image encoder takes and returns, and the registry that builds them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
 from fvcore.common.registry import Registry
 from torch import nn
 
 from mm_ovseg.choices import check_registered
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["IMAGE_ENCODER_REGISTRY", "ImageEncoder", "build_image_encoder"]
+__all__ = ["IMAGE_ENCODER_REGISTRY", "EncoderFeatures", "ImageEncoder", "build_image_encoder", "build_sar_twin"]
 
 IMAGE_ENCODER_REGISTRY = Registry("IMAGE_ENCODER")
 IMAGE_ENCODER_REGISTRY.__doc__ = """
-Registry of classes derived from :class:`ImageEncoder` that take the arguments of
-:class:`~mm_ovseg.modeling.backbone.dino.DINOEncoder` and return what it returns; MODEL.DINO.ENCODER names one.
+Registry of classes derived from :class:`ImageEncoder`, which take the keywords that :func:`build_image_encoder` names;
+MODEL.CLIP.TYPE and MODEL.DENSE_ENCODER.TYPE each name one.
 """
 
 
+@dataclass
+class EncoderFeatures:
+    """What an image encoder returns and, brought to common grids, what the head takes.
+
+    Attributes:
+        dense: (B, C, h, w). The head compares it with the text embeddings.
+        guidance: of an encoder, a map (B, D, h, w) for each further block that was asked for; for the head,
+            (B, G0, 2h, 2w) and (B, G1, 4h, 4w).
+    """
+
+    dense: torch.Tensor
+    guidance: tuple[torch.Tensor, ...]
+
+    def __add__(self, other: "EncoderFeatures") -> "EncoderFeatures":
+        guidance = (ours + theirs for ours, theirs in zip(self.guidance, other.guidance, strict=True))
+        return EncoderFeatures(self.dense + other.dense, tuple(guidance))
+
+    def take(self, places: Sequence[int]) -> "EncoderFeatures":
+        """The features of some images of the batch."""
+        return EncoderFeatures(self.dense[places], tuple(guidance[places] for guidance in self.guidance))
+
+
 class ImageEncoder(nn.Module):
-    """Base of all image encoders.
+    """Base of all image encoders. ``forward`` takes what :meth:`preprocess` returns; it returns EncoderFeatures.
 
     Args:
         image_size: height and width in pixels that every image is resized to (bilinear).
         patch_size: side of one token in pixels.
+        blocks: 1-based; the outputs of all but the last are the guidance, that of the last is the dense feature.
+        out_channels: channels of the dense feature.
+        guidance_channels: channels of the guidance; None: as many.
         pixel_mean, pixel_std: three values on the 0..255 scale.
     """
 
@@ -33,22 +61,42 @@ class ImageEncoder(nn.Module):
     pixel_std: torch.Tensor
 
     def __init__(
-        self, *, image_size: int, patch_size: int, pixel_mean: Sequence[float], pixel_std: Sequence[float]
+        self,
+        *,
+        image_size: int,
+        patch_size: int,
+        blocks: Sequence[int],
+        out_channels: int,
+        guidance_channels: int | None = None,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
     ) -> None:
         super().__init__()
         self.image_size = image_size
         self.patch_size = patch_size
+        self.blocks = tuple(blocks)
+        self.out_channels = out_channels
+        self.guidance_channels = guidance_channels or out_channels
+        self.is_frozen = False
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
 
     @property
     def grid_size(self) -> int:
-        """Tokens along each side of the dense grid."""
+        """Tokens along each side of all maps."""
         return self.image_size // self.patch_size
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels, grid and stride (pixels) of ``"dense"`` and ``"guidance"``, as of Detectron2's backbones."""
+        size = self.grid_size
+        return {
+            name: ShapeSpec(channels=channels, height=size, width=size, stride=self.patch_size)
+            for name, channels in (("dense", self.out_channels), ("guidance", self.guidance_channels))
+        }
 
     @property
     def transformer_blocks(self) -> Sequence[nn.Module]:
-        """Blocks in order, for MODEL.COMPILE and for what stage 1 leaves out; none where there are no such blocks."""
+        """Blocks in order, each called as a whole, for MODEL.COMPILE; none where there are no such blocks."""
         return ()
 
     def recompute_activations(self) -> None:
@@ -59,6 +107,16 @@ class ImageEncoder(nn.Module):
         """
         raise ConfigError(f"{type(self).__name__} cannot recompute; set MODEL.ACTIVATION_CHECKPOINTING to False.")
 
+    def freeze(self) -> None:
+        """Let nothing learn, and stay in evaluation mode, so that nothing is random."""
+        self.is_frozen = True
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "ImageEncoder":
+        """Switch the mode, unless the encoder is frozen."""
+        return super().train(mode and not self.is_frozen)
+
     def preprocess(self, images: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
         """Normalise, resize and stack images of any sizes.
 
@@ -68,12 +126,8 @@ class ImageEncoder(nn.Module):
         Returns:
             (B, 3, image_size, image_size) float32 on the encoder's device.
         """
-        if isinstance(images, torch.Tensor):
-            return self._normalise(images)
-        return torch.cat([self._normalise(image[None]) for image in images])
-
-    def _normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) -> (B, 3, image_size, image_size)."""
+        if not isinstance(images, torch.Tensor):
+            return torch.cat([self.preprocess(image[None]) for image in images])
         size = (self.image_size, self.image_size)
         images = (images.to(self.pixel_mean) - self.pixel_mean) / self.pixel_std
         # An exported graph is for images of any size.
@@ -82,15 +136,45 @@ class ImageEncoder(nn.Module):
         return images
 
 
-def build_image_encoder(encoder: str, /, **arguments: Any) -> ImageEncoder:
-    """Build the encoder that MODEL.DINO.ENCODER names.
+def build_image_encoder(cfg: CfgNode, role: str, *, blocks: Sequence[int], **settings: Any) -> ImageEncoder:
+    """Build the encoder of RGB for a role.
+
+    It is made from the keywords ``name``, ``arguments``, ``weights``, ``image_size``, ``blocks``, ``pixel_mean`` and
+    ``pixel_std``.
 
     Args:
-        encoder: in :data:`IMAGE_ENCODER_REGISTRY`.
-        arguments: keywords, those of :class:`~mm_ovseg.modeling.backbone.dino.DINOEncoder`.
+        cfg: the config.
+        role: ``"CLIP"`` or ``"DENSE_ENCODER"``, whose TYPE in MODEL names the class.
+        blocks: see :class:`ImageEncoder`.
+        settings: further keywords.
 
     Raises:
         ConfigError: there is no such encoder.
     """
-    check_registered("MODEL.DINO.ENCODER", encoder, IMAGE_ENCODER_REGISTRY)
-    return IMAGE_ENCODER_REGISTRY.get(encoder)(**arguments)
+    node = cfg.MODEL[role]
+    return _build(cfg, role, weights=node.PRETRAINED, statistics=node, blocks=blocks, **settings)
+
+
+def build_sar_twin(cfg: CfgNode, role: str, rgb_encoder: ImageEncoder) -> ImageEncoder:
+    """Build the SAR twin of an encoder of :func:`build_image_encoder`, with the weights and statistics of its own node.
+
+    Without WEIGHTS there it is a copy, random weights included.
+    """
+    twin = cfg.MODEL[f"{role}_SAR"]
+    encoder = _build(cfg, role, weights=twin.WEIGHTS, statistics=twin, blocks=rgb_encoder.blocks)
+    if not twin.WEIGHTS:
+        encoder.load_state_dict(rgb_encoder.state_dict())
+    return encoder
+
+
+def _build(cfg: CfgNode, role: str, *, statistics: CfgNode, **keywords: Any) -> ImageEncoder:
+    node = cfg.MODEL[role]
+    check_registered(f"MODEL.{role}.TYPE", node.TYPE, IMAGE_ENCODER_REGISTRY)
+    return IMAGE_ENCODER_REGISTRY.get(node.TYPE)(
+        name=node.NAME,
+        arguments=node.ARGUMENTS,
+        image_size=node.IMAGE_SIZE,
+        pixel_mean=statistics.PIXEL_MEAN,
+        pixel_std=statistics.PIXEL_STD,
+        **keywords,
+    )

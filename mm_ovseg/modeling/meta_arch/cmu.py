@@ -13,16 +13,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mm_ovseg.choices import check_choice, check_registered
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder, set_clip_trainable
-from mm_ovseg.modeling.backbone.clip_twin import build_clip_image_tower
-from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder, build_image_encoder
+from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder, build_image_encoder, build_sar_twin
 from mm_ovseg.modeling.precision import at_least_float32
 from mm_ovseg.modeling.unification_losses import NEGATIVES, UNIFICATION_LOSS_REGISTRY, unification_loss
 
 __all__ = ["CrossModalUnification"]
 
-ENCODERS = ("dino", "clip")
-LARGEST_SCALE = 100.0  # of similarities, when the temperature is learned; as CLIP's
+ROLES = {"dense": "DENSE_ENCODER", "clip": "CLIP"}
+MAX_SCALE = 100.0  # of similarities, when the temperature is learned; as CLIP's
 
 
 @META_ARCH_REGISTRY.register()
@@ -61,8 +59,8 @@ class CrossModalUnification(nn.Module):
         super().__init__()
         check_registered("CMU.LOSS", loss_name, UNIFICATION_LOSS_REGISTRY)
         check_choice("CMU.NEGATIVES", negatives, NEGATIVES)
-        if not 1 / LARGEST_SCALE <= temperature <= 1:
-            raise ConfigError(f"CMU.TEMPERATURE is {temperature}; choose one from {1 / LARGEST_SCALE} to 1.")
+        if not 1 / MAX_SCALE <= temperature <= 1:
+            raise ConfigError(f"CMU.TEMPERATURE is {temperature}; choose one from {1 / MAX_SCALE} to 1.")
         takes = inspect.signature(UNIFICATION_LOSS_REGISTRY.get(loss_name)).parameters
         if learned_temperature and "temperature" not in takes:
             raise ConfigError(f"CMU.LEARNED_TEMPERATURE needs a CMU.LOSS with one; {loss_name} has no temperature.")
@@ -85,15 +83,20 @@ class CrossModalUnification(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Build teacher and student from MODEL.DINO or MODEL.CLIP; the student's statistics and weights are the twin's.
+        """Build the teacher from MODEL.DENSE_ENCODER or MODEL.CLIP, and the student as its SAR twin.
 
         Raises:
             ConfigError: CMU.ENCODER is unknown, or CMU.BLOCKS does not suit it.
         """
-        check_choice("CMU.ENCODER", cfg.CMU.ENCODER, ENCODERS)
+        check_choice("CMU.ENCODER", cfg.CMU.ENCODER, ROLES)
         if not cfg.CMU.BLOCKS:
             raise ConfigError("CMU.BLOCKS is empty; name at least one block whose tokens are compared.")
-        teacher, student = _build_dinos(cfg) if cfg.CMU.ENCODER == "dino" else _build_clips(cfg)
+        role = ROLES[cfg.CMU.ENCODER]
+        teacher = build_image_encoder(cfg, role, blocks=cfg.CMU.BLOCKS)
+        student = build_sar_twin(cfg, role, teacher)
+        teacher.freeze()
+        if cfg.MODEL.ACTIVATION_CHECKPOINTING:
+            student.recompute_activations()
         return {
             "teacher": teacher,
             "student": student,
@@ -173,7 +176,7 @@ class CrossModalUnification(nn.Module):
         if self.log_scale is None:
             return self.temperature
         with torch.no_grad():
-            self.log_scale.clamp_(0.0, math.log(LARGEST_SCALE))
+            self.log_scale.clamp_(0.0, math.log(MAX_SCALE))
         return (-self.log_scale).exp()
 
     def _valid_tokens(self, batched_inputs: Sequence[dict]) -> torch.Tensor:
@@ -195,69 +198,10 @@ class CrossModalUnification(nn.Module):
         return priority.topk(min(self.tokens_per_image, valid.shape[1]), dim=1).indices
 
 
-def _build_dinos(cfg: CfgNode) -> tuple[ImageEncoder, ImageEncoder]:
-    """Teacher and student of MODEL.DINO."""
-
-    def build(statistics: CfgNode, weights: str, frozen: bool) -> ImageEncoder:
-        return build_image_encoder(
-            cfg.MODEL.DINO.ENCODER,
-            name=cfg.MODEL.DINO.NAME,
-            arguments=cfg.MODEL.DINO.ARGUMENTS,
-            weights=weights,
-            image_size=cfg.MODEL.DINO.IMAGE_SIZE,
-            blocks=cfg.CMU.BLOCKS,
-            frozen=frozen,
-            pixel_mean=statistics.PIXEL_MEAN,
-            pixel_std=statistics.PIXEL_STD,
-        )
-
-    teacher = build(cfg.MODEL.DINO, cfg.MODEL.DINO.PRETRAINED, frozen=True)
-    student = build(cfg.MODEL.DINO_SAR, cfg.MODEL.DINO_SAR.WEIGHTS, frozen=False)
-    if not cfg.MODEL.DINO_SAR.WEIGHTS:
-        student.load_state_dict(teacher.state_dict())
-    if cfg.MODEL.ACTIVATION_CHECKPOINTING:
-        student.recompute_activations()
-    for block in student.transformer_blocks[max(cfg.CMU.BLOCKS) :]:
-        block.requires_grad_(False)  # no loss sees them, and processes wait for gradients of what learns
-    return teacher, student
-
-
-def _build_clips(cfg: CfgNode) -> tuple[CLIPImageEncoder, CLIPImageEncoder]:
-    """Teacher and student of MODEL.CLIP; all of the student that plays a part in its dense feature learns."""
-
-    def build(statistics: CfgNode, weights: str, recompute: bool) -> CLIPImageEncoder:
-        visual = build_clip_image_tower(cfg.MODEL.CLIP.NAME, weights)
-        if cfg.CMU.BLOCKS[-1] != visual.transformer.layers:
-            raise ConfigError(
-                f"CMU.BLOCKS is {list(cfg.CMU.BLOCKS)}; with CMU.ENCODER clip it must end with {cfg.MODEL.CLIP.NAME}'s "
-                f"last block, {visual.transformer.layers}, for which the dense feature is compared."
-            )
-        return CLIPImageEncoder(
-            visual=visual,
-            image_size=cfg.MODEL.CLIP.IMAGE_SIZE,
-            guidance_blocks=cfg.CMU.BLOCKS[:-1],
-            pixel_mean=statistics.PIXEL_MEAN,
-            pixel_std=statistics.PIXEL_STD,
-            recompute=recompute,
-        )
-
-    teacher = build(cfg.MODEL.CLIP, cfg.MODEL.CLIP.PRETRAINED, recompute=False)
-    student = build(cfg.MODEL.CLIP_SAR, cfg.MODEL.CLIP_SAR.WEIGHTS, recompute=cfg.MODEL.ACTIVATION_CHECKPOINTING)
-    if not cfg.MODEL.CLIP_SAR.WEIGHTS:
-        student.load_state_dict(teacher.state_dict())
-    set_clip_trainable(teacher.visual, "none")
-    last_attention = student.visual.transformer.resblocks[-1].attn
-    for projection in (last_attention.query, last_attention.key):
-        projection.requires_grad_(False)  # the dense feature is of the value path alone
-    return teacher, student
-
-
 def _tokens(encoder: ImageEncoder, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """One (B, h * w, D) of L2-normalised tokens a block; of CLIP the dense feature comes last."""
-    maps = encoder(encoder.preprocess(images))
-    if isinstance(encoder, CLIPImageEncoder):
-        dense, guidance = maps
-        maps = [*guidance, dense]
+    """One (B, h * w, D) of L2-normalised tokens a block."""
+    features = encoder(encoder.preprocess(images))
+    maps = (*features.guidance, features.dense)
     return [F.normalize(at_least_float32(block_map).flatten(2).transpose(1, 2), dim=-1) for block_map in maps]
 
 

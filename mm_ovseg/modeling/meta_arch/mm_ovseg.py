@@ -1,23 +1,20 @@
 """MM-OVSeg: open-vocabulary semantic segmentation of RGB-SAR pairs (stage 2)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.data import Metadata, MetadataCatalog
-from detectron2.layers import ShapeSpec
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.semantic_seg import build_sem_seg_head
 from torch import nn
 
 from mm_ovseg.choices import check_choice, check_registered
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
-from mm_ovseg.modeling.backbone.clip import CLIPImageEncoder, build_clip, set_clip_trainable
-from mm_ovseg.modeling.backbone.clip_twin import build_clip_image_tower
-from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder, build_image_encoder
-from mm_ovseg.modeling.fusion import EncoderFeatures, FeatureProjection
+from mm_ovseg.modeling.backbone.image_encoder import EncoderFeatures
+from mm_ovseg.modeling.encoders import ProjectedEncoder, build_encoders
 from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, segmentation_loss
 from mm_ovseg.modeling.precision import at_least_float32
 from mm_ovseg.modeling.sar_validity import WITH_SAR, WITHOUT_SAR, join_by_validity, needed_answers
@@ -29,28 +26,6 @@ __all__ = ["MMOVSeg"]
 INFERENCE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class ProjectedEncoder(nn.Module):
-    """An image encoder and the layers that bring its outputs to the common grids."""
-
-    def __init__(self, encoder: ImageEncoder, projection: FeatureProjection) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.projection = projection
-
-    def forward(self, images: Sequence[torch.Tensor] | torch.Tensor) -> EncoderFeatures:
-        """Encode images (3, H, W) of any sizes, or (B, 3, H, W), 0..255, and project."""
-        return self.projection(*self.encode(images))
-
-    def encode(self, images: Sequence[torch.Tensor] | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The encoder's own dense feature and coarse and fine guidance, each (B, D, h', w')."""
-        encoded = self.encoder(self.encoder.preprocess(images))
-        if isinstance(self.encoder, CLIPImageEncoder):
-            dense, (coarse, fine) = encoded
-        else:
-            coarse, fine, dense = encoded
-        return dense, coarse, fine
-
-
 @META_ARCH_REGISTRY.register()
 class MMOVSeg(nn.Module):
     """Optical and SAR image encoders, a text encoder, and a head that compares them.
@@ -58,7 +33,7 @@ class MMOVSeg(nn.Module):
     Args:
         clip: CLIP on RGB.
         clip_sar: its SAR twin, or None.
-        dino: DINO on RGB, or None.
+        dino: the dense encoder, DINO or another one, on RGB; or None.
         dino_sar: its SAR twin, or None.
         text: class names to embeddings.
         sem_seg_head: see :class:`~mm_ovseg.modeling.head.MMOVSegHead`.
@@ -90,8 +65,6 @@ class MMOVSeg(nn.Module):
         super().__init__()
         check_registered("LOSS.NAME", loss_name, SEGMENTATION_LOSS_REGISTRY)
         check_choice("MODEL.INFERENCE_DTYPE", inference_dtype, INFERENCE_DTYPES)
-        if dino_sar is not None and dino is None:
-            raise ConfigError("MODEL.DINO_SAR.ENABLED needs MODEL.DINO.ENABLED: the SAR encoder is the RGB one's twin.")
         self.clip = clip
         self.clip_sar = clip_sar
         self.dino = dino
@@ -110,48 +83,24 @@ class MMOVSeg(nn.Module):
         """Build the encoders and the head; class names come from the metadata of DATASETS.TRAIN and TEST."""
         for key, values, count in (
             ("MODEL.CLIP.GUIDANCE_BLOCKS", cfg.MODEL.CLIP.GUIDANCE_BLOCKS, 2),
-            ("MODEL.DINO.BLOCKS", cfg.MODEL.DINO.BLOCKS, 3),
+            ("MODEL.DENSE_ENCODER.BLOCKS", cfg.MODEL.DENSE_ENCODER.BLOCKS, 3),
             ("MODEL.GUIDANCE_WIDTHS", cfg.MODEL.GUIDANCE_WIDTHS, 2),
             ("MODEL.DECODER.WIDTHS", cfg.MODEL.DECODER.WIDTHS, 2),
             ("MODEL.DECODER.GUIDANCE_WIDTHS", cfg.MODEL.DECODER.GUIDANCE_WIDTHS, 2),
         ):
             if len(values) != count:
                 raise ConfigError(f"{key} is {list(values)}; it must have {count} entries.")
-        visual, text_tower, tokenizer = build_clip(cfg.MODEL.CLIP.NAME, cfg.MODEL.CLIP.PRETRAINED)
-        text_tower.set_grad_checkpointing(cfg.MODEL.ACTIVATION_CHECKPOINTING)
-        set_clip_trainable(visual, cfg.MODEL.CLIP.FINETUNE)
-        set_clip_trainable(text_tower, cfg.MODEL.CLIP.FINETUNE)
-        clip = CLIPImageEncoder(
-            visual=visual,
-            image_size=cfg.MODEL.CLIP.IMAGE_SIZE,
-            guidance_blocks=cfg.MODEL.CLIP.GUIDANCE_BLOCKS,
-            pixel_mean=cfg.MODEL.CLIP.PIXEL_MEAN,
-            pixel_std=cfg.MODEL.CLIP.PIXEL_STD,
-            recompute=cfg.MODEL.ACTIVATION_CHECKPOINTING,
-        )
-        input_shape = {"dense": ShapeSpec(channels=clip.out_channels, height=clip.grid_size, width=clip.grid_size)}
-        dino = dino_sar = None
-        if cfg.MODEL.DINO.ENABLED:
-            dino = _build_dino(cfg, cfg.MODEL.DINO.PRETRAINED, cfg.MODEL.DINO, clip)
+        encoders, (text_tower, tokenizer) = build_encoders(cfg)
+        input_shape = {"dense": encoders["clip"].encoder.output_shape()["dense"]}
+        if encoders["dino"] is not None:
             input_shape["dino"] = input_shape["dense"]
-        if cfg.MODEL.DINO_SAR.ENABLED:
-            dino_sar = _build_dino(cfg, cfg.MODEL.DINO_SAR.WEIGHTS, cfg.MODEL.DINO_SAR, clip)
-        if dino is not None and dino_sar is not None and not cfg.MODEL.DINO_SAR.WEIGHTS:
-            # Without stage 1 the twin is a copy, random weights included.
-            dino_sar.encoder.load_state_dict(dino.encoder.state_dict())
 
-        if cfg.MODEL.COMPILE:
-            compile_blocks(clip.visual.transformer.resblocks[:-1])  # the last is not called as a whole
-            for encoder in (dino, dino_sar):
-                compile_blocks(encoder.encoder.transformer_blocks if encoder is not None else ())
+        def names_of(datasets: Sequence[str], key: str) -> list[str]:
+            return [name for dataset in datasets[:1] for name in MetadataCatalog.get(dataset).get(key, [])]
 
-        train_metadata = [MetadataCatalog.get(name) for name in cfg.DATASETS.TRAIN[:1]]
-        test_metadata = [MetadataCatalog.get(name) for name in cfg.DATASETS.TEST[:1]]
+        classes, unseen = (names_of(cfg.DATASETS.TRAIN, key) for key in ("stuff_classes", "unseen_classes"))
         return {
-            "clip": ProjectedEncoder(clip, _clip_projection(cfg, clip)),
-            "clip_sar": _build_clip_sar(cfg, clip) if cfg.MODEL.CLIP_SAR.ENABLED else None,
-            "dino": dino,
-            "dino_sar": dino_sar,
+            **encoders,
             "text": TextEmbedder(
                 tower=text_tower,
                 tokenizer=tokenizer,
@@ -159,8 +108,8 @@ class MMOVSeg(nn.Module):
                 synonyms=cfg.MODEL.TEXT.SYNONYMS,
             ),
             "sem_seg_head": build_sem_seg_head(cfg, input_shape),
-            "train_vocabulary": [name for metadata in train_metadata for name in _seen_classes(metadata, cfg)],
-            "vocabulary": [name for metadata in test_metadata for name in metadata.get("stuff_classes", [])],
+            "train_vocabulary": seen_classes(classes, unseen_classes(classes, unseen, cfg.DATASETS.UNSEEN)),
+            "vocabulary": names_of(cfg.DATASETS.TEST, "stuff_classes"),
             "inference_dtype": cfg.MODEL.INFERENCE_DTYPE,
             "loss_name": cfg.LOSS.NAME,
             "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
@@ -337,62 +286,3 @@ class MMOVSeg(nn.Module):
                 raise DataError(f"'{key}' of {name} has shape {tuple(image.shape)}; it must be (3, H, W).")
             images.append(image.to(self.device))
         return images
-
-
-def _clip_projection(cfg: CfgNode, clip: CLIPImageEncoder) -> FeatureProjection:
-    return FeatureProjection(
-        in_channels=clip.width,
-        in_size=clip.grid_size,
-        dense_channels=None,
-        guidance_channels=cfg.MODEL.GUIDANCE_WIDTHS,
-        dense_size=clip.grid_size,
-    )
-
-
-def _build_clip_sar(cfg: CfgNode, clip: CLIPImageEncoder) -> ProjectedEncoder:
-    visual = build_clip_image_tower(cfg.MODEL.CLIP.NAME, cfg.MODEL.CLIP_SAR.WEIGHTS)
-    if not cfg.MODEL.CLIP_SAR.WEIGHTS:
-        visual.load_state_dict(clip.visual.state_dict())
-    # Like the SAR twin of DINO it is taught by stage 1 and only read in stage 2.
-    set_clip_trainable(visual, "none")
-    encoder = CLIPImageEncoder(
-        visual=visual,
-        image_size=cfg.MODEL.CLIP.IMAGE_SIZE,
-        guidance_blocks=cfg.MODEL.CLIP.GUIDANCE_BLOCKS,
-        pixel_mean=cfg.MODEL.CLIP_SAR.PIXEL_MEAN,
-        pixel_std=cfg.MODEL.CLIP_SAR.PIXEL_STD,
-    )
-    return ProjectedEncoder(encoder, _clip_projection(cfg, encoder))
-
-
-def _build_dino(cfg: CfgNode, weights: str, statistics: CfgNode, clip: CLIPImageEncoder) -> ProjectedEncoder:
-    encoder = build_image_encoder(
-        cfg.MODEL.DINO.ENCODER,
-        name=cfg.MODEL.DINO.NAME,
-        arguments=cfg.MODEL.DINO.ARGUMENTS,
-        weights=weights,
-        image_size=cfg.MODEL.DINO.IMAGE_SIZE,
-        blocks=cfg.MODEL.DINO.BLOCKS,
-        frozen=True,
-        pixel_mean=statistics.PIXEL_MEAN,
-        pixel_std=statistics.PIXEL_STD,
-    )
-    projection = FeatureProjection(
-        in_channels=encoder.out_channels,
-        in_size=encoder.grid_size,
-        dense_channels=clip.out_channels,
-        guidance_channels=cfg.MODEL.GUIDANCE_WIDTHS,
-        dense_size=clip.grid_size,
-    )
-    return ProjectedEncoder(encoder, projection)
-
-
-def compile_blocks(blocks: Iterable[nn.Module]) -> None:
-    """Compile equal transformer blocks in place: one is compiled at its first call, and serves them all."""
-    for block in blocks:
-        block.compile()
-
-
-def _seen_classes(metadata: Metadata, cfg: CfgNode) -> tuple[str, ...]:
-    classes = metadata.get("stuff_classes", [])
-    return seen_classes(classes, unseen_classes(classes, metadata.get("unseen_classes", []), cfg.DATASETS.UNSEEN))

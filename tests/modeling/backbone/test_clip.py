@@ -12,9 +12,8 @@ STATISTICS = {"pixel_mean": (120.0, 115.0, 100.0), "pixel_std": (60.0, 61.0, 62.
 
 def build_encoder(**changes):
     torch.manual_seed(0)
-    visual, _, _ = build_clip(NAME, "")
-    arguments = {"visual": visual, "image_size": 192, "guidance_blocks": [1, 3], **STATISTICS, **changes}
-    return CLIPImageEncoder(**arguments).eval()
+    arguments = {"name": NAME, "arguments": {}, "weights": "", "image_size": 192, "blocks": [1, 3, 4], **STATISTICS}
+    return CLIPImageEncoder(**{**arguments, **changes}).eval()
 
 
 @torch.no_grad()
@@ -33,17 +32,17 @@ def test_splitting_the_projections_changes_no_output():
 def test_guidance_blocks_are_open_clips_own_intermediates():
     encoder = build_encoder()
     images = torch.randn(2, 3, 192, 192)
-    dense, guidance = encoder(images)
+    features = encoder(images)
     expected = encoder.visual.forward_intermediates(images, indices=[0, 2], intermediates_only=True)
-    assert dense.shape == (2, 64, 12, 12)
-    for ours, theirs in zip(guidance, expected["image_intermediates"], strict=True):
+    assert features.dense.shape == (2, 64, 12, 12)
+    for ours, theirs in zip(features.guidance, expected["image_intermediates"], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
 def test_guidance_comes_in_the_order_asked_for():
     images = torch.randn(1, 3, 192, 192)
-    (_, guidance), (_, reversed_guidance) = build_encoder()(images), build_encoder(guidance_blocks=[3, 1])(images)
+    guidance, reversed_guidance = (build_encoder(blocks=blocks)(images).guidance for blocks in ([1, 3, -1], [3, 1, 4]))
     assert torch.equal(guidance[0], reversed_guidance[1]) and torch.equal(guidance[1], reversed_guidance[0])
 
 
@@ -60,14 +59,18 @@ def test_last_block_keeps_the_value_path_and_adds_the_class_token():
     value = F.linear(value, attention.output.weight, attention.output.bias) + x[:, :1]
     expected = visual.ln_post(value + last.mlp(last.ln_2(value))) @ visual.proj
     expected = expected[:, 1:].transpose(1, 2).reshape(1, 64, 12, 12)
-    torch.testing.assert_close(encoder(images)[0], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoder(images).dense, expected, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
 def test_another_image_size_resizes_the_positional_embedding():
     encoder = build_encoder(image_size=256)
-    dense, _ = encoder(encoder.preprocess([torch.rand(3, 100, 60) * 255]))
+    dense = encoder(encoder.preprocess([torch.rand(3, 100, 60) * 255])).dense
     assert dense.shape == (1, 64, 16, 16)
+    assert {name: (shape.channels, shape.height, shape.stride) for name, shape in encoder.output_shape().items()} == {
+        "dense": (64, 16, 16),
+        "guidance": (encoder.visual.transformer.width, 16, 16),
+    }
 
 
 def test_preprocess_normalises_resizes_and_stacks_images_of_any_type_and_size():
@@ -92,7 +95,7 @@ def test_query_and_value_weights_learn_and_nothing_else():
 def test_the_unused_last_query_gets_a_zero_gradient_as_in_the_released_code():
     encoder = build_encoder()
     set_clip_trainable(encoder.visual, "query_value")
-    encoder(torch.randn(1, 3, 192, 192))[0].sum().backward()
+    encoder(torch.randn(1, 3, 192, 192)).dense.sum().backward()
     gradients = [block.attn.query.weight.grad for block in encoder.visual.transformer.resblocks]
     assert (gradients[-1] == 0).all() and all((gradient != 0).any() for gradient in gradients[:-1])
 
@@ -133,7 +136,9 @@ def test_bad_weights_and_names_are_named(tmp_path):
         build_clip("ViT-Z-99", "")
     with pytest.raises(ConfigError, match="plain ViT"):
         build_clip("RN50", "")
-    with pytest.raises(ConfigError, match="GUIDANCE_BLOCKS"):
-        build_encoder(guidance_blocks=[1, 4])
+    with pytest.raises(ConfigError, match=f"{NAME}: choose from 1 to 3"):
+        build_encoder(blocks=[1, 4, 4])
+    with pytest.raises(ConfigError, match=f"must end with {NAME}'s last block, 4"):
+        build_encoder(blocks=[1, 2, 3])
     with pytest.raises(ConfigError, match="FINETUNE"):
         set_clip_trainable(build_clip(NAME, "")[0], "some")

@@ -8,25 +8,28 @@ from mm_ovseg.modeling.backbone.dino import DINOEncoder
 ARGUMENTS = {"patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2, "drop_path_rate": 0.5}
 
 
-def build(**changes):
+def build(frozen=True, **changes):
     arguments = {
         "name": "vit_tiny_patch16_224",
         "arguments": ARGUMENTS,
         "weights": "",
         "image_size": 64,
         "blocks": [1, 2, 3],
-        "frozen": True,
         "pixel_mean": (120.0, 115.0, 100.0),
         "pixel_std": (60.0, 61.0, 62.0),
         **changes,
     }
     torch.manual_seed(0)
-    return DINOEncoder(**arguments)
+    encoder = DINOEncoder(**arguments)
+    if frozen:
+        encoder.freeze()
+    return encoder
 
 
 def test_blocks_come_normalised_in_the_order_asked_for():
     encoder, images = build(blocks=[3, 1]), torch.randn(2, 3, 64, 64)
-    last, first = encoder(images)
+    features = encoder(images)
+    first, (last,) = features.dense, features.guidance
     assert last.shape == first.shape == (2, 24, 8, 8)
     tokens = encoder.model.forward_features(images)[:, 1:]  # timm's own: the last block, normalised
     torch.testing.assert_close(last, tokens.transpose(1, 2).reshape(2, 24, 8, 8), rtol=1e-4, atol=1e-5)
@@ -37,14 +40,14 @@ def test_a_frozen_encoder_learns_nothing_and_stays_in_evaluation_mode():
     encoder, images = build().train(), torch.randn(1, 3, 64, 64)
     assert not any(module.training for module in encoder.modules())
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
-    first, second = encoder(images)[2], encoder(images)[2]
+    first, second = encoder(images).dense, encoder(images).dense
     assert torch.equal(first, second) and not first.requires_grad
 
 
 def test_an_encoder_that_learns_has_gradients_and_a_training_mode():
     encoder = build(frozen=False).train()
     assert encoder.model.training
-    encoder(torch.randn(1, 3, 64, 64))[2].sum().backward()
+    encoder(torch.randn(1, 3, 64, 64)).dense.sum().backward()
     assert encoder.model.patch_embed.proj.weight.grad is not None
 
 
@@ -80,7 +83,7 @@ def test_dinov3_loads_as_it_is_published(tmp_path):
     torch.manual_seed(9)
     images = torch.randn(1, 3, 64, 64)
     loaded = build(name=name, arguments=arguments, blocks=[2], weights=str(tmp_path / "dinov3.pth"))
-    assert torch.equal(loaded(images)[0], source(images)[0])
+    assert torch.equal(loaded(images).dense, source(images).dense)
     del published["storage_tokens"]
     torch.save({**published, "storage_tokens": torch.zeros(1, 4, 8)}, tmp_path / "wrong.pth")
     with pytest.raises(CheckpointError, match=r"wrong\.pth .*reg_token is \(1, 4, 8\), not \(1, 4, 64\)"):
@@ -119,5 +122,5 @@ def test_a_model_or_block_that_does_not_exist_is_a_config_error():
         build(name="vit_imaginary")
     with pytest.raises(ConfigError, match="which has 3"):
         build(blocks=[1, 2, 12])
-    with pytest.raises(ConfigError, match="no ViT"):
+    with pytest.raises(ConfigError, match="not a ViT"):
         build(name="swin_tiny_patch4_window7_224", arguments={}, image_size=224)

@@ -114,8 +114,9 @@ def test_the_tokens_of_a_clip_student_are_of_guidance_blocks_and_of_the_dense_fe
     pair = random_pair()
     (tokens,) = model([pair])
     with torch.no_grad():
-        dense, guidance = model.teacher(model.teacher.preprocess([pair["image"]]))
-    for block_tokens, block_map in zip(tokens["image_tokens"], [*guidance, dense], strict=True):
+        features = model.teacher(model.teacher.preprocess([pair["image"]]))
+    maps = [*features.guidance, features.dense]
+    for block_tokens, block_map in zip(tokens["image_tokens"], maps, strict=True):
         torch.testing.assert_close(block_tokens, F.normalize(block_map[0].flatten(1).T, dim=1))
 
 
@@ -159,7 +160,7 @@ def test_evaluation_uses_the_moving_average_of_the_student(make_model):
     (["CMU.ENCODER", "resnet"], "CMU.ENCODER is 'resnet'"),
     (["CMU.NEGATIVES", "all"], "CMU.NEGATIVES is 'all'"),
     (["CMU.BLOCKS", []], "CMU.BLOCKS is empty"),
-    (["CMU.ENCODER", "clip"], r"CMU.BLOCKS is \[1, 2, 3\].*must end with ViT-quickstart-16's last block, 4"),
+    (["CMU.ENCODER", "clip"], r"Blocks \[1, 2, 3\].*must end with ViT-quickstart-16's last block, 4"),
     (["CMU.ENCODER", "clip", "CMU.BLOCKS", [4, 4]], "choose from 1 to 3"),
     (["CMU.BLOCKS", [1, 9]], "choose from 1 to 3"),
     (["CMU.TEMPERATURE", 0.0], "CMU.TEMPERATURE is 0.0"),

@@ -52,7 +52,7 @@ def left_of(column, height=48, width=64):
 @pytest.mark.parametrize("overrides", [
     [],
     ["MODEL.CLIP_SAR.ENABLED", True],
-    ["MODEL.CLIP_SAR.ENABLED", True, "MODEL.DINO_SAR.ENABLED", False, "MODEL.DINO.ENABLED", False],
+    ["MODEL.CLIP_SAR.ENABLED", True, "MODEL.DENSE_ENCODER_SAR.ENABLED", False, "MODEL.DENSE_ENCODER.ENABLED", False],
 ])  # fmt: skip
 def test_each_pixel_is_answered_with_sar_where_sar_has_data(make_model, overrides):
     model = make_model(*overrides).eval()
@@ -115,7 +115,7 @@ def test_training_and_models_without_sar_take_no_notice_of_its_validity(make_mod
     pair = random_pair(num_classes=2)
     losses = [model([{**pair, **valid}])["loss_sem_seg"].item() for valid in ({}, {"sar_valid": left_of(20)})]
     assert losses[0] == losses[1]
-    optical = make_model("MODEL.DINO_SAR.ENABLED", False).eval()
+    optical = make_model("MODEL.DENSE_ENCODER_SAR.ENABLED", False).eval()
     optical.set_vocabulary(CLASSES)
     assert torch.equal(*(scores_of(optical, {**pair, **valid})[0] for valid in ({}, {"sar_valid": left_of(20)})))
 
@@ -182,10 +182,10 @@ def test_without_stage_1_the_sar_encoder_is_the_rgb_one(model):
 
 
 @pytest.mark.parametrize("overrides,encoders,needs_sar", [
-    (["MODEL.DINO_SAR.ENABLED", False], {"clip", "dino"}, False),
-    (["MODEL.DINO_SAR.ENABLED", False, "MODEL.DINO.ENABLED", False], {"clip"}, False),
+    (["MODEL.DENSE_ENCODER_SAR.ENABLED", False], {"clip", "dino"}, False),
+    (["MODEL.DENSE_ENCODER_SAR.ENABLED", False, "MODEL.DENSE_ENCODER.ENABLED", False], {"clip"}, False),
     (["MODEL.CLIP_SAR.ENABLED", True], {"clip", "clip_sar", "dino", "dino_sar"}, True),
-    (["MODEL.CLIP_SAR.ENABLED", True, "MODEL.DINO_SAR.ENABLED", False], {"clip", "clip_sar", "dino"}, True),
+    (["MODEL.CLIP_SAR.ENABLED", True, "MODEL.DENSE_ENCODER_SAR.ENABLED", False], {"clip", "clip_sar", "dino"}, True),
 ])  # fmt: skip
 def test_siblings_are_configs(make_model, overrides, encoders, needs_sar):
     model = make_model(*overrides).eval()
@@ -204,7 +204,7 @@ def test_siblings_are_configs(make_model, overrides, encoders, needs_sar):
 
 def test_a_sar_twin_without_its_rgb_encoder_is_a_config_error(make_model):
     with pytest.raises(ConfigError, match="twin"):
-        make_model("MODEL.DINO.ENABLED", False)
+        make_model("MODEL.DENSE_ENCODER.ENABLED", False)
 
 
 def test_only_the_most_similar_classes_are_aggregated_where_asked_for(make_model):
@@ -339,7 +339,7 @@ def test_bad_input_ends_in_one_sentence(make_model, model):
     model.train_vocabulary = ("city",)
     with pytest.raises(DataError, match=r"pair_0\.png came without labels"):
         model.train()([pair])
-    for key, value in (("CLIP.GUIDANCE_BLOCKS", [1]), ("DINO.BLOCKS", [1, 2]), ("GUIDANCE_WIDTHS", [64])):
+    for key, value in (("CLIP.GUIDANCE_BLOCKS", [1]), ("DENSE_ENCODER.BLOCKS", [1, 2]), ("GUIDANCE_WIDTHS", [64])):
         with pytest.raises(ConfigError, match=f"MODEL.{key}.*entries"):
             make_model(f"MODEL.{key}", value)
     with pytest.raises(ConfigError, match="LOSS.NAME"):
