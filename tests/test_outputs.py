@@ -324,7 +324,7 @@ COMMANDS = {
         train_net.main,
         lambda: (
             ["--config-file", own_config(), "OUTPUT_DIR", ".", "MODEL.DEVICE", "cpu"]
-            + ["MODEL.DINO_SAR.WEIGHTS", put("model.pth", "model_final.pth")]
+            + ["MODEL.DENSE_ENCODER_SAR.WEIGHTS", put("model.pth", "model_final.pth")]
         ),
         "model_final.pth is one of the weights files itself; choose another OUTPUT_DIR.",
     ),

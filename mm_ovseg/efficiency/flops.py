@@ -77,10 +77,10 @@ def released_tflop(cfg: CfgNode, classes: int) -> float | None:
     model = cfg.MODEL
     is_released = (
         model.CLIP.NAME in ("ViT-B-16", "ViT-B-16-quickgelu")
-        and model.DINO.ENABLED
-        and model.DINO.NAME.startswith("vit_base_patch8")
-        and not model.DINO.ARGUMENTS
-        and model.CLIP.IMAGE_SIZE == model.DINO.IMAGE_SIZE == 384
+        and model.DENSE_ENCODER.ENABLED
+        and model.DENSE_ENCODER.NAME.startswith("vit_base_patch8")
+        and not model.DENSE_ENCODER.ARGUMENTS
+        and model.CLIP.IMAGE_SIZE == model.DENSE_ENCODER.IMAGE_SIZE == 384
         and model.DINO_SAR.ENABLED
         and not model.CLIP_SAR.ENABLED
     )

@@ -4,7 +4,7 @@ r"""Train a small CLIP, or a small dense encoder, from nothing, on the clear ima
 python projects/laptop/pretrain.py clip --config-file projects/laptop/configs/base.yaml --dataset laptop_clear_train \
     --output clip.safetensors                     # then: MODEL.CLIP.PRETRAINED clip.safetensors
 python projects/laptop/pretrain.py dense --config-file projects/laptop/configs/base.yaml --dataset laptop_clear_train \
-    --output dense.safetensors                    # then: MODEL.DINO.PRETRAINED dense.safetensors
+    --output dense.safetensors                    # then: MODEL.DENSE_ENCODER.PRETRAINED dense.safetensors
 
 CLIP learns contrastively from captions that name every class of a crop; the dense encoder learns without labels, to
 tell a place from all others in two views. The architectures are those of the config. Needs mm_ovseg[experiment].
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from laptop.pretraining import LabelledScenes, pretrain_clip, pretrain_dense_encoder
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error}; run: pip install 'mm_ovseg[experiment]'.") from error
-    encoder = cfg.MODEL.CLIP if args.encoder == "clip" else cfg.MODEL.DINO
+    encoder = cfg.MODEL.CLIP if args.encoder == "clip" else cfg.MODEL.DENSE_ENCODER
     settings = {
         "pixel_mean": torch.tensor(encoder.PIXEL_MEAN),
         "pixel_std": torch.tensor(encoder.PIXEL_STD),

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     picture = output / "dataset.png"
     run(datasets, "-m", "mm_ovseg", "dataset", "preview", "synthetic_val", *DATASETS, "--output", picture)
     run(datasets, "train_net.py", "--config-file", "projects/laptop/configs/quickstart_cmu.yaml", "OUTPUT_DIR", stage_1)
-    sar_weights = ("MODEL.DINO_SAR.WEIGHTS", stage_1 / "model_final.pth")
+    sar_weights = ("MODEL.DENSE_ENCODER_SAR.WEIGHTS", stage_1 / "model_final.pth")
     run(datasets, "train_net.py", "--config-file", config, "OUTPUT_DIR", stage_2, *sar_weights)
     pair = {kind: datasets / "synthetic" / "val" / kind / "00000.png" for kind in ("rgb_clouds", "sar", "labels")}
     run(

@@ -8,7 +8,7 @@ from mm_ovseg.efficiency.report import paper_rows
 from tests.conftest import ROOT, run_cli
 
 QUICKSTART = ROOT / "configs" / "quickstart"
-SMALL = ["MODEL.CLIP.IMAGE_SIZE", "96", "MODEL.DINO.IMAGE_SIZE", "96"]
+SMALL = ["MODEL.CLIP.IMAGE_SIZE", "96", "MODEL.DENSE_ENCODER.IMAGE_SIZE", "96"]
 
 
 @pytest.fixture

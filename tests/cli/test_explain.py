@@ -132,7 +132,7 @@ def test_without_sar_there_is_one_column(folder, figures, monkeypatch, capsys):
     options = ["--class", "city", "--output", "a.png", "--opts", "MODEL.DEVICE", "cpu"]
     run_cli("explain", *PAIR[:4], *PAIR[6:], *options)
     assert "no SAR encoder" not in capsys.readouterr().err
-    run_cli("explain", *PAIR, *options, "MODEL.DINO_SAR.ENABLED", "False")
+    run_cli("explain", *PAIR, *options, "MODEL.DENSE_ENCODER_SAR.ENABLED", "False")
     assert "no SAR encoder" in capsys.readouterr().err
     for figure in figures:
         assert "RGB only" in texts_of(figure) and "SAR only" not in texts_of(figure)

@@ -19,7 +19,7 @@ def count(run):
 @torch.no_grad()
 @pytest.mark.parametrize("with_dino", [True, False])
 def test_the_difference_of_the_two_counters_is_explained(make_model, with_dino):
-    dino = () if with_dino else ("MODEL.DINO.ENABLED", False, "MODEL.DINO_SAR.ENABLED", False)
+    dino = () if with_dino else ("MODEL.DENSE_ENCODER.ENABLED", False, "MODEL.DENSE_ENCODER_SAR.ENABLED", False)
     model = make_model(*dino).eval()
     model.set_vocabulary(["water", "road"])
     pairs = [{key: random_pair()[key] for key in ("image", "sar_image")}]
@@ -38,7 +38,7 @@ def test_the_released_arithmetic_belongs_to_the_released_model():
     cfg = load_config(FULL_SIZE, ["MODEL.DEVICE", "cpu"])
     assert released_tflop(cfg, 5) == 1.386
     assert released_tflop(cfg, 150) is None
-    for change in (["MODEL.CLIP.IMAGE_SIZE", "192"], ["MODEL.DINO_SAR.ENABLED", "False"]):
+    for change in (["MODEL.CLIP.IMAGE_SIZE", "192"], ["MODEL.DENSE_ENCODER_SAR.ENABLED", "False"]):
         assert released_tflop(load_config(FULL_SIZE, ["MODEL.DEVICE", "cpu", *change]), 5) is None
 
 

@@ -146,9 +146,11 @@ def test_a_sar_twin_of_clip_takes_its_place(make_predictor, images):
 
 
 def test_models_with_fewer_encoders(make_predictor, images):
-    optical = explain(make_predictor("MODEL.DINO_SAR.ENABLED", False), *images)
+    optical = explain(make_predictor("MODEL.DENSE_ENCODER_SAR.ENABLED", False), *images)
     assert list(optical) == [RGB_ONLY] and len(optical[RGB_ONLY].attentions) == 1
-    clip_alone = explain(make_predictor("MODEL.DINO_SAR.ENABLED", False, "MODEL.DINO.ENABLED", False), *images)
+    clip_alone = explain(
+        make_predictor("MODEL.DENSE_ENCODER_SAR.ENABLED", False, "MODEL.DENSE_ENCODER.ENABLED", False), *images
+    )
     assert clip_alone[RGB_ONLY].dino_cost is None and clip_alone[RGB_ONLY].attention(0, 0) is None
     assert list(explain(make_predictor(), images[0], None)) == [RGB_ONLY]
 

@@ -133,7 +133,7 @@ def test_evaluation_answers_as_a_predictor_does_where_sar_covers_a_part(make_pre
 
 
 def test_an_optical_model_takes_pairs_with_and_without_sar(make_predictor):
-    predictor = make_predictor("MODEL.DINO_SAR.ENABLED", False)
+    predictor = make_predictor("MODEL.DENSE_ENCODER_SAR.ENABLED", False)
     rgb, sar = random_arrays(30, 40, 0)
     both, alone = predictor.batch([(rgb, sar), (rgb, None)])
     np.testing.assert_array_equal(both.class_map, alone.class_map)

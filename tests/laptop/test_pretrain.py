@@ -10,8 +10,8 @@ from laptop.drawn_world import write_synthetic_dataset
 from tests.conftest import ROOT
 
 pytest.importorskip("lightly", reason="needs mm_ovseg[experiment]")
-TINY = ("MODEL.DINO.ARGUMENTS.patch_size", "8", "MODEL.DINO.ARGUMENTS.embed_dim", "16")
-TINY += ("MODEL.DINO.ARGUMENTS.num_heads", "2")
+TINY = ("MODEL.DENSE_ENCODER.ARGUMENTS.patch_size", "8", "MODEL.DENSE_ENCODER.ARGUMENTS.embed_dim", "16")
+TINY += ("MODEL.DENSE_ENCODER.ARGUMENTS.num_heads", "2")
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_training_lowers_the_loss_and_the_weights_fit_the_model(run, make_cfg, e
     path, output = run(encoder, 60 if encoder == "clip" else 30)
     last, first = (float(word) for word in output.split("loss ")[1].split() if word[0].isdigit())
     assert last < 0.9 * first
-    key = "MODEL.CLIP.PRETRAINED" if encoder == "clip" else "MODEL.DINO.PRETRAINED"
+    key = "MODEL.CLIP.PRETRAINED" if encoder == "clip" else "MODEL.DENSE_ENCODER.PRETRAINED"
     model = build_model(make_cfg("projects/laptop/configs/mm_ovseg.yaml", *TINY, key, str(path)))
     state = load_file(path)
     if encoder == "clip":

@@ -70,7 +70,7 @@ def test_more_classes_execute_more_in_the_head_alone(benchmark):
 
 
 def test_an_optical_model_has_no_sar_stage(benchmark):
-    report, _ = benchmark("--opts", "MODEL.DINO_SAR.ENABLED", "False")
+    report, _ = benchmark("--opts", "MODEL.DENSE_ENCODER_SAR.ENABLED", "False")
     assert list(report["stages"]) == [stage for stage in STAGES if stage != "dino_sar"]
 
 

@@ -127,7 +127,12 @@ def _steps_of_seed(output: Path, seed: int, schedule: Schedule, scenes: tuple[st
         for encoder, file in pretrained.items()
     ]
     encoders = tuple(step.name for step in steps)
-    weights = ("MODEL.CLIP.PRETRAINED", str(pretrained["clip"]), "MODEL.DINO.PRETRAINED", str(pretrained["dense"]))
+    weights = (
+        "MODEL.CLIP.PRETRAINED",
+        str(pretrained["clip"]),
+        "MODEL.DENSE_ENCODER.PRETRAINED",
+        str(pretrained["dense"]),
+    )
 
     def train_net(
         name: str,
@@ -147,9 +152,9 @@ def _steps_of_seed(output: Path, seed: int, schedule: Schedule, scenes: tuple[st
     for name, (config, options) in STAGE_1.items():
         steps.append(train_net(f"cmu_{name}", config, ("SOLVER.MAX_ITER", schedule.stage_1, *options)))
     for name, variant in VARIANTS.items():
-        options, needs = ["SOLVER.MAX_ITER", schedule.stage_2, "MODEL.DINO.ENABLED", variant.dino], []
+        options, needs = ["SOLVER.MAX_ITER", schedule.stage_2, "MODEL.DENSE_ENCODER.ENABLED", variant.dino], []
         if not variant.aligned:
-            options += ["MODEL.DINO.ALIGNMENT_DATASET", ""]
+            options += ["MODEL.DENSE_ENCODER.FIT_DATASET", ""]
         for key, source in (("DINO_SAR", variant.dino_sar), ("CLIP_SAR", variant.clip_sar)):
             options += [f"MODEL.{key}.ENABLED", source is not None]
             if source == "rgb":
