@@ -74,7 +74,7 @@ def check_scene_outputs(output: Path, vector: Path | None) -> None:
     for path in (output, vector):
         if path is not None:
             if not is_text(str(path)):
-                raise DataError(f"The file name {str(path)!r} has characters that are not text; choose another.")
+                raise DataError(f"The file name {str(path)!r} holds characters that are not text; choose another.")
             check_writable_folder(path.parent)
     if vector is not None:
         check_name(vector)

@@ -273,6 +273,6 @@ def test_simplified_neighbours_keep_a_common_border(tmp_path, georeference):
 @pytest.mark.parametrize("georeference", [{"crs": None, "transform": None}, {"crs": None}, {"crs": LOCAL}])
 @pytest.mark.parametrize("options", [{"min_area": 1.0}, {"simplify": 5.0}])
 def test_hectares_and_metres_need_a_place_on_earth(tmp_path, georeference, options):
-    with pytest.raises(ConfigError, match="how large its pixels are on the ground"):
+    with pytest.raises(ConfigError, match="pixels on the ground is unknown"):
         polygonize(tmp_path, [[1]], options=options, **georeference)
     assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]

@@ -224,7 +224,7 @@ def test_images_of_nan_alone_hold_no_data(make_predictor):
 def test_what_is_no_pair_is_said_before_the_work(make_predictor, bad_pairs, kind, monkeypatch):
     predictor = make_predictor()
     monkeypatch.setattr(predictor, "model", None)
-    with pytest.raises(DataError, match=r"^Pair 1 is no \(rgb, sar\); give two"):
+    with pytest.raises(DataError, match=r"^Pair 1 is not \(rgb, sar\); give two"):
         predictor.batch([random_arrays(16, 16, 0), bad_pairs[kind]])
 
 
