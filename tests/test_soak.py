@@ -128,7 +128,7 @@ class Soak:
                 self._compare(f"{name}, pair {index}", prediction and prediction.class_map, sound, tolerance=0.01)
 
     def _outcome(self, scene, output):
-        outcome = self.worker.segment(scene, output, SceneOptions(window=48, batch_size=4, least_covered=0.0))
+        outcome = self.worker.segment(scene, output, SceneOptions(window=48, batch_size=4, min_covered=0.0))
         self.ends[outcome.status] += 1
         return outcome
 
