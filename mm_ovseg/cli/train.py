@@ -1,15 +1,15 @@
 r"""Train either stage, resume, or evaluate.
 
-mm-ovseg train --config-file configs/cmu_dino_vitb8.yaml --num-gpus 8                        # stage 1
+mm-ovseg train --config-file configs/cmu_dino_vitb8.yaml --num-gpus 8                      # stage 1
 mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 \
-    MODEL.DENSE_ENCODER_SAR.WEIGHTS output/cmu_dino_vitb8/model_final.pth                             # stage 2
+    MODEL.DENSE_ENCODER_SAR.WEIGHTS output/cmu_dino_vitb8/model_final.pth                        # stage 2
 mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 --resume
 mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --eval-only MODEL.WEIGHTS model.pth
-mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --unseen "water,building"      # another split
+mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --unseen "water,building"   # another split
 torchrun --nproc-per-node 8 train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml
 
 Ctrl-C (SIGINT) and SIGTERM end the iteration, write a checkpoint and exit with 130 and 143; a second one stops at once.
-After either, and after a kill, the same command with --resume goes on as if nothing had happened.
+After either, and after a kill, the same command with --resume continues as if nothing had happened.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""The parts of docs/ADVANCED_USAGE.md train and evaluate as the document says, and keep its contracts."""
+"""The parts of docs/extend.py train and evaluate as a user runs them, and keep the contracts of ADVANCED_USAGE.md."""
 
+import ast
+import importlib.util
 import json
-import re
-import runpy
-import shlex
-import sys
 
+import numpy as np
 import pytest
+import rasterio
 import torch
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 
@@ -20,40 +20,51 @@ from mm_ovseg.modeling.backbone import IMAGE_ENCODER_REGISTRY
 from mm_ovseg.modeling.fusion import FUSION_REGISTRY, build_fusion
 from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, segmentation_loss
 from mm_ovseg.modeling.unification_losses import UNIFICATION_LOSS_REGISTRY, unification_loss
+from mm_ovseg.raster import SAR_UNITS, read_sar
 from tests.conftest import ROOT
 
+SCRIPT = ROOT / "docs" / "extend.py"
 REGISTRIES = (DATASET_MAPPER_REGISTRY, IMAGE_ENCODER_REGISTRY, FUSION_REGISTRY, SEGMENTATION_LOSS_REGISTRY)
 REGISTRIES += (UNIFICATION_LOSS_REGISTRY,)
-TEXT = (ROOT / "docs" / "ADVANCED_USAGE.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+def write_coast(root):
+    """The drawn world, with SAR in the script's unit."""
+    write_synthetic_dataset(root, num_train=2, num_val=2, size=64, file_format="tif")
+    for path in root.glob("*/sar/*.tif"):
+        with rasterio.open(path) as file:
+            profile, amplitude = file.profile, file.read(1)
+        decibels = 20 * np.log10(np.maximum(amplitude, 1) / 255)
+        profile.update(dtype="int16", count=1, nodata=None)
+        with rasterio.open(path, "w", **profile) as file:
+            file.write(np.rint(decibels * 100).astype(np.int16), 1)
 
 
 @pytest.fixture
 def parts(tmp_path, monkeypatch):
-    """The module my_parts, in a working folder with the files that the document names; forgotten afterwards."""
-    write_synthetic_dataset(tmp_path / "datasets" / "synthetic", num_train=2, num_val=2, size=64)
+    """The module, in a working folder with its dataset; forgotten afterwards."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "projects").symlink_to(ROOT / "projects")
-    *parts, script = blocks("python")
-    assert len(parts) == 5 and all(part.count("\n") < 30 for part in parts)
-    (tmp_path / "my_parts.py").write_text("".join(parts))
-    (tmp_path / "my_train.py").write_text(script)
-    (tmp_path / "my_config.yaml").write_text(blocks("yaml")[0])
+    write_coast(tmp_path / "datasets" / "coast")
     before = [dict(registry._obj_map) for registry in REGISTRIES]
-    import my_parts
-
-    yield my_parts
-    del sys.modules["my_parts"]
+    spec = importlib.util.spec_from_file_location("extend", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    for name in ("coast_train", "coast_val"):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    SAR_UNITS.pop("centidecibels")
     for registry, entries in zip(REGISTRIES, before, strict=True):
         registry._obj_map = entries
 
 
-def test_the_commands_of_the_document(parts, tmp_path, monkeypatch):
+def test_every_part_is_short():
+    tree = ast.parse(SCRIPT.read_text(encoding="utf-8"))
+    assert all(node.end_lineno - node.lineno < 30 for node in tree.body)
+
+
+def test_the_commands(parts, tmp_path, monkeypatch):
     seen = set()
 
     def spied(name, function):
@@ -63,23 +74,41 @@ def test_the_commands_of_the_document(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(parts.SumFusion, "forward", spied("fusion", parts.SumFusion.forward))
     for registry, name in ((SEGMENTATION_LOSS_REGISTRY, "focal"), (UNIFICATION_LOSS_REGISTRY, "huber")):
         monkeypatch.setitem(registry._obj_map, name, spied(name, registry.get(name)))
-    commands = [shlex.split(line) for line in blocks("bash")[-1].replace("\\\n", "").splitlines()]
-    assert len(commands) == 2
-    for python, *words in commands:
-        assert python == "python"
+    for config in ("extend_cmu.yaml", "extend.yaml"):
         short = ["MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "2"]
-        monkeypatch.setattr(sys, "argv", [*words, *short])
-        runpy.run_path(words[0], run_name="__main__")
+        parts.main(["--config-file", str(ROOT / "docs" / config), *short])
 
     student, model = (
         torch.load(tmp_path / "output" / folder / "model_final.pth", weights_only=True)["model"]
-        for folder in ("my_cmu", "my_parts")
+        for folder in ("extend_cmu", "extend")
     )
     assert torch.equal(model["dino_sar.encoder.model.1.0.weight"], student["student.model.1.0.weight"])
     assert not torch.equal(student["student.model.1.0.weight"], student["teacher.model.1.0.weight"])
     assert seen == {"mapper", "fusion", "focal", "huber"}
-    report = tmp_path / "output/my_parts/inference/synthetic_val/sem_seg_evaluation.json"
+    report = tmp_path / "output/extend/inference/coast_val/sem_seg_evaluation.json"
     assert json.loads(report.read_text())["results"]["num_images"] == 2
+
+
+def test_the_script_takes_the_arguments_of_training(parts, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parts.main(["--help"])
+    assert "--num-gpus" in capsys.readouterr().out
+
+
+def test_the_unit_is_the_same_sar(parts, tmp_path):
+    path = next((tmp_path / "datasets" / "coast" / "val" / "sar").glob("*.tif"))
+    with rasterio.open(path) as file:
+        profile, stored = file.profile, file.read(1)
+    profile.update(dtype="float32")
+    with rasterio.open(tmp_path / "db.tif", "w", **profile) as file:
+        file.write(stored.astype(np.float32) / 100, 1)
+    ours, valid = read_sar(path, scale="centidecibels", value_range=(-25.0, 0.0))
+    theirs, _ = read_sar(tmp_path / "db.tif", scale="db", value_range=(-25.0, 0.0))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    unit = SAR_UNITS["centidecibels"]
+    values = np.array([-2500.0, -1.0, 0.0, 300.0], np.float32)
+    np.testing.assert_allclose(unit.from_power(unit.to_power(values)), values, atol=1e-2)
+    assert valid.all() and ours.std() > 10
 
 
 def test_the_encoder_keeps_its_contract(parts):
@@ -138,8 +167,8 @@ def test_the_loss_of_stage_1_keeps_its_contract(parts, make_model):
 
 
 def test_the_mapper_keeps_its_contract(parts, tmp_path):
-    cfg = load_config("my_config.yaml", ["MODEL.DEVICE", "cpu"])
-    sample = DatasetCatalog.get("synthetic_train")[0]
+    cfg = load_config(ROOT / "docs" / "extend.yaml", ["MODEL.DEVICE", "cpu"])
+    sample = DatasetCatalog.get("coast_train")[0]
     kept = dict(sample)
     item = build_dataset_mapper(cfg, True)(sample)
     assert sample == kept
