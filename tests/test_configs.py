@@ -72,7 +72,7 @@ def test_stage_1_is_trained_as_in_the_paper(name, encoder, blocks):
 ])  # fmt: skip
 def test_an_ablation_takes_its_sar_encoders_from_their_stage_1(name, clip_weights, dino_weights):
     model = read(f"configs/ablations/{name}.yaml").MODEL
-    for twin, stage_1 in ((model.CLIP_SAR, clip_weights), (model.DINO_SAR, dino_weights)):
+    for twin, stage_1 in ((model.CLIP_SAR, clip_weights), (model.DENSE_ENCODER_SAR, dino_weights)):
         assert (stage_1 is not None) == twin.ENABLED
         if stage_1:
             assert f"{read(stage_1).OUTPUT_DIR}/model_final.pth" == twin.WEIGHTS

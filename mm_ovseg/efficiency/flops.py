@@ -81,7 +81,7 @@ def released_tflop(cfg: CfgNode, classes: int) -> float | None:
         and model.DENSE_ENCODER.NAME.startswith("vit_base_patch8")
         and not model.DENSE_ENCODER.ARGUMENTS
         and model.CLIP.IMAGE_SIZE == model.DENSE_ENCODER.IMAGE_SIZE == 384
-        and model.DINO_SAR.ENABLED
+        and model.DENSE_ENCODER_SAR.ENABLED
         and not model.CLIP_SAR.ENABLED
     )
     return RELEASED_TFLOP if is_released and classes == RELEASED_CLASSES else None
