@@ -267,7 +267,7 @@ def test_another_model_and_known_places(new, tmp_path):
     (["mine", "--label-values", "0: city, 1: road"], "--label-values does not have 2, but the label files hold"),
     (["mine", "--label-values", "city,road"], "city,road cannot be read"),
     (["mine", "--label-values", "0: a, yes: b"], "--label-values has the value 'yes'"),
-    (["mine", "--label-values", "0: a, 1: b, 2: c", "--classes", "a,b"], "'2' stands for 'c', which is none of"),
+    (["mine", "--label-values", "0: a, 1: b, 2: c", "--classes", "a,b"], "'2' stands for 'c', which is not one of"),
     (["mine", "--model", "nowhere.yaml"], "'nowhere.yaml' does not exist"),
     (["bad"], "bad has no pair that can be used"),
 ])  # fmt: skip
