@@ -8,11 +8,12 @@ from mm_ovseg.engine import load_config
 from tests.conftest import ROOT
 
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml"))
-WITHOUT_FILES = ["DATASETS.TRAIN", (), "DATASETS.TEST", (), "MODEL.DINO_SAR.WEIGHTS", "", "MODEL.CLIP_SAR.WEIGHTS", ""]
-WITHOUT_FILES += ["MODEL.DINO.PRETRAINED", "", "MODEL.CLIP.PRETRAINED", ""]
+WITHOUT_FILES = ["DATASETS.TRAIN", (), "DATASETS.TEST", (), "MODEL.CLIP_SAR.WEIGHTS", ""]
+WITHOUT_FILES += ["MODEL.DENSE_ENCODER_SAR.WEIGHTS", ""]
+WITHOUT_FILES += ["MODEL.DENSE_ENCODER.PRETRAINED", "", "MODEL.CLIP.PRETRAINED", ""]
 # Depth and blocks stay as they are, but for CLIP's: open_clip's models come in their own sizes only.
 SMALL = ["MODEL.CLIP.NAME", "ViT-quickstart-16", "MODEL.CLIP.GUIDANCE_BLOCKS", [1, 2], "MODEL.CLIP.IMAGE_SIZE", 192]
-SMALL += ["MODEL.DINO.IMAGE_SIZE", 192, "MODEL.AGGREGATOR.WINDOW_SIZE", 6]
+SMALL += ["MODEL.DENSE_ENCODER.IMAGE_SIZE", 192, "MODEL.AGGREGATOR.WINDOW_SIZE", 6]
 
 
 def read(config, *overrides):
@@ -29,7 +30,7 @@ def test_every_config_builds_its_model(config):
     cfg.defrost()
     cfg.merge_from_list(WITHOUT_FILES)
     if not is_small:
-        cfg.MODEL.DINO.ARGUMENTS = CfgNode({"embed_dim": 24, "num_heads": 2})
+        cfg.MODEL.DENSE_ENCODER.ARGUMENTS = CfgNode({"embed_dim": 24, "num_heads": 2})
     model = build_model(cfg)
     assert type(model).__name__ == cfg.MODEL.META_ARCHITECTURE
     assert any(parameter.requires_grad for parameter in model.parameters())
@@ -43,9 +44,10 @@ def test_every_config_builds_its_model(config):
 ])  # fmt: skip
 def test_stage_1_is_trained_as_in_the_paper(name, encoder, blocks):
     cfg = read(f"configs/cmu_{name}.yaml")
-    assert (cfg.MODEL.CLIP.NAME if cfg.CMU.ENCODER == "clip" else cfg.MODEL.DINO.NAME) == encoder
+    assert (cfg.MODEL.CLIP.NAME if cfg.CMU.ENCODER == "clip" else cfg.MODEL.DENSE_ENCODER.NAME) == encoder
     cmu, solver = cfg.CMU, cfg.SOLVER
-    assert (name.split("_")[0].removesuffix("v3"), "infonce", blocks) == (cmu.ENCODER, cmu.LOSS, cmu.BLOCKS)
+    role = "clip" if name.startswith("clip") else "dense"
+    assert (role, "infonce", blocks) == (cmu.ENCODER, cmu.LOSS, cmu.BLOCKS)
     assert (solver.OPTIMIZER, solver.IMS_PER_BATCH) == ("ADAMW", 8)
     assert (solver.BASE_LR, solver.WEIGHT_DECAY) == (3e-4, 1e-4)
     assert (f"output/cmu_{name}", ("cmu_pairs_val",)) == (cfg.OUTPUT_DIR, cfg.DATASETS.TEST)
@@ -62,7 +64,7 @@ def test_stage_1_is_trained_as_in_the_paper(name, encoder, blocks):
 ])  # fmt: skip
 def test_an_ablation_takes_its_sar_encoders_from_their_stage_1(name, clip_weights, dino_weights):
     model = read(f"configs/ablations/{name}.yaml").MODEL
-    for twin, stage_1 in ((model.CLIP_SAR, clip_weights), (model.DINO_SAR, dino_weights)):
+    for twin, stage_1 in ((model.CLIP_SAR, clip_weights), (model.DENSE_ENCODER_SAR, dino_weights)):
         assert (stage_1 is not None) == twin.ENABLED
         if stage_1:
             assert f"{read(stage_1).OUTPUT_DIR}/model_final.pth" == twin.WEIGHTS

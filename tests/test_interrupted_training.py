@@ -14,7 +14,8 @@ from mm_ovseg.data.synthetic import write_synthetic_dataset
 from tests import training_process
 from tests.conftest import ROOT
 
-SMALL = ["MODEL.DEVICE", "cpu", "MODEL.DINO.IMAGE_SIZE", 64, "MODEL.CLIP.IMAGE_SIZE", 64, "INPUT.CROP.SIZE", "(64, 64)"]
+SMALL = ["MODEL.DEVICE", "cpu", "MODEL.DENSE_ENCODER.IMAGE_SIZE", 64, "MODEL.CLIP.IMAGE_SIZE", 64]
+SMALL += ["INPUT.CROP.SIZE", "(64, 64)"]
 SMALL += ["MODEL.AGGREGATOR.WINDOW_SIZE", 4, "INPUT.MIN_SIZE_TRAIN", "(64,)", "SOLVER.IMS_PER_BATCH", 2]
 SMALL += ["SOLVER.MAX_ITER", 6, "SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.WARMUP_ITERS", 3, "DATASETS.TEST", "()"]
 STAGE_1 = ["--config-file", ROOT / "configs/quickstart/cmu.yaml", *SMALL, "CMU.EMA_DECAY", 0.9]
@@ -260,7 +261,7 @@ def test_two_processes_stop_together_and_go_on_with_the_losses_of_one(run, whole
 @pytest.mark.parametrize("stage,settings", [
     (1, ["CMU.ENCODER", "clip", "CMU.BLOCKS", "[1, 2, 4]"]),
     (2, ["MODEL.CLIP_SAR.ENABLED", True, "LOSS.NAME", "cross_entropy", "SOLVER.ACCUMULATION_STEPS", 2]),
-    (2, ["MODEL.DINO_SAR.ENABLED", False, "MODEL.DINO.ENABLED", False]),
+    (2, ["MODEL.DENSE_ENCODER_SAR.ENABLED", False, "MODEL.DENSE_ENCODER.ENABLED", False]),
 ])  # fmt: skip
 def test_no_variant_has_parameters_that_two_processes_wait_for_in_vain(run, tmp_path, stage, settings):
     words = [*STAGES[stage], *settings, "SOLVER.MAX_ITER", 2]

@@ -49,7 +49,7 @@ def stage_1(datasets, tmp_path_factory):
 @pytest.fixture(scope="module")
 def stage_2(datasets, stage_1, tmp_path_factory):
     output = tmp_path_factory.mktemp("stage_2")
-    words = ["MODEL.DINO_SAR.WEIGHTS", stage_1 / "model_final.pth", "SOLVER.CHECKPOINT_PERIOD", 2]
+    words = ["MODEL.DENSE_ENCODER_SAR.WEIGHTS", stage_1 / "model_final.pth", "SOLVER.CHECKPOINT_PERIOD", 2]
     run(datasets, STAGE_2, output, *SHORT, *words)
     return output
 
@@ -179,12 +179,12 @@ def command(datasets, tmp_path, monkeypatch):
     (["DATASETS.TRAIN", "('atlantis_train',)"], "'atlantis_train', which is not registered"),
     (["DATASETS.TEST", "('atlantis_val',)"], "'atlantis_val', which is not registered"),
     (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
-    (["MODEL.DINO.ALIGNMENT_DATASET", "atlantis"], "MODEL.DINO.ALIGNMENT_DATASET names 'atlantis', which is not"),
-    (["MODEL.DINO.ALIGNMENT_DATASET", "cmu_pairs_train", "MODEL.DINO.ALIGNMENT_IMAGES", "0"], "IMAGES is 0"),
+    (["MODEL.DENSE_ENCODER.FIT_DATASET", "atlantis"], "MODEL.DENSE_ENCODER.FIT_DATASET names 'atlantis', which is not"),
+    (["MODEL.DENSE_ENCODER.FIT_DATASET", "cmu_pairs_train", "MODEL.DENSE_ENCODER.FIT_IMAGES", "0"], "IMAGES is 0"),
     (["DATASETS.TEST", "('cmu_pairs_val',)"], "'cmu_pairs_val', which has no labels to evaluate on"),
     (["SOLVER.IMS_PER_BATCH", "0"], "IMS_PER_BATCH is 0"),
     (["MODEL.WEIGHTS", "nowhere.pth"], r"nowhere\.pth does not exist"),
-    (["MODEL.DINO_SAR.WEIGHTS", "nowhere.pth"], r"nowhere\.pth does not exist"),
+    (["MODEL.DENSE_ENCODER_SAR.WEIGHTS", "nowhere.pth"], r"nowhere\.pth does not exist"),
     (["MODEL.CLIP.PRETRAINED", "nowhere"], "'nowhere', which is neither a file nor"),
     (["LOSS.NAME", "hinge"], "LOSS.NAME is 'hinge'"),
     (["SOLVER.OPTIMIZER", "LION"], "SOLVER.OPTIMIZER is 'LION'"),
@@ -267,7 +267,7 @@ def test_a_clip_student_is_no_clip(command, capsys, tmp_path):
     weights = tmp_path / "cmu" / "model_final.pth"
     printed = fails(capsys, *command, "MODEL.CLIP.PRETRAINED", weights)  # it has no text tower
     assert "model_final.pth holds weights of another architecture" in printed
-    assert "another architecture" in fails(capsys, *command, "MODEL.DINO_SAR.WEIGHTS", weights)
+    assert "another architecture" in fails(capsys, *command, "MODEL.DENSE_ENCODER_SAR.WEIGHTS", weights)
 
 
 @pytest.fixture
@@ -308,24 +308,24 @@ def test_a_resumed_run_has_the_losses_of_one_that_was_never_interrupted(
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_dino_starts_aligned_with_clip_where_the_config_asks_for_it(command, tmp_path):
+def test_the_dense_encoder_starts_fitted_to_clip_where_the_config_asks_for_it(command, tmp_path):
     words = ["DATASETS.TEST", "()", "SOLVER.BASE_LR", 0.0, "SOLVER.WEIGHT_DECAY", 0.0]
-    aligned = ["MODEL.DINO.ALIGNMENT_DATASET", "synthetic_clear_train", "MODEL.DINO.ALIGNMENT_IMAGES", 4]
+    fitted = ["MODEL.DENSE_ENCODER.FIT_DATASET", "synthetic_clear_train", "MODEL.DENSE_ENCODER.FIT_IMAGES", 4]
     weights = {}
-    for name, added in (("random", []), ("aligned", aligned), ("again", aligned)):
+    for name, added in (("random", []), ("fitted", fitted), ("again", fitted)):
         train(STAGE_2, tmp_path / name, *SHORT, *words, *added)
         weights[name] = load(tmp_path / name / "model_final.pth")["model"]
-    changed = {name for name, value in weights["random"].items() if not torch.equal(value, weights["aligned"][name])}
+    changed = {name for name, value in weights["random"].items() if not torch.equal(value, weights["fitted"][name])}
     encoders = ("dino", "dino_sar")
     assert changed == {f"{encoder}.projection.dense.{kind}" for encoder in encoders for kind in ("weight", "bias")}
-    assert all(torch.equal(value, weights["again"][name]) for name, value in weights["aligned"].items())
+    assert all(torch.equal(value, weights["again"][name]) for name, value in weights["fitted"].items())
     # Weights that are given, and a run that goes on, stay as they are.
-    words += ["MODEL.DINO.ALIGNMENT_IMAGES", 2]
-    train(STAGE_2, tmp_path / "aligned", "--resume", *SHORT[:-1], 4, *aligned[:2], *words)
-    resumed = load(tmp_path / "aligned" / "model_final.pth")["model"]
-    train(STAGE_2, tmp_path / "given", *SHORT, *aligned, *words, "MODEL.WEIGHTS", tmp_path / "random/model_final.pth")
+    words += ["MODEL.DENSE_ENCODER.FIT_IMAGES", 2]
+    train(STAGE_2, tmp_path / "fitted", "--resume", *SHORT[:-1], 4, *fitted[:2], *words)
+    resumed = load(tmp_path / "fitted" / "model_final.pth")["model"]
+    train(STAGE_2, tmp_path / "given", *SHORT, *fitted, *words, "MODEL.WEIGHTS", tmp_path / "random/model_final.pth")
     given = load(tmp_path / "given" / "model_final.pth")["model"]
-    assert all(torch.equal(value, resumed[name]) for name, value in weights["aligned"].items())
+    assert all(torch.equal(value, resumed[name]) for name, value in weights["fitted"].items())
     assert all(torch.equal(value, given[name]) for name, value in weights["random"].items())
 
 

@@ -71,10 +71,10 @@ def test_weights_beside_the_config_are_found_and_others_count_from_the_working_f
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "project" / "model.pth", "")
     write(tmp_path / "project" / "names.json", "")
-    text = "MODEL: {WEIGHTS: model.pth, DINO_SAR: {WEIGHTS: output/sar.pth}, CLIP: {PRETRAINED: openai}}"
+    text = "MODEL: {WEIGHTS: model.pth, DENSE_ENCODER_SAR: {WEIGHTS: output/sar.pth}, CLIP: {PRETRAINED: openai}}"
     cfg = load_config(write(tmp_path / "project" / "own.yaml", text + "\nTEST: {PROMPT_FILES: ['names.json']}"), CPU)
     assert str(tmp_path / "project" / "model.pth") == cfg.MODEL.WEIGHTS
-    assert cfg.MODEL.DINO_SAR.WEIGHTS == "output/sar.pth" and cfg.MODEL.CLIP.PRETRAINED == "openai"
+    assert cfg.MODEL.DENSE_ENCODER_SAR.WEIGHTS == "output/sar.pth" and cfg.MODEL.CLIP.PRETRAINED == "openai"
     text = "TEST: {PROMPT_FILES: \"('names.json', 'pie.json')\"}\n_BASE_: own.yaml"
     cfg = load_config(write(tmp_path / "project" / "more.yaml", text), CPU)
     assert (str(tmp_path / "project" / "names.json"), "pie.json") == cfg.TEST.PROMPT_FILES
