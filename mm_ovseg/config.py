@@ -3,7 +3,7 @@
 import torch
 from detectron2.config import CfgNode as CN
 
-from mm_ovseg.renamed_keys import RENAMED_KEYS
+from mm_ovseg.renamed_keys import TranslatingCfgNode
 
 __all__ = ["add_mm_ovseg_config"]
 
@@ -32,8 +32,7 @@ def add_mm_ovseg_config(cfg: CN) -> None:
     _add_encoder_config(cfg)
     _add_head_config(cfg)
     _add_training_config(cfg)
-    for old, new in RENAMED_KEYS.items():  # load_config translates them; Detectron2's own merging names the new one
-        cfg.register_renamed_key(old, new)
+    TranslatingCfgNode.adopt(cfg)
 
 
 def _add_data_config(cfg: CN) -> None:

@@ -1,12 +1,14 @@
-"""Config keys of earlier versions, which configs and command lines may still use."""
+"""Config keys of earlier versions, which configs, command lines and scripts may still use."""
 
 import logging
 from collections.abc import Sequence
 from typing import Any
 
+from detectron2.config import CfgNode
+
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["RENAMED_KEYS", "translate_config", "translate_overrides"]
+__all__ = ["RENAMED_KEYS", "RENAMED_VALUES", "TranslatingCfgNode", "translate_config", "translate_overrides"]
 
 # Old -> new; a key within another one comes before it.
 RENAMED_KEYS = {
@@ -22,12 +24,13 @@ RENAMED_VALUES = {"CMU.ENCODER": {"dino": "dense"}}
 logger = logging.getLogger(__name__)
 
 
-def translate_config(content: dict[str, Any], source: str) -> None:
+def translate_config(content: dict[str, Any], source: str, *, old_wins: bool = False) -> None:
     """Rename old keys and values in the nested content of a config file, in place.
 
     Args:
         content: what YAML holds.
         source: what messages call the file.
+        old_wins: where a key is given in its old and its new form, the old one counts.
 
     Raises:
         ConfigError: a key is given in both forms.
@@ -37,7 +40,7 @@ def translate_config(content: dict[str, Any], source: str) -> None:
         parent, name = _parent(content, old)
         if name in parent:
             found.append(f"{old} is {new}")
-            _move(parent.pop(name), content, new, f"{source} gives both {old} and {new}")
+            _move(parent.pop(name), content, new, f"{source} gives both {old} and {new}", old_wins)
     for key, values in RENAMED_VALUES.items():
         parent, name = _parent(content, key)
         value = parent.get(name)
@@ -47,8 +50,8 @@ def translate_config(content: dict[str, Any], source: str) -> None:
     _warn(source, found)
 
 
-def translate_overrides(overrides: Sequence[Any]) -> list[Any]:
-    """Rename old keys and values in the overrides of a command line, KEY, VALUE, KEY, VALUE, ...
+def translate_overrides(overrides: Sequence[Any], source: str = "The command line") -> list[Any]:
+    """Rename old keys and values in a list KEY, VALUE, KEY, VALUE, ...
 
     Raises:
         ConfigError: a key is given in its old and its new form.
@@ -59,14 +62,49 @@ def translate_overrides(overrides: Sequence[Any]) -> list[Any]:
         new_key = key if old is None else RENAMED_KEYS[old] + key.removeprefix(old)
         new_value = RENAMED_VALUES.get(key, {}).get(value, value) if isinstance(value, str) else value
         if new_key != key and new_key in overrides[::2]:
-            raise ConfigError(f"The command line gives both {key} and {new_key}; keep the new name, {new_key}, alone.")
+            raise ConfigError(f"{source} gives both {key} and {new_key}; keep the new name, {new_key}, alone.")
         if new_key != key:
             found.append(f"{key} is {new_key}")
         elif new_value != value:
             found.append(f"{key} {value} is {key} {new_value}")
         translated += [new_key, new_value]
-    _warn("The command line", found)
+    _warn(source, found)
     return translated
+
+
+class TranslatingCfgNode(CfgNode):
+    """A config that takes old keys from files, from lists of overrides and, for the nodes in MODEL, as attributes."""
+
+    @classmethod
+    def adopt(cls, value: Any) -> None:
+        """Make Detectron2's nodes such nodes, in place: a merge takes nodes of one class only."""
+        if type(value) is CfgNode:
+            for inner in value.values():
+                cls.adopt(inner)
+            object.__setattr__(value, "__class__", cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As Detectron2's; a node joins the others."""
+        self.adopt(value)
+        super().__setattr__(name, value)
+
+    @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
+        """As Detectron2's; each file is translated before it is merged into those that build on it."""
+        content = super().load_yaml_with_base(filename, allow_unsafe)
+        translate_config(
+            content, str(filename), old_wins=True
+        )  # what is new may be of the file that this one builds on
+        return content
+
+    def merge_from_list(self, cfg_list: Sequence[Any]) -> None:
+        """As Detectron2's, with old keys too."""
+        super().merge_from_list(translate_overrides(cfg_list))
+
+    def __getattr__(self, name: str) -> Any:
+        """A part of MODEL by its old name too."""
+        new = RENAMED_KEYS.get(f"MODEL.{name}", "").removeprefix("MODEL.")
+        return super().__getattr__(new if new in self and name not in self else name)
 
 
 def _parent(content: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
@@ -78,7 +116,7 @@ def _parent(content: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
     return content, name
 
 
-def _move(value: Any, content: dict[str, Any], key: str, conflict: str) -> None:
+def _move(value: Any, content: dict[str, Any], key: str, conflict: str, old_wins: bool) -> None:
     """Write a value to a dotted key; of a mapping, each of its values."""
     *outer, name = key.split(".")
     for part in outer:
@@ -87,8 +125,8 @@ def _move(value: Any, content: dict[str, Any], key: str, conflict: str) -> None:
             raise ConfigError(f"{conflict}; keep the new name alone.")
     if isinstance(value, dict) and isinstance(content.get(name), dict):
         for inner, inner_value in value.items():
-            _move(inner_value, content[name], str(inner), f"{conflict}, with {inner}")
-    elif name in content:
+            _move(inner_value, content[name], str(inner), f"{conflict}, with {inner}", old_wins)
+    elif name in content and not old_wins:
         raise ConfigError(f"{conflict}; keep the new name alone.")
     else:
         content[name] = value

@@ -1,11 +1,11 @@
-"""Configs, command lines and checkpoints of earlier versions do what they did."""
+"""Configs, command lines, scripts and checkpoints of earlier versions do what they did."""
 
 import logging
 
 import pytest
 import torch
 import yaml
-from detectron2.config import get_cfg
+from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 
 from mm_ovseg import add_mm_ovseg_config
@@ -56,6 +56,12 @@ def write(path, settings, **more):
     return path
 
 
+def detectron2_cfg():
+    cfg = get_cfg()
+    add_mm_ovseg_config(cfg)
+    return cfg
+
+
 def test_an_old_config_file_is_a_new_one_with_one_line_of_warning(tmp_path, caplog):
     new = load_config(write(tmp_path / "new.yaml", NEW), CPU)
     assert not caplog.records
@@ -63,10 +69,9 @@ def test_an_old_config_file_is_a_new_one_with_one_line_of_warning(tmp_path, capl
     assert old == new and old.MODEL.DENSE_ENCODER.FIT_IMAGES == 12
     (record,) = (record for record in caplog.records if record.levelno == logging.WARNING)
     assert "old.yaml uses names" in record.message and "MODEL.DINO is MODEL.DENSE_ENCODER" in record.message
-    raw = get_cfg()
-    add_mm_ovseg_config(raw)
-    with pytest.raises(KeyError, match="DINO.* was renamed to .*DENSE_ENCODER"):
-        raw.merge_from_file(str(tmp_path / "old.yaml"))
+    raw = detectron2_cfg()
+    raw.merge_from_file(str(tmp_path / "old.yaml"))
+    assert new.MODEL == {**raw.MODEL, "DEVICE": "cpu"} and raw.CMU == new.CMU and raw.SOLVER == new.SOLVER
 
 
 def test_old_overrides_are_new_ones(tmp_path, caplog):
@@ -83,8 +88,10 @@ def test_a_config_may_build_on_one_with_other_names(tmp_path, base, own):
     changed = {**own, next(key for key in own if key.endswith(".BLOCKS")): [3, 2, 1]}
     write(tmp_path / "base.yaml", base)
     config = write(tmp_path / "own.yaml", changed, _BASE_="base.yaml")
-    cfg = load_config(config, CPU)
-    assert cfg.MODEL.DENSE_ENCODER.BLOCKS == [3, 2, 1] and cfg.MODEL.DENSE_ENCODER.TYPE == "Mine"
+    raw = detectron2_cfg()
+    raw.merge_from_file(str(config))
+    for cfg in (load_config(config, CPU), raw):
+        assert cfg.MODEL.DENSE_ENCODER.BLOCKS == [3, 2, 1] and cfg.MODEL.DENSE_ENCODER.TYPE == "Mine"
 
 
 @pytest.mark.parametrize("old,new", [("MODEL.DINO.NAME", "MODEL.DENSE_ENCODER.NAME"), *RENAMED_KEYS.items()])
@@ -97,6 +104,19 @@ def test_both_names_of_a_key_are_an_error_of_one_sentence(tmp_path, old, new):
     assert "\n" not in str(error.value)
     with pytest.raises(ConfigError, match=f"The command line gives both {old} and {new}"):
         load_config(write(tmp_path / "own.yaml", {"SEED": 1}), [*CPU, old, "1", new, "1"])
+
+
+def test_scripts_may_use_detectron2s_ways_and_nodes_of_their_own(tmp_path):
+    cfg = detectron2_cfg()
+    cfg.MODEL.DINO.PRETRAINED = "weights.pth"
+    cfg.merge_from_list(["MODEL.DINO_SAR.WEIGHTS", "sar.pth"])
+    cfg.MINE = CfgNode({"INNER": {"VALUE": 1}})
+    cfg.merge_from_file(str(write(tmp_path / "own.yaml", {"MINE.INNER.VALUE": 2, "MODEL.DINO.IMAGE_SIZE": 64})))
+    dense, sar = cfg.clone().MODEL.DENSE_ENCODER, cfg.MODEL.DENSE_ENCODER_SAR
+    assert (dense.PRETRAINED, dense.IMAGE_SIZE, sar.WEIGHTS) == ("weights.pth", 64, "sar.pth")
+    assert cfg.MINE.INNER.VALUE == 2 and "DINO:" not in cfg.dump()
+    with pytest.raises(AttributeError):
+        _ = cfg.MODEL.NOTHING
 
 
 @pytest.mark.parametrize("config,old_names", [

@@ -308,24 +308,24 @@ def test_a_resumed_run_has_the_losses_of_one_that_was_never_interrupted(
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_dino_starts_aligned_with_clip_where_the_config_asks_for_it(command, tmp_path):
+def test_the_dense_encoder_starts_fitted_to_clip_where_the_config_asks_for_it(command, tmp_path):
     words = ["DATASETS.TEST", "()", "SOLVER.BASE_LR", 0.0, "SOLVER.WEIGHT_DECAY", 0.0]
     aligned = ["MODEL.DENSE_ENCODER.FIT_DATASET", "synthetic_clear_train", "MODEL.DENSE_ENCODER.FIT_IMAGES", 4]
     weights = {}
-    for name, added in (("random", []), ("aligned", aligned), ("again", aligned)):
+    for name, added in (("random", []), ("fitted", fitted), ("again", fitted)):
         train(STAGE_2, tmp_path / name, *SHORT, *words, *added)
         weights[name] = load(tmp_path / name / "model_final.pth")["model"]
-    changed = {name for name, value in weights["random"].items() if not torch.equal(value, weights["aligned"][name])}
+    changed = {name for name, value in weights["random"].items() if not torch.equal(value, weights["fitted"][name])}
     encoders = ("dino", "dino_sar")
     assert changed == {f"{encoder}.projection.dense.{kind}" for encoder in encoders for kind in ("weight", "bias")}
-    assert all(torch.equal(value, weights["again"][name]) for name, value in weights["aligned"].items())
+    assert all(torch.equal(value, weights["again"][name]) for name, value in weights["fitted"].items())
     # Weights that are given, and a run that goes on, stay as they are.
     words += ["MODEL.DENSE_ENCODER.FIT_IMAGES", 2]
     train(STAGE_2, tmp_path / "aligned", "--resume", *SHORT[:-1], 4, *aligned[:2], *words)
     resumed = load(tmp_path / "aligned" / "model_final.pth")["model"]
     train(STAGE_2, tmp_path / "given", *SHORT, *aligned, *words, "MODEL.WEIGHTS", tmp_path / "random/model_final.pth")
     given = load(tmp_path / "given" / "model_final.pth")["model"]
-    assert all(torch.equal(value, resumed[name]) for name, value in weights["aligned"].items())
+    assert all(torch.equal(value, resumed[name]) for name, value in weights["fitted"].items())
     assert all(torch.equal(value, given[name]) for name, value in weights["random"].items())
 
 

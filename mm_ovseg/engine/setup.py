@@ -27,7 +27,6 @@ from mm_ovseg.engine.config_file import config_files, find_config, read_config_f
 from mm_ovseg.errors import ConfigError, MMOVSegError
 from mm_ovseg.files import check_outputs, check_writable_folder, complete_file
 from mm_ovseg.plain_data import read_text
-from mm_ovseg.renamed_keys import translate_overrides
 from mm_ovseg.shipped import SHIPPED
 from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class_names
 
@@ -67,7 +66,7 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs
         raise ConfigError(f"{config_file} has VERSION {version!r}; bring it to VERSION {cfg.VERSION} of Detectron2.")
     _merge(cfg, str(config_file), lambda: cfg.merge_from_other_cfg(CfgNode(content)))
     _check_pairs(overrides)
-    _merge(cfg, "the command line", lambda: cfg.merge_from_list(translate_overrides(overrides)))
+    _merge(cfg, "the command line", lambda: cfg.merge_from_list(list(overrides)))
     _register_declared(cfg.DATASETS.FILES or (), needs_datasets)
     cfg.DATASETS.UNSEEN = _read_unseen(cfg)
     _check_device(cfg.MODEL.DEVICE)

@@ -155,7 +155,7 @@ def _steps_of_seed(output: Path, seed: int, schedule: Schedule, scenes: tuple[st
         options, needs = ["SOLVER.MAX_ITER", schedule.stage_2, "MODEL.DENSE_ENCODER.ENABLED", variant.dino], []
         if not variant.aligned:
             options += ["MODEL.DENSE_ENCODER.FIT_DATASET", ""]
-        for key, source in (("DINO_SAR", variant.dino_sar), ("CLIP_SAR", variant.clip_sar)):
+        for key, source in (("DENSE_ENCODER_SAR", variant.dino_sar), ("CLIP_SAR", variant.clip_sar)):
             options += [f"MODEL.{key}.ENABLED", source is not None]
             if source == "rgb":
                 options += [f"MODEL.{key}.WEIGHTS", pretrained["dense"]]
