@@ -53,9 +53,9 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.engine import config_inputs, load_config
     from mm_ovseg.files import check_outputs
     from mm_ovseg.inference.explanation import SAR_ONLY, explain
+    from mm_ovseg.inference.explanation_figure import draw_explanations
     from mm_ovseg.inference.predictor import Predictor
     from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
-    from mm_ovseg.visualization.explanation_figure import draw_explanations
 
     check_positive(args, "width", "dpi")
     check_pictures(*args.output)
