@@ -310,7 +310,7 @@ def test_a_resumed_run_has_the_losses_of_one_that_was_never_interrupted(
 
 def test_the_dense_encoder_starts_fitted_to_clip_where_the_config_asks_for_it(command, tmp_path):
     words = ["DATASETS.TEST", "()", "SOLVER.BASE_LR", 0.0, "SOLVER.WEIGHT_DECAY", 0.0]
-    aligned = ["MODEL.DENSE_ENCODER.FIT_DATASET", "synthetic_clear_train", "MODEL.DENSE_ENCODER.FIT_IMAGES", 4]
+    fitted = ["MODEL.DENSE_ENCODER.FIT_DATASET", "synthetic_clear_train", "MODEL.DENSE_ENCODER.FIT_IMAGES", 4]
     weights = {}
     for name, added in (("random", []), ("fitted", fitted), ("again", fitted)):
         train(STAGE_2, tmp_path / name, *SHORT, *words, *added)
