@@ -321,9 +321,9 @@ def test_the_dense_encoder_starts_fitted_to_clip_where_the_config_asks_for_it(co
     assert all(torch.equal(value, weights["again"][name]) for name, value in weights["fitted"].items())
     # Weights that are given, and a run that goes on, stay as they are.
     words += ["MODEL.DENSE_ENCODER.FIT_IMAGES", 2]
-    train(STAGE_2, tmp_path / "aligned", "--resume", *SHORT[:-1], 4, *aligned[:2], *words)
-    resumed = load(tmp_path / "aligned" / "model_final.pth")["model"]
-    train(STAGE_2, tmp_path / "given", *SHORT, *aligned, *words, "MODEL.WEIGHTS", tmp_path / "random/model_final.pth")
+    train(STAGE_2, tmp_path / "fitted", "--resume", *SHORT[:-1], 4, *fitted[:2], *words)
+    resumed = load(tmp_path / "fitted" / "model_final.pth")["model"]
+    train(STAGE_2, tmp_path / "given", *SHORT, *fitted, *words, "MODEL.WEIGHTS", tmp_path / "random/model_final.pth")
     given = load(tmp_path / "given" / "model_final.pth")["model"]
     assert all(torch.equal(value, resumed[name]) for name, value in weights["fitted"].items())
     assert all(torch.equal(value, given[name]) for name, value in weights["random"].items())
