@@ -62,7 +62,7 @@ def refused_in_the_same_words(response):
     assert response.status_code == 403 and response.json()["detail"] == REFUSED_FILE
 
 
-@keeps("opens regular files below the folder of the visitor who asks, and the shipped pair, and no others;")
+@keeps("opens regular files in the folder of the requesting visitor, and the shipped pair, and nothing else;")
 def test_own_uploads_and_the_shipped_pair_become_maps(server, visitor, write_image, tmp_path):
     for rgb, sar in ((visitor.upload(write_image("rgb.tif")), None), (RGB, file_value(SAR))):
         assert visitor.make(file_value(rgb), sar).is_success
@@ -104,7 +104,7 @@ def server_paths(server, tmp_path, write_image):
     ]
 
 
-@keeps("answers any other path in the same words, whether there is such a file or not, and looks at and copies none;")
+@keeps("gives the same answer to every other path, whether or not the file exists, without reading or copying it;")
 def test_the_servers_files_are_refused_and_not_told_of(server, visitor, write_image, tmp_path):
     own = Path(visitor.upload(write_image("own.tif")))
     before = files_in(server.folder)
@@ -126,7 +126,7 @@ def test_the_servers_files_are_refused_and_not_told_of(server, visitor, write_im
     assert files_in(server.folder) == before
 
 
-@keeps("is not held up by links, FIFOs, devices and folders, even where they lie among its own files;")
+@keeps("is not held up by links, FIFOs, devices and folders, even among its own files;")
 def test_what_is_no_regular_file_stops_nobody(server, visitor, write_image):
     own = Path(visitor.upload(write_image("own.tif")))
     names = {name: own.with_name(f"{name}.tif") for name in ("link", "pipe", "folder", "socket", "device")}
@@ -149,7 +149,7 @@ def test_what_is_no_regular_file_stops_nobody(server, visitor, write_image):
     mapped(visitor)
 
 
-@keeps("fetches nothing: a URL is not a file, and there are no routes that proxy;")
+@keeps("fetches nothing: a URL is not a file, and there are no proxy routes;")
 def test_addresses_are_not_fetched(server, visitor, write_image):
     own = visitor.upload(write_image("own.tif"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -164,7 +164,7 @@ def test_addresses_are_not_fetched(server, visitor, write_image):
             listener.accept()
 
 
-@keeps("keeps what a visitor uploads, and the maps of it, from all others: they are told apart by a cookie that no script sees, and each file lies in a folder whose name cannot be guessed;")  # fmt: skip  # noqa: E501
+@keeps("keeps a visitor's uploads and maps from all other visitors, by a cookie that scripts cannot read and folder names that cannot be guessed;")  # fmt: skip  # noqa: E501
 def test_visitors_do_not_reach_the_files_of_others(server, visitor, write_image):
     image = write_image("own.tif")
     with Visitor(server.url) as other, Visitor(server.url) as without_cookie:
@@ -186,7 +186,7 @@ def test_visitors_do_not_reach_the_files_of_others(server, visitor, write_image)
 HOSTS = ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "10.1.2.3", "[::2]", "localhost@evil.example"]
 
 
-@keeps("answers by its own names only, those of `--host` and `--allowed-host`, so that a web site that lets its own name lead here reads nothing;")  # fmt: skip  # noqa: E501
+@keeps("answers only to its own names, those of `--host` and `--allowed-host`, so a web site that points its name at this machine reads nothing;")  # fmt: skip  # noqa: E501
 def test_foreign_hosts_are_refused(server, visitor, write_image):
     port = server.url.rsplit(":", 1)[1]
     before = files_in(server.folder)
@@ -208,7 +208,7 @@ def test_foreign_hosts_are_refused(server, visitor, write_image):
     assert files_in(server.folder) == before
 
 
-@keeps("does nothing for other web sites: a request with a foreign `Origin` is refused before it is read, and no answer lets another site read it.")  # fmt: skip  # noqa: E501
+@keeps("does nothing for other web sites: a request with a foreign `Origin` is refused before it is read, and no answer can be read by another site.")  # fmt: skip  # noqa: E501
 def test_foreign_origins_are_refused(server, visitor, write_image):
     port = server.url.rsplit(":", 1)[1]
     image = write_image("rgb.tif")
@@ -241,7 +241,7 @@ ROUTES = [
 ]  # fmt: skip
 
 
-@keeps("has the routes that its own script needs, and no others of Gradio's;")
+@keeps("serves only the routes that its own script needs, none of Gradio's others;")
 def test_other_routes_are_closed(visitor):
     for route in ROUTES:
         for send in (visitor.get, visitor.post, visitor.head):
@@ -251,7 +251,7 @@ def test_other_routes_are_closed(visitor):
     assert visitor.put("/gradio_api/upload").status_code == 404
 
 
-@keeps("reads no request longer than a page needs, and of an upload that is refused keeps nothing;")
+@keeps("reads no request longer than the page needs, and keeps nothing of a refused upload;")
 def test_long_and_broken_requests(server, visitor, write_image):
     before = files_in(server.folder)
     post = visitor.post
@@ -272,7 +272,7 @@ def test_each_promise_of_the_document_has_a_test():
     assert sorted(promises) == sorted(PROMISES)
 
 
-@keeps("ends on a signal, whatever was sent to it, and leaves nothing behind;")
+@keeps("ends on a signal, whatever it was sent, and leaves no files behind;")
 def test_a_signal_ends_it(server):
     """The last of this module."""
     for path in ("/dev/zero", "/dev/stdin"):
