@@ -121,7 +121,7 @@ def write_scene_outputs(
         write_geotiff(plain, work.parts(layer), grid, **style)
         path = output if layer == "class" else sibling(output, f"_{layer}.tif")
         write_cog(plain, path, categorical=layer in ("class", "coverage"))
-    write_qgis_style(output.with_suffix(".qml"), names, [entry.color for entry in legend])
+    write_qgis_style(output.with_suffix(".qml"), legend)
     if options.vector is not None:
         shape = polygon_options(options)
         count = write_polygons(output, options.vector, names, **shape)
