@@ -137,16 +137,10 @@ def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[C
                 held = counts > 0  # a block of only nodata may lie anywhere, even outside the projection's domain
                 square_metres[held] += counts[held] * (area / block.size)
     check_classes(path, np.flatnonzero(pixels), class_names)
-    return [
-        ClassArea(
-            name=name,
-            pixels=int(pixels[index]),
-            hectares=None
-            if ellipsoid is None or np.isnan(square_metres[index])
-            else float(square_metres[index] / SQUARE_METRES_PER_HECTARE),
-        )
-        for index, name in enumerate(class_names)
-    ]
+    if ellipsoid is None:
+        square_metres[:] = np.nan
+    hectares = [None if math.isnan(area) else area / SQUARE_METRES_PER_HECTARE for area in square_metres.tolist()]
+    return [ClassArea(name, int(pixels[index]), hectares[index]) for index, name in enumerate(class_names)]
 
 
 def count_values(path: str | os.PathLike) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The options of segmenting a scene."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -52,21 +52,22 @@ class SceneOptions:
     resume: bool = False
 
 
-def check_options(options: SceneOptions, cfg: CfgNode) -> tuple[int, int]:
+def check_options(options: SceneOptions, cfg: CfgNode) -> SceneOptions:
     """Check what can be checked before any file is opened.
 
     Returns:
-        The side of a window and the overlap of neighbouring ones, in pixels.
+        The options, with the size of the windows.
 
     Raises:
         ConfigError: an option, or a setting of ``cfg.INPUT``, is invalid.
     """
-    window = cfg.INPUT.CROP.SIZE[0] if options.window is None else options.window
-    overlap = check_overlap(options.overlap, window)
+    if options.window is None:
+        options = replace(options, window=cfg.INPUT.CROP.SIZE[0])
+    check_overlap(options.overlap, options.window)
     check_batch_size(options.batch_size)
     for name, value, unit in (("--min-area", options.min_area, "hectares"), ("--simplify", options.simplify, "metres")):
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"{name} is {value}; give a positive number of {unit}.")
     check_sampling_distance(options.ground_sampling_distance)
     image_readers(cfg)
-    return window, overlap
+    return options

@@ -4,7 +4,6 @@ The windows lie on a lattice that starts at the scene's first pixel, whatever pa
 is seen by the same windows, and gets the same class, whether the whole scene is mapped or a corner of it.
 """
 
-from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["RowBlender", "blend_weights", "check_overlap", "first_window_over", "window_starts"]
+__all__ = ["RowBlender", "blend_weights", "check_overlap", "window_starts"]
 
 
 def check_overlap(overlap: float, window: int) -> int:
@@ -44,11 +43,6 @@ def window_starts(length: int, window: int, overlap: int) -> list[int]:
     """
     last = max(0, length - window)
     return [*range(0, last, window - overlap), last]
-
-
-def first_window_over(starts: Sequence[int], window: int, place: int) -> int:
-    """Index of the first window that reaches ``place`` or beyond."""
-    return next(index for index, start in enumerate(starts) if start + window > place)
 
 
 def blend_weights(window: int, overlap: int) -> np.ndarray:

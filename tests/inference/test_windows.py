@@ -5,13 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.inference.windows import (
-    RowBlender,
-    blend_weights,
-    check_overlap,
-    first_window_over,
-    window_starts,
-)
+from mm_ovseg.inference.windows import RowBlender, blend_weights, check_overlap, window_starts
 
 WINDOW, OVERLAP, CLASSES = 16, 6, 3
 
@@ -31,15 +25,6 @@ def test_windows_cover_a_side_to_its_last_pixel_and_overlap(length, window, data
 
 def test_the_lattice_does_not_depend_on_the_length():
     assert window_starts(1000, 64, 20)[:-1] == window_starts(2000, 64, 20)[: len(window_starts(1000, 64, 20)) - 1]
-
-
-@given(st.integers(1, 300), st.integers(1, 40), st.data())
-def test_the_first_window_over_a_place_is_the_first_that_still_adds_to_it(length, window, data):
-    starts = window_starts(length, window, data.draw(st.integers(0, window - 1)))
-    place = data.draw(st.integers(0, length - 1))
-    first = first_window_over(starts, window, place)
-    assert starts[first] + window > place
-    assert first == 0 or starts[first - 1] + window <= place
 
 
 @pytest.mark.parametrize(("window", "overlap"), [(64, 0), (64, 1), (64, 21), (64, 32), (65, 64), (1, 0)])
@@ -116,7 +101,7 @@ def test_going_on_from_any_row_gives_the_same_bits():
     height, width = 67, 30
     whole, rows = blend(random_scores, height, width), window_starts(height, WINDOW, OVERLAP)
     for done in rows:
-        first = first_window_over(rows, WINDOW, done)
+        first = next(index for index, row in enumerate(rows) if row + WINDOW > done)
         rest = blend(random_scores, height, width, first=first)
         assert torch.equal(rest[:, done - rows[first] :], whole[:, done:])
 
