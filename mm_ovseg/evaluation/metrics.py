@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from mm_ovseg.errors import VocabularyError
 
-__all__ = ["constant_class_baseline", "count_pixels", "format_results_table", "segmentation_metrics", "unseen_mask"]
+__all__ = ["count_pixels", "format_results_table", "segmentation_metrics", "unseen_mask"]
 
 
 def count_pixels(label: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_label: int) -> np.ndarray:
@@ -72,29 +72,6 @@ def segmentation_metrics(
     metrics |= {f"IoU-{name}": float(value) for name, value in zip(classes, iou, strict=True)}
     metrics |= {f"ACC-{name}": float(value) for name, value in zip(classes, accuracy, strict=True)}
     return metrics
-
-
-def constant_class_baseline(
-    label_pixels: Sequence[int] | np.ndarray, classes: Sequence[str], unseen_classes: Sequence[str] = ()
-) -> dict[str, float]:
-    """Score the best map of a single class, which a model must beat to have learnt anything.
-
-    Args:
-        label_pixels: (T,) ground-truth pixels of each class, the sum over axis 1 of a confusion matrix.
-        classes: the T class names.
-        unseen_classes: those of them whose labels training did not see.
-
-    Returns:
-        mIoU, mIoU-seen and mIoU-unseen in percent, each the highest of any class; nan for a mean over no class.
-    """
-    counts = np.asarray(label_pixels)
-    best = dict.fromkeys(("mIoU", "mIoU-seen", "mIoU-unseen"), math.nan)
-    for index in range(len(classes)):
-        confusion_matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
-        confusion_matrix[:, index] = counts
-        metrics = segmentation_metrics(confusion_matrix, classes, unseen_classes)
-        best = {name: float(np.fmax(value, metrics[name])) for name, value in best.items()}
-    return best
 
 
 def format_results_table(
