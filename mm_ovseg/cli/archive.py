@@ -58,9 +58,15 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.engine import config_inputs
     from mm_ovseg.files import check_writable_folder
     from mm_ovseg.inference import ScenePredictor
-    from mm_ovseg.inference.archive import check_archive_outputs, read_archive, segment_archive
+    from mm_ovseg.inference.archive import (
+        RESULTS,
+        SceneResult,
+        check_archive_outputs,
+        read_archive,
+        segment_archive,
+        write_results,
+    )
     from mm_ovseg.inference.archive_pool import RayPool
-    from mm_ovseg.inference.archive_results import RESULTS, SceneResult, write_results
     from mm_ovseg.inference.scene_options import check_options
     from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
 

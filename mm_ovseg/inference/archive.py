@@ -1,27 +1,55 @@
 """An archive of scenes: each is given to a worker, and to another where that one dies, until all are accounted for."""
 
+import csv
 import logging
 import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Literal
 
 from mm_ovseg.data.manifest import SEPARATOR, SceneFiles, read_manifest
 from mm_ovseg.errors import ConfigError, MMOVSegError
-from mm_ovseg.files import check_outputs
+from mm_ovseg.files import check_outputs, complete_file
 from mm_ovseg.inference.archive_pool import RayPool
-from mm_ovseg.inference.archive_results import RESULTS, SceneResult
 from mm_ovseg.inference.archive_worker import Outcome
 from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs
 from mm_ovseg.inference.scene_options import SceneOptions
 
-__all__ = ["check_archive_outputs", "read_archive", "segment_archive"]
+__all__ = ["RESULTS", "SceneResult", "check_archive_outputs", "read_archive", "segment_archive", "write_results"]
 
 logger = logging.getLogger(__name__)
 
+RESULTS = "results.csv"  # in the folder of the maps
 COMPANIONS = ("_coverage", "_confidence", "_probabilities")  # endings of the files that stand beside NAME.tif
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    """What became of a scene; the fields are the columns of the table.
+
+    Attributes:
+        name: of the scene.
+        rgb, sar: its files; several are separated by ``;``.
+        status: skipped scenes were finished by an earlier run.
+        attempts: how many workers it was given to; 0 where it was skipped.
+        seconds: of all attempts together.
+        output: the map; empty where it failed.
+        sar_share: share of the mapped pixels made from RGB and SAR, 0..1; None where nothing was mapped.
+        error: one sentence on why it failed.
+    """
+
+    name: str
+    rgb: str
+    sar: str
+    status: Literal["done", "skipped", "failed"]
+    attempts: int
+    seconds: float
+    output: str
+    sar_share: float | None
+    error: str
 
 
 def read_archive(path: str | os.PathLike) -> list[SceneFiles]:
@@ -71,8 +99,8 @@ def segment_archive(
 ) -> Iterator[SceneResult]:
     """Segment scenes into ``output_dir/NAME.tif``, and what comes with a map.
 
-    A scene that fails by its files or the settings has failed; the others go on. Where a worker dies, or something
-    unforeseen happens, the scene is given to a new worker, which goes on where the last one was.
+    A scene that fails because of its files or the settings fails alone. Where a worker dies, or something unforeseen
+    happens, a new worker continues the scene where the last one stopped.
 
     Args:
         scenes: of different names.
@@ -97,6 +125,18 @@ def segment_archive(
     return _run(deque(_plan(scenes, output_dir, options, polygons)), pool, retries)
 
 
+def write_results(path: Path, results: Iterable[SceneResult]) -> None:
+    """Write results as a CSV file, which is whole at any moment.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    with complete_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(SceneResult)])
+        writer.writeheader()
+        writer.writerows(map(asdict, results))
+
+
 @dataclass
 class _Work:
     """A scene, what to make of it, and what was spent on it."""
@@ -117,7 +157,6 @@ def _plan(scenes: Sequence[SceneFiles], output_dir: Path, options: SceneOptions,
 
 
 def _run(waiting: deque[_Work], pool: RayPool, retries: int) -> Iterator[SceneResult]:
-    """See :func:`segment_archive`."""
     busy: dict[int, _Work] = {}  # by worker
     idle: list[int] = []
     starting: dict[int, int] = {}  # worker -> how many before it failed to start in its stead

@@ -123,7 +123,7 @@ class ScenePredictor:
             output: the map, ``.tif``.
             options: see :class:`SceneOptions`.
             show_progress: show a progress bar on stderr.
-            should_stop: asked before each window whether to end the run.
+            should_stop: called before each window; True ends the run.
 
         Returns:
             The report that the JSON file holds.
@@ -132,7 +132,7 @@ class ScenePredictor:
             ConfigError: an option is invalid.
             DataError: a file cannot be read or written, an output would replace an input, SAR covers too little of the
                 scene, or unfinished work was made with other options.
-            StoppedError: ``should_stop`` said so.
+            StoppedError: ``should_stop`` returned True.
         """
         output = Path(output)
         with ExitStack() as stack:

@@ -91,12 +91,9 @@ def write_scene_outputs(
     """Write the map of a finished scene and the files that come with it, the JSON report last.
 
     Args:
-        output: the map.
+        output, grid, options, legend: of the map.
         work: has all rows.
-        grid: of the map.
         report: what is known of the run so far.
-        options: say which polygons to write, and where.
-        legend: of the classes.
 
     Returns:
         The whole report.

@@ -18,7 +18,7 @@ from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.scene_files import COVERAGE
 from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork
-from mm_ovseg.inference.windows import RowBlender, check_overlap, window_starts
+from mm_ovseg.inference.windows import RowBlender, window_starts
 
 __all__ = ["SceneRun"]
 
@@ -30,12 +30,10 @@ class SceneRun:
     Attributes:
         run_batch: the model; gives ``{"sem_seg": (T, height, width) scores in 0..1}`` for each item.
         num_classes: T.
-        source: of the windows.
-        area: the part to map; None for all.
+        area: the part to map; None for the whole scene.
         work: takes the rows; those that are done already are not made again.
-        options: the windows, with their size, and how many go through the model at a time.
-        show_progress: show a progress bar.
-        should_stop: asked before each window whether to end the run.
+        options: the size of windows is given.
+        should_stop: called before each window; True ends the run.
     """
 
     run_batch: BatchRunner
@@ -52,10 +50,10 @@ class SceneRun:
 
         Raises:
             ConfigError: memory does not hold one window.
-            StoppedError: ``should_stop`` said so.
+            StoppedError: ``should_stop`` returned True.
         """
         height, width = self.source.grid.height, self.source.grid.width
-        size, overlap = self.options.window, check_overlap(self.options.overlap, self.options.window)
+        size, overlap = self.options.window, self.options.overlap_pixels
         rows, columns = (window_starts(length, size, overlap) for length in (height, width))
         total, done = len(rows) * len(columns), self.work.rows_done
         if done >= height:
@@ -82,17 +80,15 @@ class SceneRun:
                 written.result()
         return total
 
-    def _read(
-        self, rows: Sequence[int], columns: Sequence[int]
-    ) -> Iterator[tuple[SceneWindow | None, np.ndarray | None]]:
-        """The windows, row by row, each with the pixels (H, W) in the area, if any; None for a window outside of it."""
+    def _read(self, rows: Sequence[int], columns: Sequence[int]) -> Iterator[tuple[SceneWindow | None, np.ndarray]]:
+        """The windows, row by row, each with its pixels (H, W) in the area; None for a window outside of it."""
         size = self.options.window
+        everything = np.ones((size, self.source.grid.width), bool)
         for row in rows:
-            wanted = None if self.area is None else self.area.rows(row, size)
+            wanted = everything if self.area is None else self.area.rows(row, size)
             for column in columns:
-                inside = None if wanted is None else wanted[:, column : column + size]
-                outside = inside is not None and not inside.any()
-                yield None if outside else self.source.read(row, column, size, size), inside
+                inside = wanted[:, column : column + size]
+                yield self.source.read(row, column, size, size) if inside.any() else None, inside
 
     def _blend_row(
         self, windows: Iterator, columns: Sequence[int], blender: RowBlender, coverage: np.ndarray, progress: tqdm
@@ -105,10 +101,9 @@ class SceneRun:
             if self.should_stop is not None and self.should_stop():
                 raise StoppedError("The scene is not finished: it was no longer asked for.")
             if window is not None:
-                part = coverage[:, column : column + size]
                 code = np.where(window.sar_valid, COVERAGE["rgb_and_sar"], COVERAGE["rgb_only"])
-                code = np.where(window.image_valid, code, COVERAGE["no_rgb"])[:, : part.shape[1]]
-                np.copyto(part, code.astype(np.uint8), where=True if inside is None else inside)
+                code = np.where(window.image_valid, code, COVERAGE["no_rgb"])[:, : inside.shape[1]]
+                coverage[:, column : column + size][inside] = code[inside]
             if window is None or not window.image_valid.any():
                 progress.update()
                 continue

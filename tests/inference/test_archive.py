@@ -8,8 +8,7 @@ import pytest
 
 from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.errors import ConfigError, DataError, MMOVSegError
-from mm_ovseg.inference.archive import segment_archive
-from mm_ovseg.inference.archive_results import SceneResult, write_results
+from mm_ovseg.inference.archive import SceneResult, segment_archive, write_results
 from mm_ovseg.inference.archive_worker import Outcome
 from mm_ovseg.inference.scene_options import SceneOptions
 

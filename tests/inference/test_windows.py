@@ -4,8 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_ovseg.errors import ConfigError
-from mm_ovseg.inference.windows import RowBlender, blend_weights, check_overlap, window_starts
+from mm_ovseg.inference.windows import RowBlender, blend_weights, window_starts
 
 WINDOW, OVERLAP, CLASSES = 16, 6, 3
 
@@ -36,15 +35,6 @@ def test_blend_weights_are_smooth_symmetric_and_never_zero(window, overlap):
     if 0 < overlap <= window // 2:  # two neighbours share each pixel of the overlap and sum to 1
         np.testing.assert_allclose(weights[:overlap] + weights[window - overlap :], 1, rtol=1e-6)
         assert np.abs(np.diff(weights)).max() <= np.pi / 2 / overlap
-
-
-def test_overlap_is_a_share_of_the_window():
-    assert check_overlap(0.33, 384) == 127 and check_overlap(0, 5) == 0
-    for overlap in (-0.1, 1.0, 0.999, float("nan")):
-        with pytest.raises(ConfigError, match="share of the window"):
-            check_overlap(overlap, 64)
-    with pytest.raises(ConfigError, match="positive"):
-        check_overlap(0.3, 0)
 
 
 def blend(scores, height, width, *, first=0):
