@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mm_ovseg.data.scene_source import SceneSource, SceneWindow
+from mm_ovseg.data.augmentation import PairSample
+from mm_ovseg.data.mappers import model_item
+from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import StoppedError
-from mm_ovseg.inference.batches import BatchRunner, model_item
+from mm_ovseg.inference.batches import BatchRunner
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.prefetch import prefetched
 from mm_ovseg.inference.scene_area import SceneArea
@@ -80,7 +82,7 @@ class SceneRun:
                 written.result()
         return total
 
-    def _read(self, rows: Sequence[int], columns: Sequence[int]) -> Iterator[tuple[SceneWindow | None, np.ndarray]]:
+    def _read(self, rows: Sequence[int], columns: Sequence[int]) -> Iterator[tuple[PairSample | None, np.ndarray]]:
         """The windows, row by row, each with its pixels (H, W) in the area; None for a window outside of it."""
         size = self.options.window
         everything = np.ones((size, self.source.grid.width), bool)
