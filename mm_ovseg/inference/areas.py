@@ -14,7 +14,7 @@ from pyproj.exceptions import ProjError
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference.map_writer import NODATA_CLASS
-from mm_ovseg.raster import RasterInfo, RasterSource, read_raster_info
+from mm_ovseg.raster import Grid, RasterInfo, RasterSource, read_raster_info
 from mm_ovseg.raster.grid import pixels_to_map
 
 __all__ = [
@@ -205,9 +205,5 @@ def _block_areas(info: RasterInfo, ellipsoid: Ellipsoid | None, top: int, height
 
 def _outlines(info: RasterInfo, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Outlines (..., points, 2) in map coordinates of blocks, from their corners and sizes in pixels (column, row)."""
-    along = np.arange(PIECES_PER_EDGE) / PIECES_PER_EDGE
-    first, last = np.zeros(PIECES_PER_EDGE), np.ones(PIECES_PER_EDGE)
-    x = np.concatenate([along, last, 1 - along, first])
-    y = np.concatenate([first, along, last, 1 - along])
-    points = starts[..., np.newaxis, :] + np.stack([x, y], axis=-1) * sizes[..., np.newaxis, :]
-    return pixels_to_map(info.transform, points)
+    square = Grid(1, 1).outline(PIECES_PER_EDGE + 1)
+    return pixels_to_map(info.transform, starts[..., np.newaxis, :] + square * sizes[..., np.newaxis, :])
