@@ -20,6 +20,7 @@ says what; 130, stopped by Ctrl-C.
 import argparse
 import functools
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,9 +58,15 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.engine import config_inputs
     from mm_ovseg.files import check_writable_folder
     from mm_ovseg.inference import ScenePredictor
-    from mm_ovseg.inference.archive import check_archive_outputs, read_archive, segment_archive
+    from mm_ovseg.inference.archive import (
+        RESULTS,
+        SceneResult,
+        check_archive_outputs,
+        read_archive,
+        segment_archive,
+        write_results,
+    )
     from mm_ovseg.inference.archive_pool import RayPool
-    from mm_ovseg.inference.archive_results import RESULTS, ResultsTable
     from mm_ovseg.inference.scene_options import check_options
     from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
 
@@ -80,7 +87,8 @@ def run(args: argparse.Namespace) -> None:
         ScenePredictor, cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen
     )
     pool = RayPool(make_predictor, num_workers=args.num_workers, address=args.address, gpus_per_worker=gpus)
-    table = ResultsTable(args.output_dir / RESULTS, scenes)
+    table = args.output_dir / RESULTS
+    results: dict[str, SceneResult | None] = dict.fromkeys(scene.name for scene in scenes)  # in their order
     with (
         stopping(f"the same command with --resume goes on in {args.output_dir}."),
         pool,
@@ -89,15 +97,17 @@ def run(args: argparse.Namespace) -> None:
         for result in segment_archive(
             scenes, args.output_dir, options, pool, polygons=args.vector, retries=args.retries
         ):
-            table.add(result)
+            results[result.name] = result
+            write_results(table, filter(None, results.values()))
             if result.status == "failed" and not args.quiet:
                 tqdm.write(f"{result.name} failed: {result.error}", file=sys.stderr)
             progress.update()
-    counts = {status: table.count(status) for status in ("done", "skipped", "failed")}
+    counts = Counter(result.status for result in results.values())
     if not args.quiet:
-        print(", ".join(f"{count} {status}" for status, count in counts.items()) + f"; {table.path} lists them.")
+        listed = ", ".join(f"{counts[status]} {status}" for status in ("done", "skipped", "failed"))
+        print(f"{listed}; {table} lists them.")
     if counts["failed"]:
-        print(f"{counts['failed']} of {len(scenes)} scenes failed; {table.path} says why.", file=sys.stderr)
+        print(f"{counts['failed']} of {len(scenes)} scenes failed; {table} says why.", file=sys.stderr)
         sys.exit(SOME_FAILED)
 
 

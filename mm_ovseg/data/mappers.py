@@ -29,7 +29,7 @@ __all__ = [
     "RGBSARSemanticMapper",
     "UnreadableSampleError",
     "build_dataset_mapper",
-    "image_tensor",
+    "model_item",
 ]
 
 DATASET_MAPPER_REGISTRY = Registry("DATASET_MAPPER")
@@ -148,10 +148,7 @@ class RGBSARPairMapper:
         sample = self._sample_of(item)
         item["height"], item["width"] = sample.image_valid.shape
         sample = self.augmentation(sample)
-        item["image"] = image_tensor(sample.image)  # (3, H, W)
-        item["sar_image"] = image_tensor(sample.sar_image)  # (3, H, W)
-        item["image_valid"] = torch.from_numpy(np.ascontiguousarray(sample.image_valid))  # (H, W)
-        item["sar_valid"] = torch.from_numpy(np.ascontiguousarray(sample.sar_valid))  # (H, W)
+        item |= model_item(sample)
         if sample.sem_seg is not None:
             item["sem_seg"] = torch.from_numpy(sample.sem_seg.astype(np.int64))  # (H, W)
         return item
@@ -252,7 +249,17 @@ def build_dataset_mapper(cfg: CfgNode, is_train: bool) -> Callable[[Mapping], di
     return DATASET_MAPPER_REGISTRY.get(name)(cfg, is_train)
 
 
-def image_tensor(image: np.ndarray) -> torch.Tensor:
+def model_item(sample: PairSample) -> dict[str, torch.Tensor | None]:
+    """The images, float32 (3, H, W), and masks, bool (H, W), of a pair, as the model takes them; None without SAR."""
+    images = {"image": sample.image, "sar_image": sample.sar_image}
+    masks = {"image_valid": sample.image_valid, "sar_valid": sample.sar_valid}
+    return {
+        **{key: None if image is None else _image_tensor(image) for key, image in images.items()},
+        **{key: None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)) for key, mask in masks.items()},
+    }
+
+
+def _image_tensor(image: np.ndarray) -> torch.Tensor:
     """An image (H, W, 3) as float32 (3, H, W), in one copy."""
     height, width, channels = image.shape
     tensor = torch.empty((channels, height, width), dtype=torch.float32)

@@ -15,7 +15,7 @@ from mm_ovseg.shipped import SHIPPED, shipped_path
 __all__ = ["config_files", "find_config", "read_config_file"]
 
 BASE = "_BASE_"
-DECLARATIONS = ("DATASETS.FILES", "TEST.PROMPT_FILES")
+PATHS = ("DATASETS.FILES", "TEST.PROMPT_FILES")
 # Training writes weights to OUTPUT_DIR, which counts from the working folder: the checkout's are another run's.
 WEIGHTS = (
     "MODEL.WEIGHTS",
@@ -38,7 +38,7 @@ def find_config(name: str | os.PathLike, folder: Path = Path()) -> Path:
     return shipped if Path(name).parts[:1] == ("configs",) and shipped.is_file() and not path.is_file() else path
 
 
-def read_config_file(path: str | os.PathLike, _within: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_config_file(path: str | os.PathLike) -> dict[str, Any]:
     """Read a config with those that it builds on by ``_BASE_``.
 
     A relative path of ``DATASETS.FILES`` or ``TEST.PROMPT_FILES`` that exists in the folder of the config that states
@@ -55,37 +55,32 @@ def read_config_file(path: str | os.PathLike, _within: tuple[Path, ...] = ()) ->
         ConfigError: one of the files cannot be read, is not plain YAML or not a mapping, or they build on each other in
             a circle.
     """
-    path = find_config(path)
-    identity = path.resolve()
-    if identity in _within:
-        raise ConfigError(f"{path} builds on itself by {BASE}; correct it there.")
-    content, bases = _read(path)
-    translate_config(content, str(path))
     merged: dict[str, Any] = {}
-    for base in bases:
-        _merge(merged, read_config_file(base, (*_within, identity)), path)
-    folder = path.absolute().parent
-    for key in DECLARATIONS:
-        _find_files(content, key.split("."), (folder, SHIPPED))
-    for key in WEIGHTS:
-        _find_files(content, key.split("."), (folder,))
-    _merge(merged, content, path)
+    for file, content in _read_chain(find_config(path)):
+        translate_config(content, str(file))
+        folder = file.absolute().parent
+        for key in PATHS:
+            _find_files(content, key.split("."), (folder, SHIPPED))
+        for key in WEIGHTS:
+            _find_files(content, key.split("."), (folder,))
+        _merge(merged, content, file)
     return merged
 
 
 def config_files(path: str | os.PathLike) -> list[Path]:
-    """A config and those that it builds on, of which none builds on itself.
+    """A config and those that it builds on.
 
     Raises:
         ConfigError: As of :func:`read_config_file`.
     """
-    path = find_config(path)
-    _, bases = _read(path)
-    return [path, *(file for base in bases for file in config_files(base))]
+    return [file for file, _ in reversed(_read_chain(find_config(path)))]
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[Path]]:
-    """What a config holds by itself, and the configs that it builds on."""
+def _read_chain(path: Path, within: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """What each config holds by itself, those that one builds on before it."""
+    identity = path.resolve()
+    if identity in within:
+        raise ConfigError(f"{path} builds on itself by {BASE}; correct it there.")
     try:
         content = parse_yaml(read_text(path, ConfigError))
     except ValueError as error:
@@ -93,17 +88,17 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Path]]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} does not hold 'KEY: value' entries; configs/ shows the form.")
     bases = content.pop(BASE, [])
-    bases = bases if isinstance(bases, list) else [bases]
-    for base in bases:
+    chain = []
+    for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str):
             raise ConfigError(f"{path} builds on {base!r}, which is not a path; correct {BASE} there.")
         if "://" in base:
             raise ConfigError(f"{path} builds on {base}; fetch that file, and name it by its path.")
-    return content, [find_config(base, path.parent) for base in bases]
+        chain += _read_chain(find_config(base, path.parent), (*within, identity))
+    return [*chain, (path, content)]
 
 
 def _merge(base: dict[str, Any], own: Mapping[str, Any], path: Path, prefix: str = "") -> None:
-    """Write the values of ``own``, a config file or part of one, over those of ``base``."""
     for key, value in own.items():
         if isinstance(value, dict) and key in base:
             if not isinstance(base[key], dict):

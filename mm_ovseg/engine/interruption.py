@@ -89,9 +89,8 @@ class InterruptionHook(HookBase):
         if not self._received:
             self._received, self._received_at = number, time.monotonic()
             note = "saving a checkpoint after this iteration; a second signal stops at once"
-            os.write(
-                2, f"{signal.Signals(number).name}: {note}.\n".encode()
-            )  # print or logging may have been interrupted
+            # Not by print or logging, which may have been interrupted.
+            os.write(2, f"{signal.Signals(number).name}: {note}.\n".encode())
         elif time.monotonic() - self._received_at > DUPLICATE_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             os.kill(self._process, number)

@@ -1,6 +1,7 @@
 """Pictures of the predictions for a few fixed pairs during training."""
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,6 @@ class PredictionImages:
         self._model = model
         self._dataset_name = cfg.DATASETS.TEST[0]
         self._file = Path(cfg.OUTPUT_DIR) / "inference" / self._dataset_name / "predictions.png"
-        self._pairs: list[tuple[dict, PanelRow]] | None = None  # the model's input, and what is drawn
 
     def __call__(self) -> None:
         """Draw on the main process, and put the picture into the event storage.
@@ -49,11 +49,7 @@ class PredictionImages:
         Raises:
             DataError: a pair cannot be read, and ``INPUT.SKIP_CORRUPT`` is off; or the picture cannot be written.
         """
-        if not comm.is_main_process():
-            return
-        if self._pairs is None:
-            self._pairs = self._read_pairs()
-        if not self._pairs:
+        if not comm.is_main_process() or not self._pairs:
             return
         metadata = MetadataCatalog.get(self._dataset_name)
         classes = metadata.stuff_classes
@@ -70,9 +66,15 @@ class PredictionImages:
             colors=metadata.get("stuff_colors"),
             unseen=unseen_classes(classes, metadata.get("unseen_classes", []), self._cfg.DATASETS.UNSEEN),
         )
-        get_event_storage().put_image(f"{self._dataset_name}/predictions", _read_image(self._file))
+        with Image.open(self._file) as file:
+            image = file.convert("RGB")
+        image.thumbnail((MAX_WIDTH, image.height))
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+        get_event_storage().put_image(f"{self._dataset_name}/predictions", pixels)
 
-    def _read_pairs(self) -> list[tuple[dict, PanelRow]]:
+    @cached_property
+    def _pairs(self) -> list[tuple[dict, PanelRow]]:
+        """The model's input, and what is drawn."""
         metadata = MetadataCatalog.get(self._dataset_name)
         mapper = build_dataset_mapper(self._cfg, is_train=False)
         pairs = []
@@ -81,11 +83,3 @@ class PredictionImages:
             if "skipped" not in item:  # the mapper has warned (INPUT.SKIP_CORRUPT)
                 pairs.append((item, read_panel_row(self._cfg, sample, metadata)))
         return pairs
-
-
-def _read_image(path: Path) -> torch.Tensor:
-    """An image (3, H, W) uint8, at most ``MAX_WIDTH`` wide."""
-    with Image.open(path) as file:
-        image = file.convert("RGB")
-    image.thumbnail((MAX_WIDTH, image.height))
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

@@ -7,8 +7,7 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -65,9 +64,9 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs
     if version != cfg.VERSION:
         raise ConfigError(f"{config_file} has VERSION {version!r}; bring it to VERSION {cfg.VERSION} of Detectron2.")
     _merge(cfg, str(config_file), lambda: cfg.merge_from_other_cfg(CfgNode(content)))
-    _check_pairs(overrides)
+    _check_override_pairs(overrides)
     _merge(cfg, "the command line", lambda: cfg.merge_from_list(list(overrides)))
-    _register_declared(cfg.DATASETS.FILES or (), needs_datasets)
+    _register_dataset_files(cfg.DATASETS.FILES or (), needs_datasets)
     cfg.DATASETS.UNSEEN = _read_unseen(cfg)
     _check_device(cfg.MODEL.DEVICE)
     check_registered("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY)
@@ -122,24 +121,17 @@ def set_up_run(cfg: CfgNode, args: Namespace) -> None:
             handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     config_file = find_config(args.config_file)
     detectron2_logger.info("Contents of %s:\n%s", config_file, read_text(config_file, ConfigError))
-    with _kept(Path(cfg.OUTPUT_DIR, "config.yaml"), config_file):
+    # Where it is somebody's own config, it is to stay; Detectron2 writes all of its keys over it.
+    dumped = Path(cfg.OUTPUT_DIR, "config.yaml")
+    own = dumped.read_bytes() if rank == 0 and dumped.exists() and dumped.samefile(config_file) else None
+    try:
         default_setup(cfg, Namespace(**{**vars(args), "config_file": ""}))
+    finally:
+        if own is not None:
+            with complete_file(dumped) as temporary:
+                temporary.write_bytes(own)
     for handler, level in zip(consoles, levels, strict=True):
         handler.setLevel(level)
-
-
-@contextmanager
-def _kept(dumped: Path, config_file: Path) -> Iterator[None]:
-    """Keep the config where Detectron2 would write all of its keys over it: it may be somebody's own."""
-    if not (comm.is_main_process() and dumped.exists() and dumped.samefile(config_file)):
-        yield
-        return
-    content = dumped.read_bytes()
-    try:
-        yield
-    finally:
-        with complete_file(dumped) as temporary:
-            temporary.write_bytes(content)
 
 
 def _is_no_user_error(record: logging.LogRecord) -> bool:
@@ -150,8 +142,7 @@ def _counted_from(path: str | Path) -> str:
     return "" if Path(path).is_absolute() else f" in the working folder, {Path.cwd()}"
 
 
-def _check_pairs(overrides: Sequence[str]) -> None:
-    """Check that overrides are KEY VALUE KEY VALUE ..."""
+def _check_override_pairs(overrides: Sequence[str]) -> None:
     for word in overrides[::2]:
         key, equals, value = str(word).partition("=")
         if equals:
@@ -162,7 +153,7 @@ def _check_pairs(overrides: Sequence[str]) -> None:
         )
 
 
-def _register_declared(files: Sequence[str], needed: bool) -> None:
+def _register_dataset_files(files: Sequence[str], needed: bool) -> None:
     for path in files:
         if not isinstance(path, str):
             raise ConfigError(f"DATASETS.FILES holds {path!r}, which is not a path; write it in quotes.")
@@ -196,11 +187,7 @@ def _all_keys(node: CfgNode, prefix: str = "") -> list[str]:
 
 
 def _read_unseen(cfg: CfgNode) -> list[str] | None:
-    """``DATASETS.UNSEEN`` as a list of names, each of which is a class of a dataset of DATASETS.TRAIN or TEST.
-
-    Raises:
-        VocabularyError: a name is not.
-    """
+    """The names of DATASETS.UNSEEN, each of which is a class of a dataset of DATASETS.TRAIN or TEST."""
     chosen = cfg.DATASETS.UNSEEN
     if chosen is None:
         return None

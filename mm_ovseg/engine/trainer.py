@@ -27,7 +27,7 @@ from mm_ovseg.engine.interruption import InterruptionHook
 from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.engine.prediction_images import PredictionImages
 from mm_ovseg.engine.prompts import read_prompts
-from mm_ovseg.engine.training_step import AccumulatingTrainer
+from mm_ovseg.engine.training_step import AccumulatingTrainer, unwrap
 from mm_ovseg.engine.weights_and_biases import WeightsAndBiasesHook, import_wandb
 from mm_ovseg.errors import CheckpointError, ConfigError, TrainingError
 from mm_ovseg.evaluation import EVALUATOR_TYPES, build_evaluator, check_evaluator_types
@@ -56,12 +56,13 @@ class Trainer(DefaultTrainer):
         if batch < 1 or batch % processes:
             raise ConfigError(f"SOLVER.IMS_PER_BATCH is {batch}; give a positive multiple of {processes} processes.")
         check_datasets(cfg.DATASETS.TRAIN, "DATASETS.TRAIN")
+        check_datasets(cfg.DATASETS.TEST, "DATASETS.TEST")
         if not cfg.DATASETS.TRAIN:
             raise ConfigError("DATASETS.TRAIN is empty; name at least one registered dataset.")
         if cfg.MODEL.DENSE_ENCODER.FIT_DATASET:
             check_datasets([cfg.MODEL.DENSE_ENCODER.FIT_DATASET], "MODEL.DENSE_ENCODER.FIT_DATASET")
         model = self.build_model(cfg)
-        check_evaluable(model, cfg.DATASETS.TEST)
+        check_evaluator_types(model, cfg.DATASETS.TEST)
         read_prompts(cfg)  # an error there is better found now than at the first evaluation
         optimizer = self.build_optimizer(cfg, model)
         self.dataset_mapper = build_dataset_mapper(cfg, True)
@@ -99,7 +100,7 @@ class Trainer(DefaultTrainer):
         default_hooks = super().build_hooks()
         added: list[HookBase] = []
         if hasattr(self.dataset_mapper, "skipped"):  # a mapper of the user's own need not count
-            added.append(SkippedFilesHook(self.dataset_mapper))
+            added.append(hooks.CallbackHook(after_step=count_skipped_files))
         if comm.is_main_process() and self.cfg.DATASETS.TEST:
             metric = self.cfg.TEST.BEST_CHECKPOINT_METRIC
             if len(self.cfg.DATASETS.TEST) > 1:
@@ -115,7 +116,8 @@ class Trainer(DefaultTrainer):
         # Before the writers, which come last on the main process, and after the evaluation.
         position = len(default_hooks) - 1 if comm.is_main_process() else len(default_hooks)
         self._interruption = InterruptionHook(self.checkpointer)
-        return [SeedHook(), *default_hooks[:position], *added, *default_hooks[position:], self._interruption]
+        seed = hooks.CallbackHook(before_step=seed_iteration)
+        return [seed, *default_hooks[:position], *added, *default_hooks[position:], self._interruption]
 
     def after_step(self) -> None:
         """Run the hooks; a full disk is an error of ours."""
@@ -216,7 +218,8 @@ class Trainer(DefaultTrainer):
             The results, keyed by dataset name where there are several datasets.
         """
         unwrapped = unwrap(model)
-        check_evaluable(unwrapped, cfg.DATASETS.TEST)
+        check_datasets(cfg.DATASETS.TEST, "DATASETS.TEST")
+        check_evaluator_types(unwrapped, cfg.DATASETS.TEST)
         prompts = read_prompts(cfg) if unwrapped.task == "sem_seg" else None
         results = OrderedDict()
         for index, dataset_name in enumerate(cfg.DATASETS.TEST):
@@ -230,49 +233,26 @@ class Trainer(DefaultTrainer):
         return next(iter(results.values())) if len(results) == 1 else results
 
 
-class SeedHook(HookBase):
-    """Seeds what an iteration draws by chance, so that it does not depend on whether training was interrupted."""
-
-    def before_step(self) -> None:
-        """Seed all generators, differently in every process."""
-        seed_all_rng(derived_seed(self.trainer.seed, "iteration", self.trainer.iter, comm.get_rank()))
+def seed_iteration(trainer: Trainer) -> None:
+    """Seed what an iteration draws by chance, by process, so that it does not depend on interruptions of training."""
+    seed_all_rng(derived_seed(trainer.seed, "iteration", trainer.iter, comm.get_rank()))
 
 
-class SkippedFilesHook(HookBase):
-    """Logs how many samples the loader has left out because they could not be read (INPUT.SKIP_CORRUPT)."""
-
-    def __init__(self, dataset_mapper) -> None:
-        self.dataset_mapper = dataset_mapper
-
-    def after_step(self) -> None:
-        """Put the running count where the writers find it, once there is one."""
-        skipped = self.dataset_mapper.skipped.value
-        if skipped:
-            self.trainer.storage.put_scalar("data/skipped_files", skipped, smoothing_hint=False)
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The model itself, where it is wrapped for several processes."""
-    return model.module if hasattr(model, "module") else model
-
-
-def check_evaluable(model: nn.Module, names: Sequence[str]) -> None:
-    """Raise a ConfigError unless ``model`` can be evaluated on every dataset of DATASETS.TEST."""
-    check_datasets(names, "DATASETS.TEST")
-    check_evaluator_types(model, names)
+def count_skipped_files(trainer: Trainer) -> None:
+    """Log how many samples the loader has left out because they could not be read (INPUT.SKIP_CORRUPT), if any."""
+    skipped = trainer.dataset_mapper.skipped.value
+    if skipped:
+        trainer.storage.put_scalar("data/skipped_files", skipped, smoothing_hint=False)
 
 
 def check_datasets(names: Sequence[str], key: str) -> None:
     """Raise a ConfigError for a dataset that is not registered."""
     for name in names:
         if name not in DatasetCatalog:
-            known = sorted(
-                other
-                for other in DatasetCatalog.list()
-                if MetadataCatalog.get(other).get("evaluator_type") in EVALUATOR_TYPES
-            )
+            types = {other: MetadataCatalog.get(other).get("evaluator_type") for other in sorted(DatasetCatalog)}
+            known = ", ".join(other for other, kind in types.items() if kind in EVALUATOR_TYPES)
             raise ConfigError(
-                f"{key} names '{name}', which is not registered; there are {', '.join(known)}. "
+                f"{key} names '{name}', which is not registered; there are {known}. "
                 "Declare your own in a YAML file and name it in DATASETS.FILES."
             )
 

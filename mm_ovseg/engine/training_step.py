@@ -11,9 +11,14 @@ from torch import nn
 from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import ConfigError, TrainingError
 
-__all__ = ["AccumulatingTrainer"]
+__all__ = ["AccumulatingTrainer", "unwrap"]
 
 AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model itself, where it is wrapped for several processes."""
+    return model.module if hasattr(model, "module") else model
 
 
 class AccumulatingTrainer(SimpleTrainer):
@@ -79,9 +84,9 @@ class AccumulatingTrainer(SimpleTrainer):
             nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
-        unwrapped = self.model.module if hasattr(self.model, "module") else self.model
-        if hasattr(unwrapped, "after_optimizer_step"):
-            unwrapped.after_optimizer_step()
+        model = unwrap(self.model)
+        if hasattr(model, "after_optimizer_step"):
+            model.after_optimizer_step()
 
     def _losses(self, batch: list[dict]) -> dict[str, torch.Tensor]:
         with torch.autocast(self.device_type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):

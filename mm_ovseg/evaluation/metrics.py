@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from mm_ovseg.errors import VocabularyError
 
-__all__ = ["constant_class_baseline", "count_pixels", "format_results_table", "segmentation_metrics", "unseen_mask"]
+__all__ = ["count_pixels", "format_results_table", "segmentation_metrics", "unseen_mask"]
 
 
 def count_pixels(label: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_label: int) -> np.ndarray:
@@ -53,22 +53,18 @@ def segmentation_metrics(
     unseen = unseen_mask(classes, unseen_classes)
     true_positive = confusion_matrix.diagonal().astype(np.float64)
     label_pixels = confusion_matrix.sum(axis=1).astype(np.float64)
-    predicted_pixels = confusion_matrix.sum(axis=0).astype(np.float64)
-
+    union = label_pixels + confusion_matrix.sum(axis=0) - true_positive
     present = label_pixels > 0
-    iou = np.full(len(classes), np.nan)
-    accuracy = np.full(len(classes), np.nan)
-    union = label_pixels + predicted_pixels - true_positive
-    iou[present] = 100 * true_positive[present] / union[present]
-    accuracy[present] = 100 * true_positive[present] / label_pixels[present]
-
+    scaled = np.where(present, 100 * true_positive, np.nan)
+    iou, accuracy = scaled / np.maximum(union, 1), scaled / np.maximum(label_pixels, 1)
     seen_miou, unseen_miou = _mean(iou[present & ~unseen]), _mean(iou[present & unseen])
+    both = seen_miou + unseen_miou
     total = label_pixels.sum()
     metrics = {
         "mIoU": _mean(iou[present]),
         "mIoU-seen": seen_miou,
         "mIoU-unseen": unseen_miou,
-        "hIoU": _harmonic_mean(seen_miou, unseen_miou),
+        "hIoU": 2 * seen_miou * unseen_miou / both if both != 0 else 0.0,
         "fwIoU": float((iou[present] * label_pixels[present]).sum() / total) if total else math.nan,
         "mACC": _mean(accuracy[present]),
         "pACC": float(100 * true_positive.sum() / total) if total else math.nan,
@@ -76,29 +72,6 @@ def segmentation_metrics(
     metrics |= {f"IoU-{name}": float(value) for name, value in zip(classes, iou, strict=True)}
     metrics |= {f"ACC-{name}": float(value) for name, value in zip(classes, accuracy, strict=True)}
     return metrics
-
-
-def constant_class_baseline(
-    label_pixels: Sequence[int] | np.ndarray, classes: Sequence[str], unseen_classes: Sequence[str] = ()
-) -> dict[str, float]:
-    """Score the best map of a single class, which a model must beat to have learnt anything.
-
-    Args:
-        label_pixels: (T,) ground-truth pixels of each class, the sum over axis 1 of a confusion matrix.
-        classes: the T class names.
-        unseen_classes: those of them whose labels training did not see.
-
-    Returns:
-        mIoU, mIoU-seen and mIoU-unseen in percent, each the highest of any class; nan for a mean over no class.
-    """
-    counts = np.asarray(label_pixels)
-    best = dict.fromkeys(("mIoU", "mIoU-seen", "mIoU-unseen"), math.nan)
-    for index in range(len(classes)):
-        confusion_matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
-        confusion_matrix[:, index] = counts
-        metrics = segmentation_metrics(confusion_matrix, classes, unseen_classes)
-        best = {name: float(np.fmax(value, metrics[name])) for name, value in best.items()}
-    return best
 
 
 def format_results_table(
@@ -149,12 +122,8 @@ def unseen_mask(classes: Sequence[str], unseen_classes: Sequence[str]) -> np.nda
             f"Unseen classes {', '.join(map(repr, unknown))} are not among the classes "
             f"{', '.join(map(repr, classes))}; name unseen classes exactly as the classes are."
         )
-    return np.isin(np.arange(len(classes)), [classes.index(name) for name in unseen_classes])
+    return np.array([name in unseen_classes for name in classes], dtype=bool)
 
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else math.nan
-
-
-def _harmonic_mean(first: float, second: float) -> float:
-    return 2 * first * second / (first + second) if first + second != 0 else 0.0

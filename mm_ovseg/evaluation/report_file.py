@@ -47,16 +47,11 @@ def read_segmentation_report(path: str | os.PathLike) -> SegmentationReport:
         classes = validate_class_names(content["classes"])
         unseen = select_unseen(classes, content["unseen_classes"])
         counts = np.array(content["confusion_matrix"])
+        if counts.shape != (len(classes),) * 2 or counts.dtype.kind not in "iu" or counts.min() < 0:
+            raise ValueError("the confusion matrix does not hold a count for each pair of classes")
     except (ValueError, TypeError, KeyError, VocabularyError) as error:
-        raise DataError(_not_an_evaluation(path)) from error
-    size = len(classes)
-    if counts.shape != (size, size) or counts.dtype.kind not in "iu" or counts.min() < 0:
-        raise DataError(_not_an_evaluation(path))
+        raise DataError(
+            f"{path} is not an evaluation of semantic segmentation; give the sem_seg_evaluation.json that mm-ovseg "
+            "eval --eval-only writes."
+        ) from error
     return SegmentationReport(str(content.get("dataset", "")), classes, unseen, counts.astype(np.int64))
-
-
-def _not_an_evaluation(path: str | os.PathLike) -> str:
-    return (
-        f"{path} is not an evaluation of semantic segmentation; give the sem_seg_evaluation.json that mm-ovseg eval "
-        "--eval-only writes."
-    )

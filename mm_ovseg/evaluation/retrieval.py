@@ -1,5 +1,6 @@
 """Cross-modal retrieval: does a SAR token, or image, find its RGB partner among others, and vice versa?"""
 
+import itertools
 import json
 import logging
 import math
@@ -31,18 +32,14 @@ class RetrievalEvaluator(DatasetEvaluator):
     """Recall@1 and @5 of held-out RGB-SAR pairs, for every compared block and averaged over blocks.
 
     * *Tokens*: each valid token looks for its partner among the valid tokens of the other image of its own pair. The
-      mean is over the tokens of all pairs.
+      mean is over the tokens of all pairs. A part of it may come from the position, which encoders know.
     * *Images*: each image, as the normalised mean of its valid tokens, looks for its partner among all pairs.
 
     Recall@k is the percentage of queries whose partner is among the k most similar; ties are in random order, so that
     uninformative features score chance. Chance is exact: the mean over queries of min(k, n) / n, with n candidates. A
     pair without a valid token is neither a query nor a candidate, only counted.
 
-    Encoders know the position of a token, so a part of token recall above chance may come from the position alone (in
-    one small run twice chance of eight times chance); image recall has no such help.
-
-    The numbers are summed without rounding, so that several processes give exactly the scores of one. Only the counts
-    and mean tokens of a pair stay in memory.
+    Several processes give exactly the scores of one. Only the counts and mean tokens of a pair stay in memory.
     """
 
     def __init__(
@@ -65,10 +62,7 @@ class RetrievalEvaluator(DatasetEvaluator):
             DataError: no dataset of that name is registered.
         """
         if dataset_name not in DatasetCatalog.list():
-            raise DataError(
-                f"Dataset '{dataset_name}' is not registered; declare it in a file of DATASETS.FILES or call "
-                "register_rgb_sar_dataset."
-            )
+            raise DataError(f"Dataset '{dataset_name}' is not registered; declare it in a file of DATASETS.FILES.")
         self._dataset_name = dataset_name
         self._dataset_size = len(DatasetCatalog.get(dataset_name))
         self._blocks = list(blocks)
@@ -95,12 +89,8 @@ class RetrievalEvaluator(DatasetEvaluator):
                 sar_tokens, rgb_tokens = sar_tokens[valid].float(), rgb_tokens[valid].float()
                 similarity = sar_tokens @ rgb_tokens.T  # (n, n)
                 partner = torch.arange(len(similarity), device=similarity.device)
-                hits.append(
-                    [
-                        [float(expected_hits(scores, partner, rank).sum()) for rank in RANKS]
-                        for scores in (similarity, similarity.T)
-                    ]
-                )
+                directions = (similarity, similarity.T)
+                hits.append([[float(expected_hits(of, partner, rank).sum()) for rank in RANKS] for of in directions])
                 means.append([F.normalize(tokens.mean(dim=0), dim=0).cpu() for tokens in (sar_tokens, rgb_tokens)])
             self._pairs.append(
                 {"name": dataset_dict["file_name"], "num_tokens": int(valid.sum()), "hits": hits, "means": means}
@@ -131,11 +121,12 @@ class RetrievalEvaluator(DatasetEvaluator):
             )
         if self._distributed and not comm.is_main_process():
             return None
-        scores = self._score(usable)
-        scores["num_pairs"] = len(usable)
-        scores["num_tokens"] = sum(pair["num_tokens"] for pair in usable)
-        scores["num_without_data"] = len(pairs) - len(usable)
-        scores["num_skipped"] = self._dataset_size - len(pairs)
+        scores = self._score(usable) | {
+            "num_pairs": len(usable),
+            "num_tokens": sum(pair["num_tokens"] for pair in usable),
+            "num_without_data": len(pairs) - len(usable),
+            "num_skipped": self._dataset_size - len(pairs),
+        }
         logger.info(
             "Dataset '%s', %d pairs, %d without data, %d skipped, recall in percent:\n%s",
             *(self._dataset_name, len(usable), scores["num_without_data"], scores["num_skipped"]),
@@ -149,17 +140,16 @@ class RetrievalEvaluator(DatasetEvaluator):
 
     def _score(self, pairs: Sequence[Mapping]) -> dict[str, float]:
         num_tokens = sum(pair["num_tokens"] for pair in pairs)
+        blocks = range(len(self._blocks))
         scores: dict[str, float] = {}
         for rank_index, rank in enumerate(RANKS):
-            for direction_index, direction in enumerate(DIRECTIONS):
-                tokens = [
-                    # fsum: the same in whatever order the processes had the pairs
-                    math.fsum(pair["hits"][block][direction_index][rank_index] for pair in pairs) / num_tokens
-                    for block in range(len(self._blocks))
-                ]
-                images = [self._image_recall(pairs, block, direction_index, rank) for block in range(len(self._blocks))]
+            for direction, direction_name in enumerate(DIRECTIONS):
+                # fsum: the same in whatever order the processes had the pairs
+                hits = [math.fsum(pair["hits"][block][direction][rank_index] for pair in pairs) for block in blocks]
+                tokens = [hit / num_tokens for hit in hits]
+                images = [_image_recall([pair["means"][block] for pair in pairs], direction, rank) for block in blocks]
                 for kind, recalls in (("token", tokens), ("image", images)):
-                    name = f"{kind}_{direction}_recall@{rank}"
+                    name = f"{kind}_{direction_name}_recall@{rank}"
                     scores[name] = 100 * math.fsum(recalls) / len(recalls)
                     for block, recall in zip(self._blocks, recalls, strict=True):
                         scores[f"{name}-block{block}"] = 100 * recall
@@ -167,30 +157,25 @@ class RetrievalEvaluator(DatasetEvaluator):
             scores[f"image_chance@{rank}"] = 100 * min(rank, len(pairs)) / len(pairs)
         return scores
 
-    def _image_recall(self, pairs: Sequence[Mapping], block: int, direction: int, rank: int) -> float:
-        queries, candidates = (torch.stack([pair["means"][block][kind] for pair in pairs]) for kind in (0, 1))
-        if direction == 1:
-            queries, candidates = candidates, queries
-        hits = []
-        for start in range(0, len(pairs), ROWS_AT_ONCE):
-            similarity = queries[start : start + ROWS_AT_ONCE] @ candidates.T
-            partner = torch.arange(start, start + len(similarity))
-            hits += expected_hits(similarity, partner, rank).tolist()
-        return math.fsum(hits) / len(hits)
-
     def _format_table(self, scores: Mapping[str, float]) -> str:
         rows = []
-        for kind in ("token", "image"):
-            for direction in DIRECTIONS:
-                for rank in RANKS:
-                    name = f"{kind}_{direction}_recall@{rank}"
-                    values = [scores[f"{name}-block{block}"] for block in self._blocks]
-                    numbers = [*values, scores[name], scores[f"{kind}_chance@{rank}"]]
-                    what = f"{kind}, {direction.replace('_', ' ').replace('sar', 'SAR').replace('rgb', 'RGB')}, @{rank}"
-                    rows.append([what, *(f"{number:.2f}" for number in numbers)])
+        for kind, direction, rank in itertools.product(("token", "image"), DIRECTIONS, RANKS):
+            name = f"{kind}_{direction}_recall@{rank}"
+            values = [scores[f"{name}-block{block}"] for block in self._blocks]
+            what = f"{kind}, {direction.replace('_', ' ').replace('sar', 'SAR').replace('rgb', 'RGB')}, @{rank}"
+            rows.append([what, *(f"{value:.2f}" for value in (*values, scores[name], scores[f"{kind}_chance@{rank}"]))])
         headers = ["recall", *(f"block {block}" for block in self._blocks), "mean", "chance"]
         alignment = ("left", *("right" for _ in headers[1:]))
         return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True, colalign=alignment)
+
+
+def _image_recall(means: Sequence[Sequence[torch.Tensor]], direction: int, rank: int) -> float:
+    """Recall 0..1 among the mean tokens (SAR, RGB) of all pairs in one block."""
+    queries, candidates = (torch.stack([pair[kind] for pair in means]) for kind in (direction, 1 - direction))
+    hits = []
+    for partner in torch.arange(len(means)).split(ROWS_AT_ONCE):
+        hits += expected_hits(queries[partner] @ candidates.T, partner, rank).tolist()
+    return math.fsum(hits) / len(hits)
 
 
 def expected_hits(similarity: torch.Tensor, partner: torch.Tensor, rank: int) -> torch.Tensor:

@@ -58,19 +58,14 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
             VocabularyError: an unseen class is not among the classes.
         """
         if dataset_name not in DatasetCatalog.list():
-            raise DataError(
-                f"Dataset '{dataset_name}' is not registered; declare it in a file of DATASETS.FILES or call "
-                "register_rgb_sar_dataset."
-            )
+            raise DataError(f"Dataset '{dataset_name}' is not registered; declare it in a file of DATASETS.FILES.")
         metadata = MetadataCatalog.get(dataset_name)
         self._dataset_name = dataset_name
         self._dataset_size = len(DatasetCatalog.get(dataset_name))
         self._distributed = distributed
         self._output_dir = None if output_dir is None else Path(output_dir)
         self._classes = list(metadata.stuff_classes)
-        if unseen_classes is None:
-            unseen_classes = metadata.get("unseen_classes", [])
-        self._unseen_classes = list(unseen_classes)
+        self._unseen_classes = list(metadata.get("unseen_classes", []) if unseen_classes is None else unseen_classes)
         self._ignore_label = metadata.ignore_label
         self._label_values = metadata.get("label_values", None)
         unseen_mask(self._classes, self._unseen_classes)
@@ -78,8 +73,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         """Forget all counts."""
-        num_classes = len(self._classes)
-        self._confusion_matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
+        self._confusion_matrix = np.zeros((len(self._classes), len(self._classes)), dtype=np.int64)
         self._num_images = 0
 
     def process(self, inputs: Sequence[Mapping], outputs: Sequence[Mapping[str, torch.Tensor]]) -> None:
@@ -131,26 +125,20 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
             return None
 
         scores = segmentation_metrics(confusion_matrix, self._classes, self._unseen_classes)
-        scores["num_images"] = num_images
-        scores["num_skipped"] = self._dataset_size - num_images
+        scores |= {"num_images": num_images, "num_skipped": self._dataset_size - num_images}
+        table = format_results_table(scores, self._classes, self._unseen_classes)
         logger.info(
             "Dataset '%s', %d images, %d skipped, in percent:\n%s",
-            self._dataset_name,
-            num_images,
-            scores["num_skipped"],
-            format_results_table(scores, self._classes, self._unseen_classes),
+            *(self._dataset_name, num_images, scores["num_skipped"], table),
         )
         if self._output_dir is not None:
             self._write(scores, confusion_matrix)
         return OrderedDict(sem_seg=scores)
 
     def _read_label(self, dataset_dict: Mapping, prediction_shape: tuple[int, int]) -> np.ndarray:
-        path = dataset_dict.get("sem_seg_file_name")
+        image, path = dataset_dict["file_name"], dataset_dict.get("sem_seg_file_name")
         if path is None:
-            raise DataError(
-                f"{dataset_dict['file_name']} has no label map; evaluate on a dataset registered with labels."
-            )
-        image = dataset_dict["file_name"]
+            raise DataError(f"{image} has no label map; evaluate on a dataset registered with labels.")
         with RasterSource(image) if os.path.exists(image) else nullcontext() as like:
             label = read_label(
                 path,
@@ -162,8 +150,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
         if label.shape != prediction_shape:
             raise DataError(
                 f"{path} has {label.shape[0]} x {label.shape[1]} pixels (height x width) but the prediction for "
-                f"{dataset_dict['file_name']} has {prediction_shape[0]} x {prediction_shape[1]}; "
-                "bring the label map onto the image's grid."
+                f"{image} has {prediction_shape[0]} x {prediction_shape[1]}; bring the label map onto the image's grid."
             )
         return label
 

@@ -1,45 +1,55 @@
 """An archive of scenes: each is given to a worker, and to another where that one dies, until all are accounted for."""
 
+import csv
 import logging
 import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal
 
-from mm_ovseg.data.manifest import SceneFiles, read_manifest
+from mm_ovseg.data.manifest import SEPARATOR, SceneFiles, read_manifest
 from mm_ovseg.errors import ConfigError, MMOVSegError
-from mm_ovseg.files import check_outputs
-from mm_ovseg.inference.archive_results import RESULTS, SceneResult, describe_files
+from mm_ovseg.files import check_outputs, complete_file
+from mm_ovseg.inference.archive_pool import RayPool
 from mm_ovseg.inference.archive_worker import Outcome
 from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs
 from mm_ovseg.inference.scene_options import SceneOptions
 
-__all__ = ["Pool", "check_archive_outputs", "read_archive", "segment_archive"]
+__all__ = ["RESULTS", "SceneResult", "check_archive_outputs", "read_archive", "segment_archive", "write_results"]
 
 logger = logging.getLogger(__name__)
 
+RESULTS = "results.csv"  # in the folder of the maps
 COMPANIONS = ("_coverage", "_confidence", "_probabilities")  # endings of the files that stand beside NAME.tif
 
 
-class Pool(Protocol):
-    """Worker processes, known by number; :class:`~mm_ovseg.inference.archive_pool.RayPool` is one."""
+@dataclass(frozen=True)
+class SceneResult:
+    """What became of a scene; the fields are the columns of the table.
 
-    size: int
+    Attributes:
+        name: of the scene.
+        rgb, sar: its files; several are separated by ``;``.
+        status: skipped scenes were finished by an earlier run.
+        attempts: how many workers it was given to; 0 where it was skipped.
+        seconds: of all attempts together.
+        output: the map; empty where it failed.
+        sar_share: share of the mapped pixels made from RGB and SAR, 0..1; None where nothing was mapped.
+        error: one sentence on why it failed.
+    """
 
-    def start(self) -> int:
-        """Start a worker; :meth:`wait` tells when it is ready."""
-
-    def submit(self, worker: int, scene: SceneFiles, output: Path, options: SceneOptions) -> None:
-        """Give a ready worker a scene; :meth:`wait` tells how it fared."""
-
-    def wait(self) -> tuple[int, Outcome]:
-        """The next worker with something to tell."""
-
-    def stop(self, worker: int) -> None:
-        """End a worker."""
+    name: str
+    rgb: str
+    sar: str
+    status: Literal["done", "skipped", "failed"]
+    attempts: int
+    seconds: float
+    output: str
+    sar_share: float | None
+    error: str
 
 
 def read_archive(path: str | os.PathLike) -> list[SceneFiles]:
@@ -70,12 +80,11 @@ def check_archive_outputs(
     """
     outputs = [output_dir / RESULTS]
     inputs = dict(others or {})
-    for scene in scenes:
-        chosen = _options_of(scene, output_dir, options, polygons)
-        for paths in scene_outputs(_map_of(scene, output_dir), chosen).values():
+    for work in _plan(scenes, output_dir, options, polygons):
+        for paths in scene_outputs(work.output, work.options).values():
             outputs += paths
-        for what, paths in scene_inputs(scene.rgb, scene.sar, chosen).items():
-            inputs[f"{what} of the scene '{scene.name}'"] = paths
+        for what, paths in scene_inputs(work.scene.rgb, work.scene.sar, work.options).items():
+            inputs[f"{what} of the scene '{work.scene.name}'"] = paths
     check_outputs({"--output-dir": outputs}, inputs)
 
 
@@ -83,15 +92,15 @@ def segment_archive(
     scenes: Sequence[SceneFiles],
     output_dir: Path,
     options: SceneOptions,
-    pool: Pool,
+    pool: RayPool,
     *,
     polygons: bool = False,
     retries: int = 2,
 ) -> Iterator[SceneResult]:
     """Segment scenes into ``output_dir/NAME.tif``, and what comes with a map.
 
-    A scene that fails by its files or the settings has failed; the others go on. Where a worker dies, or something
-    unforeseen happens, the scene is given to a new worker, which goes on where the last one was.
+    A scene that fails because of its files or the settings fails alone. Where a worker dies, or something unforeseen
+    happens, a new worker continues the scene where the last one stopped.
 
     Args:
         scenes: of different names.
@@ -113,109 +122,99 @@ def segment_archive(
     if retries < 0:
         raise ConfigError(f"The number of retries is {retries}; give 0 or more.")
     check_archive_outputs(scenes, output_dir, options, polygons=polygons)
-    return _Run([_Work(scene) for scene in scenes], output_dir, options, pool, polygons, retries).results()
+    return _run(deque(_plan(scenes, output_dir, options, polygons)), pool, retries)
+
+
+def write_results(path: Path, results: Iterable[SceneResult]) -> None:
+    """Write results as a CSV file, which is whole at any moment.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    with complete_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(SceneResult)])
+        writer.writeheader()
+        writer.writerows(map(asdict, results))
 
 
 @dataclass
 class _Work:
-    """A scene and what was spent on it."""
+    """A scene, what to make of it, and what was spent on it."""
 
     scene: SceneFiles
+    output: Path
+    options: SceneOptions
     attempts: int = 0
     seconds: float = 0.0
     began: float = 0.0
 
 
-class _Run:
-    """Who does what, and what is left to do."""
+def _plan(scenes: Sequence[SceneFiles], output_dir: Path, options: SceneOptions, polygons: bool) -> Iterator[_Work]:
+    for scene in scenes:
+        vector = output_dir / f"{scene.name}.gpkg" if polygons else None
+        own = replace(options, area=scene.area or options.area, vector=vector)
+        yield _Work(scene, output_dir / f"{scene.name}.tif", own)
 
-    def __init__(
-        self, works: list[_Work], output_dir: Path, options: SceneOptions, pool: Pool, polygons: bool, retries: int
-    ) -> None:
-        self._output_dir, self._options, self._pool = output_dir, options, pool
-        self._polygons, self._retries = polygons, retries
-        self._waiting = deque(works)
-        self._busy: dict[int, _Work] = {}
-        self._idle: list[int] = []
-        self._starting: dict[int, int] = {}  # worker -> how many before it failed to start in its stead
-        self._places = pool.size  # for workers
 
-    def results(self) -> Iterator[SceneResult]:
-        """See :func:`segment_archive`."""
-        while self._waiting or self._busy:
-            self._distribute()
-            worker, outcome = self._pool.wait()
-            if worker in self._starting:
-                self._take_in(worker, outcome)
-            elif (result := self._account(worker, outcome)) is not None:
-                yield result
-
-    def _distribute(self) -> None:
-        """Give the ready workers work, and start others where work is left and there are places."""
-        while self._waiting and self._idle:
-            work, worker = self._waiting.popleft(), self._idle.pop()
+def _run(waiting: deque[_Work], pool: RayPool, retries: int) -> Iterator[SceneResult]:
+    busy: dict[int, _Work] = {}  # by worker
+    idle: list[int] = []
+    starting: dict[int, int] = {}  # worker -> how many before it failed to start in its stead
+    places = pool.size  # for workers
+    while waiting or busy:
+        while waiting and idle:
+            work, worker = waiting.popleft(), idle.pop()
             work.attempts += 1
             work.began = time.monotonic()
-            self._busy[worker] = work
-            options = _options_of(work.scene, self._output_dir, self._options, self._polygons)
-            options = replace(options, resume=options.resume or work.attempts > 1)
-            self._pool.submit(worker, work.scene, _map_of(work.scene, self._output_dir), options)
-        while len(self._starting) < len(self._waiting) and len(self._starting) + len(self._busy) < self._places:
-            self._starting[self._pool.start()] = 0
-
-    def _take_in(self, worker: int, outcome: Outcome) -> None:
-        """Note whether a worker could be started."""
-        failures = self._starting.pop(worker)
+            busy[worker] = work
+            options = replace(work.options, resume=work.options.resume or work.attempts > 1)
+            pool.submit(worker, work.scene, work.output, options)
+        while len(starting) < len(waiting) and len(starting) + len(busy) < places:
+            starting[pool.start()] = 0
+        worker, outcome = pool.wait()
+        if worker in busy:
+            work = busy.pop(worker)
+            work.seconds += time.monotonic() - work.began
+            if not outcome.retry:
+                idle.append(worker)
+                yield _result(work, outcome)
+                continue
+            pool.stop(worker)  # even if it lives: what went wrong there may go wrong again
+            if work.attempts <= retries:
+                logger.info("%s is tried again (%s).", work.scene.name, outcome.error)
+                waiting.append(work)
+                continue
+            reason = f"Given up after {work.attempts} attempts ({outcome.error})"
+            yield _result(work, replace(outcome, error=f"{reason}; run again with --resume and fewer workers."))
+            continue
+        failures = starting.pop(worker)
         if outcome.status == "ready":
-            self._idle.append(worker)
-            return
-        self._pool.stop(worker)
+            idle.append(worker)
+            continue
+        pool.stop(worker)
         if not outcome.retry:
             raise MMOVSegError(outcome.error)
-        if failures < self._retries:
-            self._starting[self._pool.start()] = failures + 1
-            return
-        self._places -= 1
-        if self._places == 0:
+        if failures < retries:
+            starting[pool.start()] = failures + 1
+            continue
+        places -= 1
+        if places == 0:
             raise ConfigError(
                 f"No worker can be started ({outcome.error}); try fewer --num-workers, or MM_OVSEG_DEBUG=1 to see more."
             )
 
-    def _account(self, worker: int, outcome: Outcome) -> SceneResult | None:
-        """The result of a scene, or None where it is tried again."""
-        work = self._busy.pop(worker)
-        work.seconds += time.monotonic() - work.began
-        if not outcome.retry:
-            self._idle.append(worker)
-            return self._result(work, outcome)
-        self._pool.stop(worker)  # even if it lives: what went wrong there may go wrong again
-        if work.attempts <= self._retries:
-            logger.info("%s is tried again (%s).", work.scene.name, outcome.error)
-            self._waiting.append(work)
-            return None
-        error = f"Given up after {work.attempts} attempts ({outcome.error}); run again with --resume and fewer workers."
-        return self._result(work, replace(outcome, error=error))
 
-    def _result(self, work: _Work, outcome: Outcome) -> SceneResult:
-        rgb, sar = describe_files(work.scene)
-        return SceneResult(
-            name=work.scene.name,
-            rgb=rgb,
-            sar=sar,
-            status=outcome.status,
-            attempts=0 if outcome.status == "skipped" else work.attempts,
-            seconds=round(work.seconds, 1),
-            output="" if outcome.status == "failed" else str(_map_of(work.scene, self._output_dir).absolute()),
-            sar_share=None if outcome.sar_share is None else round(outcome.sar_share, 4),
-            error=outcome.error,
-        )
-
-
-def _map_of(scene: SceneFiles, output_dir: Path) -> Path:
-    return output_dir / f"{scene.name}.tif"
-
-
-def _options_of(scene: SceneFiles, output_dir: Path, options: SceneOptions, polygons: bool) -> SceneOptions:
-    """Those of the archive, with what is the scene's own."""
-    vector = _map_of(scene, output_dir).with_suffix(".gpkg") if polygons else None
-    return replace(options, area=scene.area or options.area, vector=vector)
+def _result(work: _Work, outcome: Outcome) -> SceneResult:
+    # Absolute, so that the table can be read from any folder.
+    rgb, sar = (SEPARATOR.join(str(path.absolute()) for path in paths) for paths in (work.scene.rgb, work.scene.sar))
+    return SceneResult(
+        name=work.scene.name,
+        rgb=rgb,
+        sar=sar,
+        status=outcome.status,
+        attempts=0 if outcome.status == "skipped" else work.attempts,
+        seconds=round(work.seconds, 1),
+        output="" if outcome.status == "failed" else str(work.output.absolute()),
+        sar_share=None if outcome.sar_share is None else round(outcome.sar_share, 4),
+        error=outcome.error,
+    )

@@ -25,13 +25,13 @@ CONNECT_SECONDS = 20
 
 
 def import_ray() -> ModuleType:
-    """Only when needed, since it is an optional requirement, and quietly.
+    """Import Ray, an optional requirement, without its usage statistics.
 
     Raises:
         ConfigError: it is not installed.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Pages about every worker that dies, which we replace and account for. Ray reads this when it is imported.
+    # Without its pages about every worker that dies, which we replace. Ray reads this when it is imported.
     if not _debugging():
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
@@ -42,10 +42,10 @@ def import_ray() -> ModuleType:
 
 
 class RayPool:
-    """Processes that segment scenes, one model each; a context manager, which connects and ends what it started.
+    """Processes that segment scenes, one model each, known by number; a context manager.
 
-    Where the calling process is connected to Ray already, that cluster is used and left running. A worker that dies is
-    not started again by Ray but reported, so that who gives the work counts attempts and starts another.
+    Where the calling process is connected to Ray already, that cluster is used and left running. Ray does not restart
+    a worker that dies: :meth:`wait` reports it, so that attempts can be counted.
 
     Args:
         make_predictor: what each worker builds its model with; picklable.
@@ -119,11 +119,11 @@ class RayPool:
         return self._started
 
     def submit(self, worker: int, scene: SceneFiles, output: Path, options: SceneOptions) -> None:
-        """Give a worker that waits a scene."""
+        """Give an idle worker a scene; :meth:`wait` tells when it is done."""
         self._pending[self._handles[worker].segment.remote(scene, output, options)] = worker
 
     def wait(self) -> tuple[int, Outcome]:
-        """The next worker that is done with what it was asked, or dead, and how it fared."""
+        """Wait for the next worker that is done or dead."""
         (ready, *_), _ = self._ray.wait(list(self._pending), num_returns=1)
         worker = self._pending.pop(ready)
         try:
@@ -132,7 +132,7 @@ class RayPool:
             return worker, Outcome("failed", error=_why_it_died(error), retry=True)
 
     def stop(self, worker: int) -> None:
-        """End a worker, whatever it does."""
+        """End a worker, busy or not."""
         self._ray.kill(self._handles.pop(worker))
 
     def _connect(self) -> None:
@@ -155,11 +155,7 @@ class RayPool:
 
 
 def _check_answers(address: str) -> None:
-    """Check that something listens at an address, for which Ray would wait and wait.
-
-    Raises:
-        ConfigError: nothing does, or the address has another form than Ray's.
-    """
+    """Check that something listens at an address, for which Ray itself would wait long."""
     if address == "auto":
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -176,7 +172,6 @@ def _debugging() -> bool:
 
 
 def _why_it_died(error: Exception) -> str:
-    """A part of a sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if any("creation task" in line for line in lines):  # an error in the worker, which the last line names
         return lines[-1]

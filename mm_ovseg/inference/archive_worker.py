@@ -1,4 +1,4 @@
-"""What a worker process does with the scenes of an archive that it is given. Knows nothing of who gives them."""
+"""A worker process of an archive: it builds one model, and segments the scenes that it is given."""
 
 import logging
 import os
@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a worker fared.
+    """The result of building a model or segmenting a scene.
 
     Attributes:
-        status: "ready" of a model, else of a scene.
-        sar_share: of the mapped pixels, those made from RGB and SAR, 0..1; None where nothing is mapped.
-        error: why it failed, one sentence where ``retry`` is off, else a part of one.
-        retry: whether it may go well in another process; faults of files and settings stay.
+        status: "ready" of a model, the others of a scene.
+        sar_share: share of the mapped pixels made from RGB and SAR, 0..1; None where nothing is mapped.
+        error: why it failed: a sentence, or with ``retry`` a part of one.
+        retry: whether another process may succeed, as it cannot where files or settings are at fault.
     """
 
     status: Literal["ready", "done", "skipped", "failed"]
@@ -44,7 +44,7 @@ class SceneWorker:
     Args:
         make_predictor: gives the predictor.
         threads: that PyTorch may use on the CPU.
-        folder: to work in, so that relative paths mean what they mean to who gives the work.
+        folder: what relative paths count from.
     """
 
     def __init__(self, make_predictor: Callable[[], ScenePredictor], threads: int, folder: str) -> None:
@@ -78,7 +78,7 @@ class SceneWorker:
 def _failure(error: Exception) -> Outcome:
     if isinstance(error, MMOVSegError):
         return Outcome("failed", error=str(error))
-    # The traceback goes to the worker's log, for whoever mends the program.
+    # The traceback goes to the worker's log.
     logger.error("A worker failed.", exc_info=error)
     return Outcome("failed", error=brief_reason(error), retry=True)
 

@@ -14,7 +14,7 @@ from pyproj.exceptions import ProjError
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference.map_writer import NODATA_CLASS
-from mm_ovseg.raster import RasterInfo, RasterSource, read_raster_info
+from mm_ovseg.raster import Grid, RasterInfo, RasterSource, read_raster_info
 from mm_ovseg.raster.grid import pixels_to_map
 
 __all__ = [
@@ -137,16 +137,10 @@ def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[C
                 held = counts > 0  # a block of only nodata may lie anywhere, even outside the projection's domain
                 square_metres[held] += counts[held] * (area / block.size)
     check_classes(path, np.flatnonzero(pixels), class_names)
-    return [
-        ClassArea(
-            name=name,
-            pixels=int(pixels[index]),
-            hectares=None
-            if ellipsoid is None or np.isnan(square_metres[index])
-            else float(square_metres[index] / SQUARE_METRES_PER_HECTARE),
-        )
-        for index, name in enumerate(class_names)
-    ]
+    if ellipsoid is None:
+        square_metres[:] = np.nan
+    hectares = [None if math.isnan(area) else area / SQUARE_METRES_PER_HECTARE for area in square_metres.tolist()]
+    return [ClassArea(name, int(pixels[index]), hectares[index]) for index, name in enumerate(class_names)]
 
 
 def count_values(path: str | os.PathLike) -> np.ndarray:
@@ -211,9 +205,5 @@ def _block_areas(info: RasterInfo, ellipsoid: Ellipsoid | None, top: int, height
 
 def _outlines(info: RasterInfo, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Outlines (..., points, 2) in map coordinates of blocks, from their corners and sizes in pixels (column, row)."""
-    along = np.arange(PIECES_PER_EDGE) / PIECES_PER_EDGE
-    first, last = np.zeros(PIECES_PER_EDGE), np.ones(PIECES_PER_EDGE)
-    x = np.concatenate([along, last, 1 - along, first])
-    y = np.concatenate([first, along, last, 1 - along])
-    points = starts[..., np.newaxis, :] + np.stack([x, y], axis=-1) * sizes[..., np.newaxis, :]
-    return pixels_to_map(info.transform, points)
+    square = Grid(1, 1).outline(PIECES_PER_EDGE + 1)
+    return pixels_to_map(info.transform, starts[..., np.newaxis, :] + square * sizes[..., np.newaxis, :])

@@ -1,19 +1,15 @@
-"""What the model takes of a pair or window, in batches as large as the memory of its device holds."""
+"""Batches as large as the memory of the model's device holds."""
 
 import logging
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
-import numpy as np
 import torch
 
-from mm_ovseg.data.augmentation import PairSample
-from mm_ovseg.data.mappers import image_tensor
-from mm_ovseg.data.scene_source import SceneWindow
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["BatchRunner", "check_batch_size", "model_item"]
+__all__ = ["BatchRunner", "check_batch_size"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,16 +25,6 @@ def check_batch_size(batch_size: Any) -> None:
     """
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise ConfigError(f"The batch size is {batch_size}; give a positive whole number.")
-
-
-def model_item(sample: PairSample | SceneWindow) -> dict[str, torch.Tensor | None]:
-    """The images, float32 (3, H, W), and masks, bool (H, W), of a pair, as the model takes them."""
-    images = {"image": sample.image, "sar_image": sample.sar_image}
-    masks = {"image_valid": sample.image_valid, "sar_valid": sample.sar_valid}
-    return {
-        **{key: None if image is None else image_tensor(image) for key, image in images.items()},
-        **{key: None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)) for key, mask in masks.items()},
-    }
 
 
 class BatchRunner:

@@ -8,7 +8,7 @@ explanations["RGB and SAR"].clip_cost[0]  # (h, w), the similarity of each place
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -119,17 +119,10 @@ def explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, 
             f"The model looks at only {head.max_classes} of {len(predictor.class_names)} classes "
             "(MODEL.AGGREGATOR.MAX_CLASSES); ask for no more."
         )
-    explanations = {RGB_ONLY: _run(predictor, rgb, None, [model.dino])}
+    explanations = {RGB_ONLY: _run(predictor, rgb, None)}
     if sar is not None and model.needs_sar:
-        with _without_rgb(model):
-            explanations[SAR_ONLY] = _run(predictor, rgb, sar, [model.dino_sar])
-        explanations[BOTH] = _run(predictor, rgb, sar, [model.dino, model.dino_sar])
-        sar_only = explanations[SAR_ONLY]
-        explanations[SAR_ONLY] = replace(
-            sar_only,
-            clip_cost=None if model.clip_sar is None else sar_only.clip_cost,
-            dino_cost=None if model.dino_sar is None else sar_only.dino_cost,
-        )
+        explanations[SAR_ONLY] = _run(predictor, rgb, sar, with_rgb=False)
+        explanations[BOTH] = _run(predictor, rgb, sar)
     return explanations
 
 
@@ -148,33 +141,35 @@ def first_component(explanations: Mapping[str, Explanation]) -> tuple[dict[str, 
     flat = centred.reshape(-1, centred.shape[-1])
     variances, directions = np.linalg.eigh(flat.T @ flat)
     component = np.moveaxis(centred @ directions[:, -1], 1, 0)  # (K, T, h, w)
-    known = [index for index, explanation in enumerate(explanations.values()) if explanation.clip_cost is not None]
-    clip_cost = np.stack([list(explanations.values())[index].clip_cost for index in known])
+    clip_costs = [explanation.clip_cost for explanation in explanations.values()]
+    known = [index for index, cost in enumerate(clip_costs) if cost is not None]
+    clip_cost = np.stack([clip_costs[index] for index in known])
     if np.sum(component[known] * (clip_cost - clip_cost.mean())) < 0:
         component = -component
     share = variances[-1] / max(variances.sum(), np.finfo(np.float64).tiny)
     return dict(zip(explanations, component.astype(np.float32), strict=True)), float(share)
 
 
-def _run(
-    predictor: Predictor, rgb: Raster, sar: Raster | None, dinos: Sequence[ProjectedEncoder | None]
-) -> Explanation:
-    """Segment, and record the costs and the attention of the encoders ``dinos``."""
+def _run(predictor: Predictor, rgb: Raster, sar: Raster | None, *, with_rgb: bool = True) -> Explanation:
+    """Segment, and record the costs and the attention of the DINO encoders in use."""
+    model = predictor.model
+    dinos = [model.dino if with_rgb else None, None if sar is None else model.dino_sar]
     costs: dict[str, Any] = {}
 
     def record_costs(_module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
         costs["inputs"], costs["output"] = inputs, output
 
     with ExitStack() as stack:
-        hook = predictor.model.sem_seg_head.cost_volume_embedding.register_forward_hook(record_costs)
-        stack.callback(hook.remove)
+        if not with_rgb:
+            stack.enter_context(_without_rgb(model))
+        stack.callback(model.sem_seg_head.cost_volume_embedding.register_forward_hook(record_costs).remove)
         recorders = [stack.enter_context(_recording(dino.encoder)) for dino in dinos if dino is not None]
         prediction = predictor(rgb, sar, with_scores=True)
-    clip_cost, dino_cost = (None if cost is None else cost[0].mean(dim=0) for cost in costs["inputs"])
+    clip_cost, dino_cost = (None if cost is None else _array(cost[0].mean(dim=0)) for cost in costs["inputs"])
     return Explanation(
         prediction=prediction,
-        clip_cost=_array(clip_cost),
-        dino_cost=None if dino_cost is None else _array(dino_cost),
+        clip_cost=clip_cost if with_rgb or model.clip_sar is not None else None,
+        dino_cost=dino_cost if with_rgb or model.dino_sar is not None else None,
         fused_cost=_array(costs["output"][0]),
         attentions=tuple(recorder.attention for recorder in recorders if recorder.attention is not None),
     )

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -28,6 +27,7 @@ __all__ = [
 NODATA_CLASS = 255
 # Without a version, QGIS treats the file as older than its own 1.0 and converts it.
 QGIS_VERSION = "3.16.0"
+DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -43,14 +43,11 @@ def write_class_map_png(path: str | os.PathLike, class_map: np.ndarray, colors: 
         DataError: the map is not of that form, holds an index without a class, or the file cannot be written.
         VocabularyError: a colour is not three numbers in 0..255, or there are more than 255.
     """
-    path = Path(path)
     _check_count(colors)
     palette = class_colors(range(len(colors)), colors, owner="The map")
     image = Image.fromarray(_check_class_map(path, class_map, num_classes=len(palette)))  # mode "L"
     # All 256 entries, since Pillow cuts the pixel values down to the bits that a shorter palette needs.
-    full_palette = np.zeros((256, 3), dtype=np.uint8)
-    full_palette[: len(palette)] = palette
-    image.putpalette(full_palette.tobytes())  # and now mode "P"
+    image.putpalette(np.array(palette, np.uint8).tobytes().ljust(3 * 256, b"\0"))  # and now mode "P"
     with complete_file(path) as temporary:
         image.save(temporary, format="PNG", transparency=NODATA_CLASS)
 
@@ -79,7 +76,6 @@ def write_class_map_geotiff(
         VocabularyError: names and colours differ in number, a colour is not three numbers in 0..255, or there are more
             than 255.
     """
-    path = Path(path)
     _check_count(class_names)
     legend = class_legend(class_names, colors, owner="The map")
     band = _check_class_map(path, class_map, num_classes=len(legend))
@@ -97,7 +93,7 @@ def class_band(legend: Sequence[LegendEntry]) -> dict[str, Any]:
     }
 
 
-def write_qgis_style(path: str | os.PathLike, class_names: Sequence[str], colors: Sequence[Sequence[int]]) -> None:
+def write_qgis_style(path: str | os.PathLike, legend: Sequence[LegendEntry]) -> None:
     """Write a style for a class map; QGIS 3 loads map.qml with map.tif, and shows the classes by name and colour.
 
     Nodata and other values without a class are not drawn.
@@ -105,21 +101,18 @@ def write_qgis_style(path: str | os.PathLike, class_names: Sequence[str], colors
     Args:
         path: the file to write, named as the map but ending in .qml; missing folders are made, an existing file is
             replaced.
-        class_names: T names, T <= 255.
-        colors: T colours (red, green, blue), 0..255 each.
+        legend: at most 255 classes.
 
     Raises:
         DataError: the file cannot be written.
-        VocabularyError: as of :func:`write_class_map_geotiff`.
     """
-    _check_count(class_names)
     # Only what is drawn: without the categories, loading the style would reset the layer's other properties too.
     root = ElementTree.Element("qgis", version=QGIS_VERSION, styleCategories="Symbology")
     renderer = ElementTree.SubElement(
         ElementTree.SubElement(root, "pipe"), "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1"
     )
     palette = ElementTree.SubElement(renderer, "colorPalette")
-    for index, entry in enumerate(class_legend(class_names, colors, owner="The map")):
+    for index, entry in enumerate(legend):
         ElementTree.SubElement(
             palette,
             "paletteEntry",
@@ -129,11 +122,9 @@ def write_qgis_style(path: str | os.PathLike, class_names: Sequence[str], colors
             alpha="255",
         )
     ElementTree.indent(root)
-    text = ElementTree.tostring(root, encoding="unicode")
+    text = f"{DOCTYPE}\n{ElementTree.tostring(root, encoding='unicode')}\n"
     with complete_file(path) as temporary:
-        temporary.write_text(
-            f"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n{text}\n", encoding="utf-8", newline="\n"
-        )
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _check_count(classes: Sequence) -> None:
@@ -143,7 +134,7 @@ def _check_count(classes: Sequence) -> None:
         )
 
 
-def _check_class_map(path: Path, class_map: np.ndarray, *, num_classes: int) -> np.ndarray:
+def _check_class_map(path: str | os.PathLike, class_map: np.ndarray, *, num_classes: int) -> np.ndarray:
     """The same map as uint8."""
     if class_map.ndim != 2 or 0 in class_map.shape or not np.issubdtype(class_map.dtype, np.integer):
         raise DataError(

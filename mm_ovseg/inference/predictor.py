@@ -12,9 +12,10 @@ from detectron2.modeling import build_model
 
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.augmentation import PairSample
+from mm_ovseg.data.mappers import model_item
 from mm_ovseg.data.pair_reader import PairReader, Raster
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
-from mm_ovseg.inference.batches import BatchRunner, check_batch_size, model_item
+from mm_ovseg.inference.batches import BatchRunner, check_batch_size
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.vocabulary import validate_class_names
 

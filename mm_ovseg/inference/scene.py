@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ class ScenePredictor:
             output: the map, ``.tif``.
             options: see :class:`SceneOptions`.
             show_progress: show a progress bar on stderr.
-            should_stop: asked before each window whether to end the run.
+            should_stop: called before each window; True ends the run.
 
         Returns:
             The report that the JSON file holds.
@@ -131,7 +132,7 @@ class ScenePredictor:
             ConfigError: an option is invalid.
             DataError: a file cannot be read or written, an output would replace an input, SAR covers too little of the
                 scene, or unfinished work was made with other options.
-            StoppedError: ``should_stop`` said so.
+            StoppedError: ``should_stop`` returned True.
         """
         output = Path(output)
         with ExitStack() as stack:
@@ -139,7 +140,7 @@ class ScenePredictor:
             check_scene_outputs(output, options.vector)
             inputs = {**scene_inputs(rgb, sar, options), **config_inputs(self.cfg)}
             check_outputs(scene_outputs(output, options), inputs)
-            window, overlap = check_options(options, self.cfg)
+            options = check_options(options, self.cfg)
             source = stack.enter_context(self._open(rgb, sar, options))
             warnings = source.concerns()
             for warning in warnings:
@@ -152,39 +153,32 @@ class ScenePredictor:
             grid = source.grid
             check_polygon_options(grid, **polygon_options(options))
             area = SceneArea(options.area, grid, options.area_layer) if options.area else None
-            settings = self._settings(rgb, sar, options, window, shift if corrected else None)
+            settings = self._settings(rgb, sar, options, shift if corrected else None)
             layers = self._layers(options)
             size = {"width": grid.width, "height": grid.height}
             work = SceneWork(output, layers=layers, settings=settings, resume=options.resume, **size)
-            finished = False
-            try:
-                run = SceneRun(
-                    run_batch=BatchRunner(self.model),
-                    num_classes=len(self.predictor.class_names),
-                    source=source,
-                    area=area,
-                    work=work,
-                    window=window,
-                    overlap=overlap,
-                    batch_size=options.batch_size,
-                    show_progress=show_progress,
-                    should_stop=should_stop,
-                )
-                report = {
-                    "windows": run(),
-                    "covered_by_sar_file": source.covered,
-                    "shift": None if shift is None else {**asdict(shift), "corrected": corrected},
-                    "warnings": warnings,
-                    "weights": self._weights,
-                    "settings": settings,
-                    "layers": list(layers),
-                    "mm_ovseg_version": mm_ovseg.__version__,
-                }
-                report = write_scene_outputs(output, work, grid, report, options, self._legend)
-                finished = True
-            finally:
-                work.close(finished=finished)
-        return report
+            stack.push(lambda error, *_: work.close(finished=error is None))
+            run = SceneRun(
+                run_batch=BatchRunner(self.model),
+                num_classes=len(self.predictor.class_names),
+                source=source,
+                area=area,
+                work=work,
+                options=options,
+                show_progress=show_progress,
+                should_stop=should_stop,
+            )
+            report = {
+                "windows": run(),
+                "covered_by_sar_file": source.covered,
+                "shift": None if shift is None else {**asdict(shift), "corrected": corrected},
+                "warnings": warnings,
+                "weights": self._weights,
+                "settings": settings,
+                "layers": list(layers),
+                "mm_ovseg_version": mm_ovseg.__version__,
+            }
+            return write_scene_outputs(output, work, grid, report, options, self._legend)
 
     def finished_report(
         self, rgb: Paths, sar: Paths | None, output: str | os.PathLike, options: SceneOptions
@@ -200,8 +194,11 @@ class ScenePredictor:
         Raises:
             ConfigError: an option is invalid.
         """
-        output = Path(output)
-        window, _ = check_options(options, self.cfg)
+        output, options = Path(output), check_options(options, self.cfg)
+        # The report is written last, so beside a folder of work it describes an earlier map.
+        work, files = work_folder(output), chain.from_iterable(scene_outputs(output, options).values())
+        if work.exists() or not all(file.is_file() for file in files if file not in (None, work)):
+            return None
         try:
             report = json.loads(sibling(output, ".json").read_text(encoding="utf-8"))
             then, layers = report["settings"], set(report["layers"])
@@ -209,17 +206,14 @@ class ScenePredictor:
             legend = [(entry["name"], tuple(entry["color"]), entry["unseen"]) for entry in report["classes"]]
             with self.lock:
                 # The shift follows from the files; finding it again would mean reading them.
-                now = json.loads(json.dumps(self._settings(rgb, sar, options, window, None)))
+                now = json.loads(json.dumps(self._settings(rgb, sar, options, None)))
                 same = {**then, "shift": None} == now and legend == list(self._legend)
+                same = same and layers >= self._layers(options).keys()
+            if options.vector is not None:
+                same = same and report["polygon_options"] == polygon_options(options)
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if options.vector is not None:
-            same = same and report.get("polygon_options") == polygon_options(options)
-        outputs = scene_outputs(output, options)
-        # The report is written last, so beside a folder of work it describes an earlier map.
-        missing = [file for file in (*outputs["--output"], *outputs["--vector"]) if file and not file.is_file()]
-        whole = same and layers >= self._layers(options).keys() and missing == [work_folder(output)]
-        return report if whole and not work_folder(output).exists() else None
+        return report if same else None
 
     def _layers(self, options: SceneOptions) -> dict[str, int]:
         """Name -> bands of the layers to write."""
@@ -265,7 +259,7 @@ class ScenePredictor:
         return shift
 
     def _settings(
-        self, rgb: Paths, sar: Paths | None, options: SceneOptions, window: int, shift: ShiftEstimate | None
+        self, rgb: Paths, sar: Paths | None, options: SceneOptions, shift: ShiftEstimate | None
     ) -> dict[str, Any]:
         """Everything that the map depends on; ``shift`` is the correction of SAR."""
         chosen = asdict(options)
@@ -273,7 +267,6 @@ class ScenePredictor:
             del chosen[irrelevant]
         return {
             **chosen,
-            "window": window,
             "area": None if options.area is None else _content(options.area),
             "files": [_fingerprint(Path(path)) for path in (*path_list(rgb), *path_list(sar))],
             "classes": list(self.predictor.class_names),

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import replace
 
 import numpy as np
 import shapely
@@ -33,7 +34,7 @@ class SceneArea:
 
     def __init__(self, path: str | os.PathLike, grid: Grid, layer: str | None = None) -> None:
         polygons = read_polygons(path, grid, layer=layer, layer_option="--aoi-layer")
-        self._grid, self._transform = grid, grid.transform or Affine.identity()
+        self._grid = replace(grid, transform=grid.transform or Affine.identity())
         self._polygons = polygons.geometries
         self._tree = shapely.STRtree(self._polygons)
         left_out = format_left_out(polygons.left_out)
@@ -52,10 +53,8 @@ class SceneArea:
 
     def rows(self, start: int, count: int) -> np.ndarray:
         """Bool (count, W): the pixels of some rows of the scene whose centres are in the area."""
-        width = self._grid.width
-        transform = self._transform @ Affine.translation(0, start)
-        stripe = shapely.Polygon(transform @ corner for corner in ((0, 0), (width, 0), (width, count), (0, count)))
-        near = self._polygons[np.sort(self._tree.query(stripe))]
+        stripe = self._grid.window(start, 0, count, self._grid.width)
+        near = self._polygons[np.sort(self._tree.query(shapely.Polygon(stripe.outline())))]
         if not len(near):
-            return np.zeros((count, width), dtype=bool)
-        return rasterize(near, out_shape=(count, width), transform=transform, dtype="uint8").astype(bool)
+            return np.zeros(stripe.shape, dtype=bool)
+        return rasterize(near, out_shape=stripe.shape, transform=stripe.transform, dtype="uint8").astype(bool)

@@ -91,12 +91,9 @@ def write_scene_outputs(
     """Write the map of a finished scene and the files that come with it, the JSON report last.
 
     Args:
-        output: the map.
+        output, grid, options, legend: of the map.
         work: has all rows.
-        grid: of the map.
         report: what is known of the run so far.
-        options: say which polygons to write, and where.
-        legend: of the classes.
 
     Returns:
         The whole report.
@@ -121,7 +118,7 @@ def write_scene_outputs(
         write_geotiff(plain, work.parts(layer), grid, **style)
         path = output if layer == "class" else sibling(output, f"_{layer}.tif")
         write_cog(plain, path, categorical=layer in ("class", "coverage"))
-    write_qgis_style(output.with_suffix(".qml"), names, [entry.color for entry in legend])
+    write_qgis_style(output.with_suffix(".qml"), legend)
     if options.vector is not None:
         shape = polygon_options(options)
         count = write_polygons(output, options.vector, names, **shape)

@@ -1,7 +1,8 @@
 """The options of segmenting a scene."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -9,7 +10,6 @@ from detectron2.config import CfgNode
 from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.batches import check_batch_size
-from mm_ovseg.inference.windows import check_overlap
 from mm_ovseg.raster import check_sampling_distance
 
 __all__ = ["SceneOptions", "check_options"]
@@ -51,22 +51,32 @@ class SceneOptions:
     correct_shift: bool = False
     resume: bool = False
 
+    @property
+    def overlap_pixels(self) -> int:
+        """The overlap of neighbouring windows, where their size is given."""
+        return round(self.overlap * self.window)
 
-def check_options(options: SceneOptions, cfg: CfgNode) -> tuple[int, int]:
+
+def check_options(options: SceneOptions, cfg: CfgNode) -> SceneOptions:
     """Check what can be checked before any file is opened.
 
     Returns:
-        The side of a window and the overlap of neighbouring ones, in pixels.
+        The options, with the size of the windows.
 
     Raises:
         ConfigError: an option, or a setting of ``cfg.INPUT``, is invalid.
     """
-    window = cfg.INPUT.CROP.SIZE[0] if options.window is None else options.window
-    overlap = check_overlap(options.overlap, window)
+    if options.window is None:
+        options = replace(options, window=cfg.INPUT.CROP.SIZE[0])
+    window, overlap = options.window, options.overlap
+    if not isinstance(window, Integral) or window < 1:
+        raise ConfigError(f"The window is {window} pixels wide; give a positive whole number.")
+    if not isinstance(overlap, Real) or not 0 <= overlap < 1 or options.overlap_pixels == window:
+        raise ConfigError(f"The overlap is {overlap}; give a share of the window from 0 to below 1, such as 0.33.")
     check_batch_size(options.batch_size)
     for name, value, unit in (("--min-area", options.min_area, "hectares"), ("--simplify", options.simplify, "metres")):
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"{name} is {value}; give a positive number of {unit}.")
     check_sampling_distance(options.ground_sampling_distance)
     image_readers(cfg)
-    return window, overlap
+    return options

@@ -1,5 +1,6 @@
 """A scene on its way through the model: reading, inference and writing overlap in time."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,15 +9,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mm_ovseg.data.scene_source import SceneSource, SceneWindow
+from mm_ovseg.data.augmentation import PairSample
+from mm_ovseg.data.mappers import model_item
+from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import StoppedError
-from mm_ovseg.inference.batches import BatchRunner, model_item
+from mm_ovseg.inference.batches import BatchRunner
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.prefetch import prefetched
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.scene_files import COVERAGE
+from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork
-from mm_ovseg.inference.windows import RowBlender, first_window_over, window_starts
+from mm_ovseg.inference.windows import RowBlender, window_starts
 
 __all__ = ["SceneRun"]
 
@@ -28,14 +32,10 @@ class SceneRun:
     Attributes:
         run_batch: the model; gives ``{"sem_seg": (T, height, width) scores in 0..1}`` for each item.
         num_classes: T.
-        source: of the windows.
-        area: the part to map; None for all.
+        area: the part to map; None for the whole scene.
         work: takes the rows; those that are done already are not made again.
-        window: side of a window in pixels.
-        overlap: of neighbouring windows in pixels.
-        batch_size: windows at a time; fewer where memory does not hold them.
-        show_progress: show a progress bar.
-        should_stop: asked before each window whether to end the run.
+        options: the size of windows is given.
+        should_stop: called before each window; True ends the run.
     """
 
     run_batch: BatchRunner
@@ -43,9 +43,7 @@ class SceneRun:
     source: SceneSource
     area: SceneArea | None
     work: SceneWork
-    window: int
-    overlap: int
-    batch_size: int
+    options: SceneOptions
     show_progress: bool = False
     should_stop: Callable[[], bool] | None = None
 
@@ -54,29 +52,23 @@ class SceneRun:
 
         Raises:
             ConfigError: memory does not hold one window.
-            StoppedError: ``should_stop`` said so.
+            StoppedError: ``should_stop`` returned True.
         """
         height, width = self.source.grid.height, self.source.grid.width
-        rows, columns = (window_starts(length, self.window, self.overlap) for length in (height, width))
+        size, overlap = self.options.window, self.options.overlap_pixels
+        rows, columns = (window_starts(length, size, overlap) for length in (height, width))
         total, done = len(rows) * len(columns), self.work.rows_done
         if done >= height:
             return total
-        first = first_window_over(rows, self.window, done)
-        blender = RowBlender(
-            num_classes=self.num_classes, width=width, window=self.window, overlap=self.overlap, start=rows[first]
-        )
-        coverage = np.full((self.window, width), NODATA_CLASS, np.uint8)
+        first = bisect_right(rows, done - size)  # the first that reaches a row which is not done
+        blender = RowBlender(num_classes=self.num_classes, width=width, window=size, overlap=overlap, start=rows[first])
+        coverage = np.full((size, width), NODATA_CLASS, np.uint8)
         written: Future | None = None
+        bar = {"unit": "window", "disable": not self.show_progress, "smoothing": 0.05}
         with (
             ThreadPoolExecutor(1, thread_name_prefix="write") as writer,
-            prefetched(self._read(rows[first:], columns), 2 * self.batch_size + 2) as windows,
-            tqdm(
-                total=total,
-                initial=first * len(columns),
-                unit="window",
-                disable=not self.show_progress,
-                smoothing=0.05,
-            ) as progress,
+            prefetched(self._read(rows[first:], columns), 2 * self.options.batch_size + 2) as windows,
+            tqdm(total=total, initial=first * len(columns), **bar) as progress,
         ):
             for row, end in zip(rows[first:], [*rows[first + 1 :], height], strict=True):
                 self._blend_row(windows, columns, blender, coverage, progress)
@@ -90,38 +82,36 @@ class SceneRun:
                 written.result()
         return total
 
-    def _read(
-        self, rows: Sequence[int], columns: Sequence[int]
-    ) -> Iterator[tuple[SceneWindow | None, np.ndarray | None]]:
-        """The windows, row by row, each with the pixels (H, W) in the area, if any; None for a window outside of it."""
-        size = self.window
+    def _read(self, rows: Sequence[int], columns: Sequence[int]) -> Iterator[tuple[PairSample | None, np.ndarray]]:
+        """The windows, row by row, each with its pixels (H, W) in the area; None for a window outside of it."""
+        size = self.options.window
+        everything = np.ones((size, self.source.grid.width), bool)
         for row in rows:
-            wanted = None if self.area is None else self.area.rows(row, size)
+            wanted = everything if self.area is None else self.area.rows(row, size)
             for column in columns:
-                inside = None if wanted is None else wanted[:, column : column + size]
-                outside = inside is not None and not inside.any()
-                yield None if outside else self.source.read(row, column, size, size), inside
+                inside = wanted[:, column : column + size]
+                yield self.source.read(row, column, size, size) if inside.any() else None, inside
 
     def _blend_row(
         self, windows: Iterator, columns: Sequence[int], blender: RowBlender, coverage: np.ndarray, progress: tqdm
     ) -> None:
         """Take a row of windows through the model. Batches end with the row, so that resuming makes the same ones."""
+        size = self.options.window
         batch: list[tuple[int, dict]] = []
         for column in columns:
             window, inside = next(windows)
             if self.should_stop is not None and self.should_stop():
                 raise StoppedError("The scene is not finished: it was no longer asked for.")
             if window is not None:
-                part = coverage[:, column : column + self.window]
                 code = np.where(window.sar_valid, COVERAGE["rgb_and_sar"], COVERAGE["rgb_only"])
-                code = np.where(window.image_valid, code, COVERAGE["no_rgb"])[:, : part.shape[1]]
-                np.copyto(part, code.astype(np.uint8), where=True if inside is None else inside)
+                code = np.where(window.image_valid, code, COVERAGE["no_rgb"])[:, : inside.shape[1]]
+                coverage[:, column : column + size][inside] = code[inside]
             if window is None or not window.image_valid.any():
                 progress.update()
                 continue
-            item = model_item(window) | {"height": self.window, "width": self.window}
+            item = model_item(window) | {"height": size, "width": size}
             batch.append((column, item if window.sar_valid.any() else item | {"sar_image": None}))
-            if len(batch) == self.batch_size:
+            if len(batch) == self.options.batch_size:
                 self._blend(blender, batch, progress)
                 batch.clear()
         self._blend(blender, batch, progress)

@@ -4,33 +4,10 @@ The windows lie on a lattice that starts at the scene's first pixel, whatever pa
 is seen by the same windows, and gets the same class, whether the whole scene is mapped or a corner of it.
 """
 
-from collections.abc import Sequence
-from numbers import Integral, Real
-
 import numpy as np
 import torch
 
-from mm_ovseg.errors import ConfigError
-
-__all__ = ["RowBlender", "blend_weights", "check_overlap", "first_window_over", "window_starts"]
-
-
-def check_overlap(overlap: float, window: int) -> int:
-    """The overlap of neighbouring windows in pixels.
-
-    Args:
-        overlap: as a share of the window, 0 <= overlap < 1.
-        window: side of a window in pixels.
-
-    Raises:
-        ConfigError: the overlap is not such a share, or the window is not a positive whole number.
-    """
-    if not isinstance(window, Integral) or window < 1:
-        raise ConfigError(f"The window is {window} pixels wide; give a positive whole number.")
-    pixels = round(overlap * window) if isinstance(overlap, Real) and 0 <= overlap < 1 else -1
-    if not 0 <= pixels < window:
-        raise ConfigError(f"The overlap is {overlap}; give a share of the window from 0 to below 1, such as 0.33.")
-    return pixels
+__all__ = ["RowBlender", "blend_weights", "window_starts"]
 
 
 def window_starts(length: int, window: int, overlap: int) -> list[int]:
@@ -44,11 +21,6 @@ def window_starts(length: int, window: int, overlap: int) -> list[int]:
     """
     last = max(0, length - window)
     return [*range(0, last, window - overlap), last]
-
-
-def first_window_over(starts: Sequence[int], window: int, place: int) -> int:
-    """Index of the first window that reaches ``place`` or beyond."""
-    return next(index for index, start in enumerate(starts) if start + window > place)
 
 
 def blend_weights(window: int, overlap: int) -> np.ndarray:

@@ -16,9 +16,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from laptop.constant_class import constant_class_baseline
 from laptop.drawn_world import SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
 from mm_ovseg.cli.clean_exit import clean_exit
-from mm_ovseg.evaluation import constant_class_baseline, format_results_table
+from mm_ovseg.evaluation import format_results_table
 from mm_ovseg.evaluation.report_file import read_segmentation_report
 
 ROOT = Path(__file__).resolve().parents[2]

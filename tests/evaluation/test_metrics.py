@@ -8,7 +8,6 @@ from hypothesis.extra import numpy as hypothesis_numpy
 
 from mm_ovseg.errors import VocabularyError
 from mm_ovseg.evaluation import (
-    constant_class_baseline,
     count_pixels,
     format_results_table,
     segmentation_metrics,
@@ -87,13 +86,6 @@ def test_table_lists_classes_and_summary():
     assert cells[4] == ["c", "seen", "n/a", "n/a"]
     assert cells[5] == ["mIoU, mACC", "all", "58.33", "75.00"]
     assert [row[0] for row in cells[6:]] == ["mIoU-seen", "mIoU-unseen", "hIoU", "fwIoU, pACC"]
-
-
-def test_constant_class_baseline():
-    baseline = constant_class_baseline([50, 30, 20, 0], ["a", "b", "c", "d"], ["b", "c"])
-    # "a" everywhere: IoU 50, 0, 0. "b" everywhere is best among the unseen: 30, 0. "d" has no pixel and no score.
-    assert baseline == pytest.approx({"mIoU": 50 / 3, "mIoU-seen": 50, "mIoU-unseen": 15})
-    assert math.isnan(constant_class_baseline([1, 2], ["a", "b"])["mIoU-unseen"])
 
 
 def test_pixels_are_counted_by_truth_and_prediction():

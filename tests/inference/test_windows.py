@@ -4,14 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_ovseg.errors import ConfigError
-from mm_ovseg.inference.windows import (
-    RowBlender,
-    blend_weights,
-    check_overlap,
-    first_window_over,
-    window_starts,
-)
+from mm_ovseg.inference.windows import RowBlender, blend_weights, window_starts
 
 WINDOW, OVERLAP, CLASSES = 16, 6, 3
 
@@ -33,15 +26,6 @@ def test_the_lattice_does_not_depend_on_the_length():
     assert window_starts(1000, 64, 20)[:-1] == window_starts(2000, 64, 20)[: len(window_starts(1000, 64, 20)) - 1]
 
 
-@given(st.integers(1, 300), st.integers(1, 40), st.data())
-def test_the_first_window_over_a_place_is_the_first_that_still_adds_to_it(length, window, data):
-    starts = window_starts(length, window, data.draw(st.integers(0, window - 1)))
-    place = data.draw(st.integers(0, length - 1))
-    first = first_window_over(starts, window, place)
-    assert starts[first] + window > place
-    assert first == 0 or starts[first - 1] + window <= place
-
-
 @pytest.mark.parametrize(("window", "overlap"), [(64, 0), (64, 1), (64, 21), (64, 32), (65, 64), (1, 0)])
 def test_blend_weights_are_smooth_symmetric_and_never_zero(window, overlap):
     weights = blend_weights(window, overlap)
@@ -51,15 +35,6 @@ def test_blend_weights_are_smooth_symmetric_and_never_zero(window, overlap):
     if 0 < overlap <= window // 2:  # two neighbours share each pixel of the overlap and sum to 1
         np.testing.assert_allclose(weights[:overlap] + weights[window - overlap :], 1, rtol=1e-6)
         assert np.abs(np.diff(weights)).max() <= np.pi / 2 / overlap
-
-
-def test_overlap_is_a_share_of_the_window():
-    assert check_overlap(0.33, 384) == 127 and check_overlap(0, 5) == 0
-    for overlap in (-0.1, 1.0, 0.999, float("nan")):
-        with pytest.raises(ConfigError, match="share of the window"):
-            check_overlap(overlap, 64)
-    with pytest.raises(ConfigError, match="positive"):
-        check_overlap(0.3, 0)
 
 
 def blend(scores, height, width, *, first=0):
@@ -116,7 +91,7 @@ def test_going_on_from_any_row_gives_the_same_bits():
     height, width = 67, 30
     whole, rows = blend(random_scores, height, width), window_starts(height, WINDOW, OVERLAP)
     for done in rows:
-        first = first_window_over(rows, WINDOW, done)
+        first = next(index for index, row in enumerate(rows) if row + WINDOW > done)
         rest = blend(random_scores, height, width, first=first)
         assert torch.equal(rest[:, done - rows[first] :], whole[:, done:])
 

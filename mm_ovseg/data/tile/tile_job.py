@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from rasterio.enums import ColorInterp
 
+from mm_ovseg.data.augmentation import PairSample
 from mm_ovseg.data.manifest import SceneFiles
-from mm_ovseg.data.scene_source import SceneSource, SceneWindow
+from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.data.tile.label_values import IGNORED, Legend
 from mm_ovseg.data.tile.polygon_labels import PolygonLabels
 from mm_ovseg.data.tile.raster_labels import RasterLabels
@@ -22,7 +23,7 @@ __all__ = ["TileJob", "close_scene", "open_labels", "open_scene"]
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 Labels = RasterLabels | PolygonLabels
-Content = tuple[Grid, SceneWindow, np.ndarray | None, dict[str, int]]
+Content = tuple[Grid, PairSample, np.ndarray | None, dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def close_scene() -> None:
 
 
 def _reason_to_skip(
-    settings: TileSettings, window: SceneWindow, sar: np.ndarray, label: np.ndarray | None
+    settings: TileSettings, window: PairSample, sar: np.ndarray, label: np.ndarray | None
 ) -> str | None:
     # On a lattice, what is cut off at the scene's edge counts as without data.
     pixels = window.image_valid.size if settings.spread else settings.size**2
