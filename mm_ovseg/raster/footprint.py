@@ -7,19 +7,17 @@ spellings of one, longitudes that differ by 360 degrees, the antimeridian and th
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import shapely
 from pyproj import Proj
-from rasterio import Affine
-from rasterio.crs import CRS
 from shapely import Polygon, STRtree
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster.crs import LONGITUDE_LATITUDE, CoordinateTransform
+from mm_ovseg.raster.grid import Grid, unit_square
 
-__all__ = ["EARTH", "Footprint", "Placed", "common_pixel_size", "footprints", "overlap_shares", "overlaps"]
+__all__ = ["EARTH", "Footprint", "common_pixel_size", "footprints", "overlap_shares", "overlaps"]
 
 EARTH = "Earth"
 UNNAMED = ""  # the plane of rasters that only a world file places
@@ -33,21 +31,6 @@ ASIDE = np.array([1e-4, 2e-4, 3e-4])
 # Where the plane may be centred if places lie all around the globe: about every 20 degrees.
 SPIRAL = (np.arange(100) + 0.5) * np.array([[1 / 50], [np.pi * (3 - 5**0.5)]])
 GLOBE = shapely.Point(0, 0).buffer(2 * 6_371_007.2, quad_segs=90)  # the whole Earth in the plane
-
-
-class Placed(Protocol):
-    """Anything with the grid of a raster.
-
-    Attributes:
-        width, height: Pixels.
-        crs: Coordinate reference system; None where there is none.
-        transform: (column, row) of pixel corners -> map coordinates; None without georeference.
-    """
-
-    width: int
-    height: int
-    crs: CRS | None
-    transform: Affine | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +53,7 @@ class Footprint:
     pixel: float
 
 
-def footprints(grids: Sequence[Placed | None]) -> list[Footprint | None]:
+def footprints(grids: Sequence[Grid | None]) -> list[Footprint | None]:
     """The footprints of rasters, in one plane as far as they have a place on the Earth.
 
     Heights play no part: a compound reference system counts by its horizontal part.
@@ -154,17 +137,16 @@ def common_pixel_size(places: Sequence[Footprint | None]) -> float | None:
     return float(f"{np.mean(sizes):.3g}") if max(sizes) <= min(sizes) * (1 + PIXEL_TOLERANCE) else None
 
 
-def _segments(grid: Placed) -> int:
+def _segments(grid: Grid) -> int:
     a, b, _, d, e, _ = tuple(grid.transform)[:6]
     side = max(grid.width * np.hypot(a, d), grid.height * np.hypot(b, e))
     limit = LARGE_DEGREES if grid.crs and grid.crs.is_geographic else LARGE_METRES
     return SEGMENTS if side < limit else SEGMENTS_OF_LARGE
 
 
-def _points(grids: Sequence[Placed], segments: int) -> tuple[np.ndarray, np.ndarray]:
+def _points(grids: Sequence[Grid], segments: int) -> tuple[np.ndarray, np.ndarray]:
     """Map coordinates, (N, 8 * segments + 1) each, of the outline, the core and the middle of each grid."""
-    steps, zeros = np.arange(segments) / segments, np.zeros(segments)
-    ring = np.concatenate([[steps, zeros], [zeros + 1, steps], [1 - steps, zeros + 1], [zeros, 1 - steps]], axis=1)
+    ring = unit_square(segments).T
     lengths = np.array([[grid.width, grid.height] for grid in grids], dtype=float).T[..., np.newaxis]  # (2, N, 1)
     margins = np.minimum(MARGIN, lengths / 4)
     core = margins + ring[:, np.newaxis] * (lengths - 2 * margins)
@@ -191,7 +173,7 @@ def _middle(centres: np.ndarray) -> tuple[float, float]:
 
 def _fill(
     found: list[Footprint | None],
-    grids: Sequence[Placed | None],
+    grids: Sequence[Grid | None],
     indices: Sequence[int],
     plane: str,
     points: tuple[np.ndarray, np.ndarray],

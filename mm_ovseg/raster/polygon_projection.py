@@ -199,7 +199,7 @@ class PolygonProjector:
 
     def _box_in_own_system(self, grid: Grid, back: CoordinateTransform) -> tuple[float, float, float, float] | None:
         """What holds the grid in the polygons' system; None where part of the grid has no place there."""
-        outline = grid.outline(OUTLINE_POINTS + 1)
+        outline = grid.outline(OUTLINE_POINTS)
         outline = np.concatenate([outline, outline[:1]])
         columns, rows = (np.linspace(0, length, LATTICE_POINTS) for length in (grid.width, grid.height))
         lattice = pixels_to_map(grid.transform, np.stack(np.meshgrid(columns, rows), axis=-1)).reshape(-1, 2)

@@ -13,7 +13,7 @@ from rasterio.windows import Window
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster.band import Band, bands_of, equals_nodata, without_data
-from mm_ovseg.raster.grid import Grid, sample_windows
+from mm_ovseg.raster.grid import Grid, Orientation, sample_windows
 from mm_ovseg.raster.header import RESAMPLE, RESAMPLE_OR_SCENE, RasterInfo, check_on_grid, check_same_grid, raster_info
 from mm_ovseg.raster.opening import open_raster, raster_errors
 from mm_ovseg.raster.trust import check_whole_file
@@ -341,6 +341,6 @@ def _find_alpha(dataset: DatasetReader) -> int | None:
 
 def _settled(first: RasterInfo, second: RasterInfo) -> RasterInfo:
     """The second of two headers on one grid; where one does not say where its pixels lie, they are taken as stored."""
-    if first.transform is None:
-        return second.as_stored()
-    return second.placed_like(first) if second.transform is None else second
+    if first.grid.transform is None:
+        return replace(second, grid=Grid(*second.stored_size), orientation=Orientation())
+    return replace(second, grid=first.grid, orientation=first.orientation) if second.grid.transform is None else second
