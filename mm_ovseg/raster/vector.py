@@ -21,7 +21,7 @@ from shapely.errors import ShapelyError
 from mm_ovseg.errors import DataError, brief_reason
 from mm_ovseg.raster.grid import Grid
 from mm_ovseg.raster.opening import NOT_RECOGNIZED
-from mm_ovseg.raster.polygon_projection import PolygonProjector, as_polygons, gathered, valid
+from mm_ovseg.raster.polygon_projection import PolygonProjector, as_polygons, gathered, simple_parts, valid
 from mm_ovseg.raster.vector_drivers import check_before_opening, gdal_options, local_drivers, path_for_pyogrio
 
 __all__ = ["Polygons", "format_left_out", "read_polygons", "write_geopackage"]
@@ -250,10 +250,7 @@ def _polygons_of(geometries: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
     infinite = np.unique(owners[~np.isfinite(coordinates).all(axis=1)])
     reasons[DAMAGED] = len(infinite)
     geometries[infinite] = None
-    simple, owners = geometries, np.arange(len(geometries))
-    while (shapely.get_type_id(simple) >= shapely.GeometryType.MULTIPOINT).any():
-        simple, index = shapely.get_parts(simple, return_index=True)
-        owners = owners[index]
+    simple, owners = simple_parts(geometries, np.arange(len(geometries)))
     for reason, kinds in OTHER_KINDS.items():
         found = np.isin(shapely.get_type_id(simple), kinds) & ~shapely.is_empty(simple)
         reasons[reason] = len(np.unique(owners[found]))
