@@ -364,7 +364,7 @@ def test_library_calls_check_too(folder):
         predictor.segment("rgb.tif", "sar.tif", "rgb.tif")
     with pytest.raises(DataError, match=r"sar\.tif is the SAR image of the scene 'sar' itself"):
         segment_archive(read_archive("pairs.csv"), folder, SceneOptions(), pool=None)
-    with pytest.raises(DataError, match=r"new_a\.tif, one of the RGB images, lies in .*, which is written to"):
+    with pytest.raises(DataError, match=r"new_a\.tif, one of the RGB images, is in .*, which is written to"):
         tile_pairs(
             TileRun(name="New", output=folder / "out", settings=TileSettings(), prefix="new_"),
             [pair],

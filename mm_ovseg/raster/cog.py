@@ -18,7 +18,7 @@ __all__ = ["write_cog"]
 
 BLOCK = 512  # pixels along a tile's edge
 CACHE_BYTES = 64 << 20  # rasterio takes GDAL_CACHEMAX in bytes, GDAL itself small numbers as megabytes
-# The copy has overviews of a third of the source's size, which GDAL first writes to a file of their own.
+# The copy has overviews of a third of the source's size, which GDAL first writes to a separate file.
 SPACE_PER_SOURCE_BYTE = 2
 SPARE_SPACE = 1 << 20  # bytes
 

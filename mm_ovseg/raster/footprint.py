@@ -1,7 +1,7 @@
 """The ground that rasters cover, comparable whatever their coordinate reference systems.
 
 All footprints of one call lie in one plane, an equal-area projection around their places, so that two UTM zones, two
-spellings of one, longitudes that differ by 360 degrees, the antimeridian and the poles need no rules of their own.
+spellings of one, longitudes that differ by 360 degrees, the antimeridian and the poles need no special rules.
 """
 
 from collections import defaultdict
@@ -38,7 +38,7 @@ class Footprint:
     """The ground that a raster covers. Only footprints of one plane, from one call of :func:`footprints`, compare.
 
     Attributes:
-        plane: ``EARTH``, whose coordinates are metres; or the name of a plane of its own, for rasters that nothing
+        plane: ``EARTH``, whose coordinates are metres; or the name of another plane, for rasters that nothing
             relates to the Earth: the WKT of a local (engineering) system, "" for those with a world file only.
         outline: Polygon in the plane. On the Earth its area is the true one, in square metres.
         core: The same half a pixel further inside, which a neighbour that shares an edge does not reach.
@@ -117,7 +117,7 @@ def overlap_shares(
 
     Args:
         first, second: From one call of :func:`footprints`.
-        pairs: int (K, 2), as of :func:`overlaps`.
+        pairs: int (K, 2), from :func:`overlaps`.
 
     Returns:
         float (K,), 0..1.

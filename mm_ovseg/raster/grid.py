@@ -169,7 +169,7 @@ def check_sampling_distance(distance: float | None) -> None:
 
 
 def unit_square(segments: int) -> np.ndarray:
-    """(4 * segments, 2) points around the square from (0, 0) to (1, 1), so many a side: to the right, then down."""
+    """(4 * segments, 2) points around the square from (0, 0) to (1, 1), first to the right, then down."""
     along, zeros = np.arange(segments) / segments, np.zeros(segments)
     columns = np.concatenate([along, zeros + 1, 1 - along, zeros])
     return np.stack([columns, np.roll(columns, segments)], axis=1)

@@ -165,7 +165,7 @@ class ImageReader:
         raise NotImplementedError
 
     def _check_bands(self, default: Sequence[int], count: int, name: str) -> list[int]:
-        """The 1-based bands to read of so many, which are there."""
+        """The 1-based bands to read, which a raster of ``count`` bands has."""
         bands = list(self.bands or default)
         if absent := [band for band in bands if not 1 <= band <= count]:
             raise DataError(f"{name} has no band {absent[0]}, but bands 1 to {count}; correct {self.key}.BANDS.")
@@ -214,7 +214,7 @@ def check_range(value_range: Sequence[float], key: str) -> None:
 
 
 def stretch(values: np.ndarray, valid: np.ndarray, ranges: np.ndarray) -> np.ndarray:
-    """Map [low, high] of each band, (n, 2), to 0..255 and clip; what is not valid becomes 0."""
+    """Map [low, high] of each band, (n, 2), to 0..255 and clip; invalid pixels become 0."""
     low = np.float32(ranges[:, 0])
     image = np.where(valid[..., np.newaxis], values, low).astype(np.float32, copy=False)
     image -= low

@@ -23,7 +23,7 @@ VALUES_SHOWN = 10
 class LabelReader:
     """Reads label maps of one band of whole numbers; a palette counts by its numbers.
 
-    What the file says to be without data, by a nodata value, a mask, alpha or NaN, is ignored, whatever it holds there.
+    Pixels without data, by a nodata value, a mask, alpha or NaN, are ignored, whatever they hold.
 
     Attributes:
         index_of: Raw value -> class index or ``ignore_label``.
@@ -137,9 +137,9 @@ def read_label(
 
     Args:
         path: The file, or an open source.
-        num_classes, ignore_label, label_values: As of :meth:`LabelReader.of_classes`.
+        num_classes, ignore_label, label_values: See :meth:`LabelReader.of_classes`.
         like: The image that the labels are of, on whose grid they must lie; None to read them as they are.
-        any_format: As of :func:`mm_ovseg.raster.opening.open_raster`.
+        any_format: See :func:`mm_ovseg.raster.opening.open_raster`.
 
     Returns:
         uint8 (H, W): class indices and ``ignore_label``.

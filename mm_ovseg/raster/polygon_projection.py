@@ -225,7 +225,7 @@ def _pole(crs: CRS | None) -> float | None:
 
 
 def simple_parts(geometries: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The points, lines and Polygons that geometries hold, and whose each is; of collections of collections too."""
+    """The points, lines and Polygons within geometries and nested collections, and the owner of each."""
     while (shapely.get_type_id(geometries) > shapely.GeometryType.POLYGON).any():
         geometries, index = shapely.get_parts(geometries, return_index=True)
         owners = owners[index]
@@ -233,7 +233,7 @@ def simple_parts(geometries: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray
 
 
 def as_polygons(geometries: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The Polygons that geometries of any kind hold, and whose each is."""
+    """The Polygons within geometries of any kind, and the owner of each."""
     geometries, owners = simple_parts(geometries, owners)
     kept = (shapely.get_type_id(geometries) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(geometries)
     return geometries[kept], owners[kept]

@@ -52,7 +52,7 @@ class RGBReader(ImageReader):
         return (self._of_8bit(values) if is_8bit else values), valid
 
     def choose(self, source: RasterSource) -> list[int]:
-        """As of the class above: three bands, or a single one."""
+        """The three bands to read, or a single one; see :meth:`ImageReader.choose`."""
         if not self.bands and len(source.paths) > 1 and len(source.data_bands()) != 3:
             raise DataError(
                 f"{source.name} has {len(source.data_bands())} bands; give three files of one band each, red, green "

@@ -66,7 +66,7 @@ class SARReader(ImageReader):
         return values, (known & self.unit.measured(values)).all(axis=2)
 
     def choose(self, source: RasterSource) -> list[int]:
-        """As of the class above: one to three bands."""
+        """The one to three bands to read; see :meth:`ImageReader.choose`."""
         bands = self._check_bands(source.data_bands()[:3], len(source.bands), source.name)
         self._check_types([source.bands[band - 1].dtype for band in bands], source.name)
         return bands
@@ -99,7 +99,7 @@ class SARReader(ImageReader):
         return values, valid & self.unit.measured(values).all(axis=2)
 
     def read_onto(self, source: RasterSource, placement: Placement, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """As of the class above.
+        """As :meth:`ImageReader.read_onto`.
 
         Raises:
             ConfigError: The range is that of numbers which are not dB, so that their mean in power cannot be told.

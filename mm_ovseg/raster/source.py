@@ -40,7 +40,7 @@ class RasterSource:
 
     Args:
         paths: The file, or several whose bands follow each other; these lie on one grid.
-        any_format: As of :func:`mm_ovseg.raster.opening.open_raster`.
+        any_format: See :func:`mm_ovseg.raster.opening.open_raster`.
 
     Attributes:
         name: What messages call it.
@@ -115,7 +115,7 @@ class RasterSource:
             remedy: What the message advises where the grids differ.
 
         Raises:
-            DataError: As of :func:`~mm_ovseg.raster.header.check_same_grid`.
+            DataError: See :func:`~mm_ovseg.raster.header.check_same_grid`.
         """
         check_same_grid(self.info, other.info, remedy)
         settled = _settled(self.info, other.info)
@@ -270,10 +270,10 @@ class RasterSource:
         with raster_errors(self.paths[file], any_format=self._any_format):
             if window is None:
                 check_whole_file(dataset, self.paths[file])
-                stored = Window(0, 0, dataset.width, dataset.height)
-            else:
-                row, column, rows, columns = orientation.stored_window(*window, dataset.height, dataset.width)
-                stored = Window(column, row, columns, rows)
+            row, column, rows, columns = orientation.stored_window(
+                *(window or (0, 0, *self.grid.shape)), *dataset.shape
+            )
+            stored = Window(column, row, columns, rows)
             values = np.empty((stored.height, stored.width, len(bands)), dtype=dtype)
             out = values.transpose(2, 0, 1)
             if len({band.dtype for band in bands}) == 1:

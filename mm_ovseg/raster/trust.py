@@ -67,7 +67,7 @@ def check_before_opening(path: str | os.PathLike, any_format: bool = False) -> N
 
     Args:
         path: The file; with ``any_format`` also a raster within one, as GDAL names it (``NETCDF:"sar.nc":vv``).
-        any_format: As of :func:`allowed_drivers`.
+        any_format: See :func:`allowed_drivers`.
 
     Raises:
         DataError: It is not a file, and the message says what it is; its name is not UTF-8; or a mask or
