@@ -77,5 +77,5 @@ def test_seen_classes_are_the_others_in_their_order():
 def test_names_typed_in_utf_8_where_the_locale_is_another():
     typed = "道路,Wälder".encode().decode("ascii", "surrogateescape")  # as Python makes sys.argv of it
     assert parse_class_names(typed) == ("道路", "Wälder")
-    with pytest.raises(VocabularyError, match="holds a character"):
+    with pytest.raises(VocabularyError, match="contains a control character"):
         parse_class_names("W\udce4lder,road")  # cp1252

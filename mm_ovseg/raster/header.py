@@ -17,6 +17,10 @@ __all__ = ["RasterInfo", "check_on_grid", "check_same_grid", "raster_info", "rea
 
 RESAMPLE = "resample one of them to the other's grid (gdalwarp does so)"
 RESAMPLE_OR_SCENE = f"{RESAMPLE}, or map them as a scene"
+PLACED_OTHERWISE = {
+    "gcps": ("ground control points", "put it on a grid first (gdalwarp does so)", "gdal_edit -unsetgt"),
+    "rpcs": ("a sensor model (RPCs)", "orthorectify it first (gdalwarp -rpc)", "gdal_edit -unsetrpc"),
+}
 
 
 @dataclass(frozen=True)
@@ -81,16 +85,11 @@ def check_on_grid(info: RasterInfo) -> None:
     Raises:
         DataError: It is placed by ground control points or a sensor model only, or its pixels have no extent.
     """
-    remedy = "or, where its pixels lie on those of the other image already, remove them"
-    if info.placed_by == "gcps":
+    if info.placed_by in PLACED_OTHERWISE:
+        means, remedy, removal = PLACED_OTHERWISE[info.placed_by]
         raise DataError(
-            f"{info.path} is placed by ground control points only; put it on a grid first (gdalwarp does so), {remedy} "
-            "(gdal_edit -unsetgt)."
-        )
-    if info.placed_by == "rpcs":
-        raise DataError(
-            f"{info.path} is placed by a sensor model (RPCs) only; orthorectify it first (gdalwarp -rpc), {remedy} "
-            "(gdal_edit -unsetrpc)."
+            f"{info.path} is placed by {means} only; {remedy}, or, where its pixels lie on those of the other image "
+            f"already, remove them ({removal})."
         )
     transform = info.grid.transform
     if transform is not None and not (transform.determinant and np.isfinite((*transform, transform.determinant)).all()):

@@ -306,7 +306,6 @@ class RasterSource:
         return masks
 
     def _alpha(self, file: int) -> int | None:
-        """The 1-based band of a file that tells where it has data; None where there is none."""
         if file not in self._alphas:
             with raster_errors(self.paths[file], any_format=self._any_format):
                 self._alphas[file] = _find_alpha(self._files[file])
@@ -322,8 +321,7 @@ class RasterSource:
             first = next(index for index, of_band in enumerate(flags, start=1) if MaskFlags.per_dataset in of_band)
             return dataset.read_masks(first, window=window)[..., None] > 0
         read = dataset.read_masks([band.index for band in bands], window=window) > 0
-        own = np.array([not flags[band.index - 1] for band in bands])
-        return read.transpose(1, 2, 0) | ~own
+        return read.transpose(1, 2, 0) | np.array([bool(flags[band.index - 1]) for band in bands])
 
 
 def _find_alpha(dataset: DatasetReader) -> int | None:
