@@ -39,8 +39,7 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str]) 
         raise DataError(f"{path} is empty; its first line must name the columns: {', '.join(known)}.")
     (_, header), *rows = rows
     columns = [column.casefold() for column in header]
-    missing = [column for column in required if column not in columns]
-    if missing:
+    if missing := [column for column in required if column not in columns]:
         raise DataError(
             f"{path} has no column '{missing[0]}'; its first line is '{','.join(header)}', and must name "
             f"{' and '.join(required)}, separated by commas."

@@ -88,7 +88,7 @@ def check_outputs(
 def complete_file(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path to write to, which replaces ``path`` once the block has ended without an error.
 
-    The bytes are on the disk before the file gets its name, so that not even a power cut leaves half of it there.
+    The bytes are on the disk before the file gets its name, so that not even a power cut leaves half of it.
 
     with complete_file("maps/city.png") as temporary:
         image.save(temporary)
@@ -163,7 +163,6 @@ def _flush_to_disk(path: Path) -> None:
 
 
 def _reason(error: OSError) -> str:
-    """One line on why."""
     if isinstance(error, FileExistsError):
         return f"{error.filename} is a file, not a folder"
     # Where rasterio says "see previous exception", this is it.

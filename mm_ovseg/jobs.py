@@ -52,7 +52,7 @@ def skip_unreadable(name: str, detail: str, skipped: list[Skipped], *, strict: b
 
 
 class Job(Protocol):
-    """A piece of work with a name of its own; picklable."""
+    """A piece of work with a unique name; picklable."""
 
     name: str
 
@@ -151,9 +151,9 @@ class Journal:
             self.results.clear()  # nothing came of them
         elif self.settings != settings:
             differing = [
-                f"{name} {self.settings.get(name)} instead of {settings.get(name)}"
+                f"{name} {old} instead of {new}"
                 for name in sorted({*settings, *self.settings})
-                if self.settings.get(name) != settings.get(name)
+                if (old := self.settings.get(name)) != (new := settings.get(name))
             ]
             raise DataError(
                 f"{self.path.parent} holds files made with other settings ({'; '.join(differing)}); choose another "

@@ -5,6 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,11 @@ def read_text(path: str | os.PathLike, error: type[MMOVSegError] = DataError) ->
     except (OSError, ValueError) as reason:  # ValueError: a path with a NUL
         raise error(f"{path} cannot be read ({getattr(reason, 'strerror', reason)}); check its name.") from reason
     try:
+        if b"\0" in content:  # UTF-16, whose ASCII characters have a NUL each, or no text at all
+            raise ValueError("it holds NUL")
         text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as reason:
+    except ValueError as reason:
         raise error(f"{path} is not UTF-8; save it as UTF-8.") from reason
-    if "\0" in text:  # UTF-16, whose ASCII characters have a NUL each, or no text at all
-        raise error(f"{path} is not UTF-8; save it as UTF-8.")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -127,12 +128,11 @@ def parse_table(text: str) -> dict[str, str | None]:
             a key; the message is one line.
     """
     _check_length(text)
-    try:
+    content = None
+    with suppress(ValueError, RecursionError):
         content = json.loads(
-            text, object_pairs_hook=lambda entries: _unique([(key.strip(), name) for key, name in entries])
+            text, object_pairs_hook=lambda pairs: _unique([(key.strip(), name) for key, name in pairs])
         )
-    except (ValueError, RecursionError):
-        content = None
     if not isinstance(content, dict) or not all(name is None or isinstance(name, str) for name in content.values()):
         try:
             content = _unique(_text_entries(text))
@@ -144,7 +144,6 @@ def parse_table(text: str) -> dict[str, str | None]:
 
 
 def _text_entries(text: str) -> list[tuple[str, str | None]]:
-    """The keys and texts of a YAML mapping."""
     root = yaml.compose(text, Loader=yaml.BaseLoader)
     if not isinstance(root, yaml.MappingNode):
         raise ValueError("it has no 'key: text' lines")

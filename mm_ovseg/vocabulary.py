@@ -36,8 +36,7 @@ def validate_class_names(names: Sequence[str]) -> tuple[str, ...]:
     if unprintable := [name for name in tidy if not is_text(name)]:
         raise VocabularyError(f"The class name {unprintable[0]!r} contains a control character; type it again.")
     folded = [name.casefold() for name in tidy]
-    repeated = [name for index, name in enumerate(tidy) if name.casefold() in folded[:index]]
-    if repeated:
+    if repeated := [name for index, name in enumerate(tidy) if folded[index] in folded[:index]]:
         raise VocabularyError(f"Class names given more than once: {', '.join(repeated)}; keep each once.")
     return tidy
 
@@ -72,13 +71,12 @@ def select_unseen(classes: Sequence[str], unseen: Sequence[str]) -> tuple[str, .
     _check_texts(unseen)
     wanted = {" ".join(name.split()).casefold(): name for name in unseen}
     known = {name.casefold() for name in classes}
-    unknown = [name for key, name in wanted.items() if key not in known]
-    if unknown:
+    if unknown := [name for key, name in wanted.items() if key not in known]:
         raise VocabularyError(
             f"The unseen names {', '.join(unknown)} are not among the classes ({', '.join(classes)}); "
             "use names from that list."
         )
-    return tuple(name for name in classes if name.casefold() in wanted)
+    return unseen_classes(classes, (), unseen)
 
 
 def seen_classes(classes: Sequence[str], unseen: Sequence[str]) -> tuple[str, ...]:

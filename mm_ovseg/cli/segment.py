@@ -112,12 +112,12 @@ def write_results(
     name = pair["image_id"]
     write_class_map_png(folder / f"{name}{MAP}", prediction.class_map, colors)
     info = read_raster_info(pair["file_name"], any_format=True)
-    if info.crs is not None:
+    if info.grid.crs is not None:
         write_class_map_geotiff(
             folder / f"{name}{GEOTIFF}",
             prediction.class_map,
-            crs=info.crs,
-            transform=info.transform,
+            crs=info.grid.crs,
+            transform=info.grid.transform,
             class_names=classes,
             colors=colors,
         )

@@ -121,7 +121,7 @@ class RGBSARDataset:
             info = read_raster_info(sources["RGB"][key])
         except DataError:
             return sample  # the mapper reports or skips a damaged file (INPUT.SKIP_CORRUPT)
-        return sample | {"height": info.height, "width": info.width}
+        return sample | {"height": info.grid.height, "width": info.grid.width}
 
 
 def match_files(root: Path, pattern: str) -> dict[str, list[Path]]:

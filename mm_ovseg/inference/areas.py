@@ -63,10 +63,10 @@ class Ellipsoid:
     @classmethod
     def of(cls, info: RasterInfo) -> "Ellipsoid | None":
         """None where the raster has no georeference, or one in a local system without a place on Earth."""
-        if info.crs is None or info.transform is None:
+        if info.grid.crs is None or info.grid.transform is None:
             return None
         try:
-            crs = CRS.from_wkt(info.crs.to_wkt(version="WKT2_2019"))
+            crs = CRS.from_wkt(info.grid.crs.to_wkt(version="WKT2_2019"))
             geographic = crs.geodetic_crs
             while geographic and geographic.is_derived:  # such as longitude and latitude about a shifted pole
                 geographic = geographic.source_crs
@@ -183,7 +183,7 @@ def block_edge(info: RasterInfo, ellipsoid: Ellipsoid | None) -> int:
     if ellipsoid is None:
         return BLOCK_EDGES[0]
     step = BLOCK_EDGES[-1]
-    columns, rows = (np.linspace(0, max(length - 2 * step, 0), PROBES) for length in (info.width, info.height))
+    rows, columns = (np.linspace(0, max(length - 2 * step, 0), PROBES) for length in info.grid.shape)
     starts = np.stack(np.meshgrid(columns, rows), axis=-1)
     here, right, below = (
         ellipsoid.areas(_outlines(info, starts + offset, np.full(2, step))) for offset in ((0, 0), (step, 0), (0, step))
@@ -196,14 +196,14 @@ def block_edge(info: RasterInfo, ellipsoid: Ellipsoid | None) -> int:
 
 def _block_areas(info: RasterInfo, ellipsoid: Ellipsoid | None, top: int, height: int, edge: int) -> np.ndarray:
     """Square metres (block rows, block columns) of the blocks of a strip; NaN where unknown."""
-    starts = np.stack(np.meshgrid(np.arange(0, info.width, edge), np.arange(top, top + height, edge)), axis=-1)
+    starts = np.stack(np.meshgrid(np.arange(0, info.grid.width, edge), np.arange(top, top + height, edge)), axis=-1)
     if ellipsoid is None:
         return np.full(starts.shape[:2], np.nan)
-    sizes = np.minimum(starts + edge, (info.width, top + height)) - starts
+    sizes = np.minimum(starts + edge, (info.grid.width, top + height)) - starts
     return ellipsoid.areas(_outlines(info, starts, sizes))
 
 
 def _outlines(info: RasterInfo, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Outlines (..., points, 2) in map coordinates of blocks, from their corners and sizes in pixels (column, row)."""
     square = Grid(1, 1).outline(PIECES_PER_EDGE + 1)
-    return pixels_to_map(info.transform, starts[..., np.newaxis, :] + square * sizes[..., np.newaxis, :])
+    return pixels_to_map(info.grid.transform, starts[..., np.newaxis, :] + square * sizes[..., np.newaxis, :])

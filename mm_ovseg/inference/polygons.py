@@ -98,8 +98,8 @@ def write_polygons(
     size = 1 if min_area is None else _pixels(grid, min_area)
     patches = _patches(info, size)
     if simplify is not None:
-        patches = _simplified(patches, info.transform, simplify / pixel)
-    crs = info.crs.to_wkt(version="WKT2_2019") if info.crs else None
+        patches = _simplified(patches, info.grid.transform, simplify / pixel)
+    crs = info.grid.crs.to_wkt(version="WKT2_2019") if info.grid.crs else None
     with complete_file(path) as temporary:
         try:
             return write_geopackage(temporary, path.stem, _chunks(patches, info, class_names), crs)
@@ -125,7 +125,7 @@ def _patches(info: RasterInfo, size: int) -> Iterator[tuple[np.ndarray, np.ndarr
             if size > 1:
                 band = _sieved(info.orientation.apply(dataset.read(1)), size)
             # Of a band, as opposed to an array, GDAL gives map coordinates whatever transform it is called with.
-            shapes = rasterio.features.shapes(band, connectivity=4, transform=info.transform or Affine.identity())
+            shapes = rasterio.features.shapes(band, connectivity=4, transform=info.grid.transform or Affine.identity())
             outlines = ((index, geometry["coordinates"]) for geometry, index in shapes if index != NODATA_CLASS)
             while chunk := list(itertools.islice(outlines, POLYGONS_AT_ONCE)):
                 indices, polygons = zip(*chunk, strict=True)
@@ -181,13 +181,13 @@ def _chunks(
     ellipsoid = Ellipsoid.of(info)
     longest = 0.0
     if ellipsoid is not None:
-        pixel = max(math.hypot(*column) for column in np.reshape(tuple(info.transform), (3, 3)).T[:2])
+        pixel = max(math.hypot(*column) for column in np.reshape(tuple(info.grid.transform), (3, 3)).T[:2])
         longest = pixel * block_edge(info, ellipsoid) / PIECES_PER_EDGE
     nothing = np.empty(0, dtype=np.int32), np.empty(0, dtype=object)
     for indices, polygons in itertools.chain([nothing], patches):
         hectares = np.full(len(indices), np.nan)
         if ellipsoid is not None and len(indices):
             hectares = ellipsoid.polygon_areas(shapely.segmentize(polygons, longest)) / SQUARE_METRES_PER_HECTARE
-        if info.transform is None:
+        if info.grid.transform is None:
             polygons = shapely.transform(polygons, lambda points: points * (1, -1))
         yield {"class_index": indices, "class_name": names[indices], "area_ha": hectares, "geometry": polygons}

@@ -50,23 +50,20 @@ def bands_of(file: int, dataset: DatasetReader) -> list[Band]:
     ]
 
 
-def without_data(values: np.ndarray, band: Band, nodata: bool) -> np.ndarray | None:
-    """Where numbers (H, W) of a band are NaN or, if it counts, its nodata value; None where they cannot be."""
-    missing = np.isnan(values) if np.dtype(band.dtype).kind in "fc" else None
-    equal = equals_nodata(values, band) if nodata else None
-    if missing is None or equal is None:
-        return equal if missing is None else missing
-    return missing | equal
+def without_data(values: np.ndarray, band: Band, nodata: bool) -> np.ndarray | bool:
+    """Where numbers (H, W) of a band are NaN or, if it counts, its nodata value; False where they cannot be."""
+    missing = np.isnan(values) if np.dtype(band.dtype).kind in "fc" else False
+    return missing | equals_nodata(values, band) if nodata else missing
 
 
-def equals_nodata(values: np.ndarray, band: Band) -> np.ndarray | None:
-    """Where numbers of a band are its nodata value; None where they cannot be."""
+def equals_nodata(values: np.ndarray, band: Band) -> np.ndarray | bool:
+    """Where numbers of a band are its nodata value; False where they cannot be."""
     if band.nodata is None or np.isnan(band.nodata):
-        return None
+        return False
     stored = np.dtype(band.dtype)
     if stored.kind in "iu":
         if not float(band.nodata).is_integer() or not np.iinfo(stored).min <= band.nodata <= np.iinfo(stored).max:
-            return None
+            return False
         return values == values.dtype.type(int(band.nodata))
     with np.errstate(over="ignore"):
         return values == values.dtype.type(stored.type(band.nodata))  # a double's digits are not those of a float

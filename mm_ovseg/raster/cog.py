@@ -18,7 +18,7 @@ __all__ = ["write_cog"]
 
 BLOCK = 512  # pixels along a tile's edge
 CACHE_BYTES = 64 << 20  # rasterio takes GDAL_CACHEMAX in bytes, GDAL itself small numbers as megabytes
-# The copy has overviews of a third of the source's size, which GDAL first writes to a file of their own.
+# The copy has overviews of a third of the source's size, which GDAL first writes to a separate file.
 SPACE_PER_SOURCE_BYTE = 2
 SPARE_SPACE = 1 << 20  # bytes
 
@@ -51,20 +51,15 @@ def write_cog(source: Path, path: Path, *, categorical: bool) -> None:
         complete_file(path) as temporary,
         rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
     ):
-        _check_space(temporary.parent, Path(source).stat().st_size)
+        # GDAL's COG driver can crash the whole process where the disk is full from the start.
+        needed = SPACE_PER_SOURCE_BYTE * Path(source).stat().st_size + SPARE_SPACE
+        if (free := shutil.disk_usage(temporary.parent).free) < needed:
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {free >> 20} of {needed >> 20} MiB")
         try:
             rasterio.shutil.copy(dataset, temporary, **options)
         except CPLE_BaseError as error:  # rasterio passes these on, though it hides their type
             raise OSError(errno.EIO, brief_reason(error)) from error
         _check_copy(dataset, temporary)
-
-
-def _check_space(folder: Path, source_size: int) -> None:
-    """GDAL's COG driver can crash the whole process where the disk is full from the start."""
-    needed = SPACE_PER_SOURCE_BYTE * source_size + SPARE_SPACE
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {free >> 20} of {needed >> 20} MiB")
 
 
 def _check_copy(source: rasterio.DatasetReader, path: Path) -> None:

@@ -3,7 +3,6 @@
 import functools
 import logging
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from pyproj import CRS as ProjCRS
@@ -16,7 +15,7 @@ from rasterio.errors import CRSError as RasterioCRSError
 
 from mm_ovseg.errors import DataError
 
-__all__ = ["CoordinateTransform", "LONGITUDE_LATITUDE", "full_turn", "horizontal", "same_crs", "to_pyproj"]
+__all__ = ["CoordinateTransform", "LONGITUDE_LATITUDE", "full_turn", "same_crs", "to_pyproj"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,19 +41,6 @@ def to_pyproj(crs: CRS) -> ProjCRS | None:
         return system.to_2d()
     except (CRSError, RasterioCRSError):
         return None
-
-
-@functools.lru_cache(maxsize=256)
-def horizontal(crs: CRS) -> CRS:
-    """The system without its vertical part."""
-    system = to_pyproj(crs)
-    if system is None:
-        return crs
-    try:
-        plain = CRS.from_wkt(system.to_wkt())
-    except RasterioCRSError:
-        return crs
-    return crs if plain == crs else plain
 
 
 def same_crs(first: CRS | None, second: CRS | None) -> bool:
@@ -99,35 +85,27 @@ def full_turn(crs: CRS | None) -> float | None:
     return abs(turn) if (off < SAME_STEP * abs(step)).all() else None
 
 
-@dataclass(frozen=True)
 class CoordinateTransform:
     """A transformation of coordinates from one system to another; x is east or longitude.
 
-    Attributes:
+    Args:
         source, target: The systems; None on both sides for one unnamed plane.
         names: What messages call the files that are in them.
+
+    Attributes:
+        is_identity: Whether both systems have the same numbers.
 
     Raises:
         DataError: No transformation exists, for instance from a local system.
     """
 
-    source: CRS | None
-    target: CRS | None
-    names: tuple[str, str] = ("the source", "the target")
-
-    def __post_init__(self) -> None:
-        self._transformer  # noqa: B018 (for its errors)
-
-    @functools.cached_property
-    def is_identity(self) -> bool:
-        """Whether both systems have the same numbers."""
-        return same_crs(self.source, self.target)
-
-    @functools.cached_property
-    def _transformer(self) -> Transformer | None:
+    def __init__(
+        self, source: CRS | None, target: CRS | None, names: tuple[str, str] = ("the source", "the target")
+    ) -> None:
+        self.is_identity = same_crs(source, target)
         if self.is_identity:
-            return None
-        for crs, name in zip((self.source, self.target), self.names, strict=True):
+            return
+        for crs, name, other in zip((source, target), names, names[::-1], strict=True):
             if crs is None:
                 raise DataError(
                     f"{name} has no coordinate reference system, so it cannot be put on another grid; give it one "
@@ -135,22 +113,21 @@ class CoordinateTransform:
                 )
             system = to_pyproj(crs)
             if system is None or system.is_engineering:
-                other = next(other for other in self.names if other != name)
                 raise DataError(
                     f"The local coordinate system of {name} cannot be transformed to that of {other}; give {name} the "
                     "system that its coordinates are in (gdal_edit -a_srs EPSG:..., or ogr2ogr for a vector file)."
                 )
         try:
-            return Transformer.from_crs(to_pyproj(self.source), to_pyproj(self.target), always_xy=True)
+            self._transformer = Transformer.from_crs(to_pyproj(source), to_pyproj(target), always_xy=True)
         except ProjError as error:
             raise DataError(
-                f"The coordinate reference system of {self.names[0]} cannot be transformed to that of {self.names[1]}; "
+                f"The coordinate reference system of {names[0]} cannot be transformed to that of {names[1]}; "
                 "check both (gdalinfo), and give the right one with gdal_edit -a_srs."
             ) from error
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Transform coordinates of any shape; infinite where a point has no place in the target."""
-        if self._transformer is None:
+        if self.is_identity:
             return x, y
         x, y = self._transformer.transform(x, y)
         return np.asarray(x), np.asarray(y)

@@ -1,25 +1,23 @@
 """The ground that rasters cover, comparable whatever their coordinate reference systems.
 
 All footprints of one call lie in one plane, an equal-area projection around their places, so that two UTM zones, two
-spellings of one, longitudes that differ by 360 degrees, the antimeridian and the poles need no rules of their own.
+spellings of one, longitudes that differ by 360 degrees, the antimeridian and the poles need no special rules.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import shapely
 from pyproj import Proj
-from rasterio import Affine
-from rasterio.crs import CRS
 from shapely import Polygon, STRtree
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster.crs import LONGITUDE_LATITUDE, CoordinateTransform
+from mm_ovseg.raster.grid import Grid, unit_square
 
-__all__ = ["EARTH", "Footprint", "Placed", "common_pixel_size", "footprints", "overlap_shares", "overlaps"]
+__all__ = ["EARTH", "Footprint", "common_pixel_size", "footprints", "overlap_shares", "overlaps"]
 
 EARTH = "Earth"
 UNNAMED = ""  # the plane of rasters that only a world file places
@@ -35,27 +33,12 @@ SPIRAL = (np.arange(100) + 0.5) * np.array([[1 / 50], [np.pi * (3 - 5**0.5)]])
 GLOBE = shapely.Point(0, 0).buffer(2 * 6_371_007.2, quad_segs=90)  # the whole Earth in the plane
 
 
-class Placed(Protocol):
-    """Anything with the grid of a raster.
-
-    Attributes:
-        width, height: Pixels.
-        crs: Coordinate reference system; None where there is none.
-        transform: (column, row) of pixel corners -> map coordinates; None without georeference.
-    """
-
-    width: int
-    height: int
-    crs: CRS | None
-    transform: Affine | None
-
-
 @dataclass(frozen=True, eq=False)
 class Footprint:
     """The ground that a raster covers. Only footprints of one plane, from one call of :func:`footprints`, compare.
 
     Attributes:
-        plane: ``EARTH``, whose coordinates are metres; or the name of a plane of its own, for rasters that nothing
+        plane: ``EARTH``, whose coordinates are metres; or the name of another plane, for rasters that nothing
             relates to the Earth: the WKT of a local (engineering) system, "" for those with a world file only.
         outline: Polygon in the plane. On the Earth its area is the true one, in square metres.
         core: The same half a pixel further inside, which a neighbour that shares an edge does not reach.
@@ -70,7 +53,7 @@ class Footprint:
     pixel: float
 
 
-def footprints(grids: Sequence[Placed | None]) -> list[Footprint | None]:
+def footprints(grids: Sequence[Grid | None]) -> list[Footprint | None]:
     """The footprints of rasters, in one plane as far as they have a place on the Earth.
 
     Heights play no part: a compound reference system counts by its horizontal part.
@@ -134,7 +117,7 @@ def overlap_shares(
 
     Args:
         first, second: From one call of :func:`footprints`.
-        pairs: int (K, 2), as of :func:`overlaps`.
+        pairs: int (K, 2), from :func:`overlaps`.
 
     Returns:
         float (K,), 0..1.
@@ -154,17 +137,16 @@ def common_pixel_size(places: Sequence[Footprint | None]) -> float | None:
     return float(f"{np.mean(sizes):.3g}") if max(sizes) <= min(sizes) * (1 + PIXEL_TOLERANCE) else None
 
 
-def _segments(grid: Placed) -> int:
+def _segments(grid: Grid) -> int:
     a, b, _, d, e, _ = tuple(grid.transform)[:6]
     side = max(grid.width * np.hypot(a, d), grid.height * np.hypot(b, e))
     limit = LARGE_DEGREES if grid.crs and grid.crs.is_geographic else LARGE_METRES
     return SEGMENTS if side < limit else SEGMENTS_OF_LARGE
 
 
-def _points(grids: Sequence[Placed], segments: int) -> tuple[np.ndarray, np.ndarray]:
+def _points(grids: Sequence[Grid], segments: int) -> tuple[np.ndarray, np.ndarray]:
     """Map coordinates, (N, 8 * segments + 1) each, of the outline, the core and the middle of each grid."""
-    steps, zeros = np.arange(segments) / segments, np.zeros(segments)
-    ring = np.concatenate([[steps, zeros], [zeros + 1, steps], [1 - steps, zeros + 1], [zeros, 1 - steps]], axis=1)
+    ring = unit_square(segments).T
     lengths = np.array([[grid.width, grid.height] for grid in grids], dtype=float).T[..., np.newaxis]  # (2, N, 1)
     margins = np.minimum(MARGIN, lengths / 4)
     core = margins + ring[:, np.newaxis] * (lengths - 2 * margins)
@@ -191,7 +173,7 @@ def _middle(centres: np.ndarray) -> tuple[float, float]:
 
 def _fill(
     found: list[Footprint | None],
-    grids: Sequence[Placed | None],
+    grids: Sequence[Grid | None],
     indices: Sequence[int],
     plane: str,
     points: tuple[np.ndarray, np.ndarray],

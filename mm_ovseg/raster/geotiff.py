@@ -42,7 +42,7 @@ def write_geotiff(
 
     Args:
         path: The file; missing folders are made, an existing file is replaced.
-        pixels: (bands, H, W), or parts of it, (bands, rows, W), from the first row to the last.
+        pixels: (bands, H, W), or strips (bands, rows, W) of it, from the first row to the last.
         grid: Where the pixels lie.
         bands, dtype: Of parts; an array tells its own.
         nodata: Value that stands for no data.

@@ -11,7 +11,7 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.raster.crs import LONGITUDE_LATITUDE, CoordinateTransform, full_turn, same_crs, to_pyproj
+from mm_ovseg.raster.crs import LONGITUDE_LATITUDE, CoordinateTransform, full_turn, same_crs
 
 __all__ = [
     "Grid",
@@ -21,6 +21,7 @@ __all__ = [
     "nearest_turn",
     "pixels_to_map",
     "sample_windows",
+    "unit_square",
 ]
 
 MAX_COLUMNS = 2**19  # memory grows with the width of a scene, though not with its height
@@ -100,10 +101,7 @@ class Grid:
     @functools.cached_property
     def metres_per_pixel(self) -> tuple[float, float] | None:
         """Width and height of the middle pixel in metres on the ellipsoid; None where it has no place on Earth."""
-        if self.crs is None or self.transform is None:
-            return None
-        system = to_pyproj(self.crs)
-        if system is None or system.is_engineering:
+        if self.transform is None:
             return None
         middle = np.array([self.width / 2, self.height / 2])
         # Ten pixels a side, for the sake of rounding.
@@ -155,13 +153,9 @@ class Grid:
             )
         return grid
 
-    def outline(self, points_per_side: int = 2) -> np.ndarray:
-        """(4 * (points_per_side - 1), 2) map coordinates around the grid, clockwise from its first corner."""
-        along = np.linspace(0, 1, points_per_side)[:-1]
-        zeros, ones = np.zeros_like(along), np.ones_like(along)
-        columns = np.concatenate([along, ones, 1 - along, zeros]) * self.width
-        rows = np.concatenate([zeros, along, ones, 1 - along]) * self.height
-        return pixels_to_map(self.transform, np.stack([columns, rows], axis=1))
+    def outline(self, segments: int = 1) -> np.ndarray:
+        """(4 * segments, 2) map coordinates around the grid, clockwise from its first corner."""
+        return pixels_to_map(self.transform, unit_square(segments) * (self.width, self.height))
 
 
 def check_sampling_distance(distance: float | None) -> None:
@@ -172,6 +166,13 @@ def check_sampling_distance(distance: float | None) -> None:
     """
     if distance is not None and not 0 < distance < math.inf:
         raise ConfigError(f"The ground sampling distance is {distance}; give metres per pixel.")
+
+
+def unit_square(segments: int) -> np.ndarray:
+    """(4 * segments, 2) points around the square from (0, 0) to (1, 1), first to the right, then down."""
+    along, zeros = np.arange(segments) / segments, np.zeros(segments)
+    columns = np.concatenate([along, zeros + 1, 1 - along, zeros])
+    return np.stack([columns, np.roll(columns, segments)], axis=1)
 
 
 def pixels_to_map(transform: Affine | None, points: np.ndarray) -> np.ndarray:

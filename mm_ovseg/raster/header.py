@@ -2,11 +2,11 @@
 
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from rasterio import Affine, DatasetReader
-from rasterio.crs import CRS
+import numpy as np
+from rasterio import DatasetReader
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster.crs import same_crs
@@ -17,6 +17,10 @@ __all__ = ["RasterInfo", "check_on_grid", "check_same_grid", "raster_info", "rea
 
 RESAMPLE = "resample one of them to the other's grid (gdalwarp does so)"
 RESAMPLE_OR_SCENE = f"{RESAMPLE}, or map them as a scene"
+PLACED_OTHERWISE = {
+    "gcps": ("ground control points", "put it on a grid first (gdalwarp does so)", "gdal_edit -unsetgt"),
+    "rpcs": ("a sensor model (RPCs)", "orthorectify it first (gdalwarp -rpc)", "gdal_edit -unsetrpc"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,39 +47,10 @@ class RasterInfo:
     placed_by: str
 
     @property
-    def width(self) -> int:
-        """Pixels a row."""
-        return self.grid.width
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-        return self.grid.height
-
-    @property
-    def crs(self) -> CRS | None:
-        """Coordinate reference system; None where the file has none."""
-        return self.grid.crs
-
-    @property
-    def transform(self) -> Affine | None:
-        """(column, row) of pixel corners -> map coordinates; None where the file has no georeference."""
-        return self.grid.transform
-
-    @property
     def stored_size(self) -> tuple[int, int]:
         """(width, height) as the file has them."""
         size = (self.grid.width, self.grid.height)
         return size[::-1] if self.orientation.transpose else size
-
-    def as_stored(self) -> "RasterInfo":
-        """The same raster, taken to lie nowhere."""
-        width, height = self.stored_size
-        return replace(self, grid=Grid(width, height), orientation=Orientation())
-
-    def placed_like(self, other: "RasterInfo") -> "RasterInfo":
-        """The same raster, its stored pixels taken to lie where those of another of its size do."""
-        return replace(self, grid=other.grid, orientation=other.orientation)
 
 
 def read_raster_info(path: str | os.PathLike, *, any_format: bool = False) -> RasterInfo:
@@ -92,10 +67,7 @@ def raster_info(path: str | os.PathLike, dataset: DatasetReader) -> RasterInfo:
     """What the header of an open raster says; ``path`` is what messages call it."""
     transform = None if dataset.transform.is_identity else dataset.transform
     placed_by = "transform" if transform is not None else "gcps" if dataset.gcps[0] else "rpcs" if dataset.rpcs else ""
-    if transform is not None and not _has_extent(transform):
-        grid, orientation = Grid(dataset.width, dataset.height, dataset.crs, transform), Orientation()
-    else:
-        grid, orientation = Grid.north_up(dataset.width, dataset.height, dataset.crs, transform)
+    grid, orientation = Grid.north_up(dataset.width, dataset.height, dataset.crs, transform)
     return RasterInfo(
         path=Path(path),
         grid=grid,
@@ -113,19 +85,14 @@ def check_on_grid(info: RasterInfo) -> None:
     Raises:
         DataError: It is placed by ground control points or a sensor model only, or its pixels have no extent.
     """
-    remedy = "or, where its pixels lie on those of the other image already, remove them"
-    if info.placed_by == "gcps":
+    if info.placed_by in PLACED_OTHERWISE:
+        means, remedy, removal = PLACED_OTHERWISE[info.placed_by]
         raise DataError(
-            f"{info.path} is placed by ground control points only; put it on a grid first (gdalwarp does so), {remedy} "
-            "(gdal_edit -unsetgt)."
+            f"{info.path} is placed by {means} only; {remedy}, or, where its pixels lie on those of the other image "
+            f"already, remove them ({removal})."
         )
-    if info.placed_by == "rpcs":
-        raise DataError(
-            f"{info.path} is placed by a sensor model (RPCs) only; orthorectify it first (gdalwarp -rpc), {remedy} "
-            "(gdal_edit -unsetrpc)."
-        )
-    transform = info.transform
-    if transform is not None and not _has_extent(transform):
+    transform = info.grid.transform
+    if transform is not None and not (transform.determinant and np.isfinite((*transform, transform.determinant)).all()):
         raise DataError(
             f"{info.path} has a geotransform that maps its pixels onto a line; georeference it again (gdal_edit "
             "-a_ullr)."
@@ -148,8 +115,9 @@ def check_same_grid(first: RasterInfo, second: RasterInfo, remedy: str = RESAMPL
     """
     for info in (first, second):
         check_on_grid(info)
-    are_placed = first.transform is not None and second.transform is not None
-    sizes = [(info.width, info.height) if are_placed else info.stored_size for info in (first, second)]
+    grids = first.grid, second.grid
+    are_placed = None not in (grids[0].transform, grids[1].transform)
+    sizes = [(info.grid.width, info.grid.height) if are_placed else info.stored_size for info in (first, second)]
     if sizes[0] != sizes[1]:
         (width, height), (other_width, other_height) = sizes
         raise DataError(
@@ -158,27 +126,23 @@ def check_same_grid(first: RasterInfo, second: RasterInfo, remedy: str = RESAMPL
         )
     if not are_placed:
         return
-    offset = largest_offset(first.grid, second.grid, (str(first.path), str(second.path)))
+    offset = largest_offset(*grids, (str(first.path), str(second.path)))
     if offset <= SAME_PLACE:
         return
-    if first.crs is not None and second.crs is not None and not same_crs(first.crs, second.crs):
+    without_crs = [info.path for info in (first, second) if info.grid.crs is None]
+    if not without_crs and not same_crs(grids[0].crs, grids[1].crs):
         raise DataError(
-            f"{first.path} is in {first.crs.to_string()} and {second.path} in {second.crs.to_string()}, and their "
+            f"{first.path} is in {grids[0].crs.to_string()} and {second.path} in {grids[1].crs.to_string()}, and their "
             f"pixels are not the same places; they must have one coordinate reference system: {remedy}."
         )
     hint = ""
-    if (first.crs is None) != (second.crs is None):
-        unnamed = first.path if first.crs is None else second.path
+    if len(without_crs) == 1:
         hint = (
-            f"; {unnamed} has coordinates but no coordinate reference system: give it the right one (gdal_edit -a_srs)"
+            f"; {without_crs[0]} has coordinates but no coordinate reference system: give it the right one (gdal_edit "
+            "-a_srs)"
         )
     apart = f"their corners are up to {offset:.1f} pixels apart" if math.isfinite(offset) else "far apart"
     raise DataError(
         f"{first.path} and {second.path} cover different places ({apart}){hint}; they must cover the same extent: "
         f"{remedy}."
     )
-
-
-def _has_extent(transform: Affine) -> bool:
-    """Whether a geotransform gives pixels an extent that numbers can hold."""
-    return all(map(math.isfinite, (*transform, transform.determinant))) and transform.determinant != 0

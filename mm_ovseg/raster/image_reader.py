@@ -16,16 +16,7 @@ from mm_ovseg.raster.placement import Placement
 from mm_ovseg.raster.resampling import resample_image
 from mm_ovseg.raster.source import Paths, RasterSource
 
-__all__ = [
-    "ImageReader",
-    "Window",
-    "check_array",
-    "check_bands",
-    "check_range",
-    "make_zero_black",
-    "palette_colors",
-    "stretch",
-]
+__all__ = ["ImageReader", "Window", "check_range", "stretch"]
 
 Window = tuple[int, int, int, int]  # row, column, height, width
 
@@ -53,6 +44,8 @@ class ImageReader:
     def __post_init__(self) -> None:
         if self.nodata is not None and (isinstance(self.nodata, bool) or not isinstance(self.nodata, int | float)):
             raise ConfigError(f"{self.key}.NODATA is {self.nodata!r}; give a number, or None.")
+        object.__setattr__(self, "bands", tuple(self.bands))
+        object.__setattr__(self, "value_range", tuple(self.value_range))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -105,7 +98,12 @@ class ImageReader:
         Raises:
             DataError: The array has another shape or type, or lacks a band.
         """
-        raise NotImplementedError
+        self._check_types([str(array.dtype)], name)
+        if array.dtype.kind not in "uif":
+            raise DataError(f"{name} holds {array.dtype} values; give numbers, such as uint8 or float32.")
+        if 0 in array.shape:
+            raise DataError(f"{name} has shape {array.shape} and so no pixels; give an image with some.")
+        return self._finish(*self._values_of_array(array, name))
 
     def choose(self, source: RasterSource) -> list[int]:
         """The 1-based bands to read.
@@ -135,10 +133,11 @@ class ImageReader:
             shown = image[valid]
             ends += [(shown <= 0).mean(axis=1).sum(), (shown >= 255).mean(axis=1).sum()]
         found = []
+        range_text, range_keys = self._range_words
         if self.nodata is None and impossible > ZEROS * known:
             found.append(
                 f"{impossible / known:.0%} of the {self.kind} pixels of {source.name} are negative and count as "
-                f"no data; check {self._range_keys()}."
+                f"no data; check {range_keys}."
             )
         if not pixels:
             return found
@@ -152,18 +151,32 @@ class ImageReader:
             if share > AT_ONE_END:
                 found.append(
                     f"{share:.0%} of the {self.kind} values of {source.name} become {end}, the {which} end of "
-                    f"{self._range_text()}; check {self._range_keys()}."
+                    f"{range_text}; check {range_keys}."
                 )
         return found
 
-    def _range_text(self) -> str:
+    @property
+    def _range_words(self) -> tuple[str, str]:
+        """What messages call the range, and what they advise to check."""
         raise NotImplementedError
 
-    def _range_keys(self) -> str:
+    def _check_types(self, types: Sequence[str], name: str) -> None:
+        """Check that the settings expect the NumPy types of bands."""
         raise NotImplementedError
+
+    def _check_bands(self, default: Sequence[int], count: int, name: str) -> list[int]:
+        """The 1-based bands to read, which a raster of ``count`` bands has."""
+        bands = list(self.bands or default)
+        if absent := [band for band in bands if not 1 <= band <= count]:
+            raise DataError(f"{name} has no band {absent[0]}, but bands 1 to {count}; correct {self.key}.BANDS.")
+        return bands
 
     def _values(self, source: RasterSource, bands: list[int], window: Window | None) -> tuple[np.ndarray, np.ndarray]:
         """Numbers in the unit of the settings, float32 (H, W, n), or uint8 where they are 0..255 already, and valid."""
+        raise NotImplementedError
+
+    def _values_of_array(self, array: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """As :meth:`_values`, of an array."""
         raise NotImplementedError
 
     def _to_mean(self, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -177,8 +190,10 @@ class ImageReader:
         """The image of numbers."""
         raise NotImplementedError
 
-    def _take(self, array: np.ndarray, bands: Sequence[int], dtype: str) -> tuple[np.ndarray, np.ndarray]:
-        """A copy of the 1-based bands (H, W, n) of an array, and where they are valid."""
+    def _take(self, array: np.ndarray, name: str, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+        """A copy (H, W, n) of the bands to read of an array (H, W, C), and where their numbers count."""
+        count = array.shape[2]
+        bands = self._check_bands(range(1, min(count, 3) + 1), count, name)
         chosen = array[..., [band - 1 for band in bands]]
         values, valid = np.ma.getdata(chosen), ~np.ma.getmaskarray(chosen)
         if self.nodata is not None:
@@ -198,47 +213,8 @@ def check_range(value_range: Sequence[float], key: str) -> None:
         raise ConfigError(f"{key} is {list(value_range)}; give [low, high] with low below high.")
 
 
-def check_array(array: np.ndarray, name: str) -> None:
-    """Check that an array holds pixels and numbers.
-
-    Raises:
-        DataError: It does not.
-    """
-    if array.dtype.kind not in "uif":
-        raise DataError(f"{name} holds {array.dtype} values; give numbers, such as uint8 or float32.")
-    if 0 in array.shape:
-        raise DataError(f"{name} has shape {array.shape} and so no pixels; give an image with some.")
-
-
-def check_bands(bands: Sequence[int], count: int, name: str, key: str) -> list[int]:
-    """Check that 1-based bands are there.
-
-    Raises:
-        DataError: One is not.
-    """
-    if absent := [band for band in bands if not 1 <= band <= count]:
-        raise DataError(f"{name} has no band {absent[0]}, but bands 1 to {count}; correct {key}.BANDS.")
-    return list(bands)
-
-
-def make_zero_black(source: RasterSource, values: np.ndarray, bands: Sequence[int]) -> None:
-    """Turn around, in place, the numbers (H, W, n) of those 1-based bands whose 0 is white."""
-    for channel, band in enumerate(bands):
-        if (white := source.white_value(band)) is not None:
-            values[..., channel] = white - values[..., channel]
-
-
-def palette_colors(source: RasterSource, values: np.ndarray, bands: Sequence[int]) -> np.ndarray | None:
-    """The colours, uint8 (H, W, 3), that the 8-bit numbers (H, W, 1) of a palette band stand for; else None."""
-    if len(bands) != 1 or (table := source.color_table(bands[0])) is None:
-        return None
-    colors = np.zeros((256, 3), dtype=np.uint8)
-    colors[list(table)] = [color[:3] for color in table.values()]
-    return colors[values[..., 0].astype(np.uint8)]
-
-
 def stretch(values: np.ndarray, valid: np.ndarray, ranges: np.ndarray) -> np.ndarray:
-    """Map [low, high] of each band, (n, 2), to 0..255 and clip; what is not valid becomes 0."""
+    """Map [low, high] of each band, (n, 2), to 0..255 and clip; invalid pixels become 0."""
     low = np.float32(ranges[:, 0])
     image = np.where(valid[..., np.newaxis], values, low).astype(np.float32, copy=False)
     image -= low

@@ -3,11 +3,13 @@
 import os
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 
 from mm_ovseg.errors import DataError
+from mm_ovseg.raster.image_reader import Window
 from mm_ovseg.raster.placement import Placement
 from mm_ovseg.raster.resampling import resample_labels
 from mm_ovseg.raster.source import RasterSource
@@ -15,14 +17,13 @@ from mm_ovseg.raster.source import RasterSource
 __all__ = ["LabelReader", "read_label"]
 
 VALUES_SHOWN = 10
-Window = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class LabelReader:
     """Reads label maps of one band of whole numbers; a palette counts by its numbers.
 
-    What the file says to be without data, by a nodata value, a mask, alpha or NaN, is ignored, whatever it holds there.
+    Pixels without data, by a nodata value, a mask, alpha or NaN, are ignored, whatever they hold.
 
     Attributes:
         index_of: Raw value -> class index or ``ignore_label``.
@@ -110,27 +111,17 @@ class LabelReader:
                 raise DataError(f"{name} has label values that are not whole numbers; a label map holds class numbers.")
             raw = np.where(whole, raw, 0)
         if raw.dtype == np.uint8:
-            counts = np.bincount((raw if known is None else raw[known]).ravel(), minlength=256)
-            present = np.flatnonzero(counts)
-            table = np.full(256, self.ignore_label, np.uint8)
-            table[present] = [self.index_of.get(int(value), self.ignore_label) for value in present]
-            labels = table[raw]
-            counts = counts[present]
+            present, places = np.arange(256), raw
         else:
-            present, inverse = np.unique(raw, return_inverse=True)
-            inverse = inverse.reshape(raw.shape)
-            counts = np.bincount((inverse if known is None else inverse[known]).ravel(), minlength=len(present))
-            labels = np.array([self.index_of.get(int(value), self.ignore_label) for value in present], np.uint8)[
-                inverse
-            ]
+            present, places = np.unique(raw, return_inverse=True)
+            places = places.reshape(raw.shape)
+        present = [int(value) for value in present]
+        counts = np.bincount((places if known is None else places[known]).ravel(), minlength=len(present)).tolist()
+        labels = np.array([self.index_of.get(value, self.ignore_label) for value in present], np.uint8)[places]
         if known is not None:
             labels[~known] = self.ignore_label
-        unknown = {
-            int(value): int(count)
-            for value, count in zip(present, counts, strict=True)
-            if count and int(value) not in self.index_of
-        }
-        return labels, Counter(unknown)
+        counted = zip(present, counts, strict=True)
+        return labels, Counter({value: count for value, count in counted if count and value not in self.index_of})
 
 
 def read_label(
@@ -146,9 +137,9 @@ def read_label(
 
     Args:
         path: The file, or an open source.
-        num_classes, ignore_label, label_values: As of :meth:`LabelReader.of_classes`.
+        num_classes, ignore_label, label_values: See :meth:`LabelReader.of_classes`.
         like: The image that the labels are of, on whose grid they must lie; None to read them as they are.
-        any_format: As of :func:`mm_ovseg.raster.opening.open_raster`.
+        any_format: See :func:`mm_ovseg.raster.opening.open_raster`.
 
     Returns:
         uint8 (H, W): class indices and ``ignore_label``.
@@ -156,14 +147,11 @@ def read_label(
     Raises:
         DataError: The file cannot be read, is not a label map, holds a value that no class has, or lies elsewhere.
     """
-    if not isinstance(path, RasterSource):
-        with RasterSource(path, any_format=any_format) as source:
-            return read_label(
-                source, num_classes=num_classes, ignore_label=ignore_label, label_values=label_values, like=like
-            )
-    if like is not None:
-        like.align(path)
     reader = LabelReader.of_classes(num_classes, ignore_label, label_values)
-    labels, unknown = reader.read(path)
-    reader.check_known(unknown, path.name)
+    is_open = isinstance(path, RasterSource)
+    with nullcontext(path) if is_open else RasterSource(path, any_format=any_format) as source:
+        if like is not None:
+            like.align(source)
+        labels, unknown = reader.read(source)
+        reader.check_known(unknown, source.name)
     return labels

@@ -51,7 +51,9 @@ def open_raster(path: str | os.PathLike, *, any_format: bool = False) -> Iterato
         name = os.path.abspath(path) if os.path.exists(path) else os.fspath(path)
         with DatasetReader(name, driver=drivers, sharing=False) as dataset:
             if not dataset.count:
-                raise DataError(f"{path} contains no raster itself{_parts(dataset)}.")
+                names = [name for name in dataset.subdatasets if name]
+                parts = f" but {len(names)} within it; give one of them, such as {names[0]}" if names else ""
+                raise DataError(f"{path} contains no raster itself{parts or '; give an image file'}.")
             check_blocks(dataset, path, any_format)
             yield dataset
 
@@ -67,13 +69,11 @@ def raster_errors(path: str | os.PathLike, *, any_format: bool = False) -> Itera
             yield
     except (RasterioError, CPLE_BaseError) as error:  # rasterio lets some of GDAL's own errors through
         reason = " ".join(str(error.__cause__ or error).split())[:MAX_REASON]
+        message = f"({reason}); it may be damaged: replace it"
         if NOT_RECOGNIZED in reason:
             other = "" if any_format else f", or allow its format with {DRIVERS_VARIABLE} (SECURITY.md)"
-            message = (
-                f"cannot be read as a PNG, JPEG, GeoTIFF or JPEG 2000 image; convert it with gdal_translate{other}"
-            )
-            raise DataError(f"{path} {message}.") from error
-        raise DataError(f"{path} cannot be read ({reason}); it may be damaged: replace it.") from error
+            message = f"as a PNG, JPEG, GeoTIFF or JPEG 2000 image; convert it with gdal_translate{other}"
+        raise DataError(f"{path} cannot be read {message}.") from error
 
 
 def _check_sources(path: str | os.PathLike, mosaics: tuple[str, ...] = ()) -> None:
@@ -91,11 +91,3 @@ def _check_sources(path: str | os.PathLike, mosaics: tuple[str, ...] = ()) -> No
         check_before_opening(source, any_format=True)
         _check_sources(source, (*mosaics, own))
         DatasetReader(str(source), driver=allowed_drivers(any_format=True), sharing=False).close()
-
-
-def _parts(dataset: DatasetReader) -> str:
-    """The rasters within a file that holds several, as the end of a sentence."""
-    names = [name for name in dataset.subdatasets if name]
-    if not names:
-        return "; give an image file"
-    return f" but {len(names)} within it; give one of them, such as {names[0]}"

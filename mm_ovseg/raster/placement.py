@@ -45,11 +45,10 @@ class Placement:
         names: tuple[str, str] = ("the source", "the target"),
     ) -> None:
         self.source, self.target, self._shift, self._names = source, target, shift, names
-        one_plane = source.transform is None or target.transform is None or source.crs is None or target.crs is None
+        are_placed = None not in (source.transform, target.transform)
+        one_plane = not are_placed or source.crs is None or target.crs is None
         is_same = source.shape == target.shape and (
-            source.transform is None
-            or target.transform is None
-            or largest_offset(target, source, names[::-1]) <= SAME_PLACE
+            not are_placed or largest_offset(target, source, names[::-1]) <= SAME_PLACE
         )
         self.is_identity = is_same and shift == (0.0, 0.0)
         self._turn, self._affine, self._transform = None, None, None
@@ -73,9 +72,9 @@ class Placement:
             columns, rows: float64 (height, width), in pixels of the source, 0.5 being the centre of its first one;
             infinite or NaN where a pixel has no place there.
         """
-        columns, rows = np.meshgrid(np.arange(column, column + width) + 0.5, np.arange(row, row + height) + 0.5)
         if self._affine is not None:
-            places = self._affine @ (columns, rows)
+            centres = np.meshgrid(np.arange(column, column + width) + 0.5, np.arange(row, row + height) + 0.5)
+            places = self._affine @ tuple(centres)
         else:
             places = self._interpolated(row, column, height, width)
         columns, rows = (np.round(axis, DECIMALS) for axis in places)
@@ -86,11 +85,8 @@ class Placement:
         if self._affine is not None:
             return self._affine @ (columns, rows)
         x, y = self._transform(*(self._to_map @ (columns, rows)))
-        if self._turn is not None:
-            with np.errstate(invalid="ignore"):
-                x = nearest_turn(x, self._centre, self._turn)
         with np.errstate(invalid="ignore"):
-            return self._to_source @ (x, y)
+            return self._to_source @ (x if self._turn is None else nearest_turn(x, self._centre, self._turn), y)
 
     def _interpolated(self, row: int, column: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         """Places of the pixels of a window, bilinear within the cells of a lattice that is anchored at the target."""

@@ -10,7 +10,7 @@ from rasterio.crs import CRS
 from mm_ovseg.raster.crs import CoordinateTransform, full_turn, to_pyproj
 from mm_ovseg.raster.grid import Grid, pixels_to_map
 
-__all__ = ["PolygonProjector", "as_polygons", "gathered", "valid"]
+__all__ = ["PolygonProjector", "as_polygons", "gathered", "simple_parts", "valid"]
 
 TOLERANCE = 0.05  # pixels between an edge and the straight line that stands for a piece of it
 OUTLINE_POINTS = 256  # a side
@@ -68,12 +68,9 @@ class PolygonProjector:
         """
         if self._box is None:
             return [None]
-        boxes = [_moved(self._box, turn) for turn in self._turns(extent[0], extent[2])]
-        return [
-            box
-            for box in boxes
-            if box[0] <= extent[2] and box[2] >= extent[0] and box[1] <= extent[3] and box[3] >= extent[1]
-        ]
+        left, bottom, right, top = extent
+        boxes = self._boxes_between(left, right).values()
+        return [box for box in boxes if box[0] <= right and box[2] >= left and box[1] <= top and box[3] >= bottom]
 
     def project(self, polygons: np.ndarray) -> np.ndarray:
         """Bring polygons to the grid.
@@ -99,27 +96,20 @@ class PolygonProjector:
         result[lost & shapely.is_empty(result)] = None
         return result
 
-    def _turns(self, west: float, east: float) -> list[float]:
-        """By how much the scene's box is moved to meet longitudes between two."""
-        turn = self._own_turn
-        if turn is None:
-            return [0.0]
-        left, _, right, _ = self._box
-        first, last = np.ceil((west - right) / turn), np.floor((east - left) / turn)
-        counts = np.arange(max(first, -MAX_TURNS), min(last, MAX_TURNS) + 1)
-        return [float(count * turn) for count in counts]
+    def _boxes_between(self, west: float, east: float) -> dict[float, tuple[float, float, float, float]]:
+        """By how much the scene's box is moved to meet longitudes between two -> the box there."""
+        left, bottom, right, top = self._box
+        turns = [0.0] if self._own_turn is None else _turns(left, right, west, east, self._own_turn).tolist()
+        return {turn: (left + turn, bottom, right + turn, top) for turn in turns}
 
     def _cut(self, polygons: np.ndarray) -> np.ndarray:
         """Cut to the scene's box, on the turn of the globe where that box is."""
-        if self._own_turn is None:
-            return _clip(polygons, self._box)
         west, _, east, _ = shapely.total_bounds(polygons)
-        turns = [] if np.isnan(west) else self._turns(west, east)
-        pieces = [
-            shapely.transform(_clip(polygons, _moved(self._box, turn)), lambda points, turn=turn: points - (turn, 0))
-            for turn in turns
-        ]
-        return shapely.union_all(pieces, axis=0) if len(pieces) > 1 else pieces[0] if pieces else _nothing(polygons)
+        boxes = {} if np.isnan(west) else self._boxes_between(west, east)
+        pieces = [_shifted(_clip(polygons, box), -turn) for turn, box in boxes.items()]
+        if not pieces:
+            return gathered(polygons[:0], np.arange(0), len(polygons))
+        return shapely.union_all(pieces, axis=0) if len(pieces) > 1 else pieces[0]
 
     def _reproject(self, parts: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Polygons, their owners, and the owners of those that lie outside of the grid's projection."""
@@ -187,19 +177,12 @@ class PolygonProjector:
             pole = np.copysign(self._grid_pole, ring[:, 1].mean())
             ring = np.concatenate([ring, [(x[-1], pole), (x[0], pole), (x[0], ring[0, 1])]])
         area = shapely.make_valid(shapely.Polygon(ring))
-        left, _, right, _ = self._extent
-        first, last = np.ceil((left - x.max()) / turn), np.floor((right - x.min()) / turn)
-        pieces = [
-            shapely.clip_by_rect(
-                shapely.transform(area, lambda points, count=count: points + (count * turn, 0)), *self._extent
-            )
-            for count in np.arange(first, last + 1)
-        ]
-        return shapely.union_all(pieces) if pieces else shapely.Polygon()
+        turns = _turns(x.min(), x.max(), self._extent[0], self._extent[2], turn)
+        return shapely.union_all([shapely.clip_by_rect(_shifted(area, moved), *self._extent) for moved in turns])
 
     def _box_in_own_system(self, grid: Grid, back: CoordinateTransform) -> tuple[float, float, float, float] | None:
         """What holds the grid in the polygons' system; None where part of the grid has no place there."""
-        outline = grid.outline(OUTLINE_POINTS + 1)
+        outline = grid.outline(OUTLINE_POINTS)
         outline = np.concatenate([outline, outline[:1]])
         columns, rows = (np.linspace(0, length, LATTICE_POINTS) for length in (grid.width, grid.height))
         lattice = pixels_to_map(grid.transform, np.stack(np.meshgrid(columns, rows), axis=-1)).reshape(-1, 2)
@@ -241,11 +224,17 @@ def _pole(crs: CRS | None) -> float | None:
     return None if turn is None else turn / 4 if to_pyproj(crs).is_geographic else turn
 
 
-def as_polygons(geometries: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The Polygons that geometries of any kind hold, and whose each is; collections of collections too."""
+def simple_parts(geometries: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points, lines and Polygons within geometries and nested collections, and the owner of each."""
     while (shapely.get_type_id(geometries) > shapely.GeometryType.POLYGON).any():
         geometries, index = shapely.get_parts(geometries, return_index=True)
         owners = owners[index]
+    return geometries, owners
+
+
+def as_polygons(geometries: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The Polygons within geometries of any kind, and the owner of each."""
+    geometries, owners = simple_parts(geometries, owners)
     kept = (shapely.get_type_id(geometries) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(geometries)
     return geometries[kept], owners[kept]
 
@@ -282,10 +271,11 @@ def gathered(geometries: np.ndarray, owners: np.ndarray, count: int) -> np.ndarr
     return result
 
 
-def _nothing(geometries: np.ndarray) -> np.ndarray:
-    return np.full(len(geometries), shapely.MultiPolygon(), dtype=object)
+def _turns(left: float, right: float, west: float, east: float, turn: float) -> np.ndarray:
+    """By how much, in whole turns of the globe, left to right is moved to meet west to east."""
+    first, last = np.ceil((west - right) / turn), np.floor((east - left) / turn)
+    return np.arange(max(first, -MAX_TURNS), min(last, MAX_TURNS) + 1) * turn
 
 
-def _moved(box: tuple[float, float, float, float], turn: float) -> tuple[float, float, float, float]:
-    left, bottom, right, top = box
-    return left + turn, bottom, right + turn, top
+def _shifted(geometries: np.ndarray, turn: float) -> np.ndarray:
+    return shapely.transform(geometries, lambda points: points + (turn, 0))

@@ -112,7 +112,7 @@ def _weighed(
     """Blocks of source pixels, which are counted from the source's first pixel; read in strips.
 
     Returns:
-        float32 (height, width, C + 1): the means of the blocks' values, what is not valid counting as 0; and, as the
+        float32 (height, width, C + 1): the means of the blocks' values, invalid ones counting as 0; and, as the
         last channel, the share of each block that is valid.
     """
     source_height, source_width = placement.source.shape
@@ -123,7 +123,7 @@ def _weighed(
         top = (row + start) * step_y
         count = min(rows_at_once, height - start)
         values, valid = read(top, left, min(count * step_y, source_height - top), columns)
-        # What is not valid may be NaN.
+        # Invalid values may be NaN.
         weighed = np.concatenate([np.where(valid[..., np.newaxis], values, 0), valid[..., np.newaxis]], axis=2)
         strips.append(_block_means(weighed.astype(np.float32, copy=False), step_x, step_y))
     return strips[0] if len(strips) == 1 else np.concatenate(strips)
@@ -145,12 +145,12 @@ def _area_means(
     """Means over boxes around places; of boxes as large as a pixel these are what is interpolated bilinearly.
 
     Args:
-        weighed: (H, W, C + 1), as of :func:`_weighed`.
+        weighed: (H, W, C + 1), from :func:`_weighed`.
         x, y: (N,) the boxes' middles, in pixels.
         size_x, size_y: the boxes' sides, in pixels, at least 1.
 
     Returns:
-        float32 (N, C), of what is valid alone; and where that is anything.
+        float32 (N, C), the means of the valid pixels; and where there are any.
     """
     height, width, channels = weighed.shape
     columns, shares_x = _overlaps(x, size_x, width)
@@ -196,7 +196,6 @@ def _overlaps(places: np.ndarray, size: float, length: int) -> tuple[np.ndarray,
 def _nearest(
     read: ReadLabels, placement: Placement, row: int, column: int, height: int, width: int, fill: int
 ) -> np.ndarray:
-    """The nearest pixels of a window."""
     columns, rows = placement.coordinates(row, column, height, width)
     inside = placement.contains(columns, rows)
     labels = np.full(columns.shape, fill, np.uint8)
@@ -221,7 +220,6 @@ def _is_scattered(pixels: int, shape: tuple[int, int]) -> bool:
 
 
 def _halves(row: int, column: int, height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """A window cut across its longer side."""
     if height < width:
         return [(row, column, height, width // 2), (row, column + width // 2, height, width - width // 2)]
     return [(row, column, height // 2, width), (row + height // 2, column, height - height // 2, width)]

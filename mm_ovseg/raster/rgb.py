@@ -8,16 +8,7 @@ import numpy as np
 
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.raster.band import Band
-from mm_ovseg.raster.image_reader import (
-    ImageReader,
-    Window,
-    check_array,
-    check_bands,
-    check_range,
-    make_zero_black,
-    palette_colors,
-    stretch,
-)
+from mm_ovseg.raster.image_reader import ImageReader, Window, check_range, stretch
 from mm_ovseg.raster.source import Paths, RasterSource
 
 __all__ = ["RGBReader", "read_rgb"]
@@ -48,32 +39,26 @@ class RGBReader(ImageReader):
             )
         if self.value_range:
             check_range(self.value_range, "INPUT.RGB.RANGE")
-        object.__setattr__(self, "bands", tuple(self.bands))
-        object.__setattr__(self, "value_range", tuple(self.value_range))
 
-    def read_array(self, array: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """As of the class above; without ``bands``, (H, W, 3)."""
-        self._check_types([str(array.dtype)], name)
-        check_array(array, name)
+    def _values_of_array(self, array: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
         if array.ndim != 3 or (not self.bands and array.shape[2] != 3):
             raise DataError(
                 f"{name} has shape {array.shape}; give (height, width, 3), red, green and blue, or set INPUT.RGB.BANDS "
                 "to the three bands of (height, width, bands)."
             )
-        bands = check_bands(self.bands or (1, 2, 3), array.shape[2], name, self.key)
-        values, known = self._take(array, bands, "float32" if self.value_range else "uint8")
+        values, known = self._take(array, name, "float32" if self.value_range else "uint8")
         is_8bit = self._is_8bit(array.dtype.name)
-        valid = self._combine(known, [None if is_8bit else self.nodata] * len(bands)) & _all_finite(values)
-        return self._finish(self._of_8bit(values) if is_8bit else values, valid)
+        valid = self._combine(known, [None if is_8bit else self.nodata] * values.shape[2]) & _all_finite(values)
+        return (self._of_8bit(values) if is_8bit else values), valid
 
     def choose(self, source: RasterSource) -> list[int]:
-        """As of the class above: three bands, or a single one."""
+        """The three bands to read, or a single one; see :meth:`ImageReader.choose`."""
         if not self.bands and len(source.paths) > 1 and len(source.data_bands()) != 3:
             raise DataError(
                 f"{source.name} has {len(source.data_bands())} bands; give three files of one band each, red, green "
                 "and blue, or set INPUT.RGB.BANDS to three of the bands."
             )
-        bands = source.select_bands(self.bands, source.color_bands(), "INPUT.RGB.BANDS")
+        bands = self._check_bands(source.color_bands(), len(source.bands), source.name)
         if len(bands) == 2:
             raise DataError(
                 f"{source.name} has two bands, which are not an RGB image; set INPUT.RGB.BANDS to three bands."
@@ -111,11 +96,11 @@ class RGBReader(ImageReader):
         low, high = self.value_range
         return low + np.float32(values) * np.float32((high - low) / 255)
 
-    def _range_text(self) -> str:
-        return f"INPUT.RGB.RANGE {list(self.value_range)}" if self.value_range else "8 bits"
-
-    def _range_keys(self) -> str:
-        return "INPUT.RGB.RANGE" if self.value_range else "the file"
+    @property
+    def _range_words(self) -> tuple[str, str]:
+        if not self.value_range:
+            return "8 bits", "the file"
+        return f"INPUT.RGB.RANGE {list(self.value_range)}", "INPUT.RGB.RANGE"
 
     def _check_types(self, types: Sequence[str], name: str) -> None:
         if complex_types := [dtype for dtype in types if dtype.startswith("complex")]:
@@ -134,8 +119,8 @@ class RGBReader(ImageReader):
         valid = np.ones(values.shape[:2], dtype=bool) if unmasked is None else unmasked.all(axis=2)
         if missing is not None:
             valid &= self._combine(~missing, [self._meaning_of_nodata(band) for band in chosen])
-        make_zero_black(source, values, bands)
-        if chosen[0].dtype == "uint8" and (colors := palette_colors(source, values, bands)) is not None:
+        source.make_zero_black(values, bands)
+        if chosen[0].dtype == "uint8" and (colors := source.palette_colors(values, bands)) is not None:
             return (self._of_8bit(colors) if self._is_8bit("uint8") else colors), valid
         if self.value_range:
             is_8bit = [self._is_8bit(band.dtype, band.scale, band.offset) for band in chosen]

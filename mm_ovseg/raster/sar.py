@@ -7,16 +7,7 @@ from typing import Any
 import numpy as np
 
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.raster.image_reader import (
-    ImageReader,
-    Window,
-    check_array,
-    check_bands,
-    check_range,
-    make_zero_black,
-    palette_colors,
-    stretch,
-)
+from mm_ovseg.raster.image_reader import ImageReader, Window, check_range, stretch
 from mm_ovseg.raster.placement import Placement
 from mm_ovseg.raster.source import Paths, RasterSource
 from mm_ovseg.raster.units import SARUnit, decibel_ranges, sar_unit
@@ -61,7 +52,6 @@ class SARReader(ImageReader):
             check_range(part, "INPUT.SAR.RANGE")
         ranges = tuple(tuple(part) if nested else part for part in self.value_range)
         object.__setattr__(self, "value_range", ranges)
-        object.__setattr__(self, "bands", tuple(self.bands))
         object.__setattr__(self, "scale", self.scale.lower())
 
     @property
@@ -69,29 +59,23 @@ class SARReader(ImageReader):
         """The unit of the files' numbers."""
         return sar_unit(self.scale)
 
-    def read_array(self, array: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """As of the class above; of more than three bands the first three are used."""
-        self._check_types([str(array.dtype)], name)
-        check_array(array, name)
+    def _values_of_array(self, array: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
         if array.ndim not in (2, 3):
             raise DataError(f"{name} has shape {array.shape}; give (height, width) or (height, width, bands).")
-        array = array[..., np.newaxis] if array.ndim == 2 else array
-        count = array.shape[2]
-        bands = check_bands(self.bands or range(1, min(count, 3) + 1), count, name, self.key)
-        values, known = self._take(array, bands, "float32")
-        return self._finish(values, (known & self.unit.measured(values)).all(axis=2))
+        values, known = self._take(array.reshape(*array.shape[:2], -1), name, "float32")
+        return values, (known & self.unit.measured(values)).all(axis=2)
 
     def choose(self, source: RasterSource) -> list[int]:
-        """As of the class above: one to three bands."""
-        bands = source.select_bands(self.bands, source.data_bands()[:3], "INPUT.SAR.BANDS")
+        """The one to three bands to read; see :meth:`ImageReader.choose`."""
+        bands = self._check_bands(source.data_bands()[:3], len(source.bands), source.name)
         self._check_types([source.bands[band - 1].dtype for band in bands], source.name)
         return bands
 
-    def _range_text(self) -> str:
-        return "8 bits" if self.unit.to_decibels is None else f"INPUT.SAR.RANGE {list(self.value_range)} dB"
-
-    def _range_keys(self) -> str:
-        return "the file" if self.unit.to_decibels is None else "INPUT.SAR.SCALE and INPUT.SAR.RANGE"
+    @property
+    def _range_words(self) -> tuple[str, str]:
+        if self.unit.to_decibels is None:
+            return "8 bits", "the file"
+        return f"INPUT.SAR.RANGE {list(self.value_range)} dB", "INPUT.SAR.SCALE and INPUT.SAR.RANGE"
 
     def _check_types(self, types: Sequence[str], name: str) -> None:
         if any(of_band.startswith("complex") for of_band in types):
@@ -107,15 +91,15 @@ class SARReader(ImageReader):
         valid = np.ones(values.shape[:2], dtype=bool) if known is None else known.all(axis=2)
         if self.nodata is not None:
             valid &= (values != np.float32(self.nodata)).all(axis=2)
-        make_zero_black(source, values, bands)
+        source.make_zero_black(values, bands)
         if self.unit.to_decibels is None:  # uint8 in the file
-            colors = palette_colors(source, values, bands)
+            colors = source.palette_colors(values, bands)
             return (values if colors is None else colors.astype(np.float32)), valid
         source.scale(values, bands)
         return values, valid & self.unit.measured(values).all(axis=2)
 
     def read_onto(self, source: RasterSource, placement: Placement, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """As of the class above.
+        """As :meth:`ImageReader.read_onto`.
 
         Raises:
             ConfigError: The range is that of numbers which are not dB, so that their mean in power cannot be told.

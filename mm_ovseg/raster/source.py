@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from rasterio.windows import Window
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster.band import Band, bands_of, equals_nodata, without_data
-from mm_ovseg.raster.grid import Grid, sample_windows
+from mm_ovseg.raster.grid import Grid, Orientation, sample_windows
 from mm_ovseg.raster.header import RESAMPLE, RESAMPLE_OR_SCENE, RasterInfo, check_on_grid, check_same_grid, raster_info
 from mm_ovseg.raster.opening import open_raster, raster_errors
 from mm_ovseg.raster.trust import check_whole_file
@@ -39,7 +40,7 @@ class RasterSource:
 
     Args:
         paths: The file, or several whose bands follow each other; these lie on one grid.
-        any_format: As of :func:`mm_ovseg.raster.opening.open_raster`.
+        any_format: See :func:`mm_ovseg.raster.opening.open_raster`.
 
     Attributes:
         name: What messages call it.
@@ -71,15 +72,11 @@ class RasterSource:
         self._orientations = [info.orientation for info in infos]
         self._alphas: dict[int, int | None] = {}
         self.bands = tuple(band for index, file in enumerate(self._files) for band in bands_of(index, file))
-        first = infos[0]
-        self.info = RasterInfo(
-            path=first.path,
-            grid=first.grid,
-            orientation=first.orientation,
+        self.info = replace(
+            infos[0],
             count=len(self.bands),
             dtypes=tuple(band.dtype for band in self.bands),
             nodata=tuple(band.nodata for band in self.bands),
-            placed_by=first.placed_by,
         )
 
     def __enter__(self) -> "RasterSource":
@@ -118,7 +115,7 @@ class RasterSource:
             remedy: What the message advises where the grids differ.
 
         Raises:
-            DataError: As of :func:`~mm_ovseg.raster.header.check_same_grid`.
+            DataError: See :func:`~mm_ovseg.raster.header.check_same_grid`.
         """
         check_same_grid(self.info, other.info, remedy)
         settled = _settled(self.info, other.info)
@@ -134,18 +131,6 @@ class RasterSource:
         bands = {band.meaning: number for number, band in enumerate(self.bands, start=1)}
         colors = [bands.get(color) for color in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
         return self.data_bands()[:3] if None in colors else colors
-
-    def select_bands(self, bands: Sequence[int], default: list[int], key: str) -> list[int]:
-        """The 1-based bands to read: those asked for by the config key, else the default.
-
-        Raises:
-            DataError: The raster lacks one.
-        """
-        if not bands:
-            return default
-        if absent := [band for band in bands if not 1 <= band <= len(self.bands)]:
-            raise DataError(f"{self.name} has no band {absent[0]}, but bands 1 to {len(self.bands)}; correct {key}.")
-        return list(bands)
 
     def read(
         self,
@@ -210,10 +195,9 @@ class RasterSource:
     def is_nodata(self, values: np.ndarray, bands: Sequence[int]) -> np.ndarray | None:
         """Where numbers as stored (..., bands) are the nodata values of their bands, of this shape; None: nowhere."""
         equal = [equals_nodata(values[..., channel], self.bands[band - 1]) for channel, band in enumerate(bands)]
-        if not any(where is not None and where.any() for where in equal):
+        if not any(map(np.any, equal)):
             return None
-        nowhere = np.zeros(values.shape[:-1], dtype=bool)
-        return np.stack([nowhere if where is None else where for where in equal], axis=-1)
+        return np.stack([np.broadcast_to(where, values.shape[:-1]) for where in equal], axis=-1)
 
     def scale(self, values: np.ndarray, bands: Sequence[int]) -> None:
         """Apply the scale and offset that the files state for their bands to floats (..., bands), in place."""
@@ -240,6 +224,20 @@ class RasterSource:
         if not all(0 <= value <= 255 for color in colors.values() for value in color):
             raise DataError(f"{self.name} has colours that are not from 0 to 255; write it again.")
         return colors
+
+    def make_zero_black(self, values: np.ndarray, bands: Sequence[int]) -> None:
+        """Turn around, in place, the numbers (..., bands) of those bands whose 0 is white."""
+        for channel, band in enumerate(bands):
+            if (white := self.white_value(band)) is not None:
+                values[..., channel] = white - values[..., channel]
+
+    def palette_colors(self, values: np.ndarray, bands: Sequence[int]) -> np.ndarray | None:
+        """The colours, uint8 (H, W, 3), of the 8-bit numbers (H, W, 1) of a palette band; None for other bands."""
+        if len(bands) != 1 or (table := self.color_table(bands[0])) is None:
+            return None
+        colors = np.zeros((256, 3), dtype=np.uint8)
+        colors[list(table)] = [color[:3] for color in table.values()]
+        return colors[values[..., 0].astype(np.uint8)]
 
     def mask(self) -> np.ndarray | None:
         """The mask, bool (H, W), that the first file keeps for all of its bands; None where it keeps none."""
@@ -272,10 +270,10 @@ class RasterSource:
         with raster_errors(self.paths[file], any_format=self._any_format):
             if window is None:
                 check_whole_file(dataset, self.paths[file])
-                stored = Window(0, 0, dataset.width, dataset.height)
-            else:
-                row, column, rows, columns = orientation.stored_window(*window, dataset.height, dataset.width)
-                stored = Window(column, row, columns, rows)
+            row, column, rows, columns = orientation.stored_window(
+                *(window or (0, 0, *self.grid.shape)), *dataset.shape
+            )
+            stored = Window(column, row, columns, rows)
             values = np.empty((stored.height, stored.width, len(bands)), dtype=dtype)
             out = values.transpose(2, 0, 1)
             if len({band.dtype for band in bands}) == 1:
@@ -288,14 +286,13 @@ class RasterSource:
                 for kind in self._masks_of(file, {band.index for band in bands})
             ]
         missing = [without_data(values[..., place], band, nodata) for place, band in enumerate(bands)]
-        if not masks and not any(where is not None and where.any() for where in missing):
+        if not masks and not any(map(np.any, missing)):
             return orientation.apply(values), None
         valid = np.ones(values.shape, dtype=bool)
         for mask in masks:
             valid &= mask
         for place, where in enumerate(missing):
-            if where is not None:
-                valid[..., place] &= ~where
+            valid[..., place] &= np.logical_not(where)
         return orientation.apply(values), orientation.apply(valid)
 
     def _masks_of(self, file: int, asked: set[int] = frozenset()) -> list[str]:
@@ -309,7 +306,6 @@ class RasterSource:
         return masks
 
     def _alpha(self, file: int) -> int | None:
-        """The 1-based band of a file that tells where it has data; None where there is none."""
         if file not in self._alphas:
             with raster_errors(self.paths[file], any_format=self._any_format):
                 self._alphas[file] = _find_alpha(self._files[file])
@@ -325,8 +321,7 @@ class RasterSource:
             first = next(index for index, of_band in enumerate(flags, start=1) if MaskFlags.per_dataset in of_band)
             return dataset.read_masks(first, window=window)[..., None] > 0
         read = dataset.read_masks([band.index for band in bands], window=window) > 0
-        own = np.array([not flags[band.index - 1] for band in bands])
-        return read.transpose(1, 2, 0) | ~own
+        return read.transpose(1, 2, 0) | np.array([bool(flags[band.index - 1]) for band in bands])
 
 
 def _find_alpha(dataset: DatasetReader) -> int | None:
@@ -344,6 +339,6 @@ def _find_alpha(dataset: DatasetReader) -> int | None:
 
 def _settled(first: RasterInfo, second: RasterInfo) -> RasterInfo:
     """The second of two headers on one grid; where one does not say where its pixels lie, they are taken as stored."""
-    if first.transform is None:
-        return second.as_stored()
-    return second.placed_like(first) if second.transform is None else second
+    if first.grid.transform is None:
+        return replace(second, grid=Grid(*second.stored_size), orientation=Orientation())
+    return replace(second, grid=first.grid, orientation=first.orientation) if second.grid.transform is None else second

@@ -9,7 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import rasterio
@@ -67,7 +67,7 @@ def check_before_opening(path: str | os.PathLike, any_format: bool = False) -> N
 
     Args:
         path: The file; with ``any_format`` also a raster within one, as GDAL names it (``NETCDF:"sar.nc":vv``).
-        any_format: As of :func:`allowed_drivers`.
+        any_format: See :func:`allowed_drivers`.
 
     Raises:
         DataError: It is not a file, and the message says what it is; its name is not UTF-8; or a mask or
@@ -118,7 +118,9 @@ def check_file(path: str | os.PathLike, kind: str = "file", *, may_be_folder: bo
     if stat.S_ISDIR(status.st_mode):
         if may_be_folder:
             return
-        raise DataError(f"{text} is a folder; give the {kind} in it{_example(Path(text)) if kind == 'image' else ''}.")
+        images = chain.from_iterable(sorted(Path(text).glob(pattern)) for pattern in EXAMPLES if kind == "image")
+        example = "".join(f", such as {image}" for image in islice(images, 1))
+        raise DataError(f"{text} is a folder; give the {kind} in it{example}.")
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{text} is not a regular file; give {'an image file' if kind == 'image' else 'one'}.")
     if not status.st_size:
@@ -204,20 +206,10 @@ def _container(name: str) -> str | None:
     match = SUBDATASET.fullmatch(name)
     if match is None or ADDRESS.match(name):
         return None
-    inner = match["inner"]
-    # Between quotation marks or colons.
-    parts = inner.split(":")
+    parts = (inner := match["inner"]).split(":")  # a path is between quotation marks or colons
     spans = (":".join(parts[start:end]) for start in range(len(parts)) for end in range(len(parts), start, -1))
     candidates = (candidate.strip('"') for candidate in chain(re.findall(r'"([^"]+)"', inner), spans))
     return next((candidate for candidate in candidates if "\0" not in candidate and os.path.isfile(candidate)), None)
-
-
-def _example(folder: Path) -> str:
-    """An image of a folder, as a part of a sentence."""
-    for pattern in EXAMPLES:
-        if found := sorted(folder.glob(pattern))[:1]:
-            return f", such as {found[0]}"
-    return ""
 
 
 def _is_tiff(path: str) -> bool:

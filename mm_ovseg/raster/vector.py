@@ -14,14 +14,13 @@ import numpy as np
 import pandas
 import pyogrio
 import shapely
-from pyogrio.errors import DataSourceError
 from rasterio.crs import CRS
 from shapely.errors import ShapelyError
 
 from mm_ovseg.errors import DataError, brief_reason
 from mm_ovseg.raster.grid import Grid
 from mm_ovseg.raster.opening import NOT_RECOGNIZED
-from mm_ovseg.raster.polygon_projection import PolygonProjector, as_polygons, gathered, valid
+from mm_ovseg.raster.polygon_projection import PolygonProjector, as_polygons, gathered, simple_parts, valid
 from mm_ovseg.raster.vector_drivers import check_before_opening, gdal_options, local_drivers, path_for_pyogrio
 
 __all__ = ["Polygons", "format_left_out", "read_polygons", "write_geopackage"]
@@ -87,19 +86,8 @@ def read_polygons(
         projector = _projector(path, CRS.from_user_input(info["crs"]) if info["crs"] else None, grid)
         boxes = projector.boxes(info["total_bounds"]) if info["total_bounds"] is not None else [None]
         columns = [] if attribute is None else [attribute]
-        frames = [
-            pyogrio.read_dataframe(
-                name,
-                layer=layer,
-                columns=columns,
-                bbox=box,
-                force_2d=True,
-                fid_as_index=True,
-                on_invalid="fix",
-                datetime_as_string=True,
-            )
-            for box in boxes
-        ]
+        options = {"layer": layer, "columns": columns, "fid_as_index": True, "datetime_as_string": True}
+        frames = [pyogrio.read_dataframe(name, bbox=box, force_2d=True, on_invalid="fix", **options) for box in boxes]
         without = _count_without_geometry(name, layer)
         frame = pandas.concat(frames) if frames else pandas.DataFrame(columns=[*columns, "geometry"])
         frame = frame[~frame.index.duplicated()].sort_index()
@@ -151,10 +139,9 @@ def write_geopackage(
         warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
         for index, chunk in enumerate(chunks):
             frame = geopandas.GeoDataFrame(chunk, crs=crs)
+            options = {"layer": layer, "driver": "GPKG", "geometry_type": "Polygon"}
             try:
-                pyogrio.write_dataframe(
-                    frame, written, layer=layer, driver="GPKG", geometry_type="Polygon", append=index > 0
-                )
+                pyogrio.write_dataframe(frame, written, append=index > 0, **options)
             except (RuntimeError, ValueError) as error:  # all of pyogrio's are RuntimeErrors
                 raise OSError(brief_reason(error)) from error
             count += len(frame)
@@ -164,19 +151,15 @@ def write_geopackage(
 
 @contextmanager
 def _data_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turn what the libraries raise about a file into a sentence."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # GDAL's remarks on what is repaired or left out here
             yield
-    except DataSourceError as error:
-        if NOT_RECOGNIZED not in str(error):
-            raise DataError(f"{path} cannot be read as a vector file ({brief_reason(error)}); check it.") from error
-        raise DataError(
-            f"{path} cannot be read as a vector file: its format is unknown; export a GeoPackage."
-        ) from error
-    except (RuntimeError, ValueError, OSError, ShapelyError) as error:
-        raise DataError(f"{path} cannot be read as a vector file ({brief_reason(error)}); check it.") from error
+    except (RuntimeError, ValueError, OSError, ShapelyError) as error:  # all of pyogrio's are RuntimeErrors
+        reason = f" ({brief_reason(error)}); check it"
+        if NOT_RECOGNIZED in str(error):
+            reason = ": its format is unknown; export a GeoPackage"
+        raise DataError(f"{path} cannot be read as a vector file{reason}.") from error
 
 
 @contextmanager
@@ -232,13 +215,8 @@ def _projector(path: str | os.PathLike, own: CRS | None, grid: Grid) -> PolygonP
 
 def _count_without_geometry(name: str, layer: str) -> int:
     quoted = layer.replace("\\", "\\\\").replace('"', '\\"')
-    found = pyogrio.read_dataframe(
-        name,
-        sql=f'SELECT FID FROM "{quoted}" WHERE OGR_GEOMETRY IS NULL',
-        sql_dialect="OGRSQL",
-        read_geometry=False,
-    )
-    return len(found)
+    query = f'SELECT FID FROM "{quoted}" WHERE OGR_GEOMETRY IS NULL'
+    return len(pyogrio.read_dataframe(name, sql=query, sql_dialect="OGRSQL", read_geometry=False))
 
 
 def _polygons_of(geometries: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
@@ -250,10 +228,7 @@ def _polygons_of(geometries: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
     infinite = np.unique(owners[~np.isfinite(coordinates).all(axis=1)])
     reasons[DAMAGED] = len(infinite)
     geometries[infinite] = None
-    simple, owners = geometries, np.arange(len(geometries))
-    while (shapely.get_type_id(simple) >= shapely.GeometryType.MULTIPOINT).any():
-        simple, index = shapely.get_parts(simple, return_index=True)
-        owners = owners[index]
+    simple, owners = simple_parts(geometries, np.arange(len(geometries)))
     for reason, kinds in OTHER_KINDS.items():
         found = np.isin(shapely.get_type_id(simple), kinds) & ~shapely.is_empty(simple)
         reasons[reason] = len(np.unique(owners[found]))

@@ -35,8 +35,8 @@ def check_before_opening(path: str | os.PathLike) -> None:
     """Check that a path is a file of this machine.
 
     Raises:
-        DataError: It is a connection string, as of :func:`~mm_ovseg.raster.trust.check_file`, or its name cannot be
-            given to pyogrio.
+        DataError: It is a connection string, pyogrio cannot open its name, or
+            :func:`~mm_ovseg.raster.trust.check_file` refuses it.
     """
     name = os.fspath(path)
     if DATABASE.match(name) and not ADDRESS.match(name) and not os.path.exists(name):

@@ -70,20 +70,19 @@ def local_sources(path: str | os.PathLike) -> list[Path]:
             return []
     files = []
     for element in _root(Path(path)).iter():
+        if element.tag.lower() not in SOURCES and element.get("key", "").lower() not in SOURCE_KEYS:
+            continue
         name = element.text or ""
-        is_source = element.tag.lower() in SOURCES or element.get("key", "").lower() in SOURCE_KEYS
-        if is_source and REMOTE.match(name):
+        if REMOTE.match(name):
             raise DataError(
                 f"{path} is a mosaic of {name!r}, which is not a file of this machine; download that first, and build "
                 "the mosaic of files."
             )
-        if is_source and (file := Path(path).parent / name).is_file():
-            files.append(file)
-    return files
+        files.append(Path(path).parent / name)
+    return [file for file in files if file.is_file()]
 
 
 def _root(path: Path) -> ElementTree.Element:
-    """The XML of a VRT file."""
     try:
         if path.stat().st_size > MAX_CHARACTERS:
             raise DataError(f"{path} is a mosaic of more than {MAX_CHARACTERS} characters; make it a GeoTIFF.")

@@ -16,10 +16,10 @@ def test_the_place_on_the_ground_is_kept(tmp_path, suffix):
     path = write(tmp_path / "clear" / f"a{suffix}", ground(), **GRID)
     done, _ = one(tmp_path, path)
     before, after = read_raster_info(path), read_raster_info(done)
-    assert after.crs == before.crs is not None and after.transform == before.transform is not None
+    assert after.grid == before.grid and None not in (after.grid.crs, after.grid.transform)
     (mask,) = (tmp_path / "out" / "cloud_masks").glob("a.*[!l]")
     check_same_grid(before, read_raster_info(mask))
-    assert read_raster_info(mask).crs == before.crs
+    assert read_raster_info(mask).grid.crs == before.grid.crs
 
 
 def test_the_order_of_bands_and_the_bands_beyond_are_kept(tmp_path):
@@ -144,7 +144,7 @@ def test_files_of_other_types_stay_in_their_type(tmp_path, capsys, dtype, low, h
     assert f"a.tif holds {np.dtype(dtype)} values; set INPUT.RGB.RANGE" in capsys.readouterr().err
     done, mask = one(tmp_path, path, "--rgb-range", low, high, "--rgb-bands", 4, 3, 2, "--cover", 0.4, 0.6, "--seed", 1)
     after, _ = read(done)
-    assert after.dtype == dtype and read_raster_info(done).transform == GRID["transform"]
+    assert after.dtype == dtype and read_raster_info(done).grid.transform == GRID["transform"]
     assert np.array_equal(after[[0, 4]], bands[[0, 4]]) and np.array_equal(after[:, :20, :30], bands[:, :20, :30])
     with rasterio.open(done) as file, rasterio.open(path) as original:
         assert file.scales == original.scales and file.offsets == original.offsets

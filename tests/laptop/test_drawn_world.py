@@ -214,7 +214,9 @@ def test_geotiffs_lie_side_by_side_on_one_grid(tmp_path):
     infos = [read_raster_info(train / folder / "00000.tif") for folder in ("rgb", "rgb_clouds", "sar", "labels")]
     for info in infos:
         check_same_grid(infos[0], info)
-    assert infos[0].crs.to_epsg() == 32652 and infos[0].transform.a == 2.0 and infos[0].transform.e == -2.0
+    assert (
+        infos[0].grid.crs.to_epsg() == 32652 and infos[0].grid.transform.a == 2.0 and infos[0].grid.transform.e == -2.0
+    )
     with rasterio.open(train / "rgb" / "00000.tif") as first, rasterio.open(train / "rgb" / "00001.tif") as second:
         assert first.bounds.right == second.bounds.left
 

@@ -96,7 +96,7 @@ def test_a_sampling_distance_gives_square_metres():
 
 
 def test_the_outline_runs_along_the_edges():
-    outline = Grid(4, 2, UTM, Affine.scale(10)).outline(3)
+    outline = Grid(4, 2, UTM, Affine.scale(10)).outline(2)
     expected = [(0, 0), (20, 0), (40, 0), (40, 10), (40, 20), (20, 20), (0, 20), (0, 10)]
     np.testing.assert_allclose(outline, expected)
 

@@ -30,18 +30,18 @@ def info(tmp_path, write_raster):
 def test_what_a_header_says(tmp_path, write_raster):
     path = write_raster(tmp_path / "a.tif", np.zeros((4, 7, 2), dtype=np.float32), nodata=-1, **UTM)
     info = read_raster_info(path)
-    assert (info.width, info.height, info.count, info.nodata) == (7, 4, 2, (-1, -1))
+    assert (info.grid.width, info.grid.height, info.count, info.nodata) == (7, 4, 2, (-1, -1))
     assert info.path == path and info.dtypes == ("float32", "float32") and info.placed_by == "transform"
-    assert info.crs.to_epsg() == 32652 and info.transform == UTM["transform"]
+    assert info.grid.crs.to_epsg() == 32652 and info.grid.transform == UTM["transform"]
     plain = read_raster_info(write_raster(tmp_path / "a.png", np.ones((6, 9, 3), np.uint8)))
-    assert plain.crs is None and plain.transform is None and plain.placed_by == ""
+    assert plain.grid.crs is None and plain.grid.transform is None and plain.placed_by == ""
     assert plain.nodata == (None, None, None)
 
 
 def test_a_south_up_file_is_north_up_here(info):
     stored = Affine(1, 0, 500000, 0, 1, 3999980)
     turned = info("a.tif", crs=UTM["crs"], transform=stored)
-    assert turned.transform == UTM["transform"] and turned.orientation.flip_rows
+    assert turned.grid.transform == UTM["transform"] and turned.orientation.flip_rows
     check_same_grid(turned, info("b.tif", **UTM))
 
 
@@ -50,7 +50,7 @@ def test_a_world_file_is_a_georeference_and_none_is_not_a_warning(tmp_path, writ
     first, second = (write_raster(tmp_path / name, np.ones((6, 9, 3), np.uint8)) for name in ("a.png", "b.png"))
     check_same_grid(read_raster_info(first), read_raster_info(second))
     first.with_suffix(".pgw").write_text("10\n0\n0\n-10\n5\n95\n")
-    assert read_raster_info(first).transform.a == 10
+    assert read_raster_info(first).grid.transform.a == 10
     check_same_grid(read_raster_info(first), read_raster_info(second))
     second.with_suffix(".pgw").write_text("10\n0\n0\n-10\n25\n95\n")
     with pytest.raises(DataError, match="different places"):
@@ -149,5 +149,5 @@ def test_a_transform_without_extent_is_refused(tmp_path, write_raster, transform
 def test_real_world_files():
     for scene in ("048", "263"):
         pair = [read_raster_info(REAL_DATA / "volkov_s1s2" / f"{kind}_{scene}.png") for kind in ("rgb", "sar")]
-        assert pair[0].transform is not None
+        assert pair[0].grid.transform is not None
         check_same_grid(*pair)

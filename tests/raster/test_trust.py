@@ -253,7 +253,7 @@ def test_a_header_that_claims_more_than_there_is(tmp_path, write_raster):
         if content[place : place + 2] in (b"\0\1", b"\1\1") and content[place + 4 : place + 8] == b"\1\0\0\0":
             content[place + 8 : place + 12] = (4000).to_bytes(4, "little")
     path.write_bytes(content)
-    assert read_raster_info(path).width == 4000
+    assert read_raster_info(path).grid.width == 4000
     with pytest.raises(DataError, match=r"a\.tif cannot be read"):
         read_rgb(path)
 

@@ -166,7 +166,7 @@ def check_images(pairs: Sequence[PairFiles]) -> Iterator[Finding]:
 def check_places(pairs: Sequence[PairFiles]) -> Iterator[Finding]:
     """Pairs of two datasets that show the same ground, by their georeference."""
     located = [(pair, pair.single["RGB"]) for pair in pairs if pair.is_used and "RGB" in pair.single]
-    places = footprints([file.info for _, file in located])
+    places = footprints([None if file.info is None else file.info.grid for _, file in located])
     names = [pair.dataset.name for pair, _ in located]
     for datasets in combinations(dict.fromkeys(names), 2):
         first, second = ([index for index, name in enumerate(names) if name == wanted] for wanted in datasets)

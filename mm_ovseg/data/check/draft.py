@@ -94,7 +94,7 @@ def draft_dataset(
     files = {kind: [file for pair in pairs for file in pair.files.get(kind, ())] for kind in KINDS}
     scheme = _guess_scheme(root, files["label"], names, label_values)
     settings = {"RGB": guess_rgb_settings(files["RGB"]), "SAR": guess_sar_settings(files["SAR"])}
-    metres = common_pixel_size(footprints([file.info for file in files["RGB"] if file.info is not None]))
+    metres = common_pixel_size(footprints([file.info.grid for file in files["RGB"] if file.info is not None]))
     datasets = [_complete(dataset, scheme, metres) for dataset in datasets]
     findings = check_datasets(datasets, _reader(settings))
     broken = {(finding.dataset, finding.pair) for finding in findings if finding.severity == ERROR}
@@ -199,7 +199,7 @@ def _split(pairs: Sequence[PairFiles], scheme: ClassScheme | None, val_fraction:
         classes.append(counts)
     return hold_out(
         [pair.key for pair in pairs],
-        footprints=footprints([file.info for file in rgb]),
+        footprints=footprints([None if file.info is None else file.info.grid for file in rgb]),
         contents=[file.digest for file in rgb],
         classes=classes,
         val_fraction=val_fraction,

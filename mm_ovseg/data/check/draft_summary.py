@@ -44,9 +44,9 @@ def _describe_files(files: Sequence[FileContents]) -> list[str]:
     return [
         str(len(files)),
         _most_common(readable, lambda file: " ".join(dict.fromkeys(file.info.dtypes))),
-        _most_common(readable, lambda file: f"{file.info.width} x {file.info.height}"),
+        _most_common(readable, lambda file: f"{file.info.grid.width} x {file.info.grid.height}"),
         _most_common(readable, lambda file: str(len(file.bands)) + (", palette" if file.palette else "")),
-        _most_common(readable, lambda file: file.info.crs.to_string() if file.info.crs else "none"),
+        _most_common(readable, lambda file: file.info.grid.crs.to_string() if file.info.grid.crs else "none"),
     ]
 
 
@@ -98,7 +98,7 @@ def _describe_classes(scheme: ClassScheme) -> str:
 def _describe_masked(labels: Sequence[FileContents]) -> list[str]:
     """The share of the label pixels that the files themselves declare as nodata."""
     counted = [file for file in labels if file.values is not None]
-    total = sum(file.info.width * file.info.height for file in counted)
+    total = sum(file.info.grid.width * file.info.grid.height for file in counted)
     masked = total - sum(sum(file.values.values()) for file in counted)
     return [f"Another {masked / total:.2%} of the pixels have no data by nodata or mask; they are ignored."] * (
         masked > 0

@@ -153,13 +153,13 @@ def _plan(report: TileReport, headers: Headers, assign: Assign) -> list[TileJob]
     """The jobs of the pairs that are in a split."""
     run, jobs = report.run, []
     names, paths = [pair.name for pair, _, _ in headers], [rgb.path for _, rgb, _ in headers]
-    splits = assign(names, footprints([rgb for _, rgb, _ in headers]), paths)
+    splits = assign(names, footprints([rgb.grid for _, rgb, _ in headers]), paths)
     output = None if run.dry_run else run.output
     for (pair, rgb, _), of_split in zip(headers, splits, strict=True):
         if of_split is None:
             report.skipped.append(Skipped(pair.name, OVERLAPPING))
             continue
-        windows = cut_windows(rgb.height, rgb.width, run.settings.size, run.settings.overlap, spread=True)
+        windows = cut_windows(*rgb.grid.shape, run.settings.size, run.settings.overlap, spread=True)
         of_name = {f"_r{window[0]:04d}_c{window[1]:04d}" if len(windows) > 1 else "": window for window in windows}
         of_name = {f"{run.prefix}{pair.name}{end}": window for end, window in of_name.items()}
         jobs.append(TileJob(pair.name, pair, of_name, of_split, run.settings, None, output, hash_sources=True))
