@@ -76,9 +76,9 @@ def find_datasets(args: argparse.Namespace, cfg: "CfgNode") -> list["RGBSARDatas
         ConfigError: there are none, or one is not registered.
         DataError: a file that declares datasets cannot be used.
     """
-    from detectron2.data import DatasetCatalog, MetadataCatalog
+    from detectron2.data import MetadataCatalog
 
-    from mm_ovseg.data import register_datasets_from_file
+    from mm_ovseg.data.registration import check_dataset, register_datasets_from_file
 
     for path in args.dataset_file:
         register_datasets_from_file(path)
@@ -91,13 +91,7 @@ def find_datasets(args: argparse.Namespace, cfg: "CfgNode") -> list["RGBSARDatas
         raise ConfigError("--dataset-file declares datasets; name those to check, or give the file in their place.")
     if not names:
         raise ConfigError("There is nothing to check; give a dataset's name, a YAML file, or --config-file.")
-    declarations = []
-    for name in dict.fromkeys(names):
-        declaration = MetadataCatalog.get(name).get("declaration") if name in DatasetCatalog else None
-        if declaration is None:
-            raise ConfigError(
-                f"There is no RGB-SAR dataset '{name}'; declare it with --dataset-file (see datasets/README.md), or "
-                "give the config that lists it in DATASETS.FILES."
-            )
-        declarations.append(declaration)
-    return declarations
+    names = list(dict.fromkeys(names))
+    for name in names:
+        check_dataset(name, "The command line")
+    return [MetadataCatalog.get(name).declaration for name in names]

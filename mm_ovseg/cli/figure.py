@@ -130,19 +130,21 @@ def read_samples(args: argparse.Namespace) -> tuple[list[dict], "Metadata"]:
     """The chosen pairs, as dataset dicts, and what is said of their dataset.
 
     Raises:
-        DataError: there is no such dataset, list or sample.
+        ConfigError: there is no such dataset.
+        DataError: there is no such list or sample.
         VocabularyError: the classes are missing, or given although the dataset has its own.
     """
     from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
     from mm_ovseg.data.manifest import read_pair_list
+    from mm_ovseg.data.registration import check_dataset
     from mm_ovseg.inference.typed_classes import read_vocabulary
-    from mm_ovseg.visualization.dataset_sheet import check_is_rgb_sar_dataset, choose_evenly
+    from mm_ovseg.visualization.dataset_sheet import choose_evenly
 
     if args.dataset is None:
         samples, metadata = read_pair_list(args.pairs), Metadata(name=str(args.pairs))
     else:
-        check_is_rgb_sar_dataset(args.dataset)
+        check_dataset(args.dataset, "--dataset")
         samples, metadata = DatasetCatalog.get(args.dataset), MetadataCatalog.get(args.dataset)
     declared = metadata.get("stuff_classes")
     if declared and args.classes is not None:

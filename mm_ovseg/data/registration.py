@@ -15,7 +15,7 @@ from mm_ovseg.errors import ConfigError, DataError, MMOVSegError, VocabularyErro
 from mm_ovseg.plain_data import parse_json, parse_yaml, read_text
 from mm_ovseg.vocabulary import select_unseen, validate_class_names
 
-__all__ = ["read_class_file", "register_datasets_from_file", "register_rgb_sar_dataset"]
+__all__ = ["check_dataset", "read_class_file", "register_datasets_from_file", "register_rgb_sar_dataset"]
 
 CLASS_FILE_KEYS = ("classes", "colors", "unseen")
 
@@ -166,6 +166,27 @@ def register_datasets_from_file(path: str | os.PathLike) -> list[str]:
         except MMOVSegError as error:
             raise type(error)(f"{path}: {error}") from error
     return list(datasets)
+
+
+def check_dataset(name: str, key: str, *, any_form: bool = False) -> None:
+    """Check that a dataset is registered.
+
+    Args:
+        name: The dataset.
+        key: The config key or option that names it.
+        any_form: Whether any dataset of Detectron2's catalogue will do, not only those of RGB-SAR pairs that
+            :func:`register_rgb_sar_dataset` has registered.
+
+    Raises:
+        ConfigError: It is not registered; the message lists those that are.
+    """
+    known = sorted(known for known in DatasetCatalog if MetadataCatalog.get(known).get("declaration") is not None)
+    if name not in (DatasetCatalog if any_form else known):
+        raise ConfigError(
+            f"{key} names '{name}', which is not registered as a dataset of RGB-SAR pairs; there are "
+            f"{', '.join(known)}. Declare your own in a YAML file and name that in DATASETS.FILES, or, on a command "
+            "line that has it, with --dataset-file."
+        )
 
 
 def read_class_file(path: str | os.PathLike) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
@@ -21,6 +21,7 @@ from torch import nn
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.loader import build_train_loader, in_own_process_group
 from mm_ovseg.data.mappers import build_dataset_mapper
+from mm_ovseg.data.registration import check_dataset
 from mm_ovseg.engine.best_checkpoint import BestCheckpointHook
 from mm_ovseg.engine.initialization import initialize_text_projections
 from mm_ovseg.engine.interruption import InterruptionHook
@@ -30,7 +31,7 @@ from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.engine.training_step import AccumulatingTrainer
 from mm_ovseg.engine.weights_and_biases import WeightsAndBiasesHook, import_wandb
 from mm_ovseg.errors import CheckpointError, ConfigError, TrainingError
-from mm_ovseg.evaluation import EVALUATOR_TYPES, build_evaluator, check_evaluator_types
+from mm_ovseg.evaluation import build_evaluator, check_evaluator_types
 from mm_ovseg.files import remove_leftovers
 from mm_ovseg.randomness import derived_seed
 
@@ -55,11 +56,12 @@ class Trainer(DefaultTrainer):
         batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
         if batch < 1 or batch % processes:
             raise ConfigError(f"SOLVER.IMS_PER_BATCH is {batch}; give a positive multiple of {processes} processes.")
-        check_datasets(cfg.DATASETS.TRAIN, "DATASETS.TRAIN")
+        for name in cfg.DATASETS.TRAIN:
+            check_dataset(name, "DATASETS.TRAIN", any_form=True)
         if not cfg.DATASETS.TRAIN:
             raise ConfigError("DATASETS.TRAIN is empty; name at least one registered dataset.")
         if cfg.MODEL.DENSE_ENCODER.FIT_DATASET:
-            check_datasets([cfg.MODEL.DENSE_ENCODER.FIT_DATASET], "MODEL.DENSE_ENCODER.FIT_DATASET")
+            check_dataset(cfg.MODEL.DENSE_ENCODER.FIT_DATASET, "MODEL.DENSE_ENCODER.FIT_DATASET", any_form=True)
         model = self.build_model(cfg)
         check_evaluable(model, cfg.DATASETS.TEST)
         read_prompts(cfg)  # an error there is better found now than at the first evaluation
@@ -258,23 +260,9 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def check_evaluable(model: nn.Module, names: Sequence[str]) -> None:
     """Raise a ConfigError unless ``model`` can be evaluated on every dataset of DATASETS.TEST."""
-    check_datasets(names, "DATASETS.TEST")
-    check_evaluator_types(model, names)
-
-
-def check_datasets(names: Sequence[str], key: str) -> None:
-    """Raise a ConfigError for a dataset that is not registered."""
     for name in names:
-        if name not in DatasetCatalog:
-            known = sorted(
-                other
-                for other in DatasetCatalog.list()
-                if MetadataCatalog.get(other).get("evaluator_type") in EVALUATOR_TYPES
-            )
-            raise ConfigError(
-                f"{key} names '{name}', which is not registered; there are {', '.join(known)}. "
-                "Declare your own in a YAML file and name it in DATASETS.FILES."
-            )
+        check_dataset(name, "DATASETS.TEST", any_form=True)
+    check_evaluator_types(model, names)
 
 
 def drop_skipped(batch: list[dict]) -> list[dict]:
