@@ -11,8 +11,7 @@ here is wrong there too.
 import argparse
 from pathlib import Path
 
-from mm_ovseg.cli.arguments import add_config_arguments, add_dataset_file_argument
-from mm_ovseg.errors import ConfigError
+from mm_ovseg.cli.arguments import add_config_arguments, add_dataset_file_argument, check_positive
 from mm_ovseg.shipped import shipped_path
 
 
@@ -40,8 +39,7 @@ def run(args: argparse.Namespace) -> None:
     cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
     for path in args.dataset_file:
         register_datasets_from_file(path)
-    if args.num < 1:
-        raise ConfigError(f"--num is {args.num}; give 1 or more.")
+    check_positive(args, "num")
     check_dataset(args.name, "The command line")
     output = args.output or Path(f"{args.name}_preview.png")
     inputs = {"the dataset file": args.dataset_file, **config_inputs(cfg, args.config_file)}

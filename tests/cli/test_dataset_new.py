@@ -50,7 +50,7 @@ def test_a_clean_folder_becomes_a_dataset(new, tmp_path):
         "  mm-ovseg train --config-file datasets/my_flood_config.yaml",
     ]
     assert "errors" not in output and "warning" not in output
-    assert "INPUT.SAR.SCALE db" in output and "10 m a pixel" in output and "EPSG:32633" in output
+    assert "INPUT.SAR.SCALE db" in output and "10 m per pixel" in output and "EPSG:32633" in output
     written = sorted(path.name.removeprefix("my_flood") for path in (tmp_path / "datasets").iterdir())
     assert written == [".yaml", "_classes.json", "_config.yaml", "_preview.png", "_train.txt", "_val.txt"]
     cfg = load_config("datasets/my_flood_config.yaml", ["MODEL.DEVICE", "cpu"])
@@ -109,7 +109,7 @@ def test_labels_in_colours_are_left_out_and_that_is_said(new, tmp_path):
     for path in (root / "labels").iterdir():
         save(path, images(0)[0])
     output = new("mine")
-    assert "labels hold no class numbers and are left out (good_0.tif has 3 bands of uint8)" in output
+    assert "labels hold no class numbers and are ignored (good_0.tif has 3 bands of uint8)" in output
     assert "No labels" in output
 
 
@@ -267,7 +267,7 @@ def test_another_model_and_known_places(new, tmp_path):
     (["mine", "--label-values", "0: city, 1: road"], "--label-values does not have 2, but the label files hold"),
     (["mine", "--label-values", "city,road"], "city,road cannot be read"),
     (["mine", "--label-values", "0: a, yes: b"], "--label-values has the value 'yes'"),
-    (["mine", "--label-values", "0: a, 1: b, 2: c", "--classes", "a,b"], "'2' stands for 'c', which is none of"),
+    (["mine", "--label-values", "0: a, 1: b, 2: c", "--classes", "a,b"], "'2' stands for 'c', which is not one of"),
     (["mine", "--model", "nowhere.yaml"], "'nowhere.yaml' does not exist"),
     (["bad"], "bad has no pair that can be used"),
 ])  # fmt: skip
