@@ -129,7 +129,7 @@ def register_datasets_from_file(path: str | os.PathLike) -> list[str]:
             wanted, ``defaults: {argument: value}`` for all of them. ``classes`` is a list, or the path, relative to
             the YAML file, of a class file (:func:`read_class_file`), whose colours and unseen classes then hold
             unless the YAML file gives its own. ``pairs`` is a list, or the path, relative to the YAML file, of a text
-            file with one key a line.
+            file with one key per line; blank lines and comments (#) are ignored.
 
     Returns:
         The names of the datasets.
@@ -160,7 +160,8 @@ def register_datasets_from_file(path: str | os.PathLike) -> list[str]:
             class_file = read_class_file(path.parent / arguments["classes"])
             arguments = {**class_file, **arguments, "classes": class_file["classes"]}
         if isinstance(arguments.get("pairs"), str):
-            arguments["pairs"] = _read_lines(path.parent / arguments["pairs"])
+            lines = map(str.strip, read_text(path.parent / arguments["pairs"], ConfigError).splitlines())
+            arguments["pairs"] = [line for line in lines if line and not line.startswith("#")]
         try:
             register_rgb_sar_dataset(name, **arguments)
         except MMOVSegError as error:
@@ -204,12 +205,6 @@ def read_class_file(path: str | os.PathLike) -> dict[str, Any]:
     if "classes" not in content:
         raise ConfigError(f"{path} has no 'classes'; add the list of class names.")
     return content
-
-
-def _read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are neither blank nor comments (#)."""
-    lines = [line.strip() for line in read_text(path, ConfigError).splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:

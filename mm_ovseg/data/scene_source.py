@@ -1,33 +1,16 @@
 """Reading windows of a scene: RGB and SAR on one grid, whatever the grids of their files."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import numpy as np
 import rasterio
 
+from mm_ovseg.data.augmentation import PairSample
 from mm_ovseg.raster import Paths, Placement, RasterSource, RGBReader, SARReader
 
-__all__ = ["SceneSource", "SceneWindow"]
+__all__ = ["SceneSource"]
 
 GDAL_CACHE_BYTES = 256 << 20
-
-
-@dataclass(frozen=True)
-class SceneWindow:
-    """A window of a scene as the model takes it.
-
-    Attributes:
-        image: uint8 (H, W, 3), RGB, 0..255.
-        image_valid: bool (H, W), where RGB has data.
-        sar_image: float32 (H, W, 3), 0..255.
-        sar_valid: bool (H, W), where SAR has data.
-    """
-
-    image: np.ndarray
-    image_valid: np.ndarray
-    sar_image: np.ndarray
-    sar_valid: np.ndarray
 
 
 class SceneSource:
@@ -95,8 +78,8 @@ class SceneSource:
         """Close the files."""
         self._stack.close()
 
-    def read(self, row: int, column: int, height: int, width: int) -> SceneWindow:
-        """Read a window; what lies beyond the last row and column of the scene is 0 and not valid.
+    def read(self, row: int, column: int, height: int, width: int) -> PairSample:
+        """Read a window; what lies beyond the last row and column of the scene, or has no SAR, is 0 and not valid.
 
         Raises:
             DataError: A block of a file cannot be read.
@@ -112,7 +95,7 @@ class SceneSource:
         if inside != (height, width):
             padding = ((0, height - inside[0]), (0, width - inside[1]), (0, 0))
             arrays = [np.pad(array, padding[: array.ndim]) for array in arrays]
-        return SceneWindow(*arrays)
+        return PairSample(*arrays)
 
     @property
     def sar_name(self) -> str:

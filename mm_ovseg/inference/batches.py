@@ -10,7 +10,6 @@ import torch
 
 from mm_ovseg.data.augmentation import PairSample
 from mm_ovseg.data.mappers import image_tensor
-from mm_ovseg.data.scene_source import SceneWindow
 from mm_ovseg.errors import ConfigError
 
 __all__ = ["BatchRunner", "check_batch_size", "model_item"]
@@ -31,7 +30,7 @@ def check_batch_size(batch_size: Any) -> None:
         raise ConfigError(f"The batch size is {batch_size}; give a positive whole number.")
 
 
-def model_item(sample: PairSample | SceneWindow) -> dict[str, torch.Tensor | None]:
+def model_item(sample: PairSample) -> dict[str, torch.Tensor | None]:
     """The images, float32 (3, H, W), and masks, bool (H, W), of a pair, as the model takes them."""
     images = {"image": sample.image, "sar_image": sample.sar_image}
     masks = {"image_valid": sample.image_valid, "sar_valid": sample.sar_valid}

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mm_ovseg.data.scene_source import SceneSource, SceneWindow
+from mm_ovseg.data.augmentation import PairSample
+from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import StoppedError
 from mm_ovseg.inference.batches import BatchRunner, model_item
 from mm_ovseg.inference.map_writer import NODATA_CLASS
@@ -92,7 +93,7 @@ class SceneRun:
 
     def _read(
         self, rows: Sequence[int], columns: Sequence[int]
-    ) -> Iterator[tuple[SceneWindow | None, np.ndarray | None]]:
+    ) -> Iterator[tuple[PairSample | None, np.ndarray | None]]:
         """The windows, row by row, each with the pixels (H, W) in the area, if any; None for a window outside of it."""
         size = self.window
         for row in rows:

@@ -1,14 +1,16 @@
 """The tiles of a scene, or of a part of it: read, judged, counted and written."""
 
 from collections import Counter
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from rasterio.enums import ColorInterp
 
+from mm_ovseg.data.augmentation import PairSample
 from mm_ovseg.data.manifest import SceneFiles
-from mm_ovseg.data.scene_source import SceneSource, SceneWindow
+from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.data.tile.label_values import IGNORED, Legend
 from mm_ovseg.data.tile.polygon_labels import PolygonLabels
 from mm_ovseg.data.tile.raster_labels import RasterLabels
@@ -22,7 +24,7 @@ __all__ = ["TileJob", "close_scene", "open_labels", "open_scene"]
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 Labels = RasterLabels | PolygonLabels
-Content = tuple[Grid, SceneWindow, np.ndarray | None, dict[str, int]]
+Content = tuple[Grid, PairSample, np.ndarray | None, dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def open_labels(scene: SceneFiles, source: SceneSource, settings: TileSettings, 
     return PolygonLabels(scene.labels, source.grid, legend, **chosen)
 
 
-_opened: dict[tuple, tuple[SceneSource, Labels | None]] = {}  # of the latest job
+_opened: dict[tuple, tuple[SceneSource, Labels | None, ExitStack]] = {}  # of the latest job
 
 
 def _open_once(job: TileJob) -> tuple[SceneSource, Labels | None]:
@@ -148,27 +150,22 @@ def _open_once(job: TileJob) -> tuple[SceneSource, Labels | None]:
     key = (job.scene, job.settings, job.legend, str(job.fingerprint()[1:]))
     if key not in _opened:
         close_scene()
-        source = open_scene(job.scene, job.settings)
-        try:
-            labels = None if job.legend is None else open_labels(job.scene, source, job.settings, job.legend)
-        except BaseException:
-            source.close()
-            raise
-        _opened[key] = source, labels
-    return _opened[key]
+        with ExitStack() as stack:
+            source, labels = stack.enter_context(open_scene(job.scene, job.settings)), None
+            if job.legend is not None:
+                labels = stack.enter_context(closing(open_labels(job.scene, source, job.settings, job.legend)))
+            _opened[key] = source, labels, stack.pop_all()
+    return _opened[key][:2]
 
 
 def close_scene() -> None:
     """Close the files that this process has open for its latest job."""
     while _opened:
-        source, labels = _opened.popitem()[1]
-        if labels is not None:
-            labels.close()  # within the GDAL environment of the source
-        source.close()
+        _opened.popitem()[1][2].close()
 
 
 def _reason_to_skip(
-    settings: TileSettings, window: SceneWindow, sar: np.ndarray, label: np.ndarray | None
+    settings: TileSettings, window: PairSample, sar: np.ndarray, label: np.ndarray | None
 ) -> str | None:
     # On a lattice, what is cut off at the scene's edge counts as without data.
     pixels = window.image_valid.size if settings.spread else settings.size**2
