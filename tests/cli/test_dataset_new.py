@@ -139,7 +139,7 @@ def test_names_of_a_class_file_beside_the_images(new, tmp_path, file, content):
 def test_names_that_have_to_be_typed_survive_the_next_run(new, tmp_path, capsys):
     write_clean_folder(tmp_path / "mine")
     output = new("mine")
-    assert "class 0, class 1, class 2 say nothing" in output
+    assert "class 0, class 1, class 2 mean nothing" in output
     classes = tmp_path / "datasets" / "mine_classes.json"
     classes.write_text(classes.read_text().replace("class 2", "water"))
     message = fails(new, capsys, "mine")

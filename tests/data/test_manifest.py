@@ -34,7 +34,7 @@ def test_every_column_and_its_default(tmp_path, caplog):
         ),
         SceneFiles("three.v2", (Path("/data/three.v2.tif"),), (tmp_path / "vv.tif", tmp_path / "vh.tif")),
     ]
-    assert "mean nothing here: date." in caplog.text
+    assert "pairs.csv: date." in caplog.text
 
 
 @pytest.mark.parametrize(

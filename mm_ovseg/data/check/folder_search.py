@@ -171,8 +171,8 @@ def _candidates_by_content(
             continue
         groups = {"": files}
         if len({Path(file).stem for file in files}) < len(files):  # two files of one name: by suffix
-            groups = {f"*{suffix}": [file for file in files if file.endswith(suffix)]
-                      for suffix in sorted({Path(file).suffix for file in files})}  # fmt: skip
+            suffixes = sorted({Path(file).suffix for file in files})
+            groups = {f"*{suffix}": [file for file in files if file.endswith(suffix)] for suffix in suffixes}
         for pattern, members in groups.items():
             kinds = Counter(_kind_of(read_contents(root / folder / file)) for file in members[:FILES_LOOKED_INTO])
             if kind := kinds.most_common(1)[0][0]:
