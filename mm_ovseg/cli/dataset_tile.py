@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Tile the scenes."""
     from mm_ovseg.csv_table import fault_of_name
-    from mm_ovseg.data.tile.run import tile_outputs
+    from mm_ovseg.data.tile.run import check_tile_outputs, tile_outputs
     from mm_ovseg.data.tile.scenes import tile_scenes
     from mm_ovseg.data.tile.settings import TileRun, TileSettings
     from mm_ovseg.files import check_outputs
@@ -105,6 +105,7 @@ def run(args: argparse.Namespace) -> None:
     )
     check_outputs(tile_outputs(args.output), {"the list of scenes": [args.manifest], "the label map": [args.label_map]})
     scenes = _read_files(args)
+    check_tile_outputs(args.output, scenes)  # before their polygons are read
     legend = _read_legend(args, settings, scenes)
     unseen = select_unseen(legend.classes, parse_class_names(args.unseen)) if args.unseen else ()
     tile_run = from_arguments(TileRun, args, name=name, settings=settings, legend=legend, unseen=unseen)
