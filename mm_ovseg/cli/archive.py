@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
 def place_on_gpus(cfg: "CfgNode", gpus_per_worker: float | None) -> tuple["CfgNode", float]:
     """The config as the workers need it, and the GPUs of each."""
     if cfg.MODEL.DEVICE.startswith("cuda:"):
-        raise ConfigError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but Ray says which GPU a worker has; give 'cuda'.")
+        raise ConfigError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but Ray assigns the workers' GPUs; set it to 'cuda'.")
     if gpus_per_worker is None:
         return cfg, float(cfg.MODEL.DEVICE == "cuda")
     if gpus_per_worker > 0:  # this machine may have none while the cluster does

@@ -12,7 +12,7 @@ the ring to all others (for both images the mean of the two encoders'); and the 
 map gives to the class. The ring is at --point, or where the probability from RGB and SAR is highest.
 
 RGB only leaves the SAR encoders out. SAR only leaves DINO's RGB encoder out, and shows CLIP, which has no SAR twin in
-the usual model, an empty image: what SAR alone would decide. docs/FIGURES.md tells more.
+the usual model, an empty image: what SAR alone would decide. See docs/FIGURES.md.
 """
 
 import argparse

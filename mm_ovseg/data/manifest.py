@@ -83,8 +83,8 @@ def read_manifest(
         for ending in companions:
             if name.endswith(ending) and name.removesuffix(ending) in lines:
                 raise DataError(
-                    f"{path}, lines {lines[name.removesuffix(ending)]} and {line}: '{name}' is also what a file beside "
-                    "the other scene's map is called; give one of them another name."
+                    f"{path}, lines {lines[name.removesuffix(ending)]} and {line}: '{name}' is also the name of a file "
+                    "beside the other scene's map; give one of them another name."
                 )
     return scenes
 

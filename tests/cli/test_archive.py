@@ -152,5 +152,5 @@ def test_the_gpus_of_a_worker():
     second = there.clone()
     second.defrost()
     second.MODEL.DEVICE = "cuda:1"
-    with pytest.raises(ConfigError, match="Ray says which GPU"):
+    with pytest.raises(ConfigError, match="Ray assigns the workers"):
         place_on_gpus(second, None)

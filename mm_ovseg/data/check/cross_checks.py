@@ -75,7 +75,7 @@ def check_sar_range(dataset: RGBSARDataset, pairs: Sequence[PairFiles], reader: 
         return
     place = str(dataset.folder / dataset.sar)
     if reader.scale == "db" and values.min() >= 0:
-        message = f"the SAR values range from {values.min():g} to {values.max():g}, which can hardly be dB"
+        message = f"the SAR values range from {values.min():g} to {values.max():g}, which is unlikely in dB"
         yield Finding("sar-range", dataset.name, place, message, "set INPUT.SAR.SCALE to power or amplitude")
     elif reader.scale != "db" and np.median(values) < 0:
         message = f"most SAR values are negative, which {reader.scale} never is"

@@ -79,7 +79,7 @@ def find_layout(root: Path, *, rgb: str = "", sar: str = "", labels: str = "") -
         seen = ", ".join(f"{folder or '.'}/ ({len(files)} images)" for folder, files in contents.items()) or "no image"
         raise DataError(
             f"{root} has no RGB and SAR files that share a name ({seen}); put them into folders named rgb, sar and "
-            "labels, or say where they lie with --rgb, --sar and --labels."
+            "labels, or locate them with --rgb, --sar and --labels."
         )
     return FolderLayout(root, *found, unused=_unused(root, contents, found))
 
