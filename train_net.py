@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mm_ovseg.cli import train
 from mm_ovseg.cli.clean_exit import clean_exit
-from mm_ovseg.cli.command import run_command
+from mm_ovseg.cli.main import run_command
 
 
 @clean_exit

@@ -23,7 +23,7 @@ from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.data.split import split_into_squares
 from mm_ovseg.data.tile.pair_script import add_pair_arguments, pair_run, prepare_pairs
-from mm_ovseg.data.tile.pairs import match_files
+from mm_ovseg.data.tile.pairs import match_by_name
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.jobs import Skipped
 from mm_ovseg.raster.footprint import EARTH, Footprint
@@ -40,7 +40,7 @@ def is_wanted(path: PurePosixPath) -> bool:
 def match(files: Sequence[Path]) -> tuple[list[SceneFiles], list[Skipped]]:
     """The pairs among the files, which share strip and number of a tile."""
     rgb, sar = ([path for path in files if path.parent.name == kind] for kind in (RGB, SAR))
-    return match_files(rgb, sar, lambda path: path.stem.split(f"_{path.parent.name}_")[-1])
+    return match_by_name(rgb, sar, lambda path: path.stem.split(f"_{path.parent.name}_")[-1])
 
 
 def split_by_place(

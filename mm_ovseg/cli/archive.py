@@ -3,18 +3,18 @@ r"""Segment an archive: every scene of a list, on all cores or GPUs of this mach
 mm-ovseg archive --config-file configs/mm_ovseg_vitb16_384.yaml --manifest pairs.csv --output-dir maps \
     --classes "water,road,city,burnt forest" --num-workers 4 --opts MODEL.WEIGHTS model.pth INPUT.SAR.SCALE db
 
-pairs.csv has one scene a line, below a line that names the columns: rgb, one file, or red;green;blue; sar, which may
+pairs.csv has one scene per line, below a header line with the columns: rgb, one file, or red;green;blue; sar, which may
 be empty; if wanted, name (default: the RGB file's name without suffix) and aoi (a file of polygons to map). Paths are
 relative to the list's folder. Each scene becomes maps/NAME.tif with the files that `mm-ovseg scene` describes, and a
 line of maps/results.csv, which is written again after every scene.
 
-A scene whose files are at fault fails alone. One whose worker is killed is tried again, and goes on where that was; so
-does the whole archive with --resume, which skips the maps that are finished. --address takes a Ray cluster, whose
+A scene with unusable files fails alone. One whose worker is killed is tried again, and continues where it stopped; so
+does the whole archive with --resume, which skips finished maps. --address takes a Ray cluster, whose
 machines need this package and the same paths (a shared file system); where the cluster asks for a token, set
 RAY_AUTH_MODE=token. Needs mm_ovseg[ray].
 
-Exit status: 0, all scenes are done; 1, some failed; 2, something is to be mended before any scene can be, one sentence
-says what; 130, stopped by Ctrl-C.
+Exit status: 0, all scenes are done; 1, some failed; 2, no scene can be segmented before something is fixed, one
+sentence says what; 130, stopped by Ctrl-C.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the list of scenes, the workers, and how scenes are segmented."""
     parser.add_argument("--manifest", required=True, type=Path, metavar="PAIRS.csv", help="the list of scenes")
     parser.add_argument("--output-dir", required=True, type=Path, metavar="FOLDER", help="of the maps")
-    parser.add_argument("--num-workers", type=int, metavar="N", help="models at work (default: one a GPU or machine)")
+    parser.add_argument("--num-workers", type=int, metavar="N", help="models at work (default: one per GPU or machine)")
     parser.add_argument(
         "--address", metavar="PLACE", help='of a Ray cluster: host:port, ray://host:port or "auto" (default: a new one)'
     )
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
     table = args.output_dir / RESULTS
     results: dict[str, SceneResult | None] = dict.fromkeys(scene.name for scene in scenes)  # in their order
     with (
-        stopping(f"the same command with --resume goes on in {args.output_dir}."),
+        stopping(f"the same command with --resume continues in {args.output_dir}."),
         pool,
         tqdm(total=len(scenes), unit="scene", disable=args.quiet) as progress,
     ):
@@ -112,13 +112,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def place_on_gpus(cfg: "CfgNode", gpus_per_worker: float | None) -> tuple["CfgNode", float]:
-    """The config as the workers need it, and the GPUs of each.
-
-    Raises:
-        ConfigError: the config chooses one of several GPUs.
-    """
+    """The config as the workers need it, and the GPUs of each."""
     if cfg.MODEL.DEVICE.startswith("cuda:"):
-        raise ConfigError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but Ray says which GPU a worker has; give 'cuda'.")
+        raise ConfigError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but Ray assigns the workers' GPUs; set it to 'cuda'.")
     if gpus_per_worker is None:
         return cfg, float(cfg.MODEL.DEVICE == "cuda")
     if gpus_per_worker > 0:  # this machine may have none while the cluster does

@@ -1,7 +1,9 @@
 """Arguments that several commands have."""
 
 import argparse
+import dataclasses
 from pathlib import Path
+from typing import Any, TypeVar
 
 from mm_ovseg.errors import ConfigError
 
@@ -13,14 +15,18 @@ __all__ = [
     "add_config_arguments",
     "add_dataset_file_argument",
     "add_picture_arguments",
+    "add_rgb_arguments",
     "check_pictures",
     "check_positive",
+    "from_arguments",
 ]
 
 # As in mm_ovseg.visualization.picture_file and mm_ovseg.raster, which import what help has no time for.
 PRINT_WIDTH = 6.9
 PRINT_DPI = 300
 SAR_SCALES = ("8bit", "db", "amplitude", "power")
+
+Options = TypeVar("Options")
 
 
 def add_config_arguments(
@@ -52,7 +58,17 @@ def add_class_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
 
 def add_dataset_file_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--dataset-file``."""
-    parser.add_argument("--dataset-file", action="append", default=[], metavar="YAML", help="declares datasets")
+    parser.add_argument(
+        "--dataset-file", action="append", default=[], metavar="YAML", help="a file that declares datasets"
+    )
+
+
+def add_rgb_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--rgb-bands`` and ``--rgb-range``."""
+    which = "from 1 (default: those that the file calls so, else its first three)"
+    parser.add_argument("--rgb-bands", type=int, nargs=3, default=(), metavar=("RED", "GREEN", "BLUE"), help=which)
+    which = "what becomes 0 and 255 where RGB is not 8-bit (INPUT.RGB.RANGE)"
+    parser.add_argument("--rgb-range", type=float, nargs=2, default=(), metavar=("LOW", "HIGH"), help=which)
 
 
 def add_picture_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -69,7 +85,7 @@ def add_picture_arguments(parser: argparse.ArgumentParser, *, required: bool = T
     parser.add_argument(
         "--width", type=float, default=PRINT_WIDTH, metavar="INCHES", help=f"of the page (default: {PRINT_WIDTH})"
     )
-    parser.add_argument("--dpi", type=int, default=PRINT_DPI, help=f"pixels an inch (default: {PRINT_DPI})")
+    parser.add_argument("--dpi", type=int, default=PRINT_DPI, help=f"pixels per inch (default: {PRINT_DPI})")
 
 
 def check_pictures(*paths: Path) -> None:
@@ -96,3 +112,9 @@ def check_positive(args: argparse.Namespace, *names: str) -> None:
         value = getattr(args, name.replace("-", "_"))
         if not 0 < value < float("inf"):
             raise ConfigError(f"--{name} is {value:g}; give a positive number.")
+
+
+def from_arguments(options: type[Options], args: argparse.Namespace, **others: Any) -> Options:
+    """Make a dataclass of the arguments that are named as its fields, and of ``others``, which come first."""
+    given = vars(args) | others
+    return options(**{field.name: given[field.name] for field in dataclasses.fields(options) if field.name in given})

@@ -62,13 +62,12 @@ def run(args: argparse.Namespace) -> None:
     write_weights_file(args.output, converted, origin)
     variant = official.VARIANTS[name]
     print(f"{args.input} is {variant.title}: {len(state_dict)} tensors into {len(converted)}.")
-    for fate, count in Counter(describe_fate(renames[name]) for name in state_dict).items():
+    for fate, count in Counter(_describe_fate(renames[name]) for name in state_dict).items():
         print(f"  {count:4d} {fate}")
     print(f"Wrote {args.output}, to be given as {variant.use}.")
 
 
-def describe_fate(rename: "Rename") -> str:
-    """What becomes of a released tensor."""
+def _describe_fate(rename: "Rename") -> str:
     if not rename.targets:
         return f"dropped: {rename.reason}"
     return f"derived: {rename.reason}" if rename.derive else "kept, under our name"

@@ -1,12 +1,12 @@
-"""Check datasets, and say what a person should fix, worst first.
+"""Check datasets, and list what to fix, worst first.
 
 mm-ovseg dataset check --config-file datasets/flood_config.yaml           # what the config trains and tests on
 mm-ovseg dataset check pie_cloud_train pie_cloud_val
 mm-ovseg dataset check my_datasets.yaml --json --opts INPUT.SAR.SCALE db  # all that a file declares
 
-Found are files without partner, of one name, or that cannot be read; pairs on different grids; RGB, SAR and labels that
-cannot be used with the settings under INPUT; NaN, blank images, SAR outside INPUT.SAR.RANGE; images that occur twice;
-places and images that two datasets share; classes without a name of their own or in no label map.
+Found are files that have no partner, share a name, or cannot be read; pairs on different grids; RGB, SAR and labels
+that cannot be used with the settings under INPUT; NaN, blank images, SAR outside INPUT.SAR.RANGE; images that occur
+twice; places and images that two datasets share; classes without a name of their own or in no label map.
 
 Exit status: 0, training can run (there may be warnings); 1, it would stop; 2, the command line is wrong.
 """
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser, required=False, help="how files are read (default: configs/base.yaml)")
     parser.add_argument("--show", type=int, default=20, metavar="N", help="files of a kind; 0: all (default: 20)")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON instead")
-    parser.add_argument("--workers", type=int, help="threads that read (default: one for each core)")
+    parser.add_argument("--workers", type=int, help="threads that read (default: one per core)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     if args.show < 0 or (args.workers is not None and args.workers < 1):
         raise ConfigError("--show needs 0 or more, and --workers 1 or more.")
     cfg = load_config(args.config_file or shipped_path("configs/base.yaml"), [*args.opts, "MODEL.DEVICE", "cpu"])
-    datasets = find_datasets(args, cfg)
+    datasets = _find_datasets(args, cfg)
     findings = check_datasets(datasets, PairReader.from_config(cfg), workers=args.workers)
     if args.json:
         names = [dataset.name for dataset in datasets]
@@ -69,16 +69,10 @@ def run(args: argparse.Namespace) -> None:
     sys.exit(int(any(finding.severity == ERROR for finding in findings)))
 
 
-def find_datasets(args: argparse.Namespace, cfg: "CfgNode") -> list["RGBSARDataset"]:
-    """The declarations of the datasets to check.
+def _find_datasets(args: argparse.Namespace, cfg: "CfgNode") -> list["RGBSARDataset"]:
+    from detectron2.data import MetadataCatalog
 
-    Raises:
-        ConfigError: there are none, or one is not registered.
-        DataError: a file that declares datasets cannot be used.
-    """
-    from detectron2.data import DatasetCatalog, MetadataCatalog
-
-    from mm_ovseg.data import register_datasets_from_file
+    from mm_ovseg.data.registration import check_dataset, register_datasets_from_file
 
     for path in args.dataset_file:
         register_datasets_from_file(path)
@@ -91,13 +85,7 @@ def find_datasets(args: argparse.Namespace, cfg: "CfgNode") -> list["RGBSARDatas
         raise ConfigError("--dataset-file declares datasets; name those to check, or give the file in their place.")
     if not names:
         raise ConfigError("There is nothing to check; give a dataset's name, a YAML file, or --config-file.")
-    declarations = []
-    for name in dict.fromkeys(names):
-        declaration = MetadataCatalog.get(name).get("declaration") if name in DatasetCatalog else None
-        if declaration is None:
-            raise ConfigError(
-                f"There is no RGB-SAR dataset '{name}'; declare it with --dataset-file (see datasets/README.md), or "
-                "give the config that lists it in DATASETS.FILES."
-            )
-        declarations.append(declaration)
-    return declarations
+    names = list(dict.fromkeys(names))
+    for name in names:
+        check_dataset(name, "The command line")
+    return [MetadataCatalog.get(name).declaration for name in names]

@@ -18,8 +18,8 @@ clouds follow from --seed and its name without suffix, whatever else lies in the
 Only pixels under clouds and shadow change. Files that are not 8-bit need --rgb-range, as INPUT.RGB.RANGE, and stay in
 their type; 8-bit files beside them are taken as they are. Grey and palette images become RGB.
 
-Exit status: 0, all is done; 1, some images could not be read, they are named; 2, something is to be mended first, one
-sentence says what; 130, stopped by Ctrl-C: the same command goes on.
+Exit status: 0, all is done; 1, some images could not be read, they are named; 2, something needs fixing first, one
+sentence says what; 130, stopped by Ctrl-C: the same command continues.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import os
 import sys
 from pathlib import Path
 
+from mm_ovseg.cli.arguments import add_rgb_arguments, check_positive
 from mm_ovseg.cli.clean_exit import stopping
 from mm_ovseg.errors import ConfigError
 
@@ -52,23 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("LOW", "HIGH"),
         help="share of the ground under clouds, 0 to 1, drawn for each image (default: what the kind brings)",
     )
-    parser.add_argument(
-        "--rgb-bands",
-        type=int,
-        nargs=3,
-        default=(),
-        metavar=("RED", "GREEN", "BLUE"),
-        help="1-based (default: those that the file calls so, else its first three)",
-    )
-    parser.add_argument(
-        "--rgb-range",
-        type=float,
-        nargs=2,
-        default=(),
-        metavar=("LOW", "HIGH"),
-        help="what becomes 0 and 255 where images are not 8-bit (INPUT.RGB.RANGE)",
-    )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    add_rgb_arguments(parser)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be made, and write nothing")
 
 
@@ -76,13 +62,12 @@ def run(args: argparse.Namespace) -> None:
     """Draw the clouds."""
     from mm_ovseg.data.cloudy_images import IMAGES, MASKS, CloudSettings, add_clouds
 
-    if args.workers < 1:
-        raise ConfigError(f"--workers is {args.workers}; give 1 or more.")
+    check_positive(args, "workers")
     if args.kind is None:
-        draw_sheet(args)
+        _draw_sheet(args)
         return
     settings = CloudSettings(args.kind, args.seed, tuple(args.cover), tuple(args.rgb_bands), tuple(args.rgb_range))
-    with stopping(f"the same command goes on in {args.output}."):
+    with stopping(f"the same command continues in {args.output}."):
         finished = add_clouds(args.input, args.output, settings, workers=args.workers, dry_run=args.dry_run)
     count = len(finished.made)
     if args.dry_run:
@@ -96,13 +81,8 @@ def run(args: argparse.Namespace) -> None:
         sys.exit(SOME_FAILED)
 
 
-def draw_sheet(args: argparse.Namespace) -> None:
-    """Draw the first images under every kind of clouds.
-
-    Raises:
-        ConfigError: the output is not a picture.
-        DataError: there are no images, one cannot be read, or the picture cannot be written.
-    """
+def _draw_sheet(args: argparse.Namespace) -> None:
+    """Draw the first images under every kind of clouds."""
     from mm_ovseg.data.cloudy_images import find_rasters
     from mm_ovseg.visualization.cloud_sheet import draw_cloud_sheet
 

@@ -1,4 +1,4 @@
-"""Look at a folder of RGB, SAR and label images, and write what training needs to know of it.
+"""Look at a folder of RGB, SAR and label images, and write what training needs to know about it.
 
 mm-ovseg dataset new /data/flood
 mm-ovseg dataset new /data/flood --name flood --classes "background,water,road" --output datasets
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
 
     name = args.name or re.sub(r"\W+", "_", args.root.resolve().name).strip("_") or "my_data"
     paths = draft_paths(args.output, name)
-    check_arguments(args, name, paths)
+    _check_arguments(args, name, paths)
     draft = draft_dataset(
         args.root,
         name,
@@ -72,23 +72,17 @@ def run(args: argparse.Namespace) -> None:
     print(*report_lines(draft.findings, max_shown=SHOWN, shorten=roots), sep="\n")
     stage = "cmu" if draft.scheme is None else "mm_ovseg"
     model = args.model or shipped_path(f"configs/quickstart/{stage}.yaml")
-    write_draft(draft, name, paths, model, overwrite=args.overwrite)
+    write_draft(draft, name, paths, model)
     cfg = load_config(paths["config"], ["MODEL.DEVICE", "cpu"])
     draw_dataset_sheet(cfg, draft.train.name, paths["preview"], PREVIEWED)
     print("\nWritten: " + ", ".join(str(path) for path in paths.values() if path.exists()))
     if draft.scheme is not None:
-        print(f"{paths['classes']} is yours to edit: the names, and under unseen those that training must not see.")
+        print(f"Edit {paths['classes']}: the class names, and under unseen those that training must not see.")
     config = shlex.quote(str(paths["config"]))
     print(f"\nNext:\n  mm-ovseg dataset check --config-file {config}\n  mm-ovseg train --config-file {config}")
 
 
-def check_arguments(args: argparse.Namespace, name: str, paths: dict[str, Path]) -> None:
-    """Check what is better said before the files are read.
-
-    Raises:
-        ConfigError: an argument cannot be used, or a file of an earlier run is there.
-        DataError: the files cannot be written.
-    """
+def _check_arguments(args: argparse.Namespace, name: str, paths: dict[str, Path]) -> None:
     from detectron2.data import DatasetCatalog
 
     from mm_ovseg.engine import config_inputs, load_config

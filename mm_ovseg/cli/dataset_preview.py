@@ -11,8 +11,7 @@ here is wrong there too.
 import argparse
 from pathlib import Path
 
-from mm_ovseg.cli.arguments import add_config_arguments, add_dataset_file_argument
-from mm_ovseg.errors import ConfigError
+from mm_ovseg.cli.arguments import add_config_arguments, add_dataset_file_argument, check_positive
 from mm_ovseg.shipped import shipped_path
 
 
@@ -32,17 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draw the picture."""
-    from mm_ovseg.data import register_datasets_from_file
+    from mm_ovseg.data.registration import check_dataset, register_datasets_from_file
     from mm_ovseg.engine import config_inputs, load_config
     from mm_ovseg.files import check_outputs
-    from mm_ovseg.visualization.dataset_sheet import check_is_rgb_sar_dataset, draw_dataset_sheet
+    from mm_ovseg.visualization.dataset_sheet import draw_dataset_sheet
 
     cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
     for path in args.dataset_file:
         register_datasets_from_file(path)
-    if args.num < 1:
-        raise ConfigError(f"--num is {args.num}; give 1 or more.")
-    check_is_rgb_sar_dataset(args.name)
+    check_positive(args, "num")
+    check_dataset(args.name, "The command line")
     output = args.output or Path(f"{args.name}_preview.png")
     inputs = {"the dataset file": args.dataset_file, **config_inputs(cfg, args.config_file)}
     check_outputs({"--output": [output]}, inputs)

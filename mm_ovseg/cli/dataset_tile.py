@@ -12,7 +12,7 @@ of --classes. scenes.csv has the columns rgb (one file, or red;green;blue), sar,
 Squares of ground, not tiles at random, are held out for validation, so that no training tile touches one of them; what
 is held out depends on places and --seed only. Tiles are 8-bit GeoTIFF, as the model takes them; those with too little
 data or no label are dropped and counted. OUTPUT then holds dataset.yaml (for DATASETS.FILES), classes.json and
-manifest.json (SHA-256 of every file). Interrupted, the same command goes on where it was.
+manifest.json (SHA-256 of every file). Interrupted, the same command continues.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_ovseg.cli.arguments import SAR_SCALES
+from mm_ovseg.cli.arguments import SAR_SCALES, add_rgb_arguments, from_arguments
 from mm_ovseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the scenes, what their labels mean, the tiles, and how files are read."""
     files = parser.add_argument_group("scenes: one, or a list")
     files.add_argument("--rgb", nargs="+", type=Path, metavar="FILE", help="RGB; or red, green and blue files")
-    files.add_argument("--sar", nargs="+", type=Path, metavar="FILE", help="SAR, on any grid; or a file a polarisation")
+    files.add_argument(
+        "--sar", nargs="+", type=Path, metavar="FILE", help="SAR, on any grid; or one file per polarisation"
+    )
     files.add_argument("--labels", type=Path, metavar="FILE", help="a raster, or polygons with --attribute")
     files.add_argument("--manifest", type=Path, metavar="SCENES.csv", help="the list, instead of the three above")
     files.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="of the dataset")
@@ -55,8 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tiles.add_argument("--min-valid", type=float, default=0.5, metavar="SHARE", help="with RGB, and SAR (default: 0.5)")
     tiles.add_argument("--min-labelled", type=float, default=0.0, metavar="SHARE", help="with a label (default: any)")
     reading = parser.add_argument_group("reading")
-    reading.add_argument("--rgb-bands", type=int, nargs=3, default=(), metavar="N", help="red, green, blue, from 1")
-    reading.add_argument("--rgb-range", type=float, nargs=2, default=(), metavar=("LOW", "HIGH"), help="to 0..255")
+    add_rgb_arguments(reading)
     reading.add_argument("--sar-scale", choices=SAR_SCALES, default="8bit", help="what the files hold (default: 8bit)")
     reading.add_argument(
         "--sar-range",
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
     """Tile the scenes."""
     from mm_ovseg.csv_table import fault_of_name
     from mm_ovseg.data.tile.run import check_tile_outputs, tile_outputs
-    from mm_ovseg.data.tile.scenes import SquareSplit, tile_scenes
+    from mm_ovseg.data.tile.scenes import tile_scenes
     from mm_ovseg.data.tile.settings import TileRun, TileSettings
     from mm_ovseg.files import check_outputs
     from mm_ovseg.raster import RGBReader, SARReader
@@ -90,9 +91,9 @@ def run(args: argparse.Namespace) -> None:
     name = args.name or args.output.absolute().name
     if fault := fault_of_name(name):
         raise ConfigError(f"The name '{name}' {fault}; give another --name.")
-    settings = TileSettings(
-        size=args.size,
-        overlap=args.overlap,
+    settings = from_arguments(
+        TileSettings,
+        args,
         ground_sampling_distance=args.gsd,
         rgb=RGBReader(bands=tuple(args.rgb_bands), value_range=tuple(args.rgb_range), nodata=args.rgb_nodata),
         sar=SARReader(
@@ -101,44 +102,25 @@ def run(args: argparse.Namespace) -> None:
             nodata=args.sar_nodata,
             scale=args.sar_scale,
         ),
-        attribute=args.attribute,
-        layer=args.layer,
-        background=args.background,
-        min_valid=args.min_valid,
-        min_labelled=args.min_labelled,
     )
     check_outputs(tile_outputs(args.output), {"the list of scenes": [args.manifest], "the label map": [args.label_map]})
-    scenes = read_files(args)
+    scenes = _read_files(args)
     check_tile_outputs(args.output, scenes)  # before their polygons are read
-    legend = read_meaning(args, settings, scenes)
+    legend = _read_legend(args, settings, scenes)
     unseen = select_unseen(legend.classes, parse_class_names(args.unseen)) if args.unseen else ()
-    split = SquareSplit(args.square, args.val_fraction, args.seed)
-    tile_run = TileRun(
-        name=name,
-        output=args.output,
-        settings=settings,
-        legend=legend,
-        unseen=unseen,
-        workers=args.workers,
-        dry_run=args.dry_run,
-    )
-    print(tile_scenes(tile_run, scenes, split).format())
+    tile_run = from_arguments(TileRun, args, name=name, settings=settings, legend=legend, unseen=unseen)
+    split = {"square": args.square, "val_fraction": args.val_fraction, "seed": args.seed}
+    print(tile_scenes(tile_run, scenes, **split).format())
     if not args.dry_run:
-        declaration = args.output / "dataset.yaml"
+        dataset_file = args.output / "dataset.yaml"
         print(
-            f"\nNext:\n  mm-ovseg dataset check {declaration}\n"
-            f"  mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml DATASETS.FILES \"['{declaration}']\" "
+            f"\nNext:\n  mm-ovseg dataset check {dataset_file}\n"
+            f"  mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml DATASETS.FILES \"['{dataset_file}']\" "
             f"DATASETS.TRAIN \"('{name}_train',)\" DATASETS.TEST \"('{name}_val',)\""
         )
 
 
-def read_files(args: argparse.Namespace) -> list["SceneFiles"]:
-    """The scenes that the command line names.
-
-    Raises:
-        ConfigError: it names none, or in two ways.
-        DataError: as of :func:`~mm_ovseg.data.manifest.read_manifest`.
-    """
+def _read_files(args: argparse.Namespace) -> list["SceneFiles"]:
     from mm_ovseg.data.manifest import SceneFiles, read_manifest
 
     single = (args.rgb, args.sar, args.labels)
@@ -151,12 +133,8 @@ def read_files(args: argparse.Namespace) -> list["SceneFiles"]:
     return [SceneFiles(args.rgb[0].stem, tuple(args.rgb), tuple(args.sar), args.labels)]
 
 
-def read_meaning(args: argparse.Namespace, settings: "TileSettings", scenes: Sequence["SceneFiles"]) -> "Legend":
-    """What the labels mean, by the command line and, where it leaves that open, by the polygons themselves.
-
-    Raises:
-        ConfigError, DataError, VocabularyError: it cannot be told.
-    """
+def _read_legend(args: argparse.Namespace, settings: "TileSettings", scenes: Sequence["SceneFiles"]) -> "Legend":
+    """What the labels mean, by the command line and, where it leaves that open, by the polygons themselves."""
     from mm_ovseg.data.tile.label_values import IGNORED, Legend, legend_of_values, read_legend, value_text
     from mm_ovseg.data.tile.tile_job import open_scene
     from mm_ovseg.raster.vector import read_polygons
@@ -187,5 +165,5 @@ def read_meaning(args: argparse.Namespace, settings: "TileSettings", scenes: Seq
     if unknown.total() == values.total():
         raise DataError(f"No polygon has a value that --label-map or --classes names; there are {shown}.")
     if unknown:
-        print(f"warning: polygons with these values are ignored, for nothing says what they mean: {shown}.")
+        print(f"warning: polygons with these values are ignored, because nothing says what they mean: {shown}.")
     return legend

@@ -13,7 +13,7 @@ report names.
 import argparse
 from pathlib import Path
 
-from mm_ovseg.cli.arguments import add_config_arguments
+from mm_ovseg.cli.arguments import add_config_arguments, from_arguments
 
 MODES = ("infer", "train")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -42,14 +42,7 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.files import check_outputs, check_writable_folder
 
     cfg = load_measured_config(args.config_file, args.opts, dtype=args.dtype, device=args.device, models=MODELS)
-    workload = Workload(
-        cfg=cfg,
-        dtype=args.dtype,
-        batch_size=args.batch_size,
-        classes=args.classes,
-        runs=args.runs,
-        warmup=args.warmup,
-    )
+    workload = from_arguments(Workload, args, cfg=cfg)
     check_outputs({"--json": [args.json], "--markdown": [args.markdown]}, config_inputs(cfg, args.config_file))
     for file in (args.json, args.markdown):
         if file is not None:

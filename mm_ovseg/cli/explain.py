@@ -12,7 +12,7 @@ the ring to all others (for both images the mean of the two encoders'); and the 
 map gives to the class. The ring is at --point, or where the probability from RGB and SAR is highest.
 
 RGB only leaves the SAR encoders out. SAR only leaves DINO's RGB encoder out, and shows CLIP, which has no SAR twin in
-the usual model, an empty image: what SAR alone would decide. docs/FIGURES.md tells more.
+the usual model, an empty image: what SAR alone would decide. See docs/FIGURES.md.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     check_positive(args, "width", "dpi")
     check_pictures(*args.output)
     vocabulary = read_vocabulary(args.classes, args.unseen)
-    indices = select_classes(args.names, vocabulary.classes)
+    indices = _select_classes(args.names, vocabulary.classes)
     cfg = load_config(args.config_file, [*args.opts, *NEEDED], needs_datasets=False)
     inputs = raster_inputs({"the RGB image": [args.rgb], "the SAR image": [args.sar]})
     inputs |= {**config_inputs(cfg, args.config_file), **vocabulary_inputs(args.classes)}
@@ -74,12 +74,8 @@ def run(args: argparse.Namespace) -> None:
     print(*args.output, sep="\n")
 
 
-def select_classes(names: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """The indices of classes by name, or by the first of their synonyms.
-
-    Raises:
-        VocabularyError: there is no such class, or it is given twice.
-    """
+def _select_classes(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """The indices of classes by name, or by the first of their synonyms."""
     known = {split_synonyms(name)[0].casefold(): index for index, name in enumerate(classes)}
     known |= {name.casefold(): index for index, name in enumerate(classes)}
     keys = [", ".join(split_synonyms(name)).casefold() for name in names]

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.inference import Predictor
     from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
 
-    check_arguments(args)
+    _check_arguments(args)
     names = read_vocabulary(args.classes, None).classes if args.classes is not None else PLACEHOLDER_NAMES
     # No dataset is needed, and graphs are traced in float32 on the CPU.
     overrides = ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.DEVICE", "cpu", "MODEL.COMPILE", "False"]
@@ -68,19 +68,14 @@ def run(args: argparse.Namespace) -> None:
     if args.output is not None:
         start = time.perf_counter()
         graph = SegmentationGraph(model, with_sar=not args.without_sar)
-        agreements = write_export(graph, args.output, describe(args, cfg))
+        agreements = write_export(graph, args.output, _describe(args, cfg))
         size = sum(path.stat().st_size for path in outputs if path.exists()) / 1e6
         print(f"{args.output} is written: {size:.1f} MB, in {time.perf_counter() - start:.0f} s with the check.")
         print("Beside PyTorch:", *(f"  {agreement}" for agreement in agreements), sep="\n")
 
 
-def check_arguments(args: argparse.Namespace) -> None:
-    """Check, before long work, that everything asked for can be written.
-
-    Raises:
-        ConfigError: arguments do not go together, a suffix is unknown, or a package is missing.
-        DataError: a folder cannot be written to.
-    """
+def _check_arguments(args: argparse.Namespace) -> None:
+    """Check, before long work, that everything asked for can be written."""
     from mm_ovseg.export.files import check_export_requirements
     from mm_ovseg.export.text_file import check_text_suffix
     from mm_ovseg.files import check_writable_folder
@@ -97,7 +92,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         check_writable_folder(args.text_output.parent)
 
 
-def describe(args: argparse.Namespace, cfg: "CfgNode") -> dict[str, str]:
+def _describe(args: argparse.Namespace, cfg: "CfgNode") -> dict[str, str]:
     """What a reader of the file should know."""
     return {
         "mm_ovseg_version": mm_ovseg.__version__,

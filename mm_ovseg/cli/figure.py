@@ -1,4 +1,4 @@
-r"""Draw the figure of results: a pair a row, with RGB, SAR, ground truth and the maps of one or more models.
+r"""Draw the figure of results: one pair per row, with RGB, SAR, ground truth and the maps of one or more models.
 
 mm-ovseg figure --dataset synthetic_val --model MM-OVSeg configs/quickstart/demo.yaml \
     --output figure.pdf figure.png
@@ -17,7 +17,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mm_ovseg.cli.arguments import (
     add_class_arguments,
@@ -29,18 +29,9 @@ from mm_ovseg.cli.arguments import (
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 
 if TYPE_CHECKING:
+    import numpy as np
     from detectron2.config import CfgNode
     from detectron2.data import Metadata
-
-    from mm_ovseg.visualization.panels import PanelRow
-
-
-class FigureModel(NamedTuple):
-    """A column of predictions: its title, its config with the weights in it, and whether it gets the SAR images."""
-
-    title: str
-    cfg: "CfgNode"
-    with_sar: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_file_argument(parser)
     add_class_arguments(parser, required=False)
     parser.add_argument("--samples", nargs="+", metavar="NAME", help="of the dataset or the list, in this order")
-    parser.add_argument("--num", type=int, default=4, help="else so many, taken evenly over it (default: 4)")
+    parser.add_argument(
+        "--num", type=int, default=4, help="without --samples, how many pairs, taken evenly (default: 4)"
+    )
     parser.add_argument(
         "--model",
         dest="models",
@@ -77,7 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Segment the pairs with every model, one model in memory at a time, and draw."""
     from mm_ovseg.data import register_datasets_from_file
+    from mm_ovseg.data.input_files import sample_inputs
     from mm_ovseg.data.palette import color_blind_safe_colors
+    from mm_ovseg.engine import config_inputs
+    from mm_ovseg.files import check_outputs
+    from mm_ovseg.inference.typed_classes import vocabulary_inputs
     from mm_ovseg.visualization.dataset_sheet import read_panel_row
     from mm_ovseg.visualization.panels import draw_panels
     from mm_ovseg.vocabulary import unseen_classes
@@ -86,27 +83,30 @@ def run(args: argparse.Namespace) -> None:
     check_pictures(*args.output)
     for path in args.dataset_file:
         register_datasets_from_file(path)
-    models = read_models(args)
-    samples, metadata = read_samples(args)
-    check_files(args, models, samples)
+    configs = _read_configs(args)
+    samples, metadata = _read_samples(args)
+    inputs = {"the list of pairs": [args.pairs], "the dataset file": args.dataset_file}
+    inputs |= {**sample_inputs(samples), **vocabulary_inputs(args.classes)}
+    check_outputs({"--output": args.output}, inputs)
+    for cfg, (_, config_file, *_) in zip(configs.values(), args.models, strict=True):
+        check_outputs({"--output": args.output}, config_inputs(cfg, config_file))
     classes = metadata.stuff_classes
     colors = color_blind_safe_colors(classes) if args.palette == "colour-blind" else metadata.stuff_colors
     # The pairs are drawn as the first model reads them.
-    rows = [read_panel_row(models[0].cfg, sample, metadata) for sample in samples]
-    for model in models:
-        rows = predict(model, samples, metadata, rows)
-    unseen = unseen_classes(classes, metadata.unseen_classes, models[0].cfg.DATASETS.UNSEEN)
+    first = next(iter(configs.values()))
+    rows = [read_panel_row(first, sample, metadata) for sample in samples]
+    for title, cfg in configs.items():
+        maps = _predict(title, cfg, samples, metadata, with_sar=title not in args.rgb_only)
+        pairs = zip(rows, maps, strict=True)
+        rows = [replace(row, predictions={**row.predictions, title: class_map}) for row, class_map in pairs]
+    unseen = unseen_classes(classes, metadata.unseen_classes, first.DATASETS.UNSEEN)
     for path in args.output:
         draw_panels(path, rows, classes=classes, colors=colors, unseen=unseen, page_width=args.width, dpi=args.dpi)
         print(path)
 
 
-def read_models(args: argparse.Namespace) -> list[FigureModel]:
-    """The models that the command line names, not yet built.
-
-    Raises:
-        ConfigError: a title repeats, or is that of another column; or a config cannot be used.
-    """
+def _read_configs(args: argparse.Namespace) -> dict[str, "CfgNode"]:
+    """Title -> config, with the weights in it, of the models that the command line names."""
     from mm_ovseg.engine import load_config
     from mm_ovseg.visualization.panels import IMAGE_TITLES
 
@@ -116,33 +116,29 @@ def read_models(args: argparse.Namespace) -> list[FigureModel]:
             raise ConfigError(f"There are two columns '{title}'; give each --model a title of its own.")
     if unknown := [title for title in args.rgb_only if title not in titles]:
         raise ConfigError(f"--rgb-only names '{unknown[0]}', but the models are {', '.join(titles)}.")
-    models = []
+    configs = {}
     for title, *files in args.models:
         if not 1 <= len(files) <= 2:
             raise ConfigError(f"--model {title} is followed by {len(files)} values; give CONFIG, or CONFIG WEIGHTS.")
         overrides = [*args.opts, "INPUT.SKIP_CORRUPT", "False"]
         overrides += ["MODEL.WEIGHTS", files[1]] if len(files) == 2 else []
-        models.append(FigureModel(title, load_config(files[0], overrides), with_sar=title not in args.rgb_only))
-    return models
+        configs[title] = load_config(files[0], overrides)
+    return configs
 
 
-def read_samples(args: argparse.Namespace) -> tuple[list[dict], "Metadata"]:
-    """The chosen pairs, as dataset dicts, and what is said of their dataset.
-
-    Raises:
-        DataError: there is no such dataset, list or sample.
-        VocabularyError: the classes are missing, or given although the dataset has its own.
-    """
+def _read_samples(args: argparse.Namespace) -> tuple[list[dict], "Metadata"]:
+    """The chosen pairs, as dataset dicts, and what is said of their dataset."""
     from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
     from mm_ovseg.data.manifest import read_pair_list
+    from mm_ovseg.data.registration import check_dataset
     from mm_ovseg.inference.typed_classes import read_vocabulary
-    from mm_ovseg.visualization.dataset_sheet import check_is_rgb_sar_dataset, choose_evenly
+    from mm_ovseg.visualization.dataset_sheet import choose_evenly
 
     if args.dataset is None:
         samples, metadata = read_pair_list(args.pairs), Metadata(name=str(args.pairs))
     else:
-        check_is_rgb_sar_dataset(args.dataset)
+        check_dataset(args.dataset, "--dataset")
         samples, metadata = DatasetCatalog.get(args.dataset), MetadataCatalog.get(args.dataset)
     declared = metadata.get("stuff_classes")
     if declared and args.classes is not None:
@@ -166,37 +162,18 @@ def read_samples(args: argparse.Namespace) -> tuple[list[dict], "Metadata"]:
     return [known[name] for name in args.samples], metadata
 
 
-def check_files(args: argparse.Namespace, models: Sequence[FigureModel], samples: Sequence[dict]) -> None:
-    """Check that no figure would replace what it is made of.
-
-    Raises:
-        DataError: one would.
-    """
-    from mm_ovseg.data.input_files import sample_inputs
-    from mm_ovseg.engine import config_inputs
-    from mm_ovseg.files import check_outputs
-    from mm_ovseg.inference.typed_classes import vocabulary_inputs
-
-    inputs = {"the list of pairs": [args.pairs], "the dataset file": args.dataset_file}
-    inputs |= {**sample_inputs(samples), **vocabulary_inputs(args.classes)}
-    check_outputs({"--output": args.output}, inputs)
-    for model, (_, config_file, *_) in zip(models, args.models, strict=True):
-        check_outputs({"--output": args.output}, config_inputs(model.cfg, config_file))
-
-
-def predict(
-    model: FigureModel, samples: Sequence[dict], metadata: "Metadata", rows: Sequence["PanelRow"]
-) -> list["PanelRow"]:
-    """The rows with this model's predictions."""
+def _predict(
+    title: str, cfg: "CfgNode", samples: Sequence[dict], metadata: "Metadata", *, with_sar: bool
+) -> list["np.ndarray"]:
+    """The class maps of one model, which is out of memory when this returns."""
     from tqdm import tqdm
 
     from mm_ovseg.engine.prompts import read_prompts
     from mm_ovseg.inference.predictor import Predictor
 
-    prompts = dict(zip(model.cfg.DATASETS.TEST, read_prompts(model.cfg), strict=True))
-    predictor = Predictor(model.cfg, prompts.get(metadata.name) or metadata.stuff_classes)
-    predicted = []
-    for sample, row in zip(tqdm(samples, desc=model.title, unit="pair"), rows, strict=True):
-        prediction = predictor(sample["file_name"], sample["sar_file_name"] if model.with_sar else None)
-        predicted.append(replace(row, predictions={**row.predictions, model.title: prediction.class_map}))
-    return predicted
+    prompts = dict(zip(cfg.DATASETS.TEST, read_prompts(cfg), strict=True))
+    predictor = Predictor(cfg, prompts.get(metadata.name) or metadata.stuff_classes)
+    return [
+        predictor(sample["file_name"], sample["sar_file_name"] if with_sar else None).class_map
+        for sample in tqdm(samples, desc=title, unit="pair")
+    ]

@@ -1,15 +1,16 @@
 """The command ``mm-ovseg``: it lists its commands, and leads to the one that its first words name."""
 
+import argparse
 import difflib
 import importlib
 import importlib.metadata
 from collections.abc import Sequence
+from types import ModuleType
 
 from mm_ovseg.cli.clean_exit import clean_exit
-from mm_ovseg.cli.command import run_command
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "build_parser", "main", "run_command"]
 
 # Name: (module, what it does). A command of two words belongs to the group that the first one names.
 COMMANDS = {
@@ -18,14 +19,14 @@ COMMANDS = {
     "segment": ("mm_ovseg.cli.segment", "segment a pair, or folders of them, into maps and figures"),
     "scene": ("mm_ovseg.cli.scene", "segment a whole scene into a map for QGIS"),
     "archive": ("mm_ovseg.cli.archive", "segment many scenes, on all cores, GPUs or machines"),
-    "dataset new": ("mm_ovseg.cli.dataset_new", "look at a folder of images, and declare it"),
-    "dataset check": ("mm_ovseg.cli.dataset_check", "say what to mend in a dataset, worst first"),
+    "dataset new": ("mm_ovseg.cli.dataset_new", "inspect a folder of images and declare it as a dataset"),
+    "dataset check": ("mm_ovseg.cli.dataset_check", "list what to fix in a dataset, worst first"),
     "dataset preview": ("mm_ovseg.cli.dataset_preview", "draw samples of a dataset"),
     "dataset tile": ("mm_ovseg.cli.dataset_tile", "tile large scenes into a dataset"),
     "dataset clouds": ("mm_ovseg.cli.dataset_clouds", "draw clouds over clear images"),
-    "convert": ("mm_ovseg.cli.convert", "bring a published checkpoint to this project's names"),
+    "convert": ("mm_ovseg.cli.convert", "convert a published checkpoint"),
     "figure": ("mm_ovseg.cli.figure", "draw rows of pairs, ground truth and predictions"),
-    "explain": ("mm_ovseg.cli.explain", "draw what the model saw of a class"),
+    "explain": ("mm_ovseg.cli.explain", "draw how the model finds a class"),
     "scores": ("mm_ovseg.cli.scores", "draw the scores of evaluations"),
     "efficiency": ("mm_ovseg.cli.efficiency", "measure parameters, FLOPs, time and memory of a config"),
     "export": ("mm_ovseg.cli.export", "write the model as ONNX"),
@@ -50,6 +51,20 @@ def main(arguments: Sequence[str]) -> None:
         return
     module, _ = COMMANDS[command]
     run_command(importlib.import_module(module), arguments[len(command.split()) :], prog=f"mm-ovseg {command}")
+
+
+def build_parser(command: ModuleType, prog: str | None = None) -> argparse.ArgumentParser:
+    """The parser of a command's module; ``prog`` is what its help calls it, None for the name of the script."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_arguments(parser)
+    return parser
+
+
+def run_command(command: ModuleType, arguments: Sequence[str] | None, prog: str | None = None) -> None:
+    """Run a command with the words that follow its name, None for those of ``sys.argv``, under ``clean_exit``."""
+    command.run(build_parser(command, prog).parse_args(arguments))
 
 
 def _list_commands(words: Sequence[str]) -> None:

@@ -7,9 +7,9 @@ mm-ovseg scene ... --rgb B04.jp2 B03.jp2 B02.jp2 --gsd 10 --aoi district.geojson
 SAR may lie on any grid: it is put on that of RGB window by window. Where SAR has no data the model uses RGB alone;
 where RGB has none, the map has none. Beside map.tif (Cloud-Optimised GeoTIFF, 255: no data) come map.qml (style for
 QGIS), map_coverage.tif (0: no RGB, 1: RGB alone, 2: RGB and SAR) and map.json (hectares of each class, every setting).
-A run that is stopped, by Ctrl-C or anything else, goes on with --resume, to the same map.
+A run that is stopped, by Ctrl-C or anything else, continues with --resume, to the same map.
 
-Exit status: 0, done; 2, something is to be mended, one sentence says what; 130, stopped by Ctrl-C.
+Exit status: 0, done; 2, something needs fixing, one sentence says what; 130, stopped by Ctrl-C.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the files of one scene, and how it is segmented."""
     parser.add_argument("--rgb", required=True, nargs="+", metavar="FILE", help="RGB; or red, green and blue files")
     parser.add_argument(
-        "--sar", nargs="+", metavar="FILE", help="SAR, on any grid; or a file a polarisation (default: RGB alone)"
+        "--sar", nargs="+", metavar="FILE", help="SAR, on any grid; or one file per polarisation (default: RGB alone)"
     )
     parser.add_argument("--output", required=True, type=Path, metavar="MAP.tif", help="the map")
     parser.add_argument("--vector", type=Path, metavar="MAP.gpkg", help="also polygons, with their areas")
@@ -48,15 +48,14 @@ def run(args: argparse.Namespace) -> None:
     inputs = {**scene_inputs(args.rgb, args.sar, options), **config_inputs(cfg, args.config_file)}
     check_outputs(scene_outputs(args.output, options), {**inputs, **vocabulary_inputs(args.classes)})
     predictor = ScenePredictor(cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen)
-    with stopping(f"the same command with --resume goes on to {args.output}."):
+    with stopping(f"the same command with --resume continues {args.output}."):
         report = predictor.segment(args.rgb, args.sar, args.output, options, show_progress=not args.quiet)
     if not args.quiet:
-        print(format_areas(report))
+        print(_format_areas(report))
         print(f"{args.output} is written.")
 
 
-def format_areas(report: dict) -> str:
-    """The table of classes: hectares, or pixels where the scene has no place on the ground; and what was used."""
+def _format_areas(report: dict) -> str:
     from tabulate import tabulate
 
     mapped = max(sum(area["pixels"] for area in report["classes"]), 1)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_ovseg.cli.arguments import add_class_arguments, add_config_arguments
+from mm_ovseg.cli.arguments import add_class_arguments, add_config_arguments, from_arguments
 from mm_ovseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,11 +38,8 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-covered", type=float, default=0.1, metavar="SHARE", help="that SAR must cover, else stop (default: 0.1)"
     )
-    parser.add_argument(  # what --min-covered was called
-        "--least-covered", dest="min_covered", type=float, default=argparse.SUPPRESS, help=argparse.SUPPRESS
-    )
     parser.add_argument("--correct-shift", action="store_true", help="move SAR by the shift that is found")
-    parser.add_argument("--resume", action="store_true", help="go on where an earlier run was stopped")
+    parser.add_argument("--resume", action="store_true", help="continue where an earlier run stopped")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
 
 
@@ -70,19 +67,5 @@ def read_scene_options(args: argparse.Namespace, *, vector: Path | None = None) 
         raise ConfigError("--aoi-layer names a layer of the file of --aoi; give that too, or leave it out.")
     if not args.vector and (args.min_area is not None or args.simplify is not None):
         raise ConfigError("--min-area and --simplify shape the polygons of --vector; give that too, or leave them out.")
-    return SceneOptions(
-        window=args.window,
-        overlap=args.overlap,
-        ground_sampling_distance=args.gsd,
-        batch_size=args.batch_size,
-        confidence=args.confidence,
-        probabilities=args.probabilities,
-        vector=vector,
-        min_area=args.min_area,
-        simplify=args.simplify,
-        area=args.aoi,
-        area_layer=args.aoi_layer,
-        min_covered=args.min_covered,
-        correct_shift=args.correct_shift,
-        resume=args.resume,
-    )
+    others = {"ground_sampling_distance": args.gsd, "area": args.aoi, "area_layer": args.aoi_layer}
+    return from_arguments(SceneOptions, args, vector=vector, **others)

@@ -18,7 +18,7 @@ from mm_ovseg.errors import ConfigError, DataError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the evaluations and the pictures."""
-    parser.add_argument("evaluations", nargs="+", metavar="JSON", help="sem_seg_evaluation.json, one a model")
+    parser.add_argument("evaluations", nargs="+", metavar="JSON", help="sem_seg_evaluation.json, one per model")
     parser.add_argument("--titles", nargs="+", metavar="TITLE", help="of the models (default: the files' paths)")
     parser.add_argument(
         "--confusion-matrix", nargs="+", type=Path, default=[], metavar="FILE", help="as --output, which has the bars"
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.visualization.confusion_matrix import draw_confusion_matrix
 
     titles = args.titles or args.evaluations
-    check_arguments(args, titles)
+    _check_arguments(args, titles)
     reports = [read_segmentation_report(path) for path in args.evaluations]
     classes, unseen = reports[0].classes, reports[0].unseen_classes
     for path, report in zip(args.evaluations, reports, strict=True):
@@ -50,13 +50,7 @@ def run(args: argparse.Namespace) -> None:
     print(*args.output, *args.confusion_matrix, sep="\n")
 
 
-def check_arguments(args: argparse.Namespace, titles: list[str]) -> None:
-    """Check what is asked for, before anything is read.
-
-    Raises:
-        ConfigError: it does not go together, or a number is out of range.
-        DataError: a picture cannot be written, or is one of the evaluations.
-    """
+def _check_arguments(args: argparse.Namespace, titles: list[str]) -> None:
     from mm_ovseg.files import check_outputs
 
     if len(titles) != len(args.evaluations) or len(set(titles)) < len(titles):

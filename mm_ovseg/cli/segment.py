@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
         if prediction is None:
             continue
         label = read_pair_label(pair, len(classes))  # before anything of this pair is written
-        row = write_results(folder, pair, prediction, label, vocabulary)
+        row = _write_results(folder, pair, prediction, label, vocabulary)
         rows = [*rows, row][:PAIRS_IN_OVERVIEW]
         if label is not None:
             label = np.where(prediction.class_map == NODATA_CLASS, NODATA_CLASS, label)
@@ -90,13 +90,13 @@ def run(args: argparse.Namespace) -> None:
         style = {"colors": vocabulary.colors, "unseen": vocabulary.unseen}
         draw_panels(folder / OVERVIEW, rows, classes=classes, **style)
     if scores:
-        print(f"IoU of each class, in percent:\n\n{format_scores(scores, classes, vocabulary.unseen)}\n")
+        print(f"IoU of each class, in percent:\n\n{_format_scores(scores, classes, vocabulary.unseen)}\n")
     print(f"{written} of {len(pairs)} pairs segmented into {folder}.")
     if written < len(pairs):
         print(f"{len(pairs) - written} pairs could not be read and were skipped; see the warnings.", file=sys.stderr)
 
 
-def write_results(
+def _write_results(
     folder: Path,
     pair: Mapping[str, str],
     prediction: "Prediction",
@@ -132,8 +132,8 @@ def write_results(
     return row
 
 
-def format_scores(scores: Mapping[str, Mapping[str, float]], classes: Sequence[str], unseen: Sequence[str]) -> str:
-    """A table of what :func:`segmentation_metrics` says of each pair, in percent; classes that it lacks have a dash."""
+def _format_scores(scores: Mapping[str, Mapping[str, float]], classes: Sequence[str], unseen: Sequence[str]) -> str:
+    """What :func:`segmentation_metrics` says of each pair, in percent; classes that it lacks have a dash."""
     from tabulate import tabulate
 
     keys = ["mIoU", "mIoU-seen", "mIoU-unseen", *(f"IoU-{name}" for name in classes)]

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add those of Detectron2's ``default_argument_parser``, which would import PyTorch, and --unseen."""
     port = 2**15 + 2**14 + hash(os.getuid() if sys.platform != "win32" else 1) % 2**14
     parser.add_argument("--config-file", default="", metavar="FILE", help="a config of configs/, or your own")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
     parser.add_argument("--eval-only", action="store_true", help="evaluate, and do not train")
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="of each machine (default: 1)")
     parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="(default: 1)")
@@ -66,20 +66,14 @@ def run_process(args: argparse.Namespace) -> None:
     set_up_run(cfg, args)
     with listed_once([*([] if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST]):
         if args.eval_only:
-            evaluate(cfg, args.resume)
+            _evaluate(cfg, args.resume)
         else:
             trainer = Trainer(cfg)
             trainer.resume_or_load(resume=args.resume)
             trainer.train()
 
 
-def evaluate(cfg: "CfgNode", resume: bool) -> None:
-    """Score the weights on ``DATASETS.TEST``.
-
-    Raises:
-        ConfigError: there is no dataset to score them on.
-        CheckpointError: there are no weights.
-    """
+def _evaluate(cfg: "CfgNode", resume: bool) -> None:
     from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
     from mm_ovseg.engine import Trainer
     from mm_ovseg.engine.prompts import read_prompts

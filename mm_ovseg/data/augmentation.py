@@ -32,8 +32,9 @@ INVALID = 255  # marks pixels without data while masks are transformed; whatever
 
 @dataclass
 class PairSample:
-    """The arrays of one pair: RGB uint8 (H, W, 3), SAR float32 (H, W, 3) 0..255, masks bool, label uint8 (H, W).
+    """The arrays of a pair, or of a window of a scene.
 
+    RGB is uint8 (H, W, 3), SAR float32 (H, W, 3) 0..255, masks are bool and the label is uint8, both (H, W).
     A pair without SAR, which can be segmented but is not augmented, has None for SAR and its mask.
     """
 

@@ -21,7 +21,7 @@ from mm_ovseg.randomness import derived_seed
 from mm_ovseg.raster import Grid, RasterSource, RGBReader, read_raster_info, write_geotiff
 from mm_ovseg.raster.pictures import PICTURES, write_picture
 
-__all__ = ["IMAGES", "MASKS", "CloudSettings", "add_clouds", "find_rasters", "seed_of"]
+__all__ = ["IMAGES", "MASKS", "CloudSettings", "add_clouds", "find_rasters"]
 
 IMAGES, MASKS = "rgb_clouds", "cloud_masks"  # folders of the output
 MANIFEST = "manifest_clouds.json"
@@ -83,15 +83,12 @@ def find_rasters(folder: Path, output: Path) -> dict[str, Path]:
         if path.suffix.lower() not in RASTER_SUFFIXES or any(part.startswith(".") for part in place.parts):
             continue
         if (first := found.setdefault(place.with_suffix("").as_posix(), path)) is not path:
-            raise DataError(f"{first} and {path} have one name, so their clouds would be the same; rename one of them.")
+            raise DataError(
+                f"{first} and {path} have the same name, so their clouds would be the same; rename one of them."
+            )
     if not found:
         raise DataError(f"{folder} holds no PNG, JPEG or GeoTIFF images; give the folder that holds the clear images.")
     return found
-
-
-def seed_of(seed: int, name: str) -> int:
-    """The seed of a file's clouds, from that of all and the file's path below the folder without suffix."""
-    return derived_seed(seed, name)
 
 
 def add_clouds(
@@ -162,7 +159,7 @@ class _CloudJob:
         with RasterSource(self.source, any_format=True) as source:
             image, valid = reader.read(source)
             clouds = build_clouds(self.settings.kind, self.settings.cover)
-            cloudy = clouds(image, valid, seed_of(self.settings.seed, self.name))
+            cloudy = clouds(image, valid, derived_seed(self.settings.seed, self.name))
             changed = valid & (cloudy.image != image).any(axis=2)
             return source.grid, _stored(source, reader, cloudy.image, changed, valid), cloudy, valid
 
@@ -175,7 +172,7 @@ class _CloudJob:
         opacity = cloudy.opacity[valid]
         entry = {
             "name": self.name,
-            "seed": seed_of(self.settings.seed, self.name),
+            "seed": derived_seed(self.settings.seed, self.name),
             "source": {"file": self.place.as_posix(), "sha256": sha256(self.source)},
             "image": {"file": image.as_posix(), "sha256": files[image]},
             "mask": {"file": mask.as_posix(), "sha256": files[mask]},

@@ -1,4 +1,4 @@
-"""Lists of RGB-SAR pairs that people keep in spreadsheets: CSV files with the files of one pair or scene a line."""
+"""Lists of RGB-SAR pairs that people keep in spreadsheets: CSV files with the files of one pair or scene per line."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -83,8 +83,8 @@ def read_manifest(
         for ending in companions:
             if name.endswith(ending) and name.removesuffix(ending) in lines:
                 raise DataError(
-                    f"{path}, lines {lines[name.removesuffix(ending)]} and {line}: '{name}' is also what a file beside "
-                    "the other scene's map is called; give one of them another name."
+                    f"{path}, lines {lines[name.removesuffix(ending)]} and {line}: '{name}' is also the name of a file "
+                    "beside the other scene's map; give one of them another name."
                 )
     return scenes
 
@@ -113,7 +113,7 @@ def _read_rows(
 ) -> list[tuple[int, Mapping[str, str]]]:
     rows = read_table(path, required=columns, optional=optional)
     if not rows:
-        raise DataError(f"{path} lists no {what}; give one a line, below the line that names the columns.")
+        raise DataError(f"{path} lists no {what}; add one per line, below the header line.")
     for line, row in rows:
         if empty := [column for column in filled if not row[column].replace(SEPARATOR, "").strip()]:
             raise DataError(f"{path}, line {line}: the column '{empty[0]}' is empty; name the file there.")

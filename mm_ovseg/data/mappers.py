@@ -145,19 +145,16 @@ class RGBSARPairMapper:
         return None
 
     def _read_item(self, item: dict) -> dict:
-        sample = self._sample_of(item)
+        if self.cache is None:
+            sample = self._read_sample(item)
+        else:
+            sample = self.cache.get(*self._sources(item), lambda: self._read_sample(item))
         item["height"], item["width"] = sample.image_valid.shape
         sample = self.augmentation(sample)
         item |= model_item(sample)
         if sample.sem_seg is not None:
             item["sem_seg"] = torch.from_numpy(sample.sem_seg.astype(np.int64))  # (H, W)
         return item
-
-    def _sample_of(self, dataset_dict: Mapping) -> PairSample:
-        if self.cache is None:
-            return self._read_sample(dataset_dict)
-        files, settings = self._sources(dataset_dict)
-        return self.cache.get(files, settings, lambda: self._read_sample(dataset_dict))
 
     def _read_sample(self, dataset_dict: Mapping) -> PairSample:
         """The arrays of the files."""

@@ -3,12 +3,13 @@
 import logging
 import os
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
 
 from mm_ovseg.data.augmentation import PairSample
+from mm_ovseg.data.seen_labels import SeenLabelReader
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import ImageReader, RasterSource, RGBReader, SARReader
 
@@ -17,13 +18,6 @@ __all__ = ["PairReader", "Raster", "image_readers"]
 logger = logging.getLogger(__name__)
 
 Raster = str | os.PathLike | np.ndarray
-
-
-class ReadsLabels(Protocol):
-    """What reads the labels of a pair, such as :class:`~mm_ovseg.data.seen_labels.SeenLabelReader`."""
-
-    def read(self, source: RasterSource) -> np.ndarray:
-        """uint8 (H, W)."""
 
 
 def image_readers(cfg: CfgNode) -> tuple[RGBReader, SARReader]:
@@ -74,7 +68,7 @@ class PairReader:
         rgb: Raster,
         sar: Raster | None,
         label: str | os.PathLike | None = None,
-        label_reader: ReadsLabels | None = None,
+        label_reader: SeenLabelReader | None = None,
     ) -> PairSample:
         """Read one pair, opening each file once.
 
@@ -89,8 +83,10 @@ class PairReader:
         """
         with ExitStack() as stack:
             rgb_source, sar_source, label_source = (
-                stack.enter_context(RasterSource(path, any_format=self._any_format)) if _is_path(path) else None
-                for path in (rgb, sar, label)
+                stack.enter_context(RasterSource(raster, any_format=self._any_format))
+                if isinstance(raster, str | os.PathLike)
+                else None
+                for raster in (rgb, sar, label)
             )
             for other in (sar_source, label_source):
                 if rgb_source is not None and other is not None:
@@ -128,7 +124,3 @@ class PairReader:
         if not valid.any():
             raise DataError(f"{name} holds no data (every pixel is nodata); leave this pair out.")
         return image, valid
-
-
-def _is_path(raster: Raster | None) -> bool:
-    return isinstance(raster, str | os.PathLike)

@@ -15,7 +15,7 @@ from mm_ovseg.errors import ConfigError, DataError, MMOVSegError, VocabularyErro
 from mm_ovseg.plain_data import parse_json, parse_yaml, read_text
 from mm_ovseg.vocabulary import select_unseen, validate_class_names
 
-__all__ = ["read_class_file", "register_datasets_from_file", "register_rgb_sar_dataset"]
+__all__ = ["check_dataset", "read_class_file", "register_datasets_from_file", "register_rgb_sar_dataset"]
 
 CLASS_FILE_KEYS = ("classes", "colors", "unseen")
 
@@ -129,7 +129,7 @@ def register_datasets_from_file(path: str | os.PathLike) -> list[str]:
             wanted, ``defaults: {argument: value}`` for all of them. ``classes`` is a list, or the path, relative to
             the YAML file, of a class file (:func:`read_class_file`), whose colours and unseen classes then hold
             unless the YAML file gives its own. ``pairs`` is a list, or the path, relative to the YAML file, of a text
-            file with one key a line.
+            file with one key per line; blank lines and comments (#) are ignored.
 
     Returns:
         The names of the datasets.
@@ -160,12 +160,34 @@ def register_datasets_from_file(path: str | os.PathLike) -> list[str]:
             class_file = read_class_file(path.parent / arguments["classes"])
             arguments = {**class_file, **arguments, "classes": class_file["classes"]}
         if isinstance(arguments.get("pairs"), str):
-            arguments["pairs"] = _read_lines(path.parent / arguments["pairs"])
+            lines = map(str.strip, read_text(path.parent / arguments["pairs"], ConfigError).splitlines())
+            arguments["pairs"] = [line for line in lines if line and not line.startswith("#")]
         try:
             register_rgb_sar_dataset(name, **arguments)
         except MMOVSegError as error:
             raise type(error)(f"{path}: {error}") from error
     return list(datasets)
+
+
+def check_dataset(name: str, key: str, *, any_form: bool = False) -> None:
+    """Check that a dataset is registered.
+
+    Args:
+        name: The dataset.
+        key: The config key or option that names it.
+        any_form: Whether any dataset of Detectron2's catalogue will do, not only those of RGB-SAR pairs that
+            :func:`register_rgb_sar_dataset` has registered.
+
+    Raises:
+        ConfigError: It is not registered; the message lists those that are.
+    """
+    known = sorted(known for known in DatasetCatalog if MetadataCatalog.get(known).get("declaration") is not None)
+    if name not in (DatasetCatalog if any_form else known):
+        raise ConfigError(
+            f"{key} names '{name}', which is not registered as a dataset of RGB-SAR pairs; there are "
+            f"{', '.join(known)}. Declare your own in a YAML file and name that in DATASETS.FILES, or, on a command "
+            "line that has it, with --dataset-file."
+        )
 
 
 def read_class_file(path: str | os.PathLike) -> dict[str, Any]:
@@ -183,12 +205,6 @@ def read_class_file(path: str | os.PathLike) -> dict[str, Any]:
     if "classes" not in content:
         raise ConfigError(f"{path} has no 'classes'; add the list of class names.")
     return content
-
-
-def _read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are neither blank nor comments (#)."""
-    lines = [line.strip() for line in read_text(path, ConfigError).splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:

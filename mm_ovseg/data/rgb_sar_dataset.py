@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +98,8 @@ class RGBSARDataset:
     def _check_partners(self, sources: Mapping[str, Mapping[str, Path]]) -> None:
         keys = set().union(*sources.values()) if self.pairs is None else set(self.pairs)
         complaints = [
-            f"there is no {kind} file for {len(missing)} of {len(keys)} names ({_first_names(missing)})"
+            f"there is no {kind} file for {len(missing)} of {len(keys)} names "
+            f"({', '.join(missing[:NAMES_SHOWN])}{', ...' * (len(missing) > NAMES_SHOWN)})"
             for kind, files in sources.items()
             if (missing := sorted(keys - files.keys()))
         ]
@@ -149,7 +150,3 @@ def _split_pattern(root: Path, pattern: str) -> tuple[Path, str]:
     """The folder in which to look, and the pattern of its files."""
     path = root / pattern
     return (path.parent, path.name) if "*" in path.name else (path, "*")
-
-
-def _first_names(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

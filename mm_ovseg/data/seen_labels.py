@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 
+from mm_ovseg.data.registration import check_dataset
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.raster import RasterSource, read_label
 from mm_ovseg.vocabulary import seen_classes, unseen_classes
@@ -85,11 +86,7 @@ def build_seen_label_readers(
 
 def _seen_classes_of(dataset_name: str, unseen: Sequence[str] | None) -> tuple[str, ...]:
     """The classes of a registered, labelled dataset that training sees; a ConfigError if there are none."""
-    if dataset_name not in DatasetCatalog:
-        raise ConfigError(
-            f"DATASETS names '{dataset_name}', which is not registered; list the YAML file that declares it in "
-            "DATASETS.FILES, or correct the name."
-        )
+    check_dataset(dataset_name, "DATASETS.TRAIN")
     metadata = MetadataCatalog.get(dataset_name)
     if metadata.declaration.labels is None:
         raise ConfigError(

@@ -152,7 +152,7 @@ def hold_out(
             splits = apart
             how = {"place": "by place on the ground", "name": "by name: neighbours stay together"}[what]
             if left_out := splits.count(None):
-                how += f"; {left_out} left out, for they overlap what is held out"
+                how += f"; {left_out} left out, since they overlap held-out ones"
     train, val = (
         tuple(sorted(key for key, split in zip(keys, splits, strict=True) if split == name)) for name in SPLITS
     )

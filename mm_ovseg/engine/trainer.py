@@ -4,13 +4,13 @@ import errno
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
@@ -21,6 +21,7 @@ from torch import nn
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.loader import build_train_loader, in_own_process_group
 from mm_ovseg.data.mappers import build_dataset_mapper
+from mm_ovseg.data.registration import check_dataset
 from mm_ovseg.engine.best_checkpoint import BestCheckpointHook
 from mm_ovseg.engine.initialization import initialize_text_projections
 from mm_ovseg.engine.interruption import InterruptionHook
@@ -30,7 +31,7 @@ from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.engine.training_step import AccumulatingTrainer, unwrap
 from mm_ovseg.engine.weights_and_biases import WeightsAndBiasesHook, import_wandb
 from mm_ovseg.errors import CheckpointError, ConfigError, TrainingError
-from mm_ovseg.evaluation import EVALUATOR_TYPES, build_evaluator, check_evaluator_types
+from mm_ovseg.evaluation import build_evaluator, check_evaluator_types
 from mm_ovseg.files import remove_leftovers
 from mm_ovseg.randomness import derived_seed
 
@@ -55,12 +56,13 @@ class Trainer(DefaultTrainer):
         batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
         if batch < 1 or batch % processes:
             raise ConfigError(f"SOLVER.IMS_PER_BATCH is {batch}; give a positive multiple of {processes} processes.")
-        check_datasets(cfg.DATASETS.TRAIN, "DATASETS.TRAIN")
-        check_datasets(cfg.DATASETS.TEST, "DATASETS.TEST")
+        for key in ("TRAIN", "TEST"):
+            for name in cfg.DATASETS[key]:
+                check_dataset(name, f"DATASETS.{key}", any_form=True)
         if not cfg.DATASETS.TRAIN:
             raise ConfigError("DATASETS.TRAIN is empty; name at least one registered dataset.")
         if cfg.MODEL.DENSE_ENCODER.FIT_DATASET:
-            check_datasets([cfg.MODEL.DENSE_ENCODER.FIT_DATASET], "MODEL.DENSE_ENCODER.FIT_DATASET")
+            check_dataset(cfg.MODEL.DENSE_ENCODER.FIT_DATASET, "MODEL.DENSE_ENCODER.FIT_DATASET", any_form=True)
         model = self.build_model(cfg)
         check_evaluator_types(model, cfg.DATASETS.TEST)
         read_prompts(cfg)  # an error there is better found now than at the first evaluation
@@ -218,7 +220,6 @@ class Trainer(DefaultTrainer):
             The results, keyed by dataset name where there are several datasets.
         """
         unwrapped = unwrap(model)
-        check_datasets(cfg.DATASETS.TEST, "DATASETS.TEST")
         check_evaluator_types(unwrapped, cfg.DATASETS.TEST)
         prompts = read_prompts(cfg) if unwrapped.task == "sem_seg" else None
         results = OrderedDict()
@@ -243,18 +244,6 @@ def count_skipped_files(trainer: Trainer) -> None:
     skipped = trainer.dataset_mapper.skipped.value
     if skipped:
         trainer.storage.put_scalar("data/skipped_files", skipped, smoothing_hint=False)
-
-
-def check_datasets(names: Sequence[str], key: str) -> None:
-    """Raise a ConfigError for a dataset that is not registered."""
-    for name in names:
-        if name not in DatasetCatalog:
-            types = {other: MetadataCatalog.get(other).get("evaluator_type") for other in sorted(DatasetCatalog)}
-            known = ", ".join(other for other, kind in types.items() if kind in EVALUATOR_TYPES)
-            raise ConfigError(
-                f"{key} names '{name}', which is not registered; there are {known}. "
-                "Declare your own in a YAML file and name it in DATASETS.FILES."
-            )
 
 
 def drop_skipped(batch: list[dict]) -> list[dict]:

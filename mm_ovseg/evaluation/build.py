@@ -9,6 +9,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
+from mm_ovseg.data.registration import check_dataset
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.evaluation.retrieval import RetrievalEvaluator
 from mm_ovseg.evaluation.seen_unseen import SeenUnseenSemSegEvaluator
@@ -52,16 +53,17 @@ def check_evaluator_types(model: nn.Module | type[nn.Module], dataset_names: Seq
 
     Args:
         model: its ``task`` is ``"sem_seg"`` or ``"retrieval"``.
-        dataset_names: registered datasets.
+        dataset_names: of DATASETS.TEST.
 
     Raises:
-        ConfigError: the model has no such task, or a dataset no ``evaluator_type`` that fits it.
+        ConfigError: the model has no such task, or a dataset is not registered or has no ``evaluator_type`` that fits it.
     """
     task = getattr(model, "task", None)
     if task not in ("sem_seg", "retrieval"):
         name = getattr(model, "__name__", type(model).__name__)
         raise ConfigError(f"{name} has the task {task!r}; set its class attribute task to 'sem_seg' or 'retrieval'.")
     for name in dataset_names:
+        check_dataset(name, "DATASETS.TEST", any_form=True)
         evaluator_type = MetadataCatalog.get(name).get("evaluator_type")
         if evaluator_type not in EVALUATOR_TYPES:
             raise ConfigError(

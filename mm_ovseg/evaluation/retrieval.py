@@ -16,6 +16,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from tabulate import tabulate
 
+from mm_ovseg.data.registration import check_dataset
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import complete_file
 
@@ -59,10 +60,9 @@ class RetrievalEvaluator(DatasetEvaluator):
             output_dir: for ``retrieval_evaluation.json``; None: write no file.
 
         Raises:
-            DataError: no dataset of that name is registered.
+            ConfigError: no dataset of that name is registered.
         """
-        if dataset_name not in DatasetCatalog.list():
-            raise DataError(f"Dataset '{dataset_name}' is not registered; declare it in a file of DATASETS.FILES.")
+        check_dataset(dataset_name, "DATASETS.TEST", any_form=True)
         self._dataset_name = dataset_name
         self._dataset_size = len(DatasetCatalog.get(dataset_name))
         self._blocks = list(blocks)

@@ -15,6 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from mm_ovseg.data.registration import check_dataset
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.evaluation.metrics import count_pixels, format_results_table, segmentation_metrics, unseen_mask
 from mm_ovseg.files import complete_file
@@ -54,11 +55,10 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
             unseen_classes: replace those of the metadata.
 
         Raises:
-            DataError: no dataset of that name is registered.
+            ConfigError: no dataset of that name is registered.
             VocabularyError: an unseen class is not among the classes.
         """
-        if dataset_name not in DatasetCatalog.list():
-            raise DataError(f"Dataset '{dataset_name}' is not registered; declare it in a file of DATASETS.FILES.")
+        check_dataset(dataset_name, "DATASETS.TEST", any_form=True)
         metadata = MetadataCatalog.get(dataset_name)
         self._dataset_name = dataset_name
         self._dataset_size = len(DatasetCatalog.get(dataset_name))

@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mm_ovseg.data.clouds import build_clouds
-from mm_ovseg.data.cloudy_images import seed_of
 from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.files import check_outputs, complete_file
+from mm_ovseg.randomness import derived_seed
 from mm_ovseg.raster import read_rgb
 
 __all__ = ["draw_cloud_sheet"]
@@ -55,7 +55,8 @@ def draw_cloud_sheet(
         size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])  # width, height
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         valid = cv2.resize(valid.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-        table.append([image, *(build_clouds(kind, cover)(image, valid, seed_of(seed, name)).image for kind in kinds)])
+        of_file = derived_seed(seed, name)
+        table.append([image, *(build_clouds(kind, cover)(image, valid, of_file).image for kind in kinds)])
     width = (len(kinds) + 1) * (INCHES + GAP) - GAP
     height = TITLE + len(table) * (INCHES + GAP) - GAP
     figure = Figure(figsize=(width, height), dpi=DPI)

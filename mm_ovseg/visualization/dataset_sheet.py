@@ -9,25 +9,14 @@ from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from mm_ovseg.data import build_dataset_mapper
 from mm_ovseg.data.input_files import sample_inputs
-from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_outputs
 from mm_ovseg.raster import RasterSource, read_label
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
 
-__all__ = ["check_is_rgb_sar_dataset", "choose_evenly", "draw_dataset_sheet", "read_panel_row"]
+__all__ = ["choose_evenly", "draw_dataset_sheet", "read_panel_row"]
 
 # Whatever the config says, pairs are drawn at their own size, and unreadable ones are errors.
 SHEET_SETTINGS = ("INPUT.DATASET_MAPPER_NAME", "rgb_sar_pair", "INPUT.MIN_SIZE_TEST", 0, "INPUT.SKIP_CORRUPT", False)
-
-
-def check_is_rgb_sar_dataset(name: str) -> None:
-    """Raise a DataError unless a dataset of RGB-SAR pairs is registered under this name."""
-    known = sorted(known for known in DatasetCatalog if MetadataCatalog.get(known).get("declaration") is not None)
-    if name not in known:
-        raise DataError(
-            f"There is no RGB-SAR dataset '{name}'; declare it with --dataset-file (see datasets/README.md), or use "
-            f"one of {', '.join(known)}."
-        )
 
 
 def draw_dataset_sheet(cfg: CfgNode, name: str, output: str | os.PathLike, num: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import pytest
 from mm_ovseg.app import shipped
 from mm_ovseg.app.serving import open_port
 from mm_ovseg.cli import app
-from mm_ovseg.cli.command import build_parser
+from mm_ovseg.cli.main import build_parser
 from mm_ovseg.engine import load_config
 from tests.conftest import run_cli
 

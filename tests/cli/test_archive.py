@@ -120,7 +120,7 @@ def test_a_stopped_run_says_how_to_go_on(archive, data, monkeypatch, capsys):
     monkeypatch.setattr(archive_pool, "RayPool", LocalPool)
     with pytest.raises(SystemExit) as stop:
         run_cli("archive", *command(archive, data, "--quiet"))
-    assert stop.value.code == 130 and "with --resume goes on" in capsys.readouterr().err
+    assert stop.value.code == 130 and "with --resume continues" in capsys.readouterr().err
 
 
 def test_what_is_wrong_for_all_scenes_is_one_sentence_before_any(archive, data, monkeypatch, capsys):
@@ -152,5 +152,5 @@ def test_the_gpus_of_a_worker():
     second = there.clone()
     second.defrost()
     second.MODEL.DEVICE = "cuda:1"
-    with pytest.raises(ConfigError, match="Ray says which GPU"):
+    with pytest.raises(ConfigError, match="Ray assigns the workers"):
         place_on_gpus(second, None)

@@ -65,7 +65,7 @@ def test_a_yaml_file_stands_for_all_its_datasets_and_a_config_for_its_own(check,
 
 @pytest.mark.parametrize("words, message", [
     ([], "nothing to check"),
-    (["nowhere"], "no RGB-SAR dataset 'nowhere'"),
+    (["nowhere"], "'nowhere', which is not registered"),
     (["nowhere.yaml"], "nowhere.yaml cannot be read"),
     (["--dataset-file", "mine.yaml"], "name those to check"),
     (["clean", "--show", "-1"], "--show needs 0 or more"),

@@ -170,7 +170,7 @@ def test_wrong_folders(clear, tmp_path, capsys):
         ((tmp_path / "empty", tmp_path / "out"), "holds no PNG, JPEG or GeoTIFF"),
         ((clear, clear / "out"), "choose another output folder"),
         ((clear / "city", tmp_path / "file" / "out"), "is a file, not a folder"),
-        ((clear, tmp_path / "out"), "have one name"),
+        ((clear, tmp_path / "out"), "have the same name"),
     ):
         run(*words, status=2)
         assert message in capsys.readouterr().err

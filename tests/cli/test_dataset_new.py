@@ -50,7 +50,7 @@ def test_a_clean_folder_becomes_a_dataset(new, tmp_path):
         "  mm-ovseg train --config-file datasets/my_flood_config.yaml",
     ]
     assert "errors" not in output and "warning" not in output
-    assert "INPUT.SAR.SCALE db" in output and "10 m a pixel" in output and "EPSG:32633" in output
+    assert "INPUT.SAR.SCALE db" in output and "10 m per pixel" in output and "EPSG:32633" in output
     written = sorted(path.name.removeprefix("my_flood") for path in (tmp_path / "datasets").iterdir())
     assert written == [".yaml", "_classes.json", "_config.yaml", "_preview.png", "_train.txt", "_val.txt"]
     cfg = load_config("datasets/my_flood_config.yaml", ["MODEL.DEVICE", "cpu"])
@@ -109,7 +109,7 @@ def test_labels_in_colours_are_left_out_and_that_is_said(new, tmp_path):
     for path in (root / "labels").iterdir():
         save(path, images(0)[0])
     output = new("mine")
-    assert "labels hold no class numbers and are left out (good_0.tif has 3 bands of uint8)" in output
+    assert "labels hold no class numbers and are ignored (good_0.tif has 3 bands of uint8)" in output
     assert "No labels" in output
 
 
@@ -139,7 +139,7 @@ def test_names_of_a_class_file_beside_the_images(new, tmp_path, file, content):
 def test_names_that_have_to_be_typed_survive_the_next_run(new, tmp_path, capsys):
     write_clean_folder(tmp_path / "mine")
     output = new("mine")
-    assert "class 0, class 1, class 2 say nothing" in output
+    assert "class 0, class 1, class 2 mean nothing" in output
     classes = tmp_path / "datasets" / "mine_classes.json"
     classes.write_text(classes.read_text().replace("class 2", "water"))
     message = fails(new, capsys, "mine")

@@ -65,7 +65,7 @@ def test_a_dataset_declared_in_yaml_without_labels(run_here, tmp_path, classes):
 )
 def test_wrong_input_is_one_sentence_and_status_2(run_here, capsys, arguments, words):
     with pytest.raises(SystemExit) as stopped:
-        run_here(*arguments)
+        run_here("--dataset-file", str(ROOT / "projects/laptop/datasets.yaml"), *arguments)
     assert stopped.value.code == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ") and message.count("\n") == 1

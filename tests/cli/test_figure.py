@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
+from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.data.palette import COLOR_BLIND_SAFE_COLORS, color_blind_safe_colors, default_colors
 from tests.conftest import ROOT, run_cli, save_random_weights
 
@@ -27,6 +28,7 @@ def make_figure(datasets, monkeypatch, forget_datasets):
     """A function ``*arguments`` that runs the command line in the folder of the datasets."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
     monkeypatch.chdir(datasets)
+    register_datasets_from_file(ROOT / "projects/laptop/datasets.yaml")
     return lambda *arguments: run_cli("figure", *arguments, "--opts", "MODEL.DEVICE", "cpu")
 
 

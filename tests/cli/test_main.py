@@ -14,8 +14,7 @@ from detectron2.engine import default_argument_parser
 
 from mm_ovseg.checkpoint.official import VARIANTS
 from mm_ovseg.cli import arguments, convert, dataset_clouds, train
-from mm_ovseg.cli.command import build_parser
-from mm_ovseg.cli.main import COMMANDS, main
+from mm_ovseg.cli.main import COMMANDS, build_parser, main
 from mm_ovseg.data.clouds import CLOUDS_REGISTRY
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.raster import SAR_UNITS

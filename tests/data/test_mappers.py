@@ -156,7 +156,7 @@ def test_training_sets_need_the_same_seen_classes(cfg, make_dataset):
 
 
 def test_training_sets_that_cannot_be_used(cfg, make_dataset):
-    with pytest.raises(ConfigError, match="DATASETS names 'pairs', which is not registered"):
+    with pytest.raises(ConfigError, match="DATASETS.TRAIN names 'pairs', which is not registered"):
         train_mapper(cfg)
     make_dataset("bare", labels=None)
     with pytest.raises(ConfigError, match="'bare', which has no labels"):

@@ -254,7 +254,7 @@ def test_slivers_in_common_are_left_out():
     grids = [tile(0.994 * column) for column in range(6)]
     found = hold(list("abcdef"), grids=grids, val_fraction=0.17)
     assert len(found.val) == 1 and len(found.train) == 4
-    assert found.how == "by place on the ground; 1 left out, for they overlap what is held out"
+    assert found.how == "by place on the ground; 1 left out, since they overlap held-out ones"
     found = hold(list("ab"), grids=grids[:2])
     assert found.val == () and found.train == ("a", "b")
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
-from mm_ovseg.errors import DataError
+from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.evaluation import RetrievalEvaluator
 from mm_ovseg.evaluation.retrieval import expected_hits
 
@@ -156,5 +156,5 @@ def test_a_dataset_without_any_data_is_an_error():
     tokens = unit(6, 8)
     with pytest.raises(DataError, match="1 of its 7 pairs were processed and none has a token"):
         evaluated([output([tokens], [tokens], torch.zeros(6, dtype=torch.bool))])
-    with pytest.raises(DataError, match="'nowhere' is not registered"):
+    with pytest.raises(ConfigError, match="'nowhere', which is not registered"):
         RetrievalEvaluator("nowhere", blocks=[4])

@@ -16,7 +16,7 @@ from PIL import Image
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
 
 import mm_ovseg
-from mm_ovseg.errors import DataError, VocabularyError
+from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
 
 DATASET = "seen_unseen_test"
@@ -184,7 +184,7 @@ def test_other_wrong_inputs_are_clear_errors(data):
         evaluate([{"file_name": "rgb_0.png"}], outputs[:1])
     with pytest.raises(VocabularyError, match="scores 4 classes.*has 5"):
         evaluate(samples[:1], [{"sem_seg": outputs[0]["sem_seg"][:4]}])
-    with pytest.raises(DataError, match="'nowhere' is not registered"):
+    with pytest.raises(ConfigError, match="'nowhere', which is not registered"):
         SeenUnseenSemSegEvaluator("nowhere")
     with pytest.raises(DataError, match="0 of its 5 images"):
         evaluate([], [])

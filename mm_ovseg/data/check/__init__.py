@@ -1,1 +1,1 @@
-"""Is a dataset sound? All that is wrong with it in one report, and a declaration drafted for a folder of images."""
+"""Checks of datasets, with all findings in one report, and datasets drafted from a folder of images."""

@@ -96,26 +96,24 @@ def _contents_of(path: Path, source: RasterSource, num_files: int) -> FileConten
     bands = source.data_bands()
     image, known = source.read(bands)  # (H, W, bands)
     valid = np.ones(image.shape[:2], dtype=bool) if known is None else known.all(axis=2)
+    colors = source.color_table(bands[0]) if len(bands) == 1 else None
+    try:
+        values = dict(LabelReader({}).read(source)[1])  # which knows none of the values, and so counts all
+    except DataError:
+        values = None
     return FileContents(
         path=path,
         info=source.info,
         digest=hashlib.blake2b(f"{image.shape} {image.dtype}".encode() + image.tobytes()).hexdigest(),
         bands=tuple(source.bands[band - 1] for band in bands),
-        palette=_palette(source, bands),
+        palette=None if colors is None else tuple(colors.get(n, (0, 0, 0))[:3] for n in range(max(colors) + 1)),
         categories=_categories(path),
         is_lossy=source.is_lossy,
         nan_share=float(np.isnan(image).any(axis=2).mean()),
         is_gray=image.shape[2] >= 3 and bool((image[..., :1] == image[..., 1:3]).all()),
         sample=_sample(image, valid, source, bands, num_files),
-        values=_label_values(source),
+        values=values if values is not None and len(values) <= MAX_VALUES else None,
     )
-
-
-def _palette(source: RasterSource, bands: list[int]) -> tuple[tuple[int, int, int], ...] | None:
-    colors = source.color_table(bands[0]) if len(bands) == 1 else None
-    if colors is None:
-        return None
-    return tuple(colors.get(value, (0, 0, 0))[:3] for value in range(max(colors) + 1))
 
 
 def _categories(path: Path) -> dict[int, str]:
@@ -136,11 +134,3 @@ def _sample(image: np.ndarray, valid: np.ndarray, source: RasterSource, bands: l
     sample = image.reshape(-1, image.shape[2])[places].astype(np.float32)
     source.scale(sample, bands)
     return sample
-
-
-def _label_values(source: RasterSource) -> dict[int, int] | None:
-    try:
-        _, values = LabelReader({}).read(source)  # which knows none of the values, and so counts all
-    except DataError:
-        return None
-    return dict(values) if len(values) <= MAX_VALUES else None

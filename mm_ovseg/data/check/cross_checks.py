@@ -75,7 +75,7 @@ def check_sar_range(dataset: RGBSARDataset, pairs: Sequence[PairFiles], reader: 
         return
     place = str(dataset.folder / dataset.sar)
     if reader.scale == "db" and values.min() >= 0:
-        message = f"the SAR values range from {values.min():g} to {values.max():g}, which can hardly be dB"
+        message = f"the SAR values range from {values.min():g} to {values.max():g}, which is unlikely in dB"
         yield Finding("sar-range", dataset.name, place, message, "set INPUT.SAR.SCALE to power or amplitude")
     elif reader.scale != "db" and np.median(values) < 0:
         message = f"most SAR values are negative, which {reader.scale} never is"
@@ -105,13 +105,13 @@ def check_classes(datasets: Sequence[RGBSARDataset], pairs: Sequence[PairFiles])
         name, place = members[0].name, str(members[0].folder / members[0].labels)
         if absent := [entry for entry in classes if entry not in files_with]:
             names = ", ".join(sorted({dataset.name for dataset in members}))
-            advice = "it can be neither learned nor measured: check the list of classes, or leave it so"
+            advice = "it can be neither learned nor measured: check the list of classes, or keep it as it is"
             if ignored := _ignored_shares(members, [file for _, file in labels]):
                 shares = ", ".join(f"{value} ({share:.0%} of the pixels)" for value, share in ignored.items())
                 advice = f"{shares} is ignored: if that is a class, say so with label_values"
             yield Finding("class-absent", name, place, f"no label map of {names} has {', '.join(absent)}", advice)
         if unnamed := [entry for entry in classes if PLACEHOLDER.fullmatch(entry)]:
-            message = f"{', '.join(unnamed)} say nothing to a model that goes by names"
+            message = f"{', '.join(unnamed)} mean nothing to a model that is asked by name"
             yield Finding("class-unnamed", name, place, message, "write what they are into the class file")
         number = len(set().union(*files_with.values()))
         for entry in unnamed:

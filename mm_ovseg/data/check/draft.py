@@ -95,7 +95,12 @@ def draft_dataset(
     scheme = _guess_scheme(root, files["label"], names, label_values)
     settings = {"RGB": guess_rgb_settings(files["RGB"]), "SAR": guess_sar_settings(files["SAR"])}
     metres = common_pixel_size(footprints([file.info.grid for file in files["RGB"] if file.info is not None]))
-    datasets = [_complete(dataset, scheme, metres) for dataset in datasets]
+    meaning: dict[str, Any] = {"labels": None}
+    if scheme is not None:
+        values = None if scheme.label_values is None else tuple(scheme.label_values.items())
+        colors = class_colors(scheme.names, scheme.colors, owner="The dataset")
+        meaning = {"classes": scheme.names, "colors": colors, "label_values": values}
+    datasets = [replace(dataset, ground_sampling_distance=metres, **meaning) for dataset in datasets]
     findings = check_datasets(datasets, _reader(settings))
     broken = {(finding.dataset, finding.pair) for finding in findings if finding.severity == ERROR}
     # Where labels are left out, a label without images is not broken.
@@ -121,9 +126,9 @@ def draft_dataset(
             replace(dataset, pairs=of_dataset) if dataset.name in incomplete else dataset
             for dataset, of_dataset in zip(datasets, keys, strict=True)
         ]
-    train, val = datasets[0], datasets[1] if keys[1] else None
+    val = datasets[1] if keys[1] else None
     sizes = (len(keys[0]), len(keys[1]))
-    return Draft(root, layouts, files, scheme, settings, train, val, sizes, how_split, findings)
+    return Draft(root, layouts, files, scheme, settings, datasets[0], val, sizes, how_split, findings)
 
 
 def _split_folders(root: Path) -> list[Path]:
@@ -165,18 +170,6 @@ def _names_beside(root: Path) -> tuple[list[str], list | None, str]:
         lines = read_text(text_file).splitlines()
         return [line.strip() for line in lines if line.strip()], None, text_file.name
     return [], None, ""
-
-
-def _complete(dataset: RGBSARDataset, scheme: ClassScheme | None, metres: float | None) -> RGBSARDataset:
-    if scheme is None:
-        return replace(dataset, labels=None, ground_sampling_distance=metres)
-    return replace(
-        dataset,
-        ground_sampling_distance=metres,
-        classes=scheme.names,
-        colors=class_colors(scheme.names, scheme.colors, owner="The dataset"),
-        label_values=None if scheme.label_values is None else tuple(scheme.label_values.items()),
-    )
 
 
 def _reader(settings: Mapping[str, Mapping[str, Any]]) -> PairReader:

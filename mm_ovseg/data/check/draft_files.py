@@ -10,7 +10,6 @@ import yaml
 from mm_ovseg.data.check.draft import Draft
 from mm_ovseg.data.check.label_meaning import ClassScheme
 from mm_ovseg.data.input_files import raster_inputs
-from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_outputs, complete_file
 
 __all__ = ["draft_paths", "write_draft"]
@@ -31,22 +30,18 @@ def draft_paths(output: Path, name: str) -> dict[str, Path]:
     return {what: output / f"{name}{ending}" for what, ending in ENDINGS.items()}
 
 
-def write_draft(draft: Draft, name: str, paths: dict[str, Path], base_config: Path, *, overwrite: bool) -> None:
-    """Write the files of a draft.
+def write_draft(draft: Draft, name: str, paths: dict[str, Path], base_config: Path) -> None:
+    """Write the files of a draft, in place of any that are there.
 
     Args:
         draft: The draft.
         name: Of the dataset.
         paths: As :func:`draft_paths` gives them.
         base_config: The config of the model to train.
-        overwrite: Replace files that exist; they may hold class names that somebody has typed.
 
     Raises:
-        ConfigError: A file exists, and ``overwrite`` is off.
         DataError: A file cannot be written, or is one of the images.
     """
-    if not overwrite and (there := [path for path in paths.values() if path.exists()]):
-        raise ConfigError(f"{there[0]} exists; give --overwrite to write it again, or another --name or --output.")
     images = [file.path for files in draft.files.values() for file in files]
     check_outputs({"--output": paths.values()}, raster_inputs({"one of the images": images}))
     datasets = {"train": draft.train} | ({} if draft.val is None else {"val": draft.val})
@@ -90,12 +85,12 @@ def write_draft(draft: Draft, name: str, paths: dict[str, Path], base_config: Pa
 
 
 def _fits_in_lines(keys: Sequence[str]) -> bool:
-    """Whether a text file with one key a line gives these keys when it is read."""
+    """Whether a text file with one key per line gives these keys when it is read."""
     return "\n".join(keys).splitlines() == [*keys] and all(key == key.strip() and key[0] != "#" for key in keys)
 
 
 def _class_file(scheme: ClassScheme) -> str:
-    """JSON with one class a line, to be edited by hand. Conventional colours are left out: they follow the names."""
+    """JSON with one class per line, to be edited by hand. Conventional colours are left out: they follow the names."""
     names = ",\n    ".join(json.dumps(name, ensure_ascii=False) for name in scheme.names)
     colors = "" if scheme.colors is None else f'  "colors": {json.dumps([list(color) for color in scheme.colors])},\n'
     return f'{{\n  "classes": [\n    {names}\n  ],\n{colors}  "unseen": []\n}}\n'

@@ -1,4 +1,4 @@
-"""What was seen in a folder, in words and tables."""
+"""A drafted dataset, described in words and tables."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,13 +28,24 @@ def describe_draft(draft: Draft) -> str:
     if unused := [name for layout in draft.layouts for name in layout.unused]:
         more = f" and {len(unused) - MAX_NAMED} more" if len(unused) > MAX_NAMED else ""
         lines.append(f"Not used: {', '.join(unused[:MAX_NAMED])}{more}.")
-    lines += ["", *_describe_settings(draft)]
+    settings = [
+        f"INPUT.{kind}.{key} {value}" for kind, keys in draft.input_settings.items() for key, value in keys.items()
+    ]
+    lines += ["", f"Read with {', '.join(settings)}." if settings else "RGB and SAR are 8-bit, and read as they are."]
+    if metres := draft.train.ground_sampling_distance:
+        lines.append(f"{metres:g} m per pixel.")
     if draft.scheme is None:
         lines += _describe_unusable_labels(draft)
         lines.append("No labels: the dataset serves stage 1, which needs none.")
     else:
         source = f"named by {draft.scheme.source}" if draft.scheme.source else "which the files do not name"
-        lines += [f"Classes, {source}:", _describe_classes(draft.scheme), *_describe_masked(draft.files["label"])]
+        lines += [f"Classes, {source}:", _describe_classes(draft.scheme)]
+        counted = [file for file in draft.files["label"] if file.values is not None]
+        total = sum(file.info.grid.width * file.info.grid.height for file in counted)
+        if masked := total - sum(sum(file.values.values()) for file in counted):
+            lines.append(
+                f"Another {masked / total:.2%} of the pixels have no data by nodata or mask; they are ignored."
+            )
     train, val = draft.sizes
     return "\n".join([*lines, "", f"Pairs to train on: {train}; held out: {val} ({draft.how_split})."])
 
@@ -58,17 +69,6 @@ def _most_common(files: Sequence[FileContents], trait: Callable[[FileContents], 
     return counts[0][0] + (f" (+ {others} other{'s' * (others > 1)})" if others else "")
 
 
-def _describe_settings(draft: Draft) -> list[str]:
-    settings = [
-        f"INPUT.{kind}.{key} {value}"
-        for kind, of_kind in draft.input_settings.items()
-        for key, value in of_kind.items()
-    ]
-    lines = [f"Read with {', '.join(settings)}." if settings else "RGB and SAR are 8-bit, and read as they are."]
-    metres = draft.train.ground_sampling_distance
-    return lines + ([f"{metres:g} m a pixel."] if metres else [])
-
-
 def _describe_unusable_labels(draft: Draft) -> list[str]:
     """Why the label files, if there are any, are left out."""
     if not draft.files["label"]:
@@ -79,7 +79,7 @@ def _describe_unusable_labels(draft: Draft) -> list[str]:
         count = first.info.count
         what = f"{first.path.name} has {count} band{'s' * (count > 1)} of {first.info.dtypes[0]}"
     return [
-        f"The files at {draft.layouts[0].labels} hold no class numbers and are left out ({what}). A label map has one "
+        f"The files at {draft.layouts[0].labels} hold no class numbers and are ignored ({what}). A label map has one "
         "band with a whole number per pixel: convert colours to numbers."
     ]
 
@@ -93,13 +93,3 @@ def _describe_classes(scheme: ClassScheme) -> str:
         rows.append([value, name, "" if index == IGNORED else index, share, scheme.files[value]])
     headers = ["value", "class", "index", "% of pixels", "files"]
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
-
-
-def _describe_masked(labels: Sequence[FileContents]) -> list[str]:
-    """The share of the label pixels that the files themselves declare as nodata."""
-    counted = [file for file in labels if file.values is not None]
-    total = sum(file.info.grid.width * file.info.grid.height for file in counted)
-    masked = total - sum(sum(file.values.values()) for file in counted)
-    return [f"Another {masked / total:.2%} of the pixels have no data by nodata or mask; they are ignored."] * (
-        masked > 0
-    )

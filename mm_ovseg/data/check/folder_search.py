@@ -79,7 +79,7 @@ def find_layout(root: Path, *, rgb: str = "", sar: str = "", labels: str = "") -
         seen = ", ".join(f"{folder or '.'}/ ({len(files)} images)" for folder, files in contents.items()) or "no image"
         raise DataError(
             f"{root} has no RGB and SAR files that share a name ({seen}); put them into folders named rgb, sar and "
-            "labels, or say where they lie with --rgb, --sar and --labels."
+            "labels, or locate them with --rgb, --sar and --labels."
         )
     return FolderLayout(root, *found, unused=_unused(root, contents, found))
 
@@ -171,8 +171,8 @@ def _candidates_by_content(
             continue
         groups = {"": files}
         if len({Path(file).stem for file in files}) < len(files):  # two files of one name: by suffix
-            groups = {f"*{suffix}": [file for file in files if file.endswith(suffix)]
-                      for suffix in sorted({Path(file).suffix for file in files})}  # fmt: skip
+            suffixes = sorted({Path(file).suffix for file in files})
+            groups = {f"*{suffix}": [file for file in files if file.endswith(suffix)] for suffix in suffixes}
         for pattern, members in groups.items():
             kinds = Counter(_kind_of(read_contents(root / folder / file)) for file in members[:FILES_LOOKED_INTO])
             if kind := kinds.most_common(1)[0][0]:

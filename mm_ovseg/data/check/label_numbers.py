@@ -73,7 +73,7 @@ class LabelValues:
         entries = separator.join(f"{value}: {name}" for value, name in sorted(suggested.items()))
         how = "with class names, or ignore, in place of ?" if "?" in suggested.values() else "if that is right"
         return VocabularyError(
-            f"{reason} the values {', '.join(map(str, shown))}{more}; say what each means with "
+            f"{reason} the values {', '.join(map(str, shown))}{more}; give the meaning of each with "
             f'--label-values "{entries}", {how} ({"; ".join(map(self._describe, shown))}{more}).'
         )
 

@@ -174,5 +174,5 @@ def _folded(name: str) -> str:
 
 def _checked(classes: tuple[str, ...]) -> tuple[str, ...]:
     if len(classes) > MAX_CLASSES:
-        raise DataError(f"There would be {len(classes)} classes; say with --label-map which values mean the same.")
+        raise DataError(f"There would be {len(classes)} classes; merge values with --label-map.")
     return classes

@@ -18,7 +18,7 @@ from mm_ovseg.jobs import Skipped, skip_unreadable
 from mm_ovseg.raster import RasterInfo, SARReader, check_same_grid, read_raster_info
 from mm_ovseg.raster.footprint import Footprint, footprints
 
-__all__ = ["AUTO_SCALE", "Assign", "match_files", "tile_pairs"]
+__all__ = ["AUTO_SCALE", "Assign", "match_by_name", "tile_pairs"]
 
 AUTO_SCALE = "auto"
 WHOLE_RANGE = (-127.5, 127.5)  # one dB a step, and wider than SAR values of any calibration
@@ -31,7 +31,7 @@ Assign = Callable[[Sequence[str], Sequence[Footprint | None], Sequence[Path]], S
 Headers = list[tuple[SceneFiles, RasterInfo, RasterInfo]]  # of the RGB and the SAR file
 
 
-def match_files(
+def match_by_name(
     rgb: Sequence[Path], sar: Sequence[Path], name_of: Callable[[Path], str]
 ) -> tuple[list[SceneFiles], list[Skipped]]:
     """Match RGB and SAR files by name.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 
 from rasterio import Affine
 from tqdm import tqdm
@@ -18,51 +18,41 @@ from mm_ovseg.jobs import Skipped
 from mm_ovseg.raster import Grid
 from mm_ovseg.raster.footprint import Footprint, common_pixel_size, footprints
 
-__all__ = ["SquareSplit", "tile_scenes"]
+__all__ = ["tile_scenes"]
 
 
-@dataclass(frozen=True)
-class SquareSplit:
-    """Which squares of ground are held out.
-
-    Attributes:
-        square: Side of a square, in tiles.
-        val_fraction: Share of the squares that is held out, 0..1.
-        seed: Another one holds out other squares.
-
-    Raises:
-        ConfigError: A number is out of range.
-    """
-
-    square: int = 4
-    val_fraction: float = 0.2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.square < 1:
-            raise ConfigError(f"--square is {self.square}; give 1 or more tiles.")
-        if not 0 <= self.val_fraction <= 1:
-            raise ConfigError(f"--val-fraction is {self.val_fraction}; give a share from 0 to 1.")
-
-
-def tile_scenes(run: TileRun, scenes: Sequence[SceneFiles], split: SquareSplit) -> TileReport:
+def tile_scenes(
+    run: TileRun, scenes: Sequence[SceneFiles], *, square: int = 4, val_fraction: float = 0.2, seed: int = 0
+) -> TileReport:
     """Write tiles, ``dataset.yaml``, ``classes.json`` and ``manifest.json``.
 
     Interrupted and called again, it continues; called again when everything is done, it changes nothing.
 
+    Args:
+        run: With a legend.
+        scenes: At least one, with labels.
+        square: Side, in tiles, of the squares of ground of which some are held out.
+        val_fraction, seed: As of :func:`~mm_ovseg.data.split.split_into_squares`.
+
     Raises:
+        ConfigError: ``square`` or ``val_fraction`` is out of range.
         DataError: A scene cannot be read, the output has files of the scenes, or as of
             :func:`~mm_ovseg.data.tile.run.make_tiles`.
     """
+    if square < 1:
+        raise ConfigError(f"--square is {square}; give 1 or more tiles.")
+    if not 0 <= val_fraction <= 1:
+        raise ConfigError(f"--val-fraction is {val_fraction}; give a share from 0 to 1.")
     check_tile_outputs(run.output, scenes)
     journal = open_journal(run)
     tiles, concerns = _open_all(run, scenes)
     places = footprints([grid for _, _, grid in tiles])
     metres = common_pixel_size(places)
     places = [place or _place_in_pixels(*tile) for place, tile in zip(places, tiles, strict=True)]
-    sides = _sides(places, split.square * run.settings.size)
-    splits = split_into_squares(places, sides=sides, val_fraction=split.val_fraction, seed=split.seed)
-    report = TileReport(run, asdict(split), len(tiles), metres, concerns=concerns)
+    sides = _sides(places, square * run.settings.size)
+    splits = split_into_squares(places, sides=sides, val_fraction=val_fraction, seed=seed)
+    split = {"square": square, "val_fraction": val_fraction, "seed": seed}
+    report = TileReport(run, split, len(tiles), metres, concerns=concerns)
     jobs = []
     for (scene, window, _), of_split in zip(tiles, splits, strict=True):
         name = f"{scene.name}_r{window[0]:06d}_c{window[1]:06d}"

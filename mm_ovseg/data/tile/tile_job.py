@@ -1,6 +1,7 @@
 """The tiles of a scene, or of a part of it: read, judged, counted and written."""
 
 from collections import Counter
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def open_labels(scene: SceneFiles, source: SceneSource, settings: TileSettings, 
     return PolygonLabels(scene.labels, source.grid, legend, **chosen)
 
 
-_opened: dict[tuple, tuple[SceneSource, Labels | None]] = {}  # of the latest job
+_opened: dict[tuple, tuple[SceneSource, Labels | None, ExitStack]] = {}  # of the latest job
 
 
 def _open_once(job: TileJob) -> tuple[SceneSource, Labels | None]:
@@ -149,23 +150,18 @@ def _open_once(job: TileJob) -> tuple[SceneSource, Labels | None]:
     key = (job.scene, job.settings, job.legend, str(job.fingerprint()[1:]))
     if key not in _opened:
         close_scene()
-        source = open_scene(job.scene, job.settings)
-        try:
-            labels = None if job.legend is None else open_labels(job.scene, source, job.settings, job.legend)
-        except BaseException:
-            source.close()
-            raise
-        _opened[key] = source, labels
-    return _opened[key]
+        with ExitStack() as stack:
+            source, labels = stack.enter_context(open_scene(job.scene, job.settings)), None
+            if job.legend is not None:
+                labels = stack.enter_context(closing(open_labels(job.scene, source, job.settings, job.legend)))
+            _opened[key] = source, labels, stack.pop_all()
+    return _opened[key][:2]
 
 
 def close_scene() -> None:
     """Close the files that this process has open for its latest job."""
     while _opened:
-        source, labels = _opened.popitem()[1]
-        if labels is not None:
-            labels.close()  # within the GDAL environment of the source
-        source.close()
+        _opened.popitem()[1][2].close()
 
 
 def _reason_to_skip(

@@ -81,7 +81,7 @@ def test_where_numbers_leave_a_choice_they_are_listed_with_the_line_to_write(tmp
     with pytest.raises(VocabularyError) as caught:
         guess_classes(facts, list(names))
     message = str(caught.value)
-    assert f'say what each means with --label-values "{line}"' in message
+    assert f'give the meaning of each with --label-values "{line}"' in message
     assert f"hold the values {', '.join(map(str, sorted(values)))};" in message
     assert f"{values[0]} has {100 / len(values):.2g}% of the pixels, in 1 of 1 files" in message
 
@@ -164,7 +164,7 @@ def test_much_rounding_of_jpeg_is_refused(tmp_path):
     facts = write_jpeg(tmp_path / "a.jpg", blocks([0, 40, 80]))
     assert len(facts.values) > 3
     for names in ("abc", "abcde"):
-        with pytest.raises(VocabularyError, match="say what each means"):
+        with pytest.raises(VocabularyError, match="give the meaning of each"):
             guess_classes([facts], list(names))
 
 
