@@ -56,7 +56,7 @@ def check_evaluator_types(model: nn.Module | type[nn.Module], dataset_names: Seq
         dataset_names: of DATASETS.TEST.
 
     Raises:
-        ConfigError: the model has no such task, or a dataset is not registered or has no ``evaluator_type`` that fits it.
+        ConfigError: the model has no such task, or a dataset is not registered or has no ``evaluator_type`` that fits.
     """
     task = getattr(model, "task", None)
     if task not in ("sem_seg", "retrieval"):
