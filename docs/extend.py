@@ -17,7 +17,7 @@ from torch import nn
 from mm_ovseg.checkpoint.encoder_weights import load_encoder_file
 from mm_ovseg.cli import train
 from mm_ovseg.cli.clean_exit import clean_exit
-from mm_ovseg.cli.command import run_command
+from mm_ovseg.cli.main import run_command
 from mm_ovseg.data import register_rgb_sar_dataset
 from mm_ovseg.data.mappers import DATASET_MAPPER_REGISTRY, RGBSARSemanticMapper
 from mm_ovseg.modeling.backbone import IMAGE_ENCODER_REGISTRY, EncoderFeatures, ImageEncoder
