@@ -6,6 +6,7 @@ import rasterio
 from detectron2.data import DatasetCatalog
 
 from demo import demo
+from mm_ovseg.inference.pairs import INPUT_NAME
 from tests.cases.rasters import CONFIG, NAMES, RGB, SAR, write
 from tests.conftest import run_cli
 
@@ -73,8 +74,8 @@ def run_demo(tmp_path):
         try:
             demo.main([str(word) for word in words])
         finally:
-            if demo.INPUT_NAME in DatasetCatalog:
-                DatasetCatalog.remove(demo.INPUT_NAME)
+            if INPUT_NAME in DatasetCatalog:
+                DatasetCatalog.remove(INPUT_NAME)
         with rasterio.open(next(output.glob("*_map.tif"))) as file:
             return file.read(1)
 
