@@ -27,7 +27,7 @@ from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.data.split import hold_out, keep_apart, split_by_scene
 from mm_ovseg.data.tile.pair_script import add_pair_arguments, pair_run, prepare_pairs
-from mm_ovseg.data.tile.pairs import match_by_name
+from mm_ovseg.data.tile.published_pairs import match_by_name
 from mm_ovseg.jobs import Skipped
 from mm_ovseg.raster.footprint import Footprint
 

@@ -13,7 +13,7 @@ from demo import demo
 from laptop.drawn_world import write_synthetic_dataset
 from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.manifest import SceneFiles
-from mm_ovseg.data.tile.pairs import tile_pairs
+from mm_ovseg.data.tile.published_pairs import tile_pairs
 from mm_ovseg.data.tile.settings import TileRun, TileSettings
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import DataError

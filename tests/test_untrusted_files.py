@@ -11,7 +11,7 @@ import torch
 from detectron2.data import DatasetCatalog
 from rasterio.transform import from_origin
 
-from mm_ovseg.checkpoint.files import load_weights_file
+from mm_ovseg.checkpoint.weights_file import load_weights_file
 from mm_ovseg.data import register_datasets_from_file, register_rgb_sar_dataset
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import CheckpointError, ConfigError, DataError, MMOVSegError, VocabularyError

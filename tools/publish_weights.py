@@ -14,8 +14,13 @@ from pathlib import Path
 import torch
 
 import mm_ovseg
-from mm_ovseg.checkpoint.files import check_weights_suffix, load_weights_file, local_weights_path, write_weights_file
 from mm_ovseg.checkpoint.state_dict import unwrap_state_dict
+from mm_ovseg.checkpoint.weights_file import (
+    check_weights_suffix,
+    load_weights_file,
+    local_weights_path,
+    write_weights_file,
+)
 from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.errors import CheckpointError
 from mm_ovseg.files import check_outputs, check_writable_folder, sha256

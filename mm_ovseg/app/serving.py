@@ -8,7 +8,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from mm_ovseg.app.hosts import Hosts
-from mm_ovseg.app.shipped import shipped_pairs
+from mm_ovseg.app.shipped_pairs import shipped_pairs
 from mm_ovseg.errors import ConfigError
 
 __all__ = ["open_port", "serve"]

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from mm_ovseg.checkpoint.files import complete_weights_file, load_weights_file, local_weights_path
 from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant
 from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES
 from mm_ovseg.checkpoint.state_dict import describe_misfits, find_container, unwrap_state_dict
+from mm_ovseg.checkpoint.weights_file import complete_weights_file, load_weights_file, local_weights_path
 from mm_ovseg.errors import CheckpointError, DataError, UnreadableWeightsError
 from mm_ovseg.files import complete_file
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mm_ovseg.checkpoint.files import load_weights_file
 from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant
 from mm_ovseg.checkpoint.positional_embedding import grid_size_of, resize_positional_embedding
 from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES
 from mm_ovseg.checkpoint.state_dict import TRAINING_HEADS, describe_misfits, unwrap_state_dict
+from mm_ovseg.checkpoint.weights_file import load_weights_file
 from mm_ovseg.errors import CheckpointError
 
 __all__ = ["load_encoder_file", "load_encoder_state_dict", "read_encoder_file", "read_student_file"]

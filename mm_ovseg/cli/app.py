@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("The page is made with Gradio, which is not installed; run: pip install 'mm_ovseg[app]'.")
     from mm_ovseg.app.hosts import Hosts
     from mm_ovseg.app.serving import open_port, serve
-    from mm_ovseg.app.shipped import CONFIG
+    from mm_ovseg.app.shipped_pairs import CONFIG
     from mm_ovseg.engine import load_config
 
     hosts = Hosts(args.host, args.allowed_host)

@@ -33,13 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Convert one file."""
     from mm_ovseg.checkpoint import official
-    from mm_ovseg.checkpoint.files import (
+    from mm_ovseg.checkpoint.state_dict import unwrap_state_dict
+    from mm_ovseg.checkpoint.weights_file import (
         check_weights_suffix,
         load_weights_file,
         local_weights_path,
         write_weights_file,
     )
-    from mm_ovseg.checkpoint.state_dict import unwrap_state_dict
     from mm_ovseg.files import check_outputs, check_writable_folder, sha256
 
     check_weights_suffix(args.output)

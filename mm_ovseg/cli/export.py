@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_arguments(args: argparse.Namespace) -> None:
     """Check, before long work, that everything asked for can be written."""
-    from mm_ovseg.export.files import check_export_requirements
+    from mm_ovseg.export.exported_file import check_export_requirements
     from mm_ovseg.export.text_file import check_text_suffix
     from mm_ovseg.files import check_writable_folder
 

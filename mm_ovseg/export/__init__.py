@@ -1,7 +1,7 @@
 """Writing a model as a file that other programs run: ONNX, or PyTorch's exported program. See docs/EXPORT.md."""
 
 from mm_ovseg.export.agreement import Agreement, check_agreement
-from mm_ovseg.export.files import EXPORT_SUFFIXES, write_export
+from mm_ovseg.export.exported_file import EXPORT_SUFFIXES, write_export
 from mm_ovseg.export.graph import SegmentationGraph, export_program
 from mm_ovseg.export.text_file import TEXT_SUFFIXES, write_text_file
 

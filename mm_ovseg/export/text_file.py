@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mm_ovseg.checkpoint.files import write_weights_file
+from mm_ovseg.checkpoint.weights_file import write_weights_file
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import complete_file
 from mm_ovseg.modeling.text import TextEmbedder

@@ -205,5 +205,5 @@ def _block_areas(info: RasterInfo, ellipsoid: Ellipsoid | None, top: int, height
 
 def _outlines(info: RasterInfo, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Outlines (..., points, 2) in map coordinates of blocks, from their corners and sizes in pixels (column, row)."""
-    square = Grid(1, 1).outline(PIECES_PER_EDGE + 1)
+    square = Grid(1, 1).outline(PIECES_PER_EDGE)
     return pixels_to_map(info.grid.transform, starts[..., np.newaxis, :] + square * sizes[..., np.newaxis, :])

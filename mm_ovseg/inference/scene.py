@@ -15,7 +15,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 import mm_ovseg
-from mm_ovseg.checkpoint.files import local_weights_path
+from mm_ovseg.checkpoint.weights_file import local_weights_path
 from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.data.palette import LegendEntry, class_legend
 from mm_ovseg.data.scene_source import SceneSource

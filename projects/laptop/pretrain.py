@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 import mm_ovseg
-from mm_ovseg.checkpoint.files import check_weights_suffix, write_weights_file
+from mm_ovseg.checkpoint.weights_file import check_weights_suffix, write_weights_file
 from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError

@@ -6,7 +6,7 @@ import rasterio
 from rasterio.transform import from_origin
 
 from mm_ovseg.app.map_maker import MapMaker
-from mm_ovseg.app.shipped import CONFIG, shipped_pairs
+from mm_ovseg.app.shipped_pairs import CONFIG, shipped_pairs
 from mm_ovseg.engine import load_config
 
 

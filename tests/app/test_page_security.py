@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("gradio", reason="needs mm_ovseg[app]")
 
-from mm_ovseg.app.shipped import SCENE
+from mm_ovseg.app.shipped_pairs import SCENE
 from mm_ovseg.app.visitor_files import REFUSED_FILE
 from tests.app.page_server import PATIENCE, Visitor, file_value, run_page
 from tests.conftest import ROOT

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from mm_ovseg.app import shipped
+from mm_ovseg.app import shipped_pairs
 from mm_ovseg.app.serving import open_port
 from mm_ovseg.cli import app
 from mm_ovseg.cli.main import build_parser
@@ -56,8 +56,8 @@ def test_the_default_is_this_machine_alone():
 
 def test_the_shipped_config_loads_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cfg = load_config(shipped.CONFIG, ["MODEL.DEVICE", "cpu"])
+    cfg = load_config(shipped_pairs.CONFIG, ["MODEL.DEVICE", "cpu"])
     assert cfg.MODEL.WEIGHTS == "quickstart://"
-    assert list(shipped.shipped_pairs(cfg)) == ["Under clouds", "Clear sky"]
+    assert list(shipped_pairs.shipped_pairs(cfg)) == ["Under clouds", "Clear sky"]
     # Its 8-bit files would be misread.
-    assert shipped.shipped_pairs(load_config(shipped.CONFIG, ["INPUT.SAR.SCALE", "db"])) == {}
+    assert shipped_pairs.shipped_pairs(load_config(shipped_pairs.CONFIG, ["INPUT.SAR.SCALE", "db"])) == {}

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ExportError
-from mm_ovseg.export import SegmentationGraph, check_agreement, files, write_export
+from mm_ovseg.export import SegmentationGraph, check_agreement, exported_file, write_export
 from mm_ovseg.inference import Predictor
 from tests.conftest import ROOT, random_pair, run_cli
 
@@ -158,11 +158,11 @@ def stub(monkeypatch):
     """A graph that export_program makes at once."""
     inputs = (torch.ones(2, 3, 4, 5), torch.ones(2, 3, 4, 5), torch.ones(1, 6, 7))
     program = torch.export.export(Stub(), inputs)
-    monkeypatch.setattr(files, "export_program", lambda _graph: program)
+    monkeypatch.setattr(exported_file, "export_program", lambda _graph: program)
     return Stub()
 
 
-@pytest.mark.parametrize("suffix", files.EXPORT_SUFFIXES)
+@pytest.mark.parametrize("suffix", exported_file.EXPORT_SUFFIXES)
 def test_of_a_refused_file_nothing_is_left(stub, monkeypatch, tmp_path, suffix):
     if suffix == ".onnx":
         pytest.importorskip("onnxruntime")
@@ -172,7 +172,7 @@ def test_of_a_refused_file_nothing_is_left(stub, monkeypatch, tmp_path, suffix):
         assert len(list(tmp_path.iterdir())) == 2  # what was there, and the folder that is being written
         raise ExportError("It differs.")
 
-    monkeypatch.setattr(files, "check_agreement", refuse)
+    monkeypatch.setattr(exported_file, "check_agreement", refuse)
     model = tmp_path / f"model{suffix}"
     model.write_text("an earlier one")
     with pytest.raises(ExportError):
@@ -183,8 +183,8 @@ def test_of_a_refused_file_nothing_is_left(stub, monkeypatch, tmp_path, suffix):
 def test_large_weights_lie_beside_the_onnx_file(stub, monkeypatch, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    monkeypatch.setattr(files, "MAX_SINGLE_FILE_BYTES", 0)
-    monkeypatch.setattr(files, "check_agreement", lambda _graph, run: [])
+    monkeypatch.setattr(exported_file, "MAX_SINGLE_FILE_BYTES", 0)
+    monkeypatch.setattr(exported_file, "check_agreement", lambda _graph, run: [])
     write_export(stub, tmp_path / "made" / "model.onnx", {"who": "we"})
     assert {path.name for path in (tmp_path / "made").iterdir()} == {"model.onnx", "model.onnx.data"}
     session = onnxruntime.InferenceSession(tmp_path / "made" / "model.onnx")

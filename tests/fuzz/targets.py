@@ -15,8 +15,8 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from mm_ovseg.checkpoint.encoder_weights import read_encoder_file
-from mm_ovseg.checkpoint.files import load_weights_file
 from mm_ovseg.checkpoint.official import convert_official_state_dict
+from mm_ovseg.checkpoint.weights_file import load_weights_file
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.scene_source import SceneSource

@@ -8,7 +8,7 @@ import rasterio
 
 import shipped_pair
 from laptop.drawn_world import write_synthetic_dataset
-from mm_ovseg.checkpoint.files import local_weights_path
+from mm_ovseg.checkpoint.weights_file import local_weights_path
 from mm_ovseg.files import sha256
 from tests.conftest import ROOT
 

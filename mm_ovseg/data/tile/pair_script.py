@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mm_ovseg.data.builtin import CMU_FOLDER
 from mm_ovseg.data.manifest import SceneFiles
-from mm_ovseg.data.tile.pairs import AUTO_SCALE, Assign, tile_pairs
+from mm_ovseg.data.tile.published_pairs import AUTO_SCALE, Assign, tile_pairs
 from mm_ovseg.data.tile.settings import TileRun, TileSettings
 from mm_ovseg.data.tile.unpacking import Wanted, gather_files
 from mm_ovseg.errors import ConfigError
@@ -110,7 +110,7 @@ def prepare_pairs(
 
     Args:
         args: The command line, with the arguments of :func:`add_pair_arguments`.
-        run, assign, split: As of :func:`~mm_ovseg.data.tile.pairs.tile_pairs`.
+        run, assign, split: As of :func:`~mm_ovseg.data.tile.published_pairs.tile_pairs`.
         wanted: Whether the file at a path, in an archive or below a folder, is needed.
         match: Makes pairs of such files, which need not exist yet.
 

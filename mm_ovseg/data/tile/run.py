@@ -10,9 +10,9 @@ import yaml
 from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.data.split import SPLITS
-from mm_ovseg.data.tile.report import TileReport
 from mm_ovseg.data.tile.settings import TileRun
 from mm_ovseg.data.tile.tile_job import TileJob, close_scene
+from mm_ovseg.data.tile.tile_report import TileReport
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_outputs, complete_file
 from mm_ovseg.jobs import Journal, count_reasons, run_jobs

@@ -9,10 +9,10 @@ from tqdm import tqdm
 
 from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.data.split import split_into_squares
-from mm_ovseg.data.tile.report import TileReport
 from mm_ovseg.data.tile.run import OVERLAPPING, check_tile_outputs, make_tiles, open_journal
 from mm_ovseg.data.tile.settings import TileRun, Window, cut_windows
 from mm_ovseg.data.tile.tile_job import TileJob, open_labels, open_scene
+from mm_ovseg.data.tile.tile_report import TileReport
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.jobs import Skipped
 from mm_ovseg.raster import Grid

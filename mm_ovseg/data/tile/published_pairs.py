@@ -9,10 +9,10 @@ import numpy as np
 from tqdm import tqdm
 
 from mm_ovseg.data.manifest import SceneFiles
-from mm_ovseg.data.tile.report import TileReport
 from mm_ovseg.data.tile.run import OVERLAPPING, check_tile_outputs, make_tiles, nothing_left, open_journal
 from mm_ovseg.data.tile.settings import TileRun, cut_windows
 from mm_ovseg.data.tile.tile_job import TileJob
+from mm_ovseg.data.tile.tile_report import TileReport
 from mm_ovseg.errors import DataError
 from mm_ovseg.jobs import Skipped, skip_unreadable
 from mm_ovseg.raster import RasterInfo, SARReader, check_same_grid, read_raster_info

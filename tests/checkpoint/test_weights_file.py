@@ -5,8 +5,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mm_ovseg.checkpoint import files
-from mm_ovseg.checkpoint.files import load_weights_file, local_weights_path
+from mm_ovseg.checkpoint import weights_file
+from mm_ovseg.checkpoint.weights_file import load_weights_file, local_weights_path
 from mm_ovseg.errors import CheckpointError
 
 
@@ -100,7 +100,7 @@ def test_what_the_hub_does_not_have_is_named(hub, name, message):
 
 def test_quickstart_names_a_file_that_comes_with_the_package(monkeypatch, tmp_path):
     assert local_weights_path("quickstart://").is_file()
-    monkeypatch.setattr(files, "QUICKSTART_FILE", tmp_path / "quickstart.safetensors")
+    monkeypatch.setattr(weights_file, "QUICKSTART_FILE", tmp_path / "quickstart.safetensors")
     with pytest.raises(CheckpointError, match=r"quickstart:// cannot be read"):
         load_weights_file("quickstart://")
     save_file({"weight": torch.ones(2)}, tmp_path / "quickstart.safetensors")
