@@ -234,6 +234,8 @@ def _polygons_of(geometries: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
         reasons[reason] = len(np.unique(owners[found]))
     parts, owners = as_polygons(simple, owners)
     polygons = gathered(valid(parts), owners, len(geometries))
+    overlapping = ~shapely.is_valid(polygons)  # each part is valid, but two share ground
+    polygons[overlapping] = shapely.union_all(polygons[overlapping, np.newaxis], axis=1)
     reasons[DAMAGED] += int(shapely.is_empty(polygons[np.unique(owners)]).sum())
     return polygons, reasons
 

@@ -398,3 +398,12 @@ def test_longitudes_of_any_size_end_soon_and_harm_no_others(tmp_path, grid):
     fields = [box(15.01, 45.155, 15.012, 45.157), box(-3e13, 45, -2e13, 46), box(2e13, 45, 3e13, 46)]
     polygons = read_polygons(geojson(tmp_path / "a.geojson", fields), grid)
     assert len(polygons.geometries) == 1 and draw(polygons, grid).any()
+
+
+def test_parts_of_one_feature_may_overlap(tmp_path):
+    parts = shapely.MultiPolygon([shapely.box(0, 0, 60, 60), shapely.box(30, 30, 100, 100)])
+    geopandas.GeoDataFrame(geometry=[parts], crs="EPSG:32633").to_file(tmp_path / "a.gpkg")
+    grid = Grid(5, 5, CRS.from_epsg(32633), Affine(10, 0, 20, 0, -10, 70))
+    found = read_polygons(tmp_path / "a.gpkg", grid)
+    assert found.geometries[0].area == 40 * 40 + 40 * 40 - 30 * 30 and found.areas[0] == 3600 + 4900 - 900
+    assert found.left_out == {}
