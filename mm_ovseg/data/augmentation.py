@@ -103,7 +103,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> PairAugmentation:
     ]
     if cfg.INPUT.CROP.ENABLED:
         if cfg.INPUT.CROP.TYPE != "absolute":
-            raise ConfigError(f"INPUT.CROP.TYPE is '{cfg.INPUT.CROP.TYPE}'; only 'absolute' gives samples of the same size.")
+            raise ConfigError(f"INPUT.CROP.TYPE is '{cfg.INPUT.CROP.TYPE}'; only 'absolute' gives equal sizes.")
         height, width = cfg.INPUT.CROP.SIZE
         geometry.append(T.RandomCrop("absolute", (height, width)))
         geometry.append(PadToSize(height, width, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE))

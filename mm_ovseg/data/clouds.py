@@ -63,7 +63,7 @@ class Clouds(Protocol):
     """Draws clouds of one kind over an image."""
 
     def __call__(self, image: np.ndarray, valid: np.ndarray, seed: int) -> CloudyImage:
-        """Draw clouds. The result is bit-exact for the same arguments, whatever was drawn before and on any number of threads.
+        """Draw clouds. Deterministic to the bit, whatever was drawn before and for any number of threads.
 
         Args:
             image: RGB, uint8 (H, W, 3); not modified.

@@ -167,7 +167,7 @@ def test_wrong_folders(clear, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for words, message in (
         ((tmp_path / "absent", tmp_path / "out"), "absent is not a folder"),
-        ((tmp_path / "empty", tmp_path / "out"), "holds no PNG, JPEG or GeoTIFF"),
+        ((tmp_path / "empty", tmp_path / "out"), "has no PNG, JPEG or GeoTIFF"),
         ((clear, clear / "out"), "choose another output folder"),
         ((clear / "city", tmp_path / "file" / "out"), "is a file, not a folder"),
         ((clear, tmp_path / "out"), "have the same name"),

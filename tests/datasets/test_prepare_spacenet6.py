@@ -223,7 +223,7 @@ def test_a_dry_run_writes_nothing_and_counts_the_same(archive, folder, root, pre
     write_pair(folder, number=50, sar=np.zeros((TILE, TILE, 4), np.float32))
     before = contents(tmp_path)
     printed = prepare(SCRIPT, folder, *SMALL, "--dry-run").out
-    assert printed.endswith("A dry run: nothing was written.\n")
+    assert printed.endswith("Dry run: nothing was written.\n")
     packed = prepare(SCRIPT, archive, *SMALL, "--dry-run").out
     assert "18 tiles. 36 files (" in packed and "sources" in packed
     assert contents(tmp_path) == before and not root.exists()
@@ -333,7 +333,7 @@ def test_other_settings_need_another_folder(folder, root, prepare):
     ("arguments", "words"),
     [
         (["missing.tar.gz"], ["missing.tar.gz", "does not exist"]),
-        (["empty"], ["empty holds no tiles", "SpaceNet 6"]),
+        (["empty"], ["empty contains no tiles", "SpaceNet 6"]),
         (["{folder}", "--size", "-1"], ["--size"]),
         (["{folder}", "--overlap", "450"], ["--overlap"]),
         (["{folder}", "--min-valid", "2"], ["--min-valid"]),
