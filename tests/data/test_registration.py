@@ -269,7 +269,7 @@ datasets:
         ("datasets: {", ConfigError, "is malformed"),
         ("datasets: !!python/object/apply:os.getcwd []", ConfigError, "is malformed"),
         ("datasets: {x: {root: a, rgb: b, sar: c, classes: none.json}}", ConfigError, r"none\.json cannot be read"),
-        ("datasets: {x: {root: a, rgb: b, sar: c, classes: [true]}}", VocabularyError, "class name True is not a string"),
+        ("datasets: {x: {root: a, rgb: b, sar: c, classes: [true]}}", VocabularyError, "True is not a string"),
         ("datasets: {x: {root: a, rgb: 3, sar: c, classes: [d]}}", DataError, "rgb=3"),
     ],
 )
