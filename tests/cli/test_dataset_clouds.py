@@ -143,7 +143,7 @@ def test_files_of_others_are_left_alone(clear, tmp_path, capsys):
     theirs = write(tmp_path / "out" / "rgb_clouds" / "a.tif", ground())
     before = theirs.read_bytes()
     run(clear, tmp_path / "out", status=2)
-    assert "not the journal" in capsys.readouterr().err and theirs.read_bytes() == before
+    assert "not their journal" in capsys.readouterr().err and theirs.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,7 @@ datasets:
         ("datasets: {x: {root: a, rgb: b, sar: c, labels: d, classes: []}}", VocabularyError, "names is empty"),
         ("datasets: {x: }", ConfigError, "no arguments under 'x'"),
         ("datasets: [x]", ConfigError, "declares no dataset"),
-        ("", ConfigError, "does not hold"),
+        ("", ConfigError, "does not consist"),
         ("datasets: {", ConfigError, "is malformed"),
         ("datasets: !!python/object/apply:os.getcwd []", ConfigError, "is malformed"),
         ("datasets: {x: {root: a, rgb: b, sar: c, classes: none.json}}", ConfigError, r"none\.json cannot be read"),

@@ -325,7 +325,7 @@ def test_other_settings_need_another_folder(folder, root, prepare):
     message = prepare(SCRIPT, folder, *SMALL, "--min-valid", 0.9, status=2).err
     assert "min_valid 0.5 instead of 0.9" in message and ".sn6_journal.jsonl" in message
     (root / "CMU" / ".sn6_journal.jsonl").unlink()
-    assert "not the journal" in prepare(SCRIPT, folder, *SMALL, status=2).err
+    assert "not their journal" in prepare(SCRIPT, folder, *SMALL, status=2).err
     assert contents(root).items() <= before.items()
 
 
