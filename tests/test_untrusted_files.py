@@ -174,7 +174,7 @@ def test_output_names_that_are_no_text(tmp_path, make_cfg, output):
     predictor = ScenePredictor(make_cfg(), ["water"])
     with pytest.raises(DataError, match="holds characters that are not text"):
         predictor.segment(rgb, None, tmp_path / output)
-    with pytest.raises(DataError, match="not a string"):
+    with pytest.raises(DataError, match="not text"):
         predictor.segment(rgb, None, tmp_path / "a.tif", SceneOptions(vector=tmp_path / f"{output}.gpkg"))
     assert list(tmp_path.iterdir()) == [rgb]
 
