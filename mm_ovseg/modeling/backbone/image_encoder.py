@@ -158,7 +158,7 @@ def build_image_encoder(cfg: CfgNode, role: str, *, blocks: Sequence[int], **set
 
 
 def build_sar_twin(cfg: CfgNode, role: str, rgb_encoder: ImageEncoder) -> ImageEncoder:
-    """Build the SAR twin of an encoder from :func:`build_image_encoder`, with the weights and statistics of its config node.
+    """Build the SAR twin of an encoder from :func:`build_image_encoder`, with its own weights and statistics.
 
     Without WEIGHTS it is a copy, including random weights.
     """
