@@ -1,6 +1,6 @@
 """mm_ovseg: open-vocabulary segmentation of optical and SAR image pairs, on Detectron2.
 
-Importing the package imports nothing else, so that its command line answers at once. ``from mm_ovseg import
+Importing the package imports nothing else, so that its command line responds at once. ``from mm_ovseg import
 add_mm_ovseg_config`` (or ``data``, or ``modeling``) also registers the models, the dataset mappers and the built-in
 datasets; so does importing :mod:`mm_ovseg.engine` or :mod:`mm_ovseg.inference`.
 """

@@ -1,4 +1,4 @@
-"""Values of config keys that must be one of several."""
+"""Checks of config values that must be one of several."""
 
 from collections.abc import Iterable
 
@@ -10,10 +10,10 @@ __all__ = ["check_choice", "check_registered"]
 
 
 def check_choice(key: str, value: object, known: Iterable[object]) -> None:
-    """Check that the value of a config key is one of those that are known.
+    """Check that the value of a config key is one of the known ones.
 
     Raises:
-        ConfigError: it is not; the message lists them.
+        ConfigError: it is not; the message lists the known ones.
     """
     known = list(known)
     if value not in known:
@@ -21,5 +21,5 @@ def check_choice(key: str, value: object, known: Iterable[object]) -> None:
 
 
 def check_registered(key: str, name: str, registry: Registry) -> None:
-    """As :func:`check_choice`, for the names in a registry."""
+    """Like :func:`check_choice`, for the names in a registry."""
     check_choice(key, name, sorted(registered for registered, _ in registry))

@@ -1,4 +1,4 @@
-"""Every configuration key that mm_ovseg adds to Detectron2's, with its default, its unit and why it exists."""
+"""All configuration keys that mm_ovseg adds to Detectron2's, with their defaults, units and purpose."""
 
 import torch
 from detectron2.config import CfgNode as CN
@@ -7,13 +7,13 @@ from mm_ovseg.renamed_keys import TranslatingCfgNode
 
 __all__ = ["add_mm_ovseg_config"]
 
-# CLIP's channel statistics on the 0..255 scale. The released weights use them for all encoders.
+# CLIP's channel statistics on the 0..255 scale, which the released weights use for all encoders.
 CLIP_PIXEL_MEAN = [122.7709383, 116.7460125, 104.09373615]
 CLIP_PIXEL_STD = [68.5005327, 66.6321579, 70.3231630]
 
 
 def default_device() -> str:
-    """The fastest device of this machine: ``"cuda"``, else ``"mps"``, else ``"cpu"``."""
+    """The fastest available device: ``"cuda"``, else ``"mps"``, else ``"cpu"``."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -22,12 +22,12 @@ def default_device() -> str:
 def add_mm_ovseg_config(cfg: CN) -> None:
     """Add mm_ovseg's keys to a config made by ``detectron2.config.get_cfg()``, in place.
 
-    The defaults are those of the paper's ViT-B/16 model; ``configs/`` holds what differs from them.
+    The defaults are those of the paper's ViT-B/16 model; ``configs/`` has the configs that differ from them.
     """
     cfg.MODEL.DEVICE = default_device()
     cfg.MODEL.META_ARCHITECTURE = "MMOVSeg"  # or "CrossModalUnification" for stage 1
     cfg.MODEL.SEM_SEG_HEAD.NAME = "MMOVSegHead"
-    cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 255  # label value that no loss and no score counts
+    cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 255  # label value that losses and scores ignore
     _add_data_config(cfg)
     _add_encoder_config(cfg)
     _add_head_config(cfg)
@@ -36,46 +36,46 @@ def add_mm_ovseg_config(cfg: CN) -> None:
 
 
 def _add_data_config(cfg: CN) -> None:
-    cfg.DATASETS.FILES = []  # YAML files that declare datasets; registered before DATASETS.TRAIN/TEST are looked up
-    # Classes whose labels training does not see, "water,road" or a list; "" or []: none. None: as each dataset says.
+    cfg.DATASETS.FILES = []  # YAML files of datasets, which are registered before DATASETS.TRAIN/TEST are looked up
+    # Classes whose labels training does not see, "water,road" or a list; "" or []: none; None: those of each dataset.
     cfg.DATASETS.UNSEEN = None
 
     cfg.INPUT.DATASET_MAPPER_NAME = "rgb_sar_semantic"  # or "rgb_sar_pair" for stage 1
-    cfg.INPUT.SKIP_CORRUPT = False  # True: an unreadable sample is reported, left out and counted, not an error
-    cfg.INPUT.RANDOM_FLIP = "both"  # "none" | "horizontal" | "vertical" | "both": nadir images have no upright
+    cfg.INPUT.SKIP_CORRUPT = False  # True: an unreadable sample is reported, skipped and counted instead of an error
+    cfg.INPUT.RANDOM_FLIP = "both"  # "none" | "horizontal" | "vertical" | "both": nadir images have no up
     cfg.INPUT.CROP.ENABLED = True
     cfg.INPUT.CROP.TYPE = "absolute"
-    cfg.INPUT.CROP.SIZE = [384, 384]  # height, width in pixels; smaller samples are padded and the padding ignored
-    # Pixels, shorter side after the random resize: what the model resizes to when it is used; (0,): no resize.
+    cfg.INPUT.CROP.SIZE = [384, 384]  # height, width in pixels; smaller samples are padded, with padding ignored
+    # Shorter side in pixels after the random resize, to which the model also resizes in use; (0,): no resize.
     cfg.INPUT.MIN_SIZE_TRAIN = (384,)
     cfg.INPUT.MAX_SIZE_TRAIN = 4096
-    cfg.INPUT.MIN_SIZE_TEST = 0  # 0: evaluate every pair at its own size (the model resizes for its encoders)
+    cfg.INPUT.MIN_SIZE_TEST = 0  # 0: evaluate each pair at its own size (the model resizes for its encoders)
     cfg.INPUT.COLOR_AUG_SSD = True  # brightness, contrast, saturation, hue; of the RGB image only
 
     cfg.INPUT.CLOUDS = CN()
-    cfg.INPUT.CLOUDS.ENABLED = False  # True: training draws clouds with shadows over RGB, not over SAR
-    cfg.INPUT.CLOUDS.KIND = "varied"  # "thin" | "thick" | "varied", with mm_ovseg[clouds]; "fractal", with nothing else
-    cfg.INPUT.CLOUDS.PROBABILITY = 0.5  # that an image gets clouds; those that are clear teach too
-    cfg.INPUT.CLOUDS.COVER = []  # [low, high] share of the ground under clouds, 0..1; []: what the kind brings
+    cfg.INPUT.CLOUDS.ENABLED = False  # True: training draws clouds and their shadows over RGB, not over SAR
+    cfg.INPUT.CLOUDS.KIND = "varied"  # "thin" | "thick" | "varied" (need mm_ovseg[clouds]) | "fractal"
+    cfg.INPUT.CLOUDS.PROBABILITY = 0.5  # that an image gets clouds; clear images are useful, too
+    cfg.INPUT.CLOUDS.COVER = []  # [low, high] share of the ground under clouds, 0..1; []: the kind's default
 
     cfg.INPUT.RGB = CN()
-    # Three 1-based bands in the order red, green, blue; []: those that the file calls so, else its first three.
+    # 1-based bands of red, green and blue; []: by colour interpretation, else the first three.
     cfg.INPUT.RGB.BANDS = []
-    cfg.INPUT.RGB.RANGE = []  # [low, high] in file units mapped to 0..255, except of 8-bit files below high; []: 8-bit
-    cfg.INPUT.RGB.NODATA = None  # a value that, in all three bands, means no data, besides what the files declare
+    cfg.INPUT.RGB.RANGE = []  # [low, high] in file units mapped to 0..255, except 8-bit files below high; []: 8-bit
+    cfg.INPUT.RGB.NODATA = None  # nodata value (in all three bands at once), besides those that files declare
 
     cfg.INPUT.SAR = CN()
-    cfg.INPUT.SAR.SCALE = "8bit"  # what the file holds: "8bit" | "power" | "amplitude" | "db" (raster.SAR_UNITS)
-    # [low, high] in dB mapped to 0..255, or such a pair for each band; not used for "8bit". Never a tile's own.
+    cfg.INPUT.SAR.SCALE = "8bit"  # unit of the files: "8bit" | "power" | "amplitude" | "db" (raster.SAR_UNITS)
+    # [low, high] in dB mapped to 0..255, or one such pair per band; not used for "8bit". Never per tile.
     cfg.INPUT.SAR.RANGE = [-25.0, 0.0]
-    cfg.INPUT.SAR.NODATA = None  # a value that, in any of the bands, means no data, besides what the files declare
-    cfg.INPUT.SAR.BANDS = []  # one to three 1-based bands (polarisations); []: the file's first up to three
-    cfg.INPUT.SAR.SPECKLE_LOOKS = 0.0  # > 0: training multiplies SAR by speckle of so many looks (smaller is stronger)
+    cfg.INPUT.SAR.NODATA = None  # nodata value (in any of the bands), besides those that files declare
+    cfg.INPUT.SAR.BANDS = []  # one to three 1-based bands (polarisations); []: the first three at most
+    cfg.INPUT.SAR.SPECKLE_LOOKS = 0.0  # > 0: training multiplies SAR by speckle of this many looks (fewer is stronger)
 
 
 def _add_encoder_config(cfg: CN) -> None:
     cfg.MODEL.INFERENCE_DTYPE = "float32"  # or "bfloat16", "float16": mixed precision; training's is SOLVER.AMP
-    cfg.MODEL.ACTIVATION_CHECKPOINTING = False  # True: training computes activations twice instead of keeping them
+    cfg.MODEL.ACTIVATION_CHECKPOINTING = False  # True: training recomputes activations instead of storing them
     cfg.MODEL.COMPILE = False  # True: torch.compile of the encoders' blocks; needs a C++ compiler or a GPU
 
     cfg.MODEL.CLIP = CN()
@@ -83,28 +83,28 @@ def _add_encoder_config(cfg: CN) -> None:
     cfg.MODEL.CLIP.NAME = "ViT-B-16-quickgelu"  # an open_clip model; OpenAI's weights need QuickGELU
     cfg.MODEL.CLIP.ARGUMENTS = CN(new_allowed=True)  # of open_clip.create_model
     cfg.MODEL.CLIP.PRETRAINED = ""  # "": random; a tag that open_clip knows ("openai"); a file, local or hf://
-    cfg.MODEL.CLIP.IMAGE_SIZE = 384  # pixels, both sides
+    cfg.MODEL.CLIP.IMAGE_SIZE = 384  # height and width in pixels
     cfg.MODEL.CLIP.GUIDANCE_BLOCKS = [4, 8]  # 1-based blocks whose outputs guide the decoder: coarse, fine
-    cfg.MODEL.CLIP.FINETUNE = "query_value"  # "query_value": these projection weights only; "none"
-    cfg.MODEL.CLIP.PIXEL_MEAN = CLIP_PIXEL_MEAN  # of the 0..255 scale
+    cfg.MODEL.CLIP.FINETUNE = "query_value"  # "query_value": only these projection weights; or "none"
+    cfg.MODEL.CLIP.PIXEL_MEAN = CLIP_PIXEL_MEAN  # on the 0..255 scale
     cfg.MODEL.CLIP.PIXEL_STD = CLIP_PIXEL_STD
 
     cfg.MODEL.CLIP_SAR = CN()
     cfg.MODEL.CLIP_SAR.ENABLED = False  # a SAR twin of CLIP's image encoder, for the encoder study
-    cfg.MODEL.CLIP_SAR.WEIGHTS = ""  # "": a copy of the RGB encoder; else a stage-1 checkpoint, or as PRETRAINED
+    cfg.MODEL.CLIP_SAR.WEIGHTS = ""  # "": a copy of the RGB encoder; else a stage-1 checkpoint, or as for PRETRAINED
     cfg.MODEL.CLIP_SAR.PIXEL_MEAN = CLIP_PIXEL_MEAN
     cfg.MODEL.CLIP_SAR.PIXEL_STD = CLIP_PIXEL_STD
 
     cfg.MODEL.DENSE_ENCODER = CN()
     cfg.MODEL.DENSE_ENCODER.ENABLED = True  # False, with DENSE_ENCODER_SAR off as well: CAT-Seg
-    cfg.MODEL.DENSE_ENCODER.TYPE = "DINOEncoder"  # or an encoder of your own, see docs/ADVANCED_USAGE.md
+    cfg.MODEL.DENSE_ENCODER.TYPE = "DINOEncoder"  # or your own encoder, see docs/ADVANCED_USAGE.md
     cfg.MODEL.DENSE_ENCODER.NAME = "vit_base_patch8_224.dino"  # a timm model
     cfg.MODEL.DENSE_ENCODER.ARGUMENTS = CN(new_allowed=True)  # of timm.create_model, e.g. {embed_dim: 64, depth: 3}
     cfg.MODEL.DENSE_ENCODER.PRETRAINED = ""  # "": random; a name from timm.list_pretrained(); a file, local or hf://
-    cfg.MODEL.DENSE_ENCODER.IMAGE_SIZE = 384  # pixels, both sides
+    cfg.MODEL.DENSE_ENCODER.IMAGE_SIZE = 384  # height and width in pixels
     cfg.MODEL.DENSE_ENCODER.BLOCKS = [4, 8, 12]  # 1-based; coarse guidance, fine guidance, dense feature
     # "": its projection into the text space starts at random, as published. Or a registered dataset of clear pairs,
-    # labels not needed: it starts from a least-squares fit to CLIP's dense features of so many of their crops.
+    # with or without labels: it starts from a least-squares fit to CLIP's dense features of this many of their crops.
     cfg.MODEL.DENSE_ENCODER.FIT_DATASET = ""
     cfg.MODEL.DENSE_ENCODER.FIT_IMAGES = 240
     cfg.MODEL.DENSE_ENCODER.PIXEL_MEAN = CLIP_PIXEL_MEAN
@@ -112,7 +112,7 @@ def _add_encoder_config(cfg: CN) -> None:
 
     cfg.MODEL.DENSE_ENCODER_SAR = CN()
     cfg.MODEL.DENSE_ENCODER_SAR.ENABLED = True  # False: optical only, which is GSNet
-    # "": a copy of the RGB encoder; else a stage-1 checkpoint, or as PRETRAINED.
+    # "": a copy of the RGB encoder; else a stage-1 checkpoint, or as for PRETRAINED.
     cfg.MODEL.DENSE_ENCODER_SAR.WEIGHTS = ""
     cfg.MODEL.DENSE_ENCODER_SAR.PIXEL_MEAN = CLIP_PIXEL_MEAN
     cfg.MODEL.DENSE_ENCODER_SAR.PIXEL_STD = CLIP_PIXEL_STD
@@ -121,26 +121,26 @@ def _add_encoder_config(cfg: CN) -> None:
 
     cfg.MODEL.TEXT = CN()
     cfg.MODEL.TEXT.TEMPLATES = ["A photo of a {} in the scene"]  # each gives one channel of the cost volume
-    cfg.MODEL.TEXT.SYNONYMS = "average"  # of "water, river, lake": "average" the embeddings, or take the "first"
+    cfg.MODEL.TEXT.SYNONYMS = "average"  # of "water, river, lake": "average" the embeddings, or use the "first"
 
 
 def _add_head_config(cfg: CN) -> None:
     cfg.MODEL.COST_VOLUME = CN()
-    cfg.MODEL.COST_VOLUME.FUSION = "CostVolumeEmbedding"  # or a fusion of your own, see docs/ADVANCED_USAGE.md
+    cfg.MODEL.COST_VOLUME.FUSION = "CostVolumeEmbedding"  # or your own fusion, see docs/ADVANCED_USAGE.md
     cfg.MODEL.COST_VOLUME.WIDTH = 128  # channels of the embedded cost volume
     cfg.MODEL.COST_VOLUME.KERNEL_SIZE = 7
 
     cfg.MODEL.AGGREGATOR = CN()
     cfg.MODEL.AGGREGATOR.LAYERS = 2
     cfg.MODEL.AGGREGATOR.HEADS = 4
-    cfg.MODEL.AGGREGATOR.WINDOW_SIZE = 12  # dense tokens; the dense grid must be a multiple of it
+    cfg.MODEL.AGGREGATOR.WINDOW_SIZE = 12  # dense tokens per side; must divide the side of the dense grid
     cfg.MODEL.AGGREGATOR.APPEARANCE_WIDTH = 128  # channels of the projected CLIP guidance
     cfg.MODEL.AGGREGATOR.TEXT_WIDTH = 128  # channels of the projected text guidance
-    cfg.MODEL.AGGREGATOR.CLASS_POOLING = 2  # class attention runs on the grid pooled by this
-    cfg.MODEL.AGGREGATOR.PADDED_CLASSES = 256  # class attention sees this many tokens, the rest being learned padding
-    cfg.MODEL.AGGREGATOR.MAX_CLASSES = 0  # > 0: aggregate the most similar so many classes only (CAT-Seg: 256)
+    cfg.MODEL.AGGREGATOR.CLASS_POOLING = 2  # factor by which the grid is pooled for class attention
+    cfg.MODEL.AGGREGATOR.PADDED_CLASSES = 256  # number of tokens in class attention; the rest is learned padding
+    cfg.MODEL.AGGREGATOR.MAX_CLASSES = 0  # > 0: aggregate only this number of most similar classes (CAT-Seg: 256)
 
-    cfg.MODEL.AGGREGATOR.CLASS_CHUNK = 8  # classes at a time in aggregator and decoder, for memory; 0: all at once
+    cfg.MODEL.AGGREGATOR.CLASS_CHUNK = 8  # classes at a time in aggregator and decoder, to save memory; 0: all at once
 
     cfg.MODEL.DECODER = CN()
     cfg.MODEL.DECODER.WIDTHS = [64, 32]  # channels at 2x and 4x of the dense grid
@@ -149,29 +149,31 @@ def _add_head_config(cfg: CN) -> None:
 
 def _add_training_config(cfg: CN) -> None:
     cfg.LOSS = CN()
-    cfg.LOSS.NAME = "binary_cross_entropy"  # or "cross_entropy", or one of your own, see docs/ADVANCED_USAGE.md
-    cfg.LOSS.IGNORED_AS_NEGATIVE = True  # ignored pixels are negatives of every class, as in CAT-Seg and the paper
+    cfg.LOSS.NAME = "binary_cross_entropy"  # or "cross_entropy", or your own, see docs/ADVANCED_USAGE.md
+    cfg.LOSS.IGNORED_AS_NEGATIVE = True  # ignored pixels are negatives for every class, as in CAT-Seg and the paper
 
     cfg.CMU = CN()  # stage 1, cross-modal unification
-    cfg.CMU.ENCODER = "dense"  # what gets a SAR twin: "dense" (the method), MODEL.DENSE_ENCODER; or "clip", MODEL.CLIP
-    cfg.CMU.LOSS = "infonce"  # or "mse", "l1", or one of your own, see docs/ADVANCED_USAGE.md
+    cfg.CMU.ENCODER = (
+        "dense"  # encoder with a SAR twin: "dense" (the method), MODEL.DENSE_ENCODER, or "clip", MODEL.CLIP
+    )
+    cfg.CMU.LOSS = "infonce"  # or "mse", "l1", or your own, see docs/ADVANCED_USAGE.md
     cfg.CMU.BLOCKS = [4, 8, 12]  # 1-based blocks whose tokens are compared; the loss is their average
     cfg.CMU.TEMPERATURE = 0.07  # of InfoNCE; the paper does not state it
-    cfg.CMU.LEARNED_TEMPERATURE = False  # True: it starts at TEMPERATURE and learns, as CLIP's does
-    cfg.CMU.NEGATIVES = "batch"  # InfoNCE's: RGB tokens of all images of all processes; or "image": of the same one
-    cfg.CMU.SYMMETRIC = False  # True: RGB tokens look for their SAR tokens as well
-    cfg.CMU.TOKENS_PER_IMAGE = 256  # places sampled in each image and block
-    cfg.CMU.EMA_DECAY = 0.0  # > 0: a moving average of the student is kept, evaluated, and what stage 2 loads
+    cfg.CMU.LEARNED_TEMPERATURE = False  # True: starts at TEMPERATURE and is learned, as in CLIP
+    cfg.CMU.NEGATIVES = "batch"  # of InfoNCE: RGB tokens of all images of all processes; or "image": of the same image
+    cfg.CMU.SYMMETRIC = False  # True: also match RGB tokens to SAR tokens
+    cfg.CMU.TOKENS_PER_IMAGE = 256  # tokens sampled per image and block
+    cfg.CMU.EMA_DECAY = 0.0  # > 0: keep a moving average of the student, which is evaluated and loaded by stage 2
 
     cfg.SOLVER.OPTIMIZER = "ADAMW"
     cfg.SOLVER.BASE_LR = 2.5e-4
-    cfg.SOLVER.CLIP_MULTIPLIER = 0.01  # CLIP's learning rate as a share of BASE_LR
-    cfg.SOLVER.FIT_MULTIPLIER = 0.1  # the same for the projections that FIT_DATASET sets
+    cfg.SOLVER.CLIP_MULTIPLIER = 0.01  # CLIP's learning rate relative to BASE_LR
+    cfg.SOLVER.FIT_MULTIPLIER = 0.1  # the same for projections that FIT_DATASET initialises
     cfg.SOLVER.WEIGHT_DECAY = 1e-4
     cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
     cfg.SOLVER.IMS_PER_BATCH = 8  # pairs per iteration, over all processes
-    cfg.SOLVER.ACCUMULATION_STEPS = 1  # batches of an iteration, whose gradients are averaged
+    cfg.SOLVER.ACCUMULATION_STEPS = 1  # batches per iteration, whose gradients are averaged
     cfg.SOLVER.MAX_ITER = 80000
     cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupCosineLR"
     cfg.SOLVER.WARMUP_ITERS = 0
@@ -180,29 +182,29 @@ def _add_training_config(cfg: CN) -> None:
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.01
     cfg.SOLVER.CLIP_GRADIENTS.NORM_TYPE = 2.0
 
-    cfg.SOLVER.AMP.DTYPE = "bfloat16"  # or "float16", with loss scaling; used where SOLVER.AMP.ENABLED
+    cfg.SOLVER.AMP.DTYPE = "bfloat16"  # or "float16", with loss scaling; used if SOLVER.AMP.ENABLED
 
     cfg.DATALOADER.NUM_WORKERS = 4
-    # Or "RepeatFactorTrainingSampler": samples with classes that fewer than the share REPEAT_THRESHOLD of the samples
-    # have are drawn more often, after the square root of how rare they are.
+    # Or "RepeatFactorTrainingSampler": samples with classes that occur in less than a share REPEAT_THRESHOLD of the
+    # samples are drawn more often, by the square root of their rarity.
     cfg.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"
     cfg.DATALOADER.REPEAT_THRESHOLD = 0.5
     cfg.DATALOADER.PREFETCH = 2  # batches that each worker reads ahead
-    cfg.DATALOADER.CACHE_DIR = ""  # a folder that keeps decoded samples, about 7 to 16 bytes a pixel; "": none
-    cfg.DATALOADER.ASPECT_RATIO_GROUPING = False  # crops have one size
+    cfg.DATALOADER.CACHE_DIR = ""  # folder for a cache of decoded samples, about 7 to 16 bytes per pixel; "": none
+    cfg.DATALOADER.ASPECT_RATIO_GROUPING = False  # all crops have the same size
 
-    # Class files, one for each DATASETS.TEST, with the names that the model is asked for instead of the dataset's own,
-    # in the same order: as the weights spell them. A file's name alone means one of mm_ovseg/data/classes.
+    # Class files, one for each of DATASETS.TEST, with the names that prompt the model instead of the dataset's own, in
+    # the same order: as the weights spell them. A file name alone means one of mm_ovseg/data/classes.
     cfg.TEST.PROMPT_FILES = ()
     cfg.TEST.EVAL_PERIOD = 5000  # iterations; 0: only after the last one
     cfg.TEST.BEST_CHECKPOINT_METRIC = "sem_seg/mIoU"  # the checkpoint with its highest value is kept as model_best.pth
 
-    # Pairs of the first of DATASETS.TEST that TensorBoard shows with their predictions after each evaluation; 0: none.
+    # Number of pairs of the first of DATASETS.TEST whose predictions TensorBoard shows after each evaluation; 0: none.
     cfg.VISUALIZATION = CN()
     cfg.VISUALIZATION.PAIRS = 3
 
-    cfg.WANDB = CN()  # Weights & Biases, with mm_ovseg[wandb]; gets what TensorBoard gets
-    cfg.WANDB.ENABLED = False  # where the service must not be reached, set WANDB_MODE=offline in the environment
+    cfg.WANDB = CN()  # Weights & Biases, needs mm_ovseg[wandb]; receives the same as TensorBoard
+    cfg.WANDB.ENABLED = False  # to run without the service, set WANDB_MODE=offline in the environment
     cfg.WANDB.PROJECT = "mm_ovseg"
     cfg.WANDB.ENTITY = ""  # the team or user that the project belongs to; "": your own
     cfg.WANDB.NAME = ""  # of the run; "": the name of the folder OUTPUT_DIR

@@ -1,4 +1,4 @@
-"""Tables that people keep in spreadsheets: CSV files whose first line names the columns."""
+"""Tables from spreadsheets: CSV files whose first line names the columns."""
 
 import csv
 import io
@@ -13,18 +13,18 @@ __all__ = ["fault_of_name", "read_table"]
 
 logger = logging.getLogger(__name__)
 
-MAX_NAME_BYTES = 200  # bytes; file systems allow 255, and files that are named after an entry have longer names
+MAX_NAME_BYTES = 200  # file systems allow 255, and files named after an entry have longer names
 
 
 def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Read a CSV file in UTF-8, values separated by commas.
+    """Read a CSV file in UTF-8, separated by commas.
 
     Args:
-        path: the file. Lines without any value are skipped, and so are other columns.
-        required, optional: names of columns, in lower case; the file may write them in any.
+        path: the file. Lines without values and other columns are skipped.
+        required, optional: names of columns in lower case; the file may use any case.
 
     Returns:
-        Line number and column -> value, both without white space around them.
+        Per line its number and a dict column -> value, stripped of white space.
 
     Raises:
         DataError: the file is missing, empty or not such a table.
@@ -52,21 +52,21 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str]) 
         if len(row) != len(columns):
             raise DataError(
                 f"{path}, line {line}: there are {len(row)} values for {len(columns)} columns; add what is missing, "
-                "and put values that hold a comma in quotes."
+                "and put values that contain a comma in quotes."
             )
     return [(line, dict(zip(columns, row, strict=True))) for line, row in rows]
 
 
 def fault_of_name(name: str) -> str | None:
-    """Why a name cannot be used for files in a given folder, or in a table that spreadsheets open.
+    """Why a name is unsafe for files in a given folder, or in a table that spreadsheets open.
 
     Returns:
-        The end of a sentence about the name; None where it can be used.
+        The end of a sentence about the name; None if it is safe.
     """
     if not (name[:1].isalnum() or name[:1] == "_"):
-        return "does not begin with a letter or a digit"  # ".hidden", and "=1+1", which a spreadsheet would compute
+        return "does not begin with a letter or a digit"  # ".hidden", or "=1+1", which a spreadsheet would evaluate
     if any(character in "/\\" or not character.isprintable() for character in name):
-        return "holds a character that file names cannot"
+        return "contains a character that is not allowed in file names"
     if len(name.encode()) > MAX_NAME_BYTES:
         return f"is longer than {MAX_NAME_BYTES} bytes"
     return None

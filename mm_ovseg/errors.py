@@ -1,4 +1,4 @@
-"""The errors that a user can cause and fix.
+"""Errors that users can cause and fix.
 
 Every message is one or two sentences that name the file, key or value at fault and say what to do. Command lines
 print the message and exit with status 2 (:func:`mm_ovseg.cli.clean_exit.clean_exit`); library users catch
@@ -23,7 +23,7 @@ MAX_REASON = 300  # characters
 
 
 class MMOVSegError(Exception):
-    """Base of every error whose message is meant for the user."""
+    """Base of all errors whose message is meant for the user."""
 
 
 class ConfigError(MMOVSegError):
@@ -47,18 +47,18 @@ class ExportError(MMOVSegError):
 
 
 class UnreadableWeightsError(CheckpointError):
-    """A weights file is missing or unreadable; an earlier checkpoint may do."""
+    """A weights file is missing or unreadable; an earlier checkpoint may be usable."""
 
 
 class StoppedError(MMOVSegError):
-    """A run was cancelled before it was done."""
+    """A run was cancelled before it finished."""
 
 
 class TrainingError(MMOVSegError):
-    """Training cannot go on, for example because the loss is not finite."""
+    """Training cannot continue, for example because the loss is not finite."""
 
 
 def brief_reason(error: Exception) -> str:
-    """Another library's error as part of a sentence of ours: its type, and the start of its message in one line."""
+    """Another library's error for use in a message: its type and the start of its text, in one line."""
     message = " ".join(str(error).split())[:MAX_REASON]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

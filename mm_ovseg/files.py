@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is ever left, and telling them apart."""
+"""Writing files atomically, and comparing paths and contents."""
 
 import hashlib
 import os
@@ -12,17 +12,17 @@ from mm_ovseg.errors import DataError
 
 __all__ = ["check_outputs", "check_writable_folder", "complete_file", "remove_leftovers", "sha256"]
 
-MAX_NAME_BYTES = 255  # of a file, on nearly all file systems
+MAX_NAME_BYTES = 255  # of a file name, on nearly all file systems
 MAX_STEM = 48  # characters, in temporary names
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")  # as complete_file names them
 
 
 def check_writable_folder(folder: str | os.PathLike) -> None:
-    """Check, before long work, that files can be written to a folder, which need not exist yet.
+    """Check, before long work, that a folder, which need not exist yet, is writable.
 
     Raises:
-        DataError: the folder, or the first one above it that exists, is a file or closed to us; or its name has bytes
-            that are not characters of the file system's encoding, which not all libraries can write to.
+        DataError: the folder, or its first existing parent, is a file or not writable; or its name has bytes that are
+            not characters in the file system's encoding, which some libraries cannot handle.
     """
     if any("\udc80" <= character <= "\udcff" for character in str(folder)):
         raise DataError(f"The folder name {str(folder)!r} is not text in this locale; choose another folder.")
@@ -32,7 +32,7 @@ def check_writable_folder(folder: str | os.PathLike) -> None:
     if not existing.is_dir():
         raise DataError(f"{folder} cannot be written to ({existing} is a file, not a folder); choose another folder.")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise DataError(f"{folder} cannot be written to ({existing} is closed to you); choose another folder.")
+        raise DataError(f"{folder} cannot be written to ({existing} is not writable); choose another folder.")
 
 
 def check_outputs(
@@ -40,17 +40,17 @@ def check_outputs(
 ) -> None:
     """Check, before any work, that no output replaces an input or another output.
 
-    Paths are compared by the files they lead to, whatever their spelling, through symbolic and hard links.
+    Paths are compared by the files that they lead to, whatever their spelling, through symbolic and hard links.
 
     Args:
-        outputs: option that names them -> paths, which need not exist; None stands for a file that is not asked for. A
-            path that is a folder now may lose all that it holds.
-        inputs: what they are, such as "the RGB image" -> paths; None and what does not exist are skipped. These are
-            iterated over only where an output exists already.
+        outputs: option that names them -> paths, which need not exist; None for a file that is not wanted. An existing
+            folder may lose all its contents.
+        inputs: description, such as "the RGB image" -> paths; None and missing files are skipped. Only iterated over if
+            an output already exists.
 
     Raises:
-        DataError: a path is both, an input lies in a folder that is an output, two options name one file, or a name is
-            longer than file systems take.
+        DataError: a path is both, an input is in a folder that is an output, two options name the same file, or a name
+            is longer than file systems allow.
     """
     option_of: dict[str, str] = {}  # real path -> option
     written: dict[tuple[int, int], tuple[Path, str]] = {}  # identity -> path, option
@@ -59,7 +59,7 @@ def check_outputs(
         for path in (Path(path) for path in paths if path is not None):
             if (length := len(os.fsencode(path.name))) > MAX_NAME_BYTES:
                 raise DataError(
-                    f"{path} has a name of {length} bytes, more than the {MAX_NAME_BYTES} that file systems take; "
+                    f"{path} has a name of {length} bytes, more than the {MAX_NAME_BYTES} that file systems allow; "
                     f"choose a shorter {option}."
                 )
             first = option_of.setdefault(os.path.realpath(path), option)
@@ -76,7 +76,7 @@ def check_outputs(
                 raise DataError(f"{found[0]} is {what} itself; choose another {found[1]}.")
             if not has_folders or not path.exists():
                 continue
-            # Where it is, and where a link has it from.
+            # Its own folder, and that of the file that it links to.
             for folder in (*Path(os.path.abspath(path)).parents, *Path(os.path.realpath(path)).parents):
                 if (found := written.get(_identity(folder))) is not None:
                     raise DataError(
@@ -86,25 +86,25 @@ def check_outputs(
 
 @contextmanager
 def complete_file(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary path to write to, which replaces ``path`` once the block has ended without an error.
+    """Provide a temporary path to write to, which replaces ``path`` once the block has ended without an error.
 
-    The bytes are on the disk before the file gets its name, so that not even a power cut leaves half of it.
+    The bytes are on disk before the file gets its name, so that not even a power cut leaves a partial file.
 
     with complete_file("maps/city.png") as temporary:
         image.save(temporary)
 
     Args:
-        path: the file to write; missing folders are made, an existing file is replaced.
+        path: the file to write; missing folders are created and an existing file is replaced.
 
     Yields:
         A path in the same folder and with the same suffix, which no other call uses.
 
     Raises:
-        DataError: the file cannot be written. What else is raised in the block passes through. In either case the
-            temporary file is removed, and what was at ``path`` stays.
+        DataError: the file cannot be written. Other errors in the block pass through. In either case the temporary file
+            is removed, and an existing file at ``path`` is kept.
     """
     path = Path(path)
-    # Hidden, so that no dataset that is read from this folder takes it for one of its files.
+    # Hidden, so that no dataset in this folder takes it for one of its files.
     temporary = path.parent / f".{path.stem[:MAX_STEM]}.{secrets.randbits(48)}.tmp{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,18 +113,18 @@ def complete_file(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
         with suppress(OSError):  # not every file system can flush a folder
             _flush_to_disk(path.parent)
-    except OSError as error:  # rasterio's errors in writing are of this type too
+    except OSError as error:  # includes rasterio's errors in writing
         raise DataError(f"{path} cannot be written ({_reason(error)}); choose another place for it.") from error
     finally:
-        # After success there is none; and where the folder is a file or closed, looking for it fails.
+        # After success it is gone; and if the folder is a file or inaccessible, looking for it fails.
         with suppress(OSError):
             temporary.unlink()
 
 
 def remove_leftovers(folder: str | os.PathLike) -> None:
-    """Remove the temporary files of :func:`complete_file` that processes left in a folder when they were killed.
+    """Remove temporary files of :func:`complete_file` that killed processes left in a folder.
 
-    Only for a folder that no other process writes to.
+    Only for folders to which no other process writes.
     """
     for path in Path(folder).glob(".*.tmp*"):
         if TEMPORARY.fullmatch(path.name):
@@ -146,7 +146,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode, which all paths to one file share; None if the file does not exist."""
+    """Device and inode, which all paths to a file share; None if the file does not exist."""
     try:
         status = path.stat()
     except (OSError, ValueError):  # ValueError: a NUL in the name
@@ -165,5 +165,5 @@ def _flush_to_disk(path: Path) -> None:
 def _reason(error: OSError) -> str:
     if isinstance(error, FileExistsError):
         return f"{error.filename} is a file, not a folder"
-    # Where rasterio says "see previous exception", this is it.
+    # If rasterio says "see previous exception", this is the one.
     return error.strerror or " ".join(str(error.__cause__ or error).split())

@@ -1,6 +1,6 @@
-"""Work on many files: in parallel, with a journal from which an interrupted run continues, and a list of what it skips.
+"""Work on many files: in parallel, with a journal for resuming an interrupted run, and a list of skipped files.
 
-A command makes a :class:`Job` for each file and hands all of them to :func:`run_jobs`.
+A command makes a :class:`Job` per file and passes them all to :func:`run_jobs`.
 """
 
 import json
@@ -21,13 +21,13 @@ from mm_ovseg.files import check_writable_folder, complete_file, sha256
 
 __all__ = ["Finished", "Job", "Journal", "Skipped", "count_reasons", "file_states", "run_jobs", "skip_unreadable"]
 
-UNREADABLE = "cannot be read"  # the one reason for which the next run tries again
+UNREADABLE = "cannot be read"  # the only reason for which the next run tries again
 JOURNAL_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """What a run leaves out, why, in words that many may share, and, if that does not say it all, the details."""
+    """Something that a run skips: its name, the reason, in words that others may share, and perhaps the details."""
 
     name: str
     reason: str
@@ -35,15 +35,15 @@ class Skipped:
 
 
 def count_reasons(skipped: Iterable[Skipped]) -> dict[str, int]:
-    """How many were skipped for each reason."""
+    """Reason -> number of skipped ones."""
     return dict(sorted(Counter(entry.reason for entry in skipped).items()))
 
 
 def skip_unreadable(name: str, detail: str, skipped: list[Skipped], *, strict: bool = False) -> None:
-    """Print what is wrong with a file that cannot be read, and add it to those skipped.
+    """Print why a file cannot be read, and add it to the skipped ones.
 
     Raises:
-        DataError: Instead, if strict.
+        DataError: Raised instead if ``strict``.
     """
     if strict:
         raise DataError(detail)
@@ -57,17 +57,17 @@ class Job(Protocol):
     name: str
 
     def fingerprint(self) -> list:
-        """What changes when the sources do, ready for JSON; see :func:`file_states`."""
+        """A value, ready for JSON, that changes when the sources do; see :func:`file_states`."""
 
     def read(self) -> Any:
         """Read everything needed. The job is skipped if this raises a DataError or OSError."""
 
     def write(self, content: Any) -> dict:
-        """Write what :meth:`read` has returned.
+        """Write the content that :meth:`read` has returned.
 
         Returns:
             The result, ready for JSON: ``made``, a list of dicts; ``files``, path relative to the output folder ->
-            SHA-256; ``skipped``, a list of :class:`Skipped` as dicts; and whatever else the command needs.
+            SHA-256; ``skipped``, a list of :class:`Skipped` as dicts; and anything else the command needs.
 
         Raises:
             DataError: A file cannot be written.
@@ -84,12 +84,12 @@ class Finished:
 
     @property
     def made(self) -> list[dict]:
-        """What all jobs made."""
+        """The ``made`` entries of all jobs."""
         return [entry for result in self.results for entry in result["made"]]
 
 
 def file_states(paths: Iterable[Path]) -> list[list[int]]:
-    """Size and time of modification of each file, which tell without reading it whether it has changed."""
+    """Size and modification time of each file, which show whether it has changed without reading it."""
     return [[status.st_size, status.st_mtime_ns] for status in map(Path.stat, paths)]
 
 
@@ -98,17 +98,17 @@ class Journal:
 
     Args:
         output: The folder.
-        name: Of the journal, which is ``.NAME_journal.jsonl``.
-        folders: Folders in the output folder that the jobs write to.
-        prefix: Of the names of all files they write there.
+        name: Name of the journal, which is ``.NAME_journal.jsonl``.
+        folders: Folders in the output folder to which the jobs write.
+        prefix: Prefix of the names of all files that they write there.
 
     Attributes:
-        settings: Those that everything in the folder was made with; None in a new journal.
+        settings: Settings with which everything in the folder was made; None in a new journal.
         results: Job name -> its latest result.
-        files: Every file that any result has named, relative to the output folder.
+        files: All files named in any result, relative to the output folder.
 
     Raises:
-        DataError: The folder cannot be written to, or has such files but no journal, or one of another version.
+        DataError: The folder is not writable, or has such files but no journal, or one of another version.
     """
 
     def __init__(self, output: Path, name: str, folders: Sequence[Path | str], prefix: str = "") -> None:
@@ -121,7 +121,7 @@ class Journal:
         if not self.path.exists():
             if foreign := next((path for path in self._find(f"{prefix}*") if not path.name.startswith(".")), None):
                 raise DataError(
-                    f"{output} has files such as {foreign} but not the journal of how they were made "
+                    f"{output} has files such as {foreign} but not their journal "
                     f"({self.path.name}); move them away, or choose another --output."
                 )
             return
@@ -141,14 +141,14 @@ class Journal:
                 )
 
     def start(self, settings: Mapping) -> None:
-        """Begin to write, after the lines that were read. What a killed run has left half-written is removed.
+        """Start writing, after the lines that were read. Partial lines and files of a killed run are removed.
 
         Raises:
             DataError: There are files made with other settings.
         """
         settings = json.loads(json.dumps(settings))
         if self.settings != settings and not self.files:
-            self.results.clear()  # nothing came of them
+            self.results.clear()  # none of their files exist
         elif self.settings != settings:
             differing = [
                 f"{name} {old} instead of {new}"
@@ -156,7 +156,7 @@ class Journal:
                 if (old := self.settings.get(name)) != (new := settings.get(name))
             ]
             raise DataError(
-                f"{self.path.parent} holds files made with other settings ({'; '.join(differing)}); choose another "
+                f"{self.path.parent} contains files made with other settings ({'; '.join(differing)}); choose another "
                 f"--output, or remove those files together with {self.path.name}."
             )
         self.settings = settings
@@ -167,7 +167,7 @@ class Journal:
             path.unlink()
 
     def append(self, result: dict) -> None:
-        """Note that a job is finished.
+        """Record that a job is finished.
 
         Raises:
             DataError: The disk is full.
@@ -177,7 +177,9 @@ class Journal:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(result) + "\n")
         except OSError as error:
-            raise DataError(f"{self.path} cannot be written ({error.strerror}); make room and run again.") from error
+            raise DataError(
+                f"{self.path} cannot be written ({error.strerror}); free some space and run again."
+            ) from error
 
     def _find(self, pattern: str) -> Iterator[Path]:
         return (path for folder in self._folders for path in sorted(folder.rglob(pattern)) if path.is_file())
@@ -190,14 +192,14 @@ class Journal:
 def run_jobs(
     jobs: Sequence[Job], output: Path | None, journal: Journal | None, *, workers: int, title: str, strict: bool = False
 ) -> Finished:
-    """Run jobs with a progress bar. A job that the journal knows runs again only if its sources or files have changed.
+    """Run jobs with a progress bar. A job in the journal runs again only if its sources or files have changed.
 
     Args:
-        jobs: With different names.
-        output: The folder they write to; None if they write nothing.
-        journal: Started; notes what is finished, except jobs whose sources cannot be read. None to note nothing.
+        jobs: Jobs with unique names.
+        output: The folder to which they write; None if they write nothing.
+        journal: A started journal for finished jobs, except those with unreadable sources; None for no journal.
         workers: Number of processes; 1 is this one.
-        title: Of the progress bar.
+        title: Title of the progress bar.
         strict: Whether a source that cannot be read is an error; otherwise its job is skipped.
 
     Raises:
@@ -206,7 +208,7 @@ def run_jobs(
     finished = Finished()
     earlier = {} if journal is None else dict(journal.results)
     arguments = [(job, output, earlier.get(job.name)) for job in jobs]
-    # closing: an error here must end the worker processes, not wait for everything they still have to do.
+    # closing: an error here must end the worker processes instead of waiting for all their remaining work.
     with closing(_run_all(arguments, workers)) as results, tqdm(total=len(jobs), desc=title) as progress:
         for result, is_done_before in results:
             skipped = [Skipped(**entry) for entry in result["skipped"]]
@@ -241,7 +243,7 @@ def _run_all(arguments: Sequence[tuple], workers: int) -> Iterator[tuple[dict, b
 
 
 def _run(job: Job, output: Path | None, earlier: dict | None) -> tuple[dict, bool]:
-    """The result of a job, and whether it is the earlier one, whose files are as they were written."""
+    """The result of a job, and whether it is the earlier one, whose files are unchanged."""
     result = {"name": job.name, "fingerprint": [], "made": [], "files": {}, "skipped": []}
     try:
         result["fingerprint"] = job.fingerprint()

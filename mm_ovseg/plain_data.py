@@ -1,4 +1,4 @@
-"""Text files that people write: UTF-8; and as YAML or JSON plain values only, none that grow beyond their text."""
+"""Text files of users: UTF-8, and YAML or JSON with plain values only, without exponential aliases."""
 
 import json
 import os
@@ -16,16 +16,16 @@ from mm_ovseg.errors import DataError, MMOVSegError, brief_reason
 __all__ = ["parse_json", "parse_table", "parse_yaml", "read_text"]
 
 MAX_CHARACTERS = 10_000_000
-MAX_VALUES = 1_000_000  # with every alias written out
+MAX_VALUES = 1_000_000  # with all aliases expanded
 BOOL, INT, MERGE, TEXT = (f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "merge", "str"))
 NULLS = ("", "~", "null", "Null", "NULL")
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?")
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes for truth values and whole numbers what YAML 1.2 does, and refuses a key that is there twice.
+    """Reads Booleans and integers as in YAML 1.2, and refuses duplicate keys.
 
-    YAML 1.1, which PyYAML reads, has ``no`` for false, ``010`` for 8 and ``12:30`` for 750.
+    In YAML 1.1, which PyYAML implements, ``no`` is false, ``010`` is 8 and ``12:30`` is 750.
     """
 
     yaml_implicit_resolvers = {
@@ -38,21 +38,21 @@ class _Loader(yaml.SafeLoader):
         self._checked: set[int] = set()
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Merge what ``<<`` names; called first of all, when a node has its own keys only."""
+        """Merge the mappings that ``<<`` names; called first, while a node has only its own keys."""
         if id(node) not in self._checked:
             self._checked.add(id(node))
             written: dict[Hashable, str] = {}
             for key_node in (key_node for key_node, _ in node.value if key_node.tag != MERGE):
                 key = self.construct_object(key_node, deep=True)
                 if not isinstance(key, Hashable):
-                    continue  # which construct_mapping refuses
+                    continue  # construct_mapping refuses it
                 if key in written:
                     raise ValueError(f"its keys '{written[key]}' and '{key_node.value}' are the same")
                 written[key] = key_node.value
         super().flatten_mapping(node)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """A decimal number, whatever zeros it starts with."""
+        """A decimal number, even with leading zeros."""
         return int(node.value) if NUMBER.fullmatch(node.value) else super().construct_yaml_int(node)
 
 
@@ -66,21 +66,21 @@ def read_text(path: str | os.PathLike, error: type[MMOVSegError] = DataError) ->
 
     Args:
         path: the file.
-        error: what to raise.
+        error: class of the error to raise.
 
     Returns:
         The text without the mark, its lines separated by ``\n``.
 
     Raises:
-        MMOVSegError: as of ``error``; the file cannot be read, or is in another encoding.
+        MMOVSegError: of class ``error``; the file cannot be read, or has another encoding.
     """
     try:
         content = Path(path).read_bytes()
     except (OSError, ValueError) as reason:  # ValueError: a path with a NUL
         raise error(f"{path} cannot be read ({getattr(reason, 'strerror', reason)}); check its name.") from reason
     try:
-        if b"\0" in content:  # UTF-16, whose ASCII characters have a NUL each, or no text at all
-            raise ValueError("it holds NUL")
+        if b"\0" in content:  # UTF-16, in which ASCII characters contain NUL, or no text at all
+            raise ValueError("it contains NUL")
         text = content.decode("utf-8-sig")
     except ValueError as reason:
         raise error(f"{path} is not UTF-8; save it as UTF-8.") from reason
@@ -88,19 +88,19 @@ def read_text(path: str | os.PathLike, error: type[MMOVSegError] = DataError) ->
 
 
 def parse_yaml(text: str) -> Any:
-    """Read a YAML document of texts, numbers, lists and mappings.
+    """Read a YAML document of strings, numbers, lists and mappings.
 
-    Truth values and whole numbers are those of YAML 1.2: ``no`` is a text, and ``010`` is 10.
+    Booleans and integers are those of YAML 1.2: ``no`` is a string, and ``010`` is 10.
 
     Raises:
-        ValueError: it is malformed, too large, nested too deeply, has a key twice, makes other objects, or grows
-            without bounds by aliases that hold aliases; the message is one line.
+        ValueError: it is malformed, too large, nested too deeply, has duplicate keys, creates other objects, or grows
+            without bounds by nested aliases; the message is one line.
     """
     _check_length(text)
     try:
         _count_values(yaml.compose(text, Loader=_Loader), {})
         return yaml.load(text, Loader=_Loader)
-    except Exception as error:  # what follows an explicit tag makes PyYAML fail in any way
+    except Exception as error:  # PyYAML can fail in any way on values with explicit tags
         raise ValueError(_reason(error)) from error
 
 
@@ -108,7 +108,7 @@ def parse_json(text: str) -> Any:
     """Read JSON.
 
     Raises:
-        ValueError: it is malformed, too large, nested too deeply, or has a key twice; the message is one line.
+        ValueError: it is malformed, too large, nested too deeply, or has duplicate keys; the message is one line.
     """
     _check_length(text)
     try:
@@ -118,14 +118,14 @@ def parse_json(text: str) -> Any:
 
 
 def parse_table(text: str) -> dict[str, str | None]:
-    """Read 'key: text' lines, or a JSON object of texts, with every key and text as it is written.
+    """Read 'key: text' lines, or a JSON object of strings, with all keys and values as written.
 
-    Of YAML's syntax, quotes, comments and braces hold; ``yes``, ``010``, ``1.10`` and ``2020-01-01`` are texts like any
-    other. ``null``, ``~`` or nothing stands for None, and as a key for the empty one.
+    YAML's quotes, comments and braces are supported, but ``yes``, ``010``, ``1.10`` and ``2020-01-01`` are strings like
+    any other. ``null``, ``~`` or nothing means None, and as a key the empty string.
 
     Raises:
-        ValueError: it is malformed, too large, has no entry, has a key twice, or has anything but a text (or null) for
-            a key; the message is one line.
+        ValueError: it is malformed, too large, has no entry, has duplicate keys, or has anything but a string (or null)
+            as a value; the message is one line.
     """
     _check_length(text)
     content = None
@@ -171,11 +171,11 @@ def _check_length(text: str) -> None:
 
 
 def _count_values(node: yaml.Node | None, known: dict[int, int]) -> int:
-    """Of a node, with what aliases stand for; nodes that were counted before are ``known`` by their ids."""
+    """Number of values in a node, with aliases expanded; ``known`` are the counts of earlier nodes by id."""
     if not isinstance(node, yaml.CollectionNode):
         return 1
     if id(node) not in known:
-        known[id(node)] = MAX_VALUES  # what a node costs that holds itself
+        known[id(node)] = MAX_VALUES  # the count of a node that contains itself
         parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
         known[id(node)] = 1 + sum(_count_values(part, known) for part in parts)
     if known[id(node)] > MAX_VALUES:

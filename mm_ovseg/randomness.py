@@ -1,4 +1,4 @@
-"""Random numbers that depend on the place in a run and not on what was drawn before, so that it resumes exactly."""
+"""Random numbers that depend on the position in a run, not on earlier draws, so that it resumes exactly."""
 
 import random
 import zlib
@@ -12,19 +12,19 @@ __all__ = ["derived_seed", "seeded"]
 
 
 def derived_seed(seed: int, purpose: str, *numbers: int) -> int:
-    """A seed, 0..2^32 - 1, for one place in a run; other places get unrelated ones.
+    """A seed, 0..2^32 - 1, for one position in a run, unrelated to those of other positions.
 
     Args:
-        seed: of the run, >= 0.
-        purpose: what is drawn there, so that two kinds of places with equal numbers differ.
-        numbers: which of these places, each >= 0.
+        seed: seed of the run, >= 0.
+        purpose: what is drawn, which distinguishes kinds of positions with equal numbers.
+        numbers: the position, each >= 0.
     """
     return int(np.random.SeedSequence((seed, zlib.crc32(purpose.encode()), *numbers)).generate_state(1)[0])
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the generators of Python, NumPy and PyTorch (on the CPU) for a block; after it they go on as before."""
+    """Seed the generators of Python, NumPy and PyTorch (CPU) within the block; restore their states afterwards."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)

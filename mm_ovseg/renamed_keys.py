@@ -10,7 +10,7 @@ from mm_ovseg.errors import ConfigError
 
 __all__ = ["RENAMED_KEYS", "RENAMED_VALUES", "TranslatingCfgNode", "translate_config", "translate_overrides"]
 
-# Old -> new; a key within another one comes before it.
+# Old -> new; a key nested in another one comes before it.
 RENAMED_KEYS = {
     "MODEL.DINO.ENCODER": "MODEL.DENSE_ENCODER.TYPE",
     "MODEL.DINO.ALIGNMENT_DATASET": "MODEL.DENSE_ENCODER.FIT_DATASET",
@@ -28,9 +28,9 @@ def translate_config(content: dict[str, Any], source: str, *, old_wins: bool = F
     """Rename old keys and values in the nested content of a config file, in place.
 
     Args:
-        content: what YAML holds.
-        source: what messages call the file.
-        old_wins: where a key is given in its old and its new form, the old one counts.
+        content: the parsed YAML.
+        source: name of the file, for messages.
+        old_wins: if a key is given in both its old and its new form, the old one counts.
 
     Raises:
         ConfigError: a key is given in both forms.
@@ -54,7 +54,7 @@ def translate_overrides(overrides: Sequence[Any], source: str = "The command lin
     """Rename old keys and values in a list KEY, VALUE, KEY, VALUE, ...
 
     Raises:
-        ConfigError: a key is given in its old and its new form.
+        ConfigError: a key is given in both forms.
     """
     found, translated = [], []
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
@@ -73,42 +73,40 @@ def translate_overrides(overrides: Sequence[Any], source: str = "The command lin
 
 
 class TranslatingCfgNode(CfgNode):
-    """A config that takes old keys from files, from lists of overrides and, for the nodes in MODEL, as attributes."""
+    """A config that accepts old keys in files, in lists of overrides and, for nodes of MODEL, as attributes."""
 
     @classmethod
     def adopt(cls, value: Any) -> None:
-        """Make Detectron2's nodes such nodes, in place: a merge takes nodes of one class only."""
+        """Convert Detectron2's nodes to this class, in place: a merge accepts nodes of one class only."""
         if type(value) is CfgNode:
             for inner in value.values():
                 cls.adopt(inner)
             object.__setattr__(value, "__class__", cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """As Detectron2's; a node joins the others."""
+        """Like Detectron2's, but also convert nodes."""
         self.adopt(value)
         super().__setattr__(name, value)
 
     @classmethod
     def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
-        """As Detectron2's; each file is translated before it is merged into those that build on it."""
+        """Like Detectron2's; each file is translated before it is merged into those based on it."""
         content = super().load_yaml_with_base(filename, allow_unsafe)
-        translate_config(
-            content, str(filename), old_wins=True
-        )  # what is new may be of the file that this one builds on
+        translate_config(content, str(filename), old_wins=True)  # new keys may come from the base file
         return content
 
     def merge_from_list(self, cfg_list: Sequence[Any]) -> None:
-        """As Detectron2's, with old keys too."""
+        """Like Detectron2's, with old keys, too."""
         super().merge_from_list(translate_overrides(cfg_list))
 
     def __getattr__(self, name: str) -> Any:
-        """A part of MODEL by its old name too."""
+        """Also return a node of MODEL by its old name."""
         new = RENAMED_KEYS.get(f"MODEL.{name}", "").removeprefix("MODEL.")
         return super().__getattr__(new if new in self and name not in self else name)
 
 
 def _parent(content: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
-    """The mapping that holds a dotted key or could, and the key's name in it."""
+    """The mapping that contains (or would contain) a dotted key, and the key's name in it."""
     *outer, name = key.split(".")
     for part in outer:
         inner = content.get(part)
@@ -117,7 +115,7 @@ def _parent(content: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
 
 
 def _move(value: Any, content: dict[str, Any], key: str, conflict: str, old_wins: bool) -> None:
-    """Write a value to a dotted key; of a mapping, each of its values."""
+    """Write a value to a dotted key; a mapping is written value by value."""
     *outer, name = key.split(".")
     for part in outer:
         content = content.setdefault(part, {})

@@ -1,6 +1,6 @@
-"""The files that come with the package, beside its Python code: ``configs/`` and ``demo/assets/``.
+"""The files shipped with the package besides its Python code: ``configs/`` and ``demo/assets/``.
 
-An installed wheel has copies of them, which ``setup.py`` makes; else they are those of the checkout.
+An installed wheel has copies of them, made by ``setup.py``; otherwise those of the checkout are used.
 """
 
 from pathlib import Path
@@ -13,5 +13,5 @@ SHIPPED = COPIES if COPIES.is_dir() else PACKAGE.parent
 
 
 def shipped_path(name: str) -> Path:
-    """Where a file lies that is called ``name`` in the checkout, such as ``"configs/base.yaml"``."""
+    """The path of a file that is ``name`` in the checkout, such as ``"configs/base.yaml"``."""
     return SHIPPED / name

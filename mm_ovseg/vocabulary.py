@@ -1,4 +1,4 @@
-"""Class names as people write them."""
+"""Class names as users write them."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -19,10 +19,9 @@ NOT_TEXT = ("Cc", "Cs")
 
 
 def validate_class_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Tidy the white space of class names, and check that there is at least one, none empty and none twice.
+    """Normalise the white space of class names, and check that there is at least one, none empty and none repeated.
 
-    Upper and lower case are the same, and so are the ways in which Unicode writes one letter. Control characters are
-    refused.
+    Comparison ignores case and different Unicode spellings of a letter. Control characters are refused.
 
     Raises:
         VocabularyError: with the names at fault.
@@ -42,17 +41,17 @@ def validate_class_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def parse_class_names(text: str, separator: str | None = None) -> tuple[str, ...]:
-    """Read class names as typed on a command line.
+    """Parse class names from a command line.
 
     ``"water,road,city"`` is three classes. With a semicolon, commas separate the synonyms of one class:
     ``"water,river,lake; road,street"`` is two classes, ``"water,river;"`` is one.
 
     Args:
-        text: what was typed.
+        text: the names.
         separator: ``","`` or ``";"`` between classes; None: a semicolon if there is one.
 
     Raises:
-        VocabularyError: no name, an empty one, or one given twice.
+        VocabularyError: there is no name, an empty one, or a repeated one.
     """
     text = _decode_typed(text).strip()
     separator = separator or (";" if ";" in text else ",")
@@ -63,7 +62,7 @@ def parse_class_names(text: str, separator: str | None = None) -> tuple[str, ...
 
 
 def select_unseen(classes: Sequence[str], unseen: Sequence[str]) -> tuple[str, ...]:
-    """The names of ``unseen`` as ``classes`` spells them, in the order of ``classes``.
+    """The names in ``unseen``, spelled and ordered as in ``classes``.
 
     Raises:
         VocabularyError: an unseen name is not among the classes.
@@ -80,17 +79,17 @@ def select_unseen(classes: Sequence[str], unseen: Sequence[str]) -> tuple[str, .
 
 
 def seen_classes(classes: Sequence[str], unseen: Sequence[str]) -> tuple[str, ...]:
-    """The classes that training sees: those of ``classes``, in their order, that ``unseen`` does not name."""
+    """The classes that training sees: those of ``classes``, in order, that are not in ``unseen``."""
     return tuple(name for name in classes if name not in unseen)
 
 
 def unseen_classes(classes: Sequence[str], declared: Sequence[str], chosen: Sequence[str] | None) -> tuple[str, ...]:
-    """Those of ``classes``, in their order, whose labels an experiment does not see.
+    """The classes whose labels an experiment does not see, in the order of ``classes``.
 
     Args:
-        classes: of a dataset.
-        declared: the dataset's own choice.
-        chosen: ``DATASETS.UNSEEN``, which may name classes of other datasets too; None leaves the dataset's own.
+        classes: classes of a dataset.
+        declared: the dataset's own unseen classes.
+        chosen: ``DATASETS.UNSEEN``, which may also name classes of other datasets; None for the dataset's own.
     """
     if chosen is None:
         return tuple(declared)
@@ -99,7 +98,7 @@ def unseen_classes(classes: Sequence[str], declared: Sequence[str], chosen: Sequ
 
 
 def is_text(name: str) -> bool:
-    """Whether a name is free of control characters, and of the halves of characters that stand for unreadable bytes."""
+    """Whether a name has neither control characters nor surrogates, which stand for undecodable bytes."""
     return not any(unicodedata.category(letter) in NOT_TEXT for letter in name)
 
 
@@ -109,7 +108,7 @@ def split_synonyms(name: str) -> list[str]:
 
 
 def _decode_typed(text: str) -> str:
-    """What was typed in UTF-8 where the locale is another: Python keeps the bytes as surrogates."""
+    """Decode UTF-8 input under another locale, where Python keeps the bytes as surrogates."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeError:
@@ -118,6 +117,6 @@ def _decode_typed(text: str) -> str:
 
 def _check_texts(names: Sequence[str]) -> None:
     if isinstance(names, str) or not isinstance(names, Sequence):
-        raise VocabularyError(f"Class names must be a list of texts, not {names!r}.")
+        raise VocabularyError(f"Class names must be a list of strings, not {names!r}.")
     if other := [name for name in names if not isinstance(name, str)]:
-        raise VocabularyError(f"The class name {other[0]!r} is not text; write it in quotes.")
+        raise VocabularyError(f"The class name {other[0]!r} is not a string; write it in quotes.")

@@ -87,5 +87,5 @@ def test_files_without_a_journal_or_of_other_settings_or_another_version_are_ref
     with pytest.raises(DataError, match="written by another version of mm_ovseg.*choose another --output"):
         run({"a": "one"})
     journal.unlink()
-    with pytest.raises(DataError, match="not the journal of how they were made"):
+    with pytest.raises(DataError, match="not their journal"):
         run({"a": "one"})

@@ -57,7 +57,7 @@ def test_the_command_line_trains_and_scores_with_the_split_it_names(datasets, tm
 @pytest.mark.parametrize("chosen,message", [
     ("water,lava", "The unseen names lava are not among the classes (city, road"),
     ("water,,road", "is empty"),
-    ((1, 2), "is not text"),
+    ((1, 2), "is not a string"),
 ])  # fmt: skip
 def test_names_that_are_no_classes(datasets, chosen, message):
     with pytest.raises(VocabularyError) as error:

@@ -65,7 +65,7 @@ def test_unseen_names_must_be_a_list(names):
 
 @pytest.mark.parametrize("check", [validate_class_names, lambda names: select_unseen(("water",), names)])
 def test_a_name_that_is_no_text_is_named(check):
-    with pytest.raises(VocabularyError, match="False is not text"):
+    with pytest.raises(VocabularyError, match="False is not a string"):
         check(["water", False])
 
 

@@ -1,4 +1,4 @@
-"""Detectron2's checkpointer, made strict: weights that do not fit the model are refused."""
+"""A strict version of Detectron2's checkpointer: weights that do not fit the model are refused."""
 
 import logging
 import re
@@ -26,7 +26,7 @@ NUMBERED = re.compile(r"model_(\d+)\.pth")
 class StrictCheckpointer(DetectionCheckpointer):
     """Loads ``.pth`` and ``.safetensors`` files of tensors, completely or not at all.
 
-    Detectron2's own skips what does not fit with a warning, and so lets a random model draw maps.
+    Detectron2's own only warns about weights that do not fit, so that a random model may draw maps.
     """
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -34,8 +34,8 @@ class StrictCheckpointer(DetectionCheckpointer):
 
         Args:
             path: a local file or ``hf://organisation/repository/file``. A published checkpoint of MM-OVSeg, GSNet or
-                CAT-Seg is converted on the way.
-            args, kwargs: passed to Detectron2's.
+                CAT-Seg is converted.
+            args, kwargs: passed to Detectron2's ``load``.
 
         Raises:
             CheckpointError: the file is missing, unreadable, or of another architecture.
@@ -44,10 +44,10 @@ class StrictCheckpointer(DetectionCheckpointer):
         return super().load(str(local_weights_path(path)) if path else path, *args, **kwargs)
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """As Detectron2's; if the last checkpoint is truncated or missing, training resumes from the one before it.
+        """Like Detectron2's, but if the last checkpoint is truncated or missing, resume from the one before it.
 
         Raises:
-            CheckpointError: as of :meth:`load`, or no checkpoint can be read.
+            CheckpointError: see :meth:`load`; or no checkpoint can be read.
         """
         if not (resume and self.has_checkpoint()):
             return super().resume_or_load(path, resume=resume)
@@ -65,10 +65,10 @@ class StrictCheckpointer(DetectionCheckpointer):
                 logger.warning("%s Resuming from the checkpoint before it, %s.", error, last)
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """As Detectron2's; the file gets its name, and is the one to resume from, only once it is complete.
+        """Like Detectron2's, but the file gets its name, and is the one to resume from, only once it is complete.
 
         Raises:
-            CheckpointError: it cannot be written, for example because the disk is full; the one before is kept.
+            CheckpointError: it cannot be written, for example because the disk is full; the previous one is kept.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -85,7 +85,7 @@ class StrictCheckpointer(DetectionCheckpointer):
             raise CheckpointError(f"{error}{advice}") from error
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Remember where to resume, which is never the best checkpoint."""
+        """Record the checkpoint to resume from, which is never the best one."""
         if last_filename_basename != f"{BEST_CHECKPOINT}.pth":
             with complete_file(Path(self.save_dir) / "last_checkpoint") as temporary:
                 temporary.write_text(last_filename_basename, encoding="utf-8")
@@ -104,7 +104,7 @@ class StrictCheckpointer(DetectionCheckpointer):
             (Path(self.save_dir) / "last_checkpoint").unlink()
 
     def _checkpoints_before(self, last: Path) -> list[Path]:
-        """The numbered ones, the latest at the end; all of them come before ``model_final``."""
+        """The numbered checkpoints, latest last; all of them precede ``model_final``."""
         numbered = {int(match[1]): path for path in last.parent.iterdir() if (match := NUMBERED.fullmatch(path.name))}
         match = NUMBERED.fullmatch(last.name)
         return [path for iteration, path in sorted(numbered.items()) if match is None or iteration < int(match[1])]
@@ -124,14 +124,14 @@ class StrictCheckpointer(DetectionCheckpointer):
         except CheckpointError as error:
             raise CheckpointError(f"{self._source}: {error}") from error
         logger.info(
-            "%s is the published %s: %d tensors were converted into %d of ours.",
+            "%s is the published %s: %d tensors were converted to %d of ours.",
             *(self._source, published.title, len(state_dict), len(converted)),
         )
         return {"model": converted}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> None:
         incompatible = super()._load_model(checkpoint)
-        reshaped = incompatible.incorrect_shapes  # fvcore counts them as missing too
+        reshaped = incompatible.incorrect_shapes  # fvcore also counts them as missing
         problems = describe_misfits(
             missing=set(incompatible.missing_keys) - {name for name, *_ in reshaped},
             unexpected=incompatible.unexpected_keys,

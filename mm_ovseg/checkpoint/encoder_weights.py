@@ -1,4 +1,4 @@
-"""Weights of one encoder: as published, in the names of timm or open_clip, or from a stage-1 checkpoint of ours."""
+"""Weights of a single encoder: as published, with timm's or open_clip's names, or from a stage-1 checkpoint."""
 
 import logging
 from pathlib import Path
@@ -17,27 +17,27 @@ __all__ = ["load_encoder_file", "load_encoder_state_dict", "read_encoder_file", 
 
 logger = logging.getLogger(__name__)
 
-# Parts of pretrained files that an encoder without a classifier lacks.
+# Parts of pretrained files that an encoder without a classifier does not have.
 UNUSED_PREFIXES = (*TRAINING_HEADS, "fc_norm.", "mask_token")
-# Prefixes of the trained encoder, DINO or CLIP, in our stage-1 checkpoints; its moving average (CMU.EMA_DECAY) first.
+# Prefixes of the trained encoder, DINO or CLIP, in stage-1 checkpoints; its moving average (CMU.EMA_DECAY) first.
 STUDENTS = ("student_average.module.model.", "student_average.module.visual.", "student.model.", "student.visual.")
 
 
 def read_encoder_file(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read a weights file of an encoder into the names of timm or open_clip.
+    """Read a weights file of an encoder, with timm's or open_clip's names.
 
     Args:
         path: a local file, or ``hf://organisation/repository/file``; as published (DINO v1, DINOv3, OpenAI's CLIP), of
-            timm or open_clip, or a stage-1 checkpoint, whose student is taken.
+            timm or open_clip, or a stage-1 checkpoint, whose student is used.
 
     Raises:
-        CheckpointError: the file cannot be read, is a published one with tensors missing, or holds a whole model.
+        CheckpointError: the file cannot be read, is a published one with missing tensors, or contains a whole model.
     """
     student, state_dict = _read(path)
     if student is not None:
         return student
     variant = detect_variant(state_dict)
-    if variant in ("dinov3", "clip"):  # the names of DINO v1 are timm's own
+    if variant in ("dinov3", "clip"):  # DINO v1 already has timm's names
         try:
             return convert_official_state_dict(state_dict, variant)
         except CheckpointError as error:
@@ -49,7 +49,7 @@ def read_encoder_file(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def read_student_file(path: str | Path) -> dict[str, torch.Tensor] | None:
-    """Read the student of a stage-1 checkpoint in the encoder's names; None if the file is not such a checkpoint.
+    """Read the student of a stage-1 checkpoint, with the encoder's names; None for any other file.
 
     Raises:
         CheckpointError: the file cannot be read.
@@ -58,7 +58,7 @@ def read_student_file(path: str | Path) -> dict[str, torch.Tensor] | None:
 
 
 def _read(path: str | Path) -> tuple[dict[str, torch.Tensor] | None, dict[str, torch.Tensor]]:
-    """The student in a file, if there is one, and all its tensors."""
+    """The student in a file, if any, and all tensors of the file."""
     content = load_weights_file(path)
     try:
         state_dict = unwrap_state_dict(content)
@@ -72,7 +72,7 @@ def _read(path: str | Path) -> tuple[dict[str, torch.Tensor] | None, dict[str, t
 
 
 def load_encoder_file(encoder: nn.Module, path: str | Path) -> None:
-    """Load a weights file (:func:`read_encoder_file`) into an encoder; every parameter must be there, with its shape.
+    """Load a weights file (:func:`read_encoder_file`) into an encoder; all parameters must be there, in their shapes.
 
     A positional embedding of another grid is resized bicubically.
 
@@ -83,7 +83,7 @@ def load_encoder_file(encoder: nn.Module, path: str | Path) -> None:
 
 
 def load_encoder_state_dict(encoder: nn.Module, state_dict: dict[str, torch.Tensor], *, source: str) -> None:
-    """As :func:`load_encoder_file`, for tensors that were read before; messages call them ``source``."""
+    """Like :func:`load_encoder_file`, for tensors that have been read; messages call them ``source``."""
     state_dict = dict(state_dict)
     expected = encoder.state_dict()
     if "pos_embed" in expected and "pos_embed" in state_dict:
@@ -91,7 +91,7 @@ def load_encoder_state_dict(encoder: nn.Module, state_dict: dict[str, torch.Tens
         stored = grid_size_of(position)
         if stored and grid_size and stored != grid_size:
             state_dict["pos_embed"] = resize_positional_embedding(position, grid_size)
-            logger.info("%s: positional embedding resized from %d to %d tokens a side.", source, stored, grid_size)
+            logger.info("%s: positional embedding resized from %d to %d tokens per side.", source, stored, grid_size)
 
     problems = describe_misfits(
         missing=expected.keys() - state_dict.keys(),

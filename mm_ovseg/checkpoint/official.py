@@ -1,7 +1,7 @@
-"""Published checkpoints of MM-OVSeg, its siblings and the encoders, converted to our names.
+"""Converting published checkpoints of MM-OVSeg, its siblings and the encoders to our names.
 
-Every tensor is accounted for: renamed, derived, or dropped for a reason that :mod:`mm_ovseg.checkpoint.rename_tables`
-states. A tensor beyond these, or one that is missing, is an error.
+Every tensor is accounted for: renamed, derived, or dropped for a reason given in
+:mod:`mm_ovseg.checkpoint.rename_tables`. Any other or missing tensor is an error.
 """
 
 import re
@@ -20,7 +20,7 @@ __all__ = ["VARIANTS", "Variant", "convert_official_state_dict", "detect_variant
 
 @dataclass(frozen=True)
 class Variant:
-    """A kind of published checkpoint: what people call it, and the config key that takes it."""
+    """A kind of published checkpoint: its common name, and the config key for it."""
 
     title: str
     use: str
@@ -38,7 +38,7 @@ VARIANTS = {
     "clip": Variant("OpenAI CLIP", "MODEL.CLIP.PRETRAINED"),
 }
 
-# Names in checkpoints of our own: of a whole model, of stage 1, and of a converted DINOv3.
+# Names in our own checkpoints: of a whole model, of stage 1, and of a converted DINOv3.
 OWN_NAMES = re.compile(
     r"clip\.encoder\.|sem_seg_head\.cost_volume_embedding\.|student\.(?:model|visual)\.|blocks\.\d+\.attn\.q_bias"
 )
@@ -48,19 +48,19 @@ def convert_official_state_dict(state_dict: Mapping[str, Any], variant: str | No
     """Convert a published checkpoint to our names.
 
     Args:
-        state_dict: published names to tensors; or what the file holds around them, under ``model``, ``teacher`` or
-            ``state_dict``, with ``module.`` or ``backbone.`` before the names.
+        state_dict: published names to tensors; or a file's content that contains them under ``model``, ``teacher`` or
+            ``state_dict``, with names prefixed by ``module.`` or ``backbone.``.
         variant: a key of :data:`VARIANTS`. ``"vitb16"``, ``"vitl14"``, ``"gsnet"`` and ``"catseg"`` give whole models,
-            ``"dino"`` and ``"dinov3"`` encoders in timm's names (of stage 1 too), ``"clip"`` one in open_clip's. None:
-            the names decide.
+            ``"dino"`` and ``"dinov3"`` encoders with timm's names (also for stage 1), ``"clip"`` one with open_clip's.
+            None: detected from the names.
 
     Returns:
-        Our names to tensors of unchanged type (an interpolated positional embedding: float32). Their shapes are not
+        Our names to tensors of unchanged type (float32 for an interpolated positional embedding). Shapes are not
         checked; loading them into a model does that.
 
     Raises:
         CheckpointError: a tensor is missing or left over (the message lists them), or cannot be split or resized; the
-            checkpoint is of another model, or has our names already.
+            checkpoint is of another model, or already has our names.
     """
     state_dict = unwrap_state_dict(state_dict)
     renames = find_renames(state_dict, variant)
@@ -82,7 +82,7 @@ def convert_official_state_dict(state_dict: Mapping[str, Any], variant: str | No
 
 
 def detect_variant(state_dict: Mapping[str, torch.Tensor]) -> str | None:
-    """The key of :data:`VARIANTS` that the names of an unwrapped state dict are closest to; None if none is close."""
+    """The key of :data:`VARIANTS` to which the names of an unwrapped state dict are closest; None if none is close."""
     names = state_dict.keys()
     if any(OWN_NAMES.match(name) for name in names):
         return None
@@ -91,7 +91,7 @@ def detect_variant(state_dict: Mapping[str, torch.Tensor]) -> str | None:
     if any(name.startswith("blocks.0.attn.qkv.") for name in names):
         if names & {"storage_tokens", "rope_embed.periods"}:
             return "dinov3"
-        later = {"reg_token", "register_tokens", "blocks.0.ls1.gamma", "blocks.0.gamma_1"}  # of timm, and DINOv2
+        later = {"reg_token", "register_tokens", "blocks.0.ls1.gamma", "blocks.0.gamma_1"}  # in timm and DINOv2
         return "dino" if names & {"cls_token", "pos_embed"} and not names & later else None
     if any(name.startswith("visual.transformer.") for name in names) and "token_embedding.weight" in names:
         return "clip"
@@ -99,15 +99,15 @@ def detect_variant(state_dict: Mapping[str, torch.Tensor]) -> str | None:
 
 
 def find_renames(state_dict: Mapping[str, torch.Tensor], variant: str | None = None) -> RenameTable:
-    """What becomes of every tensor of an unwrapped state dict.
+    """The renames of all tensors of an unwrapped state dict.
 
     Raises:
-        CheckpointError: as :func:`convert_official_state_dict`.
+        CheckpointError: see :func:`convert_official_state_dict`.
     """
     if variant is not None and variant not in VARIANTS:
         raise CheckpointError(f"There is no variant '{variant}' of published checkpoints; use {', '.join(VARIANTS)}.")
     if any(OWN_NAMES.match(name) for name in state_dict):
-        raise CheckpointError("The checkpoint has the names that mm_ovseg reads already; use it as it is.")
+        raise CheckpointError("The checkpoint already has the names that mm_ovseg reads; use it as it is.")
     detected = detect_variant(state_dict)
     if detected is None:
         wanted = VARIANTS if variant is None else [variant]

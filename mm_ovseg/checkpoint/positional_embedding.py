@@ -19,12 +19,12 @@ def grid_size_of(position: torch.Tensor) -> int | None:
 def resize_positional_embedding(position: torch.Tensor, grid_size: int) -> torch.Tensor:
     """Resize a positional embedding with a CLS token bicubically.
 
-    The scale is that of DINO's own code, a tenth of a token above the ratio of the sides: what the released weights
-    were trained with (design §4).
+    The scale is that of DINO's own code, a tenth of a token above the ratio of the sides, with which the released
+    weights were trained.
 
     Args:
         position: (1, 1 + n * n, D); another shape is a ValueError.
-        grid_size: tokens a side of the new grid.
+        grid_size: tokens per side of the new grid.
 
     Returns:
         (1, 1 + grid_size * grid_size, D) float32.

@@ -1,8 +1,8 @@
-"""What published checkpoints call each tensor, and what we call it.
+"""Names of tensors in published checkpoints and in ours.
 
-A row is ``(published, ours)``, perhaps with a reason and a function (see :class:`Rename`); ``ours`` is None if the
-tensor is dropped. Patterns expand as a shell expands braces: ``fc{1,2}`` to ``fc1`` and ``fc2``. ``*`` stands
-for ``{weight,bias}``, ``#`` for the index of a block. Names are paired in order. Loading checks the shapes.
+A row is ``(published, ours)``, optionally with a reason and a function (see :class:`Rename`); ``ours`` is None if the
+tensor is dropped. Patterns use brace expansion as in a shell: ``fc{1,2}`` is ``fc1`` and ``fc2``. ``*`` means
+``{weight,bias}``, ``#`` the index of a block. Names are paired in order. Loading checks the shapes.
 """
 
 import itertools
@@ -20,12 +20,12 @@ __all__ = ["MODEL_TABLES", "Rename", "RenameTable", "encoder_table"]
 
 @dataclass(frozen=True)
 class Rename:
-    """What becomes of one published tensor.
+    """The conversion of one published tensor.
 
     Attributes:
-        targets: our names for it; none where it is dropped.
+        targets: our names for it; empty if it is dropped.
         reason: why it is dropped, or what ``derive`` does.
-        derive: computes one tensor per target; None where the tensor is kept as it is, for one target.
+        derive: computes one tensor per target; None if the tensor is kept as it is, for a single target.
     """
 
     targets: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ def _thirds(packed: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return packed.unflatten(0, (3, -1)).unbind()
 
 
-TRAINING_ONLY = "used in the encoder's own training only"
+TRAINING_ONLY = "used only in the encoder's own training"
 DINO_BOTH = [
     *_same("cls_token", "{patch_embed.proj,norm}.*"),
     *_same("blocks.#.{norm1,norm2,attn.proj,mlp.fc1,mlp.fc2}.*", "blocks.#.attn.qkv.weight"),
@@ -74,7 +74,7 @@ DINOV3 = [
 
 CLIP_BLOCK = _same("{ln_1,mlp.c_fc,mlp.c_proj,ln_2}.*")
 CLIP_PACKED_BLOCK = [*CLIP_BLOCK, *_same("attn.in_proj_{weight,bias}", "attn.out_proj.*")]
-CLIP_SPLIT_BLOCK = [  # of CAT-Seg's CLIP, and of ours
+CLIP_SPLIT_BLOCK = [  # of CAT-Seg's CLIP and ours
     *CLIP_BLOCK,
     ("attn.{q,k,v}_proj_weight", "attn.{query,key,value}.weight"),
     ("attn.in_proj_bias", "attn.{query,key,value}.bias", "split into those of queries, keys and values", _thirds),
@@ -119,7 +119,7 @@ DECODER_STAGE = [
 
 
 def encoder_table(variant: str, names: Collection[str]) -> RenameTable:
-    """The table of ``"clip"``, ``"dino"`` or ``"dinov3"``, with as many blocks as there are among the names."""
+    """The table of ``"clip"``, ``"dino"`` or ``"dinov3"``, with the number of blocks found in the names."""
 
     def depth(prefix: str) -> int:
         return len({name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix)})
@@ -138,7 +138,7 @@ def encoder_table(variant: str, names: Collection[str]) -> RenameTable:
 
 
 def _model_table(depth: int, dino: Rows | None = None, encoders: Mapping[str, str] | None = None) -> RenameTable:
-    """A whole model, with image encoders of ``depth`` blocks; ``encoders`` maps the prefixes of its DINOs to ours."""
+    """A whole model with image encoders of ``depth`` blocks; ``encoders`` maps the prefixes of its DINOs to ours."""
     clip, head = "sem_seg_head.predictor.clip_model.", "sem_seg_head.predictor.transformer."
     blocks, layers = "transformer.resblocks.#.", f"{head}layers.{{0,1}}."
     stages = f"{head}Fusiondecoder{{1,2}}." if encoders else f"{head}decoder{{1,2}}."
@@ -148,7 +148,7 @@ def _model_table(depth: int, dino: Rows | None = None, encoders: Mapping[str, st
         **_table([("upsample{1,2}.*", "clip.projection.{coarse,fine}.*")]),
         **_table(CLIP_TEXT, clip, "text.tower."),
         **_table(CLIP_SPLIT_BLOCK, f"{clip}{blocks}", f"text.tower.{blocks}", depth=12),
-        **_table([("logit_scale", None, "CLIP's temperature, which the cost volume does without")], clip),
+        **_table([("logit_scale", None, "CLIP's temperature, which the cost volume does not use")], clip),
         **_table(HEAD_WITH_DINO if encoders else HEAD, head, "sem_seg_head."),
         **_table(SPATIAL, f"{layers}swin_block.", "sem_seg_head.aggregator.spatial.{0,1}."),
         **_table(CLASSES, f"{layers}attention.", "sem_seg_head.aggregator.classes.{0,1}."),
@@ -161,12 +161,12 @@ def _model_table(depth: int, dino: Rows | None = None, encoders: Mapping[str, st
 
 
 def _table(rows: Rows, published: str = "", ours: str = "", depth: int = 1) -> RenameTable:
-    """The rows expanded; ``published`` and ``ours`` are prefixes, which may be patterns too."""
+    """Expand rows; ``published`` and ``ours`` are prefixes, which may also be patterns."""
     table: RenameTable = {}
     for source, target, *rest in rows:
         names = _expand(published + source, depth)
         targets = [] if target is None else _expand(ours + target, depth)
-        each = len(targets) // len(names)  # targets of one published tensor
+        each = len(targets) // len(names)  # targets per published tensor
         for index, name in enumerate(names):
             table[name] = Rename(tuple(targets[index * each : (index + 1) * each]), *rest)
     return table

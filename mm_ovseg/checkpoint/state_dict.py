@@ -1,4 +1,4 @@
-"""Finding the state dict in a file's content, and describing what does not fit."""
+"""Finding the state dict in a file's content, and describing misfits."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,25 +9,25 @@ from mm_ovseg.errors import CheckpointError
 
 __all__ = ["TRAINING_HEADS", "describe_misfits", "find_container", "unwrap_state_dict"]
 
-CONTAINER_KEYS = ("model", "teacher", "state_dict")  # in the order in which they are looked for
-PREFIXES = ("module.", "backbone.", "model.")  # which training frameworks add
+CONTAINER_KEYS = ("model", "teacher", "state_dict")  # in the order of search
+PREFIXES = ("module.", "backbone.", "model.")  # added by training frameworks
 TRAINING_HEADS = ("head.", "dino_head.", "ibot_head.")  # of self-supervised training, not part of the encoder
 MAX_NAMES_LISTED = 20
 
 
 def find_container(content: Mapping[str, Any]) -> str | None:
-    """The key under which a file keeps its state dict; None if the content is the state dict itself."""
+    """The key of the state dict in a file's content; None if the content is the state dict itself."""
     return next((key for key in CONTAINER_KEYS if isinstance(content.get(key), Mapping)), None)
 
 
 def unwrap_state_dict(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Find the tensors in the content of a weights file, and remove the prefixes of frameworks from their names.
+    """Find the tensors in the content of a weights file, and remove prefixes of frameworks from their names.
 
-    Without a container, other values beside the tensors (an epoch, settings) are ignored; in a container they are an
+    Without a container, values that are not tensors (an epoch, settings) are ignored; in a container they are an
     error.
 
     Raises:
-        CheckpointError: a name is not a string, a container holds something other than tensors, or a tensor is sparse,
+        CheckpointError: a name is not a string, a container has values other than tensors, or a tensor is sparse,
             complex, quantised or without data.
     """
     container = find_container(content)
@@ -53,9 +53,9 @@ def describe_misfits(
     unexpected: Iterable[str] = (),
     reshaped: Iterable[tuple[str, Sequence[int], Sequence[int]]] = (),
 ) -> str:
-    """Describe what does not fit: ``"1 missing (bias); 2 left over (scale, shift)"``; "" if all fits.
+    """Describe misfits, such as ``"1 missing (bias); 2 left over (scale, shift)"``; "" if there are none.
 
-    ``reshaped`` are names, each with the shape that it has and the one that it should have.
+    ``reshaped`` are names, each with its shape and the expected one.
     """
     groups = {
         "missing": set(missing),

@@ -1,4 +1,4 @@
-"""Reading weights safely from untrusted files, and writing them."""
+"""Safely reading weights from untrusted files, and writing them."""
 
 import os
 import re
@@ -33,15 +33,15 @@ HUB_NAME = re.compile(r"hf://(?P<repo_id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(
 
 
 def local_weights_path(name: str | Path) -> Path:
-    """The local path of a weights file; one on the Hugging Face hub is fetched once and kept in its cache.
+    """The local path of a weights file; a file on the Hugging Face hub is downloaded once and cached.
 
     Args:
         name: a local path; ``hf://organisation/repository/file``, where ``@revision`` may follow the repository; or
             ``quickstart://``, the small model that comes with the package.
 
     Raises:
-        CheckpointError: the local file does not exist (an UnreadableWeightsError), or that on the hub cannot be
-            fetched.
+        CheckpointError: the local file does not exist (an UnreadableWeightsError), or the file on the hub cannot be
+            downloaded.
     """
     if str(name) == QUICKSTART:
         return QUICKSTART_FILE
@@ -59,8 +59,8 @@ def local_weights_path(name: str | Path) -> Path:
         return Path(hf_hub_download(**parts.groupdict()))
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{name} cannot be fetched ({brief_reason(error)}); check the name and the connection, or fetch "
-            "the file elsewhere and give its path."
+            f"{name} cannot be downloaded ({brief_reason(error)}); check the name and the connection, or "
+            "download the file elsewhere and give its path."
         ) from error
 
 
@@ -71,10 +71,10 @@ def load_weights_file(path: str | Path) -> dict[str, Any]:
         path: see :func:`local_weights_path`. A pickle with anything but tensors and plain containers is refused.
 
     Returns:
-        The file's content: a state dict, or a dict with state dicts in it.
+        The file's content: a state dict, or a dict that contains state dicts.
 
     Raises:
-        CheckpointError: the file is missing, truncated, not a weights file, or holds objects other than tensors (an
+        CheckpointError: the file is missing, truncated, not a weights file, or contains objects other than tensors (an
             UnreadableWeightsError), or its content is not a dict.
     """
     local = local_weights_path(path)
@@ -82,11 +82,11 @@ def load_weights_file(path: str | Path) -> dict[str, Any]:
         if local.suffix == ".safetensors":
             return load_file(local)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*TorchScript archive")  # the error below says it
+            warnings.filterwarnings("ignore", message=".*TorchScript archive")  # the error below says so
             content = torch.load(local, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UnreadableWeightsError(f"{path} cannot be read ({error.strerror or error}); check the file.") from error
-    except Exception as error:  # the unpickler fails in any way on bytes that are not weights
+    except Exception as error:  # the unpickler can fail in any way on bytes that are not weights
         raise UnreadableWeightsError(f"{path} {_why_unreadable(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict.")
@@ -100,7 +100,7 @@ def check_weights_suffix(path: Path) -> None:
         CheckpointError: it is neither .safetensors nor .pth.
     """
     if path.suffix not in (".safetensors", ".pth"):
-        raise CheckpointError(f"{path} has no suffix that says its format; use .safetensors or .pth.")
+        raise CheckpointError(f"{path} has no suffix of a known format; use .safetensors or .pth.")
 
 
 def write_weights_file(path: Path, state_dict: Mapping[str, torch.Tensor], origin: Mapping[str, str]) -> None:
@@ -109,7 +109,7 @@ def write_weights_file(path: Path, state_dict: Mapping[str, torch.Tensor], origi
     Args:
         path: ends in .safetensors or .pth.
         state_dict: the tensors.
-        origin: where they come from; the metadata of a safetensors file, or "origin" beside "model".
+        origin: where they come from; stored as metadata of a safetensors file, or as "origin" beside "model".
 
     Raises:
         CheckpointError: the name has another suffix.
@@ -123,14 +123,14 @@ def write_weights_file(path: Path, state_dict: Mapping[str, torch.Tensor], origi
             save_file(tensors, temporary, metadata={"format": "pt", **origin})
             umask = os.umask(0)
             os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # safetensors makes its files readable by their owner only
+            temporary.chmod(0o666 & ~umask)  # safetensors makes its files readable only by their owner
         else:
             torch.save({"model": dict(state_dict), "origin": dict(origin)}, temporary)
 
 
 @contextmanager
 def complete_weights_file(path: Path) -> Iterator[Path]:
-    """As :func:`mm_ovseg.files.complete_file`, for a file that torch or safetensors writes.
+    """Like :func:`mm_ovseg.files.complete_file`, for a file that torch or safetensors writes.
 
     Raises:
         DataError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Training augmentation of RGB-SAR pairs: one geometry for RGB, SAR and label, and radiometry for each image."""
+"""Training augmentation of RGB-SAR pairs: shared geometry for RGB, SAR and label, radiometry per image."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ __all__ = [
 ]
 
 FLIPS = {"none": (), "horizontal": ("horizontal",), "vertical": ("vertical",), "both": ("horizontal", "vertical")}
-INVALID = 255  # marks pixels without data while masks are transformed; whatever is padded is without data too
+INVALID = 255  # marks pixels without data while masks are transformed; padding has no data, either
 
 
 @dataclass
 class PairSample:
-    """The arrays of a pair, or of a window of a scene.
+    """The arrays of a pair or of a window of a scene.
 
     RGB is uint8 (H, W, 3), SAR float32 (H, W, 3) 0..255, masks are bool and the label is uint8, both (H, W).
     A pair without SAR, which can be segmented but is not augmented, has None for SAR and its mask.
@@ -46,7 +46,7 @@ class PairSample:
 
 
 class PairAugmentation:
-    """Changes a pair: its geometry once for all arrays, then clouds over RGB, then each image's radiometry."""
+    """Augments a pair: geometry once for all arrays, then clouds over RGB, then radiometry of each image."""
 
     def __init__(
         self,
@@ -59,17 +59,17 @@ class PairAugmentation:
         """Make an augmentation.
 
         Args:
-            geometry: Detectron2 augmentations that move pixels and keep their values.
-            clouds: Function of the cropped RGB image, uint8 (H, W, 3), and where it has data, bool (H, W), to the image
+            geometry: Detectron2 augmentations that move pixels without changing their values.
+            clouds: Function from the cropped RGB image, uint8 (H, W, 3), and its valid mask, bool (H, W), to the image
                 under clouds; None for clear sky.
-            rgb: Functions of the RGB image, uint8 (H, W, 3) to the same.
-            sar: Functions of the SAR image, float32 (H, W, 3) 0..255 to the same.
+            rgb: Functions from the RGB image, uint8 (H, W, 3), to the same.
+            sar: Functions from the SAR image, float32 (H, W, 3) 0..255, to the same.
         """
         self.geometry = T.AugmentationList(geometry)
         self.clouds, self.rgb, self.sar = clouds, list(rgb), list(sar)
 
     def __call__(self, sample: PairSample) -> PairSample:
-        """Return the changed pair; pixels without data stay 0 in the images."""
+        """Return the augmented pair; pixels without data stay 0 in the images."""
         aug_input = T.AugInput(sample.image, sem_seg=sample.sem_seg)
         transforms = self.geometry(aug_input)
         image, sar_image = aug_input.image, transforms.apply_image(sample.sar_image)
@@ -86,13 +86,13 @@ class PairAugmentation:
 
 
 def build_augmentations(cfg: CfgNode, is_train: bool) -> PairAugmentation:
-    """Build what a config asks for.
+    """Build the augmentation of a config.
 
-    Training: random resize of the shorter side, random crop, padding to the crop size, flips; clouds over RGB, its
-    colour jitter and speckle of SAR where switched on. Testing: ``INPUT.MIN_SIZE_TEST`` if it is not 0, else nothing.
+    Training: random resize of the shorter side, random crop, padding to the crop size, flips; clouds and colour jitter
+    of RGB and speckle of SAR if enabled. Testing: resize to ``INPUT.MIN_SIZE_TEST`` unless it is 0.
 
     Raises:
-        ConfigError: A key of ``INPUT`` has an unknown value, or the library that draws its clouds is not installed.
+        ConfigError: A key of ``INPUT`` has an unknown value, or the library that draws the clouds is not installed.
     """
     if not is_train:
         sizes, longest, sampling = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST, "choice"
@@ -103,7 +103,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> PairAugmentation:
     ]
     if cfg.INPUT.CROP.ENABLED:
         if cfg.INPUT.CROP.TYPE != "absolute":
-            raise ConfigError(f"INPUT.CROP.TYPE is '{cfg.INPUT.CROP.TYPE}'; only 'absolute' gives samples of one size.")
+            raise ConfigError(f"INPUT.CROP.TYPE is '{cfg.INPUT.CROP.TYPE}'; only 'absolute' gives equal sizes.")
         height, width = cfg.INPUT.CROP.SIZE
         geometry.append(T.RandomCrop("absolute", (height, width)))
         geometry.append(PadToSize(height, width, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE))
@@ -121,17 +121,17 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> PairAugmentation:
 
 
 class ResizeShortestSide(T.ResizeShortestEdge):
-    """Detectron2's resize, with one filter for both images.
+    """Detectron2's resize, with the same filter for both images.
 
-    Detectron2 smooths uint8 images when it shrinks them but not float images, so that only SAR would be aliased.
+    Detectron2 smooths uint8 images when it shrinks them, but not float images, so only SAR would be aliased.
     """
 
     def __init__(self, short_edge_length: Sequence[int], max_size: int, sample_style: str) -> None:
-        """The arguments are those of Detectron2, checked, in pixels."""
+        """Take Detectron2's arguments, in pixels, and check them."""
         if sample_style not in ("choice", "range") or (sample_style == "range" and len(short_edge_length) != 2):
             raise ConfigError(
                 f"INPUT.MIN_SIZE_TRAIN_SAMPLING is '{sample_style}' and MIN_SIZE_TRAIN {tuple(short_edge_length)}; "
-                "use 'choice' with any sizes, or 'range' with two."
+                "use 'choice' with any number of sizes, or 'range' with two."
             )
         super().__init__(tuple(short_edge_length), max_size, sample_style)
 
@@ -153,7 +153,7 @@ class _SmoothResizeTransform(T.ResizeTransform):
 
 
 class PadToSize(T.Augmentation):
-    """Pads at the right and at the bottom: images with 0, labels with the ignored value."""
+    """Pads at the right and the bottom: images with 0, labels with the ignore value."""
 
     def __init__(self, height: int, width: int, ignore_label: int) -> None:
         """Take the minimum size of a sample, in pixels."""
@@ -161,7 +161,7 @@ class PadToSize(T.Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        """How an image (H, W, channels) is padded."""
+        """The padding of an image (H, W, channels)."""
         height, width = image.shape[:2]
         bottom, right = max(self.height - height, 0), max(self.width - width, 0)
         if not bottom and not right:
@@ -170,7 +170,7 @@ class PadToSize(T.Augmentation):
 
 
 class RandomClouds:
-    """Draws clouds over a share of the images; a :class:`ConfigError` if their probability is not within 0..1."""
+    """Draws clouds over a random share of the images; raises a ConfigError if ``probability`` is not within 0..1."""
 
     def __init__(self, clouds: Clouds, probability: float) -> None:
         if not 0 <= probability <= 1:
@@ -179,7 +179,7 @@ class RandomClouds:
         self.probability = probability
 
     def __call__(self, image: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        """Change an RGB image, uint8 (H, W, 3), where it has data, bool (H, W)."""
+        """Maybe draw clouds over the valid pixels, bool (H, W), of an RGB image, uint8 (H, W, 3)."""
         if np.random.rand() >= self.probability:
             return image
         return self.clouds(image, valid, seed=np.random.randint(2**32, dtype=np.uint32)).image
@@ -188,14 +188,14 @@ class RandomClouds:
 class ColorJitter:
     """The photometric distortion of SSD: brightness, contrast, saturation and hue, each with probability 1/2."""
 
-    BRIGHTNESS = 32.0  # of 255, at most added
+    BRIGHTNESS = 32.0  # largest offset, of 255
     CONTRAST = (0.5, 1.5)  # factor
     SATURATION = (0.5, 1.5)  # factor
-    HUE = 18  # of OpenCV's 180, at most turned by
+    HUE = 18  # largest rotation, of OpenCV's 180
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Change an RGB image, uint8 (H, W, 3)."""
-        # As in SSD, contrast randomly comes before or after the colours.
+        """Distort an RGB image, uint8 (H, W, 3)."""
+        # As in SSD, contrast is randomly changed before or after the colours.
         changes = [self._contrast, self._colors] if _coin() else [self._colors, self._contrast]
         for change in [self._brightness, *changes]:
             image = change(image)
@@ -213,7 +213,7 @@ class ColorJitter:
         factor = np.random.uniform(*self.SATURATION) if _coin() else 1.0
         turn = np.random.randint(-self.HUE, self.HUE + 1) if _coin() else 0
         if factor == 1.0 and turn == 0:
-            return image  # the way to HSV and back would round
+            return image  # converting to HSV and back would round
         hsv = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2HSV)
         turned = (np.arange(256) + turn) % 180
         hsv[..., 0] = turned.astype(np.uint8)[hsv[..., 0]]
@@ -224,11 +224,11 @@ class ColorJitter:
 class Speckle:
     """Multiplies SAR by speckle: gamma-distributed in linear power, with mean 1 and variance 1 / looks.
 
-    Each polarisation gets its own; the channels of a single one stay equal.
+    Each polarisation gets its own speckle; the channels of a single one stay equal.
     """
 
     def __init__(self, looks: float, scale: str, value_range: Sequence) -> None:
-        """Make speckle.
+        """Take the parameters of the speckle.
 
         Args:
             looks: Number of looks, > 0; smaller is stronger.
@@ -240,14 +240,14 @@ class Speckle:
         self.value_range = value_range
 
     def __call__(self, sar_image: np.ndarray) -> np.ndarray:
-        """Change a SAR image, float32 (H, W, 3), 0..255."""
+        """Apply speckle to a SAR image, float32 (H, W, 3), 0..255."""
         bands = sar_image[..., : count_polarisations(sar_image)]  # (H, W, 1 to 3)
         power = np.random.gamma(self.looks, 1.0 / self.looks, size=bands.shape).astype(np.float32)
         if self.unit.to_decibels is None:
             speckled = self.unit.from_power(self.unit.to_power(bands) * power)
         else:
             ranges = np.reshape(self.value_range, (-1, 2))
-            ranges = ranges[np.minimum(np.arange(bands.shape[2]), len(ranges) - 1)]  # of each polarisation
+            ranges = ranges[np.minimum(np.arange(bands.shape[2]), len(ranges) - 1)]  # per polarisation
             per_decibel = (255.0 / (ranges[:, 1] - ranges[:, 0])).astype(np.float32)
             smallest = np.finfo(np.float32).tiny  # with few looks a draw may be 0
             speckled = bands + 10.0 * per_decibel * np.log10(np.maximum(power, smallest))
@@ -270,5 +270,5 @@ def _move_mask(transforms: Transform, valid: np.ndarray) -> np.ndarray:
 
 
 def _blank(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """The image with 0 where there is no data."""
+    """Set pixels without data to 0."""
     return image if valid.all() else np.where(valid[..., None], image, image.dtype.type(0))

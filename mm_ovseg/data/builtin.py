@@ -1,8 +1,8 @@
-"""The datasets that are registered at import, without being read: those of the paper.
+"""The paper's datasets, which are registered at import without reading any file.
 
-The paper's six settings and their training sets are declared in the layouts of their release, each with all test
-classes, the unseen ones included. Some masks were released in an order of their own, training masks without the unseen
-classes: ``label_values`` map each to the order of the class file.
+The paper's six settings and their training sets are registered in the layouts of their release, each with all test
+classes, including the unseen ones. Some masks were released in another class order, training masks without the unseen
+classes: ``label_values`` maps each to the order of the class file.
 """
 
 import os
@@ -20,8 +20,8 @@ DDHR_SEEN = ("city", "forest", "farmland")
 DDHR_CH = ("city", "road", "farmland", "forest", "water")
 OEM_SEEN = ("bareland", "rangeland", "developed space", "tree", "agriculture land")
 
-# Name, class file, metres per pixel, root, folders of RGB, SAR and labels, and the class of each mask value where the
-# order is not that of the class file.
+# Name, class file, metres per pixel, root, folders of RGB, SAR and labels, and the class of each mask value if the
+# order differs from the class file's.
 SETS = (
     ("pie_cloud_train", "pie", None, "PIE_RGBSAR/train", "rgb_clouds", "sar", "D2masks6", PIE_SEEN),
     ("pie_cloud_val", "pie", None, "PIE_RGBSAR/val", "rgb_clouds", "sar", "D2masks6", ()),
@@ -38,7 +38,7 @@ SETS = (
 
 
 def find_class_file(name: str | os.PathLike) -> Path:
-    """A class file by its path or, where that does not exist, one of ours by its name alone."""
+    """A class file by its path or, if that does not exist, one of the package's by its name."""
     path = Path(name)
     ours = CLASS_FILES / path.name
     return ours if not path.exists() and path.name == str(name) and ours.is_file() else path
@@ -56,5 +56,5 @@ for _name, _class_file, _metres, _root, _rgb, _sar, _labels, _order in SETS:
         label_values={value: _vocabulary["classes"].index(entry) for value, entry in enumerate(_order)} or None,
         ground_sampling_distance=_metres,
     )
-for _split in ("train", "val"):  # the unlabelled pairs of stage 1 (cross-modal unification)
+for _split in ("train", "val"):  # unlabelled pairs for stage 1 (cross-modal unification)
     register_rgb_sar_dataset(f"cmu_pairs_{_split}", root=f"{CMU_FOLDER}/{_split}", rgb="rgb", sar="sar")

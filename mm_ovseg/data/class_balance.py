@@ -1,4 +1,4 @@
-"""How often each training sample is drawn, so that rare classes are seen more often."""
+"""Repeat factors of training samples, so that rare classes are seen more often."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ from mm_ovseg.errors import ConfigError, DataError
 
 __all__ = ["MIN_SHARE", "present_classes", "repeat_factors"]
 
-MIN_SHARE = 0.01  # of a sample's labelled pixels, for it to count as one with the class
+MIN_SHARE = 0.01  # of a sample's labelled pixels, from which it counts as having the class
 
 
 def present_classes(label: np.ndarray, ignore_value: int) -> list[int]:
@@ -31,20 +31,20 @@ def present_classes(label: np.ndarray, ignore_value: int) -> list[int]:
 def repeat_factors(
     pairs: Sequence[Mapping], label_readers: Mapping[str, SeenLabelReader], *, ignore_value: int, threshold: float
 ) -> torch.Tensor:
-    """Repeat factors of LVIS (Gupta et al. 2019, appendix B.2), over label maps instead of boxes.
+    """Repeat factors of LVIS (Gupta et al. 2019, appendix B.2), for label maps instead of boxes.
 
-    A class that a share f of the samples have is repeated ``max(1, sqrt(threshold / f))`` times; a sample is drawn as
+    A class that occurs in a share f of the samples is repeated ``max(1, sqrt(threshold / f))`` times, and a sample as
     often as the rarest of its classes. The main process reads every label map once.
 
     Args:
         pairs: Dataset dicts.
-        label_readers: As of :func:`~mm_ovseg.data.seen_labels.build_seen_label_readers`.
-        ignore_value: As given to it.
+        label_readers: From :func:`~mm_ovseg.data.seen_labels.build_seen_label_readers`.
+        ignore_value: The one passed to that function.
         threshold: ``DATALOADER.REPEAT_THRESHOLD``, 0 < threshold <= 1.
 
     Returns:
-        float32 (N,), each at least 1. A label map that cannot be read counts as one without classes: training reports
-        it when it is drawn.
+        float32 (N,), each at least 1. A label map that cannot be read counts as having no classes; training reports it
+        when it is drawn.
 
     Raises:
         ConfigError: The threshold is out of range.

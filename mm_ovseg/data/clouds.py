@@ -1,12 +1,12 @@
-"""Clouds over clear RGB images: one interface, and the kinds that satellite-cloud-generator draws.
+"""Clouds over clear RGB images: the common interface, and the kinds drawn by satellite-cloud-generator.
 
     clouds = build_clouds("thick")
     cloudy = clouds(image, valid, seed=7)
     cloudy.image, cloudy.opacity
 
 OpenEarthMap-SAR's thin and thick variants were made with that library (Czerkawski and Tachtatzis,
-https://github.com/strath-ai/SatelliteCloudGenerator; Apache-2.0). Your own clouds are a function ``(cover) -> Clouds``
-in :data:`CLOUDS_REGISTRY`.
+https://github.com/strath-ai/SatelliteCloudGenerator; Apache-2.0). To add your own clouds, register a function
+``(cover) -> Clouds`` in :data:`CLOUDS_REGISTRY`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,16 +31,16 @@ CLOUDS_REGISTRY.__doc__ = """
 Registry of functions ``(cover)`` that return a :class:`Clouds`; ``cover`` is as in :func:`build_clouds`.
 """
 
-# Pixels, of the square that clouds are drawn on. The library's noise needs some room, and its clouds grow with the
-# square, so that a larger one would only take memory.
+# Side in pixels of the square on which clouds are drawn. The library's noise needs some room, and its clouds scale with
+# the square, so a larger one would only cost memory.
 MIN_SIDE, MAX_SIDE = 64, 2048
-# Pixels, of OpenEarthMap's tiles. The library misaligns the channels by a number of pixels that does not depend on the
-# size; in small images, clouds would become rainbows.
+# Side in pixels of OpenEarthMap's tiles. The library misaligns the channels by a fixed number of pixels, which in small
+# images would turn clouds into rainbows.
 ALIGNED_SIDE = 1024
-COVERED = 0.1  # share of the opacity of a cloud's core above which a pixel is under cloud
-# The library's own depth and parameters of shadows.
+COVERED = 0.1  # share of the core's opacity above which a pixel counts as cloudy
+# The library's own depth and shadow parameters.
 SHADOW_DEPTH, SHADOW_THRESHOLD, SHADOW_DECAY = (0.3, 0.6), 0.4, 1.5
-# In pixels; under opaque cloud the ground is blurred by the last.
+# In pixels; the last one blurs the ground under opaque cloud.
 BLUR_DEVIATIONS = (0.5, 1.0, 1.5, 2.0)
 
 
@@ -49,9 +49,9 @@ class CloudyImage:
     """An image under clouds.
 
     Attributes:
-        image: uint8 (H, W, 3); as it was where it has no data, and where neither cloud nor shadow lies.
-        opacity: float32 (H, W), 0 (clear) to 1 (nothing of the ground is visible), haze included; 0 where no data.
-        shadow: float32 (H, W), loss of light in the clouds' shadow, 0 to 1; 0 where no data.
+        image: uint8 (H, W, 3); unchanged where it has no data, cloud or shadow.
+        opacity: float32 (H, W), 0 (clear) to 1 (the ground is invisible), including haze; 0 without data.
+        shadow: float32 (H, W), loss of light in the clouds' shadow, 0 to 1; 0 without data.
     """
 
     image: np.ndarray
@@ -63,12 +63,12 @@ class Clouds(Protocol):
     """Draws clouds of one kind over an image."""
 
     def __call__(self, image: np.ndarray, valid: np.ndarray, seed: int) -> CloudyImage:
-        """Draw clouds. The same arguments give the same bits, whatever was drawn before and on any number of threads.
+        """Draw clouds. Deterministic to the bit, whatever was drawn before and for any number of threads.
 
         Args:
-            image: RGB, uint8 (H, W, 3); stays as it is.
+            image: RGB, uint8 (H, W, 3); not modified.
             valid: bool (H, W), where the image has data.
-            seed: 0..2^32 - 1. The global random states of Python, NumPy and PyTorch stay as they are.
+            seed: 0..2^32 - 1. The global random states of Python, NumPy and PyTorch are not changed.
         """
         ...
 
@@ -77,10 +77,10 @@ def build_clouds(kind: str, cover: Sequence[float] = ()) -> Clouds:
     """The clouds of a kind.
 
     Args:
-        kind: ``"thin"``, ``"thick"`` or ``"varied"``, which satellite-cloud-generator draws; ``"fractal"``, those of
-            the synthetic dataset, which need no library; or another name in :data:`CLOUDS_REGISTRY`.
+        kind: ``"thin"``, ``"thick"`` or ``"varied"``, drawn by satellite-cloud-generator; ``"fractal"``, as in the
+            synthetic dataset, which needs no library; or another name in :data:`CLOUDS_REGISTRY`.
         cover: (low, high), within 0..1: the range from which the share of ground under clouds is drawn for each image;
-            empty for that of the kind.
+            empty for the kind's default.
 
     Raises:
         ConfigError: There is no such kind, ``cover`` is not a range, or the library is not installed.
@@ -97,18 +97,18 @@ def import_cloud_generator() -> ModuleType:
         import satellite_cloud_generator
     except ImportError as error:
         raise ConfigError(
-            f"Thin, thick and varied clouds are drawn with satellite-cloud-generator ({error}); run: "
+            f"Thin, thick and varied clouds need satellite-cloud-generator ({error}); run: "
             "pip install 'mm_ovseg[clouds]', or choose clouds of the kind 'fractal'."
         ) from error
     return satellite_cloud_generator
 
 
 class GeneratedClouds:
-    """Clouds of satellite-cloud-generator, drawn with a random one of some presets.
+    """Clouds of satellite-cloud-generator, drawn with a random one of several presets.
 
-    The noise, levels and colours are the library's, with four differences: the random states are ours; the ground under
+    The noise, levels and colours are the library's, with four differences: random states are our own; the ground under
     cloud is blurred by mixing a few fixed widths, since a kernel per pixel takes 120 times the memory of the image;
-    channels are misaligned in proportion to the image, as its clouds are; and images that are not square are cut from a
+    channels are misaligned in proportion to the image size, like the clouds; and non-square images are cropped from a
     square, the only shape of the library's noise.
 
     Args:
@@ -137,7 +137,7 @@ class GeneratedClouds:
             shadow = self._draw_shadow(library, preset, rng, valid.shape, derived_seed(seed, "shadow"))
             cloud = self._draw_cloud(library, preset, rng, valid.shape, derived_seed(seed, "cloud"))
             ground = image / np.float32(255)
-            ground[~valid] = ground[valid].mean(axis=0)  # hidden from the clouds' colour and the blur
+            ground[~valid] = ground[valid].mean(axis=0)  # so that they do not affect the clouds' colour and the blur
             shaded = library.mix(_tensor(ground), _tensor(shadow), blur_scaling=0.0, cloud_color=False, invert=True)
             opacity = cloud.mean(axis=2)
             blurred = _blur(_array(shaded), opacity)
@@ -152,7 +152,7 @@ class GeneratedClouds:
     def _draw_shadow(
         self, library: ModuleType, preset: dict, rng: np.random.Generator, shape: tuple[int, int], seed: int
     ) -> np.ndarray:
-        """(H, W, 1). As in the library, shadows have shapes of their own, and fog has none."""
+        """The shadow, (H, W, 1). As in the library, its shape is not that of the clouds, and fog has none."""
         depth, locality = _draw(rng, SHADOW_DEPTH), _draw_integer(rng, preset["locality_degree"])
         if np.min(preset["min_lvl"]) > 0:
             return np.zeros((*shape, 1), np.float32)
@@ -173,7 +173,7 @@ class GeneratedClouds:
     def _draw_cloud(
         self, library: ModuleType, preset: dict, rng: np.random.Generator, shape: tuple[int, int], seed: int
     ) -> np.ndarray:
-        """(H, W, 3), the opacity in each channel, 0..1."""
+        """The opacity in each channel, (H, W, 3), 0..1."""
         haze, core = _draw(rng, preset["min_lvl"]), _draw(rng, preset["max_lvl"])
         decay, locality = _draw(rng, preset["decay_factor"]), _draw_integer(rng, preset["locality_degree"])
         threshold = _draw(rng, preset["clear_threshold"])
@@ -201,18 +201,18 @@ def thin(cover: Sequence[float] = ()) -> GeneratedClouds:
 
 @CLOUDS_REGISTRY.register()
 def thick(cover: Sequence[float] = ()) -> GeneratedClouds:
-    """Clouds with opaque cores: large ones, or scattered smaller ones."""
+    """Clouds with opaque cores, either large or smaller and scattered."""
     return GeneratedClouds(["BIG_CONFIG", "LOCAL_CONFIG"], cover)
 
 
 @CLOUDS_REGISTRY.register()
 def varied(cover: Sequence[float] = ()) -> GeneratedClouds:
-    """Randomly thin, thick and large or scattered, foggy, or anything in between."""
+    """Randomly thin, thick and large, thick and scattered, foggy, or anything in between."""
     return GeneratedClouds(["THIN_CONFIG", "BIG_CONFIG", "LOCAL_CONFIG", "FOG_CONFIG", "WIDE_CONFIG"], cover)
 
 
 def _draw(rng: np.random.Generator, low_high: float | Sequence[float]) -> float:
-    """A number as it is, or one between two."""
+    """A given number, or a random one between two."""
     low, high = np.broadcast_to(low_high, 2)
     return float(rng.uniform(low, high))
 
@@ -223,7 +223,7 @@ def _draw_integer(rng: np.random.Generator, low_high: int | Sequence[int]) -> in
 
 
 def _canvas(shape: tuple[int, int]) -> tuple[int, tuple[int, int]]:
-    """Side of the square that clouds for an image (H, W) are drawn on, and the part of it (H, W) to cut out."""
+    """Side of the square on which clouds for an image (H, W) are drawn, and the size (H, W) of the part to crop."""
     longest = max(shape)
     side = min(max(longest, MIN_SIDE), MAX_SIDE)
     shrink = min(side / longest, 1.0)
@@ -233,7 +233,7 @@ def _canvas(shape: tuple[int, int]) -> tuple[int, tuple[int, int]]:
 def _draw_levels(
     library: ModuleType, shape: tuple[int, int], seed: int, *, channels: int, **arguments: float
 ) -> np.ndarray:
-    """What the library draws with these ``arguments``, float32 (H, W, channels), 0..1."""
+    """The library's noise with these ``arguments``, float32 (H, W, channels), 0..1."""
     side, (height, width) = _canvas(shape)
     with seeded(seed):
         _, levels = library.add_cloud(
@@ -248,13 +248,13 @@ def _draw_levels(
 def _reach_cover(
     library: ModuleType, shape: tuple[int, int], seed: int, cover: float, decay: float, locality: int
 ) -> tuple[float, int]:
-    """The ``clear_threshold`` and ``locality_degree`` with which the cloud of this seed covers a share of the image.
+    """The ``clear_threshold`` and ``locality_degree`` with which the clouds of this seed cover a share of the image.
 
-    The degree is the number of noises that are multiplied: the more, the more scattered the clouds, and the less they
-    can cover. It is lowered from ``locality`` as far as needed.
+    The degree is the number of noise fields that are multiplied: more of them give more scattered clouds, which can
+    cover less. It is lowered from ``locality`` as far as needed.
     """
     side, (height, width) = _canvas(shape)
-    with seeded(seed):  # the noise that the library will draw
+    with seeded(seed):  # the noise that the library is going to draw
         layers = [library.generate_perlin(shape=(side, side), decay_factor=decay)[0] for _ in range(locality)]
     layers = [(layer - layer.min()) / (layer.max() - layer.min()) for layer in layers]
     threshold = 0.0
@@ -270,7 +270,7 @@ def _reach_cover(
 
 
 def _blur(image: np.ndarray, opacity: np.ndarray) -> np.ndarray:
-    """Blur (H, W, 3) by twice its opacity (H, W) in pixels, as ground seen through a cloud is blurred."""
+    """Blur an image (H, W, 3) by twice its opacity (H, W) in pixels, like ground seen through a cloud."""
     levels = len(BLUR_DEVIATIONS)
     weights = opacity[..., None] * np.float32(levels)
     result, sharper = image.copy(), image
@@ -282,12 +282,12 @@ def _blur(image: np.ndarray, opacity: np.ndarray) -> np.ndarray:
 
 
 def _tensor(image: np.ndarray) -> torch.Tensor:
-    """(H, W, channels) as (1, channels, H, W)."""
+    """Convert (H, W, channels) to (1, channels, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
 
 
 def _array(image: torch.Tensor) -> np.ndarray:
-    """(1, channels, H, W) as (H, W, channels)."""
+    """Convert (1, channels, H, W) to (H, W, channels)."""
     return image[0].permute(1, 2, 0).numpy()
 
 

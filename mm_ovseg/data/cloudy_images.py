@@ -1,4 +1,4 @@
-"""Clouds drawn over a folder of clear RGB rasters, each with the mask of its clouds; parallel and resumable."""
+"""Drawing clouds over a folder of clear RGB rasters, with a mask for each; parallel and resumable."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -26,20 +26,20 @@ __all__ = ["IMAGES", "MASKS", "CloudSettings", "add_clouds", "find_rasters"]
 IMAGES, MASKS = "rgb_clouds", "cloud_masks"  # folders of the output
 MANIFEST = "manifest_clouds.json"
 COLORS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-COVERED_OPACITY = 0.1  # from which a pixel counts as covered
+COVERED_OPACITY = 0.1  # above which a pixel counts as covered
 
 
 @dataclass(frozen=True)
 class CloudSettings:
-    """How clouds are drawn.
+    """Settings for drawing clouds.
 
     Attributes:
         kind, cover: As in :func:`~mm_ovseg.data.clouds.build_clouds`.
-        seed: Of all clouds, not negative; those of a file follow from it and from the file's name without suffix.
-        rgb_bands, rgb_range: As ``bands`` and ``value_range`` of :func:`~mm_ovseg.raster.RGBReader`.
+        seed: Seed >= 0; the clouds of a file depend on it and on the file's name without suffix.
+        rgb_bands, rgb_range: ``bands`` and ``value_range`` of :class:`~mm_ovseg.raster.RGBReader`.
 
     Raises:
-        ConfigError: One is wrong, or the library that draws such clouds is not installed.
+        ConfigError: A setting is invalid, or the library that draws such clouds is not installed.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class CloudSettings:
         self.reader()
 
     def reader(self) -> RGBReader:
-        """Reads the images."""
+        """The reader of the images."""
         return RGBReader(bands=self.rgb_bands, value_range=self.rgb_range)
 
     def record(self) -> dict:
@@ -71,12 +71,12 @@ def find_rasters(folder: Path, output: Path) -> dict[str, Path]:
     """The rasters of a folder and its subfolders, by their path below it without suffix.
 
     Raises:
-        DataError: There is no such folder, there is no raster, two have one name, or the output lies in the folder.
+        DataError: The folder is missing or has no rasters, two have the same name, or the output is inside it.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; give the folder that holds the clear images.")
+        raise DataError(f"{folder} is not a folder; give the folder with the clear images.")
     if output.resolve().is_relative_to(folder.resolve()):
-        raise DataError(f"{output} lies in {folder}, whose images are read; choose another output folder.")
+        raise DataError(f"{output} is inside {folder}, whose images are read; choose another output folder.")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         place = path.relative_to(folder)
@@ -87,7 +87,7 @@ def find_rasters(folder: Path, output: Path) -> dict[str, Path]:
                 f"{first} and {path} have the same name, so their clouds would be the same; rename one of them."
             )
     if not found:
-        raise DataError(f"{folder} holds no PNG, JPEG or GeoTIFF images; give the folder that holds the clear images.")
+        raise DataError(f"{folder} has no PNG, JPEG or GeoTIFF images; give the folder with the clear images.")
     return found
 
 
@@ -96,22 +96,22 @@ def add_clouds(
 ) -> Finished:
     """Draw clouds over all rasters of a folder, and write ``manifest_clouds.json``.
 
-    Interrupted and called again, it continues with the files that are not finished; finished ones are checked by their
-    SHA-256. The result depends neither on ``workers`` nor on what other files there are.
+    When called again after an interruption, it continues with the unfinished files; finished ones are checked by their
+    SHA-256. The result does not depend on ``workers`` or on what other files there are.
 
     Args:
-        folder: Holds the clear images; its subfolders are kept.
+        folder: Folder of the clear images; its subfolders are kept.
         output: Folder to write ``rgb_clouds`` and ``cloud_masks`` into.
-        settings: How.
-        workers: Processes.
-        dry_run: Read the files' headers and write nothing.
+        settings: How to draw the clouds.
+        workers: Number of processes.
+        dry_run: Only read the files' headers; write nothing.
 
     Returns:
-        What was made, an entry of the manifest for each file, and which files cannot be read.
+        The outcome: an entry of the manifest per file, and the files that cannot be read.
 
     Raises:
         DataError: There are no images, or the output folder cannot be written, contains some of the images, or was
-            made with other settings.
+            created with other settings.
     """
     rasters = find_rasters(folder, output)
     outputs = [output / name for name in (IMAGES, MASKS, MANIFEST)]
@@ -142,7 +142,7 @@ def add_clouds(
 
 @dataclass(frozen=True)
 class _CloudJob:
-    """A :class:`~mm_ovseg.jobs.Job`: a raster, its path below the input folder, and where to write."""
+    """A :class:`~mm_ovseg.jobs.Job`: a raster, its path within the input folder, and where to write."""
 
     name: str
     source: Path
@@ -185,11 +185,11 @@ class _CloudJob:
 def _stored(
     source: RasterSource, reader: RGBReader, image: np.ndarray, changed: np.ndarray, valid: np.ndarray
 ) -> dict[str, Any]:
-    """Bands (n, H, W) of the file with a changed RGB image, and what :func:`_write` needs to know of them.
+    """Bands (n, H, W) of the file with a changed RGB image, and the arguments of :func:`_write` for them.
 
-    The type, the number and the order of its bands stay, and so does every number that no cloud has changed, those of
-    other bands and of pixels without data among them. A grey band becomes red, green and blue of its type; a palette,
-    or a band whose 0 is white, of 8 bits.
+    Type, number and order of the bands are kept, and so is every value that no cloud has changed, including those of
+    other bands and of pixels without data. A grey band becomes red, green and blue of its type; a palette, or a band
+    whose 0 is white, becomes 8-bit red, green and blue.
     """
     colors = reader.choose(source)
     if len(colors) == 1 and (source.color_table(colors[0]) is not None or source.white_value(colors[0]) is not None):
@@ -208,7 +208,7 @@ def _stored(
         np.copyto(values[place], stored, where=changed)
     first = source.bands[colors[0] - 1]
     if first.nodata is not None:
-        # A cloud must not be read as no data where its colour stands for that.
+        # A cloud whose colour equals the nodata value must not be read as no data.
         hidden = changed & (values[places] == first.nodata).all(axis=0)
         step = reader.smallest_step(first)
         values[places[0]][hidden] = first.nodata + (-step if first.nodata > 0 else step)
@@ -233,7 +233,7 @@ def _write(
     valid: np.ndarray | None = None,
     **of_bands: tuple,
 ) -> str:
-    """Write an image where it lies on the ground, in the format that its name says.
+    """Write an image with its georeference, in the format of its suffix.
 
     Returns:
         The SHA-256.

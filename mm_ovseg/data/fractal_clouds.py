@@ -1,6 +1,6 @@
-"""Fractal clouds, which need no other library, with shadow and lit from the sun's side.
+"""Fractal clouds, with shadows and lit by the sun, which need no other library.
 
-Nothing here depends on an image's own minimum, maximum or mean: the noise has mean 0 and standard deviation about 1 by
+Nothing depends on an image's own minimum, maximum or mean: the noise has mean 0 and standard deviation about 1 by
 construction, so that a threshold or an amplitude means the same in every image.
 """
 
@@ -15,7 +15,7 @@ __all__ = ["FractalClouds", "draw_fractal_clouds", "fractal_noise", "look_throug
 
 THICKNESS = (0.75, 1.0)  # opacity of the cores
 COVER = (0.3, 0.6)
-# Standard deviation of unit normal values after bicubic interpolation at random places between them.
+# Standard deviation of unit normal values after bicubic interpolation at random positions between them.
 _INTERPOLATED_DEVIATION = 0.86
 
 
@@ -23,7 +23,7 @@ class FractalClouds:
     """Thick fractal clouds over any image; see :class:`~mm_ovseg.data.clouds.Clouds`."""
 
     def __init__(self, cover: Sequence[float] = ()) -> None:
-        """Take the range of the share of the ground under clouds, 0..1; empty for 0.3 to 0.6."""
+        """Take the range of the share of ground under clouds, within 0..1; empty for 0.3 to 0.6."""
         self.cover = tuple(cover) or COVER
 
     def __call__(self, image: np.ndarray, valid: np.ndarray, seed: int) -> CloudyImage:
@@ -74,11 +74,11 @@ def draw_fractal_clouds(
         shadow: (H, W) float32, 0..1, loss of light in the clouds' shadow.
         color: (H, W, 3) float32, 0..1, of the clouds.
     """
-    # Here, since importing mm_ovseg imports this module, and SciPy alone would make that 0.15 s slower.
+    # Imported here, since importing mm_ovseg imports this module and SciPy would make that 0.15 s slower.
     from scipy.special import ndtri
 
     height, width = shape
-    reach = 24  # the shadow falls in from beyond the border
+    reach = 24  # shadows fall in from beyond the border
     billow = fractal_noise(rng, (height + 2 * reach, width + 2 * reach), 72.0, octaves=6, persistence=0.58)
     border = float(ndtri(np.clip(1 - cover, 1e-4, 1 - 1e-4))) if cover > 0 else np.inf
     if thickness == 0 or not np.isfinite(border):
@@ -88,7 +88,7 @@ def draw_fractal_clouds(
     distance = rng.uniform(9, 16)
     shadow = shifted(opacity, -toward_sun[0] * distance, -toward_sun[1] * distance)
     shadow = 0.48 * cv2.GaussianBlur(shadow, (0, 0), 2.0)
-    # The side toward the sun is brighter; the middle of a thick cloud brightest.
+    # The side toward the sun is brighter, the middle of a thick cloud brightest.
     soft = cv2.GaussianBlur(billow, (0, 0), 1.5)
     relief = soft - shifted(soft, toward_sun[0] * 3, toward_sun[1] * 3)
     brightness = 0.90 + 0.05 * np.tanh(billow - border) - 0.10 * np.tanh(1.2 * relief)
@@ -98,7 +98,7 @@ def draw_fractal_clouds(
 
 
 def look_through_clouds(clear: np.ndarray, opacity: np.ndarray, shadow: np.ndarray, color: np.ndarray) -> np.ndarray:
-    """A clear image (H, W, 3), 0..1, under what :func:`draw_fractal_clouds` has drawn."""
+    """A clear image (H, W, 3), 0..1, under the clouds of :func:`draw_fractal_clouds`."""
     under_cloud = clear * (1 - shadow)[..., None]
     return under_cloud + (color - under_cloud) * opacity[..., None]
 
@@ -117,14 +117,14 @@ def fractal_noise(
     octaves: int = 4,
     persistence: float = 0.5,
 ) -> np.ndarray:
-    """Smooth noise of several scales.
+    """Smooth noise at several scales.
 
     Args:
         rng: Source of the random values.
         shape: Height and width in pixels.
         wavelength: Distance in pixels between independent values of the coarsest octave; each octave halves it.
         octaves: Number of scales.
-        persistence: Amplitude of an octave as a share of the one before.
+        persistence: Amplitude of an octave relative to the one before.
 
     Returns:
         (H, W) float32 of mean 0 and standard deviation about 1 over all seeds.
@@ -137,7 +137,7 @@ def fractal_noise(
         if step < 1.5:
             break
         values = rng.standard_normal((int(height / step) + 4, int(width / step) + 4), dtype=np.float32)
-        phase = rng.uniform(1.0, 2.0, 2)  # at least one value beyond each border, for the bicubic kernel
+        phase = rng.uniform(1.0, 2.0, 2)  # at least one value beyond each border for the bicubic kernel
         to_values = np.array([[1 / step, 0.0, phase[0]], [0.0, 1 / step, phase[1]]])
         layer = cv2.warpAffine(
             values,

@@ -1,4 +1,4 @@
-"""The files that are read with a raster or a dataset, for :func:`mm_ovseg.files.check_outputs`."""
+"""The files that are read along with a raster or a dataset, for :func:`mm_ovseg.files.check_outputs`."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,21 +19,21 @@ KINDS = {
 def raster_inputs(
     rasters: Mapping[str, Iterable[str | os.PathLike | None]],
 ) -> dict[str, Iterable[str | os.PathLike | None]]:
-    """Rasters and the files that belong to them: masks, overviews, metadata, and the sources of a virtual raster.
+    """Rasters and the files that belong to them: masks, overviews, metadata, and sources of a virtual raster.
 
     Args:
-        rasters: What they are, such as "the RGB image" -> paths; None is skipped.
+        rasters: Description, such as "the RGB image" -> paths; None is skipped.
 
     Returns:
-        The same, and the files that belong to them under names of their own. These are looked up when they are iterated
-        over; a raster that cannot be read has none.
+        The same, plus the files that belong to them under separate descriptions, which are looked up on iteration; a
+        raster that cannot be read has none.
     """
     rasters = {what: list(paths) for what, paths in rasters.items()}
     return {**rasters, **{f"part of {what}": _parts(paths) for what, paths in rasters.items()}}
 
 
 def sample_inputs(samples: Iterable[Mapping]) -> dict[str, Iterable[str | os.PathLike | None]]:
-    """The files of dataset dicts, as of :func:`raster_inputs`."""
+    """The files of dataset dicts, as from :func:`raster_inputs`."""
     samples = list(samples)
     return raster_inputs({what: [sample.get(key) for sample in samples] for key, what in KINDS.items()})
 
@@ -46,5 +46,5 @@ def _parts(paths: Iterable[str | os.PathLike | None]) -> Iterator[Path]:
             with open_raster(path, any_format=True) as dataset:
                 files = [Path(file) for file in dataset.files]
         except DataError:
-            continue  # its reader says why
+            continue  # its reader reports why
         yield from files

@@ -1,4 +1,4 @@
-"""Listing the pairs of datasets once per run, since it reads the header of every RGB file."""
+"""Listing the pairs of datasets only once per run, since that reads the header of every RGB file."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,10 +11,10 @@ __all__ = ["listed_once"]
 
 @contextmanager
 def listed_once(names: Sequence[str]) -> Iterator[None]:
-    """Let the main process list datasets for all processes, within the block, which every process enters.
+    """Within the block, which every process enters, let the main process list datasets for all processes.
 
     Args:
-        names: Datasets; those that are not registered, or cannot be listed, raise their errors when they are used.
+        names: Datasets; those that are not registered or cannot be listed raise their errors when used.
     """
     with ExitStack() as stack:
         for name in dict.fromkeys(names):
@@ -27,7 +27,7 @@ def listed_once(names: Sequence[str]) -> Iterator[None]:
 def _listed(name: str) -> Iterator[None]:
     pairs = None
     if comm.is_main_process():
-        with suppress(Exception):  # where the main process alone fails, the others would wait for it
+        with suppress(Exception):  # if only the main process failed, the others would wait for it
             pairs = DatasetCatalog.get(name)
     pairs = comm.all_gather(pairs)[0]
     if pairs is None:

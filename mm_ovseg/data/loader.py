@@ -1,4 +1,4 @@
-"""The training loader: the same batches with any number of workers, starting from any batch."""
+"""The training loader: the same batches for any number of workers, starting from any batch."""
 
 import itertools
 import operator
@@ -25,23 +25,23 @@ __all__ = ["TrainLoader", "build_train_loader", "in_own_process_group"]
 class TrainLoader:
     """Endless batches of shuffled samples.
 
-    Detectron2's loader gives other batches with another number of workers, and always starts from the first. Here the
-    samples of all processes form one stream: the seed and a sample's position in the stream decide which one it is and
-    how it is augmented. A sample that the mapper leaves out is replaced by another one, drawn by the same rule.
+    Detectron2's batches depend on the number of workers, and always start from the first. Here the samples of all
+    processes form one stream: the seed and the position in the stream determine which sample it is and how it is
+    augmented. A sample that the mapper skips is replaced by another one, drawn by the same rule.
 
     Args:
         pairs: Dataset dicts.
-        mapper: Makes the item of a dataset dict, or None to leave the sample out.
+        mapper: Maps a dataset dict to an item, or to None to skip the sample.
         batch_size: Items per batch of this process.
-        num_workers: Processes that read; 0: this one.
-        seed: Of the whole stream, >= 0, and the same in all processes.
+        num_workers: Number of reading processes; 0 to read in this one.
+        seed: Seed of the whole stream, >= 0, the same in all processes.
         prefetch: Batches that each worker reads ahead, >= 1.
-        repeat_factors: float (N,), how often each sample is drawn per epoch, >= 1; None: all once.
+        repeat_factors: float (N,), how often each sample is drawn per epoch, >= 1; None for once.
         aspect_ratio_grouping: Never mix wide and tall samples in a batch. Samples that wait for their batch when
-            training stops are lost when it is resumed, so only without this is resuming exact.
+            training stops are lost on resuming, so resuming is exact only without it.
 
     Attributes:
-        seed: As given. It and ``first_batch`` may be set until the first batch is taken.
+        seed: As given. Like ``first_batch``, it may be set until the first batch is taken.
         first_batch: Number of the batch to start from, counted from 0.
     """
 
@@ -62,7 +62,7 @@ class TrainLoader:
         self._pairs = DatasetFromList(list(pairs), copy=False)
         self._mapper = mapper
         self._batch_size = batch_size
-        # PyTorch takes the second only with the first.
+        # PyTorch accepts the second only with the first.
         self._workers = {
             "num_workers": num_workers,
             "prefetch_factor": prefetch if num_workers else None,
@@ -75,7 +75,7 @@ class TrainLoader:
         """Yield batches; workers start with the first one."""
         samples = _SeededSamples(self._pairs, self._mapper, self.seed)
         stream = _Stream(self._repeat_factors, self.seed, self.first_batch * self._batch_size)
-        # Nothing is drawn from it, but without it the loader would draw from the global one.
+        # Nothing is drawn from it, but without it the loader would draw from the global generator.
         generator = torch.Generator()
         arguments = {**self._workers, "generator": generator}
         if self._aspect_ratio_grouping:
@@ -92,7 +92,7 @@ def in_own_process_group(worker: int) -> None:
 
 
 class _Stream(Sampler):
-    """This process's share of (position in the stream of all processes, index of the pair)."""
+    """This process's share of the stream: (position among all processes, index of the pair)."""
 
     def __init__(self, repeat_factors: torch.Tensor, seed: int, first: int) -> None:
         if (repeat_factors == 1).all():
@@ -130,12 +130,12 @@ def build_train_loader(cfg: CfgNode, mapper: Callable[[Mapping], dict | None]) -
     Args:
         cfg: ``DATASETS.TRAIN``, ``SOLVER.IMS_PER_BATCH`` (of all processes together), ``DATALOADER.NUM_WORKERS``,
             ``PREFETCH``, ``SAMPLER_TRAIN``, ``REPEAT_THRESHOLD`` and ``ASPECT_RATIO_GROUPING``, and ``SEED`` are read;
-            if it is negative, all processes share a random one.
-        mapper: Makes the item of a dataset dict, or None to leave the sample out. For a class-balanced sampler it has
-            ``label_readers``, as :class:`~mm_ovseg.data.mappers.RGBSARSemanticMapper` has.
+            if the seed is negative, all processes share a random one.
+        mapper: Maps a dataset dict to an item, or to None to skip the sample. For a class-balanced sampler it must
+            have ``label_readers``, like :class:`~mm_ovseg.data.mappers.RGBSARSemanticMapper`.
 
     Raises:
-        ConfigError: A setting is out of range, or needs labels that are not there.
+        ConfigError: A setting is out of range, or needs labels that are missing.
     """
     if cfg.DATALOADER.PREFETCH < 1:
         raise ConfigError(f"DATALOADER.PREFETCH is {cfg.DATALOADER.PREFETCH}; give 1 or more batches.")

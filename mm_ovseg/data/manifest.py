@@ -1,4 +1,4 @@
-"""Lists of RGB-SAR pairs that people keep in spreadsheets: CSV files with the files of one pair or scene per line."""
+"""Manifests of RGB-SAR pairs: CSV files, such as from a spreadsheet, with the files of a pair or scene per line."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,18 @@ from mm_ovseg.errors import DataError
 
 __all__ = ["SEPARATOR", "SceneFiles", "read_manifest", "read_pair_list"]
 
-SEPARATOR = ";"  # of several files that form the bands of one image
+SEPARATOR = ";"  # of several files that provide the bands of one image
 
 
 @dataclass(frozen=True)
 class SceneFiles:
-    """The files of a scene. Whether they exist is known only when their turn comes.
+    """The files of a scene. Their existence is not checked here.
 
     Attributes:
-        name: Of the files made from it, without suffix.
-        rgb: One file, or several whose bands follow each other, such as red, green and blue.
-        sar: The same; none for RGB alone.
-        labels: A raster or polygons; None where the scene has no labels.
+        name: Stem of the files made from it.
+        rgb: One file, or several whose bands are joined, such as red, green and blue.
+        sar: The same; empty for RGB alone.
+        labels: A raster or polygons; None if the scene has no labels.
         area: A vector file with the polygons to map; None for the whole scene.
     """
 
@@ -46,17 +46,17 @@ def read_manifest(
     Paths are relative to the manifest's folder.
 
     Args:
-        path: A CSV file in UTF-8, values separated by commas.
+        path: A CSV file in UTF-8, separated by commas.
         required: Columns that must have a value in every line, ``rgb`` among them.
-        optional: Columns that the file may leave out; ``sar`` it must have, ``name`` it may.
-        companions: Endings of the files that will be written beside those named after a scene.
+        optional: Columns that the file may omit, besides ``name``; ``sar`` is always required.
+        companions: Endings of the names of other files that will be written for each scene.
 
     Returns:
-        At least one scene, in the file's order, with different names.
+        At least one scene, in file order, with unique names.
 
     Raises:
-        DataError: The file is missing, empty or not such a table; a value is missing; a name repeats, could lead out
-            of a folder, or is that of another scene's companion.
+        DataError: The file is missing, empty or not such a table; a value is missing; a name repeats, could escape its
+            folder, or is that of another scene's companion.
     """
     path = Path(path)
     scenes: list[SceneFiles] = []
@@ -71,11 +71,11 @@ def read_manifest(
         if fault := fault_of_name(name):
             raise DataError(f"{path}, line {line}: the name '{name}' {fault}; give another in the column 'name'.")
         labels, area = (path.parent / row[column] if row.get(column) else None for column in ("labels", "aoi"))
-        folded = name.casefold()  # some file systems take "A.tif" and "a.tif" for one file
+        folded = name.casefold()  # some file systems treat "A.tif" and "a.tif" as the same file
         if folded in lines:
             raise DataError(
                 f"{path}, lines {lines[folded]} and {line}: both scenes are named '{name}'; give them different "
-                "names in a column 'name'."
+                "names in the column 'name'."
             )
         lines[folded] = line
         scenes.append(SceneFiles(name, rgb, sar, labels, area))
@@ -90,11 +90,11 @@ def read_manifest(
 
 
 def read_pair_list(path: str | os.PathLike) -> list[dict[str, str]]:
-    """Read pairs that belong to no dataset from a manifest with ``rgb``, ``sar`` and perhaps ``label`` and ``name``.
+    """Read pairs without a dataset from a manifest with ``rgb``, ``sar`` and optionally ``label`` and ``name``.
 
     Returns:
-        At least one dataset dict with ``file_name``, ``sar_file_name``, ``image_id`` and, where there is a label,
-        ``sem_seg_file_name``, in the file's order. Names may repeat.
+        At least one dataset dict with ``file_name``, ``sar_file_name``, ``image_id`` and, if there is a label,
+        ``sem_seg_file_name``, in file order. Names may repeat.
 
     Raises:
         DataError: The file is missing, empty or not such a table, or a value is missing.

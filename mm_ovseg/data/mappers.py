@@ -1,7 +1,7 @@
-"""Mappers: from a dataset dict to the item of a batch.
+"""Dataset mappers: from a dataset dict to a batch item.
 
-Your own mapper is a function ``(cfg, is_train) -> callable`` in :data:`DATASET_MAPPER_REGISTRY`, named by the config in
-``INPUT.DATASET_MAPPER_NAME``.
+To add your own mapper, register a function ``(cfg, is_train) -> callable`` in :data:`DATASET_MAPPER_REGISTRY` and name
+it in ``INPUT.DATASET_MAPPER_NAME``.
 """
 
 import logging
@@ -43,26 +43,26 @@ logger = logging.getLogger(__name__)
 
 
 class UnreadableSampleError(DataError):
-    """A sample that cannot be used. Its message stays one sentence when a data loader's worker raises it."""
+    """A sample that cannot be used. Its message remains one sentence when raised in a data loader's worker."""
 
     def __init__(self, message: str) -> None:
-        """Take the sentence, or what PyTorch makes of it: the worker's traceback, which ends with the sentence."""
+        """Take the sentence, or PyTorch's version of it: the worker's traceback, which ends with the sentence."""
         _, found, sentence = message.rpartition(f"{type(self).__module__}.{type(self).__qualname__}: ")
         super().__init__(sentence.strip() if found else message)
 
 
 class RGBSARPairMapper:
-    """Reads a pair of RGB and SAR images and augments both alike.
+    """Reads a pair of RGB and SAR images and augments both.
 
     Calling it with a dataset dict gives the dict's entries and
 
     * ``image``: float32 (3, H, W), RGB, 0..255
     * ``sar_image``: float32 (3, H, W), 0..255
-    * ``image_valid``, ``sar_valid``: bool (H, W), False where a file has no data or was padded
-    * ``height``, ``width``: of the files, which is the size of the evaluated output
+    * ``image_valid``, ``sar_valid``: bool (H, W), False where a file has no data and at padding
+    * ``height``, ``width``: size of the files, at which the output is evaluated
 
     Attributes:
-        skipped: How often a sample was left out, by all workers together (``skipped.value``).
+        skipped: Number of skipped samples over all workers (``skipped.value``).
     """
 
     @configurable
@@ -80,10 +80,10 @@ class RGBSARPairMapper:
         Args:
             is_train: Whether items are for training.
             reader: Reads the files.
-            augmentation: Changes a pair after reading.
-            skip_corrupt: Log and count an unusable sample and return, in training, None, so that the loader takes
-                another one, and, in evaluation, the dataset dict with the reason under ``skipped``.
-            cache: Where samples are kept once they have been read; None for nowhere.
+            augmentation: Applied to a pair after reading.
+            skip_corrupt: Log and count an unusable sample. Return None in training, so that the loader takes another
+                one, and the dataset dict with the reason under ``skipped`` in evaluation.
+            cache: Cache for samples that have been read; None for none.
         """
         self.is_train = is_train
         self.reader = reader
@@ -106,11 +106,11 @@ class RGBSARPairMapper:
         }
 
     def __call__(self, dataset_dict: Mapping) -> dict | None:
-        """Make the item of a dataset dict, which stays as it is.
+        """Make the item of a dataset dict, which is not modified.
 
         Raises:
-            UnreadableSampleError: The sample cannot be used, and ``skip_corrupt`` is off; or, in training, too many in
-                a row were left out.
+            UnreadableSampleError: The sample cannot be used and ``skip_corrupt`` is off; or, in training, too many in a
+                row were skipped.
         """
         try:
             item = self._read_item(dict(dataset_dict))
@@ -121,7 +121,7 @@ class RGBSARPairMapper:
         self._skipped_in_a_row = 0
         return item
 
-    # Workers that are spawned get the mapper from Detectron2 through cloudpickle, which cannot share a counter.
+    # Spawned workers receive the mapper from Detectron2 through cloudpickle, which cannot share a counter.
     def __getstate__(self) -> dict:
         return {**self.__dict__, "skipped": bytes(ForkingPickler.dumps(self.skipped))}
 
@@ -138,7 +138,7 @@ class RGBSARPairMapper:
             return {**dataset_dict, "skipped": reason}
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            # A training loader draws without end: without a usable sample it would never return.
+            # A training loader draws endlessly: without a usable sample it would never return.
             raise UnreadableSampleError(
                 f"{MAX_SKIPPED_IN_A_ROW} samples in a row were left out, the last one: {reason}"
             )
@@ -157,20 +157,19 @@ class RGBSARPairMapper:
         return item
 
     def _read_sample(self, dataset_dict: Mapping) -> PairSample:
-        """The arrays of the files."""
+        """Read the arrays of the files."""
         return self.reader.read(dataset_dict["file_name"], dataset_dict["sar_file_name"])
 
     def _sources(self, dataset_dict: Mapping) -> tuple[list[str], dict[str, Any]]:
-        """The files that :meth:`_read_sample` opens, and what it reads them with."""
+        """The files that :meth:`_read_sample` opens, and the settings with which it reads them."""
         return [dataset_dict["file_name"], dataset_dict["sar_file_name"]], {"pair": self.reader.settings}
 
 
 class RGBSARSemanticMapper(RGBSARPairMapper):
-    """Reads a pair and, for training, its label map, in which only the seen classes are left.
+    """Reads a pair and, for training, its label map, reduced to the seen classes.
 
-    In training an item also has ``sem_seg``, int64 (H, W): indices among the seen classes, in their order, and
-    ``ignore_value`` at unseen classes, where RGB has no data, and at padding. In evaluation labels are left to the
-    evaluator.
+    In training an item also has ``sem_seg``, int64 (H, W): indices among the seen classes, and ``ignore_value`` at
+    unseen classes, where RGB has no data, and at padding. In evaluation the evaluator reads the labels.
     """
 
     @configurable
@@ -180,8 +179,8 @@ class RGBSARSemanticMapper(RGBSARPairMapper):
         """Make a mapper.
 
         Args:
-            label_readers: For each training dataset, by name, what reads its label files.
-            ignore_value: Value in ``sem_seg`` of pixels that training does not count.
+            label_readers: Name of each training dataset -> reader of its label files.
+            ignore_value: Value in ``sem_seg`` of pixels that the loss ignores.
             pair_arguments: Arguments of :class:`RGBSARPairMapper`.
         """
         super().__init__(**pair_arguments)
@@ -225,7 +224,7 @@ class RGBSARSemanticMapper(RGBSARPairMapper):
 
 @DATASET_MAPPER_REGISTRY.register()
 def rgb_sar_semantic(cfg: CfgNode, is_train: bool) -> RGBSARSemanticMapper:
-    """Pairs with labels of the seen classes, for stage 2; pairs without labels for evaluation."""
+    """Pairs with labels of the seen classes for stage 2, and without labels for evaluation."""
     return RGBSARSemanticMapper(cfg, is_train)
 
 
@@ -247,7 +246,7 @@ def build_dataset_mapper(cfg: CfgNode, is_train: bool) -> Callable[[Mapping], di
 
 
 def model_item(sample: PairSample) -> dict[str, torch.Tensor | None]:
-    """The images, float32 (3, H, W), and masks, bool (H, W), of a pair, as the model takes them; None without SAR."""
+    """The images, float32 (3, H, W), and masks, bool (H, W), of a pair as the model expects them; None without SAR."""
     images = {"image": sample.image, "sar_image": sample.sar_image}
     masks = {"image_valid": sample.image_valid, "sar_valid": sample.sar_valid}
     return {

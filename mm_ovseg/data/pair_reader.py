@@ -34,12 +34,12 @@ def image_readers(cfg: CfgNode) -> tuple[RGBReader, SARReader]:
 
 
 class PairReader:
-    """Reads pairs of RGB and SAR images that lie on one pixel grid.
+    """Reads pairs of RGB and SAR images that share one pixel grid.
 
     Args:
-        rgb, sar: Read the images.
-        any_format: As of :func:`mm_ovseg.raster.open_raster`.
-        warn: Log what the readers' :meth:`~mm_ovseg.raster.ImageReader.concerns` say of each file.
+        rgb, sar: Readers of the images.
+        any_format: See :func:`mm_ovseg.raster.open_raster`.
+        warn: Log the readers' :meth:`~mm_ovseg.raster.ImageReader.concerns` about each file.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class PairReader:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the arrays depend on besides the files."""
+        """All that the arrays depend on besides the files."""
         return {"rgb": self.rgb.settings, "sar": self.sar.settings}
 
     def read(
@@ -73,13 +73,13 @@ class PairReader:
         """Read one pair, opening each file once.
 
         Args:
-            rgb: A file, or an array as :meth:`mm_ovseg.raster.RGBReader.read_array` takes it.
-            sar: The same for SAR; None for a pair without, whose sample has None for the SAR image and its mask.
-            label: A label file on the grid of ``rgb``, which then is a file too; None not to read labels.
-            label_reader: Reads the labels.
+            rgb: A file, or an array as for :meth:`mm_ovseg.raster.RGBReader.read_array`.
+            sar: The same for SAR; None for a pair without SAR, whose sample has None for the SAR image and its mask.
+            label: A label file on the grid of ``rgb``, which must then be a file, too; None to read no labels.
+            label_reader: Reader of the labels.
 
         Raises:
-            DataError: An image cannot be read or used, holds no data, or the files do not share one grid.
+            DataError: An image cannot be read or used or has no data, or the files do not share one grid.
         """
         with ExitStack() as stack:
             rgb_source, sar_source, label_source = (
@@ -99,7 +99,7 @@ class PairReader:
                     (height, width), (sar_height, sar_width) = image.shape[:2], sar_image.shape[:2]
                     raise DataError(
                         f"RGB is {width}x{height} pixels and SAR {sar_width}x{sar_height}; the images of a pair must "
-                        "have one size: resample one of them to the other's grid."
+                        "have the same size: resample one of them to the other's grid."
                     )
             if label_source is not None:
                 sem_seg = label_reader.read(label_source)
@@ -109,7 +109,7 @@ class PairReader:
         """Read one of the two images with its reader; see :meth:`mm_ovseg.raster.ImageReader.read`.
 
         Raises:
-            DataError: It cannot be read or used, or holds no data.
+            DataError: It cannot be read or used, or has no data.
         """
         if isinstance(raster, RasterSource):
             name, (image, valid) = raster.name, reader.read(raster)

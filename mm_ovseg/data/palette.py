@@ -21,8 +21,8 @@ __all__ = [
 
 RGBColor = tuple[int, int, int]
 
-# Any two of these stay apart for readers without red, green or blue cones: found by a search near the
-# conventional colours for the largest minimum difference in CIELAB under the simulation of Machado et al. 2009.
+# All distinguishable without red, green or blue cones: found by a search near the conventional colours
+# for the largest minimum difference in CIELAB under the simulation of Machado et al. 2009.
 COLOR_BLIND_SAFE_COLORS: tuple[RGBColor, ...] = (
     (43, 119, 212),
     (11, 60, 52),
@@ -38,7 +38,7 @@ COLOR_BLIND_SAFE_COLORS: tuple[RGBColor, ...] = (
     (72, 1, 199),
 )
 
-# Conventional colour, and index into the colours above of the one that is nearest to it.
+# Conventional colour, and index of the nearest one of the colours above.
 LAND_COVER: dict[str, tuple[RGBColor, int]] = {
     "agriculture land": ((203, 231, 105), 2),
     "agricultureland": ((203, 231, 105), 2),
@@ -65,31 +65,31 @@ GOLDEN_RATIO = 0.618034
 
 
 def default_colors(classes: Sequence[str]) -> list[RGBColor]:
-    """One colour for each class: a conventional one for known land cover, else one that no other class has.
+    """One colour per class: a conventional one for known land cover, otherwise one that no other class has.
 
     Args:
-        classes: Class names; case does not matter. Of synonyms ("water, river") the first counts.
+        classes: Class names, case-insensitive. Only the first of several synonyms ("water, river") counts.
 
     Returns:
-        As many (red, green, blue) tuples, 0..255. The same names in the same order give the same colours.
+        One (red, green, blue) tuple per class, 0..255. The same names in the same order give the same colours.
     """
     known = [None if (entry := _land_cover(name)) is None else entry[0] for name in classes]
     fallback = (color for color in map(_fallback_color, itertools.count()) if color not in known)
     colors: list[RGBColor] = []
-    for color in known:  # two names of one conventional colour must stay apart in a picture
+    for color in known:  # two names with one conventional colour must differ in a picture
         colors.append(next(fallback) if color is None or color in colors else color)
     return colors
 
 
 def color_blind_safe_colors(classes: Sequence[str]) -> list[RGBColor]:
-    """One colour for each class that colour-blind readers, too, can tell from the others.
+    """One colour per class, distinguishable for colour-blind readers.
 
     Args:
         classes: Class names, at most 12, as in :func:`default_colors`.
 
     Returns:
-        As many (red, green, blue) tuples, 0..255, of :data:`COLOR_BLIND_SAFE_COLORS`: near the conventional one for
-        known land cover.
+        One (red, green, blue) tuple per class, 0..255, from :data:`COLOR_BLIND_SAFE_COLORS`: near the conventional
+        colour for known land cover.
 
     Raises:
         VocabularyError: There are more classes than such colours.
@@ -97,7 +97,7 @@ def color_blind_safe_colors(classes: Sequence[str]) -> list[RGBColor]:
     if len(classes) > len(COLOR_BLIND_SAFE_COLORS):
         raise VocabularyError(
             f"There are {len(classes)} classes; the palette for colour-blind readers has "
-            f"{len(COLOR_BLIND_SAFE_COLORS)} colours that they can tell apart: show fewer classes, or take the "
+            f"{len(COLOR_BLIND_SAFE_COLORS)} colours that they can distinguish: show fewer classes, or use the "
             "conventional palette."
         )
     chosen: list[int | None] = []
@@ -109,15 +109,15 @@ def color_blind_safe_colors(classes: Sequence[str]) -> list[RGBColor]:
 
 
 def class_colors(classes: Sequence[str], colors: Sequence[Sequence[int]] | None, *, owner: str) -> tuple[RGBColor, ...]:
-    """The colours that were chosen for classes, checked, or the default ones if none were.
+    """The colours given for classes, checked, or the default ones if none are given.
 
     Args:
         classes: Class names.
-        colors: [red, green, blue] of each, 0..255; None: not chosen.
-        owner: What errors call the place where they were given.
+        colors: [red, green, blue] of each, 0..255; None for the default ones.
+        owner: Where they were given, for messages.
 
     Raises:
-        VocabularyError: There are not as many colours as classes, or one is not a colour.
+        VocabularyError: The numbers of colours and classes differ, or a value is not a colour.
     """
     if colors is None:
         return tuple(default_colors(classes))
@@ -137,9 +137,9 @@ class LegendEntry(NamedTuple):
     """One class of a legend.
 
     Attributes:
-        name: the class.
-        color: (red, green, blue), 0..255; None for pixels that are ignored, which pictures stripe.
-        unseen: whether training saw no labels of it; such names are underlined.
+        name: Class name.
+        color: (red, green, blue), 0..255; None for ignored pixels, which pictures show striped.
+        unseen: Whether training saw no labels of it; such names are underlined.
     """
 
     name: str
@@ -154,14 +154,14 @@ def class_legend(
     *,
     owner: str = "The legend",
 ) -> tuple[LegendEntry, ...]:
-    """The entries that every legend and colour table is made of: of figures, the page, reports, maps and QGIS styles.
+    """The entries of every legend and colour table: of figures, the web page, reports, maps and QGIS styles.
 
     Args:
-        classes, colors, owner: as of :func:`class_colors`.
-        unseen: those of ``classes`` whose labels training did not see.
+        classes, colors, owner: See :func:`class_colors`.
+        unseen: Those of ``classes`` whose labels training did not see.
 
     Raises:
-        VocabularyError: as of :func:`class_colors`.
+        VocabularyError: See :func:`class_colors`.
     """
     checked = class_colors(classes, colors, owner=owner)
     return tuple(LegendEntry(name, color, name in unseen) for name, color in zip(classes, checked, strict=True))
@@ -172,6 +172,6 @@ def _land_cover(name: str) -> tuple[RGBColor, int] | None:
 
 
 def _fallback_color(index: int) -> RGBColor:
-    """A colour of an endless series of distinct ones: hues a golden ratio apart, in three brightnesses."""
+    """A colour from an endless series of distinct ones: hues a golden ratio apart, in three brightnesses."""
     red, green, blue = colorsys.hsv_to_rgb((index * GOLDEN_RATIO) % 1.0, 0.75, (0.95, 0.7, 0.5)[index % 3])
     return round(red * 255), round(green * 255), round(blue * 255)

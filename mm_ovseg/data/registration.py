@@ -1,4 +1,4 @@
-"""Registering datasets of RGB-SAR pairs in Detectron2's catalogues, from Python or from a YAML file."""
+"""Registering datasets of RGB-SAR pairs in Detectron2's catalogs, from Python or from a YAML file."""
 
 import inspect
 import os
@@ -37,33 +37,33 @@ def register_rgb_sar_dataset(
 ) -> None:
     """Register a dataset of co-registered RGB-SAR pairs. Its files are looked up when it is first used.
 
-    The files of a pair share a key: the file name without suffix, or what ``*`` stands for in a pattern.
+    The files of a pair share a key: the file name without suffix, or the part that ``*`` matches in a pattern.
     Registering a name again with the same arguments does nothing.
 
     Args:
-        name: What configs call it (``DATASETS.TRAIN``, ``DATASETS.TEST``).
-        root: Folder of the dataset; a relative one lies in ``$DETECTRON2_DATASETS`` (default ``datasets``).
+        name: Its name in configs (``DATASETS.TRAIN``, ``DATASETS.TEST``).
+        root: Folder of the dataset; a relative one is within ``$DETECTRON2_DATASETS`` (default ``datasets``).
         rgb: Folder of the RGB files in ``root``, or a pattern with one ``*`` in the file name (``"rgb_*.png"``).
         sar: The same for SAR.
-        labels: The same for the label maps, with one number per pixel; None for unlabelled pairs.
-        classes: Class names, seen and unseen, in the order of the label indices. A name may hold synonyms,
-            separated by commas. Unlabelled pairs, for stage 1, need none.
+        labels: The same for the label maps, with one integer per pixel; None for unlabelled pairs.
+        classes: Class names, seen and unseen, in the order of the label indices. A name may consist of synonyms
+            separated by commas. Unlabelled pairs (for stage 1) need none.
         unseen: Those of ``classes`` whose labels training does not see.
         colors: (red, green, blue) of each class, 0..255; None for conventional colours.
-        ignore_label: Label value that stands for no class.
+        ignore_label: Label value for no class.
         label_values: Raw value in the label files -> class index or ``ignore_label``; None if the files hold
             class indices.
         ground_sampling_distance: Metres per pixel; None if unknown or mixed.
-        pairs: Keys of the pairs to take, so that several datasets can share folders; None for all.
+        pairs: Keys of the pairs to use, so that several datasets can share folders; None for all.
 
     Raises:
-        VocabularyError: Labels but no classes, a name twice, an unseen class that is not among the classes, or wrong
-            colours.
+        VocabularyError: There are labels but no classes, a class is repeated, an unseen class is not among the classes,
+            or the colours are invalid.
         DataError: The name belongs to another dataset, or a pattern, label value, ``ignore_label`` or list of pairs is
-            wrong.
+            invalid.
     """
     try:
-        # Without labels there is nothing that class names would number.
+        # Without labels, class names have no indices to name.
         class_names = validate_class_names(classes) if labels is not None or classes else ()
         unseen_names = select_unseen(class_names, () if unseen is None else unseen)
     except VocabularyError as error:
@@ -71,13 +71,11 @@ def register_rgb_sar_dataset(
     if not isinstance(root, str | os.PathLike):
         raise DataError(f"Dataset '{name}' has root={root!r}; give the path of a folder.")
     if len(class_names) > 255:
-        raise VocabularyError(
-            f"Dataset '{name}' has {len(class_names)} classes; a label map of bytes holds at most 255."
-        )
+        raise VocabularyError(f"Dataset '{name}' has {len(class_names)} classes; an 8-bit label map has at most 255.")
     if not isinstance(ignore_label, int) or not len(class_names) <= ignore_label <= 255:
         raise DataError(
             f"Dataset '{name}' has ignore_label {ignore_label}; give a number from {len(class_names)}, the number of "
-            "classes, to 255 (label_values turns whatever the files hold into it)."
+            "classes, to 255 (label_values can map other values in the files to it)."
         )
     if ground_sampling_distance is not None and not (
         isinstance(ground_sampling_distance, int | float) and ground_sampling_distance > 0
@@ -107,7 +105,7 @@ def register_rgb_sar_dataset(
             f"A dataset named '{name}' is registered already, with other arguments; choose another name, or call "
             f"DatasetCatalog.remove('{name}') first."
         )
-    MetadataCatalog.pop(name, None)  # left by a removed dataset of this name
+    MetadataCatalog.pop(name, None)  # left over from a removed dataset of this name
     DatasetCatalog.register(name, dataset.load)
     MetadataCatalog.get(name).set(
         declaration=dataset,
@@ -122,21 +120,21 @@ def register_rgb_sar_dataset(
 
 
 def register_datasets_from_file(path: str | os.PathLike) -> list[str]:
-    """Register every dataset that a YAML file declares; ``datasets/example.yaml`` shows the form.
+    """Register every dataset that a YAML file declares; see ``datasets/example.yaml`` for an example.
 
     Args:
-        path: The YAML file: ``datasets: {name: {argument of register_rgb_sar_dataset: value, ...}, ...}`` and, if
-            wanted, ``defaults: {argument: value}`` for all of them. ``classes`` is a list, or the path, relative to
-            the YAML file, of a class file (:func:`read_class_file`), whose colours and unseen classes then hold
-            unless the YAML file gives its own. ``pairs`` is a list, or the path, relative to the YAML file, of a text
-            file with one key per line; blank lines and comments (#) are ignored.
+        path: The YAML file: ``datasets: {name: {argument of register_rgb_sar_dataset: value, ...}, ...}`` and,
+            optionally, ``defaults: {argument: value}`` for all of them. ``classes`` is a list, or the path, relative to
+            the YAML file, of a class file (:func:`read_class_file`), whose colours and unseen classes are used unless
+            the YAML file gives its own. ``pairs`` is a list, or the path, relative to the YAML file, of a text file
+            with one key per line; blank lines and comments (#) are ignored.
 
     Returns:
         The names of the datasets.
 
     Raises:
         ConfigError: The file is missing or malformed, or has an unknown key.
-        DataError, VocabularyError: As :func:`register_rgb_sar_dataset`.
+        DataError, VocabularyError: See :func:`register_rgb_sar_dataset`.
     """
     path = Path(path)
     content = _read_mapping(path, parse_yaml)
@@ -149,7 +147,7 @@ def register_datasets_from_file(path: str | os.PathLike) -> list[str]:
     required = [argument for argument in allowed if parameters[argument].default is inspect.Parameter.empty]
     for name, declared in {"defaults": defaults, **datasets}.items():
         if not isinstance(name, str) or not isinstance(declared, dict):
-            raise ConfigError(f"{path} has no arguments under '{name}'; write them below it, one 'key: value' a line.")
+            raise ConfigError(f"{path} has no arguments under '{name}'; write them below it, as 'key: value' lines.")
         _check_keys(path, f"'{name}'", declared, allowed)
     for name, declared in datasets.items():
         arguments = {key: value for key, value in {**defaults, **declared}.items() if value is not None}
@@ -175,8 +173,8 @@ def check_dataset(name: str, key: str, *, any_form: bool = False) -> None:
     Args:
         name: The dataset.
         key: The config key or option that names it.
-        any_form: Whether any dataset of Detectron2's catalogue will do, not only those of RGB-SAR pairs that
-            :func:`register_rgb_sar_dataset` has registered.
+        any_form: Whether to accept any dataset in Detectron2's catalog, not only those of RGB-SAR pairs registered
+            with :func:`register_rgb_sar_dataset`.
 
     Raises:
         ConfigError: It is not registered; the message lists those that are.
@@ -194,7 +192,7 @@ def read_class_file(path: str | os.PathLike) -> dict[str, Any]:
     """Read a JSON class file: ``{"classes": [...], "colors": [[red, green, blue], ...], "unseen": [...]}``.
 
     Returns:
-        Its content; ``colors`` and ``unseen`` only where the file has them.
+        Its content; ``colors`` and ``unseen`` only if the file has them.
 
     Raises:
         ConfigError: The file is missing or malformed.
@@ -212,9 +210,9 @@ def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     try:
         content = parse(text)
     except ValueError as error:
-        raise ConfigError(f"{path} is malformed ({error}); correct it there.") from error
+        raise ConfigError(f"{path} is malformed ({error}); correct it.") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} does not hold 'key: value' entries; datasets/README.md shows the form.")
+        raise ConfigError(f"{path} does not consist of 'key: value' entries; see datasets/README.md.")
     return content
 
 
@@ -234,7 +232,7 @@ def _check_pattern(name: str, argument: str, pattern: str) -> str:
     if os.path.isabs(pattern) or os.path.normpath(pattern).split(os.sep)[0] == os.pardir or "\0" in pattern:
         raise DataError(
             f"Dataset '{name}' has {argument}={pattern!r}, which leaves its root; give a folder inside, or set root to "
-            "a folder that holds all."
+            "a folder that contains all."
         )
     return pattern
 
@@ -245,7 +243,7 @@ def _check_pairs(name: str, pairs: Sequence[str] | None) -> tuple[str, ...] | No
     if not isinstance(pairs, list | tuple) or not pairs or not all(isinstance(key, str) for key in pairs):
         raise DataError(
             f"Dataset '{name}' has pairs={pairs!r}; give the names of the pairs as strings, at least one, or leave "
-            "pairs out to take all."
+            "pairs out to use all."
         )
     if repeated := [key for key, count in Counter(pairs).items() if count > 1]:
         raise DataError(f"Dataset '{name}' names the pair '{repeated[0]}' twice in pairs; keep it once.")
@@ -265,7 +263,7 @@ def _check_label_values(
     for raw, index in label_values.items():
         if isinstance(raw, bool) or not isinstance(raw, int) or isinstance(index, bool) or index not in targets:
             raise DataError(
-                f"Dataset '{name}' has the label value {raw!r}: {index!r}; the first must be a whole number, the "
+                f"Dataset '{name}' has the label value {raw!r}: {index!r}; the first must be an integer, the "
                 f"second a class index from 0 to {num_classes - 1} or the ignore_label {ignore_label}."
             )
     return tuple(sorted(label_values.items()))

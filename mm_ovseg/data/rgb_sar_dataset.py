@@ -1,4 +1,4 @@
-"""A declared dataset of RGB-SAR pairs, and how its files are found and paired."""
+"""Datasets of RGB-SAR pairs, and how their files are found and paired."""
 
 import os
 import re
@@ -18,10 +18,10 @@ NAMES_SHOWN = 10
 
 @dataclass(frozen=True)
 class RGBSARDataset:
-    """A dataset with the checked arguments of :func:`mm_ovseg.data.register_rgb_sar_dataset`; see there.
+    """A dataset with the checked arguments of :func:`mm_ovseg.data.register_rgb_sar_dataset`.
 
-    ``label_values`` are sorted (raw value, class index or ``ignore_label``) pairs; ``pairs`` are the keys of those to
-    take, None for all.
+    ``label_values`` are sorted (raw value, class index or ``ignore_label``) pairs; ``pairs`` are the keys of the pairs
+    to use, None for all.
     """
 
     name: str
@@ -39,12 +39,12 @@ class RGBSARDataset:
 
     @property
     def folder(self) -> Path:
-        """The root; a relative one lies in ``$DETECTRON2_DATASETS`` as it is now."""
+        """The root; a relative one is within the current value of ``$DETECTRON2_DATASETS``."""
         return Path(os.environ.get("DETECTRON2_DATASETS", "datasets"), Path(self.root).expanduser()).expanduser()
 
     @property
     def patterns(self) -> dict[str, str]:
-        """Where the files of each kind lie in the root: "RGB", "SAR" and, where the dataset has labels, "label"."""
+        """The pattern in the root of each kind of files: "RGB", "SAR" and, if the dataset has labels, "label"."""
         patterns = {"RGB": self.rgb, "SAR": self.sar}
         return patterns if self.labels is None else {**patterns, "label": self.labels}
 
@@ -52,7 +52,7 @@ class RGBSARDataset:
         """List the pairs as dataset dicts, sorted by key.
 
         Raises:
-            DataError: A folder is missing, there are no pairs, a file lacks its partner, or a link leads elsewhere.
+            DataError: A folder is missing, there are no pairs, a file has no partner, or a link leads elsewhere.
         """
         sources = {kind: self._one_file_each(pattern) for kind, pattern in self.patterns.items()}
         if not any(sources.values()):
@@ -65,9 +65,9 @@ class RGBSARDataset:
         return [self._dataset_dict(key, sources) for key in sorted(sources["RGB"])]
 
     def find(self, pattern: str) -> dict[str, list[Path]]:
-        """The files of a folder, or those that match a pattern with one star, by key, whatever ``pairs`` says.
+        """The files of a folder, or those that match a pattern with one star, by key, regardless of ``pairs``.
 
-        A key has several files where they differ only in their suffix, which :meth:`load` refuses.
+        A key has several files if they differ only in their suffix, which :meth:`load` refuses.
 
         Raises:
             DataError: The folder does not exist.
@@ -76,7 +76,7 @@ class RGBSARDataset:
         if not folder.is_dir():
             raise DataError(
                 f"The folder {folder} of dataset '{self.name}' does not exist; put the data there, or set the "
-                "environment variable DETECTRON2_DATASETS to the folder that holds your datasets."
+                "environment variable DETECTRON2_DATASETS to the folder that contains your datasets."
             )
         return match_files(self.folder, pattern)
 
@@ -106,7 +106,7 @@ class RGBSARDataset:
         if complaints:
             raise DataError(
                 f"Dataset '{self.name}' at {self.folder} has no partner for some files: {'; '.join(complaints)}; add "
-                "the missing files or remove those without partner."
+                "the missing files or remove those without a partner."
             )
 
     def _dataset_dict(self, key: str, sources: Mapping[str, Mapping[str, Path]]) -> dict:
@@ -128,7 +128,7 @@ class RGBSARDataset:
 def match_files(root: Path, pattern: str) -> dict[str, list[Path]]:
     """The images of a folder in ``root``, or those that match a pattern with one star, by key, sorted.
 
-    The key is the file name without suffix, or what the star stands for; several files may share one.
+    The key is the file name without suffix, or the part that the star matches; several files may share one.
     """
     folder, file_pattern = _split_pattern(root, pattern)
     before, after = (re.escape(part) for part in file_pattern.split("*"))
@@ -142,7 +142,7 @@ def match_files(root: Path, pattern: str) -> dict[str, list[Path]]:
 
 
 def is_raster_file(path: Path) -> bool:
-    """Whether a file counts as part of a dataset: an image by its suffix, and not hidden."""
+    """Whether a file counts as part of a dataset: an image by its suffix and not hidden."""
     return path.suffix.lower() in RASTER_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 

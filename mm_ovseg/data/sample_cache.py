@@ -1,4 +1,4 @@
-"""Decoded samples on disk, so that later epochs read arrays instead of decoding files."""
+"""A cache of decoded samples on disk, so that later epochs read arrays instead of decoding files."""
 
 import hashlib
 import json
@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 class SampleCache:
     """Keeps samples as they are before augmentation, one file each, for all workers, processes and runs.
 
-    An entry is found by the path, size and time of its source files and by the settings that they were read with, so
-    that whatever has changed is read again. The folder may be removed at any time; ``/dev/shm/NAME`` keeps it in
-    memory. A pixel takes 7 bytes with 8-bit SAR, else 16, and up to 2 more where there are pixels without data.
+    The key of an entry is the path, size and time of its source files and the settings with which they were read, so
+    that anything that has changed is read again. The folder may be removed at any time; ``/dev/shm/NAME`` keeps it in
+    memory. A pixel takes 7 bytes with 8-bit SAR, otherwise 16, and up to 2 more if there are pixels without data.
 
     Args:
         folder: Created if it is missing.
@@ -45,9 +45,9 @@ class SampleCache:
         """The sample of some files, read only if there is no entry.
 
         Args:
-            files: All that ``read`` opens.
-            settings: All else that its result depends on, ready for JSON.
-            read: Makes the sample; if it raises, nothing is kept.
+            files: All files that ``read`` opens.
+            settings: Everything else that its result depends on, ready for JSON.
+            read: Makes the sample; if it raises, nothing is stored.
         """
         path = self._folder / f"{_fingerprint(files, settings)}.safetensors"
         sample = _load(path)
@@ -77,7 +77,7 @@ def _fingerprint(files: Sequence[str], settings: Mapping[str, Any]) -> str:
 
 
 def _to_arrays(sample: PairSample) -> dict[str, np.ndarray]:
-    """The arrays of a sample, as small as they get without loss: an empty mask is True everywhere."""
+    """The arrays of a sample, losslessly reduced: an empty mask is True everywhere."""
     arrays = {name: array for name, array in vars(sample).items() if array is not None}
     sar_image = arrays.get("sar_image")
     if sar_image is not None and np.array_equal(whole := sar_image.astype(np.uint8), sar_image):

@@ -17,23 +17,23 @@ class SceneSource:
     """An RGB and a SAR raster, open for reading windows on one grid; a context manager.
 
     The grid is that of RGB, or one of the same extent at another ground sampling distance. A raster on another grid is
-    resampled window by window: bilinearly, or averaged (SAR in linear power) where the grid's pixels are larger than
-    its own. Not thread-safe.
+    resampled window by window: bilinearly, or averaged (SAR in linear power) if the grid's pixels are larger than its
+    own. Not thread-safe.
 
     Args:
-        rgb: The file, or several whose bands follow each other, such as red, green and blue, on one grid.
+        rgb: The file, or several on one grid whose bands are joined, such as red, green and blue.
         sar: The file, or several, on any grid; None for a scene without SAR.
-        rgb_reader, sar_reader: Read the images.
-        ground_sampling_distance: Metres per pixel to work at; None for RGB's own pixels.
-        sar_shift: (rows, columns) in pixels of the grid by which SAR content is moved down and right before use.
-        any_format: As of :func:`mm_ovseg.raster.open_raster`.
+        rgb_reader, sar_reader: Readers of the images.
+        ground_sampling_distance: Metres per pixel of the grid; None for RGB's own pixels.
+        sar_shift: (rows, columns) in grid pixels by which SAR content is moved down and right.
+        any_format: See :func:`mm_ovseg.raster.open_raster`.
 
     Attributes:
         grid: The grid.
         covered: Share of the grid that the extent of SAR covers, 0..1.
 
     Raises:
-        ConfigError: The sampling distance has the wrong form.
+        ConfigError: The sampling distance is invalid.
         DataError: A file cannot be read, or SAR cannot be placed on the grid of RGB.
     """
 
@@ -63,7 +63,7 @@ class SceneSource:
                 self.covered = self._sar_placement.covered
             for reader, source in ((self._rgb_reader, self._rgb), (self._sar_reader, self._sar)):
                 if source is not None:
-                    reader.read(source, (0, 0, 1, 1))  # for the errors of its settings
+                    reader.read(source, (0, 0, 1, 1))  # to raise the errors of its settings
         except BaseException:
             self._stack.close()
             raise
@@ -79,7 +79,7 @@ class SceneSource:
         self._stack.close()
 
     def read(self, row: int, column: int, height: int, width: int) -> PairSample:
-        """Read a window; what lies beyond the last row and column of the scene is 0 and not valid.
+        """Read a window; pixels beyond the last row and column of the scene are 0 and invalid.
 
         Raises:
             DataError: A block of a file cannot be read.
@@ -99,20 +99,20 @@ class SceneSource:
 
     @property
     def sar_name(self) -> str:
-        """What messages call the SAR raster; "" where there is none."""
+        """The SAR raster's name for messages; "" if there is none."""
         return "" if self._sar is None else self._sar.name
 
     def concerns(self) -> list[str]:
-        """What is probably wrong with the files, in sentences; see :meth:`mm_ovseg.raster.ImageReader.concerns`."""
+        """Warnings about the files, as sentences; see :meth:`mm_ovseg.raster.ImageReader.concerns`."""
         found = self._rgb_reader.concerns(self._rgb)
         return found if self._sar is None else found + self._sar_reader.concerns(self._sar)
 
     def place(self, other: RasterSource, shift: tuple[float, float] = (0.0, 0.0)) -> Placement:
-        """Where the pixels of the grid lie on another raster, such as labels.
+        """The placement of the grid's pixels on another raster, such as labels.
 
         Args:
-            other: The raster. If it or RGB lacks a reference system or a place, it is taken to lie as RGB does.
-            shift: (rows, columns) in pixels of the grid by which its content is moved down and right.
+            other: The raster. If it or RGB has no reference system or georeference, it is assumed to match RGB.
+            shift: (rows, columns) in grid pixels by which its content is moved down and right.
 
         Raises:
             DataError: It cannot be put on the grid.

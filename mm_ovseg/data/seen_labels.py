@@ -1,4 +1,4 @@
-"""Labels of the seen classes: the part of a label map with all classes that training may see."""
+"""Labels of the seen classes: the part of a full label map that training may use."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ class SeenLabelReader:
     """Reads label files of one dataset as training labels.
 
     Attributes:
-        num_classes, ignore_label, label_values: As in :func:`mm_ovseg.raster.read_label`.
-        seen_index: uint8 (256,): class index -> index among the seen classes; the ignored value for all others.
+        num_classes, ignore_label, label_values: See :func:`mm_ovseg.raster.read_label`.
+        seen_index: uint8 (256,): class index -> index among the seen classes, or the ignore value.
     """
 
     num_classes: int
@@ -32,15 +32,15 @@ class SeenLabelReader:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the labels depend on besides the file."""
+        """All that the labels depend on besides the file."""
         values = None if self.label_values is None else sorted(self.label_values.items())
         return {**vars(self), "label_values": values, "seen_index": self.seen_index.tolist()}
 
     def read(self, path: str | os.PathLike | RasterSource) -> np.ndarray:
-        """Read a label file, or an open one, as uint8 (H, W): indices among the seen classes, and the ignored value.
+        """Read a label file, or an open one, as uint8 (H, W): indices among the seen classes, or the ignore value.
 
         Raises:
-            DataError: As :func:`mm_ovseg.raster.read_label`.
+            DataError: See :func:`mm_ovseg.raster.read_label`.
         """
         reader = {"num_classes": self.num_classes, "ignore_label": self.ignore_label, "label_values": self.label_values}
         return self.seen_index[read_label(path, **reader)]
@@ -49,16 +49,16 @@ class SeenLabelReader:
 def build_seen_label_readers(
     dataset_names: Sequence[str], ignore_value: int, unseen: Sequence[str] | None = None
 ) -> dict[str, SeenLabelReader]:
-    """Readers for datasets that are trained on together.
+    """Readers for the datasets of one training run.
 
     Args:
         dataset_names: Registered datasets.
-        ignore_value: Value of unseen classes and ignored pixels in what the readers return.
-        unseen: ``DATASETS.UNSEEN``; None for what each dataset says.
+        ignore_value: Value of unseen classes and ignored pixels in the readers' results.
+        unseen: ``DATASETS.UNSEEN``; None to use each dataset's own.
 
     Raises:
-        ConfigError: There is no dataset, one is not registered, lacks labels or has other seen classes than the first,
-            or ``ignore_value`` is not free.
+        ConfigError: There is no dataset, one is not registered, has no labels or has other seen classes than the first,
+            or ``ignore_value`` is a class index.
     """
     if not dataset_names:
         raise ConfigError("DATASETS.TRAIN is empty; name the datasets to train on.")

@@ -1,8 +1,8 @@
-"""Which tiles are held out: whole squares of ground, whole scenes or one side of the map, never tiles at random.
+"""Holding out tiles: whole squares of ground, whole scenes or one side of the map, never random tiles.
 
-Neighbouring tiles show the same fields and streets, so a held-out tile among training tiles measures memory. All that
-splits tiles does so here, by :mod:`mm_ovseg.raster.footprint`. What is held out depends on places or names and a seed,
-not on the order of files.
+Neighbouring tiles show the same fields and streets, so a held-out tile among training tiles measures memorisation. All
+splits are made here, based on :mod:`mm_ovseg.raster.footprint`. They depend on locations or names and a seed, not on
+the order of files.
 """
 
 import hashlib
@@ -22,27 +22,27 @@ __all__ = ["SPLITS", "HoldOut", "hold_out", "keep_apart", "split_by_scene", "spl
 
 SPLITS = ("train", "val")
 EARTH_RADIUS = 6_371_008.8  # metres, the mean
-SAME_PLACE_SHARE = 0.01  # of the smaller one's ground; pairs that share less are neighbours
+SAME_PLACE_SHARE = 0.01  # of the smaller one's area; pairs that share less are neighbours
 
 
 def split_into_squares(
     places: Sequence[Footprint], *, sides: Mapping[str, float], val_fraction: float, seed: int = 0
 ) -> list[str | None]:
-    """Hold out squares of ground, the same ones for all scenes that show them, whatever their reference systems.
+    """Hold out squares of ground, the same ones in all scenes that show them, whatever their reference systems.
 
-    The Earth is cut into rows of equal height between parallels, and each row into squares between meridians. A tile
-    belongs to the square in which its centre lies. A square is held out if a hash of its place and the seed falls
-    below ``val_fraction``, whatever other tiles there are. Only if that would hold out none of the squares, or all, the
-    square with the lowest hash is held out, or that with the highest trained on.
+    The Earth is divided into rows of equal height along parallels, and each row into squares along meridians. A tile
+    belongs to the square that contains its centre. A square is held out if a hash of its position and the seed is below
+    ``val_fraction``, regardless of other tiles. Only if that would hold out no square, or all of them, the square with
+    the lowest hash is held out, or the one with the highest is trained on.
 
     Args:
         places: The tiles, from one call of :func:`~mm_ovseg.raster.footprint.footprints`.
-        sides: Side of the squares in each plane among the places: metres on the Earth, else units of the plane.
-        val_fraction: Share of the squares that is held out, 0..1.
-        seed: Which squares are held out.
+        sides: Side of the squares for each plane of the places: metres on the Earth, else units of the plane.
+        val_fraction: Share of the squares to hold out, 0..1.
+        seed: Determines which squares are held out.
 
     Returns:
-        For each tile "train", "val", or None for one that would be trained on but overlaps a held-out tile.
+        Per tile "train", "val", or None for a tile that would be trained on but overlaps a held-out one.
     """
     squares = [_square(place, sides[place.plane]) for place in places]
     ranks = {square: _hash_to_unit(seed, *square) for square in squares}
@@ -59,22 +59,22 @@ def split_by_scene(
 
     Args:
         scenes: The scene of each tile.
-        val_fraction: Share of the scenes that is held out, 0..1, rounded to whole scenes: at least one unless it is 0
-            or there is only one scene. Those first in the order of a hash of seed and name are taken.
-        seed: Which scenes are held out.
+        val_fraction: Share of the scenes to hold out, 0..1, rounded to whole scenes: at least one unless it is 0 or
+            there is only one scene. Those with the lowest hash of seed and name are held out.
+        seed: Determines which scenes are held out.
         held_out: Names of the scenes to hold out, instead of a share.
 
     Returns:
-        For each tile "train" or "val".
+        Per tile "train" or "val".
 
     Raises:
-        ConfigError: A scene to be held out does not exist.
+        ConfigError: A scene in ``held_out`` does not exist.
     """
     names = sorted(set(scenes))
     if unknown := [name for name in held_out if name not in names]:
         raise ConfigError(f"There is no scene '{unknown[0]}' to hold out; the scenes are {', '.join(names)}.")
     if not held_out:
-        # Python's round() goes to even numbers.
+        # Python's round() rounds half to even.
         count = _some_of(math.floor(val_fraction * len(names) + 0.5), len(names), val_fraction)
         held_out = sorted(names, key=lambda name: _hash_to_unit(seed, name))[:count]
     chosen = set(held_out)
@@ -82,15 +82,15 @@ def split_by_scene(
 
 
 def keep_apart(places: Sequence[Footprint | None], held_out: Sequence[bool]) -> list[str | None]:
-    """The split of each tile, so that training tiles share no ground with held-out ones.
+    """The split of each tile, such that training tiles share no ground with held-out ones.
 
     Args:
-        places: The tiles, from one call of :func:`~mm_ovseg.raster.footprint.footprints`; None, a tile without a place,
-            overlaps no other.
-        held_out: Which are held out.
+        places: The tiles, from one call of :func:`~mm_ovseg.raster.footprint.footprints`; None, a tile without
+            location, overlaps no other.
+        held_out: Whether each is held out.
 
     Returns:
-        "train", "val", or None for one that would be trained on but overlaps a held-out tile.
+        Per tile "train", "val", or None for a tile that would be trained on but overlaps a held-out one.
     """
     train, val = ([index for index, is_val in enumerate(held_out) if is_val == wanted] for wanted in (False, True))
     splits: list[str | None] = ["val" if is_val else "train" for is_val in held_out]
@@ -105,8 +105,8 @@ class HoldOut:
     """A split of pairs.
 
     Attributes:
-        train, val: Keys, sorted; ``val`` is empty where all pairs belong together.
-        how: What it goes by, for people.
+        train, val: Keys, sorted; ``val`` is empty if all pairs belong together.
+        how: The criterion of the split, for users.
     """
 
     train: tuple[str, ...]
@@ -123,21 +123,21 @@ def hold_out(
     val_fraction: float,
     seed: int = 0,
 ) -> HoldOut:
-    """Hold out pairs that lie together, so that few of them border on training pairs.
+    """Hold out adjacent pairs, so that few of them border on training pairs.
 
-    Pairs that overlap on the ground, or show the same image, stay together. If all have a place in one plane, the pairs
-    furthest to one side (east, west, north or south) are held out; else pairs that follow each other by name, which are
-    often cut from one scene. Of these choices the one is taken in which training lacks the fewest classes, then the
-    held-out pairs do, then both have the most similar shares of the classes. Pairs that share a sliver of ground with
-    held-out ones are in neither.
+    Pairs that overlap on the ground, or show the same image, stay together. If all are located in one plane, the pairs
+    furthest to one side (east, west, north or south) are held out; otherwise pairs with consecutive names, which are
+    often cut from one scene. Among these choices, the best one has the fewest classes missing in training, then in the
+    held-out pairs, then the most similar class shares in both. Pairs that share a sliver of ground with held-out ones
+    are in neither.
 
     Args:
         keys: The pairs.
-        footprints: Where each lies, from one call of :func:`~mm_ovseg.raster.footprint.footprints`.
-        contents: A hash of each one's image.
+        footprints: Their footprints, from one call of :func:`~mm_ovseg.raster.footprint.footprints`.
+        contents: A hash of each pair's image.
         classes: Class -> number of pixels, for each pair; empty for pairs without labels.
         val_fraction: Share of the pairs to hold out, 0..1; at least one is.
-        seed: Chooses among choices that are equally good.
+        seed: Breaks ties between equally good choices.
     """
     groups = _group(footprints, contents)
     splits: Sequence[str | None] = ["train"] * len(keys)
@@ -160,17 +160,17 @@ def hold_out(
 
 
 def _some_of(count: int, total: int, val_fraction: float) -> int:
-    """The number of squares or scenes to hold out: at least one, and one left over, unless none are wanted."""
+    """The number of squares or scenes to hold out: unless ``val_fraction`` is 0, at least one but not all."""
     return max(0, min(max(1, count), total - 1)) if val_fraction > 0 else 0
 
 
 def _square(place: Footprint, side: float) -> tuple[str, int, int]:
-    """The plane, row and column of the square in which a place's centre lies."""
-    x, y = (round(value, 9) for value in place.centre)  # so that 359.9999999999999 is 360
+    """The plane, row and column of the square that contains the centre of a place."""
+    x, y = (round(value, 9) for value in place.centre)  # so that 359.9999999999999 becomes 360
     if place.plane != EARTH:
         return place.plane, math.floor(y / side), math.floor(x / side)
     row = math.floor(math.radians(y + 90) * EARTH_RADIUS / side)
-    latitude = (row + 0.5) * side / EARTH_RADIUS - math.pi / 2  # of the row's middle
+    latitude = (row + 0.5) * side / EARTH_RADIUS - math.pi / 2  # of the middle of the row
     columns = max(1, round(2 * math.pi * EARTH_RADIUS * math.cos(latitude) / side))
     return place.plane, row, math.floor(x % 360 / 360 * columns) % columns
 
@@ -182,7 +182,7 @@ def _hash_to_unit(*parts: str | int) -> float:
 
 
 def _group(footprints: Sequence[Footprint | None], contents: Sequence[str]) -> np.ndarray:
-    """A number for each pair, from 0, int (N,); those with one number must stay together."""
+    """Group number of each pair, from 0, int (N,); the pairs of a group must stay together."""
     pairs = overlaps(footprints, footprints)
     pairs = pairs[pairs[:, 0] < pairs[:, 1]]
     pairs = pairs[overlap_shares(footprints, footprints, pairs) > SAME_PLACE_SHARE]
@@ -196,10 +196,10 @@ def _group(footprints: Sequence[Footprint | None], contents: Sequence[str]) -> n
 def _orders(
     groups: np.ndarray, keys: Sequence[str], footprints: Sequence[Footprint | None]
 ) -> tuple[list[np.ndarray], str]:
-    """The groups from one side to the other in each direction, and what they were ordered by: "place" or "name"."""
+    """The groups from one side to the other in each direction, and the criterion of the order: "place" or "name"."""
     if len({place and place.plane for place in footprints}) == 1 and footprints[0] is not None:
         sizes = np.bincount(groups)
-        # The plane's x and y, in which the antimeridian is a line as any other.
+        # The plane's x and y, in which the antimeridian is a line like any other.
         middles = [(place.outline.centroid.x, place.outline.centroid.y) for place in footprints]
         axes = [np.bincount(groups, weights=values) / sizes for values in zip(*middles, strict=True)]
         ranks = [np.argsort(values, kind="stable") for values in axes]
@@ -217,7 +217,7 @@ def _best_run(
     anywhere: bool,
     seed: int,
 ) -> np.ndarray:
-    """The groups to hold out: of all runs of about ``wanted`` pairs in the orders the one that splits classes best."""
+    """The groups to hold out: the run of about ``wanted`` pairs in one of the orders that splits classes best."""
     names = sorted({name for counts in classes for name in counts})
     pixels = np.zeros((groups.max() + 1, len(names)))  # of each class in each group
     for group, counts in zip(groups.tolist(), classes, strict=True):
@@ -245,7 +245,7 @@ def _best_run(
 
 
 def _unlikeness(train: np.ndarray, val: np.ndarray) -> np.ndarray:
-    """How badly choices split the classes, from their pixels (choices, classes): float (choices, 3); less is better.
+    """How badly choices split the classes, from their pixels (choices, classes): float (choices, 3), lower is better.
 
     The columns are classes missing in training, missing in those held out, and the difference of shares.
     """
@@ -255,5 +255,5 @@ def _unlikeness(train: np.ndarray, val: np.ndarray) -> np.ndarray:
 
 
 def _natural(key: str) -> list[tuple[bool, int, str]]:
-    """Sorts "a10" after "a9"."""
+    """Sort key that puts "a10" after "a9"."""
     return [(part.isdigit(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", key)]

@@ -1,10 +1,10 @@
-"""Aggregation of the cost volume: over space for each class, then over classes at each place (design §4, §8).
+"""Aggregation of the cost volume: over space for each class, then over classes at each position.
 
-Two identities keep the work small and the numbers those of the plain formulation:
+Two identities reduce the work without changing the result:
 
 * a projection of concatenated inputs is a sum, ``W [x; g] = W_x x + W_g g``, and the guidance ``g`` is the same for
-  all classes (spatial attention) or all places (class attention), so its part is computed once;
-* all padding tokens of the class attention are equal, so their keys and values are one term, times their number.
+  all classes (spatial attention) or all positions (class attention), so its part is computed once;
+* all padding tokens of the class attention are equal, so their keys and values are one term times their number.
 """
 
 from functools import partial
@@ -20,18 +20,18 @@ from mm_ovseg.modeling.precision import at_least_float32
 __all__ = ["CostVolumeAggregator"]
 
 LINEAR_ATTENTION_EPSILON = 1e-6
-SHIFTED_WINDOW_MASK = -100.0  # added to the attention logits between regions that only the shift made neighbours
+SHIFTED_WINDOW_MASK = -100.0  # added to attention logits between regions that only the shift made neighbours
 
 
 class GuidedProjection(nn.Linear):
-    """A linear layer of [x; guidance] that takes the two apart."""
+    """A linear layer of [x; guidance] with a separate projection for each."""
 
     def __init__(self, width: int, guidance_width: int) -> None:
         super().__init__(width + guidance_width, width)
         self.width = width
 
     def project_guidance(self, guidance: torch.Tensor) -> torch.Tensor:
-        """The guidance's part, with the bias: (..., guidance_width) -> (..., width)."""
+        """The guidance's part, including the bias: (..., guidance_width) -> (..., width)."""
         return F.linear(guidance, self.weight[:, self.width :], self.bias)
 
     def project_input(self, x: torch.Tensor) -> torch.Tensor:
@@ -42,7 +42,7 @@ class GuidedProjection(nn.Linear):
 class WindowAttentionBlock(nn.Module):
     """Attention within square windows of one class's map, shifted by ``shift`` tokens, then an MLP.
 
-    The appearance guidance joins queries and keys.
+    The appearance guidance is concatenated to the inputs of queries and keys.
     """
 
     attention_mask: torch.Tensor | None
@@ -67,7 +67,7 @@ class WindowAttentionBlock(nn.Module):
         self.register_buffer("attention_mask", mask, persistent=False)
 
     def forward(self, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
-        """Aggregate (B, T, h, w, D) with normalised guidance (B, h, w, G), which all T classes share."""
+        """Aggregate (B, T, h, w, D) with normalised guidance (B, h, w, G), shared by all T classes."""
         height, width = x.shape[2:4]
         normed = self.attention_norm(x)
         query = self.query.project_input(normed) + self.query.project_guidance(guidance)[:, None]
@@ -80,7 +80,7 @@ class WindowAttentionBlock(nn.Module):
         return x + self.mlp(self.mlp_norm(x))
 
     def _to_windows(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, T, h, w, D) -> (B * T, windows * heads, N, D / heads), shifted; four axes, as fused kernels want."""
+        """(B, T, h, w, D) -> (B * T, windows * heads, N, D / heads), shifted; four axes, as fused kernels expect."""
         size = self.window_size
         x = x.flatten(0, 1)
         if self.shift:
@@ -101,10 +101,10 @@ class WindowAttentionBlock(nn.Module):
 def shifted_window_mask(grid_size: int, window_size: int, shift: int) -> torch.Tensor:
     """Attention bias (windows, N, N) for windows shifted cyclically: 0 within a region, else -100.
 
-    After the cyclic shift the last window of a row holds tokens from both ends of the map; they must not mix.
+    After the cyclic shift the last window of a row has tokens from both ends of the map, which must not mix.
     """
     position = torch.arange(grid_size)
-    # Along one axis: 0 untouched windows, 1 the last window's own tokens, 2 those wrapped around.
+    # Along one axis: 0 for other windows, 1 for the last window's own tokens, 2 for tokens wrapped around.
     region = (position >= grid_size - window_size).long() + (position >= grid_size - shift).long()
     region = region[:, None] * 3 + region[None, :]
     windows = region.unflatten(1, (-1, window_size)).unflatten(0, (-1, window_size))
@@ -113,12 +113,12 @@ def shifted_window_mask(grid_size: int, window_size: int, shift: int) -> torch.T
 
 
 class SpatialAggregation(nn.Module):
-    """Two window attention blocks, the second shifted by half a window, that share one norm of the guidance."""
+    """Two window attention blocks, the second shifted by half a window, with a shared norm of the guidance."""
 
     def __init__(self, *, width: int, guidance_width: int, heads: int, grid_size: int, window_size: int) -> None:
         super().__init__()
         self.guidance_norm = nn.LayerNorm(guidance_width)
-        # A single window needs no shift: it already sees the whole map.
+        # A single window needs no shift: it already covers the whole map.
         shift = window_size // 2 if window_size < grid_size else 0
         self.blocks = nn.ModuleList(
             WindowAttentionBlock(
@@ -142,11 +142,11 @@ class SpatialAggregation(nn.Module):
 
 
 class ClassAggregation(nn.Module):
-    """Linear attention among the classes at each place of the pooled map, then an MLP.
+    """Linear attention among the classes at each position of the pooled map, then an MLP.
 
-    The published model pads the T classes with one learned token and one learned guidance to ``padded_classes`` tokens.
-    The padding tokens are equal, and what becomes of them is thrown away, so they enter as one term of the sums. A
-    larger vocabulary has no padding. The text guidance joins queries and keys.
+    The published model pads the T classes to ``padded_classes`` tokens with a learned token and guidance. The padding
+    tokens are equal and their outputs are discarded, so they enter as one term of the sums. A larger vocabulary has no
+    padding. The text guidance is concatenated to the inputs of queries and keys.
     """
 
     def __init__(self, *, width: int, guidance_width: int, heads: int, pooling: int, padded_classes: int) -> None:
@@ -198,33 +198,33 @@ class ClassAggregation(nn.Module):
         return (numerator / denominator[..., None]).flatten(-2)
 
     def _padding_tokens(self, classes: int | torch.SymInt) -> int | torch.SymInt:
-        """How many tokens pad so many classes."""
+        """The number of padding tokens for a number of classes."""
         missing = self.padded_classes - classes
-        # In an exported graph the number of classes is open, and max() would settle it.
+        # In an exported graph the number of classes is dynamic, and max() would fix it.
         return torch.sym_max(missing, 0) if isinstance(missing, torch.SymInt) else max(missing, 0)
 
     def _feature_map(self, x: torch.Tensor) -> torch.Tensor:
-        """Elu + 1, split into heads: (..., D) -> (..., heads, d)."""
+        """ELU + 1, split into heads: (..., D) -> (..., heads, d)."""
         return F.elu(x.unflatten(-1, (self.heads, -1))) + 1
 
 
 class CostVolumeAggregator(nn.Module):
-    """Layers of spatial and class aggregation, guided by CLIP's appearance and by the text.
+    """Layers of spatial and class aggregation, guided by CLIP's appearance features and the text.
 
     Args:
-        layers: how many pairs of spatial and class aggregation.
+        layers: number of pairs of spatial and class aggregation.
         width: channels D of the cost embedding.
-        heads: attention heads.
-        grid_size: tokens a side of the dense grid.
-        window_size: tokens a side of a window; must divide ``grid_size``.
+        heads: number of attention heads.
+        grid_size: tokens per side of the dense grid.
+        window_size: tokens per side of a window; must divide ``grid_size``.
         dense_channels: channels of CLIP's dense feature.
         text_channels: channels of the text embeddings.
-        appearance_width: channels that the dense feature is projected to.
-        text_width: channels that the text embeddings are projected to.
-        class_pooling: the map is average-pooled by this before the class attention, and enlarged again after.
-        padded_classes: tokens in the class attention, padding included.
-        class_chunk: classes at a time in the spatial aggregation, where memory is short; 0: all.
-        recompute: keep only what enters a layer for the backward pass, and compute the rest again.
+        appearance_width: channels of the projected dense feature.
+        text_width: channels of the projected text embeddings.
+        class_pooling: factor by which the map is average-pooled before the class attention and upsampled after it.
+        padded_classes: number of tokens in the class attention, including padding.
+        class_chunk: classes at a time in the spatial aggregation, to save memory; 0 for all.
+        recompute: store only the inputs of a layer for the backward pass, and recompute the rest.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class CostVolumeAggregator(nn.Module):
             raise ConfigError(f"MODEL.AGGREGATOR.CLASS_CHUNK is {class_chunk}; give a number of classes, or 0 for all.")
         if min(window_size, class_pooling) < 1 or grid_size % window_size or grid_size % class_pooling:
             raise ConfigError(
-                f"The dense grid is {grid_size} tokens a side; MODEL.AGGREGATOR.WINDOW_SIZE ({window_size}) and "
+                f"The dense grid has {grid_size} tokens per side; MODEL.AGGREGATOR.WINDOW_SIZE ({window_size}) and "
                 f"CLASS_POOLING ({class_pooling}) must divide it."
             )
         if width % heads:
@@ -287,7 +287,7 @@ class CostVolumeAggregator(nn.Module):
         Args:
             cost_embedding: (B, T, D, h, w).
             dense: CLIP's dense feature (B, C, h, w).
-            text: (B, T, C), one embedding a class.
+            text: (B, T, C), one embedding per class.
 
         Returns:
             (B, T, D, h, w).

@@ -1,11 +1,11 @@
-"""What CPUs compute faster than PyTorch's own kernels; docs/PERFORMANCE.md has what is gained.
+"""Kernels that are faster than PyTorch's own on CPUs; docs/PERFORMANCE.md has the measurements.
 
-Attention in bfloat16: PyTorch's fused kernel is no faster than in float32, while a bfloat16 product is twice as fast.
-Two such products and a softmax, on as many queries as fit the cache, are.
+Attention in bfloat16: PyTorch's fused kernel is no faster than in float32, although a bfloat16 product is twice as
+fast. Two such products and a softmax, on as many queries as fit in the cache, are faster.
 
-Linear layers in float32: PyTorch hands them to oneDNN only inside ``torch.compile``; its own path copies the bias into
-the output first, and writes the input of an activation to memory only to read it again. The kernel here is the one that
-``torch.compile`` calls, without the compiling.
+Linear layers in float32: PyTorch uses oneDNN for them only inside ``torch.compile``; its own path first copies the bias
+into the output, and writes the input of an activation to memory only to read it again. The kernel here is the one that
+``torch.compile`` calls, without the compilation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,26 +21,26 @@ from torch.overrides import TorchFunctionMode
 __all__ = ["ChunkedAttention", "OneDNNLinear", "chunked_attention", "fast_attention", "use_onednn"]
 
 QUERIES = 512  # at a time: their scores with 2305 keys take 2.4 MB
-MIN_TOKENS = 1024  # of fewer, the fused kernel is as fast
+MIN_TOKENS = 1024  # with fewer, the fused kernel is as fast
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def fast_attention(device: torch.device) -> AbstractContextManager:
-    """The context for an encoder's blocks: :class:`ChunkedAttention` on CPUs, nothing elsewhere."""
+    """The context for an encoder's blocks: :class:`ChunkedAttention` on CPUs, a null context elsewhere."""
     return ChunkedAttention() if device.type == "cpu" else nullcontext()
 
 
 class ChunkedAttention(TorchFunctionMode):
-    """Within this context, attention that :func:`chunked_attention` does faster is done by it, in any library's blocks.
+    """A context in which attention uses :func:`chunked_attention` where that is faster, in any library's blocks.
 
-    That is attention in bfloat16, by type or by autocast, without a mask, a gradient or dropout, among at least 1024
+    That is attention in bfloat16, by type or by autocast, without mask, gradient or dropout, among at least 1024
     tokens on a CPU.
     """
 
     def __torch_function__(
         self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Stand in for ``scaled_dot_product_attention``; let everything else pass."""
+        """Replace ``scaled_dot_product_attention``; pass everything else through."""
         kwargs = kwargs or {}
         if function is F.scaled_dot_product_attention and _is_faster_in_chunks(*args, **kwargs):
             function = _in_bfloat16
@@ -50,15 +50,15 @@ class ChunkedAttention(TorchFunctionMode):
 def chunked_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None = None
 ) -> torch.Tensor:
-    """Softmax attention, one head and some queries at a time, with the scores in the type of the inputs.
+    """Softmax attention, one head and some queries at a time, with scores in the type of the inputs.
 
     Args:
         query: (B, H, N, D), on a CPU, without gradient.
         key, value: (B, H, M, D), of the same type.
-        scale: of the scores; None: D ** -0.5.
+        scale: factor of the scores; None for D ** -0.5.
 
     Returns:
-        (B, H, N, D), in memory (B, N, H, D), which is how it is used next.
+        (B, H, N, D), laid out in memory as (B, N, H, D), as the next operation needs it.
     """
     batch, heads, tokens, width = query.shape
     key, value = key.contiguous(), value.contiguous()
@@ -110,16 +110,16 @@ def _is_faster_in_chunks(
 
 
 class OneDNNLinear(nn.Linear):
-    """``nn.Linear``, and GELU after it if asked for, with the same parameters and the same results to rounding.
+    """``nn.Linear``, optionally followed by GELU, with the same parameters and, up to rounding, the same results.
 
-    oneDNN runs it in float32 on a CPU where no gradient is recorded; everywhere else it is what PyTorch has.
+    oneDNN runs it in float32 on a CPU without gradient; in all other cases PyTorch's own implementation is used.
     """
 
     gelu: bool
 
     @classmethod
     def like(cls, linear: nn.Linear, *, gelu: bool = False) -> "OneDNNLinear":
-        """A layer that shares its parameters with ``linear``."""
+        """Make a layer that shares its parameters with ``linear``."""
         layer = cls(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
         layer.weight, layer.bias = linear.weight, linear.bias
         layer.gelu = gelu
@@ -144,7 +144,7 @@ class OneDNNLinear(nn.Linear):
 
 
 def use_onednn(module: nn.Module) -> None:
-    """Replace the linear layers in a module, in place; names and parameters stay."""
+    """Replace the linear layers in a module, in place; names and parameters are kept."""
     for name, child in list(module.named_children()):
         if type(child) is nn.Linear:
             setattr(module, name, OneDNNLinear.like(child))

@@ -1,4 +1,4 @@
-"""Guided upsampling of the aggregated cost volume to a quarter of the input's resolution (design §4, "Decoder")."""
+"""Guided upsampling of the aggregated cost volume to a quarter of the input's resolution."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,10 +16,10 @@ CHANNELS_PER_GROUP = 16
 
 
 class GuidedUpsampling(nn.Module):
-    """Enlarge every class's map twice and refine it with guidance that all classes share.
+    """Upsample every class's map by 2 and refine it with guidance that all classes share.
 
-    The first convolution sees [map; guidance]. A convolution of concatenated inputs is a sum, so the guidance's part is
-    computed once an image and added to every class (design §8). The map has ``up_channels`` once it is enlarged.
+    The input of the first convolution is [map; guidance]. A convolution of concatenated inputs is a sum, so the
+    guidance's part is computed once per image and added to every class. The upsampled map has ``up_channels``.
     """
 
     def __init__(self, *, in_channels: int, guidance_channels: int, up_channels: int, out_channels: int) -> None:
@@ -45,15 +45,15 @@ class GuidedUpsampling(nn.Module):
 
 
 class GuidedDecoder(nn.Module):
-    """Two guided upsamplings and a convolution to one logit a class and place.
+    """Two guided upsamplings and a convolution to one logit per class and position.
 
     Args:
         in_channels: channels of the aggregated cost volume.
         widths: channels after each upsampling.
-        encoder_guidance_channels: for each encoder whose guidance is used (CLIP, then DINO), its channels at 2x and 4x.
-        guidance_widths: channels that each encoder's guidance is projected to, at 2x and 4x.
-        class_chunk: classes at a time, where memory is short; 0: all.
-        recompute: keep only what enters for the backward pass, and compute the rest again.
+        encoder_guidance_channels: for each encoder with guidance (CLIP, then DINO), its channels at 2x and 4x.
+        guidance_widths: channels of each encoder's projected guidance, at 2x and 4x.
+        class_chunk: classes at a time, to save memory; 0 for all.
+        recompute: store only the inputs for the backward pass, and recompute the rest.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class GuidedDecoder(nn.Module):
                 GuidedUpsampling(
                     in_channels=in_channels,
                     guidance_channels=guidance_width * len(encoder_guidance_channels),
-                    # What the published widths follow: room for one encoder's guidance is taken from the map.
+                    # As in the published widths: room for one encoder's guidance is taken from the map.
                     up_channels=in_channels - guidance_width,
                     out_channels=width,
                 )
@@ -104,7 +104,7 @@ class GuidedDecoder(nn.Module):
         Returns:
             Logits (B, T, 4h, 4w).
         """
-        # Once an image, whatever the classes: (B, G, 2h, 2w), (B, G, 4h, 4w).
+        # Once per image, for all classes: (B, G, 2h, 2w), (B, G, 4h, 4w).
         projected = [
             torch.cat(
                 [F.relu(projection(maps[level])) for projection, maps in zip(projections, guidance, strict=True)], 1

@@ -1,4 +1,4 @@
-"""The image encoders of stage 2, with the layers that bring what they return to common grids."""
+"""The image encoders of stage 2, with layers that project their outputs to common grids."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -20,9 +20,9 @@ __all__ = ["FeatureProjection", "ProjectedEncoder", "build_encoders", "scale_lay
 
 
 def scale_layer(in_channels: int, out_channels: int, in_size: int, out_size: int) -> nn.Module:
-    """One learned layer from a grid of ``in_size`` to one of ``out_size`` tokens a side.
+    """A learned layer from a grid of ``in_size`` to one of ``out_size`` tokens per side.
 
-    A strided convolution shrinks, a transposed one enlarges, a 1x1 convolution keeps; kernels never overlap.
+    A strided convolution shrinks the grid, a transposed one enlarges it, a 1x1 one keeps it; kernels never overlap.
     """
     if in_size % out_size == 0:
         stride = in_size // out_size
@@ -31,19 +31,19 @@ def scale_layer(in_channels: int, out_channels: int, in_size: int, out_size: int
         stride = out_size // in_size
         return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=stride, stride=stride)
     raise ConfigError(
-        f"An encoder's grid of {in_size} tokens a side cannot be brought to {out_size}: one must divide the other. "
+        f"An encoder's grid of {in_size} tokens per side cannot be resized to {out_size}: one must divide the other. "
         "Change the encoder's IMAGE_SIZE (pixels) so that its token grid fits CLIP's."
     )
 
 
 class FeatureProjection(nn.Module):
-    """Bring one encoder's outputs to the common grids.
+    """Project one encoder's outputs to the common grids.
 
     Args:
         input_shape: the encoder's ``output_shape()``.
-        dense_channels: channels of the text embeddings; None where the dense feature is used as it is.
+        dense_channels: channels of the text embeddings; None if the dense feature is used as it is.
         guidance_channels: channels of the guidance at 2x and 4x of the dense grid.
-        dense_size: tokens a side of the dense grid.
+        dense_size: tokens per side of the dense grid.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class FeatureProjection(nn.Module):
         self.fine = scale_layer(guidance.channels, fine, guidance.height, 4 * dense_size)
 
     def forward(self, features: EncoderFeatures) -> EncoderFeatures:
-        """Project an encoder's features, whose guidance is coarse and fine."""
+        """Project an encoder's features, with coarse and fine guidance."""
         coarse, fine = features.guidance
         return EncoderFeatures(self.dense(features.dense), (self.coarse(coarse), self.fine(fine)))
 
@@ -87,16 +87,15 @@ class ProjectedEncoder(nn.Module):
 
 
 def build_encoders(cfg: CfgNode) -> tuple[dict[str, ProjectedEncoder | None], tuple[nn.Module, Callable]]:
-    """Build the image encoders that MODEL.CLIP, DENSE_ENCODER and their SAR twins describe.
+    """Build the image encoders of MODEL.CLIP, DENSE_ENCODER and their SAR twins.
 
-    Only CLIP learns, as MODEL.CLIP.FINETUNE says; what the twins know, stage 1 has taught them.
+    Only CLIP is trained, according to MODEL.CLIP.FINETUNE; the SAR twins were trained in stage 1.
 
     Returns:
-        ``clip``, ``clip_sar``, ``dino`` and ``dino_sar``, None where they are not enabled; and CLIP's text tower and
-        tokenizer.
+        ``clip``, ``clip_sar``, ``dino`` and ``dino_sar``, each None if disabled; and CLIP's text tower and tokenizer.
 
     Raises:
-        ConfigError, CheckpointError: the config asks for what cannot be built or read.
+        ConfigError, CheckpointError: an encoder cannot be built, or its weights cannot be read.
     """
     model = cfg.MODEL
     if model.DENSE_ENCODER_SAR.ENABLED and not model.DENSE_ENCODER.ENABLED:
@@ -119,7 +118,7 @@ def build_encoders(cfg: CfgNode) -> tuple[dict[str, ProjectedEncoder | None], tu
     if model.COMPILE:
         for projected in filter(None, encoders.values()):
             for block in projected.encoder.transformer_blocks:
-                block.compile()  # equal blocks: one is compiled at its first call, and serves them all
+                block.compile()  # blocks are equal: one is compiled at its first call and reused for all
     return encoders, (text_tower, tokenizer)
 
 

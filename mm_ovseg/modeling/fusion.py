@@ -1,4 +1,4 @@
-"""Cost volumes, the similarities of dense features with the text, embedded class by class and fused (design §4)."""
+"""Cost volumes (similarities of dense features with the text), embedded class by class and fused."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ __all__ = ["FUSION_REGISTRY", "CostVolumeEmbedding", "build_fusion", "cost_volum
 
 FUSION_REGISTRY = Registry("FUSION")
 FUSION_REGISTRY.__doc__ = """
-Registry of modules built from ``(cfg, input_shape)`` that embed cost volumes as :class:`CostVolumeEmbedding` does;
+Registry of modules built from ``(cfg, input_shape)`` that embed cost volumes like :class:`CostVolumeEmbedding`;
 MODEL.COST_VOLUME.FUSION names one.
 """
 
@@ -37,16 +37,16 @@ def cost_volume(dense: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
 
 @FUSION_REGISTRY.register()
 class CostVolumeEmbedding(nn.Module):
-    """Embed CLIP's and DINO's cost volumes class by class and fuse them (design §4, "Cost volume and its fusion").
+    """Embed CLIP's and DINO's cost volumes class by class and fuse them.
 
     Without a DINO encoder the embedding is a single convolution of CLIP's cost volume, as in CAT-Seg.
 
     Args:
         templates: P, the cost volume's channels.
         width: channels of the embedding.
-        kernel_size: of every convolution, in dense tokens.
+        kernel_size: kernel size of all convolutions, in dense tokens.
         with_dino: whether there is a DINO cost volume to fuse.
-        class_chunk: classes at a time, where memory is short; 0: all.
+        class_chunk: classes at a time, to save memory; 0 for all.
     """
 
     @configurable
@@ -86,7 +86,7 @@ class CostVolumeEmbedding(nn.Module):
 
 
 def build_fusion(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:
-    """Build what MODEL.COST_VOLUME.FUSION names.
+    """Build the fusion that MODEL.COST_VOLUME.FUSION names.
 
     Args:
         cfg: the config.

@@ -1,4 +1,4 @@
-"""The segmentation head: encoder features and a text-embedded vocabulary in, one logit map a class out."""
+"""The segmentation head: from encoder features and an embedded vocabulary to one logit map per class."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ from mm_ovseg.modeling.fusion import build_fusion, cost_volume
 
 __all__ = ["MMOVSegHead"]
 
-EXCLUDED_LOGIT = -100.0  # of classes that MAX_CLASSES leaves out: a probability of 0
+EXCLUDED_LOGIT = -100.0  # of classes excluded by MAX_CLASSES: a probability of 0
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -26,7 +26,7 @@ class MMOVSegHead(nn.Module):
         cost_volume_embedding: (B, P, T, h, w) cost volumes -> (B, T, D, h, w).
         aggregator: refines the embedding over space and classes.
         decoder: upsamples it to logits.
-        max_classes: if > 0 and the vocabulary is larger, only so many classes, those with the highest similarity
+        max_classes: if > 0 and the vocabulary is larger, only this number of classes, those with the highest similarity
             anywhere in the image, are aggregated; the others get a logit of -100.
     """
 
@@ -51,8 +51,8 @@ class MMOVSegHead(nn.Module):
 
         Args:
             cfg: the config.
-            input_shape: ``"dense"`` with the text's channels and the dense grid's height; and ``"dino"`` where there is
-                a DINO encoder.
+            input_shape: ``"dense"`` with the text's channels and the dense grid's height; and ``"dino"`` if there is a
+                DINO encoder.
         """
         dense = input_shape["dense"]
         with_dino = "dino" in input_shape
@@ -86,11 +86,11 @@ class MMOVSegHead(nn.Module):
         }
 
     def forward(self, clip: EncoderFeatures, dino: EncoderFeatures | None, text: torch.Tensor) -> torch.Tensor:
-        """Segment.
+        """Compute logits.
 
         Args:
             clip: CLIP's features.
-            dino: DINO's, or None where the config has no DINO encoder.
+            dino: DINO's features, or None if the config has no DINO encoder.
             text: (P, T, C), L2-normalised.
 
         Returns:
@@ -118,7 +118,7 @@ class MMOVSegHead(nn.Module):
 
 
 def _take_classes(tensor: torch.Tensor, indices: torch.Tensor, dim: int) -> torch.Tensor:
-    """Take the classes ``indices`` (B, K), each image its own, along axis ``dim`` of ``tensor`` (B, ...)."""
+    """Take each image's own classes ``indices`` (B, K) along axis ``dim`` of ``tensor`` (B, ...)."""
     shape = [1] * tensor.dim()
     shape[0], shape[dim] = indices.shape
     return tensor.take_along_dim(indices.view(shape), dim=dim)

@@ -1,4 +1,4 @@
-"""Which answers a pair needs where SAR covers all of it, a part or nothing, and how the two become one."""
+"""Answers with and without SAR: which of them a pair needs, depending on SAR's coverage, and how to join them."""
 
 from collections.abc import Mapping
 
@@ -13,17 +13,17 @@ WITH_SAR, WITHOUT_SAR = "with SAR", "without SAR"
 
 
 def needed_answers(item: Mapping) -> set[str]:
-    """Which of the answers ``WITH_SAR`` and ``WITHOUT_SAR`` a batch item needs.
+    """The answers that a batch item needs, of ``WITH_SAR`` and ``WITHOUT_SAR``.
 
     Args:
         item: with ``image`` (3, H, W) and ``sar_image``, which may be None; ``sar_valid`` and ``image_valid``, bool
-            (H, W), say where each has data, by default everywhere. Pixels without RGB need no answer without SAR.
+            (H, W), are their valid masks, by default all True. Pixels without RGB need no answer without SAR.
 
     Returns:
         One of them, or both.
 
     Raises:
-        DataError: a mask has another size than the image.
+        DataError: a mask and the image differ in size.
     """
     if "sar_image" in item and item["sar_image"] is None:
         return {WITHOUT_SAR}
@@ -37,11 +37,11 @@ def needed_answers(item: Mapping) -> set[str]:
 
 
 def join_by_validity(with_sar: torch.Tensor, without_sar: torch.Tensor, sar_valid: torch.Tensor) -> torch.Tensor:
-    """Take each pixel's scores from the answer with SAR where SAR has data, and from the other one elsewhere.
+    """Take each pixel's scores from the answer with SAR where SAR is valid, and from the other one elsewhere.
 
     Args:
         with_sar, without_sar: (T, height, width).
-        sar_valid: bool (H, W); where the size differs, each output pixel goes by the nearest one.
+        sar_valid: bool (H, W); resized with nearest-neighbour sampling if the size differs.
 
     Returns:
         (T, height, width).
@@ -58,6 +58,6 @@ def _mask(item: Mapping, key: str) -> torch.Tensor | None:
     if mask.shape != item["image"].shape[1:]:
         raise DataError(
             f"'{key}' of {item.get('file_name', 'the pair')} has shape {tuple(mask.shape)}; it must be "
-            f"{tuple(item['image'].shape[1:])}, as the image."
+            f"{tuple(item['image'].shape[1:])}, like the image."
         )
     return mask.bool()

@@ -1,4 +1,4 @@
-"""Class names to text embeddings."""
+"""From class names to text embeddings."""
 
 from bisect import bisect
 from collections import Counter
@@ -15,23 +15,23 @@ from mm_ovseg.vocabulary import split_synonyms
 
 __all__ = ["TextEmbedder"]
 
-MAX_WORD = 30  # that a message shows, characters
-EQUAL = 1e-6  # components of unit vectors; other names differ by 1e-2, and one name in other batches by rounding
+MAX_WORD = 30  # characters shown in a message
+EQUAL = 1e-6  # components of unit vectors; different names differ by 1e-2, one name in different batches by rounding
 
 
 class TextEmbedder(nn.Module):
-    """CLIP's text tower with prompt templates, synonyms and a cache (design §4, "Text").
+    """CLIP's text tower with prompt templates, synonyms and a cache.
 
-    The cache answers for the same names and weights only: it goes by PyTorch's version counters, which every optimiser
-    and ``load_state_dict`` advance, and is emptied whenever the mode switches. Who writes to ``parameter.data`` in
-    evaluation mode, past the counters, calls ``eval()`` after.
+    The cache is only used for the same names and weights: it compares PyTorch's version counters, which all optimisers
+    and ``load_state_dict`` advance, and is cleared whenever the mode changes. Writing to ``parameter.data`` in
+    evaluation mode bypasses the counters; call ``eval()`` afterwards.
 
     Args:
         tower: token ids (N, L) -> features (N, C).
         tokenizer: list of N texts -> token ids (N, L). One with ``context_length``, as those of open_clip, cuts longer
             texts, and takes another length as its argument ``context_length``.
         templates: prompts with one ``{}`` for the name; each gives one channel of the cost volume.
-        synonyms: ``"average"`` the embeddings of a class's synonyms, or take the ``"first"``.
+        synonyms: ``"average"`` the embeddings of a class's synonyms, or use the ``"first"``.
     """
 
     def __init__(
@@ -52,27 +52,27 @@ class TextEmbedder(nn.Module):
         self.synonyms = synonyms
         self._cache_key: tuple | None = None
         self._cache: torch.Tensor | None = None
-        self._short_enough: tuple[str, ...] | None = None  # the names that were checked last
+        self._short_enough: tuple[str, ...] | None = None  # the names checked last
 
     def train(self, mode: bool = True) -> "TextEmbedder":
-        """Switch the mode, and forget what was cached."""
+        """Switch the mode and clear the cache."""
         self._cache_key = self._cache = None
         return super().train(mode)
 
     def forward(self, names: Sequence[str]) -> torch.Tensor:
         """Embed a vocabulary.
 
-        In training, or where gradients are recorded, the embeddings are computed; else they are answered from the
-        cache if names and weights are those that it was made from.
+        In training, or if gradients are recorded, the embeddings are computed; otherwise they come from the cache if
+        names and weights are unchanged.
 
         Args:
-            names: T class names; "water, river" holds two synonyms.
+            names: T class names; "water, river" is one class with two synonyms.
 
         Returns:
             (P, T, C), L2-normalised, for P templates.
 
         Raises:
-            VocabularyError: as of :meth:`check_length`; or, in evaluation mode, two names have equal embeddings.
+            VocabularyError: see :meth:`check_length`; or, in evaluation mode, two names have equal embeddings.
         """
         self.check_length(names)
         if self.training:
@@ -83,17 +83,17 @@ class TextEmbedder(nn.Module):
             return embeddings
         key = (tuple(names), *((p.data_ptr(), p._version, p.dtype) for p in self.tower.parameters()))
         if self._cache is None or key != self._cache_key:
-            with torch.autocast(self.device.type, enabled=False):  # once a vocabulary: full precision costs nothing
+            with torch.autocast(self.device.type, enabled=False):  # once per vocabulary: full precision costs nothing
                 embeddings = self.embed(names)
             _check_distinct(embeddings, names)
             self._cache, self._cache_key = embeddings, key
         return self._cache
 
     def check_length(self, names: Sequence[str]) -> None:
-        """Check that the tokenizer cuts no name, in any template.
+        """Check that the tokenizer truncates no name, in any template.
 
         Raises:
-            VocabularyError: it cuts some; the message says from which word on.
+            VocabularyError: it truncates some; the message says from which word on.
         """
         if self._short_enough == tuple(names):
             return
@@ -102,7 +102,7 @@ class TextEmbedder(nn.Module):
         self._short_enough = tuple(names)
 
     def _cut(self, name: str) -> str | None:
-        """A sentence on what is not read of a name; None where all of it is."""
+        """A sentence about the part of a name that is not read; None if all of it is."""
         for template in self.templates:
             for synonym in self._synonyms(name):
                 if not self._is_cut(text := template.replace("{}", synonym)):
@@ -115,7 +115,7 @@ class TextEmbedder(nn.Module):
                 )
                 return (
                     f"The class name '{_shortened(name)}' is longer than the text encoder reads "
-                    f"({self.tokenizer.context_length} tokens, the template '{template}' included): "
+                    f"({self.tokenizer.context_length} tokens, including the template '{template}'): "
                     + (
                         f"word {number}, '{word}', and what follows"
                         if number <= len(synonym.split(" "))
@@ -126,7 +126,7 @@ class TextEmbedder(nn.Module):
         return None
 
     def _is_cut(self, text: str) -> bool:
-        """Whether more tokens than padding come with more room."""
+        """Whether a longer context would contain more tokens than padding."""
         length = getattr(self.tokenizer, "context_length", None)
         if length is None:
             return False
@@ -135,11 +135,11 @@ class TextEmbedder(nn.Module):
         return len(Counter(whole) - Counter(read)) > 1
 
     def _synonyms(self, name: str) -> list[str]:
-        """Those that are embedded."""
+        """The synonyms that are embedded."""
         return split_synonyms(name)[: 1 if self.synonyms == "first" else None]
 
     def embed(self, names: Sequence[str]) -> torch.Tensor:
-        """The embeddings (P, T, C) of T names, computed."""
+        """Compute the embeddings (P, T, C) of T names."""
         synonyms = [self._synonyms(name) for name in names]
         texts = [
             template.replace("{}", synonym) for template in self.templates for group in synonyms for synonym in group
@@ -155,22 +155,22 @@ class TextEmbedder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The model's device."""
         return next(self.tower.parameters()).device
 
 
 def _check_distinct(embeddings: torch.Tensor, names: Sequence[str]) -> None:
-    """Check that no two of T names have equal embeddings (P, T, C): the later one's pixels would all be the other's.
+    """Check that no two of T names have equal embeddings (P, T, C): the later one would never get a pixel.
 
     Raises:
-        VocabularyError: two have.
+        VocabularyError: two names have.
     """
     flat = embeddings.detach().float().cpu().transpose(0, 1).flatten(1)  # (T, P * C)
     equal = (torch.cdist(flat, flat, p=float("inf")) <= EQUAL).triu(1).nonzero().tolist()
     if equal:
         pairs = " and ".join(f"'{_shortened(names[a])}' = '{_shortened(names[b])}'" for a, b in equal)
         raise VocabularyError(
-            f"Class names that the text encoder cannot tell apart, since their embeddings are equal: {pairs}; rename "
+            f"Class names that the text encoder cannot distinguish, since their embeddings are equal: {pairs}; rename "
             "one of each pair, or make them one class."
         )
 

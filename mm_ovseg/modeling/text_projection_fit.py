@@ -1,9 +1,9 @@
-"""A start for DINO's projection into the text space: least squares to CLIP's dense features, without labels.
+"""Initialising DINO's projection into the text space: least squares to CLIP's dense features, without labels.
 
-In the published training this projection starts at random and learns from the names of the seen classes only. Where
-those are few it learns few directions, and DINO's cost volume of any other name is arbitrary. CLIP's dense features
-already lie among the texts of all names, so DINO's tokens of the same places can be fitted to them first. This is our
-addition to the paper, off unless ``MODEL.DENSE_ENCODER.FIT_DATASET`` names a dataset.
+In the published training this projection starts at random and learns only from the names of the seen classes. If these
+are few, it learns few directions, and DINO's cost volume of any other name is arbitrary. CLIP's dense features are
+already aligned with the texts of all names, so DINO's tokens at the same positions can first be fitted to them. This is
+our addition to the paper, off unless ``MODEL.DENSE_ENCODER.FIT_DATASET`` names a dataset.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,15 +17,15 @@ from mm_ovseg.errors import ConfigError
 
 __all__ = ["LeastSquares", "fit_text_projections"]
 
-RIDGE = 1e-3  # of the inputs' mean variance
+RIDGE = 1e-3  # relative to the mean variance of the inputs
 
 
 class LeastSquares:
-    """Linear regression from sums alone, so that samples need not be kept.
+    """Linear regression from running sums, so that samples need not be stored.
 
     Args:
-        in_channels: C, of the inputs.
-        out_channels: D, of the targets.
+        in_channels: channels C of the inputs.
+        out_channels: channels D of the targets.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -36,14 +36,14 @@ class LeastSquares:
         self._count = 0
 
     def add(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """Take samples: inputs (N, C) and targets (N, D)."""
+        """Add samples: inputs (N, C) and targets (N, D)."""
         samples = torch.cat([inputs, targets], dim=1).cpu().double()  # (N, C + D)
         self._sum += samples.sum(dim=0)
         self._products += samples[:, : self.in_channels].T @ samples
         self._count += len(samples)
 
     def gather(self) -> None:
-        """Add up the sums of all processes."""
+        """Reduce the sums over all processes."""
         everything = comm.all_gather((self._sum, self._products, self._count))
         self._sum, self._products, self._count = (sum(parts) for parts in zip(*everything, strict=True))
 
@@ -61,13 +61,13 @@ class LeastSquares:
 def fit_text_projections(model: nn.Module, batches: Iterable[Sequence[dict]]) -> None:
     """Set the dense projections of a model's DINO encoders so that their outputs resemble CLIP's dense features.
 
-    The RGB encoder and its SAR twin are both fitted to what CLIP makes of the RGB images, which should be clear. Where
-    there are two, each gives half, since they are added.
+    The RGB encoder and its SAR twin are both fitted to CLIP's features of the RGB images, which should be clear. If
+    there are two, each is fitted to half of them, since they are added.
 
     Args:
         model: an :class:`~mm_ovseg.modeling.meta_arch.mm_ovseg.MMOVSeg`; it keeps its mode.
-        batches: of items with ``image`` and ``sar_image`` (3, H, W), 0..255. Labels are not looked at. Several
-            processes may each give their share.
+        batches: of items with ``image`` and ``sar_image`` (3, H, W), 0..255. Labels are not used. Each process may
+            provide its own share.
 
     Raises:
         ConfigError: a projection enlarges its grid.

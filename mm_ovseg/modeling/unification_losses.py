@@ -1,4 +1,4 @@
-"""The losses of stage 1, which align the tokens of two encoders; exact over several processes."""
+"""The losses of stage 1, which align the tokens of two encoders; exact across processes."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ NEGATIVES = ("image", "batch")
 
 UNIFICATION_LOSS_REGISTRY = Registry("UNIFICATION_LOSS")
 UNIFICATION_LOSS_REGISTRY.__doc__ = """
-Registry of functions ``(student, teacher, valid, *, temperature, negatives, symmetric)`` that return one loss for each
+Registry of functions ``(student, teacher, valid, *, temperature, negatives, symmetric)`` that return one loss per
 valid token, (M,), in the order of ``student[valid]``; CMU.LOSS names one. The arguments are those of
 :func:`unification_loss`, in float32. A loss that needs no settings takes ``**_settings`` instead.
 """
@@ -32,19 +32,19 @@ def unification_loss(
     negatives: str = "batch",
     symmetric: bool = False,
 ) -> torch.Tensor:
-    """Pull each SAR token to the RGB token at its place (paper, stage 1; design §5).
+    """Pull each SAR token towards the RGB token at its position (paper, stage 1).
 
     Args:
-        student: (B, K, D) L2-normalised SAR tokens: of B images, K places each.
-        teacher: (B, K, D) L2-normalised RGB tokens at the same places, without gradient.
-        valid: (B, K) bool; other tokens are neither compared nor compared with.
+        student: (B, K, D) L2-normalised SAR tokens: K positions in each of B images.
+        teacher: (B, K, D) L2-normalised RGB tokens at the same positions, without gradient.
+        valid: (B, K) bool; other tokens are neither queries nor keys.
         name: ``"infonce"``, ``"mse"``, ``"l1"``, or another name in :data:`UNIFICATION_LOSS_REGISTRY`.
         temperature, negatives, symmetric: see :func:`infonce`.
 
     Returns:
-        A scalar: the sum over this process's valid tokens, times the number of processes, over the number of valid
-        tokens of all processes. Averaged over processes, as DistributedDataParallel does with gradients, that is the
-        mean over all valid tokens, as one process would compute it. 0, with a gradient of 0, where there is none.
+        A scalar: the sum over this process's valid tokens, times the number of processes, divided by the number of
+        valid tokens of all processes. Averaged over processes, as DistributedDataParallel averages gradients, that is
+        the mean over all valid tokens, as in a single process. 0, with a gradient of 0, without valid tokens.
     """
     loss = UNIFICATION_LOSS_REGISTRY.get(name)
     with torch.autocast(student.device.type, enabled=False):  # bfloat16 is too coarse for similarities
@@ -66,15 +66,15 @@ def infonce(
     negatives: str,
     symmetric: bool,
 ) -> torch.Tensor:
-    """Cross-entropy of a SAR token's cosine similarities to RGB tokens, the partner being the right answer.
+    """Cross-entropy of a SAR token's cosine similarities to RGB tokens, with its partner as the target.
 
     Args:
         student, teacher, valid: see :func:`unification_loss`.
         temperature: divides the similarities.
-        negatives: the RGB tokens beside the partner: ``"batch"``: all others of all images of all processes;
-            ``"image"``: those of the same image.
-        symmetric: average with the same loss of RGB tokens to SAR tokens. These are gathered with gradients, so that a
-            SAR token also learns from the RGB tokens of other processes.
+        negatives: the RGB tokens other than the partner: ``"batch"``, those of all images of all processes, or
+            ``"image"``, those of the same image.
+        symmetric: average with the same loss from RGB to SAR tokens. SAR tokens are gathered with gradients, so that
+            they also learn from the RGB tokens of other processes.
     """
     losses = _infonce(student, teacher, valid, temperature, negatives)
     if symmetric:
@@ -97,7 +97,7 @@ def l1(student: torch.Tensor, teacher: torch.Tensor, valid: torch.Tensor, **_set
 def _infonce(
     queries: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor, temperature: torch.Tensor | float, negatives: str
 ) -> torch.Tensor:
-    """One loss a valid query, in the order of ``queries[valid]``."""
+    """One loss per valid query, in the order of ``queries[valid]``."""
     images, places, _ = queries.shape
     if negatives == "image":
         similarity = queries @ keys.transpose(1, 2)  # (B, K, K)
@@ -114,9 +114,9 @@ def _infonce(
 
 
 def _gather(rows: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
-    """The rows of all processes, in the order of ranks, and how many are of each; there may be more or fewer of them.
+    """The rows of all processes in order of rank, and their number per process, which may differ.
 
-    Gradients flow back to the process that a row came from, from all processes.
+    Gradients flow from all processes back to the process of a row.
     """
     if comm.get_world_size() == 1:
         return rows, [len(rows)]
@@ -127,7 +127,7 @@ def _gather(rows: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
 
 
 class _GatherRows(torch.autograd.Function):
-    """``torch.distributed.all_gather`` with a gradient; PyTorch's own is deprecated and wants equal lengths."""
+    """``torch.distributed.all_gather`` with a gradient; PyTorch's own is deprecated and requires equal lengths."""
 
     @staticmethod
     def forward(ctx, rows: torch.Tensor, counts: list[int]) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""Pixels in and out: the only place that opens or writes rasters and vector files.
+"""Raster and vector I/O: the only package that opens or writes rasters and vector files.
 
-A :class:`RasterSource` is an open raster: bands, validity, and a north-up :class:`Grid`. A :class:`Placement` says
-where the pixels of one grid lie on another; :class:`RGBReader`, :class:`SARReader` and :class:`LabelReader` read a
+A :class:`RasterSource` is an open raster: bands, validity, and a north-up :class:`Grid`. A :class:`Placement` maps
+the pixels of one grid to another; :class:`RGBReader`, :class:`SARReader` and :class:`LabelReader` read a
 source on its own grid or on another.
 """
 

@@ -1,4 +1,4 @@
-"""The bands of a raster file, and which of their numbers stand for no data."""
+"""The bands of a raster file, and which of their values mean no data."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,16 @@ __all__ = ["Band", "bands_of", "equals_nodata", "without_data"]
 
 @dataclass(frozen=True)
 class Band:
-    """A band of a source.
+    """A band of a :class:`~mm_ovseg.raster.RasterSource`.
 
     Attributes:
-        file: Index of its file.
-        index: 1-based, in its file.
+        file: Index of its file in the source.
+        index: 1-based index in its file.
         dtype: NumPy type name.
-        meaning: What the file says that it shows.
-        description: The file's words for it.
-        nodata: Value that stands for no data, of the numbers as stored; None where the file declares none.
-        scale, offset: From the numbers as stored to what they stand for.
+        meaning: Its colour interpretation.
+        description: Its description in the file.
+        nodata: The nodata value, in stored units; None if the file declares none.
+        scale, offset: Convert stored values to physical ones.
     """
 
     file: int
@@ -51,13 +51,13 @@ def bands_of(file: int, dataset: DatasetReader) -> list[Band]:
 
 
 def without_data(values: np.ndarray, band: Band, nodata: bool) -> np.ndarray | bool:
-    """Where numbers (H, W) of a band are NaN or, if it counts, its nodata value; False where they cannot be."""
+    """Mask of the values (H, W) of a band that are NaN or, with ``nodata``, its nodata value; False if none can be."""
     missing = np.isnan(values) if np.dtype(band.dtype).kind in "fc" else False
     return missing | equals_nodata(values, band) if nodata else missing
 
 
 def equals_nodata(values: np.ndarray, band: Band) -> np.ndarray | bool:
-    """Where numbers of a band are its nodata value; False where they cannot be."""
+    """Mask of the values of a band that equal its nodata value; False if none can."""
     if band.nodata is None or np.isnan(band.nodata):
         return False
     stored = np.dtype(band.dtype)
@@ -66,4 +66,4 @@ def equals_nodata(values: np.ndarray, band: Band) -> np.ndarray | bool:
             return False
         return values == values.dtype.type(int(band.nodata))
     with np.errstate(over="ignore"):
-        return values == values.dtype.type(stored.type(band.nodata))  # a double's digits are not those of a float
+        return values == values.dtype.type(stored.type(band.nodata))  # a float64 has more digits than a float32

@@ -1,4 +1,4 @@
-"""Cloud-Optimised GeoTIFFs: with overviews, and laid out so that a part is read in few requests."""
+"""Cloud-Optimised GeoTIFFs: overviews, and a layout from which a part can be read in few requests."""
 
 import errno
 import os
@@ -16,23 +16,23 @@ from mm_ovseg.raster.opening import open_raster
 
 __all__ = ["write_cog"]
 
-BLOCK = 512  # pixels along a tile's edge
-CACHE_BYTES = 64 << 20  # rasterio takes GDAL_CACHEMAX in bytes, GDAL itself small numbers as megabytes
+BLOCK = 512  # pixels along the edge of a tile
+CACHE_BYTES = 64 << 20  # rasterio takes GDAL_CACHEMAX in bytes; GDAL itself takes small numbers as megabytes
 # The copy has overviews of a third of the source's size, which GDAL first writes to a separate file.
 SPACE_PER_SOURCE_BYTE = 2
 SPARE_SPACE = 1 << 20  # bytes
 
 
 def write_cog(source: Path, path: Path, *, categorical: bool) -> None:
-    """Copy a finished GeoTIFF to a Cloud-Optimised GeoTIFF: deflate, tiles of 512 pixels, overviews.
+    """Copy a finished GeoTIFF to a Cloud-Optimised GeoTIFF (deflate, 512-pixel tiles, overviews).
 
     Values, georeference, nodata, colour table, band descriptions and tags are kept; the same source gives the same
-    bytes. About 64 MiB of memory are needed, and a tile of all bands.
+    bytes. Needs about 64 MiB of memory plus one tile of all bands.
 
     Args:
-        source: The GeoTIFF, any number of bands.
-        path: The file to write; missing folders are made, an existing file is replaced.
-        categorical: Values are classes, so that overviews take the nearest pixel; else they take the average.
+        source: The GeoTIFF, with any number of bands.
+        path: The file to write; missing folders are created and an existing file is replaced.
+        categorical: Whether values are classes: overviews then take the nearest pixel instead of the average.
 
     Raises:
         DataError: The source is missing or not a raster, or the file cannot be written.
@@ -44,28 +44,28 @@ def write_cog(source: Path, path: Path, *, categorical: bool) -> None:
         "bigtiff": "IF_SAFER",
         "overviews": "IGNORE_EXISTING",
         "overview_resampling": "NEAREST" if categorical else "AVERAGE",
-        "num_threads": 1,  # else by the environment's GDAL_NUM_THREADS
+        "num_threads": 1,  # otherwise GDAL_NUM_THREADS of the environment decides
     }
     with (
         open_raster(source) as dataset,
         complete_file(path) as temporary,
         rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES),
     ):
-        # GDAL's COG driver can crash the whole process where the disk is full from the start.
+        # GDAL's COG driver can crash the whole process if the disk is full from the start.
         needed = SPACE_PER_SOURCE_BYTE * Path(source).stat().st_size + SPARE_SPACE
         if (free := shutil.disk_usage(temporary.parent).free) < needed:
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {free >> 20} of {needed >> 20} MiB")
         try:
             rasterio.shutil.copy(dataset, temporary, **options)
-        except CPLE_BaseError as error:  # rasterio passes these on, though it hides their type
+        except CPLE_BaseError as error:  # rasterio lets these through, although it hides their type
             raise OSError(errno.EIO, brief_reason(error)) from error
         _check_copy(dataset, temporary)
 
 
 def _check_copy(source: rasterio.DatasetReader, path: Path) -> None:
-    """Compare the pixels, since GDAL's COG driver says nothing where the disk fills up while it writes.
+    """Compare the pixels, since GDAL's COG driver reports no error if the disk fills up while it writes.
 
-    Overviews are only decoded, which fails where the file ends too early or a tile was never written.
+    Overviews are only decoded, which fails if the file is truncated or a tile was never written.
 
     Raises:
         OSError: Something is missing or differs.
@@ -75,7 +75,7 @@ def _check_copy(source: rasterio.DatasetReader, path: Path) -> None:
             levels = len(copy.overviews(1))
             for _, window in copy.block_windows(1):
                 if not np.array_equal(source.read(window=window), copy.read(window=window)):
-                    raise OSError(errno.EIO, "the copy differs from what was copied; is the disk full?")
+                    raise OSError(errno.EIO, "the copy differs from its source; is the disk full?")
         for level in range(levels):
             with rasterio.open(path, overview_level=level) as overview:
                 for _, window in overview.block_windows(1):

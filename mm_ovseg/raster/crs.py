@@ -1,4 +1,4 @@
-"""Coordinate reference systems: compared on the ground, however they are written, and transformed."""
+"""Coordinate reference systems: comparing them by what they mean, however they are written, and transforming."""
 
 import functools
 import logging
@@ -19,7 +19,7 @@ __all__ = ["CoordinateTransform", "LONGITUDE_LATITUDE", "full_turn", "same_crs",
 
 logger = logging.getLogger(__name__)
 
-# Where a map is probed for whether x depends on longitude alone.
+# Points at which a map is probed for whether x depends on longitude alone.
 PROBE_DEGREES, PROBE_LATITUDES = 20, (0.0, 40.0)
 SAME_STEP = 1e-6  # relative
 
@@ -28,9 +28,9 @@ LONGITUDE_LATITUDE = CRS.from_user_input("OGC:CRS84")
 
 @functools.lru_cache(maxsize=256)
 def to_pyproj(crs: CRS) -> ProjCRS | None:
-    """The same system in pyproj, without its vertical part; None where PROJ does not know it.
+    """The same system in pyproj, without its vertical part; None if PROJ does not know it.
 
-    A local (engineering) system that bears the name of a projected one, as some programs write it, is that one.
+    A local (engineering) system with the name of a projected one, as some programs write, is taken for the latter.
     """
     try:
         system = ProjCRS.from_wkt(crs.to_wkt())
@@ -44,7 +44,7 @@ def to_pyproj(crs: CRS) -> ProjCRS | None:
 
 
 def same_crs(first: CRS | None, second: CRS | None) -> bool:
-    """Whether two systems give the same numbers for the same place, whatever their names and vertical parts."""
+    """Whether two systems give a place the same coordinates, whatever their names and vertical parts."""
     if first is None or second is None or first == second:
         return first is second or first == second
     systems = to_pyproj(first), to_pyproj(second)
@@ -58,9 +58,9 @@ def _same_system(first: ProjCRS, second: ProjCRS) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def full_turn(crs: CRS | None) -> float | None:
-    """By how much x grows once around the globe; None where it does not count longitudes.
+    """The change of x once around the globe; None if x does not depend on longitude alone.
 
-    That is 360 degrees in the unit of a geographic system, and the circumference of the map in one such as Mercator's.
+    That is 360 degrees in the unit of a geographic system, and the width of the world map in Mercator and the like.
     """
     system = None if crs is None else to_pyproj(crs)
     if system is None or not (system.is_geographic or system.is_projected):
@@ -74,26 +74,26 @@ def full_turn(crs: CRS | None) -> float | None:
     degree = math.radians(1) / system.geodetic_crs.axis_info[0].unit_conversion_factor
     west = np.arange(-180, 180, PROBE_DEGREES) * degree
     turned = [to_map.transform(west, np.full_like(west, latitude * degree))[0] for latitude in PROBE_LATITUDES]
-    with np.errstate(invalid="ignore"):  # where the map has no place for them
+    with np.errstate(invalid="ignore"):  # of points outside of the projection
         steps = np.diff(turned, append=np.asarray(turned)[:, :1], axis=1)
         step = float(np.median(steps))
     turn = step * len(west)
     if not step or not np.isfinite(steps).all():
         return None
-    # The same everywhere, but for the one that leads back over the antimeridian of the map.
+    # The same everywhere, except for the step back over the antimeridian of the map.
     off = np.abs(steps - turn * np.round(steps / turn) - step)
     return abs(turn) if (off < SAME_STEP * abs(step)).all() else None
 
 
 class CoordinateTransform:
-    """A transformation of coordinates from one system to another; x is east or longitude.
+    """A transformation of coordinates from one system to another; x is easting or longitude.
 
     Args:
         source, target: The systems; None on both sides for one unnamed plane.
-        names: What messages call the files that are in them.
+        names: Names of the files in these systems, for messages.
 
     Attributes:
-        is_identity: Whether both systems have the same numbers.
+        is_identity: Whether the coordinates are the same in both systems.
 
     Raises:
         DataError: No transformation exists, for instance from a local system.
@@ -126,7 +126,7 @@ class CoordinateTransform:
             ) from error
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Transform coordinates of any shape; infinite where a point has no place in the target."""
+        """Transform coordinates of any shape; infinite where a point cannot be represented in the target."""
         if self.is_identity:
             return x, y
         x, y = self._transformer.transform(x, y)
@@ -146,7 +146,7 @@ def _by_name(name: str) -> ProjCRS | None:
 
 
 def _by_last_name(name: str) -> ProjCRS | None:
-    """The system whose name ends so ("Lambert-93"); None where there are several that lie a metre or more apart."""
+    """The system whose name ends like this ("Lambert-93"); None if several do that are a metre or more apart."""
     ending = f"/ {name}".casefold()
     infos = query_crs_info(auth_name="EPSG", pj_types=PJType.PROJECTED_CRS)
     systems = [ProjCRS.from_epsg(int(info.code)) for info in infos if info.name.casefold().endswith(ending)]

@@ -1,7 +1,7 @@
-"""The ground that rasters cover, comparable whatever their coordinate reference systems.
+"""The ground that rasters cover, comparable across coordinate reference systems.
 
-All footprints of one call lie in one plane, an equal-area projection around their places, so that two UTM zones, two
-spellings of one, longitudes that differ by 360 degrees, the antimeridian and the poles need no special rules.
+All footprints of one call are in one plane, an equal-area projection centred on them, so that different UTM zones,
+spellings of a CRS, longitudes that differ by 360 degrees, the antimeridian and the poles need no special rules.
 """
 
 from collections import defaultdict
@@ -20,30 +20,30 @@ from mm_ovseg.raster.grid import Grid, unit_square
 __all__ = ["EARTH", "Footprint", "common_pixel_size", "footprints", "overlap_shares", "overlaps"]
 
 EARTH = "Earth"
-UNNAMED = ""  # the plane of rasters that only a world file places
-# Of each side, for what is straight in one projection is curved in another.
+UNNAMED = ""  # the plane of rasters with a world file but no CRS
+# Per side, since what is straight in one projection is curved in another.
 SEGMENTS, SEGMENTS_OF_LARGE = 8, 128
 LARGE_DEGREES, LARGE_METRES = 2, 200_000
-MARGIN = 0.5  # pixels that a neighbour may reach into a raster, because of rounding
+MARGIN = 0.5  # pixels by which a neighbour may overlap a raster, because of rounding
 PIXEL_TOLERANCE = 0.05  # relative; pixels of one size on a map differ by less on the ground, within a region
-# Added to the mean direction: the antipode, which has no place in the plane, is on no whole degree.
+# Added to the mean direction, so that the antipode, which the plane cannot show, is on no whole degree.
 ASIDE = np.array([1e-4, 2e-4, 3e-4])
-# Where the plane may be centred if places lie all around the globe: about every 20 degrees.
+# Candidate centres of the plane if the places are all around the globe: about every 20 degrees.
 SPIRAL = (np.arange(100) + 0.5) * np.array([[1 / 50], [np.pi * (3 - 5**0.5)]])
 GLOBE = shapely.Point(0, 0).buffer(2 * 6_371_007.2, quad_segs=90)  # the whole Earth in the plane
 
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
-    """The ground that a raster covers. Only footprints of one plane, from one call of :func:`footprints`, compare.
+    """The ground that a raster covers. Comparable only in one plane, within one call of :func:`footprints`.
 
     Attributes:
-        plane: ``EARTH``, whose coordinates are metres; or the name of another plane, for rasters that nothing
-            relates to the Earth: the WKT of a local (engineering) system, "" for those with a world file only.
-        outline: Polygon in the plane. On the Earth its area is the true one, in square metres.
-        core: The same half a pixel further inside, which a neighbour that shares an edge does not reach.
+        plane: ``EARTH``, with coordinates in metres; or the name of another plane, for rasters that are not related
+            to the Earth: the WKT of a local (engineering) system, or "" for those with a world file only.
+        outline: Polygon in the plane. For ``EARTH`` its area is the true one, in square metres.
+        core: The outline shrunk by half a pixel, which a neighbour that shares an edge does not overlap.
         centre: Longitude and latitude of the middle in degrees (WGS 84); in other planes x and y.
-        pixel: Side of a square as large as its mean pixel: metres on the Earth, else units of the plane.
+        pixel: Side of a square as large as its mean pixel, in metres for ``EARTH``, else in units of the plane.
     """
 
     plane: str
@@ -54,16 +54,16 @@ class Footprint:
 
 
 def footprints(grids: Sequence[Grid | None]) -> list[Footprint | None]:
-    """The footprints of rasters, in one plane as far as they have a place on the Earth.
+    """The footprints of rasters, in one plane as far as they are on the Earth.
 
-    Heights play no part: a compound reference system counts by its horizontal part.
+    Heights are ignored: of a compound reference system only the horizontal part counts.
 
     Args:
         grids: The rasters.
 
     Returns:
-        One for each; None for a file that is not a raster, has no invertible geotransform, or whose coordinates do
-        not lie on the Earth.
+        One per grid; None for a file that is not a raster, has no invertible geotransform, or whose coordinates are
+        not on the Earth.
     """
     found: list[Footprint | None] = [None] * len(grids)
     batches = defaultdict(list)
@@ -88,7 +88,7 @@ def footprints(grids: Sequence[Grid | None]) -> list[Footprint | None]:
 
 
 def overlaps(first: Sequence[Footprint | None], second: Sequence[Footprint | None]) -> np.ndarray:
-    """Which footprints of two lists share ground, by more than half a pixel of the finer one.
+    """The pairs of footprints of two lists that overlap by more than half a pixel of the finer one.
 
     Args:
         first, second: From one call of :func:`footprints`.
@@ -102,7 +102,7 @@ def overlaps(first: Sequence[Footprint | None], second: Sequence[Footprint | Non
             np.array([index for index, place in enumerate(places) if place is not None and place.plane == plane], int)
             for places in (first, second)
         )
-        # Both ways round: around a pole, half a pixel of the one may be more than the other's whole ground.
+        # Both ways: near a pole, half a pixel of one may be larger than the whole of the other.
         for our_part, their_part in (("core", "outline"), ("outline", "core")):
             tree = STRtree([getattr(second[index], their_part) for index in theirs])
             here, there = tree.query([getattr(first[index], our_part) for index in ours], predicate="intersects")
@@ -113,7 +113,7 @@ def overlaps(first: Sequence[Footprint | None], second: Sequence[Footprint | Non
 def overlap_shares(
     first: Sequence[Footprint | None], second: Sequence[Footprint | None], pairs: np.ndarray
 ) -> np.ndarray:
-    """The share of the smaller one's ground that two footprints have in common.
+    """The area that two footprints share, as a fraction of the smaller one.
 
     Args:
         first, second: From one call of :func:`footprints`.
@@ -130,7 +130,7 @@ def overlap_shares(
 
 
 def common_pixel_size(places: Sequence[Footprint | None]) -> float | None:
-    """Metres per pixel, to three digits; None where a place is unknown or the sizes differ by more than 5%."""
+    """Metres per pixel, to three digits; None if a footprint is unknown or the sizes differ by more than 5%."""
     if not places or any(place is None or place.plane != EARTH for place in places):
         return None
     sizes = [place.pixel for place in places]
@@ -156,7 +156,7 @@ def _points(grids: Sequence[Grid], segments: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _middle(centres: np.ndarray) -> tuple[float, float]:
-    """Longitude and latitude for the plane's centre: amid the places (N, 2), and with none near its antipode."""
+    """Longitude and latitude for the plane's centre: amid the places (N, 2), with none near its antipode."""
     longitudes, latitudes = np.radians(centres[np.isfinite(centres).all(axis=1)]).T
     places = np.stack(
         [np.cos(latitudes) * np.cos(longitudes), np.cos(latitudes) * np.sin(longitudes), np.sin(latitudes)], axis=1
@@ -179,7 +179,7 @@ def _fill(
     points: tuple[np.ndarray, np.ndarray],
     centres: np.ndarray,
 ) -> None:
-    """Put the footprints with the points of :func:`_points`, as they are in a plane, to their indices."""
+    """Store the footprints of the points from :func:`_points`, in coordinates of a plane, at their indices."""
     x, y = points
     good = np.flatnonzero((np.isfinite(x) & np.isfinite(y)).all(axis=1) & np.isfinite(centres).all(axis=1))
     rings = np.stack([x[good, :-1], y[good, :-1]], axis=-1).reshape(len(good), 2, x.shape[1] // 2, 2)

@@ -1,4 +1,4 @@
-"""Writing GeoTIFFs: the one writer of maps, tiles, masks and everything else on a grid."""
+"""Writing GeoTIFFs: the only writer of maps, tiles, masks and everything else on a grid."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from mm_ovseg.raster.grid import Grid
 
 __all__ = ["write_geotiff"]
 
-BLOCK = 512  # pixels along a tile's edge
+BLOCK = 512  # pixels along the edge of a tile
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 
@@ -38,21 +38,21 @@ def write_geotiff(
     band_tags: Mapping[str, str] | None = None,
     level: int = 6,
 ) -> None:
-    """Write a tiled, deflated GeoTIFF, which appears when it is whole.
+    """Write a tiled, deflated GeoTIFF atomically: the file appears when it is complete.
 
     Args:
-        path: The file; missing folders are made, an existing file is replaced.
-        pixels: (bands, H, W), or strips (bands, rows, W) of it, from the first row to the last.
-        grid: Where the pixels lie.
-        bands, dtype: Of parts; an array tells its own.
-        nodata: Value that stands for no data.
-        valid: Bool (H, W), to be written as a mask within the file; None for no mask.
-        meanings: What each band shows; empty for grey bands.
-        colors: Value -> (red, green, blue), 0..255, of one band.
-        descriptions: Of the bands.
-        scales, offsets: From the numbers of each band to what they stand for; empty for 1 and 0.
-        tags, band_tags: Of the file, and of its first band.
-        level: Of compression, 1 (fast) to 9.
+        path: The file; missing folders are created and an existing file is replaced.
+        pixels: Array (bands, H, W), or its strips (bands, rows, W), from the first row to the last.
+        grid: Grid of the pixels.
+        bands, dtype: Required for strips; ignored for an array.
+        nodata: Nodata value.
+        valid: Bool (H, W), written as an internal mask; None for no mask.
+        meanings: Colour interpretation of each band; empty for grey bands.
+        colors: Colour table of a single band: value -> (red, green, blue), 0..255.
+        descriptions: Descriptions of the bands.
+        scales, offsets: Convert the stored values of each band to physical ones; empty for 1 and 0.
+        tags, band_tags: Metadata of the file and of its first band.
+        level: Compression level, 1 (fast) to 9.
 
     Raises:
         DataError: The file cannot be written.
@@ -82,7 +82,7 @@ def write_geotiff(
         warnings.catch_warnings(),
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
     ):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # None was asked for.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # it is written without one on purpose
         with rasterio.open(temporary, "w", **profile) as file:
             if meanings:
                 file.colorinterp = meanings

@@ -1,4 +1,4 @@
-"""A grid of pixels as a value: where it is, how large its pixels are, and whether another one is the same."""
+"""A grid of pixels: where it is, how large its pixels are, and whether another grid is the same."""
 
 import functools
 import math
@@ -24,18 +24,18 @@ __all__ = [
     "unit_square",
 ]
 
-MAX_COLUMNS = 2**19  # memory grows with the width of a scene, though not with its height
-SAMPLE_SIDE, SAMPLE_WINDOWS = 128, 4  # pixels of a window that is looked at, and windows along a side
+MAX_COLUMNS = 2**19  # memory grows with the width of a scene, but not with its height
+SAMPLE_SIDE, SAMPLE_WINDOWS = 128, 4  # side of a sampled window in pixels, and windows per side
 SAME_PLACE = 0.5  # pixels, at each corner
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """How the stored pixels of a file are turned to lie north-up, in this order.
+    """The steps that turn the stored pixels of a file north-up, in this order.
 
     Attributes:
-        transpose: Rows and columns are swapped.
-        flip_rows, flip_columns: Then their order is reversed.
+        transpose: Whether to swap rows and columns.
+        flip_rows, flip_columns: Whether to reverse their order afterwards.
     """
 
     transpose: bool = False
@@ -43,14 +43,14 @@ class Orientation:
     flip_columns: bool = False
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """Stored pixels (H, W, ...) turned, as a view."""
+        """Turn stored pixels (H, W, ...); a view."""
         image = image.swapaxes(0, 1) if self.transpose else image
         return image[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
 
     def stored_window(
         self, row: int, column: int, height: int, width: int, stored_height: int, stored_width: int
     ) -> tuple[int, int, int, int]:
-        """Row, column, height and width, among the stored pixels, of a window of the turned ones."""
+        """The (row, column, height, width) in the stored pixels of a window of the turned ones."""
         turned_height, turned_width = (stored_width, stored_height) if self.transpose else (stored_height, stored_width)
         row = turned_height - row - height if self.flip_rows else row
         column = turned_width - column - width if self.flip_columns else column
@@ -59,12 +59,12 @@ class Orientation:
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid of pixels. Those of files are north-up: columns run east and rows south, as nearly as the file allows.
+    """A grid of pixels. Grids of files are north-up: columns run east and rows south, as nearly as the file allows.
 
     Attributes:
-        width, height: Pixels.
-        crs: Coordinate reference system; None where it is not known.
-        transform: (column, row) of pixel corners -> map coordinates; None without georeference.
+        width, height: In pixels.
+        crs: Coordinate reference system; None if unknown.
+        transform: From (column, row) of pixel corners to map coordinates; None without georeference.
     """
 
     width: int
@@ -74,7 +74,7 @@ class Grid:
 
     @classmethod
     def north_up(cls, width: int, height: int, crs: CRS | None, transform: Affine | None) -> tuple["Grid", Orientation]:
-        """The north-up grid of pixels that are stored in any order, and how they are turned to lie on it."""
+        """The north-up grid of pixels that are stored in any order, and the orientation that turns them onto it."""
         if transform is None:
             return cls(width, height, crs, None), Orientation()
         transpose = abs(transform.a) + abs(transform.e) < abs(transform.b) + abs(transform.d)
@@ -94,17 +94,17 @@ class Grid:
         return self.height, self.width
 
     def window(self, row: int, column: int, height: int, width: int) -> "Grid":
-        """The grid of a window."""
+        """The grid of a window of this one."""
         transform = None if self.transform is None else self.transform @ Affine.translation(column, row)
         return Grid(width, height, self.crs, transform)
 
     @functools.cached_property
     def metres_per_pixel(self) -> tuple[float, float] | None:
-        """Width and height of the middle pixel in metres on the ellipsoid; None where it has no place on Earth."""
+        """Width and height of the middle pixel in metres on the ellipsoid; None if it is not on the Earth."""
         if self.transform is None:
             return None
         middle = np.array([self.width / 2, self.height / 2])
-        # Ten pixels a side, for the sake of rounding.
+        # Ten pixels per side, to limit rounding errors.
         points = [self.transform @ tuple(middle + offset) for offset in ((-5, 0), (5, 0), (0, -5), (0, 5))]
         try:
             transform = CoordinateTransform(self.crs, LONGITUDE_LATITUDE)
@@ -119,7 +119,7 @@ class Grid:
 
     @property
     def pixel_size_metres(self) -> float | None:
-        """Side of a square as large as the middle pixel; None where the grid has no place on Earth."""
+        """Side in metres of a square as large as the middle pixel; None if the grid is not on the Earth."""
         return None if self.metres_per_pixel is None else math.sqrt(math.prod(self.metres_per_pixel))
 
     def at_sampling_distance(self, distance: float | None, name: str | os.PathLike) -> "Grid":
@@ -127,7 +127,7 @@ class Grid:
 
         Args:
             distance: Metres per pixel; None keeps the pixels as they are.
-            name: What messages call the raster.
+            name: Name of the raster, for messages.
 
         Raises:
             ConfigError: The distance is not positive, or the size of the pixels is unknown.
@@ -149,12 +149,12 @@ class Grid:
             grid = replace(self, width=width, height=height, transform=self.transform @ scale)
         if grid.width > MAX_COLUMNS:
             raise DataError(
-                f"{name} gives {grid.width} pixels a row, more than {MAX_COLUMNS}; cut it, or use larger pixels."
+                f"{name} has {grid.width} pixels per row, more than {MAX_COLUMNS}; cut it, or use larger pixels."
             )
         return grid
 
     def outline(self, segments: int = 1) -> np.ndarray:
-        """(4 * segments, 2) map coordinates around the grid, clockwise from its first corner."""
+        """Map coordinates (4 * segments, 2) around the grid, clockwise from its first corner."""
         return pixels_to_map(self.transform, unit_square(segments) * (self.width, self.height))
 
 
@@ -169,7 +169,7 @@ def check_sampling_distance(distance: float | None) -> None:
 
 
 def unit_square(segments: int) -> np.ndarray:
-    """(4 * segments, 2) points around the square from (0, 0) to (1, 1), first to the right, then down."""
+    """Points (4 * segments, 2) around the square from (0, 0) to (1, 1), first to the right, then down."""
     along, zeros = np.arange(segments) / segments, np.zeros(segments)
     columns = np.concatenate([along, zeros + 1, 1 - along, zeros])
     return np.stack([columns, np.roll(columns, segments)], axis=1)
@@ -181,14 +181,14 @@ def pixels_to_map(transform: Affine | None, points: np.ndarray) -> np.ndarray:
 
 
 def nearest_turn(longitudes: np.ndarray, others: np.ndarray | float, turn: float) -> np.ndarray:
-    """Longitudes moved by whole turns of the globe to within half a turn of others."""
+    """Longitudes shifted by whole turns of the globe to within half a turn of others."""
     return longitudes - turn * np.round((longitudes - others) / turn)
 
 
 def largest_offset(first: Grid, second: Grid, names: tuple[str, str]) -> float:
     """The largest distance between corresponding corners along an axis, in pixels of the first grid.
 
-    Both have a transform. Where one lacks a reference system, it is taken to be that of the other.
+    Both must have a transform. A grid without a reference system is assumed to have that of the other.
 
     Raises:
         DataError: One reference system cannot be transformed to the other.
@@ -206,7 +206,7 @@ def largest_offset(first: Grid, second: Grid, names: tuple[str, str]) -> float:
 
 
 def sample_windows(height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """Windows (row, column, height, width) over all of a raster, a few, as a sample; a small raster as a whole."""
+    """A few windows (row, column, height, width) spread over a raster, as a sample; a small raster is one window."""
     side = SAMPLE_SIDE if max(height, width) > SAMPLE_SIDE * SAMPLE_WINDOWS else max(height, width)
     sides = min(side, height), min(side, width)
     rows, columns = (

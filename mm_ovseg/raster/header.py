@@ -1,4 +1,4 @@
-"""What the header of a raster says, and whether two rasters lie on one grid."""
+"""Headers of rasters, and whether two rasters share a grid."""
 
 import math
 import os
@@ -25,17 +25,17 @@ PLACED_OTHERWISE = {
 
 @dataclass(frozen=True)
 class RasterInfo:
-    """What the header of a raster says.
+    """The header of a raster.
 
     Attributes:
         path: The file.
-        grid: Where its pixels lie, north-up.
-        orientation: How its stored pixels are turned to lie on the grid.
-        count: Bands.
+        grid: Its north-up grid.
+        orientation: How its stored pixels are turned onto the grid.
+        count: Number of bands.
         dtypes: NumPy type name of each band.
-        nodata: Of each band the value that stands for no data; None where the file declares none.
-        placed_by: "transform"; "gcps" or "rpcs", control points or a sensor model, alone; or "" where nothing says
-            where the pixels lie.
+        nodata: Nodata value of each band; None if the file declares none.
+        placed_by: "transform"; "gcps" (ground control points only); "rpcs" (a sensor model only); or "" without
+            georeference.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class RasterInfo:
 
     @property
     def stored_size(self) -> tuple[int, int]:
-        """(width, height) as the file has them."""
+        """(width, height) as stored in the file."""
         size = (self.grid.width, self.grid.height)
         return size[::-1] if self.orientation.transpose else size
 
@@ -64,7 +64,7 @@ def read_raster_info(path: str | os.PathLike, *, any_format: bool = False) -> Ra
 
 
 def raster_info(path: str | os.PathLike, dataset: DatasetReader) -> RasterInfo:
-    """What the header of an open raster says; ``path`` is what messages call it."""
+    """The header of an open raster; messages call it ``path``."""
     transform = None if dataset.transform.is_identity else dataset.transform
     placed_by = "transform" if transform is not None else "gcps" if dataset.gcps[0] else "rpcs" if dataset.rpcs else ""
     grid, orientation = Grid.north_up(dataset.width, dataset.height, dataset.crs, transform)
@@ -80,7 +80,7 @@ def raster_info(path: str | os.PathLike, dataset: DatasetReader) -> RasterInfo:
 
 
 def check_on_grid(info: RasterInfo) -> None:
-    """Check that a raster's pixels form a grid on the ground, or lie in no place at all.
+    """Check that a raster's pixels form a grid on the ground, or that it has no georeference.
 
     Raises:
         DataError: It is placed by ground control points or a sensor model only, or its pixels have no extent.
@@ -88,8 +88,8 @@ def check_on_grid(info: RasterInfo) -> None:
     if info.placed_by in PLACED_OTHERWISE:
         means, remedy, removal = PLACED_OTHERWISE[info.placed_by]
         raise DataError(
-            f"{info.path} is placed by {means} only; {remedy}, or, where its pixels lie on those of the other image "
-            f"already, remove them ({removal})."
+            f"{info.path} is placed by {means} only; {remedy}, or, if its pixels already match those of the other "
+            f"image, remove them ({removal})."
         )
     transform = info.grid.transform
     if transform is not None and not (transform.determinant and np.isfinite((*transform, transform.determinant)).all()):
@@ -100,15 +100,15 @@ def check_on_grid(info: RasterInfo) -> None:
 
 
 def check_same_grid(first: RasterInfo, second: RasterInfo, remedy: str = RESAMPLE_OR_SCENE) -> None:
-    """Check that pixel (row, column) is the same place in both files.
+    """Check that each pixel (row, column) is the same place in both files.
 
-    Sizes must be equal. Where both say where they lie, their corners must be the same places on the ground, within half
-    a pixel, however their reference systems are spelled; where one has a reference system and the other has none, both
-    are taken to be in it. A file that says nothing of its place is taken pixel for pixel.
+    Sizes must be equal. If both are georeferenced, their corners must be the same places on the ground, within half a
+    pixel, however their reference systems are spelled; if only one has a reference system, both are assumed to be in
+    it. A file without georeference is matched pixel for pixel.
 
     Args:
         first, second: The headers.
-        remedy: What the message advises.
+        remedy: What the message suggests.
 
     Raises:
         DataError: They differ, or one has no grid; the message says how, and what to do.
@@ -122,7 +122,7 @@ def check_same_grid(first: RasterInfo, second: RasterInfo, remedy: str = RESAMPL
         (width, height), (other_width, other_height) = sizes
         raise DataError(
             f"{first.path} is {width}x{height} pixels and {second.path} {other_width}x{other_height}; they must have "
-            f"one size: {remedy}."
+            f"the same size: {remedy}."
         )
     if not are_placed:
         return
@@ -133,7 +133,7 @@ def check_same_grid(first: RasterInfo, second: RasterInfo, remedy: str = RESAMPL
     if not without_crs and not same_crs(grids[0].crs, grids[1].crs):
         raise DataError(
             f"{first.path} is in {grids[0].crs.to_string()} and {second.path} in {grids[1].crs.to_string()}, and their "
-            f"pixels are not the same places; they must have one coordinate reference system: {remedy}."
+            f"pixels are not the same places; they must have the same coordinate reference system: {remedy}."
         )
     hint = ""
     if len(without_crs) == 1:

@@ -1,7 +1,7 @@
-"""What the readers of RGB and SAR images have in common: from the numbers in files or arrays to 0..255.
+"""The base of the RGB and SAR readers: from the values in files or arrays to 0..255.
 
-Scaling depends on the settings only, never on a tile's own minimum and maximum: the same pixel gives the same number
-whatever is around it.
+Scaling depends on the settings only, never on a tile's own minimum and maximum: the same pixel gives the same value
+whatever surrounds it.
 """
 
 from collections.abc import Sequence
@@ -26,16 +26,16 @@ AT_ONE_END = 0.5  # share of its values
 
 @dataclass(frozen=True, kw_only=True)
 class ImageReader:
-    """Reads images, 0..255, of one kind: the base of :class:`~mm_ovseg.raster.RGBReader` and its SAR sibling.
+    """Reads images as 0..255: the base of :class:`~mm_ovseg.raster.RGBReader` and :class:`~mm_ovseg.raster.SARReader`.
 
     Attributes:
         bands: 1-based bands to read; empty for the defaults.
-        value_range: What becomes 0 and 255.
-        nodata: Value that means no data, of the numbers as stored, besides what a file declares; None for no more.
+        value_range: The values that become 0 and 255.
+        nodata: Stored value that means no data, besides what a file declares; None for no other.
     """
 
     kind: ClassVar[str]
-    key: ClassVar[str]  # of the config
+    key: ClassVar[str]  # in the config
 
     bands: tuple[int, ...] = ()
     value_range: tuple = ()
@@ -64,14 +64,14 @@ class ImageReader:
             valid: bool (H, W).
 
         Raises:
-            DataError: A block cannot be read, a band is missing, or the raster does not hold what the settings say.
+            DataError: A block cannot be read, a band is missing, or the raster does not match the settings.
         """
         return self._finish(*self._values(source, self.choose(source), window))
 
     def read_file(
         self, path: Paths, window: Window | None = None, *, any_format: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Open a file, or several that form the bands, and :meth:`read` it."""
+        """Open a file, or several that provide the bands, and :meth:`read` it."""
         with RasterSource(path, any_format=any_format) as source:
             return self.read(source, window)
 
@@ -89,11 +89,11 @@ class ImageReader:
         return self._finish(self._from_mean(values), valid)
 
     def read_array(self, array: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """An image of an array, which stays as it is: what :meth:`read` gives of a file with the same numbers.
+        """The image that :meth:`read` gives for a file with the values of an array, which is not modified.
 
         Args:
             array: (H, W, C), or (H, W) for SAR. Masked elements and NaN are no data.
-            name: What messages call it.
+            name: Its name, for messages.
 
         Raises:
             DataError: The array has another shape or type, or lacks a band.
@@ -102,7 +102,7 @@ class ImageReader:
         if array.dtype.kind not in "uif":
             raise DataError(f"{name} holds {array.dtype} values; give numbers, such as uint8 or float32.")
         if 0 in array.shape:
-            raise DataError(f"{name} has shape {array.shape} and so no pixels; give an image with some.")
+            raise DataError(f"{name} has shape {array.shape}, so it has no pixels; give an image that has some.")
         return self._finish(*self._values_of_array(array, name))
 
     def choose(self, source: RasterSource) -> list[int]:
@@ -114,14 +114,14 @@ class ImageReader:
         raise NotImplementedError
 
     def concerns(self, source: RasterSource) -> list[str]:
-        """Sentences about settings that probably do not fit a source.
+        """Warnings about settings that probably do not fit a source, as sentences.
 
-        They concern images at one end of the range, negative numbers in a unit that has none, and 0 for no data.
-        They come from a sample of its pixels, which does not depend on what is read later.
+        They concern images at one end of the range, negative values in a unit that has none, and 0 as nodata, and are
+        based on a sample of its pixels, which does not depend on what is read later.
         """
         bands = self.choose(source)
         zeros = pixels = known = impossible = 0
-        ends = np.zeros(2)  # pixels at the low and at the high end, each channel counting a third
+        ends = np.zeros(2)  # pixels at the low and at the high end; each channel counts a third
         for window in sample_windows(*source.grid.shape):
             stored, of_file = source.read(bands, window)
             image, valid = self._finish(*self._values(source, bands, window))
@@ -157,48 +157,48 @@ class ImageReader:
 
     @property
     def _range_words(self) -> tuple[str, str]:
-        """What messages call the range, and what they advise to check."""
+        """The range and the keys to check, as messages name them."""
         raise NotImplementedError
 
     def _check_types(self, types: Sequence[str], name: str) -> None:
-        """Check that the settings expect the NumPy types of bands."""
+        """Check that the settings fit the NumPy types of the bands."""
         raise NotImplementedError
 
     def _check_bands(self, default: Sequence[int], count: int, name: str) -> list[int]:
-        """The 1-based bands to read, which a raster of ``count`` bands has."""
+        """The 1-based bands to read, checked against a raster of ``count`` bands."""
         bands = list(self.bands or default)
         if absent := [band for band in bands if not 1 <= band <= count]:
-            raise DataError(f"{name} has no band {absent[0]}, but bands 1 to {count}; correct {self.key}.BANDS.")
+            raise DataError(f"{name} has no band {absent[0]}, only bands 1 to {count}; correct {self.key}.BANDS.")
         return bands
 
     def _values(self, source: RasterSource, bands: list[int], window: Window | None) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers in the unit of the settings, float32 (H, W, n), or uint8 where they are 0..255 already, and valid."""
+        """Values in the unit of the settings, float32 (H, W, n), or uint8 if they are 0..255 already, and valid."""
         raise NotImplementedError
 
     def _values_of_array(self, array: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """As :meth:`_values`, of an array."""
+        """Like :meth:`_values`, for an array."""
         raise NotImplementedError
 
     def _to_mean(self, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        """Numbers in a unit in which they may be averaged."""
+        """Values in a unit in which they can be averaged."""
         return values
 
     def _from_mean(self, values: np.ndarray) -> np.ndarray:
         return values
 
     def _finish(self, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The image of numbers."""
+        """The image of values in the unit of the settings."""
         raise NotImplementedError
 
     def _take(self, array: np.ndarray, name: str, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-        """A copy (H, W, n) of the bands to read of an array (H, W, C), and where their numbers count."""
+        """A copy (H, W, n) of the bands to read from an array (H, W, C), and where they are valid."""
         count = array.shape[2]
         bands = self._check_bands(range(1, min(count, 3) + 1), count, name)
         chosen = array[..., [band - 1 for band in bands]]
         values, valid = np.ma.getdata(chosen), ~np.ma.getmaskarray(chosen)
         if self.nodata is not None:
             valid &= values != self.nodata
-        with np.errstate(over="ignore"):  # beyond float32 is infinite, and so without data
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, so without data
             return values.astype(dtype, copy=False), valid
 
 
@@ -214,7 +214,7 @@ def check_range(value_range: Sequence[float], key: str) -> None:
 
 
 def stretch(values: np.ndarray, valid: np.ndarray, ranges: np.ndarray) -> np.ndarray:
-    """Map [low, high] of each band, (n, 2), to 0..255 and clip; invalid pixels become 0."""
+    """Map the range [low, high] of each band, (n, 2), to 0..255 and clip; invalid pixels become 0."""
     low = np.float32(ranges[:, 0])
     image = np.where(valid[..., np.newaxis], values, low).astype(np.float32, copy=False)
     image -= low

@@ -1,4 +1,4 @@
-"""Label maps: numbers in a file become class indices, on its own grid or on another."""
+"""Label maps: values in a file become class indices, on its own grid or on another."""
 
 import os
 from collections import Counter
@@ -21,13 +21,13 @@ VALUES_SHOWN = 10
 
 @dataclass(frozen=True)
 class LabelReader:
-    """Reads label maps of one band of whole numbers; a palette counts by its numbers.
+    """Reads label maps with one band of integers; of a palette image, the palette indices count.
 
-    Pixels without data, by a nodata value, a mask, alpha or NaN, are ignored, whatever they hold.
+    Pixels without data (by a nodata value, a mask, alpha or NaN) are ignored, whatever their value.
 
     Attributes:
         index_of: Raw value -> class index or ``ignore_label``.
-        ignore_label: Value of no class in what is returned.
+        ignore_label: Value for no class in the result.
     """
 
     index_of: Mapping[int, int]
@@ -37,12 +37,12 @@ class LabelReader:
     def of_classes(
         cls, num_classes: int, ignore_label: int = 255, label_values: Mapping[int, int] | None = None
     ) -> "LabelReader":
-        """The reader of a dataset's files.
+        """The reader for a dataset's files.
 
         Args:
-            num_classes: Class indices are 0..num_classes - 1.
-            ignore_label: Value that stands for no class, in the file (unless ``label_values`` gives it another
-                meaning) and in the result.
+            num_classes: Number of classes; indices are 0..num_classes - 1.
+            ignore_label: Value for no class, in the file (unless ``label_values`` gives it another meaning) and in the
+                result.
             label_values: Raw value -> class index or ``ignore_label``; None if the files hold class indices.
         """
         table = {value: value for value in range(num_classes)} if label_values is None else dict(label_values)
@@ -58,7 +58,7 @@ class LabelReader:
 
         Returns:
             labels: uint8 (H, W): class indices and ``ignore_label``.
-            unknown: Value -> number of pixels, of the values that no class has, which are ignored.
+            unknown: Value -> number of pixels, for the values that belong to no class, which are ignored.
 
         Raises:
             DataError: The raster cannot be read, or is not a label map.
@@ -74,7 +74,7 @@ class LabelReader:
         return self._look_up(values[..., 0], None if known is None else known[..., 0], source.name)
 
     def read_onto(self, source: RasterSource, placement: Placement, window: Window) -> tuple[np.ndarray, Counter[int]]:
-        """Read a window of another grid: the nearest pixel, or the mode where its pixels are larger; see :meth:`read`.
+        """Read a window of another grid: the nearest pixel, or the mode if its pixels are larger; see :meth:`read`.
 
         ``unknown`` counts pixels of the source.
         """
@@ -93,7 +93,7 @@ class LabelReader:
         """Check that there are no unknown values.
 
         Raises:
-            DataError: There are; the message has them and their numbers of pixels.
+            DataError: There are some; the message lists them with their pixel counts.
         """
         if not unknown:
             return
@@ -101,7 +101,7 @@ class LabelReader:
         allowed = ", ".join(map(str, sorted(self.index_of)))
         raise DataError(
             f"{name} has the label value {shown}{', ...' if len(unknown) > VALUES_SHOWN else ''}, which belongs to no "
-            f"class (allowed: {allowed}); correct the file, or declare what its values mean with label_values."
+            f"class (allowed: {allowed}); correct the file, or map its values with label_values."
         )
 
     def _look_up(self, raw: np.ndarray, known: np.ndarray | None, name: str) -> tuple[np.ndarray, Counter[int]]:
@@ -138,14 +138,14 @@ def read_label(
     Args:
         path: The file, or an open source.
         num_classes, ignore_label, label_values: See :meth:`LabelReader.of_classes`.
-        like: The image that the labels are of, on whose grid they must lie; None to read them as they are.
+        like: The image that the labels belong to, whose grid they must share; None to skip this check.
         any_format: See :func:`mm_ovseg.raster.opening.open_raster`.
 
     Returns:
         uint8 (H, W): class indices and ``ignore_label``.
 
     Raises:
-        DataError: The file cannot be read, is not a label map, holds a value that no class has, or lies elsewhere.
+        DataError: The file cannot be read, is not a label map, holds a value of no class, or is on another grid.
     """
     reader = LabelReader.of_classes(num_classes, ignore_label, label_values)
     is_open = isinstance(path, RasterSource)

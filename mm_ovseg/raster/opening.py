@@ -16,27 +16,27 @@ from mm_ovseg.raster.virtual_raster import check_virtual_raster, is_virtual_rast
 
 __all__ = ["open_raster", "raster_errors"]
 
-# By default GDAL fills what a truncated JPEG lacks with grey, and its fast path for PNG leaves it as it happens to be.
+# By default GDAL fills the missing part of a truncated JPEG with grey, and of a PNG with uninitialised memory.
 STRICT_READING = {"GDAL_ERROR_ON_LIBJPEG_WARNING": True, "GDAL_PNG_WHOLE_IMAGE_OPTIM": False}
-# Of the files beside an untrusted one, GDAL may use only those whose exact names were checked.
+# GDAL may only use those files beside an untrusted one whose exact names were checked.
 NO_SIDE_FILES = {"GDAL_DISABLE_READDIR_ON_OPEN": True}
-# A proxy that nobody runs: what a file names on the network is not reached, by whichever driver.
+# A proxy that does not exist, so that no driver reaches what a file names on the network.
 NO_NETWORK = {"GDAL_HTTP_PROXY": "127.0.0.1:9", "GDAL_HTTPS_PROXY": "127.0.0.1:9", "GDAL_HTTP_MAX_RETRY": "0"}
-# Where the environment's NO_PROXY says otherwise, at least GDAL's file systems open only what is called so.
+# In case NO_PROXY is set in the environment: GDAL's file systems at least open nothing but this name.
 NO_NETWORK |= {"CPL_VSIL_CURL_ALLOWED_FILENAME": "nothing"}
 NOT_RECOGNIZED = "not recognized as being in a supported file format"
 
 
 @contextmanager
 def open_raster(path: str | os.PathLike, *, any_format: bool = False) -> Iterator[DatasetReader]:
-    """Open a raster; whatever GDAL finds wrong with it, on opening or later, becomes a DataError.
+    """Open a raster; any error of GDAL, on opening or later, becomes a DataError.
 
     Args:
         path: The file; with ``any_format`` also a raster within one (``NETCDF:"sar.nc":vv``).
         any_format: Open every local format that GDAL reads; by default only those that are safe for untrusted files.
 
     Raises:
-        DataError: What :mod:`mm_ovseg.raster.trust` refuses, or GDAL.
+        DataError: :mod:`mm_ovseg.raster.trust` or GDAL refuses the file.
     """
     check_before_opening(path, any_format)
     with raster_errors(path, any_format=any_format), warnings.catch_warnings():
@@ -47,7 +47,7 @@ def open_raster(path: str | os.PathLike, *, any_format: bool = False) -> Iterato
             drivers = ["VRT"]
         elif drivers is not None and any_format:
             _check_sources(path)
-        # Absolute, since some relative names pass for URLs; rasterio.open takes no list of drivers.
+        # Absolute, since some relative names look like URLs; rasterio.open takes no list of drivers.
         name = os.path.abspath(path) if os.path.exists(path) else os.fspath(path)
         with DatasetReader(name, driver=drivers, sharing=False) as dataset:
             if not dataset.count:
@@ -60,7 +60,7 @@ def open_raster(path: str | os.PathLike, *, any_format: bool = False) -> Iterato
 
 @contextmanager
 def raster_errors(path: str | os.PathLike, *, any_format: bool = False) -> Iterator[None]:
-    """Read strictly, and turn whatever GDAL finds wrong with a file within the block into a DataError."""
+    """Read strictly within the block, and turn any error of GDAL into a DataError."""
     settings = STRICT_READING if any_format else {**STRICT_READING, **NO_SIDE_FILES}
     if allowed_drivers(any_format) is not None:
         settings = {**settings, **NO_NETWORK}
@@ -77,10 +77,10 @@ def raster_errors(path: str | os.PathLike, *, any_format: bool = False) -> Itera
 
 
 def _check_sources(path: str | os.PathLike, mosaics: tuple[str, ...] = ()) -> None:
-    """Check that the files which a VRT names open with the allowed drivers; GDAL itself would try all of them.
+    """Check that the files that a VRT names open with the allowed drivers; GDAL itself would try all drivers.
 
     Raises:
-        DataError: One is not, or is on the network.
+        DataError: One does not, or is on the network.
     """
     own = os.path.realpath(path)
     if own in mosaics:

@@ -1,4 +1,4 @@
-"""Writing PNG and JPEG images; their georeference goes into a file beside them."""
+"""Writing PNG and JPEG images, with their georeference in a sidecar file."""
 
 import os
 import warnings
@@ -22,15 +22,15 @@ OPTIONS = {"PNG": {}, "JPEG": {"quality": 95}}
 def write_picture(
     path: Path, bands: np.ndarray, grid: Grid, *, nodata: float | None = None, valid: np.ndarray | None = None
 ) -> None:
-    """Write an image by the suffix of its name.
+    """Write an image in the format of the file's suffix.
 
     Args:
-        path: The file; missing folders are made, an existing file is replaced.
+        path: The file; missing folders are created and an existing file is replaced.
         bands: (1 to 4, H, W); uint8, or uint16 for PNG. A second or fourth band is alpha.
-        grid: Where the pixels lie; noted in ``{path}.aux.xml``.
-        nodata: Value that stands for no data; noted there too.
-        valid: Bool (H, W), to be written as a mask, for PNG in ``{path}.msk``, for JPEG of three bands in the file;
-            None for no mask.
+        grid: Grid of the pixels; written to ``{path}.aux.xml``.
+        nodata: Nodata value; written there, too.
+        valid: Bool (H, W), written as a mask: for PNG to ``{path}.msk``, for JPEG of three bands into the file; None
+            for no mask.
 
     Raises:
         DataError: The file cannot be written.
@@ -51,7 +51,7 @@ def write_picture(
             for made, kept in side_files.items():
                 if made.exists():
                     os.replace(made, kept)
-                else:  # what an earlier image left would place or mask this one
+                else:  # leftovers of an earlier image would georeference or mask this one
                     kept.unlink(missing_ok=True)
         finally:
             for made in side_files:

@@ -1,4 +1,4 @@
-"""Where the pixels of one grid are on another, whatever the systems, directions and sizes of both."""
+"""The positions of one grid's pixels on another grid, for any reference systems, directions and sizes."""
 
 import functools
 import math
@@ -11,26 +11,26 @@ from mm_ovseg.raster.grid import SAME_PLACE, Grid, largest_offset, nearest_turn
 
 __all__ = ["Placement"]
 
-# Projections are smooth: coordinates are interpolated between places this far apart, where that is exact enough.
+# Projections are smooth: where exact enough, coordinates are interpolated between points this far apart.
 CELL = 32  # pixels of the target
 TOLERANCE = 1e-3  # pixels of the source
-DECIMALS = 6  # of pixels, so that a place on a pixel's centre stays there
-PROBES = 9  # a side, of the lattice on which coverage and pixel sizes are measured
+DECIMALS = 6  # of pixels, so that a position at a pixel's centre stays there
+PROBES = 9  # per side of the lattice on which coverage and pixel sizes are measured
 
 
 class Placement:
-    """Maps the pixels of a target grid to places among the pixels of a source grid.
+    """Maps the pixels of a target grid to positions in a source grid.
 
-    The place of a pixel depends on the two grids alone, not on the window that it is asked for in.
+    The position of a pixel depends on the two grids alone, not on the window that is asked for.
 
     Args:
-        source, target: The grids. Where one has no transform, or neither a reference system, both lie in one plane.
-        shift: (rows, columns) in pixels of the target by which the source's content is moved down and right.
-        names: What messages call the files of source and target.
+        source, target: The grids. If one has no transform, or neither has a reference system, they share one plane.
+        shift: (rows, columns) in target pixels by which the source's content is moved down and right.
+        names: Names of the source's and the target's file, for messages.
 
     Attributes:
-        is_identity: Whether the two are one grid, so that nothing needs to be resampled.
-        pixels: (columns, rows) of source pixels that a target pixel spans.
+        is_identity: Whether the two grids are the same, so that nothing needs to be resampled.
+        pixels: Source pixels that a target pixel spans, (columns, rows).
         covered: Share of the target that the source's extent covers, 0..1, estimated on a lattice.
 
     Raises:
@@ -66,11 +66,11 @@ class Placement:
         self.pixels, self.covered = self._measure()
 
     def coordinates(self, row: int, column: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places of the pixels' centres of a window of the target.
+        """Positions of the pixel centres of a window of the target.
 
         Returns:
-            columns, rows: float64 (height, width), in pixels of the source, 0.5 being the centre of its first one;
-            infinite or NaN where a pixel has no place there.
+            columns, rows: float64 (height, width), in pixels of the source, 0.5 being the centre of its first pixel;
+            infinite or NaN where the projection has no position.
         """
         if self._affine is not None:
             centres = np.meshgrid(np.arange(column, column + width) + 0.5, np.arange(row, row + height) + 0.5)
@@ -81,7 +81,7 @@ class Placement:
         return columns, rows
 
     def _exact(self, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places of points of the target, of any shape."""
+        """Positions of points of the target, of any shape."""
         if self._affine is not None:
             return self._affine @ (columns, rows)
         x, y = self._transform(*(self._to_map @ (columns, rows)))
@@ -89,7 +89,7 @@ class Placement:
             return self._to_source @ (x if self._turn is None else nearest_turn(x, self._centre, self._turn), y)
 
     def _interpolated(self, row: int, column: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places of the pixels of a window, bilinear within the cells of a lattice that is anchored at the target."""
+        """Positions of a window's pixels, bilinear within the cells of a lattice that is anchored at the target."""
         first_row, first_column = row // CELL, column // CELL
         cells = (-(-(row + height) // CELL) - first_row, -(-(column + width) // CELL) - first_column)
         # Twice as dense as the cells: a point in the middle alone would not show how a conformal map bends, as x² - y².
@@ -100,7 +100,7 @@ class Placement:
         lattice = np.stack(self._exact(*np.meshgrid(lattice_columns, lattice_rows)))
         nodes = lattice[:, ::2, ::2]  # (2, cells + 1, cells + 1)
         with np.errstate(invalid="ignore"):
-            bent = ~(_bend(lattice) <= TOLERANCE)  # also where a place is not finite
+            bent = ~(_bend(lattice) <= TOLERANCE)  # also where a position is not finite
 
         def along(start: int, length: int, first: int) -> tuple[np.ndarray, np.ndarray]:
             centres = np.arange(start, start + length) + 0.5 - first * CELL
@@ -109,7 +109,7 @@ class Placement:
 
         row_cells, down = along(row, height, first_row)
         column_cells, right = along(column, width, first_column)
-        with np.errstate(invalid="ignore"):  # of places that are not finite, which follow
+        with np.errstate(invalid="ignore"):  # of positions that are not finite, recomputed below
             # Along columns for each row of nodes, then along rows: (2, nodes, W) -> (2, H, W).
             lines = nodes[:, :, column_cells] * (1 - right) + nodes[:, :, column_cells + 1] * right
             down = down[:, np.newaxis]
@@ -121,7 +121,7 @@ class Placement:
         return places[0], places[1]
 
     def _measure(self) -> tuple[tuple[float, float], float]:
-        """Source pixels that a target pixel spans along the axes of the source; and the share that is covered."""
+        """Source pixels that a target pixel spans along the axes of the source, and the share that is covered."""
         along = (np.arange(PROBES * 4 + 1) + 0.5) / (PROBES * 4 + 1)
         columns, rows = np.meshgrid(along * self.target.width, along * self.target.height)
         inside = self.contains(*self._exact(columns, rows))
@@ -136,7 +136,7 @@ class Placement:
 
     @functools.cached_property
     def subpixels(self) -> "Placement":
-        """The placement of the target with each pixel cut into as many columns and rows as it is reduced by."""
+        """The placement of the target with each pixel split into as many columns and rows as it is reduced by."""
         parts_x, parts_y = self.reduction
         target = Grid(
             self.target.width * parts_x,
@@ -148,11 +148,11 @@ class Placement:
 
     @property
     def is_separable(self) -> bool:
-        """Whether a pixel's column decides over its place along rows alone, and its row along columns."""
+        """Whether a pixel's source column depends on its column alone, and its source row on its row."""
         return self._affine is not None and self._affine.b == self._affine.d == 0
 
     def contains(self, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Whether places lie within the source's extent; edges belong to it."""
+        """Whether positions are within the source's extent, edges included."""
         with np.errstate(invalid="ignore"):
             return (columns >= 0) & (columns <= self.source.width) & (rows >= 0) & (rows <= self.source.height)
 
@@ -163,7 +163,7 @@ class Placement:
 
 
 def _bend(lattice: np.ndarray) -> np.ndarray:
-    """How far the cells of a lattice, (2, 2 * cells + 1, 2 * cells + 1), are from bilinear at most: (cells, cells)."""
+    """The largest deviation from bilinear per cell (cells, cells) of a lattice (2, 2 * cells + 1, 2 * cells + 1)."""
     guess = lattice[:, ::2, ::2]
     for axis in (1, 2):
         guess = guess.swapaxes(0, axis)

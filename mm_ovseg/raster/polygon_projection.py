@@ -1,4 +1,4 @@
-"""Polygons of any reference system on the grid of a scene: cut to it, their edges bent as the projection bends them."""
+"""Polygons of any reference system on the grid of a scene: clipped to it, their edges curved by the projection."""
 
 from collections.abc import Sequence
 
@@ -12,29 +12,29 @@ from mm_ovseg.raster.grid import Grid, pixels_to_map
 
 __all__ = ["PolygonProjector", "as_polygons", "gathered", "simple_parts", "valid"]
 
-TOLERANCE = 0.05  # pixels between an edge and the straight line that stands for a piece of it
-OUTLINE_POINTS = 256  # a side
-LATTICE_POINTS = 33  # a side
-MARGIN = 0.01  # of a scene's box in the file's system, for what the outline's points may miss
-# By which projected polygons grow, in pixels, so that rounding leaves no gaps between neighbours, or where an outline
+TOLERANCE = 0.05  # pixels between an edge and the straight line that approximates a piece of it
+OUTLINE_POINTS = 256  # per side
+LATTICE_POINTS = 33  # per side
+MARGIN = 0.01  # relative, around a scene's box in the file's system, for what the outline's points may miss
+# Pixels by which projected polygons grow, so that rounding leaves no gaps between neighbours, or where an outline
 # meets itself at the antimeridian.
 CLOSING = 1e-4
 STEPS_PER_TURN = 360
-MAX_TURNS = 10  # of the globe between the longitudes of a file and of the scene; a damaged file may hold any numbers
+MAX_TURNS = 10  # of the globe, between the longitudes of a file and of the scene; a damaged file may hold any number
 MAX_HALVINGS = 14
-MAX_POINTS = 5_000_000  # that are put between those of all polygons: a damaged file may hold edges of any length
+MAX_POINTS = 5_000_000  # inserted between those of all polygons: a damaged file may hold edges of any length
 
 
 class PolygonProjector:
-    """Brings polygons to the grid of a scene.
+    """Projects polygons to the grid of a scene.
 
-    An edge is straight in the polygons' own system, as GIS and RFC 7946 take it. Longitudes are angles: on whatever
-    turn of the globe polygons and grid count theirs, they meet.
+    An edge is straight in the polygons' own system, as in GIS and RFC 7946. Longitudes are angles: those of polygons
+    and grid match even if they differ by whole turns of the globe.
 
     Args:
-        own: Reference system of the polygons; None where neither they nor the grid have one.
-        grid: Of the scene. Without a transform, its coordinates are columns and rows.
-        name: What messages call the file of the polygons.
+        own: Reference system of the polygons; None if neither they nor the grid have one.
+        grid: Grid of the scene. Without a transform, its coordinates are columns and rows.
+        name: Name of the polygons' file, for messages.
 
     Raises:
         DataError: One system cannot be transformed to the other.
@@ -50,7 +50,7 @@ class PolygonProjector:
         self._to_grid = CoordinateTransform(own, grid.crs, (name, "the scene"))
         self._own_pole, self._grid_pole = _pole(own), _pole(grid.crs)
         back = CoordinateTransform(grid.crs, own, ("the scene", name))
-        # One place in both systems: from there on longitudes are counted.
+        # One point in both systems, from which longitudes are counted.
         self._grid_origin = (self._extent[0] + self._extent[2]) / 2
         self._own_origin = float(back(self._grid_origin, (self._extent[1] + self._extent[3]) / 2)[0])
         if not np.isfinite(self._own_origin):
@@ -58,13 +58,13 @@ class PolygonProjector:
         self._box = self._extent if back.is_identity else self._box_in_own_system(grid, back)
 
     def boxes(self, extent: Sequence[float]) -> list[tuple[float, float, float, float] | None]:
-        """Where to look in a file of a given extent for polygons that may meet the scene.
+        """The boxes to search for polygons that may intersect the scene, in a file of a given extent.
 
         Args:
             extent: (left, bottom, right, top) in the polygons' system.
 
         Returns:
-            Boxes of the same form, the scene's once for each turn of the globe; a single None for everywhere.
+            Boxes of the same form, the scene's once per turn of the globe; a single None for everywhere.
         """
         if self._box is None:
             return [None]
@@ -73,14 +73,14 @@ class PolygonProjector:
         return [box for box in boxes if box[0] <= right and box[2] >= left and box[1] <= top and box[3] >= bottom]
 
     def project(self, polygons: np.ndarray) -> np.ndarray:
-        """Bring polygons to the grid.
+        """Project polygons to the grid.
 
         Args:
             polygons: (N,) valid Polygons and MultiPolygons.
 
         Returns:
-            (N,) Polygons and MultiPolygons in the grid's system, cut to its extent; empty where nothing lies in it,
-            and None where the grid's projection cannot show what lies there.
+            (N,) Polygons and MultiPolygons in the grid's system, clipped to its extent; empty if nothing is within it,
+            and None if the grid's projection cannot show them.
         """
         if not len(polygons):
             return polygons
@@ -97,13 +97,13 @@ class PolygonProjector:
         return result
 
     def _boxes_between(self, west: float, east: float) -> dict[float, tuple[float, float, float, float]]:
-        """By how much the scene's box is moved to meet longitudes between two -> the box there."""
+        """Shift of the scene's box that brings it to longitudes between two -> the shifted box."""
         left, bottom, right, top = self._box
         turns = [0.0] if self._own_turn is None else _turns(left, right, west, east, self._own_turn).tolist()
         return {turn: (left + turn, bottom, right + turn, top) for turn in turns}
 
     def _cut(self, polygons: np.ndarray) -> np.ndarray:
-        """Cut to the scene's box, on the turn of the globe where that box is."""
+        """Clip to the scene's box, on the turn of the globe where that box is."""
         west, _, east, _ = shapely.total_bounds(polygons)
         boxes = {} if np.isnan(west) else self._boxes_between(west, east)
         pieces = [_shifted(_clip(polygons, box), -turn) for turn, box in boxes.items()]
@@ -112,7 +112,7 @@ class PolygonProjector:
         return shapely.union_all(pieces, axis=0) if len(pieces) > 1 else pieces[0]
 
     def _reproject(self, parts: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Polygons, their owners, and the owners of those that lie outside of the grid's projection."""
+        """Polygons, their owners, and the owners of those outside of the grid's projection."""
         bounds = shapely.total_bounds(parts)
         step = max(np.hypot(bounds[2] - bounds[0], bounds[3] - bounds[1]) / LATTICE_POINTS, 1e-9)
         if self._own_turn is not None:
@@ -130,16 +130,16 @@ class PolygonProjector:
         return shapes[whole], owners[whole], np.unique(owners[~whole])
 
     def _forward(self, points: np.ndarray) -> np.ndarray:
-        """Points in the grid's system; not finite where that cannot show them."""
+        """Points in the grid's system; not finite where it cannot show them."""
         x, y = self._to_grid(points[:, 0], points[:, 1])
         if self._grid_turn is not None and self._own_turn is not None:
-            # PROJ may count a longitude on another turn than it was given on.
+            # PROJ may return a longitude on another turn than the given one.
             turns = (points[:, 0] - self._own_origin) / self._own_turn
             x = x + self._grid_turn * np.rint(turns - (x - self._grid_origin) / self._grid_turn)
         return np.stack([x, y], axis=1)
 
     def _halved(self, points: np.ndarray, rings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points and the offsets of rings among them, with points between until edges are straight on the grid."""
+        """Points and the offsets of rings among them, with points inserted until edges are straight on the grid."""
         projected = self._forward(points)
         unsettled = np.ones(len(points), dtype=bool)  # the edge from a point to the next
         for _ in range(MAX_HALVINGS):
@@ -164,7 +164,7 @@ class PolygonProjector:
         return points, rings
 
     def _unrolled(self, polygon: shapely.Polygon) -> shapely.Geometry:
-        """A polygon of the globe on the grid's turn: its rings cross the antimeridian, or go around a pole."""
+        """A polygon whose rings cross the antimeridian or go around a pole, on the grid's turn of the globe."""
         outer, *holes = (self._ring_on_grid(np.asarray(ring.coords)) for ring in (polygon.exterior, *polygon.interiors))
         return shapely.difference(outer, shapely.union_all(holes)) if holes else outer
 
@@ -181,7 +181,7 @@ class PolygonProjector:
         return shapely.union_all([shapely.clip_by_rect(_shifted(area, moved), *self._extent) for moved in turns])
 
     def _box_in_own_system(self, grid: Grid, back: CoordinateTransform) -> tuple[float, float, float, float] | None:
-        """What holds the grid in the polygons' system; None where part of the grid has no place there."""
+        """The grid's bounding box in the polygons' system; None if that cannot represent part of the grid."""
         outline = grid.outline(OUTLINE_POINTS)
         outline = np.concatenate([outline, outline[:1]])
         columns, rows = (np.linspace(0, length, LATTICE_POINTS) for length in (grid.width, grid.height))
@@ -219,7 +219,7 @@ class PolygonProjector:
 
 
 def _pole(crs: CRS | None) -> float | None:
-    """The latitude of the pole, or what lies beyond it on a map on which x counts longitudes."""
+    """The latitude of the pole, or a y beyond it on a map whose x depends on longitude alone."""
     turn = full_turn(crs)
     return None if turn is None else turn / 4 if to_pyproj(crs).is_geographic else turn
 
@@ -240,7 +240,7 @@ def as_polygons(geometries: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray,
 
 
 def valid(geometries: np.ndarray) -> np.ndarray:
-    """Geometries whose outlines cross themselves, mended; what is left may hold lines and points too."""
+    """Geometries with self-intersections repaired; the results may contain lines and points, too."""
     invalid = ~shapely.is_valid(geometries)
     if invalid.any():
         geometries = geometries.copy()
@@ -249,7 +249,7 @@ def valid(geometries: np.ndarray) -> np.ndarray:
 
 
 def _clip(geometries: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-    """The polygons among what valid geometries have within a box."""
+    """The polygons of valid geometries within a box."""
     left, bottom, right, top = box
     bounds = shapely.bounds(geometries)
     across = ~((bounds[:, :2] >= (left, bottom)).all(axis=1) & (bounds[:, 2:] <= (right, top)).all(axis=1))
@@ -262,7 +262,7 @@ def _clip(geometries: np.ndarray, box: tuple[float, float, float, float]) -> np.
 
 
 def gathered(geometries: np.ndarray, owners: np.ndarray, count: int) -> np.ndarray:
-    """For each owner 0..count-1 a MultiPolygon, maybe empty, of the polygons that geometries hold."""
+    """A MultiPolygon, possibly empty, of the polygons among the geometries for each owner 0..count-1."""
     parts, owners = as_polygons(geometries, owners)
     result = np.full(count, shapely.MultiPolygon(), dtype=object)
     if len(parts):
@@ -272,7 +272,7 @@ def gathered(geometries: np.ndarray, owners: np.ndarray, count: int) -> np.ndarr
 
 
 def _turns(left: float, right: float, west: float, east: float, turn: float) -> np.ndarray:
-    """By how much, in whole turns of the globe, left to right is moved to meet west to east."""
+    """The shifts, by whole turns of the globe, that make left..right meet west..east."""
     first, last = np.ceil((west - right) / turn), np.floor((east - left) / turn)
     return np.arange(max(first, -MAX_TURNS), min(last, MAX_TURNS) + 1) * turn
 

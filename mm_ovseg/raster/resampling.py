@@ -18,19 +18,19 @@ ReadImage = Callable[[int, int, int, int], tuple[np.ndarray, np.ndarray]]
 ReadLabels = Callable[[int, int, int, int], np.ndarray]
 
 PIXELS_AT_ONCE = 2**21
-MAX_SPREAD = 16  # source pixels that are read for each place; more lie apart, as on both sides of a global source
-TAPS = 3  # pixels that a mean is taken of, at least, where the source's are that small; smaller ones are joined before
-MIN_WEIGHT = 1e-3  # of pixels with data in a mean
+MAX_SPREAD = 16  # source pixels read per target pixel; more means distant pixels, as on both sides of a global source
+TAPS = 3  # smallest number of pixels per mean if the source's pixels are small; even smaller ones are averaged first
+MIN_WEIGHT = 1e-3  # of valid pixels in a mean
 
 
 def resample_image(
     read: ReadImage, placement: Placement, row: int, column: int, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read a window of the target grid: bilinear, and averages where its pixels are larger than those of the source.
+    """Read a window of the target grid: bilinear, or averages if its pixels are larger than those of the source.
 
     Args:
-        read: Reads a window of the source, in a unit in which values may be averaged.
-        placement: Of the target on the source.
+        read: Reads a window of the source, in a unit in which values can be averaged.
+        placement: Placement of the target on the source.
         row, column, height, width: The window.
 
     Returns:
@@ -74,13 +74,13 @@ def resample_image(
 def resample_labels(
     read: ReadLabels, placement: Placement, row: int, column: int, height: int, width: int, *, fill: int
 ) -> np.ndarray:
-    """Read a window of the target grid: the nearest pixel, and the mode where pixels become larger.
+    """Read a window of the target grid: the nearest pixel, or the mode if its pixels are larger.
 
     Args:
         read: Reads a window of the source, uint8 (H, W).
-        placement: Of the target on the source.
+        placement: Placement of the target on the source.
         row, column, height, width: The window.
-        fill: Value where the source does not reach. A value like others in the mode.
+        fill: Value outside of the source. The mode treats it like any other value.
 
     Returns:
         uint8 (height, width).
@@ -88,7 +88,7 @@ def resample_labels(
     parts_x, parts_y = placement.reduction
     if parts_x == parts_y == 1:
         return _nearest(read, placement, row, column, height, width, fill)
-    # So many points of each pixel vote.
+    # This number of points vote per pixel.
     fine = placement.subpixels
     labels = np.full((height, width), fill, np.uint8)
     rows_at_once = max(1, PIXELS_AT_ONCE // (width * parts_x * parts_y))
@@ -101,7 +101,7 @@ def resample_labels(
 
 
 def _span(places: np.ndarray, size: float, length: int) -> tuple[int, int]:
-    """First and last index of the pixels that lengths of a size around places reach."""
+    """First and last index of the pixels that intervals of a size around positions overlap."""
     first = int(np.clip(np.floor(places.min() - size / 2), 0, length - 1))
     return first, int(np.clip(np.floor(places.max() + size / 2), first, length - 1))
 
@@ -109,7 +109,7 @@ def _span(places: np.ndarray, size: float, length: int) -> tuple[int, int]:
 def _weighed(
     read: ReadImage, placement: Placement, row: int, column: int, height: int, width: int, step_x: int, step_y: int
 ) -> np.ndarray:
-    """Blocks of source pixels, which are counted from the source's first pixel; read in strips.
+    """Means over blocks of source pixels, counted from the source's first pixel; read in strips.
 
     Returns:
         float32 (height, width, C + 1): the means of the blocks' values, invalid ones counting as 0; and, as the
@@ -130,7 +130,7 @@ def _weighed(
 
 
 def _block_means(values: np.ndarray, step_x: int, step_y: int) -> np.ndarray:
-    """Means of blocks of (H, W, C); those at the end are cut off."""
+    """Means of blocks of (H, W, C); the last ones may be smaller."""
     if step_x == step_y == 1:
         return values
     tops, lefts = np.arange(0, values.shape[0], step_y), np.arange(0, values.shape[1], step_x)
@@ -142,15 +142,15 @@ def _block_means(values: np.ndarray, step_x: int, step_y: int) -> np.ndarray:
 def _area_means(
     weighed: np.ndarray, x: np.ndarray, y: np.ndarray, size_x: float, size_y: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Means over boxes around places; of boxes as large as a pixel these are what is interpolated bilinearly.
+    """Means over boxes around positions; boxes as large as a pixel give bilinear interpolation.
 
     Args:
         weighed: (H, W, C + 1), from :func:`_weighed`.
-        x, y: (N,) the boxes' middles, in pixels.
-        size_x, size_y: the boxes' sides, in pixels, at least 1.
+        x, y: (N,) centres of the boxes, in pixels.
+        size_x, size_y: Sides of the boxes, in pixels, at least 1.
 
     Returns:
-        float32 (N, C), the means of the valid pixels; and where there are any.
+        float32 (N, C): the means of the valid pixels; and bool (N,): whether there are any.
     """
     height, width, channels = weighed.shape
     columns, shares_x = _overlaps(x, size_x, width)
@@ -166,7 +166,7 @@ def _area_means(
 def _separable_means(
     weighed: np.ndarray, x: np.ndarray, y: np.ndarray, size_x: float, size_y: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What :func:`_area_means` gives on a lattice of columns x (W,) and rows y (H,): (H, W, C) and (H, W)."""
+    """:func:`_area_means` on a lattice of columns x (W,) and rows y (H,): (H, W, C) and (H, W)."""
     height, width, channels = weighed.shape
     lines = np.zeros((len(y), width, channels), np.float32)
     for rows, shares in zip(*_overlaps(y, size_y, height), strict=True):
@@ -178,7 +178,7 @@ def _separable_means(
 
 
 def _divided(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means, (..., C), of sums whose last channel is the sum of weights; and where there are any."""
+    """Means (..., C) from sums whose last channel is the sum of weights, and where there are any."""
     weights = total[..., -1]
     known = weights >= MIN_WEIGHT
     means = total[..., :-1] / np.where(known, weights, 1)[..., np.newaxis]
@@ -186,7 +186,7 @@ def _divided(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _overlaps(places: np.ndarray, size: float, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Along an axis, the pixels that lengths around places (N,) overlap, and how much: intp and float32, (taps, N)."""
+    """The pixels that intervals around positions (N,) overlap, and by how much: intp and float32, (taps, N)."""
     start, end = np.maximum(places - size / 2, 0), np.minimum(places + size / 2, length)
     pixels = np.floor(places - size / 2) + np.arange(math.ceil(size) + 1)[:, np.newaxis]
     shares = np.clip(np.minimum(pixels + 1, end) - np.maximum(pixels, start), 0, None)
@@ -202,7 +202,7 @@ def _nearest(
     if not inside.any():
         return labels
     source_height, source_width = placement.source.shape
-    # The far edges belong to the last pixels.
+    # The right and bottom edges belong to the last pixels.
     x = np.minimum(np.floor(columns[inside]).astype(np.intp), source_width - 1)
     y = np.minimum(np.floor(rows[inside]).astype(np.intp), source_height - 1)
     top, left = int(y.min()), int(x.min())
@@ -215,7 +215,7 @@ def _nearest(
 
 
 def _is_scattered(pixels: int, shape: tuple[int, int]) -> bool:
-    """Whether a window's places lie so far apart that it is better read in halves."""
+    """Whether a window's pixels are spread so far over the source that it is better read in halves."""
     return shape != (1, 1) and pixels > max(MAX_SPREAD * shape[0] * shape[1], PIXELS_AT_ONCE)
 
 
@@ -226,7 +226,7 @@ def _halves(row: int, column: int, height: int, width: int) -> list[tuple[int, i
 
 
 def _mode(votes: np.ndarray) -> np.ndarray:
-    """The most frequent value of uint8 (H, W, N) along the last axis; of equals the smallest."""
+    """The most frequent value of uint8 (H, W, N) along the last axis; the smallest one of equals."""
     best = np.zeros(votes.shape[:2], np.uint8)
     most = np.zeros(votes.shape[:2], np.int64)
     for value in np.unique(votes):

@@ -16,13 +16,13 @@ __all__ = ["RGBReader", "read_rgb"]
 
 @dataclass(frozen=True, kw_only=True)
 class RGBReader(ImageReader):
-    """Reads RGB images. One grey band gives three equal channels, a palette its colours.
+    """Reads RGB images. A single grey band gives three equal channels, a palette its colours.
 
     Attributes:
-        bands: Three, in the order red, green, blue; empty for those that the file calls so, else its first three.
-        value_range: (low, high) in the file's units, its scale and offset applied; empty for 8-bit bands. Bands of 8
-            bits that cannot reach ``high`` are taken as they are.
-        nodata: Value that, in all channels at once, means no data.
+        bands: Red, green and blue, 1-based; empty for those with these colour interpretations, or else the first three.
+        value_range: (low, high) in the file's units, with its scale and offset applied; empty for 8-bit bands. 8-bit
+            bands that cannot reach ``high`` are used as they are.
+        nodata: Value that means no data where all channels have it.
 
     Raises:
         ConfigError: There are not three bands, or the range is empty.
@@ -44,7 +44,7 @@ class RGBReader(ImageReader):
         if array.ndim != 3 or (not self.bands and array.shape[2] != 3):
             raise DataError(
                 f"{name} has shape {array.shape}; give (height, width, 3), red, green and blue, or set INPUT.RGB.BANDS "
-                "to the three bands of (height, width, bands)."
+                "to three bands of (height, width, bands)."
             )
         values, known = self._take(array, name, "float32" if self.value_range else "uint8")
         is_8bit = self._is_8bit(array.dtype.name)
@@ -67,7 +67,7 @@ class RGBReader(ImageReader):
         return bands
 
     def unread(self, image: np.ndarray, source: RasterSource) -> list[np.ndarray]:
-        """What the bands of a source would hold to be read as an image, uint8 (H, W, 3): (H, W) as stored, three."""
+        """The stored values, three arrays (H, W), with which a source would be read as the image, uint8 (H, W, 3)."""
         stored, chosen = [], self.choose(source)
         for channel, number in enumerate(chosen if len(chosen) == 3 else chosen * 3):
             values, band = image[..., channel].astype(np.float64), source.bands[number - 1]
@@ -82,17 +82,17 @@ class RGBReader(ImageReader):
         return stored
 
     def smallest_step(self, band: Band) -> float:
-        """By how much numbers of a band, as stored, differ that are certainly not the same."""
+        """The difference from which two stored values of a band certainly give different image values."""
         if np.dtype(band.dtype).kind in "iu" or not self.value_range:
             return 1
         return (self.value_range[1] - self.value_range[0]) / 255 / abs(band.scale)
 
     def _is_8bit(self, dtype: str, scale: float = 1.0, offset: float = 0.0) -> bool:
-        """Whether there is a range, but meant for other files of the folder: it is beyond a band of 0..255."""
+        """Whether there is a range that a band of 0..255 cannot reach, so meant for other files of the dataset."""
         return bool(self.value_range) and dtype == "uint8" and 255 * scale + offset < self.value_range[1]
 
     def _of_8bit(self, values: np.ndarray) -> np.ndarray:
-        """The numbers of the range that become 0..255 again, float32."""
+        """The values of the range that become 0..255 again, float32."""
         low, high = self.value_range
         return low + np.float32(values) * np.float32((high - low) / 255)
 
@@ -130,9 +130,9 @@ class RGBReader(ImageReader):
         return values, valid & _all_finite(values)
 
     def _combine(self, known: np.ndarray, nodata: Sequence[float | None]) -> np.ndarray:
-        """Where pixels (H, W, n) are valid by their numbers: one channel may hold the nodata value, such as 0 red.
+        """Where pixels (H, W, n) are valid by their values: a single channel may hold the nodata value, such as 0 red.
 
-        A nodata value that no measurement has, being outside of the range, tells of each channel by itself.
+        A nodata value outside of the range, which no measurement can have, counts in each channel by itself.
         """
         impossible = [
             value is not None and bool(self.value_range) and not self.value_range[0] <= value <= self.value_range[1]
@@ -142,7 +142,7 @@ class RGBReader(ImageReader):
         return valid & known[..., impossible].all(axis=2) if any(impossible) else valid
 
     def _meaning_of_nodata(self, band: Band) -> float | None:
-        """What the nodata value of a band, of the file or given, would stand for in the range."""
+        """The nodata value of a band, of the file or the settings, in the units of the range."""
         nodata = self.nodata if band.nodata is None else band.nodata
         if nodata is None or self._is_8bit(band.dtype, band.scale, band.offset):
             return None
@@ -161,7 +161,7 @@ class RGBReader(ImageReader):
 def read_rgb(
     path: Paths, window: Window | None = None, *, any_format: bool = False, **settings: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read an RGB image from a file, or from several that form its bands; see :class:`RGBReader` for the settings.
+    """Read an RGB image from a file, or from several that provide its bands; see :class:`RGBReader`.
 
     Returns:
         image: uint8 (H, W, 3), 0..255; 0 where not valid.

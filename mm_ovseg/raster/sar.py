@@ -14,22 +14,22 @@ from mm_ovseg.raster.units import SARUnit, decibel_ranges, sar_unit
 
 __all__ = ["SARReader", "count_polarisations", "read_sar", "three_channels"]
 
-ROUNDING = 0.51  # of 0..255, of a mean that was written as a whole number
-MAX_POWER = np.float32(1e37)  # of which float32 holds sums
-MAX_DECIBELS = 300.0  # beyond which power has no place in float32
+ROUNDING = 0.51  # of 0..255, in a mean that was written as an integer
+MAX_POWER = np.float32(1e37)  # so that sums fit in float32
+MAX_DECIBELS = 300.0  # so that power fits in float32
 
 
 @dataclass(frozen=True, kw_only=True)
 class SARReader(ImageReader):
     """Reads SAR images as the three channels that the encoders take.
 
-    One band gives three equal channels; two (a, b) give a, b and their mean; three are taken as they are. Where SAR is
-    resampled it is averaged in linear power.
+    One band gives three equal channels; two (a, b) give a, b and their mean; three are used as they are. SAR is
+    resampled in linear power.
 
     Attributes:
-        bands: One to three polarisations; empty for the file's first up to three.
-        scale: Name of the unit of the files' numbers, of :data:`~mm_ovseg.raster.units.SAR_UNITS`.
-        value_range: (low, high) in dB, or such a pair for each band; not used for ``"8bit"``.
+        bands: One to three polarisations; empty for the file's first three at most.
+        scale: Unit of the files' values, a key of :data:`~mm_ovseg.raster.units.SAR_UNITS`.
+        value_range: (low, high) in dB, or one such pair per band; not used for ``"8bit"``.
         nodata: Value that, in any of the bands, means no data.
 
     Raises:
@@ -56,7 +56,7 @@ class SARReader(ImageReader):
 
     @property
     def unit(self) -> SARUnit:
-        """The unit of the files' numbers."""
+        """The unit of the files' values."""
         return sar_unit(self.scale)
 
     def _values_of_array(self, array: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -102,12 +102,12 @@ class SARReader(ImageReader):
         """As :meth:`ImageReader.read_onto`.
 
         Raises:
-            ConfigError: The range is that of numbers which are not dB, so that their mean in power cannot be told.
+            ConfigError: The range is of values that are not dB, so that they cannot be averaged in power.
         """
         if not placement.is_identity and self.scale == "db" and np.abs(self.value_range).max() > MAX_DECIBELS:
             raise ConfigError(
                 f"INPUT.SAR.RANGE {list(self.value_range)} is not in dB, so {source.name} cannot be resampled; let the "
-                "file say how its numbers become dB (such as gdal_edit -scale 0.01), and give a range of dB."
+                "file declare how its values become dB (such as gdal_edit -scale 0.01), and give a range in dB."
             )
         return super().read_onto(source, placement, window)
 
@@ -132,7 +132,7 @@ class SARReader(ImageReader):
 def read_sar(
     path: Paths, window: Window | None = None, *, any_format: bool = False, **settings: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read a SAR image from a file, or from several that form its bands; see :class:`SARReader` for the settings.
+    """Read a SAR image from a file, or from several that provide its bands; see :class:`SARReader`.
 
     Returns:
         sar: float32 (H, W, 3), 0..255; 0 where not valid.
@@ -149,7 +149,7 @@ def three_channels(bands: np.ndarray) -> np.ndarray:
 
 
 def count_polarisations(sar_image: np.ndarray) -> int:
-    """How many polarisations the channels (H, W, 3) show: what :func:`three_channels` made them of."""
+    """The number of polarisations from which :func:`three_channels` made the channels (H, W, 3)."""
     first, second, third = np.moveaxis(sar_image, 2, 0)
     if np.array_equal(first, second) and np.array_equal(first, third):
         return 1

@@ -1,4 +1,4 @@
-"""A raster that is open for reading: one file, or several whose bands it joins; north-up, with its validity."""
+"""A raster that is open for reading: one file, or several whose bands are joined; north-up, with its validity."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ from mm_ovseg.raster.trust import check_whole_file
 
 __all__ = ["RasterSource", "path_list"]
 
-ROWS_AT_ONCE = 512  # a whole number of the tile rows of our GeoTIFFs
+ROWS_AT_ONCE = 512  # a multiple of the tile height of our GeoTIFFs
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
 
 def path_list(paths: Paths | None) -> list[str | os.PathLike]:
-    """The files of a source; none where there is none."""
+    """The files of a source, as a list; empty for None."""
     if paths is None:
         return []
     return [paths] if isinstance(paths, str | os.PathLike) else list(paths)
@@ -34,21 +34,21 @@ def path_list(paths: Paths | None) -> list[str | os.PathLike]:
 class RasterSource:
     """A raster, open for reading; a context manager.
 
-    Everything that a file says about validity counts: a nodata value of each band, masks in the file or beside it, an
-    alpha band, and NaN. An alpha band does not count where it is read as data, or where it holds measurements: GDAL
-    calls near infrared alpha in 8-bit files of four bands. Not thread-safe.
+    Everything that a file declares about validity counts: nodata values, masks in the file or beside it, an alpha band,
+    and NaN. An alpha band does not count if it is read as data or holds measurements: GDAL reports near infrared as
+    alpha in 8-bit files of four bands. Not thread-safe.
 
     Args:
-        paths: The file, or several whose bands follow each other; these lie on one grid.
+        paths: The file, or several on one grid whose bands are joined in this order.
         any_format: See :func:`mm_ovseg.raster.opening.open_raster`.
 
     Attributes:
-        name: What messages call it.
-        info: Header; of several files, that of the first with all bands.
+        name: Its name, for messages.
+        info: Header; of several files, that of the first, with all bands.
         bands: All bands.
 
     Raises:
-        DataError: There is no file, one cannot be opened or is on no grid, or the files are on different ones.
+        DataError: There is no file, one cannot be opened or has no grid, or the files are on different grids.
     """
 
     def __init__(self, paths: Paths, *, any_format: bool = False) -> None:
@@ -91,28 +91,28 @@ class RasterSource:
 
     @property
     def grid(self) -> Grid:
-        """Where the pixels lie, north-up."""
+        """Its north-up grid."""
         return self.info.grid
 
     @property
     def is_declared_valid(self) -> bool:
-        """Whether no file says anything of pixels without data: no nodata value, mask or alpha."""
+        """Whether no file declares pixels without data, by a nodata value, mask or alpha."""
         return all(band.nodata is None for band in self.bands) and not any(
             self._masks_of(index) for index in range(len(self._files))
         )
 
     @property
     def is_lossy(self) -> bool:
-        """Whether a file is compressed as JPEG, which changes numbers."""
+        """Whether a file is compressed as JPEG, which changes values."""
         kinds = ((file.driver, file.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION", "")) for file in self._files)
         return any(driver == "JPEG" or "JPEG" in compression for driver, compression in kinds)
 
     def align(self, other: "RasterSource", remedy: str = RESAMPLE_OR_SCENE) -> None:
-        """Check that another source has the same grid, and settle how its pixels lie where one of the two does not say.
+        """Check that another source has the same grid, and give it this one's georeference if one of the two has none.
 
         Args:
             other: The other source.
-            remedy: What the message advises where the grids differ.
+            remedy: What the message suggests if the grids differ.
 
         Raises:
             DataError: See :func:`~mm_ovseg.raster.header.check_same_grid`.
@@ -127,7 +127,7 @@ class RasterSource:
         return [number for number, band in enumerate(self.bands, start=1) if band.meaning != ColorInterp.alpha]
 
     def color_bands(self) -> list[int]:
-        """The 1-based bands that show red, green and blue: those that the file calls so, else its first up to three."""
+        """The 1-based bands of red, green and blue by colour interpretation, or else the first three at most."""
         bands = {band.meaning: number for number, band in enumerate(self.bands, start=1)}
         colors = [bands.get(color) for color in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
         return self.data_bands()[:3] if None in colors else colors
@@ -140,21 +140,21 @@ class RasterSource:
         *,
         nodata: bool = True,
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Read bands with the numbers as stored.
+        """Read the stored values of bands.
 
         Args:
             bands: 1-based.
             window: (row, column, height, width) on the grid; None for all of it.
-            dtype: NumPy type to read into; None for one that holds the types of all bands.
-            nodata: Whether pixels with a band's nodata value are not valid; :meth:`is_nodata` tells of them too.
+            dtype: NumPy type of the result; None for one that can hold all bands.
+            nodata: Whether pixels with a band's nodata value are invalid; :meth:`is_nodata` also finds them.
 
         Returns:
             values: (H, W, bands).
-            valid: bool (H, W, bands); False where a nodata value, a mask, alpha or NaN says so. None: everywhere True.
+            valid: bool (H, W, bands); False where a nodata value, a mask, alpha or NaN says so. None if all are valid.
 
         Raises:
-            DataError: A block cannot be read, the window reaches beyond the grid, or, without one, the file has too
-                many pixels.
+            DataError: A block cannot be read, the window exceeds the grid, or, without a window, the file has too many
+                pixels.
         """
         if window is not None:
             row, column, height, width = window
@@ -180,7 +180,7 @@ class RasterSource:
         return values, np.concatenate(known, axis=2)[..., order]
 
     def strips(self, band: int) -> Iterator[tuple[int, np.ndarray]]:
-        """The numbers of a band as stored, from the first row to the last, some 512 rows at a time.
+        """The stored values of a band, from the first row to the last, about 512 rows at a time.
 
         Yields:
             The first row of a strip, and the strip (rows, W).
@@ -193,14 +193,14 @@ class RasterSource:
             yield row, self.read([band], window, nodata=False)[0][..., 0]
 
     def is_nodata(self, values: np.ndarray, bands: Sequence[int]) -> np.ndarray | None:
-        """Where numbers as stored (..., bands) are the nodata values of their bands, of this shape; None: nowhere."""
+        """Where stored values (..., bands) are the nodata values of their bands, same shape; None if nowhere."""
         equal = [equals_nodata(values[..., channel], self.bands[band - 1]) for channel, band in enumerate(bands)]
         if not any(map(np.any, equal)):
             return None
         return np.stack([np.broadcast_to(where, values.shape[:-1]) for where in equal], axis=-1)
 
     def scale(self, values: np.ndarray, bands: Sequence[int]) -> None:
-        """Apply the scale and offset that the files state for their bands to floats (..., bands), in place."""
+        """Apply the bands' scale and offset to floats (..., bands), in place."""
         scales, offsets = (
             np.array([getattr(self.bands[band - 1], key) for band in bands]) for key in ("scale", "offset")
         )
@@ -212,7 +212,7 @@ class RasterSource:
         """The colours (red, green, blue, alpha), 0..255, of the values of a palette band; None for other bands.
 
         Raises:
-            DataError: The file calls itself one, but has none, or other numbers in it.
+            DataError: The file declares a palette, but has none, or one with other values.
         """
         chosen = self.bands[band - 1]
         if chosen.meaning != ColorInterp.palette:
@@ -226,13 +226,13 @@ class RasterSource:
         return colors
 
     def make_zero_black(self, values: np.ndarray, bands: Sequence[int]) -> None:
-        """Turn around, in place, the numbers (..., bands) of those bands whose 0 is white."""
+        """Invert, in place, the values (..., bands) of those bands whose 0 is white."""
         for channel, band in enumerate(bands):
             if (white := self.white_value(band)) is not None:
                 values[..., channel] = white - values[..., channel]
 
     def palette_colors(self, values: np.ndarray, bands: Sequence[int]) -> np.ndarray | None:
-        """The colours, uint8 (H, W, 3), of the 8-bit numbers (H, W, 1) of a palette band; None for other bands."""
+        """The colours, uint8 (H, W, 3), of the 8-bit values (H, W, 1) of a palette band; None for other bands."""
         if len(bands) != 1 or (table := self.color_table(bands[0])) is None:
             return None
         colors = np.zeros((256, 3), dtype=np.uint8)
@@ -240,7 +240,7 @@ class RasterSource:
         return colors[values[..., 0].astype(np.uint8)]
 
     def mask(self) -> np.ndarray | None:
-        """The mask, bool (H, W), that the first file keeps for all of its bands; None where it keeps none."""
+        """The mask, bool (H, W), of the first file for all of its bands; None if it has none."""
         if "mask" not in self._masks_of(0):
             return None
         with raster_errors(self.paths[0], any_format=self._any_format):
@@ -251,7 +251,7 @@ class RasterSource:
     def white_value(self, band: int) -> int | None:
         """The value that stands for black in a band whose 0 is white (MINISWHITE); None for other bands.
 
-        Where GDAL gives such a band a colour table, as those of one bit, that says it.
+        If GDAL gives such a band a colour table, as it does for one bit, the table decides.
         """
         chosen = self.bands[band - 1]
         if chosen.meaning == ColorInterp.palette:
@@ -265,7 +265,7 @@ class RasterSource:
     def _read_file(
         self, file: int, bands: list[Band], window: tuple[int, int, int, int] | None, dtype: str, nodata: bool
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """What :meth:`read` returns, of bands of one file."""
+        """Like :meth:`read`, for bands of one file."""
         dataset, orientation = self._files[file], self._orientations[file]
         with raster_errors(self.paths[file], any_format=self._any_format):
             if window is None:
@@ -296,7 +296,7 @@ class RasterSource:
         return orientation.apply(values), orientation.apply(valid)
 
     def _masks_of(self, file: int, asked: set[int] = frozenset()) -> list[str]:
-        """What says, besides values, where a file has data: "alpha", "mask" or "masks", one for all bands or each."""
+        """What marks a file's valid pixels besides values: "alpha", "mask" (for all bands), "masks" (one per band)."""
         flags = self._files[file].mask_flag_enums
         masks = ["alpha"] if self._alpha(file) not in (None, *asked) else []
         if any(MaskFlags.per_dataset in of_band and MaskFlags.alpha not in of_band for of_band in flags):
@@ -312,7 +312,7 @@ class RasterSource:
         return self._alphas[file]
 
     def _read_mask(self, kind: str, file: int, bands: list[Band], window: Window) -> np.ndarray:
-        """Bool, (H, W, 1 or bands)."""
+        """The mask, bool (H, W, 1 or bands)."""
         dataset = self._files[file]
         if kind == "alpha":
             return dataset.read(self._alpha(file), window=window)[..., None] > 0
@@ -325,7 +325,7 @@ class RasterSource:
 
 
 def _find_alpha(dataset: DatasetReader) -> int | None:
-    """The 1-based alpha band: of a PNG as it is called, else if most of what is not 0 is one value, such as 255."""
+    """The 1-based alpha band: in PNG as declared, otherwise only if most nonzero values are equal, such as 255."""
     if ColorInterp.alpha not in dataset.colorinterp:
         return None
     band = dataset.colorinterp.index(ColorInterp.alpha) + 1
@@ -338,7 +338,7 @@ def _find_alpha(dataset: DatasetReader) -> int | None:
 
 
 def _settled(first: RasterInfo, second: RasterInfo) -> RasterInfo:
-    """The second of two headers on one grid; where one does not say where its pixels lie, they are taken as stored."""
+    """The second of two headers on one grid; if one has no georeference, its pixels are taken as stored."""
     if first.grid.transform is None:
         return replace(second, grid=Grid(*second.stored_size), orientation=Orientation())
     return replace(second, grid=first.grid, orientation=first.orientation) if second.grid.transform is None else second

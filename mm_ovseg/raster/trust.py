@@ -1,8 +1,8 @@
-"""Which files are opened as rasters at all: an untrusted file may be malicious. SECURITY.md lists what is prevented.
+"""Which files may be opened as rasters: an untrusted file may be malicious. SECURITY.md lists what is prevented.
 
-Readers take ``any_format``. Without it, for untrusted files, only formats that hold their pixels themselves are
+Readers take ``any_format``. Without it, for untrusted files, only formats that contain their pixels themselves are
 opened; with it, for files that users name on their own command line, every local format that GDAL reads. Neither
-reaches the network.
+accesses the network.
 """
 
 import os
@@ -29,29 +29,29 @@ __all__ = [
 
 LINKS_VARIABLE = "MM_OVSEG_ALLOW_LINKS"
 DRIVERS_VARIABLE = "MM_OVSEG_GDAL_DRIVERS"
-# Formats that hold their pixels themselves. Of the others of GDAL, many name files and URLs to read instead.
+# Formats that contain their pixels themselves. Many of GDAL's others name files and URLs to read instead.
 STRICT_DRIVERS = ("GTiff", "PNG", "JPEG", "JP2OpenJPEG")
-# What reads from elsewhere, whatever the build of GDAL.
+# Drivers that read from elsewhere, in any build of GDAL.
 REMOTE_DRIVERS = {"DAAS", "EEDA", "EEDAI", "GeoRaster", "HTTP", "NGW", "OGCAPI", "PLMOSAIC", "PostGISRaster", "WCS"}
 REMOTE_DRIVERS |= {"RASDAMAN", "STACIT", "STACTA", "WMS", "WMTS"}
 PIXELS_VARIABLE = "MM_OVSEG_MAX_PIXELS"
-MAX_PIXELS = 2**27  # a tile of Sentinel-2 at 10 m has 1.2e8
+MAX_PIXELS = 2**27  # a Sentinel-2 tile at 10 m has 1.2e8
 SIDE_FILES = (".ovr", ".OVR", ".msk", ".MSK")
 TIFF_BEGINNINGS = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|(https?|ftp|s3|gs):/", re.IGNORECASE)  # pathlib makes one of two slashes
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|(https?|ftp|s3|gs):/", re.IGNORECASE)  # pathlib reduces two slashes to one
 SUBDATASET = re.compile(r"[A-Z][A-Z0-9_]+:(?P<inner>.+)", re.IGNORECASE | re.DOTALL)
 EXAMPLES = ("*.tif", "*.tiff", "*.jp2", "*.png", "*/*.tif", "*/*.tiff", "*/*.jp2", "*/*/*/*/*.jp2")
 
 
 def allowed_drivers(any_format: bool) -> list[str] | None:
-    """The GDAL drivers that may read.
+    """The GDAL drivers that may be used.
 
     Args:
-        any_format: all that read files of this machine, instead of :data:`STRICT_DRIVERS` and those that the
+        any_format: All that read files of this machine, instead of :data:`STRICT_DRIVERS` and those that the
             environment variable ``MM_OVSEG_GDAL_DRIVERS`` adds.
 
     Returns:
-        Their names; None for all that there are, where the variable is ``all``.
+        Their names; None for all drivers, if the variable is ``all``.
     """
     added = os.environ.get(DRIVERS_VARIABLE, "").replace(",", " ").split()
     if "all" in added:
@@ -63,15 +63,15 @@ def allowed_drivers(any_format: bool) -> list[str] | None:
 
 
 def check_before_opening(path: str | os.PathLike, any_format: bool = False) -> None:
-    """Check that a path is a file of this machine, and that GDAL's files beside it are what their names say.
+    """Check that a path is a file of this machine, and that GDAL's sidecar files are of the type they claim to be.
 
     Args:
         path: The file; with ``any_format`` also a raster within one, as GDAL names it (``NETCDF:"sar.nc":vv``).
         any_format: See :func:`allowed_drivers`.
 
     Raises:
-        DataError: It is not a file, and the message says what it is; its name is not UTF-8; or a mask or
-            overviews beside it are not TIFFs.
+        DataError: It is not a file (the message says what it is), its name is not UTF-8, or a mask or overviews
+            beside it are not TIFFs.
     """
     text = os.fspath(path)
     if not os.path.exists(text) and (container := _container(text)):
@@ -85,21 +85,21 @@ def check_before_opening(path: str | os.PathLike, any_format: bool = False) -> N
     if allowed_drivers(any_format) is None:
         return
     for suffix in SIDE_FILES:
-        # GDAL opens them with any driver, and so follows what they name.
+        # GDAL opens them with any driver, and so reads files that they name.
         if os.path.exists(side_file := f"{text}{suffix}") and not (os.path.isfile(side_file) and _is_tiff(side_file)):
             raise DataError(f"{side_file} is not a TIFF, so it is refused; remove it, or make it again with gdaladdo.")
 
 
 def check_file(path: str | os.PathLike, kind: str = "file", *, may_be_folder: bool = False) -> None:
-    """Check that a path is a file of this machine that holds something.
+    """Check that a path is a non-empty file of this machine.
 
     Args:
         path: The file.
-        kind: What messages call it, "image" or "file".
-        may_be_folder: Whether it is a format whose data sets are folders.
+        kind: "image" or "file", for messages.
+        may_be_folder: Whether the format's data sets are folders.
 
     Raises:
-        DataError: It is an address, a folder or a device, empty, or nothing at all; or its name is not UTF-8.
+        DataError: It is a URL, a folder, a device, empty or missing, or its name is not UTF-8.
     """
     text = os.fspath(path)
     try:
@@ -128,27 +128,27 @@ def check_file(path: str | os.PathLike, kind: str = "file", *, may_be_folder: bo
 
 
 def check_blocks(dataset: DatasetReader, name: str | os.PathLike, any_format: bool = False) -> None:
-    """Check what an open raster would make GDAL do when it is read.
+    """Check what reading an open raster would make GDAL do.
 
     Raises:
-        DataError: It keeps its overviews in another file, or has blocks beyond the limit of :func:`check_whole_file`,
-            which GDAL decodes whole.
+        DataError: It keeps its overviews in another file, or has blocks (which GDAL decodes as a whole) beyond the
+            limit of :func:`check_whole_file`.
     """
     if not any_format and allowed_drivers(any_format) is not None and "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):
-        raise DataError(f"{name} names another file to read its overviews from, which is refused; rewrite it.")
+        raise DataError(f"{name} refers to another file for its overviews, which is refused; rewrite it.")
     bands = dataset.count if dataset.profile.get("interleave") == "pixel" else 1
     pixels = bands * max((height * width for height, width in dataset.block_shapes), default=0)
     if pixels > (limit := max_pixels()):
         raise DataError(
             f"{name} is stored in blocks of {pixels} values, more than {limit}; store it in tiles (gdal_translate -co "
-            f"TILED=YES), or, where you trust it, raise the environment variable {PIXELS_VARIABLE}."
+            f"TILED=YES), or, if you trust it, raise the environment variable {PIXELS_VARIABLE}."
         )
 
 
 def check_whole_file(dataset: DatasetReader, name: str | os.PathLike) -> None:
-    """Check, before a raster is decoded as a whole, that its header does not claim too many pixels.
+    """Check that a raster's header does not claim too many pixels, before it is decoded as a whole.
 
-    The limit is :data:`MAX_PIXELS`, or that of ``MM_OVSEG_MAX_PIXELS``. Scenes, which are read by windows, have none.
+    The limit is :data:`MAX_PIXELS` or ``MM_OVSEG_MAX_PIXELS``. Scenes, which are read by windows, have no limit.
 
     Raises:
         DataError: It does.
@@ -164,16 +164,16 @@ def check_whole_file(dataset: DatasetReader, name: str | os.PathLike) -> None:
 
 
 def check_links(files: Iterable[Path], root: Path) -> None:
-    """Check that no symbolic link in a dataset makes files from elsewhere part of it.
+    """Check that no symbolic link makes files from elsewhere part of a dataset.
 
-    ``MM_OVSEG_ALLOW_LINKS=1`` in the environment allows it.
+    The environment variable ``MM_OVSEG_ALLOW_LINKS=1`` allows such links.
 
     Args:
-        files: In ``root`` by their names.
-        root: Of the dataset; may be a link itself.
+        files: Files whose paths are within ``root``.
+        root: Folder of the dataset; may itself be a link.
 
     Raises:
-        DataError: One lies elsewhere.
+        DataError: A file is elsewhere.
     """
     if os.environ.get(LINKS_VARIABLE) == "1":
         return
@@ -185,12 +185,12 @@ def check_links(files: Iterable[Path], root: Path) -> None:
         if not real.is_relative_to(inside):
             raise DataError(
                 f"{file} is a symbolic link to {real}, outside the dataset's folder {root}; copy it there, or, "
-                f"where the link is yours, set the environment variable {LINKS_VARIABLE}=1."
+                f"if the link is yours, set the environment variable {LINKS_VARIABLE}=1."
             )
 
 
 def max_pixels() -> int:
-    """Pixels that are read at once, and values of a block.
+    """The largest number of pixels read at once, and of values in a block.
 
     Raises:
         ConfigError: ``MM_OVSEG_MAX_PIXELS`` is not a number.
@@ -202,11 +202,11 @@ def max_pixels() -> int:
 
 
 def _container(name: str) -> str | None:
-    """The file that holds a raster named in GDAL's way (``NETCDF:"sar.nc":vv``); None for other names."""
+    """The file that contains a raster named in GDAL's syntax (``NETCDF:"sar.nc":vv``); None for other names."""
     match = SUBDATASET.fullmatch(name)
     if match is None or ADDRESS.match(name):
         return None
-    parts = (inner := match["inner"]).split(":")  # a path is between quotation marks or colons
+    parts = (inner := match["inner"]).split(":")  # the path is quoted or between colons
     spans = (":".join(parts[start:end]) for start in range(len(parts)) for end in range(len(parts), start, -1))
     candidates = (candidate.strip('"') for candidate in chain(re.findall(r'"([^"]+)"', inner), spans))
     return next((candidate for candidate in candidates if "\0" not in candidate and os.path.isfile(candidate)), None)

@@ -1,4 +1,4 @@
-"""Units of SAR: what the numbers in a file stand for. A new one is an entry of :data:`SAR_UNITS`."""
+"""Units of SAR: what the values in a file mean. A new unit is an entry of :data:`SAR_UNITS`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ __all__ = ["SAR_UNITS", "SARUnit", "decibel_ranges", "sar_unit"]
 
 @dataclass(frozen=True)
 class SARUnit:
-    """A unit.
+    """A unit of SAR values.
 
     Attributes:
-        to_power: Values -> linear power, in which SAR is averaged and speckle multiplies; both float arrays.
-        from_power: The way back.
-        to_decibels: Values -> dB, which a range maps to 0..255; None for values that are 0..255 already.
-        has_zero: Whether zero and negative values are measurements; else they are without data.
+        to_power: Values -> linear power, in which SAR is averaged and speckle is multiplicative; float arrays.
+        from_power: The inverse.
+        to_decibels: Values -> dB, which a range maps to 0..255; None for values that already are 0..255.
+        has_zero: Whether zero and negative values are measurements; otherwise they mean no data.
     """
 
     to_power: Callable[[np.ndarray], np.ndarray]
@@ -38,7 +38,7 @@ def _decibels(power: np.ndarray) -> np.ndarray:
 
 
 SAR_UNITS = {
-    # 8-bit images are mostly stretched amplitudes.
+    # 8-bit images are usually stretched amplitudes.
     "8bit": SARUnit(np.square, np.sqrt, None, has_zero=True),
     "power": SARUnit(lambda values: values, lambda power: power, _decibels, has_zero=False),
     "amplitude": SARUnit(np.square, np.sqrt, lambda values: 20.0 * np.log10(values), has_zero=False),
@@ -58,7 +58,7 @@ def sar_unit(name: str) -> SARUnit:
 
 
 def decibel_ranges(value_range: Sequence, bands: int) -> np.ndarray:
-    """``INPUT.SAR.RANGE`` as float64 (bands, 2): one [low, high] for all, or one for each of the bands that are read.
+    """``INPUT.SAR.RANGE`` as float64 (bands, 2), from one [low, high] for all bands or one for each.
 
     Raises:
         ConfigError: There is neither one range nor one for each band.

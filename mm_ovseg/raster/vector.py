@@ -1,4 +1,4 @@
-"""Polygons in and out of vector files, through geopandas and pyogrio: the only place that opens or writes them."""
+"""Reading and writing polygons with geopandas and pyogrio: the only module that opens or writes vector files."""
 
 import os
 import warnings
@@ -27,24 +27,24 @@ __all__ = ["Polygons", "format_left_out", "read_polygons", "write_geopackage"]
 
 WITHOUT_GEOMETRY, EMPTY, DAMAGED = "without geometry", "empty", "damaged"
 BEYOND_PROJECTION = "outside of the scene's projection"
-# By shapely's type of geometry.
+# By shapely's geometry type.
 OTHER_KINDS = {"points": (0,), "lines": (1, 2)}
 LAYERS_SHOWN = 20
-# A file that is deleted on failure needs no journal on disk, and need not wait for the disk.
+# A file that is deleted on failure needs no journal on disk and no syncing.
 WRITING_OPTIONS = {"OGR_SQLITE_JOURNAL": "MEMORY", "OGR_SQLITE_SYNCHRONOUS": "OFF"}
 
 
 @dataclass(frozen=True)
 class Polygons:
-    """Polygons of a vector file that meet a scene.
+    """The polygons of a vector file that intersect a scene.
 
     Attributes:
-        geometries: (N,) shapely MultiPolygons in the reference system of the scene's grid, cut to its extent, in the
-            order of the file.
-        values: (N,) of their attribute: texts, numbers, or None where there is none, or none was asked for.
-        areas: (N,) of the whole polygons, in squares of the unit of the file's system: for comparisons only.
-        left_out: Reason -> number of features near the scene, or without a place, that are not polygons or could not be
-            used; of a collection that holds polygons, its points and lines.
+        geometries: (N,) shapely MultiPolygons in the reference system of the scene's grid, clipped to its extent, in
+            file order.
+        values: (N,) of their attribute: strings, numbers, or None if missing or not asked for.
+        areas: (N,) of the unclipped polygons, in square units of the file's system; for comparisons only.
+        left_out: Reason -> number of features near the scene, or without location, that are not polygons or unusable;
+            includes points and lines of a collection that also contains polygons.
     """
 
     geometries: np.ndarray
@@ -61,21 +61,21 @@ def read_polygons(
     layer: str | None = None,
     layer_option: str = "--layer",
 ) -> Polygons:
-    """Read the polygons of a layer that meet a scene; of a format with a spatial index, nothing else is read.
+    """Read the polygons of a layer that intersect a scene; in formats with a spatial index, nothing else is read.
 
-    Polygons inside of geometry collections count, curves become straight pieces, heights are left out, and outlines
-    that cross themselves are repaired.
+    Polygons in geometry collections count, curves are linearised, heights are dropped, and self-intersections are
+    repaired.
 
     Args:
         path: The file.
-        grid: Of the scene.
-        attribute: Whose values are wanted, if any.
-        layer: Its name; None where the file has one only.
-        layer_option: What messages call the option that names the layer.
+        grid: Grid of the scene.
+        attribute: Attribute to read; None for none.
+        layer: Name of the layer; None if the file has only one.
+        layer_option: The option that selects the layer, for messages.
 
     Raises:
-        DataError: The file cannot be read, has no such layer or attribute, or holds no polygons at all; or its
-            reference system is missing or does not go with that of the scene.
+        DataError: The file cannot be read, has no such layer or attribute, or contains no polygons; or its reference
+            system is missing or cannot be transformed to that of the scene.
     """
     check_before_opening(path)
     name = path_for_pyogrio(path)
@@ -96,7 +96,7 @@ def read_polygons(
         areas = shapely.area(geometries)
         geometries = projector.project(geometries)
     lost = shapely.is_missing(geometries)
-    # GDAL gives features without geometry only where no box is asked for; what is missing else is beyond repair.
+    # GDAL returns features without geometry only if no box is given; any other missing geometry is beyond repair.
     reasons[DAMAGED] += int(shapely.is_missing(read).sum()) - (without if boxes == [None] else 0)
     reasons.update({WITHOUT_GEOMETRY: without, BEYOND_PROJECTION: int(lost.sum())})
     kept = ~lost & ~shapely.is_empty(geometries)
@@ -110,21 +110,21 @@ def read_polygons(
 
 
 def format_left_out(left_out: Mapping[str, int]) -> str:
-    """The reasons and numbers of :attr:`Polygons.left_out`, in words."""
+    """The reasons and counts of :attr:`Polygons.left_out`, in words."""
     return ", ".join(f"{count} {reason}" for reason, count in left_out.items())
 
 
 def write_geopackage(
     path: str | os.PathLike, layer: str, chunks: Iterable[Mapping[str, Sequence[Any]]], crs: str | None
 ) -> int:
-    """Write polygons to a new GeoPackage of one layer.
+    """Write polygons to a new GeoPackage with one layer.
 
     Args:
-        path: The file, which does not exist yet.
+        path: The file, which must not exist yet.
         layer: Its name.
-        chunks: Columns of one length each, among them ``geometry`` with shapely Polygons; one chunk is in memory at a
-            time. All have the same columns, and there is at least one, which may be empty.
-        crs: Reference system as WKT; None without one.
+        chunks: At least one dict of columns of equal length, among them ``geometry`` with shapely Polygons; may be
+            empty. All have the same columns; one chunk is in memory at a time.
+        crs: Reference system as WKT, or None.
 
     Returns:
         The number of polygons.
@@ -134,7 +134,7 @@ def write_geopackage(
     """
     count = 0
     path = Path(path)
-    written = path.with_name(path.name.replace(";", "_"))  # pyogrio would split it there
+    written = path.with_name(path.name.replace(";", "_"))  # pyogrio would split the path there
     with gdal_options(WRITING_OPTIONS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
         for index, chunk in enumerate(chunks):
@@ -142,7 +142,7 @@ def write_geopackage(
             options = {"layer": layer, "driver": "GPKG", "geometry_type": "Polygon"}
             try:
                 pyogrio.write_dataframe(frame, written, append=index > 0, **options)
-            except (RuntimeError, ValueError) as error:  # all of pyogrio's are RuntimeErrors
+            except (RuntimeError, ValueError) as error:  # all errors of pyogrio are RuntimeErrors
                 raise OSError(brief_reason(error)) from error
             count += len(frame)
     os.replace(written, path)
@@ -153,9 +153,9 @@ def write_geopackage(
 def _data_errors(path: str | os.PathLike) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # GDAL's remarks on what is repaired or left out here
+            warnings.simplefilter("ignore")  # GDAL's warnings about what is repaired or skipped here
             yield
-    except (RuntimeError, ValueError, OSError, ShapelyError) as error:  # all of pyogrio's are RuntimeErrors
+    except (RuntimeError, ValueError, OSError, ShapelyError) as error:  # all errors of pyogrio are RuntimeErrors
         reason = f" ({brief_reason(error)}); check it"
         if NOT_RECOGNIZED in str(error):
             reason = ": its format is unknown; export a GeoPackage"
@@ -164,7 +164,7 @@ def _data_errors(path: str | os.PathLike) -> Iterator[None]:
 
 @contextmanager
 def _nothing_written_beside(path: str | os.PathLike) -> Iterator[None]:
-    """Remove the description that GDAL leaves beside a GML file that it has read."""
+    """Remove the .gfs file that GDAL leaves beside a GML file that it has read."""
     description = Path(path).with_suffix(".gfs")
     before = description.exists()
     try:
@@ -175,7 +175,7 @@ def _nothing_written_beside(path: str | os.PathLike) -> Iterator[None]:
 
 
 def _choose_layer(path: str | os.PathLike, listed: np.ndarray, layer: str | None, option: str) -> str:
-    shapes = [name for name, kind in listed if kind is not None]  # QGIS stores its styles in a layer without shapes
+    shapes = [name for name, kind in listed if kind is not None]  # QGIS stores its styles in a layer without geometry
     names = shapes or [name for name, _ in listed]
     shown = ", ".join(names[:LAYERS_SHOWN]) + (", ..." if len(names) > LAYERS_SHOWN else "")
     if layer is not None and layer not in names:
@@ -197,7 +197,7 @@ def _check_content(path: str | os.PathLike, info: Mapping[str, Any], attribute: 
         )
     kind = str(info["geometry_type"])
     if info["features"] == 0 or "Point" in kind or "Line" in kind:
-        raise DataError(f"{path} has no polygons in this layer; give a layer with polygons.")
+        raise DataError(f"{path} has no polygons in this layer; choose a layer that has.")
 
 
 def _projector(path: str | os.PathLike, own: CRS | None, grid: Grid) -> PolygonProjector:
@@ -220,7 +220,7 @@ def _count_without_geometry(name: str, layer: str) -> int:
 
 
 def _polygons_of(geometries: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
-    """(N,) valid MultiPolygons, empty where there is none, of geometries of any kind; and why others are left out."""
+    """(N,) valid MultiPolygons (empty if there are none) of geometries of any kind, and why others are left out."""
     reasons: Counter[str] = Counter()
     geometries = geometries.copy()
     reasons[EMPTY] = int((shapely.is_empty(geometries) & ~shapely.is_missing(geometries)).sum())

@@ -1,4 +1,4 @@
-"""Which vector files are opened at all, and by which of GDAL's drivers. SECURITY.md says from what they are kept."""
+"""Which vector files may be opened, and by which of GDAL's drivers. SECURITY.md lists what is prevented."""
 
 import os
 import re
@@ -15,8 +15,8 @@ from mm_ovseg.raster.trust import ADDRESS, check_file
 
 __all__ = ["LOCAL_DRIVERS", "check_before_opening", "check_name", "gdal_options", "local_drivers", "path_for_pyogrio"]
 
-# Formats that hold their shapes themselves. What is missing reaches the network (WFS, OAPIF, EEDA, Carto, ...), reads
-# whatever a file names (OGR_VRT, GDALG) or runs a program (GPSBabel, ADBC).
+# Formats that contain their geometries themselves. The others access the network (WFS, OAPIF, EEDA, Carto, ...), read
+# whatever a file names (OGR_VRT, GDALG) or run a program (GPSBabel, ADBC).
 LOCAL_DRIVERS = {
     *("GPKG", "GeoJSON", "GeoJSONSeq", "ESRI Shapefile", "FlatGeobuf", "MapInfo File"),
     *("AIVector", "AVCBin", "AVCE00", "CSV", "DGN", "DWG", "DXF", "EDIGEO", "ESRIJSON", "GML", "GPX", "GTFS", "GeoRSS"),
@@ -25,9 +25,9 @@ LOCAL_DRIVERS = {
     *("Selafin", "TopoJSON", "VDV", "VFK", "VICAR", "WAsP", "XLSX", "Arrow"),
 }
 FOLDER_FORMATS = (".gdb",)  # a folder that is one data set
-# What GDAL would otherwise do beside reading: fetch the schema that a GML file names.
+# Otherwise GDAL would fetch the schema that a GML file names.
 OPTIONS = {"GML_DOWNLOAD_SCHEMA": "NO", "GML_SKIP_RESOLVE_ELEMS": "ALL"}
-DATABASE = re.compile(r"[A-Za-z][A-Za-z0-9]+:")  # two letters at least: C:\\ is a disk
+DATABASE = re.compile(r"[A-Za-z][A-Za-z0-9]+:")  # at least two letters: C:\\ is a drive
 _lock = threading.RLock()
 
 
@@ -35,7 +35,7 @@ def check_before_opening(path: str | os.PathLike) -> None:
     """Check that a path is a file of this machine.
 
     Raises:
-        DataError: It is a connection string, pyogrio cannot open its name, or
+        DataError: It is a connection string, pyogrio cannot open a file of this name, or
             :func:`~mm_ovseg.raster.trust.check_file` refuses it.
     """
     name = os.fspath(path)
@@ -47,24 +47,24 @@ def check_before_opening(path: str | os.PathLike) -> None:
 
 
 def check_name(path: str | os.PathLike) -> None:
-    """Check that pyogrio takes a path for that of a file.
+    """Check that pyogrio takes a path for a plain file.
 
     Raises:
-        DataError: It would take it for a file inside of an archive.
+        DataError: It would take it for a file inside an archive.
     """
     if "!" in os.path.abspath(path):
         raise DataError(f"{path} has '!' in its path, which pyogrio takes for an archive; rename the file or folder.")
 
 
 def path_for_pyogrio(path: str | os.PathLike) -> str:
-    """A path in the form that pyogrio cannot mistake for anything else; it splits a plain path at ";"."""
+    """A path in a form that pyogrio cannot misread; it splits a plain path at ";"."""
     name = os.path.abspath(path)
     return name if os.name == "nt" else f"file://{name}"
 
 
 @contextmanager
 def gdal_options(options: Mapping[str, str]) -> Iterator[None]:
-    """Within the block, GDAL's vector drivers have these configuration options."""
+    """Set configuration options of GDAL's vector drivers within the block."""
     before = {name: pyogrio.get_gdal_config_option(name) for name in options}
     pyogrio.set_gdal_config_options(options)
     try:
@@ -75,10 +75,10 @@ def gdal_options(options: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def local_drivers() -> Iterator[None]:
-    """Within the block, GDAL knows no drivers of vector files but :data:`LOCAL_DRIVERS`.
+    """Limit GDAL's vector drivers to :data:`LOCAL_DRIVERS` within the block.
 
-    pyogrio takes no list of drivers that may open a file, so this holds for all threads of the process, which must not
-    use pyogrio in other ways meanwhile.
+    pyogrio accepts no list of allowed drivers, so this applies to all threads of the process, which must not use
+    pyogrio in other ways meanwhile.
     """
     with _lock:
         known = set(pyogrio.list_drivers())
@@ -88,7 +88,7 @@ def local_drivers() -> Iterator[None]:
                     _register_drivers()
                     yield
                 finally:
-                    # First none at all, so that they come back in GDAL's own order, in which they are tried.
+                    # First remove all, so that they return in GDAL's own order, in which they are tried.
                     pyogrio.set_gdal_config_options({"OGR_SKIP": ",".join(known)})
                     _register_drivers()
         finally:

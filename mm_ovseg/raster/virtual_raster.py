@@ -1,4 +1,4 @@
-"""Mosaics and stacks of bands in GDAL's VRT format, which lists other files to read: only plain lists are accepted."""
+"""Mosaics and band stacks in GDAL's VRT format, which names other files to read: only plain lists are accepted."""
 
 import os
 import re
@@ -14,8 +14,8 @@ from mm_ovseg.raster.trust import ADDRESS, REMOTE_DRIVERS, check_before_opening,
 
 __all__ = ["check_virtual_raster", "is_virtual_raster", "local_sources"]
 
-# Formats that a VRT may name. GDAL tries all of its drivers on them; the first bytes of these hold a NUL, before which
-# the text formats, which would name files and addresses in turn, do not recognise theirs. Those of JPEG need not.
+# Formats that a VRT may name. GDAL tries all of its drivers on them; these formats have a NUL among their first bytes,
+# so that no text format, which could name files and URLs in turn, recognises them. JPEG need not have one.
 SOURCE_DRIVERS = ("GTiff", "PNG", "JP2OpenJPEG")
 MAX_CHARACTERS = 2**26
 # What gdalbuildvrt and gdal_translate write, in lower case since GDAL ignores case: nothing that computes or warps.
@@ -26,26 +26,26 @@ ELEMENTS = re.compile(
     "sourcefilename|sourceband|sourceproperties|srcrect|dstrect|nodata|usemaskband|scaleoffset|scaleratio|lut|"
     "colortablecomponent|resampling|blockxsize|blockysize"
 )
-# Where a VRT of any kind names another raster.
+# Elements and attributes of any kind of VRT that name another raster.
 SOURCES, SOURCE_KEYS = ("sourcefilename", "sourcedataset"), ("x_dataset", "y_dataset")
-# What GDAL opens by way of the network, or describes within the VRT.
+# Names that GDAL opens over the network or that are defined within the VRT.
 REMOTE = re.compile(rf"\s*(/vsi|<|{ADDRESS.pattern}|({'|'.join(REMOTE_DRIVERS)}):)", re.IGNORECASE)
 PLAIN_CLASSES = (None, "VRTSourcedRasterBand")
 SOURCE_ATTRIBUTES = ("relativetovrt", "shared")
 
 
 def is_virtual_raster(path: str | os.PathLike) -> bool:
-    """Whether a file is called ``.vrt``."""
+    """Whether a file has the suffix ``.vrt``."""
     return Path(path).suffix.lower() == ".vrt"
 
 
 def check_virtual_raster(path: str | os.PathLike) -> None:
-    """Check that a VRT file only places bands of rasters on this machine.
+    """Check that a VRT file does nothing but place bands of rasters of this machine.
 
-    The rasters may be in any folder. They are opened to check that they are of an allowed format.
+    The rasters may be in any folder. They are opened to check that their format is allowed.
 
     Raises:
-        DataError: It is not a VRT, computes or warps, or names something else than a GeoTIFF, PNG or JPEG 2000 file.
+        DataError: It is not a VRT, computes or warps, or names anything but GeoTIFF, PNG or JPEG 2000 files.
     """
     for source in dict.fromkeys(_sources(Path(os.path.abspath(path)))):
         try:
@@ -60,10 +60,10 @@ def check_virtual_raster(path: str | os.PathLike) -> None:
 
 
 def local_sources(path: str | os.PathLike) -> list[Path]:
-    """The files that a VRT of any kind names; none where the file, whatever its name, is not one.
+    """The files that a VRT of any kind names; empty if the file, whatever its name, is not a VRT.
 
     Raises:
-        DataError: It names something that is not of this machine.
+        DataError: It names something that is not on this machine.
     """
     with open(path, "rb") as file:
         if b"<vrtdataset" not in file.read(4096).lower():
@@ -75,8 +75,8 @@ def local_sources(path: str | os.PathLike) -> list[Path]:
         name = element.text or ""
         if REMOTE.match(name):
             raise DataError(
-                f"{path} is a mosaic of {name!r}, which is not a file of this machine; download that first, and build "
-                "the mosaic of files."
+                f"{path} is a mosaic of {name!r}, which is not a file of this machine; download it first, and build "
+                "the mosaic from files."
             )
         files.append(Path(path).parent / name)
     return [file for file in files if file.is_file()]
@@ -87,7 +87,7 @@ def _root(path: Path) -> ElementTree.Element:
         if path.stat().st_size > MAX_CHARACTERS:
             raise DataError(f"{path} is a mosaic of more than {MAX_CHARACTERS} characters; make it a GeoTIFF.")
         text = path.read_text(encoding="utf-8")
-        # Without comments, CDATA, types and entities there is one way only to read it, which then is GDAL's too.
+        # Without comments, CDATA, types and entities there is only one way to read it, so GDAL reads the same.
         root = ElementTree.fromstring(text) if "<!" not in text and "\0" not in text else None
     except (OSError, ValueError, ElementTree.ParseError) as error:
         raise DataError(f"{path} cannot be read as a VRT file ({error}); build it again with gdalbuildvrt.") from error
@@ -97,14 +97,14 @@ def _root(path: Path) -> ElementTree.Element:
 
 
 def _sources(path: Path) -> list[str]:
-    """The absolute paths of the files that a plain VRT names, of which each is a file by this name."""
+    """The absolute paths of the files that a plain VRT names, each of which is a file by that name."""
     sources = []
     for element in _root(path).iter():
         tag, attributes = element.tag.lower(), {name.lower(): value for name, value in element.attrib.items()}
         if not ELEMENTS.fullmatch(tag) or attributes.get("subclass") not in PLAIN_CLASSES:
             what = attributes.get("subclass", element.tag)
             raise DataError(
-                f"{path} does more than place rasters beside each other ({what}), which is refused in a VRT; "
+                f"{path} does more than place rasters next to each other ({what}), which is refused in a VRT; "
                 "convert it with gdal_translate."
             )
         if tag == "sourcefilename":
@@ -118,10 +118,10 @@ def _source(path: Path, name: str, attributes: dict[str, str]) -> str:
     if not os.path.isabs(name):
         if attributes.get("relativetovrt") != "1":
             raise DataError(
-                f"{path} is a mosaic of {name!r} without saying in which folder that is; build it again "
+                f"{path} is a mosaic of {name!r} without saying in which folder it is; build it again "
                 "with gdalbuildvrt."
             )
         name = str(path.parent / name)
     if is_virtual_raster(name):
-        raise DataError(f"{path} is a mosaic of another, {name}; build it of the files themselves.")
+        raise DataError(f"{path} is a mosaic of another one, {name}; build it from the files themselves.")
     return name

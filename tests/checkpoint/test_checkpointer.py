@@ -67,7 +67,7 @@ def test_a_published_model_is_converted_and_the_log_says_so(released_catseg, mak
     with caplog.at_level("INFO", logger="mm_ovseg"):
         StrictCheckpointer(model).load(str(released_catseg))
     assert not any(parameter.any() for parameter in model.parameters())  # the file holds zeros
-    assert "released.pth is the published CAT-Seg ViT-B/16: 484 tensors were converted into 529 of ours" in caplog.text
+    assert "released.pth is the published CAT-Seg ViT-B/16: 484 tensors were converted to 529 of ours" in caplog.text
 
 
 def test_a_published_model_in_another_config_is_told_its_own(released_catseg, make_model):

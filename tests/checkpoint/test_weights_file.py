@@ -88,10 +88,10 @@ def test_files_of_the_hub_come_from_its_cache(hub):
 
 
 @pytest.mark.parametrize("name,message", [
-    ("hf://agency/maps/other.pth", r"hf://agency/maps/other\.pth cannot be fetched.*give its path"),
-    ("hf://agency/maps@v2/weights/model.safetensors", "cannot be fetched"),
+    ("hf://agency/maps/other.pth", r"hf://agency/maps/other\.pth cannot be downloaded.*give its path"),
+    ("hf://agency/maps@v2/weights/model.safetensors", "cannot be downloaded"),
     ("hf://agency", "not the name of a file on the hub; write hf://organisation/repository/file"),
-    ("hf://a b/c!/file.pth", "cannot be fetched"),
+    ("hf://a b/c!/file.pth", "cannot be downloaded"),
 ])  # fmt: skip
 def test_what_the_hub_does_not_have_is_named(hub, name, message):
     with pytest.raises(CheckpointError, match=message):

@@ -73,7 +73,7 @@ def test_a_whole_model_converts_once(released_catseg, tmp_path, capsys):
     run_cli("convert", released_catseg, output, "--variant", "catseg")
     printed = capsys.readouterr().out
     assert "is CAT-Seg ViT-B/16" in printed and "configs/siblings/catseg_vitb16_384.yaml" in printed
-    assert "mm_ovseg reads already" in fails(capsys, output, tmp_path / "again.pth")
+    assert "already has the names that mm_ovseg reads" in fails(capsys, output, tmp_path / "again.pth")
     assert "convert it as 'catseg'" in fails(capsys, released_catseg, tmp_path / "other.pth", "--variant", "vitb16")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["catseg.pth", "released.pth"]
 
@@ -90,7 +90,7 @@ def test_bad_files_and_names_end_in_one_line_and_leave_nothing(published, tmp_pa
     assert "other.pth: The checkpoint is not of" in fails(capsys, tmp_path / "other.pth", output)
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "clip.pt")
     assert "TorchScript archive" in fails(capsys, tmp_path / "clip.pt", output)
-    assert "no suffix that says its format" in fails(capsys, source, tmp_path / "out.bin")
+    assert "no suffix of a known format" in fails(capsys, source, tmp_path / "out.bin")
     assert "is the file to convert" in fails(capsys, source, source)
     assert "is a file, not a folder" in fails(capsys, source, source / "out.pth")
     assert not output.exists() and torch.load(source, weights_only=True)["epoch"] == 7

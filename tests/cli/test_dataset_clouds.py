@@ -143,7 +143,7 @@ def test_files_of_others_are_left_alone(clear, tmp_path, capsys):
     theirs = write(tmp_path / "out" / "rgb_clouds" / "a.tif", ground())
     before = theirs.read_bytes()
     run(clear, tmp_path / "out", status=2)
-    assert "not the journal" in capsys.readouterr().err and theirs.read_bytes() == before
+    assert "not their journal" in capsys.readouterr().err and theirs.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_wrong_folders(clear, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for words, message in (
         ((tmp_path / "absent", tmp_path / "out"), "absent is not a folder"),
-        ((tmp_path / "empty", tmp_path / "out"), "holds no PNG, JPEG or GeoTIFF"),
+        ((tmp_path / "empty", tmp_path / "out"), "has no PNG, JPEG or GeoTIFF"),
         ((clear, clear / "out"), "choose another output folder"),
         ((clear / "city", tmp_path / "file" / "out"), "is a file, not a folder"),
         ((clear, tmp_path / "out"), "have the same name"),

@@ -97,7 +97,7 @@ def test_a_val_folder_of_which_nothing_can_be_used(new, tmp_path):
 def test_without_labels_the_dataset_is_for_stage_1(new, tmp_path):
     root = write_clean_folder(tmp_path / "mine", count=3)
     shutil.rmtree(root / "labels")
-    assert "No labels: the dataset serves stage 1" in new("mine")
+    assert "No labels: the dataset is for stage 1" in new("mine")
     cfg = load_config("datasets/mine_config.yaml", ["MODEL.DEVICE", "cpu"])
     assert cfg.MODEL.META_ARCHITECTURE == "CrossModalUnification" and cfg.INPUT.DATASET_MAPPER_NAME == "rgb_sar_pair"
     assert not (tmp_path / "datasets" / "mine_classes.json").exists()
@@ -269,7 +269,7 @@ def test_another_model_and_known_places(new, tmp_path):
     (["mine", "--label-values", "0: a, yes: b"], "--label-values has the value 'yes'"),
     (["mine", "--label-values", "0: a, 1: b, 2: c", "--classes", "a,b"], "'2' stands for 'c', which is not one of"),
     (["mine", "--model", "nowhere.yaml"], "'nowhere.yaml' does not exist"),
-    (["bad"], "bad has no pair that can be used"),
+    (["bad"], "bad has no usable pair"),
 ])  # fmt: skip
 def test_wrong_input_is_one_sentence_and_leaves_nothing(new, tmp_path, capsys, words, message):
     write_clean_folder(tmp_path / "mine", count=2)

@@ -111,7 +111,7 @@ def test_pixels_without_data_are_masked_ignored_and_tiles_of_them_dropped(scene,
 
 @pytest.mark.parametrize("content, message", [
     ("0: water\n1: forest\n00: city\n", "has the value 0 twice"),
-    ("0: water\nyes: forest\n", "has the value 'yes'; the values of a label raster are whole numbers"),
+    ("0: water\nyes: forest\n", "has the value 'yes'; the values of a label raster are integers"),
     ("0: water\n1.5: forest\n", "has the value '1.5'"),
 ])  # fmt: skip
 def test_a_table_of_a_raster_has_whole_numbers(scene, tmp_path, capsys, content, message):
@@ -132,7 +132,7 @@ def test_values_without_meaning_are_counted(scene, tmp_path, capsys):
     meanings.write_text(json.dumps({"0": "water", "1": "forest"}))
     run(scene | {"--label-map": meanings}, tmp_path / "region")
     out = capsys.readouterr().out
-    assert "mean nothing here and are ignored: 2 (3840 pixels)" in out
+    assert "belong to no class and are ignored: 2 (3840 pixels)" in out
 
 
 def test_of_many_values_without_meaning_the_others_are_counted(scene, write, tmp_path, capsys):
@@ -268,7 +268,7 @@ def test_what_is_wrong_is_one_sentence_and_leaves_nothing(scene, tmp_path, capsy
     options = {key: value for key, value in (scene | change).items() if value is not None}
     if change == {"--classes": "lava"}:  # raster values beyond the classes are counted, not fatal
         run(options, tmp_path / "region")
-        assert "mean nothing here" in capsys.readouterr().out
+        assert "belong to no class" in capsys.readouterr().out
         return
     run(options, tmp_path / "region", code=2)
     err = capsys.readouterr().err

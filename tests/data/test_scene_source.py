@@ -206,7 +206,7 @@ def test_what_cannot_be_placed_is_said(tmp_path, rgb):
     with SceneSource(rgb, plain) as source:  # of one size: taken to be on one grid, as pairs are
         assert source.read(0, 0, 60, 80).sar_valid.all()
     small = write_ground(tmp_path / "small.png", Affine.identity(), 50, 80, crs=None, driver="PNG")
-    with pytest.raises(DataError, match=r"one size.*georeference"):
+    with pytest.raises(DataError, match=r"the same size.*georeference"):
         SceneSource(rgb, small)
     with pytest.raises(DataError, match="does not exist"):
         SceneSource(rgb, tmp_path / "missing.tif")

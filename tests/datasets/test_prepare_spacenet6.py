@@ -325,7 +325,7 @@ def test_other_settings_need_another_folder(folder, root, prepare):
     message = prepare(SCRIPT, folder, *SMALL, "--min-valid", 0.9, status=2).err
     assert "min_valid 0.5 instead of 0.9" in message and ".sn6_journal.jsonl" in message
     (root / "CMU" / ".sn6_journal.jsonl").unlink()
-    assert "not the journal" in prepare(SCRIPT, folder, *SMALL, status=2).err
+    assert "not their journal" in prepare(SCRIPT, folder, *SMALL, status=2).err
     assert contents(root).items() <= before.items()
 
 
@@ -333,7 +333,7 @@ def test_other_settings_need_another_folder(folder, root, prepare):
     ("arguments", "words"),
     [
         (["missing.tar.gz"], ["missing.tar.gz", "does not exist"]),
-        (["empty"], ["empty holds no tiles", "SpaceNet 6"]),
+        (["empty"], ["empty contains no tiles", "SpaceNet 6"]),
         (["{folder}", "--size", "-1"], ["--size"]),
         (["{folder}", "--overlap", "450"], ["--overlap"]),
         (["{folder}", "--min-valid", "2"], ["--min-valid"]),

@@ -169,7 +169,7 @@ def test_names_with_equal_embeddings_are_refused(names, gradients):
     text = build_limited(templates=("a {}", "the {}"))
     with torch.set_grad_enabled(gradients):
         for _ in range(2):
-            with pytest.raises(VocabularyError, match="cannot tell apart") as caught:
+            with pytest.raises(VocabularyError, match="cannot distinguish") as caught:
                 text(names)
         assert all(f"'{name}'" in str(caught.value) for name in names if name != "road")
         assert "road" not in str(caught.value)

@@ -91,7 +91,7 @@ def test_a_sampling_distance_gives_square_metres():
     for distance in (0, -1, math.inf, math.nan):
         with pytest.raises(ConfigError, match="give metres per pixel"):
             grid.at_sampling_distance(distance, "a.tif")
-    with pytest.raises(DataError, match=r"a\.tif gives \d+ pixels a row, more than"):
+    with pytest.raises(DataError, match=r"a\.tif has \d+ pixels per row, more than"):
         Grid(100_000, 10, UTM, PLACE).at_sampling_distance(1, "a.tif")
 
 

@@ -103,7 +103,7 @@ def test_range_scales_other_types_and_bands_select(tmp_path, write_raster):
     assert valid.all()
     with pytest.raises(DataError, match=r"s2\.tif holds uint16 values; set INPUT\.RGB\.RANGE"):
         read_rgb(path)
-    with pytest.raises(DataError, match=r"s2\.tif has no band 13, but bands 1 to 12; correct INPUT\.RGB\.BANDS"):
+    with pytest.raises(DataError, match=r"s2\.tif has no band 13, only bands 1 to 12; correct INPUT\.RGB\.BANDS"):
         read_rgb(path, bands=[13, 3, 2], value_range=(0, 4000))
 
 
@@ -266,7 +266,7 @@ def test_what_is_masked_in_all_channels_has_no_data():
     (np.zeros((4, 4), np.uint8), {}, r"shape \(4, 4\); give \(height, width, 3\)"),
     (np.zeros((4, 4), np.uint8), {"bands": [1, 1, 1]}, r"shape \(4, 4\)"),
     (np.zeros((0, 4, 3), np.uint8), {}, "no pixels"),
-    (np.zeros((4, 4, 3), np.uint8), {"bands": [4, 3, 2]}, r"no band 4, but bands 1 to 3; correct INPUT\.RGB\.BANDS"),
+    (np.zeros((4, 4, 3), np.uint8), {"bands": [4, 3, 2]}, r"no band 4, only bands 1 to 3; correct INPUT\.RGB\.BANDS"),
 ])  # fmt: skip
 def test_arrays_that_are_not_rgb(array, settings, message):
     with pytest.raises(DataError, match=f"The RGB array .*{message}"):

@@ -66,7 +66,7 @@ def test_polarisations_become_channels(tmp_path, write_raster):
     np.testing.assert_allclose(four[0, 0], [204, 153, 102], rtol=1e-6)
     chosen, _ = read_sar(path, scale="db", bands=[4])
     np.testing.assert_allclose(chosen[0, 0], [51] * 3, rtol=1e-6)
-    with pytest.raises(DataError, match=r"four\.tif has no band 5, but bands 1 to 4; correct INPUT\.SAR\.BANDS"):
+    with pytest.raises(DataError, match=r"four\.tif has no band 5, only bands 1 to 4; correct INPUT\.SAR\.BANDS"):
         read_sar(path, scale="db", bands=[5])
 
 
@@ -198,7 +198,7 @@ def test_numbers_beyond_float32_have_no_data():
     (np.zeros(4, np.uint8), {}, r"shape \(4,\); give \(height, width\) or"),
     (np.zeros((1, 4, 4, 1), np.uint8), {}, r"shape \(1, 4, 4, 1\)"),
     (np.zeros((4, 4, 0), np.uint8), {}, "no pixels"),
-    (np.zeros((4, 4, 2), np.uint8), {"bands": [3]}, r"no band 3, but bands 1 to 2; correct INPUT\.SAR\.BANDS"),
+    (np.zeros((4, 4, 2), np.uint8), {"bands": [3]}, r"no band 3, only bands 1 to 2; correct INPUT\.SAR\.BANDS"),
 ])  # fmt: skip
 def test_arrays_that_are_not_sar(array, settings, message):
     with pytest.raises(DataError, match=f"The SAR array .*{message}"):

@@ -139,7 +139,7 @@ def test_several_files_are_the_bands_of_one(tmp_path, write_raster):
         assert not valid[1, 1, 1] and valid.sum() == valid.size - 1
     image, valid = read_rgb(paths, (1, 1, 2, 3))
     np.testing.assert_array_equal(image[0, 1:], RGB[1, 2:4])
-    with pytest.raises(DataError, match=r"red\.tif \(with green\.tif, blue\.tif\) has no band 4, but bands 1 to 3"):
+    with pytest.raises(DataError, match=r"red\.tif \(with green\.tif, blue\.tif\) has no band 4, only bands 1 to 3"):
         read_rgb(paths, bands=(4, 1, 2))
     other = write_raster(
         tmp_path / "other.tif", RGB[..., 0], crs=UTM["crs"], transform=PLACE @ Affine.translation(3, 0)

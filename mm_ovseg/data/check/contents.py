@@ -1,4 +1,4 @@
-"""What a raster file holds, whatever settings it will be read with."""
+"""The contents of a raster file, independent of the settings with which it will be read."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -14,28 +14,28 @@ from mm_ovseg.raster import Band, LabelReader, RasterInfo, RasterSource
 
 __all__ = ["FileContents", "pooled_sample", "read_contents"]
 
-SAMPLE_BUDGET = 2_000_000  # pixels over all files
-MIN_SAMPLED, MAX_SAMPLED = 64, 16384  # pixels of a file
+SAMPLE_BUDGET = 2_000_000  # pixels, over all files
+MIN_SAMPLED, MAX_SAMPLED = 64, 16384  # pixels per file
 MAX_VALUES = 256
 
 
 @dataclass(frozen=True)
 class FileContents:
-    """What a file holds. One that cannot be read has an error and, if it could be opened, a header.
+    """The contents of a file. An unreadable file has an error and, if it could be opened, a header.
 
     Attributes:
         path: The file.
         error: Why it cannot be read.
         info: Its header.
-        digest: Hash of its pixels; equal where two files hold the same numbers.
+        digest: Hash of its pixels, equal for files with the same values.
         bands: Its bands without alpha.
-        palette: (red, green, blue) of the values 0, 1, ... of a palette file.
-        categories: Value -> name, which GDAL keeps beside the file (``FILE.aux.xml``).
-        is_lossy: Whether its compression changes numbers (JPEG).
+        palette: (red, green, blue) of the values 0, 1, ... of a palette image.
+        categories: Value -> name, which GDAL stores beside the file (``FILE.aux.xml``).
+        is_lossy: Whether its compression changes values (JPEG).
         nan_share: Share of the pixels that are NaN in a band, 0..1.
-        is_gray: Whether it has three bands or more, the first three of them equal.
-        sample: float32 (N, bands): pixels with data, evenly over the file, scale and offset applied.
-        values: Value -> number of pixels with data, where there is one band of few whole numbers; else None.
+        is_gray: Whether it has at least three bands, of which the first three are equal.
+        sample: float32 (N, bands): valid pixels, evenly spread over the file, with scale and offset applied.
+        values: Value -> number of valid pixels, for a single band of few integers; else None.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class FileContents:
 
     @property
     def colors(self) -> list[int]:
-        """Places among ``bands`` of those that the file calls red, green and blue; empty if it does not."""
+        """Positions in ``bands`` of red, green and blue by colour interpretation; empty if undeclared."""
         places = {band.meaning: place for place, band in enumerate(self.bands)}
         colors = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
         return [places[color] for color in colors] if all(color in places for color in colors) else []
@@ -67,11 +67,11 @@ class FileContents:
 def read_contents(
     path: Path, *, num_files: int = 1, check: Callable[[RasterSource, FileContents], None] | None = None
 ) -> FileContents:
-    """Look into a file.
+    """Read the contents of a file.
 
     Args:
         path: The file.
-        num_files: How many files are looked into; the more, the fewer pixels of each are kept.
+        num_files: Number of files that are read in total; the more, the fewer pixels are sampled from each.
         check: Called with the open file, if it can be read.
     """
     info = None
@@ -87,7 +87,7 @@ def read_contents(
 
 
 def pooled_sample(files: Iterable[FileContents], bands: int) -> np.ndarray:
-    """The sampled pixels of the files that have so many bands, float32 (N, bands)."""
+    """The sampled pixels of the files with this number of bands, float32 (N, bands)."""
     samples = [file.sample for file in files if file.sample.shape[1] == bands]
     return np.concatenate(samples) if samples else np.empty((0, bands), dtype=np.float32)
 
@@ -98,7 +98,7 @@ def _contents_of(path: Path, source: RasterSource, num_files: int) -> FileConten
     valid = np.ones(image.shape[:2], dtype=bool) if known is None else known.all(axis=2)
     colors = source.color_table(bands[0]) if len(bands) == 1 else None
     try:
-        values = dict(LabelReader({}).read(source)[1])  # which knows none of the values, and so counts all
+        values = dict(LabelReader({}).read(source)[1])  # no value is known, so all are counted
     except DataError:
         values = None
     return FileContents(

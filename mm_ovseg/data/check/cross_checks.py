@@ -1,4 +1,4 @@
-"""What is wrong with the files of datasets taken together: types, SAR range, classes, copies and shared ground."""
+"""Checks across the files of datasets: types, SAR range, classes, copies and shared ground."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -21,14 +21,14 @@ from mm_ovseg.raster.units import decibel_ranges
 __all__ = ["check_classes", "check_images", "check_places", "check_sar_range", "check_types"]
 
 MAX_CLIPPED = 0.2  # share of the SAR values of a dataset
-MIN_SHARE_SHOWN = 0.01  # of the ground
+MIN_SHARE_SHOWN = 0.01  # of the area
 
 
 def check_types(pairs: Sequence[PairFiles]) -> Iterator[Finding]:
-    """Files of a dataset whose type or palette is not that of most files of their kind."""
+    """Find files of a dataset whose type or palette differs from most files of their kind."""
     for kind in ("RGB", "SAR", "label"):
         files = [(pair, file) for pair in pairs for file in pair.readable(kind)]
-        advice = "check that its numbers mean the same"
+        advice = "check that its values mean the same"
         yield from _odd_ones("other-type", files, lambda file: (file.dtype, len(file.bands)), _describe_type, advice)
         advice = "check its colours"
         if kind == "label":
@@ -63,7 +63,7 @@ def _describe_palette(file: FileContents) -> str:
 
 
 def check_sar_range(dataset: RGBSARDataset, pairs: Sequence[PairFiles], reader: SARReader) -> Iterator[Finding]:
-    """Check that INPUT.SAR.SCALE and INPUT.SAR.RANGE fit what the SAR files of a dataset hold."""
+    """Check that INPUT.SAR.SCALE and INPUT.SAR.RANGE fit the SAR files of a dataset."""
     samples = []
     for file in [file for pair in pairs for file in pair.readable("SAR")]:
         numbers = [band.index for band in file.bands]
@@ -87,13 +87,13 @@ def check_sar_range(dataset: RGBSARDataset, pairs: Sequence[PairFiles], reader: 
         clipped = float(np.mean(np.concatenate(outside))) if sum(map(len, outside)) else 0.0
         if clipped > MAX_CLIPPED:
             shown = " and ".join(f"{low:g} to {high:g} dB" for low, high in np.unique(ranges, axis=0))
-            message = f"{clipped:.0%} of the SAR values lie outside INPUT.SAR.RANGE, {shown}"
+            message = f"{clipped:.0%} of the SAR values are outside INPUT.SAR.RANGE, {shown}"
             advice = f'set INPUT.SAR.RANGE to "{common_range(np.concatenate(decibels))}"'
             yield Finding("sar-range", dataset.name, place, message, advice)
 
 
 def check_classes(datasets: Sequence[RGBSARDataset], pairs: Sequence[PairFiles]) -> Iterator[Finding]:
-    """Classes without a name, or in no label map of all the datasets that have the same classes."""
+    """Find classes without a name, or in no label map of the datasets that share the classes."""
     vocabularies: dict[tuple[str, ...], list[RGBSARDataset]] = {}
     for dataset in datasets:
         vocabularies.setdefault(dataset.classes, []).append(dataset)
@@ -108,11 +108,11 @@ def check_classes(datasets: Sequence[RGBSARDataset], pairs: Sequence[PairFiles])
             advice = "it can be neither learned nor measured: check the list of classes, or keep it as it is"
             if ignored := _ignored_shares(members, [file for _, file in labels]):
                 shares = ", ".join(f"{value} ({share:.0%} of the pixels)" for value, share in ignored.items())
-                advice = f"{shares} is ignored: if that is a class, say so with label_values"
+                advice = f"{shares} is ignored: if it is a class, map it with label_values"
             yield Finding("class-absent", name, place, f"no label map of {names} has {', '.join(absent)}", advice)
         if unnamed := [entry for entry in classes if PLACEHOLDER.fullmatch(entry)]:
-            message = f"{', '.join(unnamed)} mean nothing to a model that is asked by name"
-            yield Finding("class-unnamed", name, place, message, "write what they are into the class file")
+            message = f"{', '.join(unnamed)} mean nothing to a model that is prompted with class names"
+            yield Finding("class-unnamed", name, place, message, "give their real names in the class file")
         number = len(set().union(*files_with.values()))
         for entry in unnamed:
             if number >= MIN_FILES_TO_COMPARE and len(files_with.get(entry, ())) == 1:
@@ -122,7 +122,7 @@ def check_classes(datasets: Sequence[RGBSARDataset], pairs: Sequence[PairFiles])
 
 
 def _ignored_shares(datasets: Sequence[RGBSARDataset], labels: Sequence[FileContents]) -> dict[int, float]:
-    """The values of the label files that are ignored though no declaration names them, with their share, 0..1."""
+    """The values of label files that are ignored although no dataset declares them, with their share, 0..1."""
     pixels = sum((Counter(file.values) for file in labels), Counter())
     unnamed = {
         dataset.ignore_label for dataset in datasets if dataset.ignore_label not in dict(dataset.label_values or ())
@@ -131,7 +131,7 @@ def _ignored_shares(datasets: Sequence[RGBSARDataset], labels: Sequence[FileCont
 
 
 def _files_with(labels: Sequence[tuple[PairFiles, FileContents]]) -> dict[str, set[Path]]:
-    """The label files that have each class."""
+    """Class -> label files that contain it."""
     found: dict[str, set[Path]] = {}
     for pair, file in labels:
         classes = pair.dataset.classes
@@ -143,7 +143,7 @@ def _files_with(labels: Sequence[tuple[PairFiles, FileContents]]) -> dict[str, s
 
 
 def check_images(pairs: Sequence[PairFiles]) -> Iterator[Finding]:
-    """RGB or SAR images with the same pixels, in one dataset or in two. Label maps may well be alike."""
+    """Find RGB or SAR images with the same pixels, in one dataset or in two. Label maps may well be equal."""
     for kind in ("RGB", "SAR"):
         first_with: dict[str, tuple[PairFiles, Path]] = {}
         files = [(pair, file) for pair in pairs for file in pair.readable(kind)]
@@ -160,11 +160,11 @@ def check_images(pairs: Sequence[PairFiles]) -> Iterator[Finding]:
             message = f"{path} ({name}) has the same pixels as {first_path} ({first_name})"
             if path == first_path:
                 message = f"{path} is in {first_name} and in {name}"
-            yield pair.finding("shared-content", path, message, "keep it in one of the two datasets")
+            yield pair.finding("shared-content", path, message, "keep it in only one of the two datasets")
 
 
 def check_places(pairs: Sequence[PairFiles]) -> Iterator[Finding]:
-    """Pairs of two datasets that show the same ground, by their georeference."""
+    """Find pairs of two datasets that show the same ground, by their georeference."""
     located = [(pair, pair.single["RGB"]) for pair in pairs if pair.is_used and "RGB" in pair.single]
     places = footprints([None if file.info is None else file.info.grid for _, file in located])
     names = [pair.dataset.name for pair, _ in located]
@@ -182,5 +182,5 @@ def check_places(pairs: Sequence[PairFiles]) -> Iterator[Finding]:
                 continue  # reported as the same image
             amount = f"{share:.0%}" if share >= MIN_SHARE_SHOWN else f"less than {MIN_SHARE_SHOWN:.0%}"
             files = f"{file.path} ({datasets[1]}) and {other_file.path} ({datasets[0]})"
-            message = f"{files} share {amount} of the smaller one's ground"
-            yield pair.finding("shared-place", file.path, message, "keep the place in one of the two datasets")
+            message = f"{files} share {amount} of the smaller one's area"
+            yield pair.finding("shared-place", file.path, message, "keep the place in only one of the two datasets")

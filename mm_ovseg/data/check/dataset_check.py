@@ -1,4 +1,4 @@
-"""Checking datasets: everything that is wrong with them, found in one pass over their files."""
+"""Checking datasets: all problems, found in one pass over the files."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -26,14 +26,14 @@ Problem = tuple[str, str, str]  # kind, message and advice of a finding
 def check_datasets(
     datasets: Sequence[RGBSARDataset], reader: PairReader, *, workers: int | None = None
 ) -> list[Finding]:
-    """Check datasets, each by itself and against the others.
+    """Check datasets, each on its own and against the others.
 
-    Files in a dataset's folders that no dataset lists (``pairs``) are checked too, as a part of the first.
+    Files in a dataset's folders that no dataset lists (``pairs``) are checked, too, as part of the first one.
 
     Args:
-        datasets: The declarations, which MetadataCatalog keeps as ``declaration``.
-        reader: Reads RGB and SAR with the settings of the config.
-        workers: Threads that read; None: one per core.
+        datasets: The datasets, which MetadataCatalog keeps as ``declaration``.
+        reader: Reader of RGB and SAR with the settings of the config.
+        workers: Number of reading threads; None for one per core.
 
     Returns:
         The findings, worst first.
@@ -45,7 +45,7 @@ def check_datasets(
     faulty = {finding.file for finding in findings}
     for dataset in datasets:
         of_dataset = [pair for pair in pairs if pair.dataset is dataset]
-        # That a type differs is news only where nothing else is wrong with the file.
+        # A different type is only worth reporting if nothing else is wrong with the file.
         types = check_types(of_dataset)
         findings += [finding for finding in types if finding.kind != "other-type" or finding.file not in faulty]
         findings += check_sar_range(dataset, of_dataset, reader.sar)
@@ -63,7 +63,7 @@ def check_datasets(
 def _check_file(
     reader: PairReader, findings: list[Finding], pair: PairFiles, kind: str, source: RasterSource, file: FileContents
 ) -> None:
-    """Add what is wrong with a file, read as training reads it, to the findings."""
+    """Add the problems of a file, read as in training, to the findings."""
     try:
         if kind == "label":
             problems = _check_label(pair.dataset, source, file)
@@ -81,7 +81,7 @@ def _check_image(
     image, valid = pair_reader.read_image(reader, source)
     pixels = image[valid]
     if file.nan_share:
-        yield "nan", f"has NaN in {file.nan_share:.1%} of its pixels", "check that these have no data"
+        yield "nan", f"has NaN in {file.nan_share:.1%} of its pixels", "check that these pixels have no data"
     if valid.mean() < MIN_DATA:
         yield "little-data", f"has data in {valid.mean():.1%} of its pixels", "leave the pair out"
     if (pixels == pixels[:1]).all():
@@ -111,13 +111,13 @@ def _check_label(dataset: RGBSARDataset, source: RasterSource, file: FileContent
 
 
 def _check_pair(pair: PairFiles) -> Iterator[Finding]:
-    """Files that cannot be read, and those on other grids."""
+    """Find files that cannot be read or are on another grid."""
     for file in [file for files in pair.files.values() for file in files if file.error is not None]:
         yield pair.finding("unreadable", file.path, file.error)
     infos = {kind: file.info for kind, file in pair.single.items() if file.error is None}
     for first, second in combinations(infos, 2):
         if {first, second} == {"SAR", "label"} and "RGB" in infos:
-            continue  # both are compared with RGB
+            continue  # the others are compared with RGB
         try:
             check_same_grid(infos[first], infos[second])
         except DataError as error:

@@ -1,4 +1,4 @@
-"""A dataset drafted from a folder: where its files lie, what they mean, how to read them, and what is held out."""
+"""Drafting a dataset from a folder: where its files are, what they mean, how to read them, and what is held out."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,26 +27,26 @@ from mm_ovseg.raster.footprint import common_pixel_size, footprints
 
 __all__ = ["Draft", "draft_dataset"]
 
-# Names of the folders of a split that is there already.
+# Names of the folders of an existing split.
 TRAIN_FOLDERS, VAL_FOLDERS = ("train", "training"), ("val", "valid", "validation", "test")
 CLASS_FILES = ("classes.json", "classes.txt")
-ARGUMENTS = {"BANDS": "bands", "RANGE": "value_range", "SCALE": "scale"}  # config key -> reader's argument
+ARGUMENTS = {"BANDS": "bands", "RANGE": "value_range", "SCALE": "scale"}  # config key -> argument of the reader
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What was seen in a folder, and the datasets that it gives.
+    """The contents of a folder, and the datasets made from them.
 
     Attributes:
         root: The folder.
-        layouts: Where the files lie: one, or those of the training and the validation folder.
-        files: Kind ("RGB", "SAR", "label") -> what its files hold, broken ones too.
-        scheme: What the labels mean; None where none can be used.
-        input_settings: "RGB" and "SAR" -> keys of INPUT.RGB and INPUT.SAR that are not the defaults.
-        train, val: The declarations; ``val`` is None where nothing can be held out.
-        sizes: Number of pairs of both.
-        how_split: What the split goes by, for people.
-        findings: What is wrong, worst first.
+        layouts: The layout of the files: one, or those of the training and the validation folder.
+        files: Kind ("RGB", "SAR", "label") -> contents of its files, including broken ones.
+        scheme: Meaning of the labels; None if none can be used.
+        input_settings: "RGB" and "SAR" -> keys of INPUT.RGB and INPUT.SAR that differ from the defaults.
+        train, val: The datasets; ``val`` is None if nothing can be held out.
+        sizes: Number of pairs of each.
+        how_split: The criterion of the split, for users.
+        findings: The problems, worst first.
     """
 
     root: Path
@@ -72,21 +72,21 @@ def draft_dataset(
     label_values: str = "",
     val_fraction: float = 0.2,
 ) -> Draft:
-    """Look at a folder.
+    """Draft a dataset from a folder.
 
     Args:
-        root: The folder, or one with folders such as train and val, each with its files.
-        name: What the datasets are to be called: NAME_train and NAME_val.
-        rgb, sar, labels: Folders or patterns, where they are known already.
-        names: Class names in the order of the label numbers, where they are known already.
-        label_values: What the label numbers mean, where it is known already: ``"0: land, 1: water, -1: ignore"``, or
-            the path of a file of such lines.
+        root: The folder, or one with subfolders such as train and val, each with its files.
+        name: Prefix of the datasets' names, NAME_train and NAME_val.
+        rgb, sar, labels: Folders or patterns, if known.
+        names: Class names in the order of the label values, if known.
+        label_values: Meaning of the label values, if known: ``"0: land, 1: water, -1: ignore"``, or the path of a
+            file with such lines.
         val_fraction: Share of the pairs to hold out, 0..1.
 
     Raises:
-        DataError: No pair of RGB and SAR can be used; the message has the worst reason. Or ``label_values`` cannot be
+        DataError: No pair of RGB and SAR can be used (the message has the worst reason), or ``label_values`` cannot be
             read.
-        VocabularyError: It is not certain what the label numbers mean.
+        VocabularyError: The meaning of the label values is uncertain.
     """
     layouts = tuple(find_layout(folder, rgb=rgb, sar=sar, labels=labels) for folder in _split_folders(root))
     datasets = [_declare(f"{name}_{split}", layout) for split, layout in zip(SPLITS, layouts, strict=False)]
@@ -103,7 +103,7 @@ def draft_dataset(
     datasets = [replace(dataset, ground_sampling_distance=metres, **meaning) for dataset in datasets]
     findings = check_datasets(datasets, _reader(settings))
     broken = {(finding.dataset, finding.pair) for finding in findings if finding.severity == ERROR}
-    # Where labels are left out, a label without images is not broken.
+    # If labels are left out, a label without images is not an error.
     whole = [pair for pair in pairs if pair.single.keys() >= {"RGB", "SAR"}]
     usable = [
         [pair for pair in whole if pair.dataset.name == dataset.name and (dataset.name, pair.key) not in broken]
@@ -111,7 +111,7 @@ def draft_dataset(
     ]
     if not usable[0]:
         reason = "; ".join(part for part in (findings[0].message, findings[0].advice) if part)
-        raise DataError(f"{layouts[0].root} has no pair that can be used: {reason}.")
+        raise DataError(f"{layouts[0].root} has no usable pair: {reason}.")
     if len(datasets) == 1:
         split = _split(usable[0], scheme, val_fraction)
         keys, how_split = (split.train, split.val), split.how
@@ -132,7 +132,7 @@ def draft_dataset(
 
 
 def _split_folders(root: Path) -> list[Path]:
-    """The training and the validation folder, where there are both, else the folder itself."""
+    """The training and the validation folder if both exist, else the folder itself."""
     found = [
         next((root / name for name in names if (root / name).is_dir()), None) for names in (TRAIN_FOLDERS, VAL_FOLDERS)
     ]
@@ -140,7 +140,7 @@ def _split_folders(root: Path) -> list[Path]:
 
 
 def _declare(name: str, layout: FolderLayout) -> RGBSARDataset:
-    """The declaration without what only the files tell."""
+    """The dataset without anything that depends on the contents of the files."""
     root = str(layout.root.resolve())
     return RGBSARDataset(name, root, layout.rgb, layout.sar, layout.labels, (), (), (), IGNORED, None, None)
 
@@ -161,7 +161,7 @@ def _guess_scheme(
 
 
 def _names_beside(root: Path) -> tuple[list[str], list | None, str]:
-    """Class names, colours if there are any, and the name of a class file beside the images."""
+    """Class names, colours (if any) and name of a class file beside the images."""
     json_file, text_file = (root / name for name in CLASS_FILES)
     if json_file.is_file():
         content = read_class_file(json_file)

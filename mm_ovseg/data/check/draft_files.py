@@ -1,4 +1,4 @@
-"""Writing a drafted dataset: declaration, class file, lists of pairs, and a config that trains on it."""
+"""Writing a drafted dataset: YAML file, class file, lists of pairs, and a config that trains on it."""
 
 import json
 from collections.abc import Sequence
@@ -26,17 +26,17 @@ DECLARED = ("root", "rgb", "sar", "labels", "label_values", "ground_sampling_dis
 
 
 def draft_paths(output: Path, name: str) -> dict[str, Path]:
-    """The files that :func:`write_draft` writes, and the picture that goes with them."""
+    """The files that :func:`write_draft` writes, and the preview picture."""
     return {what: output / f"{name}{ending}" for what, ending in ENDINGS.items()}
 
 
 def write_draft(draft: Draft, name: str, paths: dict[str, Path], base_config: Path) -> None:
-    """Write the files of a draft, in place of any that are there.
+    """Write the files of a draft, replacing existing ones.
 
     Args:
         draft: The draft.
-        name: Of the dataset.
-        paths: As :func:`draft_paths` gives them.
+        name: Name of the dataset.
+        paths: From :func:`draft_paths`.
         base_config: The config of the model to train.
 
     Raises:
@@ -85,12 +85,12 @@ def write_draft(draft: Draft, name: str, paths: dict[str, Path], base_config: Pa
 
 
 def _fits_in_lines(keys: Sequence[str]) -> bool:
-    """Whether a text file with one key per line gives these keys when it is read."""
+    """Whether these keys survive being written to a text file with one key per line."""
     return "\n".join(keys).splitlines() == [*keys] and all(key == key.strip() and key[0] != "#" for key in keys)
 
 
 def _class_file(scheme: ClassScheme) -> str:
-    """JSON with one class per line, to be edited by hand. Conventional colours are left out: they follow the names."""
+    """JSON with one class per line, for editing by hand. Conventional colours are omitted: the names imply them."""
     names = ",\n    ".join(json.dumps(name, ensure_ascii=False) for name in scheme.names)
     colors = "" if scheme.colors is None else f'  "colors": {json.dumps([list(color) for color in scheme.colors])},\n'
     return f'{{\n  "classes": [\n    {names}\n  ],\n{colors}  "unseen": []\n}}\n'

@@ -1,4 +1,4 @@
-"""A drafted dataset, described in words and tables."""
+"""Descriptions of a drafted dataset in text and tables."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ MAX_NAMED = 3
 
 
 def describe_draft(draft: Draft) -> str:
-    """Files, settings, classes and split of a draft, in several lines."""
+    """A multi-line description of files, settings, classes and split of a draft."""
     folders = "|".join(layout.root.name for layout in draft.layouts)
     prefix = f"{folders}/" if len(draft.layouts) > 1 else ""
     rows = [
@@ -36,7 +36,7 @@ def describe_draft(draft: Draft) -> str:
         lines.append(f"{metres:g} m per pixel.")
     if draft.scheme is None:
         lines += _describe_unusable_labels(draft)
-        lines.append("No labels: the dataset serves stage 1, which needs none.")
+        lines.append("No labels: the dataset is for stage 1, which needs none.")
     else:
         source = f"named by {draft.scheme.source}" if draft.scheme.source else "which the files do not name"
         lines += [f"Classes, {source}:", _describe_classes(draft.scheme)]
@@ -70,7 +70,7 @@ def _most_common(files: Sequence[FileContents], trait: Callable[[FileContents], 
 
 
 def _describe_unusable_labels(draft: Draft) -> list[str]:
-    """Why the label files, if there are any, are left out."""
+    """Why the label files, if any, are ignored."""
     if not draft.files["label"]:
         return []
     first = draft.files["label"][0]
@@ -80,7 +80,7 @@ def _describe_unusable_labels(draft: Draft) -> list[str]:
         what = f"{first.path.name} has {count} band{'s' * (count > 1)} of {first.info.dtypes[0]}"
     return [
         f"The files at {draft.layouts[0].labels} hold no class numbers and are ignored ({what}). A label map has one "
-        "band with a whole number per pixel: convert colours to numbers."
+        "band with an integer per pixel: convert colours to numbers."
     ]
 
 

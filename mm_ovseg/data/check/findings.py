@@ -1,12 +1,12 @@
-"""What is wrong with a dataset: one finding per file and problem, and the report of them, worst first."""
+"""Problems of datasets: one finding per file and problem, and their report, worst first."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 __all__ = ["ERROR", "KINDS", "WARNING", "Finding", "report_lines", "worst_first"]
 
-ERROR = "error"  # training or evaluation would stop there
-WARNING = "warning"  # they would run, but on less data, or on other data than was meant
+ERROR = "error"  # would stop training or evaluation
+WARNING = "warning"  # they would run, but on less or other data than intended
 
 # Kind -> severity and heading in the report; worst first.
 KINDS: dict[str, tuple[str, str]] = {
@@ -22,7 +22,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "shared-content": (WARNING, "images that two datasets share, one of which may be meant to test the other"),
     "shared-place": (WARNING, "places that two datasets share, one of which may be meant to test the other"),
     "duplicate-content": (WARNING, "images that occur more than once"),
-    "class-unnamed": (WARNING, "classes without a name of their own"),
+    "class-unnamed": (WARNING, "classes without a proper name"),
     "class-absent": (WARNING, "classes that occur in no label map"),
     "sar-range": (WARNING, "SAR outside INPUT.SAR.RANGE"),
     "nan": (WARNING, "NaN, which counts as nodata"),
@@ -44,10 +44,10 @@ class Finding:
     Attributes:
         kind: One of :data:`KINDS`.
         dataset: Name of the dataset.
-        file: The file at fault; a folder or pattern where there is none.
+        file: The file at fault, or a folder or pattern if there is none.
         message: What is wrong, with the path of every file concerned.
         advice: What to do.
-        pair: Key of the file's pair; empty where no single pair is concerned.
+        pair: Key of the file's pair; empty if no single pair is concerned.
     """
 
     kind: str
@@ -74,12 +74,12 @@ def worst_first(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def report_lines(findings: Sequence[Finding], *, max_shown: int, shorten: Sequence[str] = ()) -> list[str]:
-    """The report for people, worst first: the heading of each kind, its files, and what to do.
+    """The report for users, worst first: the heading of each kind, its files, and what to do.
 
     Args:
         findings: In any order.
-        max_shown: Findings of each kind to show; 0: all.
-        shorten: Folders whose paths are left out of the messages.
+        max_shown: Maximum number of findings per kind; 0 for all.
+        shorten: Folders whose paths are omitted from the messages.
     """
     lines = []
     for severity, meaning in ((ERROR, "training would stop"), (WARNING, "training would run")):

@@ -1,4 +1,4 @@
-"""Where in a folder the RGB, SAR and label files lie: in a folder each, or together and told apart by name."""
+"""Finding the RGB, SAR and label files in a folder: in separate folders, or together and distinguished by name."""
 
 import os
 import re
@@ -15,33 +15,33 @@ from mm_ovseg.errors import DataError
 __all__ = ["KINDS", "FolderLayout", "find_layout"]
 
 KINDS = ("RGB", "SAR", "label")
-# What folders and files are called; the first is preferred where several fit.
+# Usual names of folders and files; the first is preferred if several match.
 WORDS = {
     "RGB": ("rgb", "optical", "opt", "eo", "s2", "msi", "ms", "image", "images", "imgs", "img", "pre"),
     "SAR": ("sar", "radar", "s1", "gf3", "grd", "vv", "vh", "hh", "hv", "post"),
     "label": ("label", "labels", "mask", "masks", "gt", "annotation", "annotations", "lbl", "landcover", "lulc", "seg")
     + ("classes", "target", "targets", "truth", "msk", "worldcover"),
 }
-# Words too short to tell files by, unless their folder has them too: DFC2020's labels and SEN12MS's.
+# Words too short to identify files, unless their folder has them too: as in DFC2020's and SEN12MS's labels.
 FOLDER_WORDS = {"RGB": (), "SAR": (), "label": ("dfc", "lc")}
-# Where a word begins or ends within letters: S2|Hand, Label|Hand, SAR|Intensity.
+# Boundaries of words within letters: S2|Hand, Label|Hand, SAR|Intensity.
 JOINT = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
 SENTINEL = re.compile(r"sentinel[-_ ]?(?=[12](?![0-9]))", re.IGNORECASE)
-LONG_WORD = 4  # letters from which on a word counts within another (D2masks6)
+LONG_WORD = 4  # minimum letters for a word to count within another one (D2masks6)
 MAX_CANDIDATES = 8
 MAX_DEPTH = 2
 FILES_LOOKED_INTO = 3
-MAX_CLASSES = 40  # more values than that are not a label map, whatever the file is called
+MAX_CLASSES = 40  # a file with more values is not a label map, whatever its name
 
 
 @dataclass(frozen=True)
 class FolderLayout:
-    """Patterns of a declaration, see :func:`mm_ovseg.data.register_rgb_sar_dataset`.
+    """Patterns of a dataset, see :func:`mm_ovseg.data.register_rgb_sar_dataset`.
 
     Attributes:
         root: The folder.
-        rgb, sar, labels: Folders in it, or patterns with one star; ``labels`` is None where there are none.
-        unused: Folders and files that are none of these.
+        rgb, sar, labels: Folders in it, or patterns with one star; ``labels`` is None without labels.
+        unused: Other folders and files.
     """
 
     root: Path
@@ -52,17 +52,17 @@ class FolderLayout:
 
 
 def find_layout(root: Path, *, rgb: str = "", sar: str = "", labels: str = "") -> FolderLayout:
-    """Find where the files lie.
+    """Find the files of a dataset in a folder.
 
     Args:
         root: The folder.
-        rgb, sar, labels: Folders or patterns that are known already.
+        rgb, sar, labels: Folders or patterns, if known.
 
     Raises:
         DataError: The folder does not exist, or no RGB and SAR files share a name.
     """
     if not root.is_dir():
-        raise DataError(f"The folder {root} does not exist; give the folder that holds RGB, SAR and any labels.")
+        raise DataError(f"The folder {root} does not exist; give the folder that contains RGB, SAR and any labels.")
     known = dict(zip(KINDS, (rgb, sar, labels), strict=True))
     for pattern in filter(None, known.values()):
         folder = (root / pattern).parent if "*" in pattern else root / pattern
@@ -85,7 +85,7 @@ def find_layout(root: Path, *, rgb: str = "", sar: str = "", labels: str = "") -
 
 
 def _raster_files(root: Path) -> dict[str, list[str]]:
-    """The names of the images in a folder and those below, by the folder's path in it ("" for itself)."""
+    """The names of the images in a folder and its subfolders, by relative folder ("" for the folder itself)."""
     contents: dict[str, list[str]] = {}
     for folder in [root, *sorted(path for path in root.rglob("*") if path.is_dir())]:
         parts = folder.relative_to(root).parts
@@ -97,7 +97,7 @@ def _raster_files(root: Path) -> dict[str, list[str]]:
 
 
 def _candidates_by_name(contents: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Folders and patterns for each kind, the likeliest first."""
+    """Folders and patterns for each kind, most likely first."""
     ranked: dict[str, list[tuple[int, str]]] = {kind: [] for kind in KINDS}
     for (folder, files), kind in product(contents.items(), KINDS):
         rank = _rank_of_folder(folder, kind) if folder else None
@@ -114,9 +114,9 @@ def _candidates_by_name(contents: Mapping[str, Sequence[str]]) -> dict[str, list
 
 
 def _rank_of_folder(folder: str, kind: str) -> int | None:
-    """The place of the first word of a kind in a folder's name; None if it has none.
+    """The rank of the first word of a kind in a folder's name; None if it has none.
 
-    A folder with just this name comes first, and one with a word of another kind too comes last.
+    A folder with exactly this name comes first, one that also has a word of another kind comes last.
     """
     name, own = folder.rsplit("/", 1)[-1].lower(), _words(folder)
     words = WORDS[kind] + FOLDER_WORDS[kind]
@@ -130,7 +130,7 @@ def _rank_of_folder(folder: str, kind: str) -> int | None:
 
 
 def _words(folder: str) -> set[str]:
-    """The words of a folder's name: S1OtsuLabelHand has s1, otsu, label and hand."""
+    """The words in a folder's name: S1OtsuLabelHand has s1, otsu, label and hand."""
     name = SENTINEL.sub("S", folder.rsplit("/", 1)[-1])
     return {word.lower() for word in re.split(rf"[^A-Za-z0-9]+|{JOINT}", name) if word}
 
@@ -140,7 +140,7 @@ def _patterns(stem: str, words: Sequence[str]) -> Iterator[tuple[int, str]]:
     if "*" in stem:
         return
     separators = [match.start() for match in re.finditer(r"[^A-Za-z0-9]", stem)]
-    # Between two characters of which one is neither letter nor digit, or where a word begins within letters.
+    # Between two characters one of which is neither letter nor digit, or at a boundary of words within letters.
     borders = {match.start() for match in re.finditer(rf"^|$|(?<=[^A-Za-z0-9])|(?=[^A-Za-z0-9])|{JOINT}", stem)}
     for rank, word in enumerate(words):
         for match in re.finditer(word, stem.lower()):
@@ -154,7 +154,7 @@ def _patterns(stem: str, words: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 
 def _common_ending(stems: Sequence[str]) -> str:
-    """What all of several names end with, from a separator on; empty where that is nothing."""
+    """The common ending of several names, from a separator on; may be empty."""
     ending = os.path.commonprefix([stem[::-1] for stem in stems])[::-1] if len(stems) > 1 else ""
     separator = re.search(r"[^A-Za-z0-9]", ending)
     return ending[separator.start() :] if separator and "*" not in ending else ""
@@ -163,14 +163,14 @@ def _common_ending(stems: Sequence[str]) -> str:
 def _candidates_by_content(
     root: Path, contents: Mapping[str, Sequence[str]], found: tuple[str, str, str | None] | None
 ) -> dict[str, list[str]]:
-    """Folders, or the files of one suffix in a folder, for each kind, by what the first of them hold."""
+    """Folders, or the files of one suffix in a folder, for each kind, by the contents of the first files."""
     candidates: dict[str, list[str]] = {kind: [] for kind in KINDS}
     taken = {pattern.split("*")[0].rstrip("/") for pattern in found or () if pattern}
     for folder, files in contents.items():
         if folder in taken:
             continue
         groups = {"": files}
-        if len({Path(file).stem for file in files}) < len(files):  # two files of one name: by suffix
+        if len({Path(file).stem for file in files}) < len(files):  # two files with the same stem: by suffix
             suffixes = sorted({Path(file).suffix for file in files})
             groups = {f"*{suffix}": [file for file in files if file.endswith(suffix)] for suffix in suffixes}
         for pattern, members in groups.items():
@@ -181,7 +181,7 @@ def _candidates_by_content(
 
 
 def _kind_of(file: FileContents) -> str | None:
-    """What a file looks like; None if it cannot be read."""
+    """The kind that a file looks like; None if it cannot be read."""
     if file.error is not None:
         return None
     if file.values is not None and (file.palette is not None or len(file.values) <= MAX_CLASSES):
@@ -191,20 +191,20 @@ def _kind_of(file: FileContents) -> str | None:
 
 
 def _best(root: Path, candidates: Mapping[str, Sequence[str]]) -> tuple[str, str, str | None] | None:
-    """The patterns under which most RGB and SAR files, then most labels, share a name; None where no files do."""
+    """The patterns with which most RGB and SAR files, then most labels, share a name; None if no files do."""
     keys = {pattern: set(match_files(root, pattern)) for pattern in set().union(*candidates.values())}
     best, best_score = None, (0, 0)
     for rgb, sar, label in product(candidates["RGB"], candidates["SAR"], [*candidates["label"], None]):
         if len({rgb, sar, label}) == 3:
             pairs = keys[rgb] & keys[sar]
             score = len(pairs), 0 if label is None else len(pairs & keys[label])
-            if score > best_score:  # of equals the first, which is the likeliest
+            if score > best_score:  # keep the first of equals, which is the most likely
                 best, best_score = (rgb, sar, label if score[1] else None), score
     return best
 
 
 def _unused(root: Path, contents: Mapping[str, Sequence[str]], found: Sequence[str | None]) -> tuple[str, ...]:
-    """Folders of which no file is used, and other files that are not."""
+    """Folders without any used file, and other unused files."""
     matched = [paths for pattern in found if pattern for paths in match_files(root, pattern).values()]
     used = set().union(*matched)
     unused = []

@@ -1,4 +1,4 @@
-"""The settings under INPUT that files are to be read with, from what they hold."""
+"""Guessing the INPUT settings of files from their contents."""
 
 import math
 from collections import Counter
@@ -12,16 +12,16 @@ from mm_ovseg.raster import sar_unit
 
 __all__ = ["common_range", "guess_rgb_settings", "guess_sar_settings", "to_decibels"]
 
-# What band descriptions call red, green and blue.
+# Descriptions of red, green and blue bands.
 BAND_NAMES = (("red", "b4", "b04"), ("green", "b3", "b03"), ("blue", "b2", "b02"))
 SENTINEL_2_BANDS, SENTINEL_2_RGB = (12, 13), (4, 3, 2)  # number of bands without and with B10; B4, B3, B2
-MAX_POWER = 1.0  # of most pixels (sigma nought); amplitudes as digital numbers are far larger
+MAX_POWER = 1.0  # of most pixels (sigma nought); amplitudes stored as digital numbers are far larger
 
 
 def guess_rgb_settings(files: Sequence[FileContents]) -> dict[str, Any]:
-    """``BANDS`` and ``RANGE`` of INPUT.RGB, where they are not the defaults.
+    """``BANDS`` and ``RANGE`` of INPUT.RGB, if they differ from the defaults.
 
-    The range is the 2nd and the 98th percentile over all files, rounded; from 0 where that is close.
+    The range is from the 2nd to the 98th percentile over all files, rounded; from 0 if that is close.
     """
     files = _of_most_common_type(files)
     if not files:
@@ -48,9 +48,9 @@ def guess_rgb_settings(files: Sequence[FileContents]) -> dict[str, Any]:
 
 
 def guess_sar_settings(files: Sequence[FileContents]) -> dict[str, Any]:
-    """``SCALE`` and ``RANGE`` of INPUT.SAR, where they are not the defaults.
+    """``SCALE`` and ``RANGE`` of INPUT.SAR, if they differ from the defaults.
 
-    The range holds 98 of 100 values of all files, in whole dB.
+    The range contains 98% of the values of all files, in whole dB.
     """
     files = _of_most_common_type(files)
     if not files or files[0].dtype == "uint8":
@@ -68,14 +68,14 @@ def guess_sar_settings(files: Sequence[FileContents]) -> dict[str, Any]:
 
 
 def to_decibels(values: np.ndarray, scale: str) -> np.ndarray:
-    """SAR values (any shape) of a unit other than "8bit", in dB, as one axis without what is not a measurement."""
+    """SAR values (any shape) of a unit other than "8bit" in dB, flattened, without values that are not measurements."""
     unit = sar_unit(scale)
     values = values.astype(np.float64)
     return unit.to_decibels(values[unit.measured(values)])
 
 
 def common_range(decibels: np.ndarray) -> list[float] | None:
-    """Whole dB between which 98 of 100 values (N,) lie; None where there are no values."""
+    """The range in whole dB that contains 98% of the values (N,); None without values."""
     if not len(decibels):
         return None
     low, high = np.percentile(decibels, (1, 99))

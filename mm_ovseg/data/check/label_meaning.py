@@ -1,4 +1,4 @@
-"""Class names, and what label numbers mean, as far as label files tell."""
+"""Class names and the meaning of label values, as far as label files determine them."""
 
 import re
 from collections import Counter
@@ -18,23 +18,23 @@ from mm_ovseg.vocabulary import validate_class_names
 __all__ = ["PLACEHOLDER", "ClassScheme", "guess_classes"]
 
 PLACEHOLDER = re.compile(r"class -?\d+")
-# Names that stand for no class, which no model can be asked for.
+# Names for no class, with which no model can be prompted.
 NO_CLASS = {"ignore", "ignored", "no data", "no label", "nodata", "none", "unclassified", "undefined", "unknown"}
 NO_CLASS |= {"unlabeled", "unlabelled", "void"}
-COLOR_TOLERANCE = 2  # of 255; picture formats round
+COLOR_TOLERANCE = 2  # of 255; image formats round
 
 Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class ClassScheme:
-    """What the numbers in label files mean.
+    """The meaning of the values in label files.
 
     Attributes:
         names: The classes.
-        index_of: Raw value -> class index or 255, sorted; without values that are taken for mistakes.
-        colors: (red, green, blue) of each class; None for conventional ones.
-        source: Where the names come from, for people; empty where the files do not tell.
+        index_of: Raw value -> class index or 255, sorted; without values that are assumed to be mistakes.
+        colors: (red, green, blue) of each class; None for the default ones.
+        source: Where the names come from, for users; empty if unknown.
         pixels: Raw value -> number of pixels in all files.
         files: Raw value -> number of files that have it.
     """
@@ -48,7 +48,7 @@ class ClassScheme:
 
     @property
     def label_values(self) -> dict[int, int] | None:
-        """As in a declaration; None where the files hold class indices, and 255."""
+        """As for registration; None if the files contain class indices and 255."""
         plain = {index: index for index in range(len(self.names))} | {IGNORED: IGNORED}
         return None if {IGNORED: IGNORED, **self.index_of} == plain else self.index_of
 
@@ -56,25 +56,25 @@ class ClassScheme:
 def guess_classes(
     labels: Sequence[FileContents], names: Sequence[str] = (), source: str = "", legend: Legend | None = None
 ) -> ClassScheme | None:
-    """Tell what the numbers in label files mean, where it is certain.
+    """Determine the meaning of the values in label files, if it is certain.
 
-    A legend says it. Otherwise the names are those given, for the numbers that the files call so or, where they name
-    none, for 0 to N - 1 or 1 to N (:func:`~mm_ovseg.data.check.label_numbers.number_classes`); else those that GDAL
-    keeps beside the files; else those of one of our class files, if the files have its palette; else "class 0",
-    "class 1", ... by number. What the files mask or declare as nodata does not count.
+    A legend decides, if given. Otherwise the names are the given ones, for the values to which the files give them or,
+    without names in the files, for 0 to N - 1 or 1 to N (:func:`~mm_ovseg.data.check.label_numbers.number_classes`);
+    else those that GDAL stores beside the files; else those of the package's class file whose palette the files have;
+    else "class 0", "class 1", ... by value. Masked and nodata pixels do not count.
 
     Args:
-        labels: Label files; those that cannot be read, or that hold no class numbers, are left out.
-        names: Class names in the order of the numbers.
+        labels: Label files; those that cannot be read or contain no class numbers are ignored.
+        names: Class names in the order of the values.
         source: Where the names or the legend come from.
-        legend: What the numbers mean.
+        legend: Meaning of the values.
 
     Returns:
-        The scheme; None if no file holds class numbers.
+        The scheme; None if no file contains class numbers.
 
     Raises:
-        VocabularyError: It is not certain; the message lists the numbers, and the option that says what they mean.
-        DataError: A value of the legend is not a whole number.
+        VocabularyError: It is uncertain; the message lists the values, and the option that gives their meaning.
+        DataError: A value of the legend is not an integer.
     """
     labels = [file for file in labels if file.values]
     if not labels:
@@ -114,7 +114,7 @@ def guess_classes(
 
 
 def _apply(legend: Legend, seen: LabelValues) -> dict[int, int]:
-    """Raw value -> class index or 255, by a legend that has all values but a mistake in one file."""
+    """Raw value -> class index or 255, by a legend that has all values except mistakes in a single file."""
     table = legend.raster_table
     unknown = {value for value in seen.pixels.keys() - table.keys() - {IGNORED} if not seen.is_in_one_file(value)}
     if unknown:
@@ -127,7 +127,7 @@ def _apply(legend: Legend, seen: LabelValues) -> dict[int, int]:
 
 
 def _match_names(names: Sequence[str], name_of: Mapping[int, str], seen: LabelValues) -> dict[int, int] | None:
-    """Raw value -> class index or 255, of names that files give to values; None if they do not give all of them."""
+    """Raw value -> class index or 255, by names that files give to values; None if names are missing there."""
     index_of = {name.casefold(): index for index, name in enumerate(names)}
     table = {value: index_of.get(name.casefold(), IGNORED) for value, name in name_of.items()}
     if not set(index_of.values()) <= set(table.values()):
@@ -149,15 +149,15 @@ def _is_class(name: str) -> bool:
 
 
 def _name(seen: LabelValues, name_of: Mapping[int, str]) -> tuple[tuple[str, ...], dict[int, int]]:
-    """Classes and raw value -> class index, of named values; 255 where the name is none, or there is no name."""
+    """Classes, and raw value -> class index, of named values; 255 without a name or if it means no class."""
     named = {value: name for value, name in name_of.items() if _is_class(name)}
-    names = list(dict.fromkeys(named.values()))  # two values of one name are one class
+    names = list(dict.fromkeys(named.values()))  # two values with the same name are one class
     index_of = {value: names.index(named[value]) if value in named else IGNORED for value in {*seen.pixels, *name_of}}
     return validate_class_names(names), index_of
 
 
 def _find_palette(palette: Sequence[Color]) -> ClassScheme | None:
-    """The classes of the class file that has a palette's colours; black is not a class."""
+    """The classes of the class file with a palette's colours; black is not a class."""
     for path in sorted(CLASS_FILES.glob("*.json")):
         content = read_class_file(path)
         if "colors" not in content:
@@ -174,7 +174,7 @@ def _find_palette(palette: Sequence[Color]) -> ClassScheme | None:
 
 
 def _palette_colors(palette: Sequence[Color], index_of: Mapping[int, int], count: int) -> list[Color] | None:
-    """The colour of each class; None where the palette does not tell them apart, or is a grey ramp."""
+    """The colour of each class; None if the palette does not distinguish them or is a grey ramp."""
     colors = {index: palette[value] for value, index in index_of.items() if 0 <= value < len(palette)}
     colors.pop(IGNORED, None)
     is_gray = all(len(set(color)) == 1 for color in colors.values())

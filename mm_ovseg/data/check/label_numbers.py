@@ -1,4 +1,4 @@
-"""Which number in label files is which class, decided only where the numbers leave no choice."""
+"""Matching values in label files with classes, only if the values leave no choice."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,22 +10,22 @@ from mm_ovseg.errors import VocabularyError
 
 __all__ = ["IGNORED", "MIN_FILES_TO_COMPARE", "LabelValues", "number_classes"]
 
-MIN_FILES_TO_COMPARE = 4  # label maps, for a number that only one of them has to be worth a look
+MIN_FILES_TO_COMPARE = 4  # label maps, from which a value that only one of them has is suspicious
 IGNORED = 255
-MAX_ROUNDING = 0.02  # share of the pixels up to which other numbers in JPEG files are its rounding
+MAX_ROUNDING = 0.02  # share of the pixels up to which other values in JPEG files are compression artefacts
 VALUES_SHOWN = 20
 
 
 class LabelValues:
-    """The numbers that label files hold where they have data.
+    """The values of the valid pixels of label files.
 
     Attributes:
-        pixels: Number -> pixels in all files; sorted.
-        files: Number -> the files that have it.
+        pixels: Value -> number of pixels in all files; sorted.
+        files: Value -> the files that have it.
         num_files: Number of files.
-        no_class: Numbers that stand for no class by convention: 255, negative ones, and the largest of a file's type.
-        inexact: Numbers that occur only in files with lossy compression.
-        disputed: Numbers that some files declare as nodata and others hold.
+        no_class: Values for no class by convention: 255, negative ones, and the largest of a file's type.
+        inexact: Values that occur only in files with lossy compression.
+        disputed: Values that some files declare as nodata and others contain.
     """
 
     def __init__(self, labels: Sequence[FileContents]) -> None:
@@ -48,24 +48,24 @@ class LabelValues:
 
     @property
     def is_binary_mask(self) -> bool:
-        """Whether the numbers are 0 and the largest of the type, mostly 255."""
+        """Whether the values are 0 and the largest of the type, usually 255."""
         others = self.pixels.keys() - {0}
         return 0 in self.pixels and len(others) == 1 and others <= self.no_class and min(others) > 0
 
     def is_in_one_file(self, value: int) -> bool:
-        """Whether only one of several files has a number, which may be a mistake."""
+        """Whether only one of several files has a value, which may be a mistake."""
         return self.num_files >= MIN_FILES_TO_COMPARE and len(self.files[value]) == 1
 
     def share(self, values: Iterable[int]) -> float:
-        """The share of the pixels that have one of some numbers, 0..1."""
+        """The share of the pixels with one of some values, 0..1."""
         return sum(self.pixels[value] for value in values) / self.pixels.total()
 
     def ambiguity(self, reason: str, suggested: Mapping[int, str]) -> VocabularyError:
-        """The error that lists the numbers, and the option that says what they mean.
+        """The error that lists the values, and the option that gives their meaning.
 
         Args:
-            reason: What is not certain, up to "the values".
-            suggested: Number -> class name, "ignore" or "?" for the option.
+            reason: What is uncertain, up to "the values".
+            suggested: Value -> class name, "ignore" or "?", for the option.
         """
         shown = list(self.pixels)[:VALUES_SHOWN]
         more = ", ..." if len(self.pixels) > len(shown) else ""
@@ -87,28 +87,28 @@ class LabelValues:
 
 
 def number_classes(names: Sequence[str], seen: LabelValues) -> dict[int, int]:
-    """Give numbers to classes that are named in the order of their numbers, where that leaves no choice.
+    """Assign values to classes that are named in the order of their values, if that leaves no choice.
 
-    The numbers have to be 0 to N - 1 or, where no 0 occurs, 1 to N, for N names. Besides, there may be 255, negative
-    numbers and the largest of the type (no label), numbers that only one of several files has (a mistake, left out),
-    and in JPEG files some pixels of other numbers (rounding). Of 0 to N - 1 some, but not 0, may be missing where
-    neither negative numbers nor the largest of the type occur.
+    The values must be 0 to N - 1 or, if no 0 occurs, 1 to N, for N names. There may also be 255, negative values and
+    the largest of the type (no label), values that only one of several files has (mistakes, which are omitted), and
+    in JPEG files some pixels of other values (artefacts). Some of 0 to N - 1, but not 0, may be missing if neither
+    negative values nor the largest of the type occur.
 
     Args:
         names: The class names.
-        seen: The numbers in the files.
+        seen: The values in the files.
 
     Returns:
-        Number -> class index, or 255 for no label; without the numbers that are mistakes.
+        Value -> class index, or 255 for no label; without mistakes.
 
     Raises:
-        VocabularyError: It is not certain; the message lists the numbers, and the option that says what they mean.
+        VocabularyError: It is uncertain; the message lists the values, and the option that gives their meaning.
     """
     count = len(names)
     beside = seen.no_class - set(range(count))
     plain = seen.pixels.keys() - beside
     if not seen.is_binary_mask and not seen.disputed:
-        complete = {}  # first number -> those that are ignored
+        complete = {}  # first value -> ignored values
         for first in (0, 1):
             others = plain - set(range(first, first + count))
             rounded = others & seen.inexact
@@ -127,12 +127,12 @@ def number_classes(names: Sequence[str], seen: LabelValues) -> dict[int, int]:
 
 
 def _are_mistakes(values: set[int], count: int, seen: LabelValues) -> bool:
-    """Whether each number is in one file only; 0 and N, classes in the other way of numbering, never are."""
+    """Whether each value is in one file only; 0 and N, classes in the other numbering, never count as mistakes."""
     return all(value > count and seen.is_in_one_file(value) for value in values)
 
 
 def _suggest(names: Sequence[str], seen: LabelValues) -> dict[int, str]:
-    """What a person may have meant: the names in the order of the numbers; "?" where their numbers differ."""
+    """A suggestion: the names in the order of the values; "?" if their numbers differ."""
     if seen.is_binary_mask:
         return dict(zip(seen.pixels, names if len(names) == 2 else "??", strict=True))
     ignored = dict.fromkeys(seen.no_class, "ignore")

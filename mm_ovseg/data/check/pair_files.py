@@ -1,4 +1,4 @@
-"""The files of datasets by pair, including those of datasets that are too broken to be loaded."""
+"""The files of datasets by pair, including datasets that are too broken to be loaded."""
 
 import os
 import warnings
@@ -27,10 +27,10 @@ class PairFiles:
     """The files that share a key.
 
     Attributes:
-        key: What their names have in common.
-        dataset: The dataset as a part of which they are checked.
-        files: Kind ("RGB", "SAR", "label") -> the files, of which only the path is known until they are read.
-        is_used: Whether the dataset takes the pair; False for files in its folders that no dataset lists.
+        key: The common part of their names.
+        dataset: The dataset with which they are checked.
+        files: Kind ("RGB", "SAR", "label") -> the files, with only their path until they are read.
+        is_used: Whether the dataset uses the pair; False for files in its folders that no dataset lists.
     """
 
     key: str
@@ -40,7 +40,7 @@ class PairFiles:
 
     @property
     def single(self) -> dict[str, FileContents]:
-        """The file of each kind that has exactly one."""
+        """Kind -> file, for kinds with exactly one file."""
         return {kind: files[0] for kind, files in self.files.items() if len(files) == 1}
 
     def readable(self, kind: str) -> list[FileContents]:
@@ -48,7 +48,7 @@ class PairFiles:
         return [file for file in self.files.get(kind, ()) if file.error is None]
 
     def finding(self, kind: str, path: Path | str, problem: str | MMOVSegError, advice: str = "") -> Finding:
-        """A finding about one of the files; an error says after its last semicolon what to do."""
+        """A finding about one of the files; an error's advice follows its last semicolon."""
         if isinstance(problem, MMOVSegError):
             problem, advice = _split_error(problem)
         return Finding(kind, self.dataset.name, str(path), problem, advice, self.key)
@@ -57,14 +57,14 @@ class PairFiles:
 def find_pairs(datasets: Sequence[RGBSARDataset]) -> tuple[list[PairFiles], list[Finding]]:
     """Find the files of datasets.
 
-    Files that lie where a dataset looks for its own, but that no dataset lists, come with the first that looks there.
+    Files in a dataset's folders that no dataset lists are assigned to the first dataset with these folders.
 
     Returns:
-        The pairs, and what is wrong with folders, partners and names.
+        The pairs, and the problems with folders, partners and names.
     """
     pairs: list[PairFiles] = []
     findings: list[Finding] = []
-    known = defaultdict(set)  # place -> keys that a dataset lists, or that were found before
+    known = defaultdict(set)  # location -> keys that a dataset lists or that were found before
     for dataset in datasets:
         known[_place(dataset)].update(dataset.pairs or ())
     for dataset in datasets:
@@ -102,8 +102,8 @@ def read_pairs(
 
     Args:
         pairs: The pairs.
-        check: Called with each file that can be read, as long as it is open: its pair, kind, source and contents.
-        workers: Number of threads; None: one per core.
+        check: Called for each readable file while it is open, with its pair, kind, source and contents.
+        workers: Number of threads; None for one per core.
 
     Returns:
         The pairs with the contents of their files.
@@ -122,7 +122,7 @@ def read_pairs(
 
     workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
     with warnings.catch_warnings():
-        # open_raster does the same, but restores what another thread has set.
+        # open_raster does the same, but resets what another thread has set.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return thread_map(read, pairs, max_workers=workers, desc="reading", unit="pair", leave=False, disable=None)
 
@@ -138,7 +138,7 @@ def _place(dataset: RGBSARDataset) -> tuple:
 
 
 def _check_names(pair: PairFiles) -> Iterator[Finding]:
-    """Missing partners, and several files of one name."""
+    """Find missing partners and files with the same name."""
     present = [file.path for files in pair.files.values() for file in files]
     missing = [kind for kind, files in pair.files.items() if not files]
     if not present:

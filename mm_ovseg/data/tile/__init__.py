@@ -1,4 +1,4 @@
-"""From large scenes, or published pairs, to a dataset of tiles.
+"""Tiling large scenes or published pairs to a dataset.
 
 :func:`~mm_ovseg.data.tile.scenes.tile_scenes` (scenes with labels) and
 :func:`~mm_ovseg.data.tile.published_pairs.tile_pairs`

@@ -1,4 +1,4 @@
-"""What the values of a label raster, or of a polygons' attribute, mean."""
+"""The meaning of the values of a label raster or of an attribute of polygons."""
 
 import re
 import unicodedata
@@ -18,7 +18,7 @@ from mm_ovseg.vocabulary import validate_class_names
 __all__ = ["IGNORED", "Legend", "legend_of_values", "parse_legend", "read_legend", "value_text"]
 
 IGNORED = 255
-NO_LABEL = "ignore"  # in place of a class name, as null is
+NO_LABEL = "ignore"  # in place of a class name, like null
 MAX_CLASSES = 255
 WHOLE_NUMBER = re.compile(r"[-+]?[0-9]{1,20}(\.0*)?")
 NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
@@ -26,12 +26,12 @@ NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 
 @dataclass(frozen=True)
 class Legend:
-    """What the values of labels mean.
+    """The meaning of label values.
 
     Attributes:
         classes: Names, in the order of their indices.
-        entries: (value as it was written, class index or :data:`IGNORED`).
-        source: Where it was written, for messages.
+        entries: (value as written, class index or :data:`IGNORED`).
+        source: Origin of the table, for messages.
     """
 
     classes: tuple[str, ...]
@@ -40,7 +40,7 @@ class Legend:
 
     @cached_property
     def table(self) -> dict[str, int]:
-        """Value as it was written -> class index or :data:`IGNORED`."""
+        """Value as written -> class index or :data:`IGNORED`."""
         return dict(self.entries)
 
     @cached_property
@@ -48,14 +48,12 @@ class Legend:
         """Value of a label raster -> class index or :data:`IGNORED`; "010" is 10, and "2.0" is 2.
 
         Raises:
-            DataError: A value is not a whole number, or two are the same one.
+            DataError: A value is not an integer, or two values are equal.
         """
         table: dict[int, int] = {}
         for text, index in self.entries:
             if not WHOLE_NUMBER.fullmatch(text):
-                raise DataError(
-                    f"{self.source} has the value '{text}'; the values of a label raster are whole numbers."
-                )
+                raise DataError(f"{self.source} has the value '{text}'; the values of a label raster are integers.")
             value = int(text.partition(".")[0])
             if value in table:
                 raise DataError(f"{self.source} has the value {value} twice; keep it once.")
@@ -63,9 +61,9 @@ class Legend:
         return table
 
     def index_of(self, value: object) -> int | None:
-        """The class index of an attribute's value, :data:`IGNORED`, or None where the table does not have it.
+        """The class index of an attribute's value, :data:`IGNORED`, or None if the table does not have it.
 
-        Texts are compared as they are written, numbers as numbers: 3 and 3.0 are "3", "03" and "3.0".
+        Strings are compared as written, numbers as numbers: 3 and 3.0 match "3", "03" and "3.0".
 
         Raises:
             DataError: Values of several classes are the same number.
@@ -74,7 +72,7 @@ class Legend:
             return self.table.get(str(value), self.table.get(str(value).lower()))
         if not isinstance(value, Real):
             return self.table.get(value_text(value))
-        if value != value:  # NaN, as a column of numbers has it where there is no value
+        if value != value:  # NaN, which stands for a missing value in a column of numbers
             return self.table.get("")
         indices = self._numbers.get(Decimal(str(value)), {})
         if len(set(indices.values())) > 1:
@@ -85,7 +83,7 @@ class Legend:
 
     @cached_property
     def _numbers(self) -> dict[Decimal, dict[str, int]]:
-        """Number -> value as it was written -> class index."""
+        """Number -> value as written -> class index."""
         numbers: dict[Decimal, dict[str, int]] = {}
         for text, index in self.entries:
             if NUMBER.fullmatch(text):
@@ -94,40 +92,40 @@ class Legend:
 
 
 def read_legend(path: Path, classes: Sequence[str] | None = None) -> Legend:
-    """Read ``value: class name`` lines, or a JSON object. Values and names are texts: ``yes``, ``010``, ``1.10`` too.
+    """Read ``value: class name`` lines, or a JSON object. All values and names are strings, even ``yes`` or ``010``.
 
     ``null`` or ``ignore`` in place of a name means no label.
 
     Args:
         path: The file.
-        classes: The classes and their order; None for the order in which the file names them first.
+        classes: The classes in order; None for the order of first mention in the file.
 
     Raises:
-        DataError: The file cannot be read, is not such a table, has a value twice, or names a class that is not among
+        DataError: The file cannot be read, is not such a table, has a value twice, or names a class that is not in
             ``classes``.
-        VocabularyError: A name is empty, or two differ in case only.
+        VocabularyError: A name is empty, or two names differ only in case.
     """
     try:
         meanings = parse_table(read_text(path))
     except ValueError as error:
         raise DataError(
-            f"{path} cannot be read ({' '.join(str(error).split())}); it holds 'value: class' lines."
+            f"{path} cannot be read ({' '.join(str(error).split())}); it must consist of 'value: class' lines."
         ) from error
     return _legend(meanings, classes, str(path))
 
 
 def parse_legend(text: str, classes: Sequence[str] | None = None, *, source: str) -> Legend:
-    """Read a table as typed on a command line, ``"0: land, 1: water, -1: ignore"``.
+    """Read a table from a command line, such as ``"0: land, 1: water, -1: ignore"``.
 
     With a semicolon between the entries, as in ``"1: river, lake; 2: road"``, commas separate the synonyms of a class.
 
     Args:
-        text: What was typed.
-        classes: As in :func:`read_legend`.
-        source: What messages call it.
+        text: The table.
+        classes: See :func:`read_legend`.
+        source: Its name, for messages.
 
     Raises:
-        DataError, VocabularyError: As of :func:`read_legend`.
+        DataError, VocabularyError: See :func:`read_legend`.
     """
     parts = [part for part in text.split(";" if ";" in text else ",") if part.strip()]
     if not parts or not all(":" in part for part in parts):
@@ -140,13 +138,13 @@ def parse_legend(text: str, classes: Sequence[str] | None = None, *, source: str
 
 
 def legend_of_values(values: Iterable[str]) -> Legend:
-    """Every value but "" is a class of that name, in alphabetical order. Errors are those of :func:`read_legend`."""
+    """A class for every value except "", in alphabetical order; raises the errors of :func:`read_legend`."""
     classes = _checked(validate_class_names(sorted(set(values) - {""})))
     return Legend(classes, tuple((name, index) for index, name in enumerate(classes)))
 
 
 def value_text(value: object) -> str:
-    """A value as people write it: 3.0 is "3", and no value (None, NaN) is ""."""
+    """A value as users write it: 3.0 is "3", and no value (None, NaN) is ""."""
     if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
         return ""
     if isinstance(value, float | np.floating) and float(value).is_integer():

@@ -1,4 +1,4 @@
-"""What the command lines of ``datasets/prepare_*.py`` have in common."""
+"""Shared command-line code of ``datasets/prepare_*.py``."""
 
 import argparse
 import os
@@ -20,34 +20,34 @@ __all__ = ["add_pair_arguments", "pair_run", "prepare_pairs"]
 def add_pair_arguments(
     parser: argparse.ArgumentParser, *, size: int = 512, sar_scale: str = AUTO_SCALE, nodata: float | None = None
 ) -> None:
-    """Add the arguments that all archives of unlabelled pairs share.
+    """Add the arguments that all scripts for archives of unlabelled pairs share.
 
     Args:
-        parser: Of the script.
-        size, sar_scale, nodata: Defaults of the archive.
+        parser: Parser of the script.
+        size, sar_scale, nodata: Defaults for the archive.
     """
 
     def number_or_none(text: str) -> float | None:
         return None if text == "none" else float(text)
 
     output = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / CMU_FOLDER
-    parser.add_argument("inputs", type=Path, nargs="+", metavar="IN", help="the archives, or folders they lie in")
+    parser.add_argument("inputs", type=Path, nargs="+", metavar="IN", help="the archives, or folders that contain them")
     add = parser.add_argument_group("files").add_argument
     add("--output", type=Path, default=output, help=f"folder (default: {output})")
-    add("--work", type=Path, help="where archives are unpacked (default: sources/ in the output)")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
-    add("--strict", action="store_true", help="stop at a file that cannot be read, instead of naming it")
-    add("--dry-run", action="store_true", help="say what would be made, and write nothing")
+    add("--work", type=Path, help="folder for unpacked archives (default: sources/ in the output)")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="number of processes (default: one per core)")
+    add("--strict", action="store_true", help="stop at a file that cannot be read instead of skipping it")
+    add("--dry-run", action="store_true", help="show what would be made, but write nothing")
     add = parser.add_argument_group("pixels").add_argument
-    add("--size", type=int, default=size, help=f"maximum side of a pair; 0: whole tiles (default: {size})")
+    add("--size", type=int, default=size, help=f"maximum side of a pair in pixels; 0: whole tiles (default: {size})")
     add("--overlap", type=int, default=0, help="minimum overlap of windows in pixels (default: 0)")
     add("--min-valid", type=float, default=0.5, help="minimum share with both RGB and SAR (default: 0.5)")
     low_high = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
-    shown = "what becomes 0 and 255 where RGB is not 8-bit (default: 0 2047, 11 bits)"
+    shown = "values that become 0 and 255 if RGB is not 8-bit (default: 0 2047, 11 bits)"
     add("--rgb-range", **low_high, default=(0.0, 2047.0), help=shown)
     shown = "8-bit files as they are, others as amplitude" if sar_scale == AUTO_SCALE else sar_scale
     scales = (AUTO_SCALE, *SAR_UNITS)
-    add("--sar-scale", choices=scales, default=sar_scale, help=f"what the SAR files hold (default: {shown})")
+    add("--sar-scale", choices=scales, default=sar_scale, help=f"unit of the SAR files (default: {shown})")
     shown = "dB that become 0 and 255 (default: 1st and 99th percentile, measured once for all tiles)"
     add("--sar-range", **low_high, default=(), help=shown)
     shown = "none" if nodata is None else f"{nodata:g}"
@@ -57,15 +57,15 @@ def add_pair_arguments(
             type=number_or_none,
             default=nodata,
             metavar="VALUE",
-            help=f"{kind.upper()} value without data, besides what the files say; or none (default: {shown})",
+            help=f"{kind.upper()} nodata value, besides those in the files; or none (default: {shown})",
         )
     add = parser.add_argument_group("split").add_argument
-    add("--val-fraction", type=float, default=0.1, help="share to hold out, about (default: 0.1)")
-    add("--seed", type=int, default=0, help="another one holds out others (default: 0)")
+    add("--val-fraction", type=float, default=0.1, help="approximate share to hold out (default: 0.1)")
+    add("--seed", type=int, default=0, help="seed of the split (default: 0)")
 
 
 def pair_run(args: argparse.Namespace, *, name: str, prefix: str, sar_bands: Sequence[int]) -> TileRun:
-    """The run that a command line asks for; ``name`` is the archive's, ``prefix`` that of its tiles.
+    """The run for a command line; ``name`` is the archive's, ``prefix`` that of its tiles.
 
     Raises:
         ConfigError: A value is out of range.
@@ -106,16 +106,16 @@ def prepare_pairs(
     wanted: Wanted,
     match: Callable[[Sequence[Path]], tuple[list[SceneFiles], list[Skipped]]],
 ) -> None:
-    """Do what a command line asks for, and print the report.
+    """Prepare the pairs as a command line asks, and print the report.
 
     Args:
         args: The command line, with the arguments of :func:`add_pair_arguments`.
-        run, assign, split: As of :func:`~mm_ovseg.data.tile.published_pairs.tile_pairs`.
-        wanted: Whether the file at a path, in an archive or below a folder, is needed.
-        match: Makes pairs of such files, which need not exist yet.
+        run, assign, split: See :func:`~mm_ovseg.data.tile.published_pairs.tile_pairs`.
+        wanted: Whether the file at a path, in an archive or a folder, is needed.
+        match: Matches such files, which need not exist yet, to pairs.
 
     Raises:
-        DataError, ConfigError: As of ``tile_pairs`` and :func:`~mm_ovseg.data.tile.unpacking.gather_files`.
+        DataError, ConfigError: See ``tile_pairs`` and :func:`~mm_ovseg.data.tile.unpacking.gather_files`.
     """
     work = args.work or args.output / "sources"
     what = f"tiles in the folders of {run.name}"
@@ -125,7 +125,7 @@ def prepare_pairs(
         gigabytes = sum(packed.values()) / 1e9
         print(
             f"{run.name}: {len(pairs)} tiles. {len(packed)} files ({gigabytes:.2f} GB) would be unpacked to {work}; "
-            "only then can a dry run tell which pairs they give."
+            "only then can a dry run show which pairs they give."
         )
         return
     report = tile_pairs(
@@ -137,4 +137,4 @@ def prepare_pairs(
         return
     print(f"Pairs and manifest_{run.prefix.rstrip('_')}.json are in {args.output}.")
     if work.is_dir():
-        print(f"{work} holds the unpacked archives, which are no longer needed.")
+        print(f"{work} contains the unpacked archives, which are no longer needed.")

@@ -1,4 +1,4 @@
-"""Labels of a scene from polygons, window by window."""
+"""Labels of a scene from polygons, read window by window."""
 
 import os
 
@@ -15,18 +15,18 @@ __all__ = ["PolygonLabels"]
 
 
 class PolygonLabels:
-    """Polygons, drawn on a scene's grid: a pixel has the label of the polygon in which its centre lies.
+    """Polygons rasterised on a scene's grid: a pixel has the label of the polygon that contains its centre.
 
-    Where polygons overlap, the smaller one counts: a lake in a forest stays a lake.
+    Where polygons overlap, the smaller one wins: a lake in a forest stays a lake.
 
     Args:
-        path, attribute, layer: As of :func:`~mm_ovseg.raster.vector.read_polygons`, which also raises.
-        grid: Of the scene.
-        legend: What the values of the attribute mean.
-        background: Class index of pixels in no polygon; ignored by default.
+        path, attribute, layer: See :func:`~mm_ovseg.raster.vector.read_polygons`, also for the errors raised.
+        grid: Grid of the scene.
+        legend: Meaning of the attribute's values.
+        background: Class index of pixels outside of all polygons; ignored by default.
 
     Attributes:
-        left_out: Reason -> number of geometries that are not polygons or cannot be used.
+        left_out: Reason -> number of geometries that are not polygons or unusable.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class PolygonLabels:
         self._polygons = polygons.geometries[order]
         self._tree = shapely.STRtree(self._polygons)
         self.left_out = polygons.left_out
-        # What is drawn: class indices, and beyond those of uint8 a number for each value without meaning.
+        # Values to rasterise: class indices, and beyond uint8 a number for each value without meaning.
         index_of = {value: legend.index_of(value) for value in dict.fromkeys(polygons.values)}
         self._unknown = sorted({value_text(value) for value, index in index_of.items() if index is None})
         numbers = {
@@ -55,13 +55,13 @@ class PolygonLabels:
         self._transform, self._background = grid.transform or Affine.identity(), background
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
     def read(self, row: int, column: int, height: int, width: int) -> tuple[np.ndarray, dict[str, int]]:
         """Labels of a window within the grid.
 
         Returns:
-            uint8 (H, W), class indices or ignored; and value -> pixels of polygons that the table does not have.
+            uint8 (H, W), class indices or ignored; and value -> number of pixels, for values missing in the legend.
         """
         transform, shape = self._transform @ Affine.translation(column, row), (height, width)
         corners = [transform @ corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]

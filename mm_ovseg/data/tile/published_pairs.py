@@ -1,4 +1,4 @@
-"""Published pairs without labels: found by name, checked, brought to one range of SAR values, and cut into tiles."""
+"""Published pairs without labels: matched by name, checked, converted to one SAR range, and cut into tiles."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,14 +21,14 @@ from mm_ovseg.raster.footprint import Footprint, footprints
 __all__ = ["AUTO_SCALE", "Assign", "match_by_name", "tile_pairs"]
 
 AUTO_SCALE = "auto"
-WHOLE_RANGE = (-127.5, 127.5)  # one dB a step, and wider than SAR values of any calibration
+WHOLE_RANGE = (-127.5, 127.5)  # one dB per step, wider than SAR values of any calibration
 MEASURED_FILES = 32
 
 
-# From the names of pairs, their places and the paths of their RGB files to "train", "val" or, for one that would be
-# trained on but overlaps a held-out pair, None.
+# From the names, footprints and RGB paths of pairs to "train", "val" or, for a pair that would be trained on but
+# overlaps a held-out one, None.
 Assign = Callable[[Sequence[str], Sequence[Footprint | None], Sequence[Path]], Sequence[str | None]]
-Headers = list[tuple[SceneFiles, RasterInfo, RasterInfo]]  # of the RGB and the SAR file
+Headers = list[tuple[SceneFiles, RasterInfo, RasterInfo]]  # headers of the RGB and the SAR file
 
 
 def match_by_name(
@@ -38,11 +38,11 @@ def match_by_name(
 
     Args:
         rgb, sar: In any order.
-        name_of: The part of a file's name that its partner shares.
+        name_of: Returns the part of a file's name that its partner shares.
 
     Returns:
-        The pairs, sorted by name; and the files that are skipped: those without partner, and those with the name of
-        another file of their kind, of which the first by path is taken.
+        The pairs, sorted by name, and the skipped files: those without a partner, and those with the name of another
+        file of their kind, of which the first by path is used.
 
     Raises:
         DataError: There are no pairs.
@@ -57,7 +57,7 @@ def match_by_name(
     if not names:
         raise DataError(
             f"There is no pair among {len(rgb)} RGB and {len(sar)} SAR files; check that both parts of the archive are "
-            "there and completely unpacked."
+            "present and completely unpacked."
         )
     for kind, other in (("RGB", "SAR"), ("SAR", "RGB")):
         skipped += [Skipped(name, f"no {other} file", str(found[kind][name])) for name in found[kind].keys() - names]
@@ -76,20 +76,20 @@ def tile_pairs(
 ) -> TileReport:
     """Write 8-bit tiles of pairs, and ``manifest_PREFIX.json``.
 
-    Interrupted and called again, it continues; called again when everything is done, it changes nothing.
+    After an interruption, another call continues; if everything is done, it changes nothing.
 
     Args:
-        run: With a prefix, three RGB bands and the SAR bands. SAR's unit and range are replaced by the next two.
-        pairs: RGB and SAR file of each, on one grid.
-        assign: Holds pairs out.
-        split: What that depends on: for the manifest, and to tell whether an earlier run held out the same.
-        skipped: Files that belong to no pair, to be counted with the rest.
-        sar_scale: One of :data:`~mm_ovseg.raster.SAR_UNITS`, or ``"auto"``: 8-bit files as they are, others as
-            amplitude.
-        sar_range: (low, high) in dB that become 0 and 255; empty to measure it once for all pairs.
+        run: With a prefix, three RGB bands and the SAR bands. ``sar_scale`` and ``sar_range`` replace its SAR settings.
+        pairs: RGB and SAR file of each pair, on one grid.
+        assign: Splits the pairs.
+        split: Settings of the split, for the manifest and for comparison with an earlier run.
+        skipped: Files without a pair, for the report.
+        sar_scale: One of :data:`~mm_ovseg.raster.SAR_UNITS`, or ``"auto"``: 8-bit files are used as they are, others
+            are amplitude.
+        sar_range: (low, high) in dB that become 0 and 255; empty to measure it over all pairs.
 
     Raises:
-        DataError: The output has files of the pairs; or as of :func:`~mm_ovseg.data.tile.run.make_tiles`.
+        DataError: The output contains files of the pairs; or see :func:`~mm_ovseg.data.tile.run.make_tiles`.
     """
     check_tile_outputs(run.output, pairs, run.prefix)
     journal = open_journal(run)
@@ -107,7 +107,7 @@ def tile_pairs(
     reader = replace(run.settings.sar, scale=sar_scale)
     if sar_scale != "8bit":
         if not sar_range and journal is not None and journal.files and journal.settings["sar"]["scale"] == sar_scale:
-            # What the first run measured holds for all pairs, also for those that have been added since.
+            # The range that the first run measured applies to all pairs, including those added since.
             sar_range = tuple(journal.settings["sar"]["value_range"])
         sar_range = sar_range or _measure_range([sar.path for _, _, sar in headers], reader)
         reader = replace(reader, value_range=sar_range)
@@ -117,32 +117,32 @@ def tile_pairs(
 
 
 def _read_headers(pair: SceneFiles, sar_bands: Sequence[int], sar_scale: str) -> tuple[RasterInfo, RasterInfo]:
-    """The headers of the RGB and the SAR file, which lie on one grid and hold what the settings say."""
+    """The headers of the RGB and the SAR file, checked to share one grid and to match the settings."""
     rgb, sar = read_raster_info(pair.rgb[0]), read_raster_info(pair.sar[0])
     check_same_grid(rgb, sar)
     if rgb.count < 3:
-        raise DataError(f"{rgb.path} has {rgb.count} band(s); an RGB file has three.")
+        raise DataError(f"{rgb.path} has {rgb.count} band(s); an RGB file must have three.")
     if sar.count < max(sar_bands):
-        raise DataError(f"{sar.path} has no band {max(sar_bands)}, but {sar.count}; choose other SAR bands.")
+        raise DataError(f"{sar.path} has only {sar.count} band(s), not band {max(sar_bands)}; choose other SAR bands.")
     if sar_scale == "8bit" and set(sar.dtypes) != {"uint8"}:
-        raise DataError(f"{sar.path} holds {sar.dtypes[0]} values, not 8-bit ones; say what they are with --sar-scale.")
+        raise DataError(f"{sar.path} holds {sar.dtypes[0]} values, not 8-bit ones; give their unit with --sar-scale.")
     return rgb, sar
 
 
 def _measure_range(paths: Sequence[Path], reader: SARReader) -> tuple[float, float]:
-    """From the 1st to the 99th percentile, in whole dB outwards, over every fifth row and column of files."""
+    """The 1st and 99th percentile, rounded outwards to whole dB, over every fifth row and column of the files."""
     chosen = np.unique(np.linspace(0, len(paths) - 1, min(MEASURED_FILES, len(paths))).round().astype(int))
     samples = []
     for index in chosen:
         try:
             sar, valid = replace(reader, value_range=WHOLE_RANGE).read_file(paths[index])
         except DataError:
-            continue  # named and counted when its turn comes
+            continue  # reported when it is tiled
         samples.append(sar[::5, ::5][valid[::5, ::5]][:, : len(reader.bands)].ravel() + WHOLE_RANGE[0])
     values = np.concatenate([*samples, []])
     if not values.size:
         raise DataError(
-            f"{len(chosen)} SAR tiles were looked at for their range in dB and none has data; give --sar-range, or "
+            f"{len(chosen)} SAR tiles were sampled for their range in dB and none has data; give --sar-range, or "
             "check --sar-nodata and --sar-scale."
         )
     low, high = np.percentile(values, (1, 99))

@@ -1,4 +1,4 @@
-"""Labels of a scene from a raster on any grid, window by window."""
+"""Labels of a scene from a raster on any grid, read window by window."""
 
 import os
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ __all__ = ["RasterLabels"]
 
 
 class RasterLabels:
-    """A label raster on a scene's grid: the nearest pixel, or the mode where the grid's pixels are larger.
+    """A label raster on a scene's grid: the nearest pixel, or the mode if the grid's pixels are larger.
 
     Args:
-        path: One band of whole numbers.
+        path: A raster with one band of integers.
         scene: The scene.
         table: Value of a pixel -> class index or :data:`~mm_ovseg.data.tile.label_values.IGNORED`.
 
@@ -33,7 +33,7 @@ class RasterLabels:
             raise DataError(f"{error} Labels that are polygons need --attribute.") from error
         try:
             self._placement = scene.place(self._source)
-            self._reader.read(self._source, (0, 0, 1, 1))  # for the errors of what is not a label map
+            self._reader.read(self._source, (0, 0, 1, 1))  # to raise the errors of files that are not label maps
         except BaseException:
             self.close()
             raise
@@ -43,22 +43,22 @@ class RasterLabels:
         self._source.close()
 
     def concerns(self) -> list[str]:
-        """Sentences on what the file probably does not mean."""
+        """Warnings about the file, as sentences."""
         if not self._source.is_lossy:
             return []
         return [
-            f"{self._source.name} is compressed as JPEG, which changes class numbers; tile a PNG or GeoTIFF that was "
-            "written from the original."
+            f"{self._source.name} is compressed as JPEG, which changes class numbers; tile a PNG or GeoTIFF "
+            "written from the original instead."
         ]
 
     def read(self, row: int, column: int, height: int, width: int) -> tuple[np.ndarray, dict[str, int]]:
         """Labels of a window within the grid.
 
         Returns:
-            uint8 (H, W), class indices or ignored; and value -> pixels of the file that the table does not have.
+            uint8 (H, W), class indices or ignored; and value -> number of pixels, for values missing in the table.
 
         Raises:
-            DataError: A block cannot be read, or holds other than whole numbers.
+            DataError: A block cannot be read, or contains values that are not integers.
         """
         labels, unknown = self._reader.read_onto(self._source, self._placement, (row, column, height, width))
         return labels, {str(value): count for value, count in sorted(unknown.items())}

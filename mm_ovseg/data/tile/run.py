@@ -26,7 +26,7 @@ CLASSES, DECLARATION = "classes.json", "dataset.yaml"
 
 
 def tile_outputs(output: Path, prefix: str = "") -> dict[str, list[Path]]:
-    """What a run writes to a folder, for :func:`mm_ovseg.files.check_outputs`."""
+    """The files that a run writes to a folder, for :func:`mm_ovseg.files.check_outputs`."""
     files = [_manifest_name(prefix), *([] if prefix else [CLASSES, DECLARATION])]
     return {"--output": [output / path for path in (*FOLDERS, *files)]}
 
@@ -42,16 +42,16 @@ def check_tile_outputs(output: Path, scenes: Sequence[SceneFiles], prefix: str =
 
 
 def open_journal(run: TileRun) -> Journal | None:
-    """The journal of a run; None if it is dry. Errors are those of :class:`~mm_ovseg.jobs.Journal`."""
+    """The journal of a run; None for a dry run. Raises the errors of :class:`~mm_ovseg.jobs.Journal`."""
     return None if run.dry_run else Journal(run.output, run.prefix.rstrip("_") or run.name, FOLDERS, run.prefix)
 
 
 def make_tiles(report: TileReport, jobs: Sequence[TileJob], journal: Journal | None, *, title: str) -> None:
-    """Make tiles, the manifest and, with labels, ``classes.json`` and ``dataset.yaml``; the report takes the results.
+    """Make tiles, the manifest and, with labels, ``classes.json`` and ``dataset.yaml``; add the results to the report.
 
     Raises:
-        DataError: The output cannot be written or has tiles made with other settings, not one tile is left, or, if
-            strict, a scene cannot be read.
+        DataError: The output cannot be written or has tiles made with other settings, no tile is left, or, if strict,
+            a scene cannot be read.
     """
     run = report.run
     if journal is not None:
@@ -70,14 +70,14 @@ def make_tiles(report: TileReport, jobs: Sequence[TileJob], journal: Journal | N
         raise nothing_left(report)
     if journal is not None:
         for file in journal.files.difference(*(result["files"] for result in finished.results)):
-            (run.output / file).unlink(missing_ok=True)  # of a scene that has changed since, or is held out now
+            (run.output / file).unlink(missing_ok=True)  # of a scene that has changed since or is held out now
         _write_text(run.output / _manifest_name(run.prefix), json.dumps(report.manifest(), indent=1) + "\n")
         if run.legend is not None:
             _write_declaration(report)
 
 
 def nothing_left(report: TileReport) -> DataError:
-    """The error to raise when everything was skipped."""
+    """The error for a run in which everything was skipped."""
     counts = "; ".join(f"{reason}: {count}" for reason, count in count_reasons(report.skipped).items())
     first = next((f"; the first: {entry.detail}" for entry in report.skipped if entry.detail), "")
     return DataError(f"{report.run.name}: none of {report.tiles} tiles gives a pair ({counts}){first}")

@@ -1,4 +1,4 @@
-"""Large scenes with labels, cut into tiles of which squares of ground are held out."""
+"""Large scenes with labels, cut into tiles; squares of ground are held out."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -26,17 +26,17 @@ def tile_scenes(
 ) -> TileReport:
     """Write tiles, ``dataset.yaml``, ``classes.json`` and ``manifest.json``.
 
-    Interrupted and called again, it continues; called again when everything is done, it changes nothing.
+    After an interruption, another call continues; if everything is done, it changes nothing.
 
     Args:
-        run: With a legend.
+        run: The run, with a legend.
         scenes: At least one, with labels.
-        square: Side, in tiles, of the squares of ground of which some are held out.
-        val_fraction, seed: As of :func:`~mm_ovseg.data.split.split_into_squares`.
+        square: Side in tiles of the squares of ground that are held out.
+        val_fraction, seed: See :func:`~mm_ovseg.data.split.split_into_squares`.
 
     Raises:
         ConfigError: ``square`` or ``val_fraction`` is out of range.
-        DataError: A scene cannot be read, the output has files of the scenes, or as of
+        DataError: A scene cannot be read, the output contains files of the scenes, or see
             :func:`~mm_ovseg.data.tile.run.make_tiles`.
     """
     if square < 1:
@@ -66,13 +66,13 @@ def tile_scenes(
 
 
 def _open_all(run: TileRun, scenes: Sequence[SceneFiles]) -> tuple[list[tuple[SceneFiles, Window, Grid]], list[str]]:
-    """The tiles of all scenes, with their grids, and what the scenes' files probably do not mean."""
+    """The tiles of all scenes, with their grids, and warnings about the scenes' files."""
     tiles, concerns = [], []
     for scene in tqdm(scenes, desc="opening scenes", unit="scene", leave=False):
         with open_scene(scene, run.settings) as source:
             if source.covered == 0:
                 raise DataError(
-                    f"{source.sar_name} covers nothing of {scene.rgb[0]}; check that the files belong together."
+                    f"{source.sar_name} covers no part of {scene.rgb[0]}; check that the files belong together."
                 )
             concerns += source.concerns()
             if run.settings.attribute is None:
@@ -84,15 +84,15 @@ def _open_all(run: TileRun, scenes: Sequence[SceneFiles]) -> tuple[list[tuple[Sc
 
 
 def _place_in_pixels(scene: SceneFiles, window: Window, grid: Grid) -> Footprint:
-    """Where a tile lies in its scene, which cannot show the ground of another, as far as anybody can tell."""
+    """The footprint of a tile in the pixels of its scene, which is assumed not to overlap any other scene."""
     row, column, height, width = window
     (place,) = footprints([Grid(width, height, None, Affine.translation(column, row))])
     return replace(place, plane=f"pixels of {scene.name}")
 
 
 def _sides(places: Sequence[Footprint], pixels: int) -> dict[str, float]:
-    """The side of squares in each plane: so many of its largest pixels, to two digits, so that a scene more or less
-    moves no square because its pixels are a little larger or smaller on the ground.
+    """The side of squares in each plane: ``pixels`` times its largest pixel, to two digits, so that another scene
+    with pixels of slightly different size on the ground moves no square.
     """
     largest: dict[str, float] = {}
     for place in places:

@@ -1,4 +1,4 @@
-"""How tiles are cut."""
+"""Settings of tiles and runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +14,17 @@ Window = tuple[int, int, int, int]  # row, column, height, width, in pixels
 
 @dataclass(frozen=True, kw_only=True)
 class TileSettings:
-    """What decides about the tiles of a scene; the messages name the values as the command lines do.
+    """The settings that determine the tiles of a scene; messages name them like the command-line options.
 
     Attributes:
-        size, overlap, spread: As of :func:`cut_windows`; the size may be 0 if ``spread``.
-        ground_sampling_distance: Metres per pixel; None for each scene's own.
-        rgb, sar: Read the images.
-        any_format: As of :func:`mm_ovseg.raster.open_raster`, for the images.
-        attribute: Of the polygons that are labels; None where labels are rasters.
-        layer: Of the vector files; None where they have only one.
-        background: Class of pixels in no polygon; None for no label.
-        min_valid: Share of a tile that must have RGB, and SAR, 0..1; of a tile without labels also both together.
+        size, overlap, spread: See :func:`cut_windows`; the size may be 0 if ``spread``.
+        ground_sampling_distance: Metres per pixel; None to keep each scene's own.
+        rgb, sar: Readers of the images.
+        any_format: See :func:`mm_ovseg.raster.open_raster`; for the images.
+        attribute: Attribute of label polygons; None if labels are rasters.
+        layer: Layer of the vector files; None if they have only one.
+        background: Class of pixels outside of all polygons; None for no label.
+        min_valid: Share of a tile that must have RGB, and SAR, 0..1; without labels also both together.
         min_labelled: Share of a tile that must have a label, 0..1; with 0, one pixel is enough.
 
     Raises:
@@ -56,18 +56,18 @@ class TileSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TileRun:
-    """What to make, where, and how.
+    """What tiles to make, where, and how.
 
     Attributes:
-        name: Of the result. With labels, the datasets are called ``NAME_train`` and ``NAME_val``.
-        output: Folder that ``train`` and ``val`` are written to.
+        name: Name of the result. With labels, the datasets are ``NAME_train`` and ``NAME_val``.
+        output: Folder in which ``train`` and ``val`` are written.
         settings: How tiles are cut.
-        legend: What the labels mean; None for pairs without labels.
+        legend: Meaning of the labels; None for pairs without labels.
         unseen: Classes that training does not see.
-        prefix: Start of the names of all tiles, so that several runs can share a folder; "" for a folder of its own.
-        workers: Processes; the result does not depend on their number.
+        prefix: Prefix of the names of all tiles, with which several runs can share a folder; may be "".
+        workers: Number of processes, which does not affect the result.
         strict: Whether a scene that cannot be read is an error; otherwise it is skipped.
-        dry_run: Look at everything and write nothing.
+        dry_run: Read everything, but write nothing.
 
     Raises:
         ConfigError: ``workers`` is below 1, or the background is not a class.
@@ -97,17 +97,17 @@ def cut_windows(height: int, width: int, size: int, overlap: int, *, spread: boo
     """The windows that cover a scene, row by row.
 
     Args:
-        height, width: Of the scene, in pixels.
+        height, width: Size of the scene, in pixels.
         size: Side of a window; 0 for one window as large as the scene.
-        overlap: Pixels that neighbours share.
+        overlap: Pixels shared by neighbours.
         spread: Spread as few windows as possible evenly, so that neighbours may share more and none is cut off.
-            Otherwise windows lie on a regular lattice, and those at the right and lower edge are cut off.
+            Otherwise windows form a regular lattice, and those at the right and lower edge are cut off.
     """
 
     def starts(length: int) -> list[int]:
         if size == 0 or length <= size:
             return [0]
-        if not spread:  # a window whose pixels all lie in the one before would add nothing
+        if not spread:  # a window whose pixels are all in the previous one would add nothing
             return list(range(0, length - overlap, size - overlap))
         gaps = -(-(length - size) // (size - overlap))  # between windows, rounded up
         return [index * (length - size) // gaps for index in range(gaps + 1)]

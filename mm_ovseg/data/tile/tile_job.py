@@ -1,4 +1,4 @@
-"""The tiles of a scene, or of a part of it: read, judged, counted and written."""
+"""The tiles of a scene, or of a part of it: read, filtered, counted and written."""
 
 from collections import Counter
 from contextlib import ExitStack, closing
@@ -32,14 +32,14 @@ class TileJob:
     """A :class:`~mm_ovseg.jobs.Job` that makes tiles.
 
     Attributes:
-        name: Of the job.
-        scene: Its files.
+        name: Name of the job.
+        scene: Files of the scene.
         windows: Name of a tile -> its window within the scene's grid.
         split: "train" or "val".
         settings: How tiles are cut.
-        legend: What the labels mean; None for a scene without labels.
-        output: Folder that holds the splits; None to look at everything and write nothing.
-        hash_sources: Note the SHA-256 of the scene's files.
+        legend: Meaning of the labels; None for a scene without labels.
+        output: Folder of the splits; None to read everything, but write nothing.
+        hash_sources: Record the SHA-256 of the scene's files.
     """
 
     name: str
@@ -56,7 +56,7 @@ class TileJob:
         return [self.split, *file_states(self._sources())]
 
     def read(self) -> tuple[dict, dict[str, Content], dict[str, int]]:
-        """All tiles, before any of them is written: a truncated file shows only where it ends."""
+        """All tiles, before any of them is written: a truncated file fails only at its end."""
         hashes = {}
         if self.hash_sources and self.output is not None:
             hashes = {f"{path.parent.name}/{path.name}": sha256(path) for path in self._sources()}
@@ -82,7 +82,7 @@ class TileJob:
         result = {"made": [], "files": {}, "skipped": [], "unknown": Counter(), "left_out": {self.scene.name: left_out}}
         for name, (grid, window, label, unknown) in tiles.items():
             sar = window.sar_image[..., : len(self.settings.sar.bands) or count_polarisations(window.sar_image)]
-            sar = np.rint(sar).astype(np.uint8)  # the channels that the reader makes of others are left out
+            sar = np.rint(sar).astype(np.uint8)  # channels that the reader derives from others are not written
             if label is not None:
                 label[~window.image_valid] = IGNORED
             if reason := _reason_to_skip(self.settings, window, sar, label):
@@ -122,7 +122,7 @@ class TileJob:
 
 
 def open_scene(scene: SceneFiles, settings: TileSettings) -> SceneSource:
-    """Open RGB and SAR on one grid; errors are those of :class:`~mm_ovseg.data.scene_source.SceneSource`."""
+    """Open RGB and SAR on one grid; raises the errors of :class:`~mm_ovseg.data.scene_source.SceneSource`."""
     return SceneSource(
         scene.rgb,
         scene.sar,
@@ -134,7 +134,7 @@ def open_scene(scene: SceneFiles, settings: TileSettings) -> SceneSource:
 
 
 def open_labels(scene: SceneFiles, source: SceneSource, settings: TileSettings, legend: Legend) -> Labels:
-    """Open the labels of a scene whose images are open; errors are those of the two classes."""
+    """Open the labels of a scene whose images are open; raises the errors of the two label classes."""
     if settings.attribute is None:
         return RasterLabels(scene.labels, source, legend.raster_table)
     background = IGNORED if settings.background is None else legend.classes.index(settings.background)
@@ -146,7 +146,7 @@ _opened: dict[tuple, tuple[SceneSource, Labels | None, ExitStack]] = {}  # of th
 
 
 def _open_once(job: TileJob) -> tuple[SceneSource, Labels | None]:
-    """A process works through the jobs of a scene one after the other; it opens files, and reads polygons, once."""
+    """Open files and read polygons only once for consecutive jobs of a scene in a process."""
     key = (job.scene, job.settings, job.legend, str(job.fingerprint()[1:]))
     if key not in _opened:
         close_scene()
@@ -159,7 +159,7 @@ def _open_once(job: TileJob) -> tuple[SceneSource, Labels | None]:
 
 
 def close_scene() -> None:
-    """Close the files that this process has open for its latest job."""
+    """Close the files that this process has opened for its latest job."""
     while _opened:
         _opened.popitem()[1][2].close()
 
@@ -167,7 +167,7 @@ def close_scene() -> None:
 def _reason_to_skip(
     settings: TileSettings, window: PairSample, sar: np.ndarray, label: np.ndarray | None
 ) -> str | None:
-    # On a lattice, what is cut off at the scene's edge counts as without data.
+    # On a lattice, the part that the scene's edge cuts off counts as no data.
     pixels = window.image_valid.size if settings.spread else settings.size**2
     images = {"RGB": (window.image, window.image_valid), "SAR": (sar, window.sar_valid)}
     valid_of = {kind: valid for kind, (_, valid) in images.items()}

@@ -1,4 +1,4 @@
-"""What a run has made: tables for people, the manifest for programs."""
+"""The report of a run: tables for users, the manifest for programs."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -19,19 +19,19 @@ CLIPPED_TO_WARN = 0.2  # share of the SAR values
 
 @dataclass
 class TileReport:
-    """What a run has made, or, if dry, would make.
+    """The tiles that a run has made or, in a dry run, would make.
 
     Attributes:
-        run: What was asked for.
-        split: What the split depends on.
-        tiles: Number of tiles found, skipped ones included.
-        ground_sampling_distance: Metres per pixel; None where scenes differ or do not say.
+        run: The run.
+        split: Settings of the split.
+        tiles: Number of tiles found, including skipped ones.
+        ground_sampling_distance: Metres per pixel; None if unknown or if scenes differ.
         made: The tiles; see :meth:`mm_ovseg.data.tile.tile_job.TileJob.write`.
-        skipped: What gave no tile.
+        skipped: Everything that gave no tile.
         done_before: Number of jobs that an earlier run had finished.
-        concerns: Sentences on what the scenes' files probably do not mean.
-        unknown: Value -> pixels of labels without meaning, in skipped tiles.
-        left_out: Scene -> reason -> number of geometries of its labels that cannot be used.
+        concerns: Warnings about the scenes' files, as sentences.
+        unknown: Label value without meaning -> number of pixels, in skipped tiles.
+        left_out: Scene -> reason -> number of unusable label geometries.
     """
 
     run: TileRun
@@ -50,7 +50,7 @@ class TileReport:
         return {split: sum(entry["split"] == split for entry in self.made) for split in SPLITS}
 
     def format(self) -> str:
-        """Tables of the counts and class frequencies, and what needs a look."""
+        """Tables of the counts and class frequencies, and warnings."""
         rows = [("tiles", self.tiles)]
         if self.done_before:
             rows.append(("tiles done before", self.done_before))
@@ -65,7 +65,7 @@ class TileReport:
         return "\n".join(lines + [f"warning: {warning}" for warning in self._warnings()])
 
     def manifest(self) -> dict:
-        """Settings, counts, every tile with the SHA-256 of its files, and what was skipped."""
+        """Settings, counts, all tiles with the SHA-256 of their files, and skipped ones."""
         content = {
             "name": self.run.name,
             "mm_ovseg_version": mm_ovseg.__version__,
@@ -127,7 +127,7 @@ class TileReport:
             shown = ", ".join(f"{value} ({count} pixels)" for value, count in unknown[:UNKNOWN_SHOWN])
             if others := unknown[UNKNOWN_SHOWN:]:
                 shown += f", and {len(others)} others ({sum(count for _, count in others)} pixels)"
-            warnings.append(f"these label values mean nothing here and are ignored: {shown}.")
+            warnings.append(f"these label values belong to no class and are ignored: {shown}.")
         return warnings + [
             f"geometries of the labels of {name} are left out: {format_left_out(reasons)}."
             for name, reasons in sorted(self.left_out.items())

@@ -1,7 +1,7 @@
-"""Archives as downloaded: the files that are needed, listed or unpacked, never outside the given folder.
+"""Downloaded archives: listing or unpacking the needed files, never outside the given folder.
 
 Files are unpacked rather than read in place: a ``.tar.gz`` has no random access, so GDAL would decompress everything
-before a file, once in every process.
+before a file in every process.
 """
 
 import json
@@ -22,32 +22,34 @@ from mm_ovseg.files import complete_file
 __all__ = ["Wanted", "find_files", "gather_files", "is_unpacked", "list_archive", "unpack_archive"]
 
 BLOCK_BYTES = 1 << 20
-STATE = ".unpacked.json"  # which archive the folder holds, and whether all of it
-# What tarfile, zipfile and the decompressors raise for archives that are damaged, cut off, encrypted or unusual.
+STATE = ".unpacked.json"  # which archive the folder contains, and whether completely
+# Raised by tarfile, zipfile and decompressors for archives that are damaged, truncated, encrypted or unusual.
 READING_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 
 Wanted = Callable[[PurePosixPath], bool]
-Member = tuple[PurePosixPath, int, Callable[[], IO[bytes]]]  # path, size, and what opens it while it is the latest one
+Member = tuple[
+    PurePosixPath, int, Callable[[], IO[bytes]]
+]  # path, size, and a function that opens it while it is the latest one
 
 
 def gather_files(
     sources: Sequence[Path], wanted: Wanted, *, what: str, work: Path, dry_run: bool
 ) -> tuple[list[Path], dict[Path, int]]:
-    """Find the wanted files of folders and archives; archives are unpacked.
+    """Find the wanted files in folders and archives; archives are unpacked.
 
     Args:
         sources: Folders and archives.
-        wanted: Whether the file at a path, in the archive or below the folder, is needed.
-        what: What messages call the wanted files.
-        work: Folder in which each archive is unpacked, to a folder of its name.
-        dry_run: Leave in the archives what is not unpacked yet.
+        wanted: Whether the file at a path, in the archive or the folder, is needed.
+        what: Description of the wanted files, for messages.
+        work: Folder in which each archive is unpacked, to a subfolder of its name.
+        dry_run: Do not unpack anything.
 
     Returns:
-        The files; and path -> size in bytes of those that a dry run leaves in archives, as they would be unpacked.
+        The files; and, in a dry run, path -> size in bytes of the files that would be unpacked.
 
     Raises:
         ConfigError: Two archives have the same name.
-        DataError: A source has no wanted file, or as of :func:`unpack_archive`.
+        DataError: A source has no wanted file; or see :func:`unpack_archive`.
     """
     names = [source.name for source in sources if not source.is_dir()]
     if len(names) > len(set(names)):
@@ -65,18 +67,18 @@ def gather_files(
             found = find_files(folder, wanted)
             files += found
         if not found:
-            raise DataError(f"{source} holds no {what}; give the archive, or the folder it was unpacked to.")
+            raise DataError(f"{source} contains no {what}; give the archive, or the folder to which it was unpacked.")
     return files, packed
 
 
 def find_files(folder: Path, wanted: Wanted) -> list[Path]:
-    """The wanted files below a folder, to any depth, sorted by path."""
+    """The wanted files in a folder, at any depth, sorted by path."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return sorted(folder / path for path in paths if _is_wanted(PurePosixPath(path.as_posix()), wanted))
 
 
 def list_archive(archive: Path, wanted: Wanted) -> dict[PurePosixPath, int]:
-    """The wanted files of an archive, with their sizes in bytes; errors are those of :func:`unpack_archive`."""
+    """The wanted files of an archive, with their sizes in bytes; raises the errors of :func:`unpack_archive`."""
     return {path: size for path, size, _ in _members(archive, wanted)}
 
 
@@ -88,11 +90,11 @@ def is_unpacked(archive: Path, folder: Path) -> bool:
 def unpack_archive(archive: Path, folder: Path, wanted: Wanted) -> None:
     """Unpack the wanted files of a .tar, .tar.gz or .zip under their own paths.
 
-    Interrupted, it continues with the files that are not there yet; called again when all are there, it does nothing,
-    whatever is wanted. Links and devices never are.
+    After an interruption, it continues with the missing files; if the archive was completely unpacked, it does nothing,
+    whatever is wanted. Links and devices are never unpacked.
 
     Raises:
-        DataError: The archive is missing, damaged, cut off or not an archive, a wanted file would land outside
+        DataError: The archive is missing, damaged, truncated or not an archive, a wanted file would end up outside of
             ``folder``, or the disk is full.
     """
     if is_unpacked(archive, folder):
@@ -103,13 +105,13 @@ def unpack_archive(archive: Path, folder: Path, wanted: Wanted) -> None:
     with tqdm(desc=f"unpacking {archive.name}", unit="B", unit_scale=True) as progress:
         for path, size, open_member in _members(archive, wanted):
             if path.is_absolute() or ".." in path.parts:
-                raise DataError(f"{archive} holds '{path}', which leads out of any folder: do not trust this archive.")
+                raise DataError(f"{archive} contains '{path}', which escapes the folder: do not trust this archive.")
             target = folder / path
             if not (is_continued and target.is_file() and target.stat().st_size == size):
                 with complete_file(target) as temporary, temporary.open("wb") as file:
                     file.writelines(_blocks(archive, open_member))
             progress.update(size)
-    for leftover in folder.rglob(".*.tmp.*"):  # of a killed call
+    for leftover in folder.rglob(".*.tmp.*"):  # left by a killed call
         leftover.unlink()
     _write_state(archive, folder, complete=True)
 
@@ -122,7 +124,7 @@ def _blocks(archive: Path, open_member: Callable[[], IO[bytes]]) -> Iterator[byt
 
 
 def _is_wanted(path: PurePosixPath, wanted: Wanted) -> bool:
-    """Hidden files are half-written, or notes that macOS puts beside the files it packs."""
+    """Whether to unpack a file; hidden ones are half-written, or metadata that macOS adds to archives."""
     return not path.name.startswith(".") and wanted(path)
 
 
@@ -146,14 +148,16 @@ def _write_state(archive: Path, folder: Path, complete: bool) -> None:
 def _members(archive: Path, wanted: Wanted) -> Iterator[Member]:
     """The wanted regular files of an archive, in its order."""
     if not archive.is_file():
-        raise DataError(f"{archive} does not exist; give the archive as downloaded, or the folder it was unpacked to.")
+        raise DataError(
+            f"{archive} does not exist; give the downloaded archive, or the folder to which it was unpacked."
+        )
     with _naming(archive):
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as content:
                 for member in content.infolist():
                     if not member.is_dir() and _is_wanted(path := PurePosixPath(member.filename), wanted):
                         yield path, member.file_size, partial(content.open, member)
-        else:  # "|": read once from front to back, which is what a compressed tar allows
+        else:  # "|": read once from front to back, as a compressed tar requires
             with tarfile.open(archive, "r|*") as content:
                 for member in content:
                     if member.isfile() and _is_wanted(path := PurePosixPath(member.name), wanted):
@@ -162,7 +166,7 @@ def _members(archive: Path, wanted: Wanted) -> Iterator[Member]:
 
 @contextmanager
 def _naming(archive: Path) -> Iterator[None]:
-    """Turns whatever goes wrong in reading an archive into a sentence that names it."""
+    """Turn any error in reading an archive into a sentence that names it."""
     try:
         yield
     except READING_ERRORS as error:

@@ -1,4 +1,4 @@
-"""CLIP's image encoder read densely, and its text tower, both built by open_clip."""
+"""CLIP's image encoder with dense features, and its text tower, both built by open_clip."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -22,15 +22,15 @@ from mm_ovseg.modeling.memory import recomputed
 
 __all__ = ["CLIPImageEncoder", "SelfAttention", "build_clip", "set_clip_trainable"]
 
-# Small models for tests and the quickstart, described as open_clip describes its own.
+# Small models for tests and the quickstart, in open_clip's config format.
 open_clip.add_model_config(Path(__file__).parent / "clip_configs")
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention whose query, key and value projections are parameters of their own.
+    """Multi-head self-attention with separate parameters for query, key and value projections.
 
-    ``nn.MultiheadAttention``, which open_clip uses, packs the three into one parameter; then the key weights cannot be
-    frozen while the others learn (masking their gradient is not enough: weight decay still moves them).
+    ``nn.MultiheadAttention``, which open_clip uses, packs the three into one parameter, so the key weights cannot be
+    frozen while the others are trained (masking their gradient is not enough: weight decay still changes them).
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -43,7 +43,7 @@ class SelfAttention(nn.Module):
 
     @classmethod
     def from_packed(cls, packed: nn.MultiheadAttention) -> "SelfAttention":
-        """The same function as ``packed``, with its weights taken over."""
+        """The same function as ``packed``, with its weights."""
         attention = cls(packed.embed_dim, packed.num_heads)
         projections = (attention.query, attention.key, attention.value)
         with torch.no_grad():
@@ -65,7 +65,7 @@ class SelfAttention(nn.Module):
         need_weights: bool = False,
         attn_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, None]:
-        """Attend among the tokens of ``x`` (B, N, D); the signature is what open_clip's blocks call."""
+        """Attend among the tokens of ``x`` (B, N, D); the signature is the one that open_clip's blocks call."""
         query, key, value = (
             projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, D / heads)
             for projection in (self.query, self.key, self.value)
@@ -74,29 +74,29 @@ class SelfAttention(nn.Module):
         return self.output(x.transpose(1, 2).flatten(2)), None  # (B, N, D)
 
     def value_path(self, x: torch.Tensor) -> torch.Tensor:
-        """What ``x`` (B, N, D) becomes if every token attends to itself alone."""
+        """The output for ``x`` (B, N, D) if every token attends only to itself."""
         x = self.output(self.value(x))
         if self.query.weight.requires_grad:
-            # Queries play no part here. A zero gradient, where there would be none, keeps every trainable parameter
-            # in the graph, as DistributedDataParallel requires; the released code has the same zero.
+            # Queries are unused here. A zero gradient instead of none keeps all trainable parameters in the graph, as
+            # DistributedDataParallel requires; the released code has the same zero.
             x = x + 0.0 * self.query.weight.sum()
         return x
 
 
 @IMAGE_ENCODER_REGISTRY.register()
 class CLIPImageEncoder(ImageEncoder):
-    """CLIP's ViT without the pooling: a text-aligned feature for every patch (design §4, "CLIP, dense").
+    """CLIP's ViT without pooling: a text-aligned feature for every patch.
 
     Args:
-        name, arguments, weights: see :func:`build_clip`; without text, weights may be a checkpoint of stage 1 with a
+        name, arguments, weights: see :func:`build_clip`; without text, the weights may be a stage-1 checkpoint with a
             CLIP student.
         image_size: input height and width in pixels; the positional embedding is resized to fit.
         blocks: see :class:`ImageEncoder`; the dense feature is that of CLIP's last block, which -1 also names.
         pixel_mean, pixel_std: three values on the 0..255 scale.
-        with_text: the text tower and the tokenizer are kept for :meth:`take_text_encoder`.
+        with_text: keep the text tower and the tokenizer for :meth:`take_text_encoder`.
 
     Raises:
-        ConfigError, CheckpointError: as of ``build_clip``; or CLIP does not have these blocks.
+        ConfigError, CheckpointError: see ``build_clip``; or CLIP does not have these blocks.
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class CLIPImageEncoder(ImageEncoder):
         depth = visual.transformer.layers
         if last not in (-1, depth):
             raise ConfigError(
-                f"Blocks {list(blocks)} were asked of CLIP; they must end with {name}'s last block, {depth}, whose "
+                f"Blocks {list(blocks)} of CLIP were requested; they must end with {name}'s last block, {depth}, whose "
                 "output is the dense feature."
             )
         if not all(1 <= block < depth for block in guidance):
-            raise ConfigError(f"Guidance of blocks {guidance} was asked of {name}: choose from 1 to {depth - 1}.")
+            raise ConfigError(f"Guidance from blocks {guidance} of {name} was requested; choose from 1 to {depth - 1}.")
         super().__init__(
             image_size=image_size,
             patch_size=visual.patch_size[0],
@@ -134,24 +134,24 @@ class CLIPImageEncoder(ImageEncoder):
         if student is not None:
             load_encoder_state_dict(visual, student, source=weights)
         attention = visual.transformer.resblocks[-1].attn
-        for unused in (attention.query, attention.key):  # the dense feature is of the value path alone
+        for unused in (attention.query, attention.key):  # the dense feature uses only the value path
             unused.requires_grad_(False)
         self.visual = visual
         self.recompute = False
         self._text_encoder = text_encoder if with_text else None
 
     def take_text_encoder(self) -> tuple[nn.Module, Callable]:
-        """Hand over the text tower and the tokenizer, once: they are no part of this module."""
+        """Hand over the text tower and the tokenizer, once: they are not part of this module."""
         text_encoder, self._text_encoder = self._text_encoder, None
         return tuple(text_encoder)
 
     @property
     def transformer_blocks(self) -> Sequence[nn.Module]:
-        """All but the last, which is not called as a whole."""
+        """All blocks but the last, which is not called as a whole."""
         return self.visual.transformer.resblocks[:-1]
 
     def recompute_activations(self) -> None:
-        """Of each block as a whole."""
+        """Recompute each block as a whole."""
         self.recompute = True
 
     def forward(self, images: torch.Tensor) -> EncoderFeatures:
@@ -169,7 +169,7 @@ class CLIPImageEncoder(ImageEncoder):
             if index in self.blocks:
                 outputs[index] = self._to_grid(x[:, 1:])
 
-        # The last block keeps its value path only, and the CLS token takes the residual's place.
+        # Only the value path of the last block is used, and the CLS token replaces the residual.
         x = last_block.attn.value_path(last_block.ln_1(x[:, 1:])) + x[:, :1]
         x = x + last_block.mlp(last_block.ln_2(x))
         dense = visual.ln_post(x) @ visual.proj  # (B, h * w, out_channels)
@@ -183,12 +183,12 @@ class CLIPImageEncoder(ImageEncoder):
         if stored == size:
             return embedding
         grid = embedding[1:].T.unflatten(1, (stored, stored))[None]  # (1, width, stored, stored)
-        # open_clip's own resize antialiases, which the released weights were not trained with.
+        # open_clip's own resize uses antialiasing, with which the released weights were not trained.
         grid = F.interpolate(grid, (size, size), mode="bicubic", align_corners=False)
         return torch.cat([embedding[:1], grid[0].flatten(1).T])
 
     def _to_grid(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, h * w, D) -> (B, D, h, w)."""
+        """Reshape (B, h * w, D) to (B, D, h, w)."""
         return tokens.transpose(1, 2).unflatten(2, (self.grid_size, self.grid_size))
 
 
@@ -199,9 +199,9 @@ def build_clip(
 
     Args:
         name: an architecture that open_clip knows, e.g. ``"ViT-B-16-quickgelu"``.
-        pretrained: ``""`` for random weights, a tag that open_clip knows (``"openai"``), a local file, or one of the
+        pretrained: ``""`` for random weights, a tag that open_clip knows (``"openai"``), a local file, or one on the
             hub (``hf://organisation/repository/file``).
-        arguments: handed to ``open_clip.create_model``.
+        arguments: passed to ``open_clip.create_model``.
 
     Returns:
         The image tower, the text tower (token ids (N, L) -> (N, C)) and the tokenizer.
@@ -222,13 +222,13 @@ def build_clip(
     root_logger = logging.getLogger()
     root_logger.addFilter(_is_not_about_random_weights)
     try:
-        # force_custom_text keeps the text tower in a module of its own.
+        # force_custom_text keeps the text tower in a separate module.
         tag = None if is_file else pretrained or None
         model = open_clip.create_model(name, pretrained=tag, force_custom_text=True, **arguments)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"'{pretrained}' could not be loaded into CLIP {name} ({brief_reason(error)}); without network, "
-            "fetch the file elsewhere and give its path instead."
+            "download the file elsewhere and give its path instead."
         ) from error
     finally:
         root_logger.removeFilter(_is_not_about_random_weights)
@@ -245,10 +245,10 @@ def build_clip(
 
 
 def set_clip_trainable(tower: nn.Module, finetune: str) -> None:
-    """Freeze a CLIP tower but for what ``finetune`` names: ``"query_value"`` or ``"none"``.
+    """Freeze a CLIP tower except for the weights that ``finetune`` names: ``"query_value"`` or ``"none"``.
 
-    ``"query_value"`` leaves the query and value projection weights of every attention to learn, neither their biases
-    nor anything else (paper, stage 2).
+    ``"query_value"`` trains only the query and value projection weights of every attention, not their biases (paper,
+    stage 2).
     """
     check_choice("MODEL.CLIP.FINETUNE", finetune, ("query_value", "none"))
     tower.requires_grad_(False)
@@ -264,5 +264,5 @@ def _is_file(weights: str) -> bool:
 
 
 def _is_not_about_random_weights(record: logging.LogRecord) -> bool:
-    # open_clip warns of random weights, which a checkpoint may replace in a moment.
+    # open_clip warns about random weights, which a checkpoint may be about to replace.
     return "No pretrained weights loaded" not in record.getMessage()

@@ -1,4 +1,4 @@
-"""DINO's image encoder, built by timm; one instance sees RGB, another, its twin, sees SAR."""
+"""DINO's image encoder, built by timm: one instance for RGB and its twin for SAR."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,14 +17,14 @@ __all__ = ["DINOEncoder"]
 
 @IMAGE_ENCODER_REGISTRY.register()
 class DINOEncoder(ImageEncoder):
-    """A ViT whose chosen block outputs are returned as maps (design §4, "DINO, RGB and SAR").
+    """A ViT that returns the outputs of selected blocks as maps.
 
-    All are normalised by the model's last LayerNorm.
+    All outputs are normalised by the model's last LayerNorm.
 
     Args:
         name: a timm model with ``forward_intermediates``, e.g. ``"vit_base_patch8_224.dino"``.
-        arguments: handed to ``timm.create_model``, for sizes of your own.
-        weights: ``""`` for random weights, a name from ``timm.list_pretrained()``, a local file, or one of the hub
+        arguments: passed to ``timm.create_model``, for custom sizes.
+        weights: ``""`` for random weights, a name from ``timm.list_pretrained()``, a local file, or one on the hub
             (``hf://organisation/repository/file``).
         image_size, blocks, pixel_mean, pixel_std: see :class:`ImageEncoder`.
 
@@ -56,10 +56,10 @@ class DINOEncoder(ImageEncoder):
         depth = len(model.blocks)
         if not all(1 <= block <= depth for block in blocks):
             raise ConfigError(
-                f"Blocks {list(blocks)} were asked of {name}, which has {depth}: choose from 1 to {depth}."
+                f"Blocks {list(blocks)} of {name} were requested, which has {depth}; choose from 1 to {depth}."
             )
         use_onednn(model)
-        model.blocks[max(blocks) :].requires_grad_(False)  # they play no part
+        model.blocks[max(blocks) :].requires_grad_(False)  # they are unused
         self.model = model
         if weights in timm.list_pretrained():
             self._load_from_hub(weights, arguments)
@@ -68,11 +68,11 @@ class DINOEncoder(ImageEncoder):
 
     @property
     def transformer_blocks(self) -> Sequence[nn.Module]:
-        """Those of timm's model."""
+        """The blocks of timm's model."""
         return self.model.blocks
 
     def recompute_activations(self) -> None:
-        """As timm does it."""
+        """Recompute as timm does."""
         self.model.set_grad_checkpointing()
 
     def forward(self, images: torch.Tensor) -> EncoderFeatures:
@@ -87,12 +87,12 @@ class DINOEncoder(ImageEncoder):
 
     def _load_from_hub(self, name: str, arguments: Mapping[str, Any]) -> None:
         try:
-            # At its own size: timm would resize the positional embedding in another way than the method does.
+            # At its own size, since timm would resize the positional embedding in a different way than the method.
             source = timm.create_model(name, pretrained=True, num_classes=0, **arguments)
         except (OSError, RuntimeError) as error:
             raise CheckpointError(
-                f"The weights '{name}' could not be fetched by timm ({type(error).__name__}); "
-                "without network, fetch the file elsewhere and give its path instead."
+                f"The weights '{name}' could not be downloaded by timm ({type(error).__name__}); "
+                "without network, download the file elsewhere and give its path instead."
             ) from error
         load_encoder_state_dict(self.model, source.state_dict(), source=name)
 

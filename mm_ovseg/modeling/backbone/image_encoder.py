@@ -1,4 +1,4 @@
-"""What every image encoder takes and returns, and the registry that builds them."""
+"""The interface of image encoders, and the registry that builds them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ __all__ = ["IMAGE_ENCODER_REGISTRY", "EncoderFeatures", "ImageEncoder", "build_i
 
 IMAGE_ENCODER_REGISTRY = Registry("IMAGE_ENCODER")
 IMAGE_ENCODER_REGISTRY.__doc__ = """
-Registry of classes derived from :class:`ImageEncoder`, which take the keywords that :func:`build_image_encoder` names;
+Registry of subclasses of :class:`ImageEncoder`, which take the keywords listed in :func:`build_image_encoder`;
 MODEL.CLIP.TYPE and MODEL.DENSE_ENCODER.TYPE each name one.
 """
 
 
 @dataclass
 class EncoderFeatures:
-    """What an image encoder returns and, brought to common grids, what the head takes.
+    """The output of an image encoder and, projected to common grids, the input of the head.
 
     Attributes:
-        dense: (B, C, h, w). The head compares it with the text embeddings.
-        guidance: of an encoder, a map (B, D, h, w) for each further block that was asked for; for the head,
-            (B, G0, 2h, 2w) and (B, G1, 4h, 4w).
+        dense: (B, C, h, w), which the head compares with the text embeddings.
+        guidance: from an encoder, a map (B, D, h, w) for each other requested block; for the head, (B, G0, 2h, 2w)
+            and (B, G1, 4h, 4w).
     """
 
     dense: torch.Tensor
@@ -46,14 +46,14 @@ class EncoderFeatures:
 
 
 class ImageEncoder(nn.Module):
-    """Base of all image encoders. ``forward`` takes what :meth:`preprocess` returns; it returns EncoderFeatures.
+    """Base of all image encoders. ``forward`` maps the result of :meth:`preprocess` to EncoderFeatures.
 
     Args:
-        image_size: height and width in pixels that every image is resized to (bilinear).
-        patch_size: side of one token in pixels.
-        blocks: 1-based; the outputs of all but the last are the guidance, that of the last is the dense feature.
+        image_size: height and width in pixels to which images are resized (bilinear).
+        patch_size: side of a token in pixels.
+        blocks: 1-based; the last one's output is the dense feature, the others' outputs are the guidance.
         out_channels: channels of the dense feature.
-        guidance_channels: channels of the guidance; None: as many.
+        guidance_channels: channels of the guidance; None for the same number.
         pixel_mean, pixel_std: three values on the 0..255 scale.
     """
 
@@ -87,7 +87,7 @@ class ImageEncoder(nn.Module):
         return self.image_size // self.patch_size
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels, grid and stride (pixels) of ``"dense"`` and ``"guidance"``, as of Detectron2's backbones."""
+        """Channels, grid and stride (pixels) of ``"dense"`` and ``"guidance"``, as in Detectron2's backbones."""
         size = self.grid_size
         return {
             name: ShapeSpec(channels=channels, height=size, width=size, stride=self.patch_size)
@@ -96,19 +96,21 @@ class ImageEncoder(nn.Module):
 
     @property
     def transformer_blocks(self) -> Sequence[nn.Module]:
-        """Blocks in order, each called as a whole, for MODEL.COMPILE; none where there are no such blocks."""
+        """Blocks in order, each called as a whole, for MODEL.COMPILE; empty without such blocks."""
         return ()
 
     def recompute_activations(self) -> None:
-        """Keep only what enters a block for the backward pass (MODEL.ACTIVATION_CHECKPOINTING).
+        """Store only the inputs of blocks for the backward pass (MODEL.ACTIVATION_CHECKPOINTING).
 
         Raises:
-            ConfigError: the encoder cannot.
+            ConfigError: the encoder does not support it.
         """
-        raise ConfigError(f"{type(self).__name__} cannot recompute; set MODEL.ACTIVATION_CHECKPOINTING to False.")
+        raise ConfigError(
+            f"{type(self).__name__} cannot recompute activations; set MODEL.ACTIVATION_CHECKPOINTING to False."
+        )
 
     def freeze(self) -> None:
-        """Let nothing learn, and stay in evaluation mode, so that nothing is random."""
+        """Freeze all parameters, and stay in evaluation mode, so that nothing is random."""
         self.is_frozen = True
         self.requires_grad_(False)
         self.eval()
@@ -130,16 +132,16 @@ class ImageEncoder(nn.Module):
             return torch.cat([self.preprocess(image[None]) for image in images])
         size = (self.image_size, self.image_size)
         images = (images.to(self.pixel_mean) - self.pixel_mean) / self.pixel_std
-        # An exported graph is for images of any size.
+        # An exported graph accepts images of any size.
         if torch.compiler.is_compiling() or images.shape[-2:] != size:
             images = F.interpolate(images, size, mode="bilinear", align_corners=False)
         return images
 
 
 def build_image_encoder(cfg: CfgNode, role: str, *, blocks: Sequence[int], **settings: Any) -> ImageEncoder:
-    """Build the encoder of RGB for a role.
+    """Build the RGB encoder for a role.
 
-    It is made from the keywords ``name``, ``arguments``, ``weights``, ``image_size``, ``blocks``, ``pixel_mean`` and
+    Its class takes the keywords ``name``, ``arguments``, ``weights``, ``image_size``, ``blocks``, ``pixel_mean`` and
     ``pixel_std``.
 
     Args:
@@ -156,9 +158,9 @@ def build_image_encoder(cfg: CfgNode, role: str, *, blocks: Sequence[int], **set
 
 
 def build_sar_twin(cfg: CfgNode, role: str, rgb_encoder: ImageEncoder) -> ImageEncoder:
-    """Build the SAR twin of an encoder of :func:`build_image_encoder`, with the weights and statistics of its own node.
+    """Build the SAR twin of an encoder from :func:`build_image_encoder`, with its own weights and statistics.
 
-    Without WEIGHTS there it is a copy, random weights included.
+    Without WEIGHTS it is a copy, including random weights.
     """
     twin = cfg.MODEL[f"{role}_SAR"]
     encoder = _build(cfg, role, weights=twin.WEIGHTS, statistics=twin, blocks=rgb_encoder.blocks)

@@ -1,4 +1,4 @@
-"""Cross-modal unification (stage 1): a SAR encoder learns to see as its RGB teacher does."""
+"""Cross-modal unification (stage 1): a SAR encoder learns the features of its RGB teacher."""
 
 import inspect
 import math
@@ -20,27 +20,27 @@ from mm_ovseg.modeling.unification_losses import NEGATIVES, UNIFICATION_LOSS_REG
 __all__ = ["CrossModalUnification"]
 
 ROLES = {"dense": "DENSE_ENCODER", "clip": "CLIP"}
-MAX_SCALE = 100.0  # of similarities, when the temperature is learned; as CLIP's
+MAX_SCALE = 100.0  # of similarities, if the temperature is learned; as in CLIP
 
 
 @META_ARCH_REGISTRY.register()
 class CrossModalUnification(nn.Module):
-    """A frozen RGB teacher and a SAR student that starts as its copy (paper, stage 1; design §5).
+    """A frozen RGB teacher and a SAR student that starts as its copy (paper, stage 1).
 
     Args:
         teacher: the frozen encoder of RGB.
         student: the encoder of SAR, of the same shape.
-        loss_name: in :data:`~mm_ovseg.modeling.unification_losses.UNIFICATION_LOSS_REGISTRY`.
-        temperature: of InfoNCE.
-        learned_temperature: it starts there and learns: the logarithm of its inverse, which stays between 0 and
-            log(100), is the parameter ``log_scale``.
+        loss_name: a key of :data:`~mm_ovseg.modeling.unification_losses.UNIFICATION_LOSS_REGISTRY`.
+        temperature: temperature of InfoNCE.
+        learned_temperature: start at ``temperature`` and learn it: the logarithm of its inverse, which stays between 0
+            and log(100), is the parameter ``log_scale``.
         negatives, symmetric: see :func:`~mm_ovseg.modeling.unification_losses.infonce`.
-        tokens_per_image: places sampled in each image and block.
-        ema_decay: > 0: ``student_average`` is an exponential moving average of the student with this decay, which
+        tokens_per_image: positions sampled per image and block.
+        ema_decay: if > 0, ``student_average`` is an exponential moving average of the student with this decay, which
             evaluation uses instead of the student. Training calls :meth:`after_optimizer_step` to update it.
     """
 
-    task = "retrieval"  # which evaluator it needs, see mm_ovseg.evaluation.build
+    task = "retrieval"  # selects the evaluator, see mm_ovseg.evaluation.build
 
     @configurable
     def __init__(
@@ -111,19 +111,19 @@ class CrossModalUnification(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The model's device."""
         return self.teacher.pixel_mean.device
 
     def forward(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor] | list[dict]:
         """Compute the alignment loss, or, in evaluation mode, the tokens of both encoders.
 
         Args:
-            batched_inputs: one dict a pair with ``image`` and ``sar_image`` (3, H, W) 0..255 and, where parts have no
+            batched_inputs: one dict per pair with ``image`` and ``sar_image`` (3, H, W) 0..255 and, if parts have no
                 data, ``image_valid`` and ``sar_valid`` (H, W) bool.
 
         Returns:
             In training ``{"loss_alignment": scalar}``, the average over blocks. In evaluation a list with
-            ``{"image_tokens", "sar_tokens", "valid"}`` a pair: lists with the L2-normalised tokens (h * w, D) of each
+            ``{"image_tokens", "sar_tokens", "valid"}`` per pair: lists with the L2-normalised tokens (h * w, D) of each
             block, and (h * w,) bool, False where RGB or SAR has no data in a part of the token's patch.
         """
         if not batched_inputs:
@@ -168,7 +168,7 @@ class CrossModalUnification(nn.Module):
         return {"loss_alignment": torch.stack(losses).mean()}
 
     def after_optimizer_step(self) -> None:
-        """Bring the moving average of the student up to date, where there is one."""
+        """Update the moving average of the student, if any."""
         if self.student_average is not None:
             self.student_average.update_parameters(self.student)
 
@@ -180,7 +180,7 @@ class CrossModalUnification(nn.Module):
         return (-self.log_scale).exp()
 
     def _valid_tokens(self, batched_inputs: Sequence[dict]) -> torch.Tensor:
-        """(B, h * w) bool: tokens whose patch has data in both images in every pixel."""
+        """Tokens whose patch is fully valid in both images, bool (B, h * w)."""
         grid = self.teacher.grid_size
         rows = []
         for item in batched_inputs:
@@ -193,13 +193,13 @@ class CrossModalUnification(nn.Module):
         return torch.stack(rows).to(self.device)
 
     def _sample_places(self, valid: torch.Tensor) -> torch.Tensor:
-        """Draw distinct places in each image, valid ones first: (B, h * w) -> (B, K)."""
+        """Draw distinct positions in each image, valid ones first: (B, h * w) -> (B, K)."""
         priority = torch.rand(valid.shape, device=valid.device) + valid
         return priority.topk(min(self.tokens_per_image, valid.shape[1]), dim=1).indices
 
 
 def _tokens(encoder: ImageEncoder, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """One (B, h * w, D) of L2-normalised tokens a block."""
+    """L2-normalised tokens (B, h * w, D) of each block."""
     features = encoder(encoder.preprocess(images))
     maps = (*features.guidance, features.dense)
     return [F.normalize(at_least_float32(block_map).flatten(2).transpose(1, 2), dim=-1) for block_map in maps]

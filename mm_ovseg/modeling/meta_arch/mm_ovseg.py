@@ -35,15 +35,15 @@ class MMOVSeg(nn.Module):
         clip_sar: its SAR twin, or None.
         dino: the dense encoder, DINO or another one, on RGB; or None.
         dino_sar: its SAR twin, or None.
-        text: class names to embeddings.
+        text: embeds class names.
         sem_seg_head: see :class:`~mm_ovseg.modeling.head.MMOVSegHead`.
         train_vocabulary: names of the seen classes, in the order of the training labels; may be empty.
-        vocabulary: names asked for at test time, until :meth:`set_vocabulary` says otherwise; may be empty.
+        vocabulary: class names at test time, until :meth:`set_vocabulary` changes them; may be empty.
         inference_dtype: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` for mixed precision in evaluation mode.
         loss_name, ignore_label, ignored_as_negative: see :func:`~mm_ovseg.modeling.losses.segmentation_loss`.
     """
 
-    task = "sem_seg"  # which evaluator it needs, see mm_ovseg.evaluation.build
+    task = "sem_seg"  # selects the evaluator, see mm_ovseg.evaluation.build
 
     @configurable
     def __init__(
@@ -118,22 +118,22 @@ class MMOVSeg(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The model's device."""
         return self.clip.encoder.pixel_mean.device
 
     @property
     def needs_sar(self) -> bool:
-        """Whether pairs must bring a SAR image."""
+        """Whether pairs need a SAR image."""
         return self.dino_sar is not None or self.clip_sar is not None
 
     def set_vocabulary(self, names: Sequence[str]) -> None:
-        """Choose the classes that the model is asked for in evaluation mode; training keeps its own.
+        """Set the classes that the model predicts in evaluation mode; training keeps its own.
 
         Args:
             names: T names; "water, river, lake" is one class with three synonyms.
 
         Raises:
-            VocabularyError: no name, an empty one, one given twice, or one that is longer than the text encoder reads.
+            VocabularyError: there is no name, an empty or repeated one, or one that is too long for the text encoder.
         """
         names = validate_class_names(names)
         self.text.check_length(names)
@@ -143,19 +143,19 @@ class MMOVSeg(nn.Module):
         """Segment, or compute the training loss.
 
         Args:
-            batched_inputs: one dict a pair, of any sizes, with ``image`` and ``sar_image`` (3, H, W) 0..255 (SAR is not
-                needed where the config has no SAR encoder). In training ``sem_seg`` (H, W) int64 too. In evaluation
-                ``sar_image`` may be None, which leaves the SAR encoders out, and ``sar_valid`` bool (H, W) says where
-                SAR has data, by default everywhere: other pixels get the scores that the model gives without SAR.
-                ``image_valid`` bool (H, W) spares the work for pixels without RGB. ``height`` and ``width``: the size
+            batched_inputs: one dict per pair, of any sizes, with ``image`` and ``sar_image`` (3, H, W) 0..255 (SAR is
+                not needed if the config has no SAR encoder). In training also ``sem_seg`` (H, W) int64. In evaluation
+                ``sar_image`` may be None, which skips the SAR encoders, and ``sar_valid`` bool (H, W) is SAR's valid
+                mask, by default all True: other pixels get the scores that the model gives without SAR.
+                ``image_valid`` bool (H, W) saves work for pixels without RGB. ``height`` and ``width`` are the size
                 of the output in pixels, by default that of the image.
 
         Returns:
-            In evaluation a list with ``{"sem_seg": (T, height, width) float32 scores in 0..1}`` a pair, in the order of
-            :attr:`vocabulary`. In training ``{"loss_sem_seg": scalar}``.
+            In evaluation a list with ``{"sem_seg": (T, height, width) float32 scores in 0..1}`` per pair, in the order
+            of :attr:`vocabulary`. In training ``{"loss_sem_seg": scalar}``.
 
         Raises:
-            VocabularyError: there is no vocabulary to ask for.
+            VocabularyError: there is no vocabulary.
             DataError: a pair has no ``sar_image``, images of other shapes than (3, H, W), or masks of other sizes.
         """
         if not batched_inputs:
@@ -165,7 +165,7 @@ class MMOVSeg(nn.Module):
         return [{"sem_seg": scores} for scores in self._segment(batched_inputs)]
 
     def predict_logits(self, batched_inputs: Sequence[dict], names: Sequence[str]) -> torch.Tensor:
-        """The head's logits (B, T, 4h, 4w) for T class names, from RGB and, where the model has SAR encoders, SAR."""
+        """The head's logits (B, T, 4h, 4w) for T class names, from RGB and, if the model has SAR encoders, SAR."""
         images = self._images(batched_inputs, "image")
         sar_images = self._images(batched_inputs, "sar_image") if self.needs_sar else None
         return self.compare(images, sar_images, self._embed(names))
@@ -176,12 +176,12 @@ class MMOVSeg(nn.Module):
         sar_images: Sequence[torch.Tensor] | torch.Tensor | None,
         text: torch.Tensor,
     ) -> torch.Tensor:
-        """Compare images with a vocabulary that is embedded already.
+        """Compare images with an embedded vocabulary.
 
         Args:
-            images: B tensors (3, H, W) of any sizes, 0..255, or one (B, 3, H, W), where the model is.
-            sar_images: the same; None leaves the SAR encoders out.
-            text: what :class:`~mm_ovseg.modeling.text.TextEmbedder` makes of the class names, (P, T, C).
+            images: B tensors (3, H, W) of any sizes, 0..255, or one (B, 3, H, W), on the model's device.
+            sar_images: the same; None skips the SAR encoders.
+            text: embeddings of the class names by :class:`~mm_ovseg.modeling.text.TextEmbedder`, (P, T, C).
 
         Returns:
             The head's logits (B, T, 4h, 4w).
@@ -199,7 +199,7 @@ class MMOVSeg(nn.Module):
         sar_images: Sequence[torch.Tensor] | torch.Tensor | None,
         text: torch.Tensor,
     ) -> torch.Tensor:
-        """:meth:`compare` for RGB that is encoded already."""
+        """Like :meth:`compare`, for RGB features."""
         if self.clip_sar is not None and sar_images is not None:
             clip = clip + self.clip_sar(sar_images)
         if self.dino_sar is not None and sar_images is not None:
@@ -208,19 +208,19 @@ class MMOVSeg(nn.Module):
 
     def _embed(self, names: Sequence[str]) -> torch.Tensor:
         if not names:
-            raise VocabularyError('The model has no class names to look for; call set_vocabulary(["water", "road"]).')
+            raise VocabularyError('The model has no class names; call set_vocabulary(["water", "road"]).')
         return self.text(names)
 
     @torch.no_grad()
     def _segment(self, batched_inputs: Sequence[dict]) -> list[torch.Tensor]:
-        """Scores (T, height, width) of each pair. Text and RGB are encoded once, whatever SAR covers."""
+        """Scores (T, height, width) of each pair. Text and RGB are encoded only once, whatever SAR covers."""
         images = self._images(batched_inputs, "image")
         needed = [needed_answers(item) if self.needs_sar else {WITHOUT_SAR} for item in batched_inputs]
         with self._inference_precision():
             text = self._embed(self.vocabulary)
             features = self._encode(images)
         scores: list[torch.Tensor | None] = [None] * len(images)
-        for answer in (WITHOUT_SAR, WITH_SAR):  # in this order: an explanation keeps what is computed last
+        for answer in (WITHOUT_SAR, WITH_SAR):  # in this order: an explanation keeps the last result
             places = [place for place, answers in enumerate(needed) if answer in answers]
             if not places:
                 continue
@@ -239,7 +239,7 @@ class MMOVSeg(nn.Module):
         return scores
 
     def _inference_precision(self) -> AbstractContextManager:
-        """Mixed precision by config; with float32 the caller's own autocast, if any, stays.
+        """Mixed precision by config; with float32 the caller's own autocast, if any, is kept.
 
         Raises:
             ConfigError: float16 on a CPU, which emulates it hundreds of times slower than float32.
@@ -254,7 +254,7 @@ class MMOVSeg(nn.Module):
         for item in batched_inputs:
             if "sem_seg" not in item:
                 raise DataError(
-                    f"{item.get('file_name', 'A pair')} came without labels, which training needs; "
+                    f"{item.get('file_name', 'A pair')} has no labels, which training needs; "
                     "set INPUT.DATASET_MAPPER_NAME to rgb_sar_semantic."
                 )
         logits = self.predict_logits(batched_inputs, self.train_vocabulary)

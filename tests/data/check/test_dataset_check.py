@@ -199,7 +199,7 @@ def test_a_mask_of_which_one_half_is_ignored(tmp_path):
         write_pair(tmp_path, f"pair_{number}", number, labels=np.uint8(255) * (images(number)[2] == 2))
     (finding,) = check(dataset(tmp_path, classes=("land", "water")))
     assert finding.kind == "class-absent" and "has water" in finding.message
-    assert finding.advice.startswith("255 (") and "is ignored: if that is a class, say so with" in finding.advice
+    assert finding.advice.startswith("255 (") and "is ignored: if it is a class, map it with" in finding.advice
     assert check(dataset(tmp_path, classes=("land", "water"), label_values=((0, 0), (255, 1)))) == []
 
 

@@ -177,7 +177,7 @@ def test_a_legend_says_what_numbers_mean(label_facts):
         VocabularyError, match=r'does not have 8, 9, but .* "0: land, 7: ignore, 8: \?, 9: \?, 10: land,'
     ):
         guess_classes(label_facts([0, 8, 9]), legend=legend)
-    with pytest.raises(DataError, match=r"--label-values has the value 'x'; .* whole numbers"):
+    with pytest.raises(DataError, match=r"--label-values has the value 'x'; .* integers"):
         guess_classes(label_facts([0]), legend=parse_legend("x: land", source="--label-values"))
 
 

@@ -90,7 +90,7 @@ def test_numbers_of_a_raster(read):
     assert pickle.loads(pickle.dumps(legend)).raster_table == legend.raster_table
     for value in ("yes", "1.5", "1_000", "0x10", "12:30", "1e2", "''"):
         with pytest.raises(
-            DataError, match=r"meanings.yaml has the value '.*'; the values of a label raster are whole"
+            DataError, match=r"meanings.yaml has the value '.*'; the values of a label raster are integers"
         ):
             _ = read(f"1: city\n{value}: road\n").raster_table
     with pytest.raises(DataError, match="has the value 10 twice"):

@@ -337,7 +337,7 @@ def test_bad_input_ends_in_one_sentence(make_model, model):
     with pytest.raises(DataError, match=r"\(1, 48, 64\)"):
         model([{**pair, "image": pair["image"][:1]}])
     model.train_vocabulary = ("city",)
-    with pytest.raises(DataError, match=r"pair_0\.png came without labels"):
+    with pytest.raises(DataError, match=r"pair_0\.png has no labels"):
         model.train()([pair])
     for key, value in (("CLIP.GUIDANCE_BLOCKS", [1]), ("DENSE_ENCODER.BLOCKS", [1, 2]), ("GUIDANCE_WIDTHS", [64])):
         with pytest.raises(ConfigError, match=f"MODEL.{key}.*entries"):
