@@ -141,8 +141,8 @@ class MapMaker:
                 grid = source.grid
                 if grid.width * grid.height > self._max_pixels:
                     raise DataError(
-                        f"{rgb} has {grid.width}x{grid.height} pixels, more than the limit of {self._max_pixels / 1e6:g} "
-                        "million; cut it into smaller images."
+                        f"{rgb} has {grid.width}x{grid.height} pixels, more than the {self._max_pixels / 1e6:g} "
+                        "million allowed; cut it into smaller images."
                     )
                 image, sar_image = _read_previews(source)
             scene = PageScene(

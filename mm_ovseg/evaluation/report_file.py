@@ -1,4 +1,4 @@
-"""Reading the files of evaluations."""
+"""Reading evaluation files."""
 
 import os
 from dataclasses import dataclass
