@@ -285,7 +285,7 @@ def test_damaged_pairs_are_left_out_where_the_config_says_so(make_predictor, bad
 
 
 def test_configs_that_map_nothing_are_refused(make_predictor):
-    with pytest.raises(ConfigError, match="CrossModalUnification, which segments nothing"):
+    with pytest.raises(ConfigError, match="CrossModalUnification, which cannot segment"):
         make_predictor("MODEL.META_ARCHITECTURE", "CrossModalUnification")
     with pytest.raises(ConfigError, match=r"INPUT\.MIN_SIZE_TEST is 64"):
         make_predictor("INPUT.MIN_SIZE_TEST", 64)
