@@ -174,7 +174,7 @@ def test_output_names_that_are_no_text(tmp_path, make_cfg, output):
     predictor = ScenePredictor(make_cfg(), ["water"])
     with pytest.raises(DataError, match="is not valid text"):
         predictor.segment(rgb, None, tmp_path / output)
-    with pytest.raises(DataError, match="not text"):
+    with pytest.raises(DataError, match="not valid text"):
         predictor.segment(rgb, None, tmp_path / "a.tif", SceneOptions(vector=tmp_path / f"{output}.gpkg"))
     assert list(tmp_path.iterdir()) == [rgb]
 
