@@ -77,8 +77,8 @@ def observe_sar(
     """Radar amplitude, (H, W) uint8.
 
     Rough surfaces scatter by their backscatter and their tilt toward the sensor; walls that face it are
-    corner reflectors with the ground, with layover towards the sensor and shadow behind. Speckle multiplies the power by
-    gamma noise of mean 1 and variance 1 / looks.
+    corner reflectors with the ground, with layover towards the sensor and shadow behind. Speckle multiplies the power
+    by gamma noise of mean 1 and variance 1 / looks.
     """
     heading = float(rng.choice([0.0, np.pi]) + np.deg2rad(rng.uniform(-14, 14)))
     away = float(np.cos(heading)), float(np.sin(heading))  # from the sensor into the scene

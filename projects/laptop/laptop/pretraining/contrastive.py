@@ -46,7 +46,7 @@ def pretrain_clip(
         batch_size: crops drawn per step.
         learning_rate: the maximum; it rises over the first 5% of the steps and falls as a cosine.
         seed: seed of the weights, crops and captions.
-        class_token_weight: weight of the penalty, the variance of the class token over the batch, before the last block,
+        class_token_weight: weight of that: the variance of the class token over the batch, before the last block,
             relative to that of the patches.
         show_progress: show a progress bar on stderr.
 
