@@ -281,7 +281,7 @@ def test_damaged_pairs_are_left_out_where_the_config_says_so(make_predictor, bad
         predictions = predictor.batch([good, bad_pairs["torn"], good, bad_pairs["missing"]], batch_size=3)
         assert predictor(*bad_pairs["sizes"]) is None
     assert [prediction is None for prediction in predictions] == [False, True, False, True]
-    assert re.search(r"left out \(INPUT\.SKIP_CORRUPT\): Pair 1: \S*torn\.png cannot be read", caplog.text)
+    assert re.search(r"Skipping a pair \(INPUT\.SKIP_CORRUPT\): Pair 1: \S*torn\.png cannot be read", caplog.text)
 
 
 def test_configs_that_map_nothing_are_refused(make_predictor):
