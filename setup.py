@@ -1,7 +1,7 @@
 """Packaging of mm_ovseg. `make setup` runs this with the exact versions of constraints.txt.
 
-Detectron2 is required too, but cannot stand in install_requires, since PyPI does not have it:
-run tools/install_detectron2.py, in the same environment and after PyTorch.
+Detectron2 is also required, but cannot be listed in install_requires, since it is not on PyPI:
+run tools/install_detectron2.py in the same environment, after installing PyTorch.
 """
 
 import re
@@ -12,23 +12,23 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-SHIPPED = ("configs", "demo/assets")  # mm_ovseg/shipped.py finds them
+SHIPPED = ("configs", "demo/assets")  # found by mm_ovseg/shipped.py
 
 
 class BuildWithShippedFiles(build_py):
-    """Copies what the commands need beside the package's code into what is built, never into the source."""
+    """Copies the files that the commands need into the build, but never into the source tree."""
 
     def run(self) -> None:
         """Build the package."""
         super().run()
         for name in () if self.editable_mode else SHIPPED:
             copy = Path(self.build_lib, "mm_ovseg", "shipped_files", name)
-            shutil.rmtree(copy, ignore_errors=True)  # an earlier build's
+            shutil.rmtree(copy, ignore_errors=True)  # from an earlier build
             shutil.copytree(ROOT / name, copy)
 
 
 def read_version() -> str:
-    """Read __version__ as text: importing the package would need everything that it requires."""
+    """Read __version__ as text, since importing the package would need all its requirements."""
     text = (ROOT / "mm_ovseg" / "__init__.py").read_text(encoding="utf-8")
     match = re.search(r'^__version__ = "([^"]+)"', text, flags=re.MULTILINE)
     if match is None:
@@ -49,110 +49,110 @@ setup(
     # 3.10 is the oldest Python that PyTorch 2.12 and rasterio 1.4 have wheels for.
     python_requires=">=3.10",
     install_requires=[
-        # 2.3 is the first release that runs beside NumPy 2; 2.12.1 is what is tested (constraints.txt).
+        # 2.3 is the first release that supports NumPy 2; 2.12.1 is tested (constraints.txt).
         "torch>=2.3",
-        # The release that belongs to torch 2.3; torchvision itself requires its own, exact torch.
+        # The release for torch 2.3; each torchvision requires an exact version of torch.
         "torchvision>=0.18",
-        # 1.26 is the first release for Python 3.12, and lacks the aliases that Detectron2 0.6 is rid of.
+        # 1.26 is the first release for Python 3.12; it lacks aliases that Detectron2 0.6 is patched for.
         "numpy>=1.26",
-        # 9.1 brought Image.Resampling and Image.Transpose, the names that later releases kept.
+        # 9.1 introduced Image.Resampling and Image.Transpose.
         "pillow>=9.1",
-        # Headless, so that no X11 library is needed; 4.10 is the first release that runs beside NumPy 2.
+        # Headless, to avoid X11 libraries; 4.10 is the first release that supports NumPy 2.
         "opencv-python-headless>=4.10",
-        # Wheels with GDAL, so that none has to be installed; 1.4 is the first release for NumPy 2.
+        # The wheels include GDAL; 1.4 is the first release that supports NumPy 2.
         "rasterio>=1.4",
-        # 3.0 brought the operator @ for geotransforms; rasterio requires it without a bound.
+        # 3.0 introduced the operator @ for geotransforms; rasterio requires affine without a lower bound.
         "affine>=3.0",
         # Vector files, on top of pyogrio; 1.0 made pyogrio its own default.
         "geopandas>=1.0",
-        # What geopandas' tables are made of; it sets the bounds.
+        # The bounds are those of geopandas.
         "pandas",
-        # Reads and writes vector files, with wheels that bring GDAL; 0.13 is the first release that was tried, and the
-        # drivers that may open a file are set through a function that is not part of its interface.
+        # Reads and writes vector files; the wheels include GDAL. 0.13 is the oldest tested release; bounded, since the
+        # allowed drivers are set through a private function.
         "pyogrio>=0.13,<0.14",
-        # 2.1 brought the simplification of areas with common borders, and the repair of damaged geometries.
+        # 2.1 introduced the simplification of coverages and the repair of invalid geometries.
         "shapely>=2.1",
-        # True areas on the ellipsoid; 3.3 is the first release with wheels for Python 3.10.
+        # Areas on the ellipsoid; 3.3 is the first release with wheels for Python 3.10.
         "pyproj>=3.3",
         # 1.0.20 is the first release with DINOv3, and with its `_qkvb` models.
         "timm>=1.0.20",
-        # The CLIP wrapper reads the modules of open_clip's encoders; it is tested on their layout in 3.x.
+        # The CLIP wrapper accesses modules of open_clip's encoders; it is tested with their layout in 3.x.
         "open_clip_torch>=3.0,<4",
-        # Detectron2's own bound on it.
+        # Detectron2's bound.
         "fvcore>=0.1.5,<0.1.6",
         # Detectron2's model zoo imports pkg_resources, which setuptools 82 removed.
         "setuptools<82",
-        # Fetches hf:// names; open_clip and timm fetch theirs with it too, and set its bounds.
+        # Downloads hf:// names; open_clip and timm also use it, and set its bounds.
         "huggingface_hub",
         # 0.4 is the first release whose file format is declared stable.
         "safetensors>=0.4",
-        # 3.6 brought the registry of colour maps that replaced matplotlib.cm.get_cmap.
+        # 3.6 introduced the registry of colour maps that replaced matplotlib.cm.get_cmap.
         "matplotlib>=3.6",
         # 6.0 is the first release whose wheels cover Python 3.10.
         "pyyaml>=6.0",
-        # 1.11 is the first release that runs beside NumPy 1.26 and Python 3.12.
+        # 1.11 is the first release for NumPy 1.26 and Python 3.12.
         "scipy>=1.11",
-        # 0.8.3 brought the argument colalign, with which columns of numbers stand right.
+        # 0.8.3 introduced the argument colalign, which right-aligns columns of numbers.
         "tabulate>=0.8.3",
         # 2.10 is the first release for Python 3.10; Detectron2 writes its event files.
         "tensorboard>=2.10",
-        # Detectron2's own bound on it.
+        # Detectron2's bound.
         "tqdm>4.29.0",
     ],
     extras_require={
         "experiment": [
-            # The contrastive loss of dense pre-training; older releases were not tried.
+            # The contrastive loss of dense pre-training; older releases are untested.
             "lightly>=1.6",
         ],
         "ray": [
-            # Spreads an archive over worker processes and machines; "client" is for ray:// addresses. Older releases
-            # were not tried. `make setup` leaves it out, for it takes 240 MB.
+            # Distributes an archive over processes and machines; "client" is for ray:// addresses. Older releases are
+            # untested. Not installed by `make setup`, as it takes 240 MB.
             "ray[client]>=2.60",
         ],
         "clouds": [
-            # Draws clouds. The same seed must give the same ones, and we call its functions one by one: tested on 0.4.
+            # Draws clouds. Bounded, since the same seed must give the same clouds and we call its inner functions.
             # It needs kornia and imageio, 35 MB together.
             "satellite-cloud-generator>=0.4,<0.5",
         ],
         "wandb": [
-            # WANDB.ENABLED; the first release that was tried. `make setup` leaves it out, for it takes 100 MB.
+            # WANDB.ENABLED; older releases are untested. Not installed by `make setup`, as it takes 100 MB.
             "wandb>=0.31",
         ],
         "export": [
-            # Turns PyTorch's graph into ONNX's, with PyTorch 2.6 at least; the first release that was tried. The three
-            # take 120 MB.
+            # Converts PyTorch's graph to ONNX, with PyTorch 2.6 or later; older releases are untested. These three
+            # packages take 120 MB.
             "onnxscript>=0.7",
-            # Its own bound on it.
+            # The bound of onnxscript.
             "onnx>=1.17",
-            # Runs the file, which is compared with PyTorch; 1.19 is the first release that runs beside NumPy 2.
+            # Runs the file for the comparison with PyTorch; 1.19 is the first release that supports NumPy 2.
             "onnxruntime>=1.19",
         ],
         "efficiency": [
-            # Energy and CO2, offline; 3.3 is the first release that was tried. `make setup` leaves it out, for it takes
-            # 170 MB with what it needs.
+            # Energy and CO2, offline; older releases are untested. Not installed by `make setup`, as it takes 170 MB
+            # with its requirements.
             "codecarbon>=3.3,<4",
         ],
         "app": [
-            # The web page, written for 6.x, which moved and renamed settings of 5.x. It takes 100 MB with all that it
-            # needs, and requires Pillow below 13.
+            # The web page is written for 6.x, which moved and renamed settings of 5.x. It takes 100 MB with its
+            # requirements, and requires Pillow below 13.
             "gradio>=6.31,<7",
         ],
         "browser": [
-            # The tests of the web page drive Chromium with it; older releases were not tried. 40 MB.
+            # Drives Chromium in the tests of the web page; older releases are untested. 40 MB.
             "selenium>=4.51",
         ],
         "dev": [
             # 7.0 reads its settings from pyproject.toml and has the `pythonpath` option.
             "pytest>=7.0",
-            # Spreads the tests over the cores; older releases were not tried.
+            # Runs the tests in parallel; older releases are untested.
             "pytest-xdist>=3.0",
-            # 6.0 dropped the Pythons that we do not support either.
+            # 6.0 dropped the same old Python versions as we did.
             "hypothesis>=6.0",
-            # 0.9 is the first release with today's style of formatting; lint needs the pinned one.
+            # 0.9 is the first release with the current formatting style; `make lint` needs the pinned one.
             "ruff>=0.9",
-            # The tests compare our metrics with its; 1.0 settled their interface.
+            # A reference for our metrics in the tests; 1.0 has a stable interface.
             "torchmetrics>=1.0",
-            # Simulates colour-blind eyes, for the test of the palette; older releases were not tried.
+            # Simulates colour blindness in the test of the palette; older releases are untested.
             "colorspacious>=1.1",
         ],
     },

@@ -6,12 +6,11 @@ python datasets/prepare_dfc2023.py track1/train --val-cities Barcelona SanDiego 
 python datasets/prepare_dfc2023.py track1 --sar-scale amplitude --sar-range 20 75
 
 Takes the archives as downloaded, or the folders they were unpacked to. Files in folders named `rgb` and `sar` are
-paired by name, such as GF2_Barcelona_41.38_2.15.tif. Files that are in both tracks are taken once.
+paired by name, such as GF2_Barcelona_41.38_2.15.tif. Files in both tracks are used once.
 
-All tiles of a city are held out together, whichever satellite took them: --val-cities, or about --val-fraction of the
-cities. Of tiles whose names tell no city, neighbours are held out together: one side of the map, or names that follow
-each other. A training tile that shares ground with a held-out one is skipped. Interrupted, the same command continues
-where it was.
+All tiles of a city are held out together, whichever satellite took them: those of --val-cities, or of about
+--val-fraction of the cities. Tiles without a city in their names are held out as neighbours: one side of the map, or
+consecutive names. A training tile that overlaps a held-out tile is skipped. If interrupted, the same command continues.
 
 Written from the published description of the data; it has not been run on the archives themselves.
 """
@@ -32,7 +31,7 @@ from mm_ovseg.jobs import Skipped
 from mm_ovseg.raster.footprint import Footprint
 
 RGB, SAR = "rgb", "sar"  # folders of the archive
-# Satellite (GF2: Gaofen-2, SV: SuperView), city, and whatever tells its tiles apart.
+# Satellite (GF2: Gaofen-2, SV: SuperView), city, and the identifier of the tile.
 TILE_NAME = re.compile(r"(?:(?:GF\d?|SV)_)?(?P<city>[^_\d]+)", re.IGNORECASE)
 
 
@@ -42,7 +41,7 @@ def is_wanted(path: PurePosixPath) -> bool:
 
 
 def match(files: Sequence[Path]) -> tuple[list[SceneFiles], list[Skipped]]:
-    """The pairs among the files."""
+    """The pairs of files with the same name."""
     rgb, sar = ([path for path in files if path.parent.name.lower() == kind] for kind in (RGB, SAR))
     return match_by_name(rgb, sar, lambda path: path.stem)
 
@@ -56,7 +55,7 @@ def split_by_city(
     seed: int,
     held_out: Sequence[str],
 ) -> list[str | None]:
-    """Hold out whole cities (those named, or a share), and of tiles without a city those of one side.
+    """Hold out whole cities (those given, or a share), and tiles without a city on one side of the map.
 
     Raises:
         ConfigError: A city to be held out does not exist.
@@ -79,7 +78,7 @@ def split_by_city(
         )
         val_names.update(split.val)
         print(
-            f"warning: {len(strays)} names tell no city, such as {stray_names[0]}; of these tiles: {split.how}.",
+            f"warning: {len(strays)} names have no city, such as {stray_names[0]}; of these tiles: {split.how}.",
             file=sys.stderr,
         )
     is_val = [name in val_names or split_of.get(city) == "val" for name, city in zip(names, cities, strict=True)]
@@ -92,10 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_pair_arguments(parser)
     parser.add_argument(
-        "--sar-bands", type=int, nargs="+", default=[1], metavar="BAND", help="one to three, from 1 (default: 1)"
+        "--sar-bands", type=int, nargs="+", default=[1], metavar="BAND", help="one to three bands, from 1 (default: 1)"
     )
     parser.add_argument(
-        "--val-cities", nargs="+", default=[], metavar="CITY", help="hold out these, whatever the share"
+        "--val-cities",
+        nargs="+",
+        default=[],
+        metavar="CITY",
+        help="hold out these cities, regardless of --val-fraction",
     )
     args = parser.parse_args(arguments)
     run = pair_run(args, name="DFC2023", prefix="dfc2023_", sar_bands=args.sar_bands)

@@ -7,11 +7,11 @@ python datasets/prepare_spacenet6.py train/AOI_11_Rotterdam --size 0 --sar-range
 
 Takes the training archive as downloaded, or the folder it was unpacked to; the test archive has no RGB. Every tile
 `..._PS-RGB_<strip>_tile_<n>.tif` is paired with `..._SAR-Intensity_<strip>_tile_<n>.tif` and cut into windows
-(900 = 2 x 450 pixels). The SAR values are log-scaled intensities in dB already.
+(900 = 2 x 450 pixels). The SAR values are already intensities in dB.
 
-Neighbouring SAR strips show the same ground, so tiles are held out by place: the ground is cut into squares of
---block metres, of which about --val-fraction are held out, and a training tile that overlaps a held-out tile is
-skipped. Interrupted, the same command continues where it was.
+Neighbouring SAR strips overlap, so tiles are held out by location: the ground is divided into squares of --block
+metres, of which about --val-fraction are held out, and a training tile that overlaps a held-out tile is skipped. If
+interrupted, the same command continues.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def is_wanted(path: PurePosixPath) -> bool:
 
 
 def match(files: Sequence[Path]) -> tuple[list[SceneFiles], list[Skipped]]:
-    """The pairs among the files, which share strip and number of a tile."""
+    """The pairs of files with the same strip and tile number."""
     rgb, sar = ([path for path in files if path.parent.name == kind] for kind in (RGB, SAR))
     return match_by_name(rgb, sar, lambda path: path.stem.split(f"_{path.parent.name}_")[-1])
 
@@ -55,11 +55,11 @@ def split_by_place(
     """Hold out squares of ground, ``block`` metres wide; see :func:`~mm_ovseg.data.split.split_into_squares`.
 
     Raises:
-        DataError: A tile does not say where on the Earth it lies.
+        DataError: A tile has no georeference.
     """
     for path, place in zip(paths, places, strict=True):
         if place is None or place.plane != EARTH:
-            raise DataError(f"{path} has no georeference, so it cannot be held out by place; take the original file.")
+            raise DataError(f"{path} has no georeference, so it cannot be held out by location; use the original file.")
     return split_into_squares(places, sides={EARTH: block}, val_fraction=val_fraction, seed=seed)
 
 
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs="+",
         choices=POLARISATIONS,
         default=["HH"],
-        help="one to three, which become the channels (default: HH alone, as most SAR of the settings has one)",
+        help="one to three, used as channels (default: HH)",
     )
     parser.add_argument(
         "--block", type=float, default=1000.0, help="side of held-out squares, in metres (default: 1000)"

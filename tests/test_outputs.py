@@ -148,7 +148,7 @@ SCENES = {
     ),
     "polygons over a mask": (
         lambda: scene("--vector", text("rgb.tif.msk", "a mask")),
-        "rgb.tif.msk is to be a GeoPackage",
+        "rgb.tif.msk must be a GeoPackage",
     ),
     "work": (
         lambda: scene(rgb=[put("rgb.tif", "map.tif.work/rgb.tif")]),

@@ -172,9 +172,9 @@ def test_hostile_names_in_every_output_of_a_scene(tmp_path, make_cfg):
 def test_output_names_that_are_no_text(tmp_path, make_cfg, output):
     rgb = write(tmp_path / "rgb.tif", np.ones((3, 8, 8), np.uint8))
     predictor = ScenePredictor(make_cfg(), ["water"])
-    with pytest.raises(DataError, match="holds characters that are not text"):
+    with pytest.raises(DataError, match="is not valid text"):
         predictor.segment(rgb, None, tmp_path / output)
-    with pytest.raises(DataError, match="not text"):
+    with pytest.raises(DataError, match="not valid text"):
         predictor.segment(rgb, None, tmp_path / "a.tif", SceneOptions(vector=tmp_path / f"{output}.gpkg"))
     assert list(tmp_path.iterdir()) == [rgb]
 

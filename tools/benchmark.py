@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-r"""Measure speed, memory and arithmetic of a stage-2 model, beside the rate of this machine's matrix products.
+r"""Measure speed, memory and operations of a stage-2 model, relative to the matrix products of this machine.
 
 python tools/benchmark.py --config-file configs/mm_ovseg_vitb16_384.yaml
 python tools/benchmark.py --mode stages --classes 150 --json stages.json
@@ -7,12 +7,12 @@ python tools/benchmark.py --mode train --batch-size 2 --opts MODEL.ACTIVATION_CH
 python tools/benchmark.py --mode scene --scene-size 2048
 python tools/benchmark.py --dtype bfloat16 --reference tests.reference.plain
 
-Modes: "infer", forward passes; "stages", the same with a table of its stages; "train", steps of the optimiser on one
-batch; "loader", the training loader on a drawn dataset, beside a training step; "scene", a drawn scene from files to a
-map, and what opening, warping, blending and writing cost beside the model. Weights and pairs are random; a pair has the
-encoders' size, a window that of the training crops. Inference leaves out the text encoder, which runs once per
-vocabulary and is timed separately; training embeds the text in every step, and counts the arithmetic of both passes.
---reference alternates with another formulation of the model, in float32 whatever --dtype is.
+Modes: "infer", forward passes; "stages", the same with a table of stages; "train", optimiser steps on one batch;
+"loader", the training loader on a synthetic dataset, compared with a training step; "scene", a synthetic scene from
+files to map, with the time for opening, warping, blending and writing besides the model. Weights and pairs are random;
+pairs have the size of the encoders, windows that of training crops. Inference leaves out the text encoder, which runs
+once per vocabulary and is timed separately; training embeds the text in every step, and counts both passes.
+--reference compares with another implementation of the model, always in float32.
 """
 
 import argparse
@@ -39,37 +39,39 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default_config = ROOT / "configs" / "mm_ovseg_vitb16_384.yaml"
     parser.add_argument("--config-file", type=Path, default=default_config, help="default: ViT-B/16 at 384 pixels")
     parser.add_argument("--mode", choices=("infer", "train", "loader", "stages", "scene"), default="infer")
-    parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest here)")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest available)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default: float32")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="pairs at once (default: 1)")
-    parser.add_argument("--classes", type=int, default=5, metavar="N", help="names in the vocabulary (default: 5)")
-    parser.add_argument("--runs", type=int, metavar="N", help="take the median of these (default: 5; of scenes 1)")
-    parser.add_argument("--warmup", type=int, default=1, metavar="N", help="runs before those (default: 1)")
-    parser.add_argument("--scene-size", type=int, default=1024, metavar="PIXELS", help="of a scene (default: 1024)")
-    parser.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU (default: its own choice)")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="pairs per batch (default: 1)")
+    parser.add_argument("--classes", type=int, default=5, metavar="N", help="size of the vocabulary (default: 5)")
+    parser.add_argument("--runs", type=int, metavar="N", help="timed runs; the median counts (default: 5; scene: 1)")
+    parser.add_argument("--warmup", type=int, default=1, metavar="N", help="untimed runs before them (default: 1)")
+    parser.add_argument(
+        "--scene-size", type=int, default=1024, metavar="PIXELS", help="side of the scene (default: 1024)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of PyTorch (default: its choice)")
     parser.add_argument(
         "--reference", metavar="MODULE", help="compare with its plain_logits, plain_loss and plain_text"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to this file")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...")
     args = parser.parse_args(arguments)
     if args.runs is None:
-        args.runs = 1 if args.mode == "scene" else 5  # a scene is many runs of the model
+        args.runs = 1 if args.mode == "scene" else 5  # a scene needs many runs of the model
     return args
 
 
 def check_arguments(args: argparse.Namespace, cfg: CfgNode) -> None:
-    """Raise a ConfigError or DataError where arguments do not go together or nothing can be written."""
+    """Raise a ConfigError or DataError if arguments are inconsistent or the output cannot be written."""
     for name in ("scene_size", "threads"):
         if (value := getattr(args, name)) is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} is {value}; give 1 or more.")
     if args.reference and args.mode in ("loader", "scene"):
-        raise ConfigError(f"--reference has no {args.mode} to compare with; give another --mode, or leave it out.")
+        raise ConfigError(f"--reference does not support --mode {args.mode}; give another --mode, or leave it out.")
     if args.reference and (cfg.MODEL.CLIP_SAR.ENABLED or 0 < cfg.MODEL.AGGREGATOR.MAX_CLASSES < args.classes):
         raise ConfigError(
             "--reference supports neither MODEL.CLIP_SAR nor more classes than MODEL.AGGREGATOR.MAX_CLASSES; "
@@ -81,7 +83,7 @@ def check_arguments(args: argparse.Namespace, cfg: CfgNode) -> None:
 
 
 def load_reference(name: str) -> ModuleType:
-    """Import the module that --reference names, also from the repository's root."""
+    """Import the module given by --reference, also from the root of the repository."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     try:
@@ -92,7 +94,7 @@ def load_reference(name: str) -> ModuleType:
 
 @clean_exit
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, and write what was asked for."""
+    """Measure, print, and write the results."""
     resident_at_start = resident_mb()
     args = parse_arguments(arguments)
     cfg = load_measured_config(args.config_file, args.opts, dtype=args.dtype, device=args.device, models=["MMOVSeg"])
@@ -122,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measure = measure_training if args.mode == "train" else measure_inference
         measured = measure(workload, resident_at_start, reference)
     after = measure_rates()
-    # The better rate, since other work on the machine can only lower it.
+    # The higher rate, since other load on the machine can only lower it.
     rates = {name: max(before[name], after[name]) for name in before}
     report = add_ratios(
         {

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
 """Install Detectron2 into the environment of the Python that runs this script.
 
-There is no ``detectron2`` on PyPI, and GitHub is not reachable from every machine. PyPI does have the
+``detectron2`` is not on PyPI, and GitHub is not reachable from every machine. PyPI does have the
 source archive of ``pb1-detectron2`` 0.6, whose Python files are those of Detectron2's tag v0.6. This script
-downloads that archive, verifies its hash, makes the few edits that today's libraries need, and installs the
-result under its proper name. Where Detectron2 can be imported already, it does nothing.
+downloads that archive, verifies its hash, makes the few edits that current libraries require, and installs the
+result under its proper name. If Detectron2 can already be imported, it does nothing.
 
     python tools/install_detectron2.py                  # Detectron2 0.6 from PyPI, without its C++ extension
-    python tools/install_detectron2.py --from-git       # upstream, at the revision that was tested
+    python tools/install_detectron2.py --from-git       # upstream, at the tested revision
     python tools/install_detectron2.py --from-git main  # upstream, at a revision of your choice
 
-PyTorch, torchvision, setuptools and wheel have to be installed first: Detectron2 needs them, but its setup.py
-does not require them. Options for pip (an index, a constraints file) are taken from pip's environment
+PyTorch, torchvision, setuptools and wheel must be installed first: Detectron2 needs them, but its setup.py
+does not list them. Options for pip (an index, a constraints file) are taken from pip's environment
 variables, such as PIP_CONSTRAINT. `make setup` does all of this.
 """
 
@@ -33,8 +33,7 @@ ARCHIVE_SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b
 UPSTREAM_REPOSITORY = "https://github.com/facebookresearch/detectron2.git"
 UPSTREAM_REVISION = "02b5c4e295e990042a714712c21dc79b731e8833"
 
-# What has to be there first, by module: building or importing Detectron2 needs it, and Detectron2's own
-# requirements do not name it.
+# Prerequisites by module: needed to build or import Detectron2, but missing from its requirements.
 PREREQUISITES = {
     "torch": "torch",
     "torchvision": "torchvision",
@@ -43,7 +42,7 @@ PREREQUISITES = {
     "wheel": "wheel",
 }
 
-# What mm_ovseg imports from Detectron2: an installation that cannot import these is no installation.
+# The modules that mm_ovseg imports from Detectron2; an installation without them is useless.
 REQUIRED_MODULES = (
     "detectron2.checkpoint",
     "detectron2.data",
@@ -84,13 +83,13 @@ def __getattr__(name: str):
 
 
 class InstallError(Exception):
-    """What went wrong and what to do about it, in one sentence."""
+    """What went wrong and how to fix it, in one sentence."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(
-        description="Install Detectron2, unless it can be imported already.",
+        description="Install Detectron2, unless it can already be imported.",
         epilog=f"Needs in the same environment: {', '.join(PREREQUISITES.values())}.",
     )
     parser.add_argument(
@@ -99,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="?",
         const=UPSTREAM_REVISION,
         help="compile and install upstream's repository at this revision instead of the archive on PyPI "
-        f"(default revision: {UPSTREAM_REVISION}, which was tested)",
+        f"(default: {UPSTREAM_REVISION}, the tested revision)",
     )
     revision = parser.parse_args(arguments).from_git
     try:
@@ -121,9 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def find_installed() -> str | None:
-    """Return the folder of the Detectron2 that this Python imports, or None where the import fails."""
-    # A process of its own, in a folder of its own: neither a failed import nor a checkout of Detectron2
-    # in the current folder can change the answer.
+    """Return the folder of the Detectron2 that this Python imports, or None if the import fails."""
+    # In a separate process and an empty folder, so that neither a failed import nor a checkout of Detectron2
+    # in the current folder can affect the result.
     with tempfile.TemporaryDirectory() as folder:
         result = subprocess.run(
             [sys.executable, "-c", "import detectron2; print(detectron2.__path__[0])"],
@@ -135,12 +134,12 @@ def find_installed() -> str | None:
 
 
 def check_prerequisites() -> None:
-    """Raise InstallError where a package that has to be there first is missing."""
+    """Raise InstallError if a prerequisite is missing."""
     missing = [package for module, package in PREREQUISITES.items() if importlib.util.find_spec(module) is None]
     if missing:
         packages = " ".join(f"'{package}'" for package in missing)
         raise InstallError(
-            "Detectron2 needs packages that are missing here, so run this first: "
+            "Detectron2 needs packages that are not installed; first run: "
             f"{sys.executable} -m pip install -c constraints.txt {packages}"
         )
 
@@ -171,7 +170,7 @@ def download_archive(folder: Path) -> Path:
     """Download the source archive with pip into the new folder `folder` and return its path."""
     folder.mkdir(parents=True)
     requirements = folder / "requirements.txt"
-    # pip runs the archive's setup.py to learn its metadata, so pip has to know the hash before we can look.
+    # pip runs the archive's setup.py for its metadata, so pip must check the hash itself.
     requirements.write_text(f"{ARCHIVE_REQUIREMENT} --hash=sha256:{ARCHIVE_SHA256}\n", encoding="utf-8")
     run_pip(
         "download",
@@ -186,12 +185,12 @@ def download_archive(folder: Path) -> Path:
     )
     archives = sorted(folder.glob("*.tar.gz"))
     if len(archives) != 1:
-        raise InstallError(f"pip was expected to leave one .tar.gz in {folder}, but left {len(archives)}")
+        raise InstallError(f"expected one .tar.gz in {folder} after the download, but found {len(archives)}")
     return archives[0]
 
 
 def verify_archive(archive: Path, expected_sha256: str = ARCHIVE_SHA256) -> None:
-    """Raise InstallError where the file's SHA-256 is not the expected one."""
+    """Raise InstallError if the SHA-256 of the file is not the expected one."""
     actual = hashlib.sha256(archive.read_bytes()).hexdigest()
     if actual != expected_sha256:
         raise InstallError(
@@ -213,14 +212,14 @@ def unpack_archive(archive: Path, folder: Path) -> Path:
             target = (folder / member.name).resolve()
             if not (member.isfile() or member.isdir()) or not target.is_relative_to(inside):
                 raise InstallError(
-                    f"{archive} is refused: {member.name!r} is no plain file inside the archive's folder"
+                    f"{archive} is refused: {member.name!r} is not a plain file inside the archive's folder"
                 )
             member.mode = 0o755 if member.isdir() else 0o644
-        # Pythons without data_filter know no filter argument; the checks above stand on their own.
+        # Pythons without data_filter have no filter argument; the checks above are sufficient.
         opened.extractall(folder, members, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     entries = list(folder.iterdir())
     if len(entries) != 1 or not (entries[0] / "setup.py").is_file():
-        raise InstallError(f"{archive} was expected to hold one folder with a setup.py in it")
+        raise InstallError(f"{archive} does not hold exactly one folder with a setup.py")
     return entries[0]
 
 
@@ -240,16 +239,16 @@ def rename_distribution(root: Path) -> None:
 
 
 def drop_extension(root: Path) -> None:
-    """Build without the C++ extension, whose sources the archive lacks, and put a stand-in at its place.
+    """Build without the C++ extension, whose sources the archive lacks, and replace it with a stub.
 
-    Several modules import detectron2._C when they are imported themselves, so something has to be there.
+    Several modules import detectron2._C at import time, so it must exist.
     """
     replace_text(root / "setup.py", "ext_modules=get_extensions()", "ext_modules=[]")
     (root / "detectron2" / "_C.py").write_text(EXTENSION_STAND_IN, encoding="utf-8")
 
 
 def rename_bilinear_filter(root: Path) -> None:
-    """Use the resampling filter's present name: Pillow 10 removed its alias LINEAR."""
+    """Use the current name of the resampling filter: Pillow 10 removed its alias LINEAR."""
     replace_text(root / "detectron2/data/transforms/transform.py", "Image.LINEAR", "Image.BILINEAR")
 
 
@@ -269,7 +268,7 @@ def replace_numpy_aliases(root: Path) -> None:
 def drop_requirements(root: Path) -> None:
     """Drop three requirements that nothing here uses.
 
-    black==21.4b2 is a development tool at a version that conflicts with today's click; future and pydot
+    black==21.4b2 is a development tool whose version conflicts with current click; future and pydot
     served the Caffe2 export, which PyTorch no longer has.
     """
     setup_file = root / "setup.py"
@@ -277,7 +276,7 @@ def drop_requirements(root: Path) -> None:
     for requirement in ("black==21.4b2", "future", "pydot"):
         text, count = re.subn(rf'^\s*"{re.escape(requirement)}",.*\n', "", text, flags=re.MULTILINE)
         if count != 1:
-            raise InstallError(f"{setup_file} was expected to require {requirement!r} once, but does so {count} times")
+            raise InstallError(f"{setup_file} was expected to require {requirement!r} once, but does {count} times")
     setup_file.write_text(text, encoding="utf-8")
 
 
@@ -297,7 +296,7 @@ def replace_text(path: Path, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     count = text.count(old)
     if count != 1:
-        raise InstallError(f"{path} was expected to hold {old!r} once, but holds it {count} times")
+        raise InstallError(f"{path} was expected to contain {old!r} once, but contains it {count} times")
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
@@ -328,7 +327,7 @@ def install_wheel(wheel: Path) -> None:
 
 
 def check_installation() -> None:
-    """Import what mm_ovseg uses; where that fails, remove Detectron2 again and raise InstallError."""
+    """Import the modules that mm_ovseg uses; if that fails, remove Detectron2 and raise InstallError."""
     with tempfile.TemporaryDirectory() as folder:
         result = subprocess.run(
             [sys.executable, "-c", f"import {', '.join(REQUIRED_MODULES)}"],
@@ -338,19 +337,19 @@ def check_installation() -> None:
         )
     if result.returncode == 0:
         return
-    # Left in place, it would pass for a working installation the next time.
+    # Otherwise it would count as a working installation next time.
     run_pip(
         "uninstall",
         "--yes",
         "detectron2",
-        failure="a Detectron2 that does not work could not be removed again",
+        failure="a broken Detectron2 could not be removed",
     )
     reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
-    raise InstallError(f"Detectron2 was installed but could not be imported, so it was removed again: {reason}")
+    raise InstallError(f"Detectron2 was installed but could not be imported, so it was removed: {reason}")
 
 
 def run_pip(*arguments: str, failure: str) -> None:
-    """Run pip quietly; where it fails, show the end of its output and raise InstallError(failure)."""
+    """Run pip quietly; if it fails, show the end of its output and raise InstallError(failure)."""
     result = subprocess.run(
         [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments],
         stdout=subprocess.PIPE,

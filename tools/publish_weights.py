@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-r"""Write the weights of a checkpoint alone, small and safe to pass on.
+r"""Write only the weights of a checkpoint, in a file that is small and safe to share.
 
 python tools/publish_weights.py output/mm_ovseg_vitb16_384/model_best.pth flood.safetensors --half
 
-A checkpoint of training also holds the optimiser and the schedule; --half stores the weights in 16 bits (models compute
-in 32 bits all the same). The result is given as MODEL.WEIGHTS, with the config of the training.
+Training checkpoints also hold the optimiser and the schedule. --half stores the weights in 16 bits; models still
+compute in 32 bits. Use the result as MODEL.WEIGHTS, with the config of the training.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", metavar="IN", help="a checkpoint of train_net.py")
     parser.add_argument("output", metavar="OUT", type=Path, help="the file to write, .safetensors or .pth")
-    parser.add_argument("--half", action="store_true", help="store 16 bits a number")
+    parser.add_argument("--half", action="store_true", help="store 16 bits per number")
     return parser.parse_args(arguments)
 
 
@@ -39,13 +39,13 @@ def halve(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """The tensor in 16 bits, if it holds floating-point numbers.
 
     Raises:
-        CheckpointError: it holds a finite number beyond the largest of 16 bits.
+        CheckpointError: it has a finite value beyond the limit of 16 bits.
     """
     if not tensor.is_floating_point():
         return tensor
     half = tensor.half()
     if not torch.equal(half.isfinite(), tensor.isfinite()):
-        raise CheckpointError(f"{name} holds numbers beyond ±65504, the largest of 16 bits; leave out --half.")
+        raise CheckpointError(f"{name} has values beyond ±65504, the limit of 16 bits; leave out --half.")
     return half
 
 

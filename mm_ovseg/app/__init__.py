@@ -1,1 +1,1 @@
-"""A web page on which a pair of images and a list of names become a map. Only ``page`` and ``server`` need Gradio."""
+"""A web page that turns a pair of images and class names into a map. Only ``page`` and ``server`` need Gradio."""

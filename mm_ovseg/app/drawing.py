@@ -1,4 +1,4 @@
-"""The page's HTML, with its images inside. Whatever a visitor typed is escaped."""
+"""The page's HTML, with embedded images. Everything that a visitor typed is escaped."""
 
 import base64
 import html
@@ -23,8 +23,8 @@ __all__ = [
     "escape_text",
 ]
 
-CONFIDENCE_COLORS = colormaps["viridis"]  # readable for the colour-blind, and in grey
-MAX_SHARP_SIDE = 512  # pixels; scenes up to this size are enlarged to sharp squares
+CONFIDENCE_COLORS = colormaps["viridis"]  # readable for colour-blind people, and in greyscale
+MAX_SHARP_SIDE = 512  # pixels; scenes up to this size are enlarged without smoothing
 
 
 def escape_text(text: str) -> str:
@@ -86,7 +86,7 @@ def draw_legend(classes: Sequence[Mapping[str, Any]], *, confidence_scale: bool 
         cells.append("–" if entry["confidence"] is None else f"{entry['confidence']:.0%}")
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     head = "".join(f'<th scope="col">{title}</th>' for title in header)
-    notes = ["Confidence: mean score of the class where it is mapped."]
+    notes = ["Confidence: mean score of the class over its area."]
     if any(entry["unseen"] for entry in classes):
         notes.insert(0, "<u>Underlined</u>: never labelled in the model's training.")
     return (
@@ -108,7 +108,7 @@ def draw_warnings(warnings: Sequence[str]) -> str:
 
 
 def draw_summary(classes: Sequence[Mapping[str, Any]], warnings: Sequence[str]) -> str:
-    """What screen readers announce when a map has appeared; the arguments as in the functions above."""
+    """The announcement of a new map for screen readers; arguments as in the functions above."""
     shares = ", ".join(f"{entry['name']} {entry['share']:.0%}" for entry in classes)
     return f'<p class="ovseg-summary">{escape_text(" ".join([f"The map is made: {shares}.", *warnings]))}</p>'
 

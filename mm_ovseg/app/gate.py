@@ -1,4 +1,4 @@
-"""The gate in front of the page: every request passes here, and those that are not the page's own are refused."""
+"""The gate in front of the page: checks every request, and refuses those that do not come from the page itself."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from mm_ovseg.errors import MMOVSegError
 
 __all__ = ["Gate", "Refusal"]
 
-# The browser must not ask any other host either, whatever the page contains. Gradio's has scripts and styles inline.
+# Keeps the browser from contacting other hosts, whatever the page contains. Gradio uses inline scripts and styles.
 CONTENT_SECURITY_POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
@@ -28,7 +28,7 @@ POLICY = [
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 ]
-# What the page in the browser requests. Gradio has many other routes: proxies, recordings, deep links, runs of others.
+# The routes that the page uses. Gradio has many others: proxies, recordings, deep links, other visitors' runs.
 READ_ROUTES = re.compile(
     r"/|/(assets|static|svelte)/.+|/(config|favicon\.ico|manifest\.json|robots\.txt|theme\.css)/?"
     r"|/gradio_api/(app_id|info|queue/data|startup-events|theme\.css|upload_progress|heartbeat/\w+|file=.+)/?",
@@ -39,32 +39,32 @@ JOIN_ROUTE = "/gradio_api/queue/join"
 STREAM_ROUTE = "/gradio_api/queue/data"
 EVENT_ROUTES = re.compile(r"/gradio_api/(queue/join|run/\w+|cancel|reset)/?")
 UPLOAD_ROUTE = "/gradio_api/upload"
-MAX_EVENT_BYTES = 1_000_000  # of the values on the page
-MAX_FORM_BYTES = 100_000  # of an upload, beside its file
-MAX_WAITING = 4  # events of one address in the queue
+MAX_EVENT_BYTES = 1_000_000  # for the values on the page
+MAX_FORM_BYTES = 100_000  # of an upload, without its file
+MAX_WAITING = 4  # queued events per address
 
 
 class Refusal(MMOVSegError):
-    """A request that is refused; ``status`` is that of the response."""
+    """A refused request; ``status`` is the HTTP status of the response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
     def response(self) -> JSONResponse:
-        """The response, in the form that Gradio's script expects and shows."""
+        """The response, in the form that Gradio's script displays."""
         return JSONResponse({"detail": str(self), "error": str(self)}, self.status)
 
 
 class Gate:
     """ASGI middleware around the page.
 
-    Requests pass if they come to the page's own host, from its own origin, to one of its own routes, and name no files
-    but the visitor's own. ``request.state.visitor`` is then the visitor's name, None without a cookie. One address
-    cannot fill the queue, and the run of a visitor who leaves is stopped.
+    Admits requests with the page's own host, origin and routes that name only the visitor's own files, and sets
+    ``request.state.visitor`` to the visitor's name, or None without a cookie. One address cannot fill the queue, and
+    the run of a visitor who leaves is stopped.
 
     Args:
-        application: the page's.
+        application: that of the page.
         hosts: names of the page.
         files: the visitors' files.
         runs: the model's runs.
@@ -108,20 +108,20 @@ class Gate:
         await self._application(scope, receive, send)
 
     async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass an event on to the queue, unless its client has too many in it."""
+        """Pass an event on to the queue, unless its client has too many events there."""
         client = scope["client"][0] if scope.get("client") else ""
         if self._waiting(client) + self._joining[client] >= MAX_WAITING:
-            refusal = Refusal(429, f"{MAX_WAITING} maps that you asked for are waiting; wait until one is made.")
+            refusal = Refusal(429, f"{MAX_WAITING} of your maps are already waiting; wait until one is finished.")
             await refusal.response()(scope, receive, send)
             return
         self._joining[client] += 1
         try:
             await self._application(scope, receive, send)
         finally:
-            self._joining -= Counter([client])  # drops what comes to 0
+            self._joining -= Counter([client])  # removes zero counts
 
     async def _listen(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on the stream on which a session waits for results, and notice if its client closes it."""
+        """Pass on the stream on which a session waits for results, and detect when the client closes it."""
         session = Request(scope).query_params.get("session_hash", "")
         finished = False
 
@@ -137,10 +137,10 @@ class Gate:
             self._runs.leave(session, finished=finished)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> tuple[Receive, Send]:
-        """The request as the page gets it.
+        """The request as passed on to the page.
 
         Raises:
-            Refusal: it is not the page's own.
+            Refusal: it does not come from the page itself.
         """
         request = Request(scope, receive)
         self._check_origin(request)
@@ -150,10 +150,10 @@ class Gate:
         is_upload = method == "POST" and path == UPLOAD_ROUTE
         # Gradio opens the files that a deep link names.
         if not (reads or is_event or is_upload) or "deep_link" in request.query_params:
-            raise Refusal(404, "There is no such page.")
+            raise Refusal(404, "Page not found.")
         visitor = visitor_name(request.cookies.get(COOKIE))
         scope.setdefault("state", {})["visitor"] = visitor
-        # Gradio would believe this header about its own address.
+        # Gradio trusts this header for its own address.
         scope["headers"] = [header for header in scope["headers"] if header[0] != b"x-gradio-server"]
         if path.startswith(FILE_ROUTE):
             self._check_file(path.removeprefix(FILE_ROUTE), visitor)
@@ -168,13 +168,13 @@ class Gate:
         return receive, send
 
     def _check_origin(self, request: Request) -> None:
-        """Refuse other web sites, also if their own name resolves to this machine."""
+        """Refuse other web sites, even those whose names resolve to this machine."""
         hosts = request.headers.getlist("host")
         forwarded = [host.strip() for value in request.headers.getlist("x-forwarded-host") for host in value.split(",")]
         server = request.scope.get("server")
         connected = server[0] if server else None
         if len(hosts) != 1 or not all(self._hosts.knows(host, connected) for host in (*hosts, *forwarded)):
-            raise Refusal(400, "The page has no such address; further ones are given by --allowed-host.")
+            raise Refusal(400, "This is not an address of the page; --allowed-host adds one.")
         origins = request.headers.getlist("origin")
         if not all(self._hosts.trusts(origin, [*hosts, *forwarded]) for origin in origins):
             raise Refusal(403, "Other web sites cannot use this page.")
@@ -184,14 +184,14 @@ class Gate:
             raise Refusal(403, REFUSED_FILE)
 
     async def _checked_body(self, request: Request, visitor: str | None) -> bytes:
-        """The JSON of an event, encoded again, so that Gradio reads exactly what was checked."""
+        """The JSON of an event, re-encoded so that Gradio reads exactly what was checked."""
         try:
             return json.dumps(self._checked(json.loads(await request.body()), visitor)).encode()
         except (ValueError, RecursionError) as error:
             raise Refusal(400, "The request is not valid JSON.") from error
 
     def _checked(self, value: Any, visitor: str | None) -> Any:
-        """A value of an event without its URLs, after a check that all its paths are the visitor's own."""
+        """A value of an event without its URLs, after checking that all its paths belong to the visitor."""
         if isinstance(value, list):
             return [self._checked(item, visitor) for item in value]
         if not isinstance(value, dict):
@@ -221,7 +221,7 @@ def _with_headers(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:
 
 
 def _replay(body: bytes, receive: Receive) -> Callable[[], Any]:
-    """A ``receive`` that returns a body that was read before."""
+    """A ``receive`` that returns a body already read."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again() -> Message:

@@ -1,4 +1,4 @@
-"""The names of the page. Requests by any other may come from a web site that points its own name at this machine."""
+"""The names of the page. Requests with another name may come from a web site whose name resolves to this machine."""
 
 import re
 import socket
@@ -18,9 +18,9 @@ class Hosts:
     """Decides which ``Host`` and ``Origin`` headers are the page's own.
 
     Args:
-        host: the name or address that the page listens at. If that is every address of the machine (``0.0.0.0``,
-            ``::``), the machine's own names are known too.
-        allowed: further names or addresses, for example of a reverse proxy.
+        host: the name or address that the page listens on. For all addresses (``0.0.0.0``, ``::``), the names of the
+            machine are known too.
+        allowed: additional names or addresses, for example of a reverse proxy.
 
     Raises:
         ConfigError: one of ``allowed`` is not a name or an address.
@@ -42,7 +42,7 @@ class Hosts:
 
         Args:
             host: a name or an address, with or without a port.
-            connected: the address of this machine at which the request arrived.
+            connected: the address of this machine that received the request.
         """
         name = _host_name(host)
         return name is not None and (name in self._names or name == connected)
@@ -51,7 +51,7 @@ class Hosts:
         """Whether an ``Origin`` header is the page's own: the requested host, or an allowed one.
 
         Args:
-            origin: a scheme, a host and perhaps a port; or ``null``.
+            origin: a scheme, a host and optionally a port; or ``null``.
             hosts: the request's ``Host`` header, and ``X-Forwarded-Host`` if there is one.
         """
         scheme, separator, host = origin.partition("://")

@@ -1,4 +1,4 @@
-"""Making the page's maps: two files and typed class names become a map, its areas, and images to show."""
+"""Making the page's maps: from two files and typed class names to a map, its areas, and images to show."""
 
 import shutil
 import tempfile
@@ -25,7 +25,7 @@ from mm_ovseg.vocabulary import parse_class_names, seen_classes, split_synonyms,
 
 __all__ = ["MapMaker", "PageMap", "PageScene", "known_classes", "unseen_names"]
 
-PREVIEW_SIDE = 1024  # pixels of the longer side of what is shown
+PREVIEW_SIDE = 1024  # pixels; longer side of the images shown
 ROWS_AT_ONCE = 512
 MAX_STEM = 60
 GENERIC_CLASSES = ("water", "road", "city", "forest")
@@ -36,8 +36,8 @@ class PageMap:
     """A map of a scene, made with or without SAR.
 
     Attributes:
-        class_map: uint8 (h, w), class indices to show, 255 for no data.
-        confidence: uint8 (h, w), percent to show, 255 for no data.
+        class_map: uint8 (h, w), class indices of the preview, 255 for no data.
+        confidence: uint8 (h, w), percent, of the preview, 255 for no data.
         classes: statistics of each class over the whole map: ``name``, ``color``, ``unseen``, ``pixels``, ``hectares``
             (None without georeference), ``share`` of the mapped pixels, 0..1, and mean ``confidence``, 0..1 (None if
             no pixel has the class).
@@ -65,7 +65,7 @@ class PageScene:
         crs: name of its coordinate reference system, or None.
         folder: the folder of the maps.
         maps: the maps, by whether SAR was used.
-        warnings: sentences for the visitor on what may be wrong with the files or the maps.
+        warnings: sentences for the visitor about possible problems with the files or the maps.
     """
 
     rgb: Path
@@ -81,17 +81,17 @@ class PageScene:
     warnings: tuple[str, ...] = ()
 
     def remove(self) -> None:
-        """Delete the files of its maps."""
+        """Delete the files of the maps."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class MapMaker:
-    """Makes the maps of a page with one model, one at a time.
+    """Makes the maps of the page with one model, one at a time.
 
     Args:
         cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT`` says how files are read.
         folder: for the maps.
-        max_pixels: limit for a scene, rows times columns.
+        max_pixels: maximum size of a scene, rows times columns.
 
     Attributes:
         classes: the class names that the page proposes.
@@ -120,13 +120,13 @@ class MapMaker:
             rgb, sar: the files; SAR on any grid, or None.
             typed_classes: "water,road,city", or with synonyms "water,river,lake; road,street".
             folder: folder to create for its maps; None for a new one in the maker's own.
-            should_stop: called before each window of the scene; True if nobody wants the map any more.
+            should_stop: called before each window of the scene; returns True if the map is no longer wanted.
 
         Returns:
-            The scene with one map; its owner removes it.
+            The scene with one map; the caller removes it.
 
         Raises:
-            MMOVSegError: the files or the names cannot be used; :mod:`mm_ovseg.app.messages` words it for visitors.
+            MMOVSegError: the files or the names cannot be used; :mod:`mm_ovseg.app.messages` rewords them for visitors.
             StoppedError: ``should_stop`` returned True.
         """
         if rgb is None:
@@ -142,7 +142,7 @@ class MapMaker:
                 if grid.width * grid.height > self._max_pixels:
                     raise DataError(
                         f"{rgb} has {grid.width}x{grid.height} pixels, more than the {self._max_pixels / 1e6:g} "
-                        "million that this page maps; cut it into smaller ones."
+                        "million allowed; cut it into smaller images."
                     )
                 image, sar_image = _read_previews(source)
             scene = PageScene(
@@ -163,13 +163,13 @@ class MapMaker:
         return scene
 
     def make_map(self, scene: PageScene, *, with_sar: bool, should_stop: Callable[[], bool] | None = None) -> PageMap:
-        """The map of a scene with or without SAR, made only once even for simultaneous calls.
+        """The map of a scene with or without SAR, computed only once even for simultaneous calls.
 
         Raises:
             MMOVSegError: the files cannot be used.
             StoppedError: ``should_stop``, as in :meth:`make_scene`, returned True.
         """
-        if with_sar not in scene.maps:  # checked first, so that nobody waits for the maps of others
+        if with_sar not in scene.maps:  # checked first, to avoid waiting for the maps of others
             with self._lock:
                 if with_sar not in scene.maps:
                     scene.maps[with_sar] = self._segment(scene, with_sar, should_stop)
@@ -205,7 +205,7 @@ def known_classes(cfg: CfgNode) -> tuple[tuple[str, ...], tuple[str, ...] | None
     """The classes of the config's first training dataset.
 
     Returns:
-        The names to propose, and those with labels in training; generic names and None if no dataset is registered.
+        The names to propose, and those labelled in training; generic names and None if no dataset is registered.
     """
     names = [name for name in cfg.DATASETS.TRAIN if name in DatasetCatalog]
     metadata = MetadataCatalog.get(names[0]) if names else None
@@ -217,7 +217,7 @@ def known_classes(cfg: CfgNode) -> tuple[tuple[str, ...], tuple[str, ...] | None
 
 
 def unseen_names(class_names: Sequence[str], seen: Sequence[str] | None) -> tuple[str, ...]:
-    """The names without a synonym that had labels in training; none if ``seen`` is None, that is unknown."""
+    """The names without any synonym labelled in training; none if ``seen`` is None (unknown)."""
     if seen is None:
         return ()
     labelled = {synonym.casefold() for name in seen for synonym in split_synonyms(name)}
@@ -227,7 +227,7 @@ def unseen_names(class_names: Sequence[str], seen: Sequence[str] | None) -> tupl
 
 
 def _read_previews(source: SceneSource) -> tuple[np.ndarray, np.ndarray]:
-    """RGB and SAR of a scene as uint8 (h, w, 3), averaged down, read in strips of rows."""
+    """RGB and SAR of a scene as uint8 (h, w, 3), downsampled by averaging, read in strips of rows."""
     height, width = source.grid.height, source.grid.width
     step = -(-max(height, width) // PREVIEW_SIDE)
     size = -(-width // step)
@@ -243,7 +243,7 @@ def _read_previews(source: SceneSource) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_shrunk(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """A band as uint8 (h, w), by its nearest pixels."""
+    """A band as uint8 (h, w), downsampled by nearest neighbour."""
     with open_raster(path) as file:
         return file.read(1, out_shape=shape)
 

@@ -1,11 +1,11 @@
-"""Rewording errors and warnings, which are written for users of the command line, for visitors of the page."""
+"""Rewording errors and warnings, written for users of the command line, for visitors of the page."""
 
 import re
 from pathlib import Path
 
 __all__ = ["page_message"]
 
-# What only those who run the page can act on: config keys, environment variables, options, commands.
+# What only the operator of the page can act on: config keys, environment variables, options, commands.
 SETTING = re.compile(r"\b(INPUT|MODEL|DATASETS|TEST)\.[A-Z]|\bMM_OVSEG_[A-Z]|(?<!\S)--[a-z]|\bmm-ovseg\b")
 OTHER_WAY = ", or "
 PART_OF_A_SENTENCE = re.compile(rf"(; |{OTHER_WAY}|\. )")
@@ -13,11 +13,11 @@ ADVICE = "Choose other files, or ask whoever runs this page."
 
 
 def page_message(message: Exception | str, *paths: Path | None) -> str:
-    """A message that visitors can act on: with their own names of the files, and without settings of the server.
+    """A message that visitors can act on: with their own file names, and without settings of the server.
 
     Args:
         message: an error or a warning.
-        paths: files that it may name.
+        paths: files that it may mention.
     """
     text = str(message)
     names = {f"\0{number}\0": path for number, path in enumerate(paths) if path is not None}
@@ -30,7 +30,7 @@ def page_message(message: Exception | str, *paths: Path | None) -> str:
         if SETTING.search(part):
             advise = removed = True
             continue
-        # What followed ", or" is the only advice now.
+        # The part after ", or" is now the only advice.
         kept += ("; " if removed and separator == OTHER_WAY else separator) + part if kept else part
         removed = False
     if advise:

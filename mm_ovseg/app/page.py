@@ -32,10 +32,10 @@ CLASSES, CONFIDENCE = "Classes", "Confidence"
 RGB, SAR = "RGB", "SAR"
 FILE_TYPES = [".tif", ".tiff", ".png", ".jpg", ".jpeg"]
 MAX_CLASSES_LENGTH = 4000  # characters
-KEPT_SECONDS = 3600  # after which unused files are deleted
-NO_MAP = "There is no map yet; choose the images and make one."
-UNEXPECTED = "Something went wrong that is not your fault; try again, or ask whoever runs this page to read its log."
-# Screen readers announce changes in an element that had these attributes before the change.
+KEPT_SECONDS = 3600  # until unused files are deleted
+NO_MAP = "There is no map yet; choose images and make one."
+UNEXPECTED = "An unexpected error occurred; try again, or ask whoever runs this page to check its log."
+# Screen readers announce changes only in elements that already have these attributes.
 READ_ALOUD = """() => {
     const message = document.getElementById('ovseg-message');
     message.setAttribute('role', 'status');
@@ -56,17 +56,17 @@ def build_page(
 
     Args:
         maker: makes the maps.
-        files: the visitors' files, among which the maps are kept.
-        runs: keeps track of whom the model works for.
+        files: the visitors' files, including the maps.
+        runs: keeps track of the visitors that the model works for.
         pairs: example pairs by title, as (RGB, SAR).
-        opening: the scene that the page shows at first, of the first pair; it is never removed.
+        opening: the scene shown first, of the first pair; it is never removed.
     """
     scenes = _Scenes(maker, files, runs, opening)
     with gr.Blocks(title="mm_ovseg", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as page:
         state = gr.State(None, time_to_live=KEPT_SECONDS, delete_callback=scenes.remove)
         gr.HTML(
             "<h1>From names to a map</h1><p>Choose an optical (RGB) and a radar (SAR) image of one place, type what to "
-            "look for, and get a land-cover map, also where clouds hide the ground.</p>",
+            "look for, and get a land-cover map, even where clouds hide the ground.</p>",
             elem_id="ovseg-head",
         )
         with gr.Row():
@@ -85,7 +85,7 @@ def build_page(
                 message = gr.HTML(elem_id="ovseg-message")
                 examples = []
                 if pairs:
-                    gr.HTML("Or try the pair that comes with the program, and its small model:")
+                    gr.HTML("Or try the example pair with the small model:")
                     with gr.Row():
                         examples = [gr.Button(title, size="sm", min_width=120) for title in pairs]
                 with gr.Column(elem_id="ovseg-results"):
@@ -114,7 +114,7 @@ def build_page(
         direct = {"queue": False, "show_progress": "hidden", **common}
 
         def run(begun, function, inputs, outputs):
-            """Run the model, after the downloads of the previous map have been disabled."""
+            """Run the model, after disabling the downloads of the previous map."""
             step = begun(_no_downloads, None, downloads, **direct).then(function, inputs, outputs, **model, **common)
             step.failure(scenes.downloads, [state, sensors], downloads, **direct)
 
@@ -133,7 +133,7 @@ def build_page(
         page.load(None, None, None, js=READ_ALOUD)
         if opening is not None:
             page.load(scenes.open, [layer, opacity], [state, rgb, sar, classes, *shown], queue=False, **common)
-    page.queue(default_concurrency_limit=1, max_size=20, api_open=False)  # otherwise a request can bypass the queue
+    page.queue(default_concurrency_limit=1, max_size=20, api_open=False)  # otherwise requests could bypass the queue
     return page
 
 
@@ -178,7 +178,7 @@ class _Scenes:
         opacity: float,
         request: gr.Request,
     ) -> list[Any]:
-        """Show a scene in another way; the map without SAR is made when it is first requested."""
+        """Change the view of a scene; a map without SAR is computed on first request."""
         if scene is None:
             return _nothing(NO_MAP)
         with_sar = sensors == WITH_SAR and scene.sar is not None
@@ -189,16 +189,16 @@ class _Scenes:
         return _nothing(message) if made is None else _shown(scene, with_sar, layer, beneath, opacity)
 
     def show_made(self, scene: PageScene | None, sensors: str, layer: str, beneath: str, opacity: float) -> list[Any]:
-        """Show an existing map in another way, without waiting for the model."""
+        """Change the view of an existing map, without waiting for the model."""
         if scene is None:
             return _nothing(NO_MAP)
         with_sar = sensors == WITH_SAR and scene.sar is not None
         if with_sar in scene.maps:
             return _shown(scene, with_sar, layer, beneath, opacity)
-        return [gr.skip()] * 7  # it is being made, and will be shown in this way
+        return [gr.skip()] * 7  # being computed, and shown in this view when finished
 
     def downloads(self, scene: PageScene | None, sensors: str) -> list[Any]:
-        """Enable the downloads of the map that is still shown, after another could not be made."""
+        """Enable the downloads of the map that is still shown, after another one failed."""
         page_map = None if scene is None else scene.maps.get(sensors == WITH_SAR and scene.sar is not None)
         return _no_downloads() if page_map is None else _downloads(page_map)
 
@@ -220,7 +220,7 @@ def _attempt(make: Callable[[], Any], *files: Path | None) -> tuple[Any, str]:
 
 
 def _shown(scene: PageScene, with_sar: bool, layer: str, beneath: str, opacity: float) -> list[Any]:
-    """The updates of the page that show a map of a scene."""
+    """The page updates that show a map of a scene."""
     page_map = scene.maps[with_sar]
     beneath = beneath if scene.sar_image is not None else RGB
     if layer == CONFIDENCE:
@@ -247,7 +247,7 @@ def _shown(scene: PageScene, with_sar: bool, layer: str, beneath: str, opacity: 
 
 
 def _nothing(message: str) -> list[Any]:
-    """The updates of a page without a map."""
+    """The page updates for no map."""
     return [draw_message(message), "", "", gr.update(), gr.update(), *_no_downloads()]
 
 

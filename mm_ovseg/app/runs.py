@@ -9,9 +9,9 @@ __all__ = ["Runs"]
 
 
 class Runs:
-    """Stops a run whose visitor has left; Gradio itself only removes those from its queue that have not started.
+    """Stops the runs of visitors who have left; Gradio itself only cancels queued runs.
 
-    A visitor is present as long as the stream is open on which the page waits for its result.
+    A visitor is present as long as the stream is open on which the page waits for results.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Runs:
 
     @contextmanager
     def of(self, session: str) -> Iterator[Callable[[], bool]]:
-        """Run something for a session of the page; yields a function that tells whether to stop."""
+        """Run something for a session of the page; yields a function that returns whether to stop."""
         left = threading.Event()
         with self._lock:
             self._running[session] = left
@@ -46,6 +46,6 @@ class Runs:
     def leave(self, session: str, *, finished: bool) -> None:
         """Note that a stream of a session is closed: by the server if ``finished``, else by the visitor."""
         with self._lock:
-            self._listening -= Counter([session])  # drops what comes to 0
+            self._listening -= Counter([session])  # removes zero counts
             if not finished and session not in self._listening and session in self._running:
                 self._running[session].set()

@@ -27,10 +27,10 @@ def make_application(page, *, hosts: Hosts, files: VisitorFiles, runs: Runs, max
     """An ASGI application that serves the page at ``/``.
 
     Args:
-        page: ``gradio.Blocks``, of :func:`~mm_ovseg.app.page.build_page`.
+        page: ``gradio.Blocks``, from :func:`~mm_ovseg.app.page.build_page`.
         hosts: names of the page.
         files: the visitors' files, in the folder of :func:`prepare_environment`.
-        runs: the model's runs for the page's events.
+        runs: the model's runs.
         max_upload_megabytes: size limit of a file.
     """
     import gradio
@@ -40,14 +40,14 @@ def make_application(page, *, hosts: Hosts, files: VisitorFiles, runs: Runs, max
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     def waiting(address: str) -> int:
-        queues = page._queue.event_queue_per_concurrency_id.values()  # Gradio only tells how many wait in total
+        queues = page._queue.event_queue_per_concurrency_id.values()  # Gradio only reports the total
         return sum(event.request.client.host == address for queue in queues for event in queue.queue)
 
     application.add_middleware(
         Gate, hosts=hosts, files=files, runs=runs, waiting=waiting, max_upload_bytes=max_upload_bytes
     )
     _add_upload(application, page, files, max_upload_bytes)
-    # Served from where they are; Gradio copies other files first.
+    # Served in place; Gradio copies other files first.
     gradio.set_static_paths(sorted(files.shared))
     gradio.mount_gradio_app(
         application,
@@ -56,7 +56,7 @@ def make_application(page, *, hosts: Hosts, files: VisitorFiles, runs: Runs, max
         max_file_size=max_upload_bytes,
         show_error=False,
         ssr_mode=False,
-        run_history=False,  # Gradio would keep what visitors made
+        run_history=False,  # would keep the visitors' results
         footer_links=[],
         enable_monitoring=False,
         mcp_server=False,
@@ -67,7 +67,7 @@ def make_application(page, *, hosts: Hosts, files: VisitorFiles, runs: Runs, max
 
 
 def _add_upload(application, page, files: VisitorFiles, max_upload_bytes: int) -> None:
-    """Keep uploads in their visitor's folder; Gradio's own route has one folder for all."""
+    """Keep uploads in the folder of their visitor; Gradio's own route shares one folder."""
     from fastapi import Request
     from gradio.route_utils import MultiPartException, upload_fn
     from gradio.routes import file_upload_statuses

@@ -13,18 +13,18 @@ from mm_ovseg.errors import ConfigError
 
 __all__ = ["open_port", "serve"]
 
-LARGEST_PORT = 65535
-SECONDS_TO_FINISH = 3  # for requests that are open when the server ends
+MAX_PORT = 65535
+SECONDS_TO_FINISH = 3  # for open requests when the server stops
 
 
 def open_port(host: str, port: int) -> socket.socket:
-    """A socket that listens there, before the long work of loading a model.
+    """A socket bound to a host and port, before the slow loading of a model.
 
     Raises:
-        ConfigError: there is no such address or port on this machine, or another program has it.
+        ConfigError: the address or port does not exist on this machine, or is in use.
     """
-    if not 0 <= port <= LARGEST_PORT:
-        raise ConfigError(f"--port is {port}; give a number from 1 to {LARGEST_PORT}, or 0 for any that is free.")
+    if not 0 <= port <= MAX_PORT:
+        raise ConfigError(f"--port is {port}; give a number from 1 to {MAX_PORT}, or 0 for any free port.")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
@@ -50,13 +50,13 @@ def serve(
     """Load the model and serve the page until Ctrl-C.
 
     Args:
-        cfg: with the weights in it.
+        cfg: including the weights.
         hosts: names of the page.
-        listener: as of :func:`open_port`.
-        shown_host: what the printed address calls this machine.
-        with_example: open with the shipped pair and a map of it.
-        max_upload_megabytes: size of a file that is taken, 1e6 bytes.
-        max_megapixels: size of a scene that is mapped, 1e6 pixels.
+        listener: from :func:`open_port`.
+        shown_host: the host in the printed address.
+        with_example: show the shipped pair and its map at first.
+        max_upload_megabytes: maximum size of a file, in 1e6 bytes.
+        max_megapixels: maximum size of a scene, in 1e6 pixels.
     """
     from mm_ovseg.app.server import make_application, prepare_environment
 
@@ -86,10 +86,10 @@ def serve(
         application = make_application(
             page, hosts=hosts, files=files, runs=runs, max_upload_megabytes=max_upload_megabytes
         )
-        listener.listen()  # so that who reads the next line is not refused
+        listener.listen()  # before printing, so that early visitors are not refused
         host = f"[{shown_host}]" if ":" in shown_host else shown_host
         print(f"The page is at http://{host}:{listener.getsockname()[1]} until you press Ctrl-C.", flush=True)
         settings = uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=SECONDS_TO_FINISH)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(settings).run(sockets=[listener])
-        runs.end()  # else the process would wait for the model
+        runs.end()  # otherwise the process would wait for the model

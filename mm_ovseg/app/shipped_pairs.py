@@ -1,4 +1,4 @@
-"""What comes with the package for a page that works at once: a small model, and a pair to try it on."""
+"""The shipped example of the page: a small model and a pair."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ PAIRS = {"Under clouds": "rgb_clouds", "Clear sky": "rgb"}
 
 
 def shipped_pairs(cfg: CfgNode) -> dict[str, tuple[Path, Path]]:
-    """The shipped pair by title, as (RGB, SAR); none where ``INPUT`` reads other images than these."""
+    """The shipped pair by title, as (RGB, SAR); empty if ``INPUT`` expects other images."""
     plain = cfg.INPUT.SAR.SCALE == "8bit" and not (cfg.INPUT.SAR.BANDS or cfg.INPUT.RGB.BANDS or cfg.INPUT.RGB.RANGE)
     pairs = {title: (SCENE / folder / "00000.tif", SCENE / "sar" / "00000.tif") for title, folder in PAIRS.items()}
     return pairs if plain else {}

@@ -1,4 +1,4 @@
-"""Which files of the server a visitor may name."""
+"""The files on the server that a visitor may access."""
 
 import hashlib
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 __all__ = ["COOKIE", "REFUSED_FILE", "VisitorFiles", "new_cookie", "visitor_name"]
 
 COOKIE = "mm_ovseg_visitor"
-COOKIE_VALUE = re.compile(r"[\w-]{43}", re.ASCII)  # of new_cookie
-# The same sentence for every reason, so that nobody learns which files the server has.
+COOKIE_VALUE = re.compile(r"[\w-]{43}", re.ASCII)  # as made by new_cookie
+# One message for all reasons, so that it does not reveal which files exist.
 REFUSED_FILE = "The page cannot use this file; choose it again."
 
 
@@ -29,12 +29,12 @@ def visitor_name(cookie: str | None) -> str | None:
 class VisitorFiles:
     """The folders of visitors, and the check of every path in a request.
 
-    Every upload and every map gets a folder of its own, with a name that cannot be guessed, below its visitor's folder.
-    Visitors without a cookie share one, and each knows only the names of the own folders in it.
+    Every upload and every map gets a new folder with an unguessable name in the folder of its visitor. Visitors without
+    a cookie share one, in which each knows only the names of their own folders.
 
     Args:
         folder: the folder of all visitors.
-        shared: files that everybody may use.
+        shared: files that all visitors may use.
     """
 
     def __init__(self, folder: Path, shared: Iterable[Path] = ()) -> None:
@@ -42,13 +42,13 @@ class VisitorFiles:
         self.shared = frozenset(os.path.abspath(path) for path in shared)
 
     def new_folder(self, visitor: str | None) -> Path:
-        """The path of a new folder for a visitor, which is not created."""
+        """The path of a new folder for a visitor; the folder is not created."""
         return self._folder_of(visitor) / secrets.token_hex(16)
 
     def allows(self, path: object, visitor: str | None) -> bool:
         """Whether a path is a regular file below the visitor's own folder, or shared.
 
-        Other paths are not even looked at, so nothing about them can be learnt.
+        Other paths are not accessed at all, so that nothing about them is revealed.
         """
         if not isinstance(path, str) or "\0" in path:
             return False

@@ -1,20 +1,20 @@
-r"""Segment an archive: every scene of a list, on all cores or GPUs of this machine or of a Ray cluster.
+r"""Segment an archive: every scene of a list, on all cores or GPUs of this machine or a Ray cluster.
 
 mm-ovseg archive --config-file configs/mm_ovseg_vitb16_384.yaml --manifest pairs.csv --output-dir maps \
     --classes "water,road,city,burnt forest" --num-workers 4 --opts MODEL.WEIGHTS model.pth INPUT.SAR.SCALE db
 
-pairs.csv has one scene per line, below a header line with the columns: rgb, one file, or red;green;blue; sar, which may
-be empty; if wanted, name (default: the RGB file's name without suffix) and aoi (a file of polygons to map). Paths are
-relative to the list's folder. Each scene becomes maps/NAME.tif with the files that `mm-ovseg scene` describes, and a
-line of maps/results.csv, which is written again after every scene.
+pairs.csv has a header line and one scene per line. Its columns are rgb (one file, or red;green;blue), sar (may be
+empty) and, optionally, name (default: the RGB file's name without suffix) and aoi (a file of polygons to map). Paths
+are relative to the folder of pairs.csv. Each scene is written to maps/NAME.tif and the accompanying files that
+`mm-ovseg scene` describes, and gets a line in maps/results.csv, which is updated after every scene.
 
-A scene with unusable files fails alone. One whose worker is killed is tried again, and continues where it stopped; so
-does the whole archive with --resume, which skips finished maps. --address takes a Ray cluster, whose
-machines need this package and the same paths (a shared file system); where the cluster asks for a token, set
+A scene with unusable files does not stop the others. If a worker is killed, its scene is retried and continues where it
+stopped. --resume continues the whole archive and skips finished maps. --address connects to a Ray cluster, whose
+machines need this package and the same paths (a shared file system); if the cluster requires a token, set
 RAY_AUTH_MODE=token. Needs mm_ovseg[ray].
 
-Exit status: 0, all scenes are done; 1, some failed; 2, no scene can be segmented before something is fixed, one
-sentence says what; 130, stopped by Ctrl-C.
+Exit status: 0, all scenes are done; 1, some scenes failed; 2, nothing could be segmented (the error says what to fix);
+130, stopped by Ctrl-C.
 """
 
 import argparse
@@ -35,23 +35,23 @@ SOME_FAILED = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the list of scenes, the workers, and how scenes are segmented."""
+    """Add the list of scenes, the workers, and the options of segmentation."""
     parser.add_argument("--manifest", required=True, type=Path, metavar="PAIRS.csv", help="the list of scenes")
-    parser.add_argument("--output-dir", required=True, type=Path, metavar="FOLDER", help="of the maps")
-    parser.add_argument("--num-workers", type=int, metavar="N", help="models at work (default: one per GPU or machine)")
+    parser.add_argument("--output-dir", required=True, type=Path, metavar="FOLDER", help="folder for the maps")
+    parser.add_argument("--num-workers", type=int, metavar="N", help="workers (default: one per GPU or machine)")
     parser.add_argument(
-        "--address", metavar="PLACE", help='of a Ray cluster: host:port, ray://host:port or "auto" (default: a new one)'
+        "--address", metavar="PLACE", help='Ray cluster: host:port, ray://host:port or "auto" (default: start one)'
     )
     parser.add_argument(
         "--gpus-per-worker", type=float, metavar="X", help="below 1, workers share one (default: 1 with a GPU, else 0)"
     )
-    parser.add_argument("--retries", type=int, default=2, metavar="N", help="after a worker was killed (default: 2)")
-    parser.add_argument("--vector", action="store_true", help="also NAME.gpkg, polygons with their areas")
+    parser.add_argument("--retries", type=int, default=2, metavar="N", help="if a worker is killed (default: 2)")
+    parser.add_argument("--vector", action="store_true", help="also write NAME.gpkg, polygons with their areas")
     add_scene_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Segment the scenes of a manifest, with a bar over them and a line for each that fails."""
+    """Segment the scenes of a manifest, with a progress bar, and print a line for each failure."""
     from detectron2.utils.logger import setup_logger
     from tqdm import tqdm
 
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
     )
     pool = RayPool(make_predictor, num_workers=args.num_workers, address=args.address, gpus_per_worker=gpus)
     table = args.output_dir / RESULTS
-    results: dict[str, SceneResult | None] = dict.fromkeys(scene.name for scene in scenes)  # in their order
+    results: dict[str, SceneResult | None] = dict.fromkeys(scene.name for scene in scenes)  # in the order of the list
     with (
         stopping(f"the same command with --resume continues in {args.output_dir}."),
         pool,
@@ -105,14 +105,14 @@ def run(args: argparse.Namespace) -> None:
     counts = Counter(result.status for result in results.values())
     if not args.quiet:
         listed = ", ".join(f"{counts[status]} {status}" for status in ("done", "skipped", "failed"))
-        print(f"{listed}; {table} lists them.")
+        print(f"{listed}; see {table}.")
     if counts["failed"]:
-        print(f"{counts['failed']} of {len(scenes)} scenes failed; {table} says why.", file=sys.stderr)
+        print(f"{counts['failed']} of {len(scenes)} scenes failed; see {table} for the reasons.", file=sys.stderr)
         sys.exit(SOME_FAILED)
 
 
 def place_on_gpus(cfg: "CfgNode", gpus_per_worker: float | None) -> tuple["CfgNode", float]:
-    """The config as the workers need it, and the GPUs of each."""
+    """The config for the workers, and the number of GPUs per worker."""
     if cfg.MODEL.DEVICE.startswith("cuda:"):
         raise ConfigError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but Ray assigns the workers' GPUs; set it to 'cuda'.")
     if gpus_per_worker is None:

@@ -1,4 +1,4 @@
-"""Arguments that several commands have."""
+"""Arguments shared by several commands."""
 
 import argparse
 import dataclasses
@@ -21,7 +21,7 @@ __all__ = [
     "from_arguments",
 ]
 
-# As in mm_ovseg.visualization.picture_file and mm_ovseg.raster, which import what help has no time for.
+# Copies from mm_ovseg.visualization.picture_file and mm_ovseg.raster, whose imports would slow down --help.
 PRINT_WIDTH = 6.9
 PRINT_DPI = 300
 SAR_SCALES = ("8bit", "db", "amplitude", "power")
@@ -34,7 +34,7 @@ def add_config_arguments(
     *,
     required: bool = True,
     default: Path | None = None,
-    help: str = "a config of configs/, or your own",
+    help: str = "a config from configs/, or your own",
 ) -> None:
     """Add ``--config-file`` and ``--opts``."""
     parser.add_argument("--config-file", required=required, default=default, metavar="FILE", help=help)
@@ -52,7 +52,7 @@ def add_class_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
         help='"water,road,city"; with synonyms: "water,river,lake; road,street"; or a JSON class file',
     )
     parser.add_argument(
-        "--unseen", metavar="NAMES", help="those of --classes never labelled in training (default: the class file's)"
+        "--unseen", metavar="NAMES", help="classes that had no labels in training (default: those of the class file)"
     )
 
 
@@ -65,9 +65,9 @@ def add_dataset_file_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_rgb_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--rgb-bands`` and ``--rgb-range``."""
-    which = "from 1 (default: those that the file calls so, else its first three)"
+    which = "band numbers, from 1 (default: the bands labelled as such, else the first three)"
     parser.add_argument("--rgb-bands", type=int, nargs=3, default=(), metavar=("RED", "GREEN", "BLUE"), help=which)
-    which = "what becomes 0 and 255 where RGB is not 8-bit (INPUT.RGB.RANGE)"
+    which = "values mapped to 0 and 255 if RGB is not 8-bit (INPUT.RGB.RANGE)"
     parser.add_argument("--rgb-range", type=float, nargs=2, default=(), metavar=("LOW", "HIGH"), help=which)
 
 
@@ -80,19 +80,19 @@ def add_picture_arguments(parser: argparse.ArgumentParser, *, required: bool = T
         nargs="+",
         type=Path,
         metavar="FILE",
-        help=".png, .jpg, .pdf, .svg; one or more",
+        help="one or more files: .png, .jpg, .pdf, .svg",
     )
     parser.add_argument(
-        "--width", type=float, default=PRINT_WIDTH, metavar="INCHES", help=f"of the page (default: {PRINT_WIDTH})"
+        "--width", type=float, default=PRINT_WIDTH, metavar="INCHES", help=f"width of the page (default: {PRINT_WIDTH})"
     )
     parser.add_argument("--dpi", type=int, default=PRINT_DPI, help=f"pixels per inch (default: {PRINT_DPI})")
 
 
 def check_pictures(*paths: Path) -> None:
-    """Check, before long work, that pictures can be written.
+    """Check that pictures can be written, before any long computation.
 
     Raises:
-        DataError: a name has no suffix of a picture, or its folder cannot be written to.
+        DataError: a name does not end in a picture format, or its folder is not writable.
     """
     from mm_ovseg.files import check_writable_folder
     from mm_ovseg.visualization.picture_file import check_picture_name
@@ -115,6 +115,6 @@ def check_positive(args: argparse.Namespace, *names: str) -> None:
 
 
 def from_arguments(options: type[Options], args: argparse.Namespace, **others: Any) -> Options:
-    """Make a dataclass of the arguments that are named as its fields, and of ``others``, which come first."""
+    """Make a dataclass from the arguments named like its fields; ``others`` take precedence."""
     given = vars(args) | others
     return options(**{field.name: given[field.name] for field in dataclasses.fields(options) if field.name in given})

@@ -1,4 +1,4 @@
-"""How every command line of the project ends: with its result, or with one clear sentence."""
+"""How every command of the project ends: with its result, or with one clear error message."""
 
 import functools
 import os
@@ -11,7 +11,7 @@ from mm_ovseg.errors import MMOVSegError
 
 __all__ = ["INTERRUPTED", "clean_exit", "stopping"]
 
-INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell
+INTERRUPTED = 130  # exit status after Ctrl-C, as in a shell
 DEBUG_VARIABLE = "MM_OVSEG_DEBUG"
 DEBUG_OPTION = "--debug"
 
@@ -21,13 +21,13 @@ Result = TypeVar("Result")
 def clean_exit(main: Callable[..., Result]) -> Callable[..., Result]:
     """Turn the project's own errors into one line on stderr and exit status 2.
 
-    ``main`` takes the words of the command line as a list, those of ``sys.argv`` where it is called with none; or, in
-    a process that a command has started, something else. ``--debug`` anywhere among the words, or ``MM_OVSEG_DEBUG=1``
-    in the environment, shows the traceback instead; ``main`` gets the words without it. Other exceptions pass through:
-    they are defects of the program, not of its input.
+    ``main`` takes the command line as a list, by default ``sys.argv[1:]``; in a process started by a command, it may
+    take something else. ``--debug`` anywhere on the command line, or ``MM_OVSEG_DEBUG=1`` in the environment, shows the
+    traceback instead; it is not passed on to ``main``. Other exceptions propagate: they are bugs, not errors of the
+    input.
 
-    Output never ends a command: characters that the encoding of stdout lacks are replaced by "?", and what is written
-    to a pipe that nobody reads any more (``| head``) is dropped.
+    Output never ends a command: characters that stdout cannot encode are replaced by "?", and output to a closed pipe
+    (``| head``) is dropped.
     """
 
     @functools.wraps(main)
@@ -46,7 +46,7 @@ def clean_exit(main: Callable[..., Result]) -> Callable[..., Result]:
                 sys.exit(2)
             except SystemExit as stop:
                 if stop.code == 0 and not {"-h", "--help"}.isdisjoint(words):
-                    print(f"\nof every command:\n  {DEBUG_OPTION}  show the traceback of an error")
+                    print(f"\nevery command:\n  {DEBUG_OPTION}  show the traceback of an error")
                 raise
 
     return wrapper
@@ -54,7 +54,7 @@ def clean_exit(main: Callable[..., Result]) -> Callable[..., Result]:
 
 @contextmanager
 def stopping(advice: str) -> Iterator[None]:
-    """Where Ctrl-C ends a command, say on stderr what to do, and exit with its status."""
+    """On Ctrl-C, print advice on stderr and exit with its status."""
     try:
         yield
     except KeyboardInterrupt:
@@ -64,7 +64,7 @@ def stopping(advice: str) -> Iterator[None]:
 
 @contextmanager
 def _debugging(wanted: bool) -> Iterator[None]:
-    """By the environment, since the processes that a command starts are to know."""
+    """Through the environment, so that the processes that a command starts inherit it."""
     before = os.environ.get(DEBUG_VARIABLE)
     if wanted:
         os.environ[DEBUG_VARIABLE] = "1"
@@ -78,7 +78,7 @@ def _debugging(wanted: bool) -> Iterator[None]:
 
 
 class _Output:
-    """A text stream whose reader may leave: what is written after that goes nowhere."""
+    """A text stream that drops its output once the reader has closed the pipe."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -100,7 +100,7 @@ class _Output:
             self._discard()
 
     def _discard(self) -> None:
-        """Lead the file descriptor to nowhere, for this stream's buffer and for libraries that write to it."""
+        """Redirect the file descriptor to /dev/null, for this stream's buffer and for libraries that write to it."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
@@ -109,7 +109,7 @@ class _Output:
 @contextmanager
 def _forgiving_output() -> Iterator[None]:
     before = sys.stdout, sys.stderr
-    # stderr replaces characters by itself.
+    # stderr replaces characters itself.
     if hasattr(sys.stdout, "reconfigure") and sys.stdout.errors != "replace":
         sys.stdout.reconfigure(errors="replace")
     if not isinstance(sys.stdout, _Output):  # a command within another

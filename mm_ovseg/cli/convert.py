@@ -3,9 +3,9 @@
 mm-ovseg convert released.pth weights/mm_ovseg_vitb16.safetensors
 mm-ovseg convert dino_sar.pth weights/dino_sar.pth --variant dino
 
-Takes MM-OVSeg, GSNet and CAT-Seg, stage-1 checkpoints, and OpenAI's CLIP, DINO v1 and DINOv3; the names in the file
-tell which one it is. Nothing but tensors and plain containers is read from it. Published models can be used as they
-are, too (MODEL.WEIGHTS); a converted file loads faster, is safe to pass on, and says where it comes from.
+Reads checkpoints of MM-OVSeg, GSNet, CAT-Seg, stage 1, OpenAI's CLIP, DINO v1 and DINOv3, and recognises them by their
+parameter names. Only tensors and plain containers are unpickled. Published checkpoints also work unconverted
+(MODEL.WEIGHTS); a converted file loads faster, is safe to share, and records its origin.
 """
 
 import argparse
@@ -19,15 +19,15 @@ from mm_ovseg.errors import CheckpointError
 if TYPE_CHECKING:
     from mm_ovseg.checkpoint.rename_tables import Rename
 
-# Those of mm_ovseg.checkpoint.official.
+# As in mm_ovseg.checkpoint.official.
 VARIANTS = ("vitb16", "vitl14", "gsnet", "catseg", "dino", "dinov3", "clip")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the two files, and what the first one is."""
+    """Add the two files, and the kind of the first one."""
     parser.add_argument("input", metavar="IN", help="a published file, local or hf://organisation/repository/file")
     parser.add_argument("output", metavar="OUT", type=Path, help="the file to write, .safetensors or .pth")
-    parser.add_argument("--variant", choices=VARIANTS, help="what IN is (default: as its names tell)")
+    parser.add_argument("--variant", choices=VARIANTS, help="kind of checkpoint (default: found by parameter names)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -64,10 +64,10 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.input} is {variant.title}: {len(state_dict)} tensors into {len(converted)}.")
     for fate, count in Counter(_describe_fate(renames[name]) for name in state_dict).items():
         print(f"  {count:4d} {fate}")
-    print(f"Wrote {args.output}, to be given as {variant.use}.")
+    print(f"Wrote {args.output}; use it as {variant.use}.")
 
 
 def _describe_fate(rename: "Rename") -> str:
     if not rename.targets:
         return f"dropped: {rename.reason}"
-    return f"derived: {rename.reason}" if rename.derive else "kept, under our name"
+    return f"derived: {rename.reason}" if rename.derive else "renamed"

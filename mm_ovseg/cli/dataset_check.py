@@ -1,14 +1,14 @@
 """Check datasets, and list what to fix, worst first.
 
-mm-ovseg dataset check --config-file datasets/flood_config.yaml           # what the config trains and tests on
+mm-ovseg dataset check --config-file datasets/flood_config.yaml           # the datasets of a config
 mm-ovseg dataset check pie_cloud_train pie_cloud_val
-mm-ovseg dataset check my_datasets.yaml --json --opts INPUT.SAR.SCALE db  # all that a file declares
+mm-ovseg dataset check my_datasets.yaml --json --opts INPUT.SAR.SCALE db  # all datasets of a file
 
-Found are files that have no partner, share a name, or cannot be read; pairs on different grids; RGB, SAR and labels
-that cannot be used with the settings under INPUT; NaN, blank images, SAR outside INPUT.SAR.RANGE; images that occur
-twice; places and images that two datasets share; classes without a name of their own or in no label map.
+Reports files that have no partner, share a name, or cannot be read; pairs on different grids; RGB, SAR and labels that
+do not fit the settings under INPUT; NaN, blank images, and SAR outside INPUT.SAR.RANGE; duplicate images; places and
+images shared by two datasets; classes with duplicate names, or without any labelled pixel.
 
-Exit status: 0, training can run (there may be warnings); 1, it would stop; 2, the command line is wrong.
+Exit status: 0, training can run (there may be warnings); 1, training would fail; 2, the command line is wrong.
 """
 
 import argparse
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the datasets, how they are read, and what is shown."""
+    """Add the datasets, the config, and the options of the report."""
     parser.add_argument(
         "names",
         nargs="*",
@@ -35,14 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="datasets, or YAML files that declare them (default: DATASETS.TRAIN and DATASETS.TEST of --config-file)",
     )
     add_dataset_file_argument(parser)
-    add_config_arguments(parser, required=False, help="how files are read (default: configs/base.yaml)")
-    parser.add_argument("--show", type=int, default=20, metavar="N", help="files of a kind; 0: all (default: 20)")
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON instead")
-    parser.add_argument("--workers", type=int, help="threads that read (default: one per core)")
+    add_config_arguments(parser, required=False, help="config with the INPUT settings (default: configs/base.yaml)")
+    parser.add_argument("--show", type=int, default=20, metavar="N", help="files per finding; 0: all (default: 20)")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--workers", type=int, help="reader threads (default: one per core)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check, print, and say by the exit status whether training would stop."""
+    """Check, print, and set the exit status."""
     from mm_ovseg.data.check.dataset_check import check_datasets
     from mm_ovseg.data.check.findings import ERROR, report_lines
     from mm_ovseg.data.pair_reader import PairReader
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         print(*(f"{', '.join(names)}: {folder}" for folder, names in folders.items()), sep="\n")
         print(*report_lines(findings, max_shown=args.show, shorten=list(folders)), sep="\n")
         if not findings:
-            print("Nothing is wrong.")
+            print("No problems found.")
     sys.exit(int(any(finding.severity == ERROR for finding in findings)))
 
 
@@ -82,7 +82,7 @@ def _find_datasets(args: argparse.Namespace, cfg: "CfgNode") -> list["RGBSARData
     if not args.names and args.config_file is not None:
         names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     if not names and args.dataset_file:
-        raise ConfigError("--dataset-file declares datasets; name those to check, or give the file in their place.")
+        raise ConfigError("--dataset-file only declares datasets; name those to check, or give the file itself.")
     if not names:
         raise ConfigError("There is nothing to check; give a dataset's name, a YAML file, or --config-file.")
     names = list(dict.fromkeys(names))

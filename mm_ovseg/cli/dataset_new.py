@@ -1,13 +1,14 @@
-"""Look at a folder of RGB, SAR and label images, and write what training needs to know about it.
+"""Inspect a folder of RGB, SAR and label images, and write the files that declare it as a dataset.
 
 mm-ovseg dataset new /data/flood
 mm-ovseg dataset new /data/flood --name flood --classes "background,water,road" --output datasets
 
-RGB, SAR and labels (PNG, JPEG, GeoTIFF) lie in a folder each, or in one folder and are told apart by their names
-(rgb_1.tif, sar_1.tif, label_1.png); a split into train and val folders is kept. Nothing in the folder is changed.
-Where it is not certain what the label numbers mean, nothing is written, and the error has the option that says it.
-Written are, to --output: NAME.yaml (declares NAME_train and NAME_val), NAME_classes.json (class names, to be edited),
-NAME_train.txt and NAME_val.txt (which pairs), NAME_config.yaml (for training) and NAME_preview.png (to look at).
+RGB, SAR and labels (PNG, JPEG, GeoTIFF) are expected in separate folders, or in one folder with distinctive names
+(rgb_1.tif, sar_1.tif, label_1.png). A split into train and val folders is kept. The folder itself is not changed. If
+the meaning of the label values is ambiguous, nothing is written, and the error names the option that resolves it.
+
+Writes to --output: NAME.yaml (declares NAME_train and NAME_val), NAME_classes.json (class names, for you to edit),
+NAME_train.txt and NAME_val.txt (lists of pairs), NAME_config.yaml (for training) and NAME_preview.png (to look at).
 """
 
 import argparse
@@ -17,30 +18,30 @@ from pathlib import Path
 
 from mm_ovseg.errors import ConfigError
 
-SHOWN = 3  # findings of a kind; `mm-ovseg dataset check` shows more
+SHOWN = 3  # files per finding; `mm-ovseg dataset check` shows more
 PREVIEWED = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the folder, what is known of it, and where to write."""
-    parser.add_argument("root", type=Path, help="the folder")
-    parser.add_argument("--name", help="of the dataset (default: the folder's)")
+    """Add the folder, facts about its files, and the output."""
+    parser.add_argument("root", type=Path, help="the folder of images")
+    parser.add_argument("--name", help="name of the dataset (default: that of the folder)")
     parser.add_argument("--output", type=Path, default=Path("datasets"), help="folder to write to (default: datasets)")
-    parser.add_argument("--classes", help='names in the order of the label numbers: "water,road" or "lake,river; road"')
+    parser.add_argument("--classes", help='names in the order of the label values: "water,road" or "lake,river; road"')
     parser.add_argument(
         "--label-values",
         default="",
         metavar="TABLE",
-        help='what the label numbers mean, "0: land, 1: water, -1: ignore", or a file of such lines',
+        help='meaning of the label values: "0: land, 1: water, -1: ignore", or a file of such lines',
     )
-    parser.add_argument("--rgb", default="", help="folder in ROOT, or pattern with one * (default: found by name)")
+    parser.add_argument("--rgb", default="", help="folder in ROOT, or a pattern with one * (default: found by name)")
     parser.add_argument("--sar", default="", help="the same for SAR")
     parser.add_argument("--labels", default="", help="the same for labels")
     parser.add_argument("--val-fraction", type=float, default=0.2, help="share of the pairs to hold out (default: 0.2)")
     parser.add_argument(
         "--model", type=Path, metavar="CONFIG", help="config of the model to train (default: quickstart)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace files of an earlier run")
+    parser.add_argument("--overwrite", action="store_true", help="overwrite the files of an earlier run")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     draw_dataset_sheet(cfg, draft.train.name, paths["preview"], PREVIEWED)
     print("\nWritten: " + ", ".join(str(path) for path in paths.values() if path.exists()))
     if draft.scheme is not None:
-        print(f"Edit {paths['classes']}: the class names, and under unseen those that training must not see.")
+        print(f"Edit {paths['classes']}: the class names, and the unseen classes, whose labels training ignores.")
     config = shlex.quote(str(paths["config"]))
     print(f"\nNext:\n  mm-ovseg dataset check --config-file {config}\n  mm-ovseg train --config-file {config}")
 
@@ -97,7 +98,7 @@ def _check_arguments(args: argparse.Namespace, name: str, paths: dict[str, Path]
     if args.output.resolve() == args.root.resolve():
         raise ConfigError(f"--output is the folder of the images, {args.root}; choose another one.")
     if not args.overwrite and (there := [path for path in paths.values() if path.exists()]):
-        raise ConfigError(f"{there[0]} exists; give --overwrite to write it again, or another --name or --output.")
+        raise ConfigError(f"{there[0]} exists; give --overwrite to replace it, or another --name or --output.")
     if args.model is not None:
         cfg = load_config(args.model, ["MODEL.DEVICE", "cpu"], needs_datasets=False)
         check_outputs({"--output": paths.values()}, config_inputs(cfg, args.model))

@@ -1,11 +1,11 @@
-"""Draw samples of a registered dataset (RGB, SAR, label) as one picture, to look at before training.
+"""Draw samples of a registered dataset (RGB, SAR, label) as one picture, to inspect before training.
 
 mm-ovseg dataset preview ddhr_sk_train
 mm-ovseg dataset preview my_dataset --dataset-file my_datasets.yaml --num 6 --output my_dataset.png
 mm-ovseg dataset preview my_dataset --dataset-file my_datasets.yaml --opts INPUT.SAR.SCALE db
 
-Files are read as in training and evaluation: with the settings under INPUT of the config, so that what looks wrong
-here is wrong there too.
+Files are read as in training and evaluation, with the config's settings under INPUT, so that what looks wrong here is
+wrong there too.
 """
 
 import argparse
@@ -16,17 +16,17 @@ from mm_ovseg.shipped import shipped_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the dataset, how it is read, and the picture."""
+    """Add the dataset, the config, and the picture."""
     parser.add_argument("name", help="a registered dataset")
     add_dataset_file_argument(parser)
     add_config_arguments(
         parser,
         required=False,
         default=shipped_path("configs/base.yaml"),
-        help="how files are read (default: configs/base.yaml)",
+        help="config with the INPUT settings (default: configs/base.yaml)",
     )
-    parser.add_argument("--num", type=int, default=4, help="samples, taken evenly over the dataset (default: 4)")
-    parser.add_argument("--output", type=Path, help="PNG, PDF or SVG to write (default: NAME_preview.png)")
+    parser.add_argument("--num", type=int, default=4, help="number of samples, evenly spaced (default: 4)")
+    parser.add_argument("--output", type=Path, help="PNG, PDF or SVG file to write (default: NAME_preview.png)")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -4,15 +4,15 @@ mm-ovseg dataset tile --rgb optical.tif --sar sar.tif --labels landuse.gpkg --at
     --label-map meanings.yaml --sar-scale db --sar-range -25 0 --output datasets/my_region
 mm-ovseg dataset tile --manifest scenes.csv --classes "water,forest,city" --output datasets/my_region --dry-run
 
-Labels are a raster of class numbers on any grid or, with --attribute, a vector file of polygons whose attribute tells
-the class; of polygons that overlap the smaller one counts. meanings.yaml has a line 'value: class name' for each value,
-and 'value: null' for one without label; without it, polygons' values are the class names, and rasters hold the indices
-of --classes. scenes.csv has the columns rgb (one file, or red;green;blue), sar, labels and, if wanted, name.
+Labels are a raster of class values on any grid or, with --attribute, a vector file of polygons with an attribute that
+holds the class; where polygons overlap, the smaller one counts. meanings.yaml has a line 'value: class name' for each
+value, or 'value: null' for values without a label. By default, attribute values are class names, and raster values are
+indices into --classes. scenes.csv has the columns rgb (one file, or red;green;blue), sar, labels and, optionally, name.
 
-Squares of ground, not tiles at random, are held out for validation, so that no training tile touches one of them; what
-is held out depends on places and --seed only. Tiles are 8-bit GeoTIFF, as the model takes them; those with too little
-data or no label are dropped and counted. OUTPUT then holds dataset.yaml (for DATASETS.FILES), classes.json and
-manifest.json (SHA-256 of every file). Interrupted, the same command continues.
+Whole squares of ground, not random tiles, are held out for validation, and no training tile touches them; the split
+depends only on location and --seed. Tiles are 8-bit GeoTIFFs, ready for the model; those with too little data or no
+label are dropped and counted. OUTPUT also gets dataset.yaml (for DATASETS.FILES), classes.json and manifest.json
+(SHA-256 of every file). If interrupted, the same command continues.
 """
 
 import argparse
@@ -33,49 +33,53 @@ VALUES_SHOWN = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the scenes, what their labels mean, the tiles, and how files are read."""
-    files = parser.add_argument_group("scenes: one, or a list")
+    """Add the scenes, the meaning of their labels, the tiles, and the options of reading."""
+    files = parser.add_argument_group("scenes (one, or a list)")
     files.add_argument("--rgb", nargs="+", type=Path, metavar="FILE", help="RGB; or red, green and blue files")
     files.add_argument(
         "--sar", nargs="+", type=Path, metavar="FILE", help="SAR, on any grid; or one file per polarisation"
     )
     files.add_argument("--labels", type=Path, metavar="FILE", help="a raster, or polygons with --attribute")
-    files.add_argument("--manifest", type=Path, metavar="SCENES.csv", help="the list, instead of the three above")
-    files.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="of the dataset")
-    files.add_argument("--name", help="of the datasets NAME_train and NAME_val (default: the output folder's)")
+    files.add_argument("--manifest", type=Path, metavar="SCENES.csv", help="list of scenes, instead of the three above")
+    files.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="folder of the dataset")
+    files.add_argument("--name", help="of the datasets NAME_train and NAME_val (default: that of FOLDER)")
     meaning = parser.add_argument_group("labels")
-    meaning.add_argument("--attribute", metavar="NAME", help="of the polygons, that tells the class")
-    meaning.add_argument("--layer", metavar="NAME", help="of the vector file, where it has several")
+    meaning.add_argument("--attribute", metavar="NAME", help="attribute of the polygons that holds the class")
+    meaning.add_argument("--layer", metavar="NAME", help="layer of the vector file, if it has several")
     meaning.add_argument("--label-map", type=Path, metavar="FILE", help="'value: class name' lines, YAML or JSON")
     meaning.add_argument("--classes", metavar="NAMES", help='class names in the order of their indices, "water,road"')
-    meaning.add_argument("--unseen", default="", metavar="NAMES", help="those that training does not see")
-    meaning.add_argument("--background", metavar="CLASS", help="of pixels in no polygon (default: no label)")
+    meaning.add_argument("--unseen", default="", metavar="NAMES", help="classes whose labels training ignores")
+    meaning.add_argument("--background", metavar="CLASS", help="class outside all polygons (default: no label)")
     tiles = parser.add_argument_group("tiles")
     tiles.add_argument("--size", type=int, default=512, metavar="PIXELS", help="side of a tile (default: 512)")
-    tiles.add_argument("--overlap", type=int, default=0, metavar="PIXELS", help="of neighbours (default: 0)")
+    tiles.add_argument("--overlap", type=int, default=0, metavar="PIXELS", help="overlap of tiles (default: 0)")
     tiles.add_argument("--gsd", type=float, metavar="METRES", help="pixel size of the tiles (default: that of RGB)")
-    tiles.add_argument("--min-valid", type=float, default=0.5, metavar="SHARE", help="with RGB, and SAR (default: 0.5)")
-    tiles.add_argument("--min-labelled", type=float, default=0.0, metavar="SHARE", help="with a label (default: any)")
+    tiles.add_argument(
+        "--min-valid", type=float, default=0.5, metavar="SHARE", help="required RGB, and SAR (default: 0.5)"
+    )
+    tiles.add_argument(
+        "--min-labelled", type=float, default=0.0, metavar="SHARE", help="required labels (default: any)"
+    )
     reading = parser.add_argument_group("reading")
     add_rgb_arguments(reading)
-    reading.add_argument("--sar-scale", choices=SAR_SCALES, default="8bit", help="what the files hold (default: 8bit)")
+    reading.add_argument("--sar-scale", choices=SAR_SCALES, default="8bit", help="unit of the SAR (default: 8bit)")
     reading.add_argument(
         "--sar-range",
         type=float,
         nargs="+",
         default=(-25.0, 0.0),
         metavar="DB",
-        help="low and high, or such two a band",
+        help="low and high, or a pair of them per band",
     )
-    reading.add_argument("--sar-bands", type=int, nargs="+", default=(), metavar="N", help="polarisations, from 1")
-    reading.add_argument("--rgb-nodata", type=float, metavar="VALUE", help="without data, besides what the files say")
-    reading.add_argument("--sar-nodata", type=float, metavar="VALUE", help="without data, besides what the files say")
+    reading.add_argument("--sar-bands", type=int, nargs="+", default=(), metavar="N", help="band numbers, from 1")
+    reading.add_argument("--rgb-nodata", type=float, metavar="VALUE", help="nodata, in addition to the files' own")
+    reading.add_argument("--sar-nodata", type=float, metavar="VALUE", help="nodata, in addition to the files' own")
     split = parser.add_argument_group("validation")
     split.add_argument("--val-fraction", type=float, default=0.2, metavar="SHARE", help="of the squares (default: 0.2)")
     split.add_argument("--square", type=int, default=4, metavar="TILES", help="side of a square (default: 4)")
-    split.add_argument("--seed", type=int, default=0, help="another one holds out other squares (default: 0)")
+    split.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
-    parser.add_argument("--dry-run", action="store_true", help="look at everything and write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="check everything and write nothing")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -105,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
     )
     check_outputs(tile_outputs(args.output), {"the list of scenes": [args.manifest], "the label map": [args.label_map]})
     scenes = _read_files(args)
-    check_tile_outputs(args.output, scenes)  # before their polygons are read
+    check_tile_outputs(args.output, scenes)  # before reading their polygons
     legend = _read_legend(args, settings, scenes)
     unseen = select_unseen(legend.classes, parse_class_names(args.unseen)) if args.unseen else ()
     tile_run = from_arguments(TileRun, args, name=name, settings=settings, legend=legend, unseen=unseen)
@@ -129,12 +133,12 @@ def _read_files(args: argparse.Namespace) -> list["SceneFiles"]:
             raise ConfigError("Give --manifest, or --rgb, --sar and --labels, not both.")
         return read_manifest(args.manifest, required=("rgb", "sar", "labels"))
     if not all(single):
-        raise ConfigError("Give --rgb, --sar and --labels of a scene, or --manifest with a list of scenes.")
+        raise ConfigError("Give --rgb, --sar and --labels of one scene, or --manifest with a list of scenes.")
     return [SceneFiles(args.rgb[0].stem, tuple(args.rgb), tuple(args.sar), args.labels)]
 
 
 def _read_legend(args: argparse.Namespace, settings: "TileSettings", scenes: Sequence["SceneFiles"]) -> "Legend":
-    """What the labels mean, by the command line and, where it leaves that open, by the polygons themselves."""
+    """The meaning of the labels, from the command line or else from the polygons themselves."""
     from mm_ovseg.data.tile.label_values import IGNORED, Legend, legend_of_values, read_legend, value_text
     from mm_ovseg.data.tile.tile_job import open_scene
     from mm_ovseg.raster.vector import read_polygons
@@ -144,7 +148,7 @@ def _read_legend(args: argparse.Namespace, settings: "TileSettings", scenes: Seq
     legend = read_legend(args.label_map, classes) if args.label_map else None
     if settings.attribute is None:
         if legend is None and classes is None:
-            raise ConfigError("Nothing says what the label values mean; give --classes, or --label-map.")
+            raise ConfigError("The meaning of the label values is unknown; give --classes or --label-map.")
         numbered = ((str(index), index) for index in range(len(classes or ())))
         legend = legend or Legend(classes, (*numbered, (str(IGNORED), IGNORED)))
         _ = legend.raster_table  # whole numbers, or an error before anything is read
@@ -155,7 +159,7 @@ def _read_legend(args: argparse.Namespace, settings: "TileSettings", scenes: Seq
             polygons = read_polygons(scene.labels, source.grid, attribute=settings.attribute, layer=settings.layer)
         values.update(polygons.values)
     if not values:
-        raise DataError("No polygon of the labels lies in a scene; check that the files belong together.")
+        raise DataError("No polygon of the labels overlaps a scene; check that the files belong together.")
     if legend is None and classes is not None:
         legend = Legend(classes, tuple((name, index) for index, name in enumerate(classes)))
     elif legend is None:
@@ -163,7 +167,7 @@ def _read_legend(args: argparse.Namespace, settings: "TileSettings", scenes: Seq
     unknown = Counter({value_text(value): count for value, count in values.items() if legend.index_of(value) is None})
     shown = ", ".join(f"'{value}' ({count})" for value, count in unknown.most_common(VALUES_SHOWN))
     if unknown.total() == values.total():
-        raise DataError(f"No polygon has a value that --label-map or --classes names; there are {shown}.")
+        raise DataError(f"No polygon has a value listed in --label-map or --classes; the values are {shown}.")
     if unknown:
-        print(f"warning: polygons with these values are ignored, because nothing says what they mean: {shown}.")
+        print(f"warning: polygons with these values are ignored, because their meaning is unknown: {shown}.")
     return legend

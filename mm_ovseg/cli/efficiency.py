@@ -1,13 +1,12 @@
-"""Measure the columns of the paper's efficiency table for any config, and print them beside the paper's rows.
+"""Measure the columns of the paper's efficiency table for any config, and print them next to the paper's rows.
 
 mm-ovseg efficiency --config-file configs/mm_ovseg_vitb16_384.yaml --markdown efficiency.md
 mm-ovseg efficiency --config-file configs/cmu_dino_vitb8.yaml --modes train --batch-size 2
 mm-ovseg efficiency --config-file configs/siblings/gsnet_vitb16_384.yaml --country DEU --json gsnet.json
 
-Measured are the time of training and inference, the parameters (all, trainable, per module), the arithmetic by fvcore's
-and PyTorch's counters and why they differ, the peak memory, and with --country the CO2, which needs
-pip install 'mm_ovseg[efficiency]'. Weights and pairs are random. The numbers are those of this machine, which the
-report names.
+Measures the time of training and inference, the parameters (all, trainable, per module), the operations counted by
+fvcore and by PyTorch and why they differ, the peak memory and, with --country, the CO2 emissions, which need
+pip install 'mm_ovseg[efficiency]'. Weights and pairs are random. The report names the machine it was measured on.
 """
 
 import argparse
@@ -21,18 +20,18 @@ MODELS = ("MMOVSeg", "CrossModalUnification")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the config, what is measured, and the files to write."""
+    """Add the config, the options of measuring, and the files to write."""
     add_config_arguments(parser, help="a config of stage 1 or 2")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="default: both")
-    parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest here)")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest available)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default: float32")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="pairs at once (default: 1)")
-    parser.add_argument("--classes", type=int, default=5, metavar="N", help="names in the vocabulary (default: 5)")
-    parser.add_argument("--runs", type=int, default=5, metavar="N", help="take the median of these (default: 5)")
-    parser.add_argument("--warmup", type=int, default=1, metavar="N", help="runs before those (default: 1)")
-    parser.add_argument("--country", metavar="CODE", help="measure CO2, of electricity in DEU, FRA, USA, ...")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the printed text there")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="pairs per batch (default: 1)")
+    parser.add_argument("--classes", type=int, default=5, metavar="N", help="size of the vocabulary (default: 5)")
+    parser.add_argument("--runs", type=int, default=5, metavar="N", help="timed runs; the median counts (default: 5)")
+    parser.add_argument("--warmup", type=int, default=1, metavar="N", help="untimed runs before them (default: 1)")
+    parser.add_argument("--country", metavar="CODE", help="measure CO2 for the electricity of DEU, FRA, USA, ...")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the printed text to this file")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
-"""Score a model on DATASETS.TEST: IoU of every class, of seen and of unseen ones; or retrieval for stage 1.
+"""Evaluate a model on DATASETS.TEST: IoU per class and over seen and unseen classes; for stage 1, retrieval.
 
 mm-ovseg eval --config-file configs/mm_ovseg_vitb16_384.yaml MODEL.WEIGHTS model.pth
-mm-ovseg eval --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 --resume      # what OUTPUT_DIR holds
+mm-ovseg eval --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 --resume      # last checkpoint in OUTPUT_DIR
 """
 
 import argparse
@@ -13,6 +13,5 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of ``mm-ovseg train``, with --eval-only given."""
-    train.add_arguments(parser)
-    parser.set_defaults(eval_only=True)
+    """Add the arguments of ``mm-ovseg train``, except --eval-only, which is implied."""
+    train.add_arguments(parser, eval_only=True)

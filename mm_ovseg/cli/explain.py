@@ -1,4 +1,4 @@
-r"""Draw how a model comes to its answer about a class: with RGB only, with SAR only, and with both.
+r"""Draw how a model arrives at its prediction of a class: with RGB only, with SAR only, and with both.
 
 mm-ovseg explain --config-file configs/quickstart/demo.yaml --rgb demo/assets/pair/val/rgb_clouds/00000.tif \
     --sar demo/assets/pair/val/sar/00000.tif --classes "city,road,forest,water,farmland" --class road \
@@ -6,13 +6,13 @@ mm-ovseg explain --config-file configs/quickstart/demo.yaml --rgb demo/assets/pa
 mm-ovseg explain --config-file configs/mm_ovseg_vitb16_384.yaml --rgb rgb.tif --sar sar.tif \
     --classes "water,road,city" --class water road --point 120 80 --output explain.pdf --opts MODEL.WEIGHTS model.pth
 
-The rows, each on one colour scale: CLIP's cost volume, which is the cosine similarity of every place with the class;
-DINO's; what they are fused to (its first principal component); the attention of DINO's last block, from the place in
-the ring to all others (for both images the mean of the two encoders'); and the probability, with a line around what the
-map gives to the class. The ring is at --point, or where the probability from RGB and SAR is highest.
+Each row has its own colour scale: CLIP's cost volume (cosine similarity of every place to the class); DINO's cost
+volume; the first principal component of the fused cost; the attention of DINO's last block from the ring to all other
+places (with both images, the mean of the two encoders); and the probability, with an outline of the class in the map.
+The ring marks --point, by default the place with the highest probability from RGB and SAR.
 
-RGB only leaves the SAR encoders out. SAR only leaves DINO's RGB encoder out, and shows CLIP, which has no SAR twin in
-the usual model, an empty image: what SAR alone would decide. See docs/FIGURES.md.
+"RGB only" leaves out the SAR encoders. "SAR only" leaves out DINO's RGB encoder and gives an empty image to CLIP, which
+usually has no SAR encoder. See docs/FIGURES.md.
 """
 
 import argparse
@@ -39,16 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sar", metavar="FILE", help="SAR on the same grid (default: none, RGB only)")
     add_class_arguments(parser)
     parser.add_argument(
-        "--class", dest="names", required=True, nargs="+", metavar="NAME", help="those of --classes to draw"
+        "--class", dest="names", required=True, nargs="+", metavar="NAME", help="classes to draw, out of --classes"
     )
     parser.add_argument(
-        "--point", type=float, nargs=2, metavar=("X", "Y"), help="pixels from the left and from the top (see above)"
+        "--point", type=float, nargs=2, metavar=("X", "Y"), help="place of the ring, in pixels from the top left"
     )
     add_picture_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Segment the pair three times, and draw what the model computed."""
+    """Segment the pair three times, and draw the intermediate results."""
     from mm_ovseg.data.input_files import raster_inputs
     from mm_ovseg.engine import config_inputs, load_config
     from mm_ovseg.files import check_outputs
@@ -68,14 +68,14 @@ def run(args: argparse.Namespace) -> None:
     predictor = Predictor(cfg, vocabulary.classes)
     explanations = explain(predictor, args.rgb, args.sar)
     if args.sar is not None and SAR_ONLY not in explanations:
-        print("This model has no SAR encoder; the SAR image plays no part.", file=sys.stderr)
+        print("This model has no SAR encoder; the SAR image is ignored.", file=sys.stderr)
     style = {"page_width": args.width, "dpi": args.dpi}
     draw_explanations(args.output, explanations, vocabulary, indices, point=args.point, **style)
     print(*args.output, sep="\n")
 
 
 def _select_classes(names: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """The indices of classes by name, or by the first of their synonyms."""
+    """The indices of classes, given by name or by their first synonym."""
     known = {split_synonyms(name)[0].casefold(): index for index, name in enumerate(classes)}
     known |= {name.casefold(): index for index, name in enumerate(classes)}
     keys = [", ".join(split_synonyms(name)).casefold() for name in names]

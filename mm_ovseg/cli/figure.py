@@ -1,16 +1,16 @@
-r"""Draw the figure of results: one pair per row, with RGB, SAR, ground truth and the maps of one or more models.
+r"""Draw a figure of results: one pair per row, with RGB, SAR, ground truth and the maps of one or more models.
 
-mm-ovseg figure --dataset synthetic_val --model MM-OVSeg configs/quickstart/demo.yaml \
-    --output figure.pdf figure.png
+mm-ovseg figure --dataset-file projects/laptop/datasets.yaml --dataset synthetic_val \
+    --model MM-OVSeg configs/quickstart/demo.yaml --output figure.pdf figure.png
 mm-ovseg figure --dataset ddhr_sk_val --samples 12 57 --palette colour-blind --output figure.pdf \
     --model GSNet configs/siblings/gsnet_vitb16_384.yaml gsnet.pth \
     --model MM-OVSeg configs/mm_ovseg_vitb16_384.yaml model.pth
 mm-ovseg figure --pairs pairs.csv --classes "water,road,city" --unseen road --output figure.pdf \
     --model "with SAR" configs/quickstart/demo.yaml --model "without" configs/quickstart/demo.yaml --rgb-only "without"
 
-The list of pairs is a CSV file with the columns rgb, sar and, if wanted, label (indices into --classes) and name. The
-figure is as wide as a page of two columns (--width), its text has 8 points, and the names of unseen classes are
-underlined. Pairs are segmented whole, as tiles are in evaluation; for a large scene, see `mm-ovseg scene`.
+pairs.csv has the columns rgb, sar and, optionally, label (indices into --classes) and name. The figure fills the width
+of a two-column page (--width), its text is 8 points high, and the names of unseen classes are underlined. Each pair is
+segmented in one piece, as in evaluation; for large scenes, use `mm-ovseg scene`.
 """
 
 import argparse
@@ -41,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--pairs", type=Path, metavar="CSV", help="a list of pairs, with --classes")
     add_dataset_file_argument(parser)
     add_class_arguments(parser, required=False)
-    parser.add_argument("--samples", nargs="+", metavar="NAME", help="of the dataset or the list, in this order")
+    parser.add_argument("--samples", nargs="+", metavar="NAME", help="samples of the dataset or list, in this order")
     parser.add_argument(
-        "--num", type=int, default=4, help="without --samples, how many pairs, taken evenly (default: 4)"
+        "--num", type=int, default=4, help="without --samples, number of evenly spaced pairs (default: 4)"
     )
     parser.add_argument(
         "--model",
@@ -52,18 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar=("TITLE", "CONFIG [WEIGHTS]"),
-        help="one for each column; without weights those of the config",
+        help="a column of the figure; may be repeated (default weights: those of the config)",
     )
-    parser.add_argument("--rgb-only", nargs="+", default=[], metavar="TITLE", help="models that get no SAR")
+    parser.add_argument("--rgb-only", nargs="+", default=[], metavar="TITLE", help="models to run without SAR")
     parser.add_argument(
         "--palette",
         choices=("default", "colour-blind"),
         default="default",
-        help="the dataset's colours, or ones that colour-blind readers can tell apart",
+        help="the dataset's colours, or colours for colour-blind readers",
     )
     add_picture_arguments(parser)
     parser.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides of all models, at the end: KEY VALUE ..."
+        "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides for all models, last: KEY VALUE ..."
     )
 
 
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
         check_outputs({"--output": args.output}, config_inputs(cfg, config_file))
     classes = metadata.stuff_classes
     colors = color_blind_safe_colors(classes) if args.palette == "colour-blind" else metadata.stuff_colors
-    # The pairs are drawn as the first model reads them.
+    # Pairs are drawn as the first model reads them.
     first = next(iter(configs.values()))
     rows = [read_panel_row(first, sample, metadata) for sample in samples]
     for title, cfg in configs.items():
@@ -106,14 +106,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _read_configs(args: argparse.Namespace) -> dict[str, "CfgNode"]:
-    """Title -> config, with the weights in it, of the models that the command line names."""
+    """Title -> config, weights included, of the models on the command line."""
     from mm_ovseg.engine import load_config
     from mm_ovseg.visualization.panels import IMAGE_TITLES
 
     titles = [model[0] for model in args.models]
     for title in titles:
         if title in IMAGE_TITLES or titles.count(title) > 1:
-            raise ConfigError(f"There are two columns '{title}'; give each --model a title of its own.")
+            raise ConfigError(f"There are two columns '{title}'; give each --model a different title.")
     if unknown := [title for title in args.rgb_only if title not in titles]:
         raise ConfigError(f"--rgb-only names '{unknown[0]}', but the models are {', '.join(titles)}.")
     configs = {}
@@ -127,7 +127,7 @@ def _read_configs(args: argparse.Namespace) -> dict[str, "CfgNode"]:
 
 
 def _read_samples(args: argparse.Namespace) -> tuple[list[dict], "Metadata"]:
-    """The chosen pairs, as dataset dicts, and what is said of their dataset."""
+    """The chosen pairs, as dataset dicts, and the metadata of their dataset."""
     from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
     from mm_ovseg.data.manifest import read_pair_list
@@ -142,7 +142,7 @@ def _read_samples(args: argparse.Namespace) -> tuple[list[dict], "Metadata"]:
         samples, metadata = DatasetCatalog.get(args.dataset), MetadataCatalog.get(args.dataset)
     declared = metadata.get("stuff_classes")
     if declared and args.classes is not None:
-        raise VocabularyError(f"{args.dataset} declares its classes; leave --classes out.")
+        raise VocabularyError(f"{args.dataset} declares its own classes; leave out --classes.")
     if not declared:
         if args.classes is None:
             raise VocabularyError(f"{metadata.name} names no classes; give them with --classes.")
@@ -165,7 +165,7 @@ def _read_samples(args: argparse.Namespace) -> tuple[list[dict], "Metadata"]:
 def _predict(
     title: str, cfg: "CfgNode", samples: Sequence[dict], metadata: "Metadata", *, with_sar: bool
 ) -> list["np.ndarray"]:
-    """The class maps of one model, which is out of memory when this returns."""
+    """The class maps of one model, which is freed on return."""
     from tqdm import tqdm
 
     from mm_ovseg.engine.prompts import read_prompts

@@ -1,4 +1,4 @@
-"""The command ``mm-ovseg``: it lists its commands, and leads to the one that its first words name."""
+"""The command ``mm-ovseg``: lists its commands, and dispatches to them."""
 
 import argparse
 import difflib
@@ -12,31 +12,31 @@ from mm_ovseg.errors import ConfigError
 
 __all__ = ["COMMANDS", "build_parser", "main", "run_command"]
 
-# Name: (module, what it does). A command of two words belongs to the group that the first one names.
+# Name: (module, summary). The first word of a two-word command is its group.
 COMMANDS = {
-    "train": ("mm_ovseg.cli.train", "train either stage, or resume"),
-    "eval": ("mm_ovseg.cli.eval", "score a model on labelled pairs"),
-    "segment": ("mm_ovseg.cli.segment", "segment a pair, or folders of them, into maps and figures"),
-    "scene": ("mm_ovseg.cli.scene", "segment a whole scene into a map for QGIS"),
-    "archive": ("mm_ovseg.cli.archive", "segment many scenes, on all cores, GPUs or machines"),
-    "dataset new": ("mm_ovseg.cli.dataset_new", "inspect a folder of images and declare it as a dataset"),
+    "train": ("mm_ovseg.cli.train", "train either stage, or resume training"),
+    "eval": ("mm_ovseg.cli.eval", "evaluate a model on labelled pairs"),
+    "segment": ("mm_ovseg.cli.segment", "segment one pair or folders of pairs"),
+    "scene": ("mm_ovseg.cli.scene", "segment a large scene into a map for QGIS"),
+    "archive": ("mm_ovseg.cli.archive", "segment many scenes on all cores, GPUs or machines"),
+    "dataset new": ("mm_ovseg.cli.dataset_new", "declare a folder of images as a dataset"),
     "dataset check": ("mm_ovseg.cli.dataset_check", "list what to fix in a dataset, worst first"),
     "dataset preview": ("mm_ovseg.cli.dataset_preview", "draw samples of a dataset"),
     "dataset tile": ("mm_ovseg.cli.dataset_tile", "tile large scenes into a dataset"),
     "dataset clouds": ("mm_ovseg.cli.dataset_clouds", "draw clouds over clear images"),
     "convert": ("mm_ovseg.cli.convert", "convert a published checkpoint"),
-    "figure": ("mm_ovseg.cli.figure", "draw rows of pairs, ground truth and predictions"),
-    "explain": ("mm_ovseg.cli.explain", "draw how the model finds a class"),
-    "scores": ("mm_ovseg.cli.scores", "draw the scores of evaluations"),
+    "figure": ("mm_ovseg.cli.figure", "draw pairs with ground truth and predictions"),
+    "explain": ("mm_ovseg.cli.explain", "draw how a model arrives at a class"),
+    "scores": ("mm_ovseg.cli.scores", "plot the scores of evaluations"),
     "efficiency": ("mm_ovseg.cli.efficiency", "measure parameters, FLOPs, time and memory of a config"),
-    "export": ("mm_ovseg.cli.export", "write the model as ONNX"),
-    "app": ("mm_ovseg.cli.app", "open the web page"),
+    "export": ("mm_ovseg.cli.export", "export a model to ONNX or PyTorch"),
+    "app": ("mm_ovseg.cli.app", "serve the web page"),
 }
 
 
 @clean_exit
 def main(arguments: Sequence[str]) -> None:
-    """Run the command that the first words name, or list the commands.
+    """Run the command named by the first words, or list the commands.
 
     Raises:
         ConfigError: there is no such command.
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def build_parser(command: ModuleType, prog: str | None = None) -> argparse.ArgumentParser:
-    """The parser of a command's module; ``prog`` is what its help calls it, None for the name of the script."""
+    """The parser of a command's module; ``prog`` is its name in the help, None for the name of the script."""
     parser = argparse.ArgumentParser(
         prog=prog, description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -63,7 +63,7 @@ def build_parser(command: ModuleType, prog: str | None = None) -> argparse.Argum
 
 
 def run_command(command: ModuleType, arguments: Sequence[str] | None, prog: str | None = None) -> None:
-    """Run a command with the words that follow its name, None for those of ``sys.argv``, under ``clean_exit``."""
+    """Run a command under ``clean_exit``, with the given arguments or, for None, those of ``sys.argv``."""
     command.run(build_parser(command, prog).parse_args(arguments))
 
 

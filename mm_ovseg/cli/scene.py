@@ -1,15 +1,15 @@
-r"""Segment a whole scene: from an RGB and a SAR raster to a map that opens in QGIS.
+r"""Segment a large scene: from an RGB and a SAR raster to a map for QGIS.
 
 mm-ovseg scene --config-file configs/mm_ovseg_vitb16_384.yaml --rgb optical.tif --sar sar.tif \
     --classes "water,road,city,burnt forest" --output map.tif --opts MODEL.WEIGHTS model.pth INPUT.SAR.SCALE db
 mm-ovseg scene ... --rgb B04.jp2 B03.jp2 B02.jp2 --gsd 10 --aoi district.geojson --vector map.gpkg
 
-SAR may lie on any grid: it is put on that of RGB window by window. Where SAR has no data the model uses RGB alone;
-where RGB has none, the map has none. Beside map.tif (Cloud-Optimised GeoTIFF, 255: no data) come map.qml (style for
-QGIS), map_coverage.tif (0: no RGB, 1: RGB alone, 2: RGB and SAR) and map.json (hectares of each class, every setting).
-A run that is stopped, by Ctrl-C or anything else, continues with --resume, to the same map.
+SAR may be on any grid; it is warped to the grid of RGB, window by window. Where SAR has no data, the model uses RGB
+alone; where RGB has no data, neither does the map. Besides map.tif (Cloud-Optimized GeoTIFF, nodata 255), the command
+writes map.qml (QGIS style), map_coverage.tif (0: no RGB, 1: RGB alone, 2: RGB and SAR) and map.json (hectares per class
+and all settings). --resume continues an interrupted run, with the same result.
 
-Exit status: 0, done; 2, something needs fixing, one sentence says what; 130, stopped by Ctrl-C.
+Exit status: 0, done; 2, failed (the error says what to fix); 130, stopped by Ctrl-C.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from mm_ovseg.cli.scene_arguments import add_scene_arguments, read_scene_config,
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the files of one scene, and how it is segmented."""
+    """Add the files of one scene, and the options of segmentation."""
     parser.add_argument("--rgb", required=True, nargs="+", metavar="FILE", help="RGB; or red, green and blue files")
     parser.add_argument(
         "--sar", nargs="+", metavar="FILE", help="SAR, on any grid; or one file per polarisation (default: RGB alone)"
     )
     parser.add_argument("--output", required=True, type=Path, metavar="MAP.tif", help="the map")
-    parser.add_argument("--vector", type=Path, metavar="MAP.gpkg", help="also polygons, with their areas")
+    parser.add_argument("--vector", type=Path, metavar="MAP.gpkg", help="also write polygons with their areas")
     add_scene_arguments(parser)
 
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
         report = predictor.segment(args.rgb, args.sar, args.output, options, show_progress=not args.quiet)
     if not args.quiet:
         print(_format_areas(report))
-        print(f"{args.output} is written.")
+        print(f"Wrote {args.output}.")
 
 
 def _format_areas(report: dict) -> str:

@@ -1,4 +1,4 @@
-"""The arguments of ``mm-ovseg scene`` and ``mm-ovseg archive``: how scenes are segmented."""
+"""The arguments shared by ``mm-ovseg scene`` and ``mm-ovseg archive``."""
 
 import argparse
 from pathlib import Path
@@ -16,35 +16,35 @@ __all__ = ["add_scene_arguments", "read_scene_config", "read_scene_options"]
 
 
 def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what is asked of the model and of every map; which files are read and written is the command's own."""
+    """Add the options of the model and of every map; each command adds its own files."""
     add_config_arguments(parser)
     add_class_arguments(parser)
-    parser.add_argument("--rgb-bands", type=int, nargs=3, metavar="N", help="red, green and blue, from 1")
-    parser.add_argument("--window", type=int, metavar="PIXELS", help="side of a window (default: the training crop's)")
+    parser.add_argument("--rgb-bands", type=int, nargs=3, metavar="N", help="bands of red, green and blue, from 1")
+    parser.add_argument("--window", type=int, metavar="PIXELS", help="side of a window (default: as training crops)")
     parser.add_argument("--overlap", type=float, default=0.33, metavar="SHARE", help="of windows (default: 0.33)")
-    parser.add_argument("--gsd", type=float, metavar="METRES", help="pixel size to work at (default: that of RGB)")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="windows at a time (default: 1)")
-    parser.add_argument("--confidence", action="store_true", help="also MAP_confidence.tif, percent")
-    parser.add_argument("--probabilities", action="store_true", help="also MAP_probabilities.tif, percent, all classes")
+    parser.add_argument("--gsd", type=float, metavar="METRES", help="pixel size of the map (default: that of RGB)")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="windows per batch (default: 1)")
+    parser.add_argument("--confidence", action="store_true", help="also write MAP_confidence.tif, in percent")
+    parser.add_argument("--probabilities", action="store_true", help="also write MAP_probabilities.tif, all classes")
     parser.add_argument(
         "--min-area",
         type=float,
         metavar="HECTARES",
-        help="in the polygons, not in the map, smaller patches join their largest neighbour",
+        help="merge smaller polygons into their largest neighbour; the map is unchanged",
     )
-    parser.add_argument("--simplify", type=float, metavar="METRES", help="leave out small corners of the polygons")
-    parser.add_argument("--aoi", type=Path, metavar="FILE", help="map the polygons of this vector file only")
-    parser.add_argument("--aoi-layer", metavar="NAME", help="of the file of --aoi, where it has several")
+    parser.add_argument("--simplify", type=float, metavar="METRES", help="simplify the polygons with this tolerance")
+    parser.add_argument("--aoi", type=Path, metavar="FILE", help="map only the polygons of this vector file")
+    parser.add_argument("--aoi-layer", metavar="NAME", help="layer of --aoi, if it has several")
     parser.add_argument(
-        "--min-covered", type=float, default=0.1, metavar="SHARE", help="that SAR must cover, else stop (default: 0.1)"
+        "--min-covered", type=float, default=0.1, metavar="SHARE", help="minimum that SAR must cover (default: 0.1)"
     )
-    parser.add_argument("--correct-shift", action="store_true", help="move SAR by the shift that is found")
-    parser.add_argument("--resume", action="store_true", help="continue where an earlier run stopped")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+    parser.add_argument("--correct-shift", action="store_true", help="correct the estimated shift of SAR")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    parser.add_argument("--quiet", action="store_true", help="print no progress bar and no table")
 
 
 def read_scene_config(args: argparse.Namespace) -> "CfgNode":
-    """The config that the command line names, with its overrides.
+    """The config on the command line, with its overrides.
 
     Raises:
         ConfigError, DataError, VocabularyError: as of :func:`~mm_ovseg.engine.load_config`.
@@ -56,15 +56,15 @@ def read_scene_config(args: argparse.Namespace) -> "CfgNode":
 
 
 def read_scene_options(args: argparse.Namespace, *, vector: Path | None = None) -> "SceneOptions":
-    """The options that the command line gives; ``vector`` is where polygons go.
+    """The options on the command line; ``vector`` is the file for polygons.
 
     Raises:
-        ConfigError: options are for polygons, or an area, that are not asked for.
+        ConfigError: an option applies to polygons or an area that were not requested.
     """
     from mm_ovseg.inference import SceneOptions
 
     if args.aoi_layer is not None and args.aoi is None:
-        raise ConfigError("--aoi-layer names a layer of the file of --aoi; give that too, or leave it out.")
+        raise ConfigError("--aoi-layer names a layer of --aoi; give that too, or leave it out.")
     if not args.vector and (args.min_area is not None or args.simplify is not None):
         raise ConfigError("--min-area and --simplify shape the polygons of --vector; give that too, or leave them out.")
     others = {"ground_sampling_distance": args.gsd, "area": args.aoi, "area_layer": args.aoi_layer}

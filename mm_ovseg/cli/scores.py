@@ -1,12 +1,12 @@
-r"""Draw what evaluations say: the IoU of every class, models side by side, and who is taken for whom.
+r"""Plot evaluations: the IoU of every class, with models side by side, or a confusion matrix.
 
 mm-ovseg scores output/full/inference/ddhr_sk_val/sem_seg_evaluation.json --output iou.pdf
 mm-ovseg scores gsnet/sem_seg_evaluation.json ours/sem_seg_evaluation.json --titles GSNet MM-OVSeg \
     --output iou.pdf iou.png
 mm-ovseg scores ours/sem_seg_evaluation.json --confusion-matrix confusion.pdf
 
-The files are those that `mm-ovseg eval` writes. Seen classes stand first, then unseen ones, underlined, then the means.
-A confusion matrix is of one evaluation.
+The files are those written by `mm-ovseg eval`. Seen classes come first, then unseen classes (underlined), then the
+means. A confusion matrix needs exactly one evaluation.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from mm_ovseg.errors import ConfigError, DataError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the evaluations and the pictures."""
     parser.add_argument("evaluations", nargs="+", metavar="JSON", help="sem_seg_evaluation.json, one per model")
-    parser.add_argument("--titles", nargs="+", metavar="TITLE", help="of the models (default: the files' paths)")
+    parser.add_argument("--titles", nargs="+", metavar="TITLE", help="titles of the models (default: the file paths)")
     parser.add_argument(
-        "--confusion-matrix", nargs="+", type=Path, default=[], metavar="FILE", help="as --output, which has the bars"
+        "--confusion-matrix", nargs="+", type=Path, default=[], metavar="FILE", help="draw the confusion matrix"
     )
     add_picture_arguments(parser, required=False)
 
@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> None:
     for path, report in zip(args.evaluations, reports, strict=True):
         if (report.classes, report.unseen_classes) != (classes, unseen):
             raise DataError(
-                f"{path} has other classes, or other unseen ones, than {args.evaluations[0]}: what stands side by side "
-                "must be comparable."
+                f"{path} has other classes or unseen classes than {args.evaluations[0]}; evaluations in one figure "
+                "must have the same."
             )
     scores = {title: report.scores for title, report in zip(titles, reports, strict=True)}
     for path in args.output:
@@ -55,15 +55,15 @@ def _check_arguments(args: argparse.Namespace, titles: list[str]) -> None:
 
     if len(titles) != len(args.evaluations) or len(set(titles)) < len(titles):
         raise ConfigError(
-            f"{len(args.evaluations)} evaluations have the titles {', '.join(titles)}; give each its own."
+            f"{len(args.evaluations)} evaluations have the titles {', '.join(titles)}; give each one a different title."
         )
     if not args.output and not args.confusion_matrix:
         raise ConfigError("There is nothing to draw; give --output, --confusion-matrix, or both.")
     if args.confusion_matrix and len(args.evaluations) > 1:
-        raise ConfigError(f"A confusion matrix is of one evaluation, not of {len(args.evaluations)}; name one.")
+        raise ConfigError(f"A confusion matrix needs one evaluation, not {len(args.evaluations)}; name only one.")
     if not 2 <= args.width <= 100 or args.dpi < 1:
         raise ConfigError(
-            f"--width is {args.width:g} and --dpi {args.dpi}; give 2 to 100 inches, and 1 pixel at least."
+            f"--width is {args.width:g} and --dpi {args.dpi}; give 2 to 100 inches, and at least 1 pixel."
         )
     check_pictures(*args.output, *args.confusion_matrix)
     outputs = {"--output": args.output, "--confusion-matrix": args.confusion_matrix}

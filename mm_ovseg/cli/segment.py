@@ -1,13 +1,13 @@
-r"""Segment one RGB-SAR pair, or many, into maps and figures.
+r"""Segment one RGB-SAR pair or folders of pairs into maps and figures.
 
 mm-ovseg segment --config-file configs/mm_ovseg_vitb16_384.yaml --input rgb.tif --sar sar.tif \
     --classes "water,road,city,forest" --unseen "water,road" --output maps --opts MODEL.WEIGHTS model.pth
 mm-ovseg segment --config-file ... --input images/rgb --sar images/sar --classes "water,road" --output maps
 mm-ovseg segment --config-file ... --input "images/rgb_*.png" --sar "images/sar_*.png" ...
 
-For each pair the output folder gets NAME_map.png (class indices with a colour table), NAME_figure.png and, where the
-input has a coordinate reference system, NAME_map.tif; of several pairs the first ones also stand together in
-overview.png. With --label the IoU of every class is printed.
+For each pair, the output folder gets NAME_map.png (class indices with a colour table), NAME_figure.png and, if the
+input is georeferenced, NAME_map.tif. With several pairs, overview.png shows the first ones together. With --label, the
+IoU of every class is printed.
 """
 
 import argparse
@@ -34,17 +34,17 @@ ENDINGS = MAP, GEOTIFF, FIGURE = "_map.png", "_map.tif", "_figure.png"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the model, the pairs, the classes, and where to write."""
+    """Add the model, the pairs, the classes, and the output."""
     add_config_arguments(parser)
     parser.add_argument("--input", required=True, metavar="RGB", help="a file, a folder, or a glob in quotes")
-    parser.add_argument("--sar", required=True, metavar="SAR", help="the same for SAR; pairs have the same stem")
-    parser.add_argument("--label", metavar="LABEL", help="label maps to compare with, if any: indices into --classes")
+    parser.add_argument("--sar", required=True, metavar="SAR", help="the same for SAR; pairs are matched by stem")
+    parser.add_argument("--label", metavar="LABEL", help="label maps to compare with (indices into --classes)")
     add_class_arguments(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Segment what the command line names."""
+    """Segment the pairs."""
     import numpy as np
     from detectron2.utils.logger import setup_logger
     from tqdm import tqdm
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
         prediction = predictor(pair["file_name"], pair["sar_file_name"])
         if prediction is None:
             continue
-        label = read_pair_label(pair, len(classes))  # before anything of this pair is written
+        label = read_pair_label(pair, len(classes))  # before writing anything for this pair
         row = _write_results(folder, pair, prediction, label, vocabulary)
         rows = [*rows, row][:PAIRS_IN_OVERVIEW]
         if label is not None:
@@ -133,7 +133,7 @@ def _write_results(
 
 
 def _format_scores(scores: Mapping[str, Mapping[str, float]], classes: Sequence[str], unseen: Sequence[str]) -> str:
-    """What :func:`segmentation_metrics` says of each pair, in percent; classes that it lacks have a dash."""
+    """A table of the scores of each pair, in percent; classes without ground truth have a dash."""
     from tabulate import tabulate
 
     keys = ["mIoU", "mIoU-seen", "mIoU-unseen", *(f"IoU-{name}" for name in classes)]

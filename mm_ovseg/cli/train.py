@@ -1,4 +1,4 @@
-r"""Train either stage, resume, or evaluate.
+r"""Train either stage, resume training, or evaluate.
 
 mm-ovseg train --config-file configs/cmu_dino_vitb8.yaml --num-gpus 8                      # stage 1
 mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 \
@@ -8,8 +8,8 @@ mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --eval-only MODEL.
 mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --unseen "water,building"   # another split
 torchrun --nproc-per-node 8 train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml
 
-Ctrl-C (SIGINT) and SIGTERM end the iteration, write a checkpoint and exit with 130 and 143; a second one stops at once.
-After either, and after a kill, the same command with --resume continues as if nothing had happened.
+On Ctrl-C (SIGINT) and SIGTERM, training finishes the iteration, writes a checkpoint and exits with status 130 or 143; a
+second signal stops it at once. Afterwards, or after a kill, the same command with --resume continues the training.
 """
 
 import argparse
@@ -24,25 +24,33 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of Detectron2's ``default_argument_parser``, which would import PyTorch, and --unseen."""
+def add_arguments(parser: argparse.ArgumentParser, *, eval_only: bool = False) -> None:
+    """Add the arguments of Detectron2's ``default_argument_parser``, which would import PyTorch, and --unseen.
+
+    Args:
+        parser: gets the arguments.
+        eval_only: imply --eval-only instead of adding it.
+    """
     port = 2**15 + 2**14 + hash(os.getuid() if sys.platform != "win32" else 1) % 2**14
-    parser.add_argument("--config-file", default="", metavar="FILE", help="a config of configs/, or your own")
+    parser.add_argument("--config-file", default="", metavar="FILE", help="a config from configs/, or your own")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
-    parser.add_argument("--eval-only", action="store_true", help="evaluate, and do not train")
-    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="of each machine (default: 1)")
-    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="(default: 1)")
-    parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="of this machine, from 0")
+    if eval_only:
+        parser.set_defaults(eval_only=True)
+    else:
+        parser.add_argument("--eval-only", action="store_true", help="evaluate instead of training")
+    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs per machine (default: 1)")
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="number of machines (default: 1)")
+    parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="rank of this machine, from 0")
     parser.add_argument(
         "--dist-url",
         default=f"tcp://127.0.0.1:{port}",
         metavar="URL",
-        help="of the first machine, if there are several",
+        help="address of the first machine, if there are several",
     )
     parser.add_argument(
         "--unseen",
         metavar="NAMES",
-        help='classes whose labels training ignores, "water,road"; "": none (default: the dataset\'s)',
+        help='classes whose labels training ignores: "water,road"; "": none (default: those of the dataset)',
     )
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides, at the end: KEY VALUE ...")
 
@@ -57,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
 
 @clean_exit
 def run_process(args: argparse.Namespace) -> None:
-    """What every process does."""
+    """Train or evaluate, in every process."""
     from mm_ovseg.data.listing import listed_once
     from mm_ovseg.engine import Trainer, load_config, set_up_run
 
@@ -80,12 +88,12 @@ def _evaluate(cfg: "CfgNode", resume: bool) -> None:
 
     if not cfg.DATASETS.TEST:
         raise ConfigError("--eval-only has nothing to evaluate: DATASETS.TEST is empty.")
-    read_prompts(cfg)  # an error there is better found before the model is built
+    read_prompts(cfg)  # to find errors before building the model
     model = Trainer.build_model(cfg)
     checkpointer = StrictCheckpointer(model, cfg.OUTPUT_DIR)
     if not (cfg.MODEL.WEIGHTS or (resume and checkpointer.has_checkpoint())):
         raise CheckpointError(
-            "--eval-only needs weights: add MODEL.WEIGHTS path/to/model.pth, or --resume where OUTPUT_DIR "
+            "--eval-only needs weights: add MODEL.WEIGHTS path/to/model.pth, or --resume if OUTPUT_DIR "
             f"({cfg.OUTPUT_DIR}) holds a checkpoint."
         )
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)

@@ -11,23 +11,23 @@ __all__ = ["emissions_tracker", "read_emissions"]
 
 
 def emissions_tracker(country: str) -> Callable[[], Any]:
-    """What builds trackers, context managers that measure this process for at least a few seconds.
+    """A factory of trackers, context managers that measure this process for at least a few seconds.
 
     Args:
-        country: a three-letter ISO 3166-1 code; its mix of power stations determines the CO2.
+        country: a three-letter ISO 3166-1 code; its energy mix determines the CO2.
 
     Raises:
-        ConfigError: codecarbon is not installed, or does not know the country.
+        ConfigError: codecarbon is not installed, or the country is unknown.
     """
     try:
         from codecarbon import OfflineEmissionsTracker
         from codecarbon.input import DataSource
     except ImportError as error:
         raise ConfigError(
-            f"CO2 is measured with codecarbon ({error}); "
+            f"Measuring CO2 needs codecarbon ({error}); "
             "run: pip install 'mm_ovseg[efficiency]', or leave out --country."
         ) from error
-    logging.getLogger("codecarbon").setLevel(logging.ERROR)  # importing it changed the level
+    logging.getLogger("codecarbon").setLevel(logging.ERROR)  # importing codecarbon changed the level
     if country not in DataSource().get_global_energy_mix_data():
         raise ConfigError(
             f"--country is '{country}', which codecarbon does not know; "
@@ -39,7 +39,7 @@ def emissions_tracker(country: str) -> Callable[[], Any]:
         tracking_mode="process",
         measure_power_secs=1,
         log_level="error",
-        # These override a .codecarbon.config in the home folder, so that nothing is written or sent.
+        # Override any .codecarbon.config in the home folder, so that nothing is written or sent.
         output_methods=[],
         emissions_endpoint=None,
         electricitymaps_api_token=None,
@@ -48,10 +48,10 @@ def emissions_tracker(country: str) -> Callable[[], Any]:
 
 
 def read_emissions(tracker: Any) -> dict[str, Any]:
-    """What a tracker measured: ``kilograms`` of CO2-equivalent, ``kilowatt_hours``, and average watts; for JSON.
+    """The results of a tracker: ``kilograms`` of CO2-equivalent, ``kilowatt_hours``, and average watts; for JSON.
 
     Raises:
-        ConfigError: it has no result.
+        ConfigError: there are no results.
     """
     data = getattr(tracker, "final_emissions_data", None)
     if data is None:  # codecarbon only logs its own errors

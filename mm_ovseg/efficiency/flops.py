@@ -1,7 +1,7 @@
-"""Floating-point operations by two counters, and why their answers differ.
+"""Floating-point operations by two counters, and why their results differ.
 
 fvcore reads a trace of the model. It counts a multiply-add as one operation, includes normalisation and interpolation,
-and does not know fused attention. PyTorch's counter watches the operators that run. It counts a multiply-add as two
+and does not support fused attention. PyTorch's counter observes the operators that run. It counts a multiply-add as two
 operations, and counts only matrix products, convolutions and attention.
 """
 
@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 __all__ = ["compare_flop_counts", "flop_counter", "released_tflop"]
 
-# Operators that fvcore counts in multiply-adds; all others are element by element.
+# Operators that fvcore counts in multiply-adds; all others are element-wise.
 PRODUCTS = ("addmm", "bmm", "conv", "einsum", "linear", "matmul", "mm")
 ATTENTION = "attention"
 # TFLOP of the released model for one pair with 5 classes: ViT-B/16 at 384 pixels, DINO ViT-B/8 and its SAR twin.
@@ -32,7 +32,7 @@ _count_norm = norm_flop_counter(2)  # the weight is layer_norm's third argument
 
 @contextmanager
 def flop_counter() -> Iterator[FlopCounterMode]:
-    """PyTorch's counter, for all operators that our models run, compiled or not."""
+    """PyTorch's counter, extended to all operators of our models, compiled or not."""
     counter = FlopCounterMode(display=False, custom_mapping=_formulas())
     with torch.compiler.set_stance("force_eager"), counter:  # compiled code would bypass the counter
         yield counter
@@ -47,8 +47,8 @@ def compare_flop_counts(model: nn.Module, batch: Sequence[dict[str, torch.Tensor
         batch: pairs with only ``image`` and ``sar_image``.
 
     Returns:
-        Operations per pair: ``fvcore``, its answer, which is the sum of ``fvcore_products`` (multiply-adds) and
-        ``fvcore_elementwise``; ``attention``, the multiply-adds of fused attention; ``torch``, the answer of PyTorch's
+        Operations per pair: ``fvcore``, its result, which is the sum of ``fvcore_products`` (multiply-adds) and
+        ``fvcore_elementwise``; ``attention``, the multiply-adds of fused attention; ``torch``, the result of PyTorch's
         counter; ``reconciled``, twice the multiply-adds of products and attention, which should equal ``torch``.
     """
     with flop_counter() as counter:
@@ -73,7 +73,7 @@ def compare_flop_counts(model: nn.Module, batch: Sequence[dict[str, torch.Tensor
 
 
 def released_tflop(cfg: CfgNode, classes: int) -> float | None:
-    """TFLOP of the released implementation's forward pass of one pair, or None where that is not known."""
+    """TFLOP of the released implementation's forward pass of one pair, or None if unknown."""
     model = cfg.MODEL
     is_released = (
         model.CLIP.NAME in ("ViT-B-16", "ViT-B-16-quickgelu")
@@ -88,9 +88,9 @@ def released_tflop(cfg: CfgNode, classes: int) -> float | None:
 
 
 class _TensorsOnly(nn.Module):
-    """A model with tensors as arguments, which is what can be traced.
+    """A model with tensors as arguments, so that it can be traced.
 
-    Detectron2's TracingAdapter does this too, but its release 0.6 imports Caffe2 with it.
+    Detectron2's TracingAdapter does this too, but imports Caffe2 in release 0.6.
     """
 
     def __init__(self, model: nn.Module, batch: Sequence[dict[str, torch.Tensor]]) -> None:
@@ -115,12 +115,12 @@ def _attention_products(inputs: list[Any], _outputs: list[Any]) -> Counter:
 
 
 def _norm_operations(inputs: list[Any], outputs: list[Any]) -> Counter:
-    # fvcore's own fails on a single token, such as the padding of the class attention.
+    # fvcore's function fails on a single token, such as the padding of the class attention.
     return _count_norm(inputs, outputs) if len(_shape(inputs[0])) > 1 else Counter()
 
 
 def _formulas() -> dict[Any, Callable[..., int]]:
-    """FLOPs of the operators that PyTorch's counter does not know and this version of PyTorch has."""
+    """FLOP functions for operators of this PyTorch version that its counter does not support."""
 
     def linear(x_shape: torch.Size, *_: object, out_shape: torch.Size, **__: object) -> int:
         return 2 * math.prod(out_shape) * x_shape[-1]

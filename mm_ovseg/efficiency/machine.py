@@ -1,4 +1,4 @@
-"""The machine that numbers were measured on: its name and versions, its matrix products, the memory of this process."""
+"""The machine of a measurement: its name and versions, its rate of matrix products, the memory of this process."""
 
 import platform
 import re
@@ -21,9 +21,9 @@ MEGABYTE = 1e6
 
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:
-    """Device, processor and versions, by name."""
+    """Names of the device and processor, and versions."""
     name = platform.processor() or platform.machine()
-    with suppress(OSError, TypeError):  # TypeError: other processors have no such line
+    with suppress(OSError, TypeError):  # TypeError: some processors have no such line
         name = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)[1]
     if device.type != "cpu":
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} of {name}"
@@ -56,7 +56,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def resident_mb() -> float:
-    """Resident memory of this process now, in MB (10^6 bytes); the peak so far where there is no /proc."""
+    """Resident memory of this process now, in MB (10^6 bytes); the peak so far on systems without /proc."""
     return _memory_mb("VmRSS")
 
 
@@ -76,7 +76,7 @@ def peak_memory(device: torch.device, resident_at_start: float) -> dict[str, flo
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Reset what :func:`peak_memory` returns; for the memory of the process this works on Linux only."""
+    """Reset what :func:`peak_memory` returns; for process memory, this works on Linux only."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     if device.type == "cuda":
@@ -84,7 +84,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def _memory_mb(field: str) -> float:
-    # Preferred to getrusage, which on Linux starts from the peak of the parent process.
+    # Preferred to getrusage, which on Linux starts at the peak of the parent process.
     with suppress(OSError):
         status = PROCESS_STATUS.read_text(encoding="utf-8")
         return int(re.search(rf"^{field}:\s*(\d+) kB$", status, re.MULTILINE)[1]) * 1024 / MEGABYTE

@@ -23,18 +23,18 @@ MODULE_DEPTH = 2  # of names such as dino_sar.encoder and sem_seg_head.aggregato
 def measure_efficiency(
     workload: Workload, *, modes: Sequence[str] = MODES, country: str | None = None
 ) -> dict[str, Any]:
-    """Measure parameters, arithmetic, time, memory and, for a country, energy and CO2.
+    """Measure parameters, operations, time, memory and, given a country, energy and CO2.
 
     Args:
         workload: the model and its input.
-        modes: which of ``MODES`` to measure.
-        country: whose electricity is used, as a three-letter ISO 3166-1 code; None leaves energy and CO2 out.
+        modes: those of ``MODES`` to measure.
+        country: three-letter ISO 3166-1 code of the electricity; None leaves out energy and CO2.
 
     Returns:
-        A report, as :func:`~mm_ovseg.efficiency.report.format_efficiency` takes it, that can be written as JSON.
+        A report for :func:`~mm_ovseg.efficiency.report.format_efficiency`, serialisable as JSON.
 
     Raises:
-        ConfigError: codecarbon is not installed, or does not know the country.
+        ConfigError: codecarbon is not installed, or the country is unknown.
     """
     country = country and country.upper()
     new_tracker = nullcontext if country is None else emissions_tracker(country)
@@ -68,7 +68,7 @@ def measure_efficiency(
         report["inference"] = _measure_inference(workload, measure)
     if "train" in modes:
         report["training"] = _measure_training(workload, measure)
-    # The better rate, since other work on the machine can only lower it.
+    # The higher rate, since other load on the machine can only lower it.
     report["machine"]["gemm_gflops"] = max(rate_before, matrix_rate(device, torch.float32))
     return report
 

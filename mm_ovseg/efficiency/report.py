@@ -1,4 +1,4 @@
-"""Measured efficiency as Markdown, beside the rows that the paper prints; and reports in files."""
+"""Measured efficiency as Markdown, next to the rows of the paper, and reports in files."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from mm_ovseg.files import complete_file
 __all__ = ["format_efficiency", "format_table", "paper_rows", "write_report"]
 
 PAPER_ROWS = Path(__file__).with_name("paper_rows.json")
-PAPER_COLUMNS = {  # the paper's field: title of the column
+PAPER_COLUMNS = {  # field of the paper: title of the column
     "training_ms": "training, ms",
     "inference_ms": "inference, ms",
     "training_co2_kg": "training, kg CO₂",
@@ -35,7 +35,7 @@ def write_report(report: Mapping[str, Any], text: str, *, json_file: Path | None
 
 
 def format_table(rows: Iterable[Sequence[str]], headers: Sequence[str], style: str = "github") -> str:
-    """A table in one of tabulate's styles, with the first column aligned left and the others right."""
+    """A table in one of tabulate's styles, with the first column left-aligned and the others right-aligned."""
     alignment = ["left"] + ["right"] * (len(headers) - 1)
     return tabulate(rows, headers, tablefmt=style, disable_numparse=True, colalign=alignment)
 
@@ -49,7 +49,7 @@ def format_efficiency(report: Mapping[str, Any]) -> str:
     """Markdown of a report.
 
     Args:
-        report: from :func:`~mm_ovseg.efficiency.measure.measure_efficiency`, with the ``config_file`` that it is of.
+        report: from :func:`~mm_ovseg.efficiency.measure.measure_efficiency`, with its ``config_file``.
     """
     machine, parameters = report["machine"], report["parameters"]
     measured = {mode: report[mode] for mode in ("training", "inference") if mode in report}
@@ -95,12 +95,12 @@ def _arithmetic(report: Mapping[str, Any]) -> Iterable[str]:
     inference = report["inference"]
     counts = inference["flops_per_pair"]
     rows = [
-        ("fvcore's answer: a multiply-add is one", counts["fvcore"]),
-        ("− normalisation and interpolation, element by element", -counts["fvcore_elementwise"]),
-        ("+ fused attention, which fvcore does not know", counts["attention"]),
+        ("fvcore's result: a multiply-add is one operation", counts["fvcore"]),
+        ("− normalisation and interpolation, element-wise", -counts["fvcore_elementwise"]),
+        ("+ fused attention, which fvcore does not support", counts["attention"]),
         ("= multiply-adds", counts["fvcore_products"] + counts["attention"]),
         ("x 2: a multiply-add is two operations", counts["reconciled"]),
-        ("**PyTorch's answer** (`FlopCounterMode`)", counts["torch"]),
+        ("**PyTorch's result** (`FlopCounterMode`)", counts["torch"]),
     ]
     if inference["released_flops_per_pair"] is not None:
         rows.append(("the released implementation, counted the same way", inference["released_flops_per_pair"]))
@@ -109,14 +109,14 @@ def _arithmetic(report: Mapping[str, Any]) -> Iterable[str]:
     yield "## Arithmetic of a pair"
     yield format_table([[name, _scaled(count, 1e-9, ".3f")] for name, count in rows], ["", "GFLOP"])
     yield (
-        "Apart from the second row, neither counts element-wise operations (activations, additions, softmax). Only the "
+        "Except in the second row, element-wise operations (activations, additions, softmax) are not counted. Only the "
         "training step includes the text encoder, which otherwise runs once per vocabulary."
     )
 
 
 def _emissions(country: str | None, measured: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
     if country is None:
-        yield "Not measured: `--country` says whose electricity is used."
+        yield "Not measured; `--country` selects the electricity mix."
         return
     rows = [
         [
@@ -128,8 +128,8 @@ def _emissions(country: str | None, measured: Mapping[str, Mapping[str, Any]]) -
     ]
     yield format_table(rows, ["1000 pairs of", "kWh", "kg", "CPU, W", "GPU, W", "memory, W"])
     yield (
-        f"By codecarbon, offline, with the electricity of {country}, for this process alone. On a machine without "
-        "energy counters, as most virtual ones are, the watts are estimated from the processor's name and load."
+        f"By codecarbon, offline, with the electricity of {country}, for this process alone. On machines without "
+        "energy counters, such as most virtual machines, the watts are estimated from the processor's name and load."
     )
     if "training" in measured:
         schedule = measured["training"]["schedule"]

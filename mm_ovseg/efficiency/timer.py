@@ -1,4 +1,4 @@
-"""The timer of everything that is measured: warm-up, repeats, and waiting for the device."""
+"""Timing with warm-up, repeats, and synchronisation with the device."""
 
 import statistics
 import time
@@ -14,13 +14,13 @@ __all__ = ["Timing", "now", "time_runs"]
 
 @dataclass(frozen=True)
 class Timing:
-    """How long each of several runs took: by the clock, and in processor time of all threads of this process."""
+    """Durations of several runs: wall-clock time, and processor time of all threads of this process."""
 
     seconds: list[float]
     cpu_seconds: list[float]
 
     def per_pair(self, pairs: int, prefix: str = "") -> dict[str, Any]:
-        """For a report: the median, and all runs, divided by the number of pairs in a run."""
+        """Fields of a report: the median and all runs, divided by the number of pairs per run."""
         seconds = [run / pairs for run in self.seconds]
         return {
             f"{prefix}seconds_per_pair": statistics.median(seconds),
@@ -30,24 +30,24 @@ class Timing:
 
 
 def now(device: torch.device) -> float:
-    """The time in seconds, once the device has finished its queued work."""
+    """The time in seconds, after the device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type != "cpu":
-        torch.get_device_module(device).synchronize()  # that of MPS takes no device
+        torch.get_device_module(device).synchronize()  # for MPS, it takes no device
     return time.perf_counter()
 
 
 def time_runs(
     *functions: Callable[[], object], device: torch.device, runs: int, warmup: int = 0, title: str = ""
 ) -> list[Timing]:
-    """Call functions repeatedly, in turn, so that noise on the machine affects all of them alike.
+    """Time functions in turn, so that noise on the machine affects all of them equally.
 
     Args:
-        functions: what is timed, on ``device``.
+        functions: the functions to time, on ``device``.
         runs: timed calls of each function.
-        warmup: calls of each function before them.
-        title: of the progress bar; without one there is no bar.
+        warmup: untimed calls of each function before them.
+        title: title of the progress bar; without a title there is no bar.
 
     Returns:
         A timing for each function.

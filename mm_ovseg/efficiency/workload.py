@@ -1,4 +1,4 @@
-"""What is measured: a model with random weights, and random pairs."""
+"""The workload of a measurement: a model with random weights, and random pairs."""
 
 import itertools
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ LABELLED_CLASSES = 3  # in random labels
 def load_measured_config(
     config_file: str | Path, opts: Sequence[str], *, dtype: str, device: str | None, models: Sequence[str]
 ) -> CfgNode:
-    """Read a config whose model is to be measured; its datasets need not exist.
+    """Read the config of a model to measure; its datasets need not exist.
 
     Args:
         config_file: of either stage.
@@ -36,7 +36,7 @@ def load_measured_config(
         models: allowed values of ``MODEL.META_ARCHITECTURE``.
 
     Raises:
-        ConfigError: the config is wrong, or describes another model.
+        ConfigError: the config is invalid, or describes another model.
     """
     overrides = [*opts, "DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.INFERENCE_DTYPE", dtype]
     overrides += [] if device is None else ["MODEL.DEVICE", device]
@@ -54,11 +54,11 @@ class Workload:
 
     Attributes:
         cfg: of stage 2 (``MMOVSeg``) or stage 1 (``CrossModalUnification``), with its device.
-        dtype: one of ``DTYPES``, of training; inference takes that in ``cfg``.
+        dtype: one of ``DTYPES``, for training; inference uses that of ``cfg``.
         batch_size: pairs in a batch.
         classes: names in the vocabulary.
-        runs: batches, or optimiser steps, that are timed.
-        warmup: runs before them.
+        runs: number of timed batches or optimiser steps.
+        warmup: untimed runs before them.
 
     Raises:
         ConfigError: a number is not positive.
@@ -77,13 +77,13 @@ class Workload:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; give 1 or more.")
 
     def describe(self) -> dict[str, Any]:
-        """For a report."""
+        """Fields of a report."""
         fields = {name: getattr(self, name) for name in ("dtype", "batch_size", "classes", "runs", "warmup")}
         return {**fields, "image_size": self.cfg.MODEL.CLIP.IMAGE_SIZE}
 
     @property
     def device(self) -> torch.device:
-        """Where the model runs."""
+        """The device of the model."""
         return torch.device(self.cfg.MODEL.DEVICE)
 
     @property
@@ -118,7 +118,7 @@ class Workload:
         return model.train()
 
     def build_trainer(self, model: nn.Module) -> AccumulatingTrainer:
-        """Training as ``SOLVER`` describes it, but on the same batch in every step."""
+        """A training loop as configured by ``SOLVER``, but with the same batch in every step."""
         clipping = self.cfg.SOLVER.CLIP_GRADIENTS
         return AccumulatingTrainer(
             model,

@@ -1,4 +1,4 @@
-"""Training and evaluation: what the command lines drive."""
+"""Training and evaluation, as used by the command line."""
 
 from mm_ovseg import data, modeling  # registers models, dataset mappers and the built-in datasets
 from mm_ovseg.engine.launch import launch

@@ -1,4 +1,4 @@
-"""Keeping the checkpoint with the best evaluation, also across a resume."""
+"""Keeping the checkpoint with the best evaluation, also across resumed runs."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,10 @@ __all__ = ["BestCheckpointHook"]
 
 
 class BestCheckpointHook(hooks.BestCheckpointer):
-    """Detectron2's hook with the best score in a file, which its own forgets when training resumes.
+    """Detectron2's hook, with the best score kept in a file, so that a resumed training knows it.
 
     Args:
-        eval_period: iterations between evaluations; 0: only after the last one.
+        eval_period: iterations between evaluations; 0: only after the last iteration.
         checkpointer: saves ``model_best.pth``; ``model_best.json`` beside it records the score and the iteration.
         metric: name of the score; higher is better.
     """
@@ -25,7 +25,7 @@ class BestCheckpointHook(hooks.BestCheckpointer):
         self._score_file = Path(checkpointer.save_dir) / f"{BEST_CHECKPOINT}.json"
 
     def before_train(self) -> None:
-        """Read the best score of the run that is resumed."""
+        """Read the best score of the resumed run."""
         if self.trainer.start_iter > 0 and self._score_file.is_file():
             score = json.loads(self._score_file.read_text(encoding="utf-8"))
             if score["metric"] == self._val_metric:
@@ -35,7 +35,7 @@ class BestCheckpointHook(hooks.BestCheckpointer):
         before = (self.best_metric, self.best_iter)
         super()._best_checking()
         if (self.best_metric, self.best_iter) != before:
-            # After its checkpoint: a score left by a run that was killed before saving would bar later checkpoints.
+            # After the checkpoint: otherwise, if a run is killed in between, its score would block later checkpoints.
             score = {"metric": self._val_metric, "value": float(self.best_metric), "iteration": int(self.best_iter)}
             with complete_file(self._score_file) as temporary:
                 temporary.write_text(json.dumps(score), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Config files: the chain of those they build on, and what the paths in them count from."""
+"""Config files: the chain of their bases, and what the paths in them are relative to."""
 
 import ast
 import os
@@ -16,7 +16,7 @@ __all__ = ["config_files", "find_config", "read_config_file"]
 
 BASE = "_BASE_"
 PATHS = ("DATASETS.FILES", "TEST.PROMPT_FILES")
-# Training writes weights to OUTPUT_DIR, which counts from the working folder: the checkout's are another run's.
+# Not looked up in the checkout: training writes weights to OUTPUT_DIR, relative to the working folder.
 WEIGHTS = (
     "MODEL.WEIGHTS",
     "MODEL.CLIP.PRETRAINED",
@@ -27,11 +27,11 @@ WEIGHTS = (
 
 
 def find_config(name: str | os.PathLike, folder: Path = Path()) -> Path:
-    """The path of a config; where no file is called ``configs/...``, that of the one which comes with the package.
+    """The path of a config; if no file ``configs/...`` exists, that of the one shipped with the package.
 
     Args:
-        name: as typed, or as of ``_BASE_``.
-        folder: what a relative name counts from.
+        name: as typed, or from ``_BASE_``.
+        folder: base of relative names.
     """
     path = folder / Path(name).expanduser()
     shipped = shipped_path(os.fspath(name))
@@ -39,21 +39,20 @@ def find_config(name: str | os.PathLike, folder: Path = Path()) -> Path:
 
 
 def read_config_file(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a config with those that it builds on by ``_BASE_``.
+    """Read a config and its bases, given by ``_BASE_``.
 
-    A relative path of ``DATASETS.FILES`` or ``TEST.PROMPT_FILES`` that exists in the folder of the config that states
-    it, or else in the checkout, becomes an absolute one; so does one of weights that exists in that folder. Others
-    stay, and count from the working folder.
+    Relative paths in ``DATASETS.FILES`` and ``TEST.PROMPT_FILES`` become absolute if they exist in the folder of their
+    config or else in the checkout; paths of weights, if they exist in the folder of their config. Other paths remain
+    relative to the working folder.
 
     Args:
-        path: a YAML file, as of :func:`find_config`.
+        path: a YAML file, as in :func:`find_config`.
 
     Returns:
-        Its keys and values, nested, without ``_BASE_``.
+        The nested keys and values, without ``_BASE_``.
 
     Raises:
-        ConfigError: one of the files cannot be read, is not plain YAML or not a mapping, or they build on each other in
-            a circle.
+        ConfigError: one of the files cannot be read, is not plain YAML or not a mapping, or the bases form a circle.
     """
     merged: dict[str, Any] = {}
     for file, content in _read_chain(find_config(path)):
@@ -68,16 +67,16 @@ def read_config_file(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def config_files(path: str | os.PathLike) -> list[Path]:
-    """A config and those that it builds on.
+    """A config and its bases.
 
     Raises:
-        ConfigError: As of :func:`read_config_file`.
+        ConfigError: as in :func:`read_config_file`.
     """
     return [file for file, _ in reversed(_read_chain(find_config(path)))]
 
 
 def _read_chain(path: Path, within: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
-    """What each config holds by itself, those that one builds on before it."""
+    """The content of each config alone, bases first."""
     identity = path.resolve()
     if identity in within:
         raise ConfigError(f"{path} builds on itself by {BASE}; correct it there.")
@@ -93,7 +92,7 @@ def _read_chain(path: Path, within: tuple[Path, ...] = ()) -> list[tuple[Path, d
         if not isinstance(base, str):
             raise ConfigError(f"{path} builds on {base!r}, which is not a path; correct {BASE} there.")
         if "://" in base:
-            raise ConfigError(f"{path} builds on {base}; fetch that file, and name it by its path.")
+            raise ConfigError(f"{path} builds on {base}; download that file, and give its path.")
         chain += _read_chain(find_config(base, path.parent), (*within, identity))
     return [*chain, (path, content)]
 
@@ -120,7 +119,7 @@ def _find_files(content: dict[str, Any], keys: Sequence[str], folders: Sequence[
     value = content[last]
     if isinstance(value, str):
         with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            value = ast.literal_eval(value)  # tuples, which YAML does not have
+            value = ast.literal_eval(value)  # tuples, which YAML lacks
     if isinstance(value, str):
         content[last] = _find_file(value, folders)
     elif isinstance(value, list | tuple):

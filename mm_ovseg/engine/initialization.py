@@ -1,4 +1,4 @@
-"""What stage 2 starts from where the config asks for more than random numbers."""
+"""Initial weights of stage 2 that are computed from data."""
 
 import logging
 from itertools import islice
@@ -17,16 +17,16 @@ logger = logging.getLogger(__name__)
 
 
 def initialize_text_projections(cfg: CfgNode, model: nn.Module, seed: int) -> None:
-    """Fit DINO's projections to CLIP's dense features, where the config asks for it and the model has them.
+    """Fit DINO's projections to CLIP's dense features, if the config asks for it and the model has DINO.
 
     Args:
-        cfg: ``MODEL.DENSE_ENCODER.FIT_DATASET``, a registered dataset, and ``FIT_IMAGES``, how many crops of it;
-            they are augmented, and come in batches of ``SOLVER.IMS_PER_BATCH``, as in training.
-        model: of stage 2.
-        seed: of the crops.
+        cfg: ``MODEL.DENSE_ENCODER.FIT_DATASET``, a registered dataset, and ``FIT_IMAGES``, the number of
+            crops, which are augmented and batched (``SOLVER.IMS_PER_BATCH``) as in training.
+        model: a stage-2 model.
+        seed: for the crops.
 
     Raises:
-        ConfigError: there are no images to fit to, or the projection enlarges its grid.
+        ConfigError: there are no images, or the projection upsamples its grid.
     """
     dataset, batch = cfg.MODEL.DENSE_ENCODER.FIT_DATASET, cfg.SOLVER.IMS_PER_BATCH
     if not dataset or getattr(model, "dino", None) is None:
@@ -34,8 +34,8 @@ def initialize_text_projections(cfg: CfgNode, model: nn.Module, seed: int) -> No
     batches = -(-cfg.MODEL.DENSE_ENCODER.FIT_IMAGES // batch)
     if batches < 1:
         raise ConfigError(
-            f"MODEL.DENSE_ENCODER.FIT_IMAGES is {cfg.MODEL.DENSE_ENCODER.FIT_IMAGES}; give at least 1, or no "
-            "MODEL.DENSE_ENCODER.FIT_DATASET."
+            f"MODEL.DENSE_ENCODER.FIT_IMAGES is {cfg.MODEL.DENSE_ENCODER.FIT_IMAGES}; give at least 1, or leave "
+            "MODEL.DENSE_ENCODER.FIT_DATASET empty."
         )
     cfg = cfg.clone()
     cfg.defrost()

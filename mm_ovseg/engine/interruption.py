@@ -1,4 +1,4 @@
-"""Stopping a training on a signal: with a checkpoint, and in all processes at the same iteration."""
+"""Stopping training on a signal: with a checkpoint, and at the same iteration in all processes."""
 
 import logging
 import os
@@ -18,13 +18,13 @@ __all__ = ["SIGNALS", "InterruptionHook", "exit_status"]
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Seconds in which a further signal is a copy of the first: a terminal or a scheduler signals every process of a group,
-# and torchrun or our launcher forwards the signal to processes that have received it already.
+# Seconds during which another signal counts as a copy of the first: terminals and schedulers signal all processes of a
+# group, and torchrun and our launcher forward the signal to processes that have already received it.
 DUPLICATE_SECONDS = 1.0
 
 
 def exit_status(number: int) -> int:
-    """The exit status of a process after a signal, as of a shell: 130 for SIGINT, 143 for SIGTERM."""
+    """The exit status of a process after a signal, as in a shell: 130 for SIGINT, 143 for SIGTERM."""
     return 128 + number
 
 
@@ -32,7 +32,7 @@ class InterruptionHook(HookBase):
     """On SIGINT or SIGTERM, finishes the iteration, writes a checkpoint and exits with :func:`exit_status`.
 
     A second signal ends the process at once. All processes of a run stop together, whichever of them got the signal.
-    This must be the last hook, so that what is due after the iteration, such as an evaluation, is done first.
+    This must be the last hook, so that anything due after the iteration, such as an evaluation, is done first.
 
     Args:
         checkpointer: writes ``model_<iteration>.pth``, on the main process.
@@ -41,12 +41,12 @@ class InterruptionHook(HookBase):
     def __init__(self, checkpointer: StrictCheckpointer) -> None:
         self._checkpointer = checkpointer
         self._process = os.getpid()
-        self._received = 0  # number of the signal
+        self._received = 0  # signal number
         self._received_at = 0.0
         self._handlers_before: dict = {}
 
     def before_train(self) -> None:
-        """Install the signal handlers, which Python allows in the main thread only."""
+        """Install the signal handlers, which Python allows only in the main thread."""
         if threading.current_thread() is threading.main_thread():
             self._handlers_before = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
@@ -57,7 +57,7 @@ class InterruptionHook(HookBase):
             SystemExit: with :func:`exit_status`.
         """
         if self.trainer.iter + 1 == self.trainer.max_iter:
-            return  # the last checkpoint is written; release() does the rest
+            return  # the final checkpoint is written; release() does the rest
         received = max(comm.all_gather(self._received))
         if not received:
             return
@@ -74,22 +74,22 @@ class InterruptionHook(HookBase):
         """Restore the signal handlers after the last step.
 
         Raises:
-            SystemExit: a signal came during the last iteration; ``--resume`` does the evaluation.
+            SystemExit: a signal came during the last iteration; ``--resume`` runs the evaluation.
         """
         for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
         self._handlers_before = {}
         if self._received and self.trainer.iter >= self.trainer.max_iter:
-            logger.warning("Stopped when training was complete; the same command with --resume evaluates.")
+            logger.warning("Stopped after training was complete; the same command with --resume evaluates.")
             sys.exit(exit_status(self._received))
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            return  # inherited by a data loading process, which the training process ends
+            return  # inherited by a data loader worker, which the training process stops
         if not self._received:
             self._received, self._received_at = number, time.monotonic()
             note = "saving a checkpoint after this iteration; a second signal stops at once"
-            # Not by print or logging, which may have been interrupted.
+            # Not with print or logging, whose calls may have been interrupted.
             os.write(2, f"{signal.Signals(number).name}: {note}.\n".encode())
         elif time.monotonic() - self._received_at > DUPLICATE_SECONDS:
             signal.signal(number, signal.SIG_DFL)

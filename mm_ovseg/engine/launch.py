@@ -23,13 +23,13 @@ __all__ = ["launch"]
 
 
 def launch(main: Callable[[Namespace], None], args: Namespace) -> None:
-    """Run ``main(args)`` in as many processes as requested.
+    """Run ``main(args)`` in the requested number of processes.
 
     Under ``torchrun`` the processes exist already and only join their group (NCCL with CUDA, else gloo). Otherwise
     ``args.num_gpus``, ``num_machines``, ``machine_rank`` and ``dist_url`` configure Detectron2's launcher.
 
     Args:
-        main: importable by name, and wrapped in ``clean_exit``, so that a failing process says why in one line.
+        main: importable by name, and wrapped in ``clean_exit``, so that a failing process prints one line.
         args: from Detectron2's ``default_argument_parser``.
 
     Raises:
@@ -40,7 +40,9 @@ def launch(main: Callable[[Namespace], None], args: Namespace) -> None:
         status = 0
         try:
             main(args)
-        except SystemExit as stop:  # its traceback, gone after this block, keeps the trainer and so the group alive
+        except (
+            SystemExit
+        ) as stop:  # its traceback, dropped after this block, keeps the trainer and thus the group alive
             status = stop.code
         _leave_torchrun()
         if status:
@@ -63,13 +65,13 @@ def launch(main: Callable[[Namespace], None], args: Namespace) -> None:
                 args=(args,),
             )
     except ProcessExitedException as error:
-        # The process has said why. A negative status is the signal that ended it.
+        # The process has printed the reason. A negative status is the signal that killed it.
         sys.exit(error.exit_code if error.exit_code >= 0 else exit_status(-error.exit_code))
 
 
 @contextmanager
 def _forwarded_signals() -> Iterator[None]:
-    """Forward SIGINT and SIGTERM to the processes that this one started; it ends after them."""
+    """Forward SIGINT and SIGTERM to the child processes, and outlive them."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         for process in multiprocessing.active_children():
@@ -88,15 +90,15 @@ def _join_torchrun() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    # Detectron2 takes local ranks from this group; its releases differ in how to set it, not in where it is kept.
+    # Detectron2 gets local ranks from this group; its releases set it differently, but store it in the same place.
     comm._LOCAL_PROCESS_GROUP, _ = dist.new_subgroups(local_size)
     comm.synchronize()
 
 
 def _leave_torchrun() -> None:
-    """End the group's threads, which would abort the process if they outlived its interpreter."""
+    """Stop the threads of the group, which would abort the process if they outlived the interpreter."""
     dist.destroy_process_group()
-    # The threads end with the last reference: Detectron2 holds some, and so does the cycle of a trainer and its hooks.
+    # The threads stop with the last reference; Detectron2 and the cycle of trainer and hooks hold some.
     comm._LOCAL_PROCESS_GROUP = None
     comm._get_global_gloo_group.cache_clear()
     gc.collect()

@@ -1,4 +1,4 @@
-"""The optimiser: AdamW with CLIP at its own rate, and no weight decay where it does harm."""
+"""The optimiser: AdamW with a separate learning rate for CLIP, and no weight decay where it is harmful."""
 
 from typing import Any
 
@@ -30,11 +30,11 @@ def parameter_groups(
     """Group the trainable parameters by learning rate and weight decay.
 
     Args:
-        model: its frozen parameters are left out.
+        model: frozen parameters are left out.
         base_lr: learning rate of everything else.
         clip_multiplier: CLIP's learning rate as a share of ``base_lr``.
         fit_multiplier: that of DINO's projections into the text space.
-        weight_decay: of weights and biases; single numbers have none.
+        weight_decay: of weights and biases; scalars have none.
         weight_decay_norm: of normalisation layers.
         weight_decay_embed: of learned tokens and positional embeddings.
     """
@@ -48,7 +48,7 @@ def parameter_groups(
             if isinstance(module, NORM_TYPES):
                 decay = weight_decay_norm
             elif parameter.dim() == 0:
-                decay = 0.0  # a learned temperature: towards 0 is no simpler
+                decay = 0.0  # a learned temperature, for which 0 is not simpler
             elif name in EMBEDDING_NAMES or isinstance(module, nn.Embedding):
                 decay = weight_decay_embed
             rate = base_lr
@@ -63,8 +63,8 @@ def parameter_groups(
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """Build the optimiser that ``SOLVER`` describes.
 
-    Clipping by the full model's norm is done in the training step, where the gradients are unscaled; Detectron2's
-    other kinds (``"value"``, ``"norm"``) are added here.
+    The training step clips by the norm of the full model, after unscaling the gradients; Detectron2's other kinds of
+    clipping (``"value"``, ``"norm"``) are added here.
 
     Raises:
         ConfigError: the optimiser is unknown.

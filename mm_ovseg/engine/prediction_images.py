@@ -1,4 +1,4 @@
-"""Pictures of the predictions for a few fixed pairs during training."""
+"""Images of the predictions for a few fixed pairs during training."""
 
 from dataclasses import replace
 from functools import cached_property
@@ -22,19 +22,19 @@ from mm_ovseg.vocabulary import unseen_classes
 
 __all__ = ["PredictionImages"]
 
-MAX_WIDTH = 1600  # pixels, in event files, which keep a picture of every evaluation
+MAX_WIDTH = 1600  # pixels; event files keep the image of every evaluation
 
 
 class PredictionImages:
     """Draws pairs of the first test dataset, their labels and predictions in one figure; for Detectron2's EvalHook.
 
-    The pairs are spaced evenly over the dataset, so that they are the same in every call and every run. Each call
+    The pairs are evenly spaced over the dataset, and the same in every call and every run. Each call
     replaces ``inference/DATASET/predictions.png`` under ``OUTPUT_DIR``; TensorBoard and Weights & Biases keep all
     figures, as ``DATASET/predictions``.
 
     Args:
-        cfg: ``DATASETS.TEST`` names at least one dataset; ``VISUALIZATION.PAIRS`` says how many of its pairs.
-        model: segments images; not wrapped for several processes.
+        cfg: ``DATASETS.TEST`` names at least one dataset; ``VISUALIZATION.PAIRS`` is the number of pairs.
+        model: a segmentation model, not wrapped in DistributedDataParallel.
     """
 
     def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
@@ -44,16 +44,16 @@ class PredictionImages:
         self._file = Path(cfg.OUTPUT_DIR) / "inference" / self._dataset_name / "predictions.png"
 
     def __call__(self) -> None:
-        """Draw on the main process, and put the picture into the event storage.
+        """Draw on the main process, and put the image into the event storage.
 
         Raises:
-            DataError: a pair cannot be read, and ``INPUT.SKIP_CORRUPT`` is off; or the picture cannot be written.
+            DataError: a pair cannot be read, and ``INPUT.SKIP_CORRUPT`` is off; or the image cannot be written.
         """
         if not comm.is_main_process() or not self._pairs:
             return
         metadata = MetadataCatalog.get(self._dataset_name)
         classes = metadata.stuff_classes
-        self._model.set_vocabulary(read_prompts(self._cfg)[0])  # several datasets take turns
+        self._model.set_vocabulary(read_prompts(self._cfg)[0])  # other datasets may have changed it
         rows = []
         for item, row in self._pairs:
             with inference_context(self._model), torch.no_grad():
@@ -74,7 +74,7 @@ class PredictionImages:
 
     @cached_property
     def _pairs(self) -> list[tuple[dict, PanelRow]]:
-        """The model's input, and what is drawn."""
+        """The input of the model, and the images to draw."""
         metadata = MetadataCatalog.get(self._dataset_name)
         mapper = build_dataset_mapper(self._cfg, is_train=False)
         pairs = []

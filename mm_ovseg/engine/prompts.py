@@ -1,4 +1,4 @@
-"""What the model is asked for when it is evaluated."""
+"""The class names that an evaluation asks for."""
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -14,11 +14,11 @@ __all__ = ["read_prompts"]
 def read_prompts(cfg: CfgNode) -> list[tuple[str, ...]]:
     """The names to ask for on each dataset of DATASETS.TEST, in the order of its classes.
 
-    They are the dataset's own, or those of TEST.PROMPT_FILES.
+    By default those of the dataset, or else those of TEST.PROMPT_FILES.
 
     Raises:
-        ConfigError: a file is missing or malformed, or has not as many names as the dataset has classes.
-        VocabularyError: a file names nothing, or something twice.
+        ConfigError: a file is missing or malformed, or its number of names differs from the number of classes.
+        VocabularyError: a file has no names, or a repeated name.
     """
     classes = [tuple(MetadataCatalog.get(name).get("stuff_classes", ())) for name in cfg.DATASETS.TEST]
     files = cfg.TEST.PROMPT_FILES
@@ -26,13 +26,13 @@ def read_prompts(cfg: CfgNode) -> list[tuple[str, ...]]:
         return classes
     if len(files) != len(classes):
         raise ConfigError(
-            f"TEST.PROMPT_FILES names {len(files)} files for {len(classes)} datasets of DATASETS.TEST; "
+            f"TEST.PROMPT_FILES lists {len(files)} files for {len(classes)} datasets of DATASETS.TEST; "
             "give one for each, or none."
         )
     prompts = []
     for dataset, own, file in zip(cfg.DATASETS.TEST, classes, files, strict=True):
         if not isinstance(file, str):
-            raise ConfigError(f"TEST.PROMPT_FILES holds {file!r}, which is no path; write it in quotes.")
+            raise ConfigError(f"TEST.PROMPT_FILES holds {file!r}, which is not a path; write it in quotes.")
         try:
             names = validate_class_names(read_class_file(find_class_file(file))["classes"])
         except VocabularyError as error:

@@ -31,24 +31,24 @@ from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class
 
 __all__ = ["config_inputs", "load_config", "set_up_run"]
 
-TOO_DEEP = (RecursionError, MemoryError)  # what Python makes of a value of thousands of brackets
+TOO_DEEP = (RecursionError, MemoryError)  # raised by Python for thousands of nested brackets
 
 
 def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs_datasets: bool = True) -> CfgNode:
-    """Read a config file and overrides, register the datasets that it declares, and freeze it.
+    """Read a config file and overrides, register the declared datasets, and freeze the config.
 
     Args:
-        config_file: a YAML file; ``_BASE_`` in it names the one it builds on. Where there is no file ``configs/...`` of
-            that name, it is one that comes with the package.
+        config_file: a YAML file; ``_BASE_`` in it gives its base. If no file ``configs/...`` exists, the one shipped
+            with the package is used.
         overrides: key, value, key, value, ... as typed at the end of a command line.
-        needs_datasets: False: files of DATASETS.FILES that do not exist are passed over. For what only uses a model.
+        needs_datasets: False ignores missing files of DATASETS.FILES, for commands that only use a model.
 
-    Relative paths in ``overrides`` count from the working folder; for those in config files see
+    Paths in ``overrides`` are relative to the working folder; for those in config files see
     :func:`~mm_ovseg.engine.config_file.read_config_file`.
 
     Raises:
         ConfigError: a file is missing or malformed, a key does not exist, a value has the wrong type, or the device is
-            not there. The message names the file or says "the command line".
+            missing. The message names the file or "the command line".
         DataError, VocabularyError: a declared dataset cannot be registered, or DATASETS.UNSEEN names no class of the
             datasets.
     """
@@ -62,7 +62,7 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs
     content = read_config_file(config_file)
     version = content.get("VERSION", cfg.VERSION)
     if version != cfg.VERSION:
-        raise ConfigError(f"{config_file} has VERSION {version!r}; bring it to VERSION {cfg.VERSION} of Detectron2.")
+        raise ConfigError(f"{config_file} has VERSION {version!r}; convert it to VERSION {cfg.VERSION} of Detectron2.")
     _merge(cfg, str(config_file), lambda: cfg.merge_from_other_cfg(CfgNode(content)))
     _check_override_pairs(overrides)
     _merge(cfg, "the command line", lambda: cfg.merge_from_list(list(overrides)))
@@ -76,11 +76,11 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs
 
 
 def config_inputs(cfg: CfgNode, config_file: str | Path | None = None) -> dict[str, list[str | Path]]:
-    """The files that a config stands for, by what they are, for :func:`mm_ovseg.files.check_outputs`.
+    """The files that a config refers to, by description, for :func:`mm_ovseg.files.check_outputs`.
 
     Args:
-        cfg: whose weights and files of datasets are read.
-        config_file: that it was loaded from; None where it is not known.
+        cfg: refers to weights and dataset files.
+        config_file: the file that it was loaded from; None if unknown.
 
     Raises:
         ConfigError: the config file cannot be read.
@@ -96,13 +96,13 @@ def config_inputs(cfg: CfgNode, config_file: str | Path | None = None) -> dict[s
 
 
 def set_up_run(cfg: CfgNode, args: Namespace) -> None:
-    """Detectron2's ``default_setup``, with its pages on environment and config in ``log.txt`` only.
+    """Detectron2's ``default_setup``, with the environment and the config logged to ``log.txt`` only.
 
-    Also lets this package's own log lines through, on the console and in the file, and keeps the traceback of the
-    user's errors, which end in one sentence, to the file.
+    Also logs this package's messages to the console and the file, and the tracebacks of user errors, which are printed
+    as one sentence, to the file only.
 
     Raises:
-        DataError: OUTPUT_DIR cannot be written to, or a new run would replace the weights there that it begins with.
+        DataError: OUTPUT_DIR cannot be written to, or a new run would replace the weights that it starts from.
     """
     rank = comm.get_rank()
     check_writable_folder(cfg.OUTPUT_DIR)
@@ -115,13 +115,13 @@ def set_up_run(cfg: CfgNode, args: Namespace) -> None:
     for handler in consoles:
         handler.setLevel(logging.WARNING)
         handler.addFilter(_is_no_user_error)
-    # Detectron2 would write log.txt, and read the config for it, in the encoding of the locale.
+    # Detectron2 would use the encoding of the locale for log.txt and for reading the config.
     for handler in set(detectron2_logger.handlers) - set(consoles):
         if isinstance(handler.stream, io.TextIOWrapper):
             handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     config_file = find_config(args.config_file)
     detectron2_logger.info("Contents of %s:\n%s", config_file, read_text(config_file, ConfigError))
-    # Where it is somebody's own config, it is to stay; Detectron2 writes all of its keys over it.
+    # Keeps a user's own config.yaml, which Detectron2 would overwrite.
     dumped = Path(cfg.OUTPUT_DIR, "config.yaml")
     own = dumped.read_bytes() if rank == 0 and dumped.exists() and dumped.samefile(config_file) else None
     try:
@@ -146,10 +146,10 @@ def _check_override_pairs(overrides: Sequence[str]) -> None:
     for word in overrides[::2]:
         key, equals, value = str(word).partition("=")
         if equals:
-            raise ConfigError(f"'{word}' joins a config key and its value by '='; write {key} {value or 'VALUE'}.")
+            raise ConfigError(f"'{word}' joins a config key and its value with '='; write {key} {value or 'VALUE'}.")
     if len(overrides) % 2:
         raise ConfigError(
-            f"The overrides {' '.join(map(str, overrides))} are not pairs of KEY VALUE; the last one lacks its value."
+            f"The overrides {' '.join(map(str, overrides))} are not pairs of KEY VALUE; the last key has no value."
         )
 
 
@@ -161,8 +161,8 @@ def _register_dataset_files(files: Sequence[str], needed: bool) -> None:
             register_datasets_from_file(path)
         elif needed:
             raise ConfigError(
-                f"DATASETS.FILES names {path}, which does not exist{_counted_from(path)}; a relative path counts from "
-                f"there, or, in a config file, first from that file's folder and from {SHIPPED}."
+                f"DATASETS.FILES lists {path}, which does not exist{_counted_from(path)}; paths are relative to that "
+                f"folder or, in a config file, first from that file's folder and from {SHIPPED}."
             )
 
 
@@ -187,7 +187,7 @@ def _all_keys(node: CfgNode, prefix: str = "") -> list[str]:
 
 
 def _read_unseen(cfg: CfgNode) -> list[str] | None:
-    """The names of DATASETS.UNSEEN, each of which is a class of a dataset of DATASETS.TRAIN or TEST."""
+    """The names of DATASETS.UNSEEN, each a class of a dataset in DATASETS.TRAIN or TEST."""
     chosen = cfg.DATASETS.UNSEEN
     if chosen is None:
         return None

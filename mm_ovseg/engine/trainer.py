@@ -1,4 +1,4 @@
-"""The trainer of both stages: Detectron2's, with RGB-SAR data and a vocabulary for every dataset."""
+"""The trainer of both stages: Detectron2's, with RGB-SAR data and a vocabulary per dataset."""
 
 import errno
 import logging
@@ -44,14 +44,14 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Trainer(DefaultTrainer):
-    """Train, resume and evaluate what a config describes.
+    """Trains, resumes and evaluates the model of a config.
 
     Raises:
-        ConfigError: a dataset is not registered, or the batch does not divide among the processes.
+        ConfigError: a dataset is not registered, or the batch size is not divisible by the number of processes.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        TrainerBase.__init__(self)  # DefaultTrainer's own builds a training loop that only knows CUDA
+        TrainerBase.__init__(self)  # DefaultTrainer's builds a training loop for CUDA only
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
         if batch < 1 or batch % processes:
@@ -65,7 +65,7 @@ class Trainer(DefaultTrainer):
             check_dataset(cfg.MODEL.DENSE_ENCODER.FIT_DATASET, "MODEL.DENSE_ENCODER.FIT_DATASET", any_form=True)
         model = self.build_model(cfg)
         check_evaluator_types(model, cfg.DATASETS.TEST)
-        read_prompts(cfg)  # an error there is better found now than at the first evaluation
+        read_prompts(cfg)  # to find errors now rather than at the first evaluation
         optimizer = self.build_optimizer(cfg, model)
         self.dataset_mapper = build_dataset_mapper(cfg, True)
         data_loader = build_train_loader(cfg, self.dataset_mapper)
@@ -95,39 +95,39 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[HookBase]:
-        """Detectron2's hooks, random numbers of the iteration, skipped files, pictures, and the best checkpoint.
+        """Detectron2's hooks, and those for random seeds, skipped files, images and the best checkpoint.
 
-        The best is by ``TEST.BEST_CHECKPOINT_METRIC`` of the first dataset of ``DATASETS.TEST``.
+        The best checkpoint is chosen by ``TEST.BEST_CHECKPOINT_METRIC`` of the first dataset of ``DATASETS.TEST``.
         """
         default_hooks = super().build_hooks()
         added: list[HookBase] = []
-        if hasattr(self.dataset_mapper, "skipped"):  # a mapper of the user's own need not count
+        if hasattr(self.dataset_mapper, "skipped"):  # custom mappers need not count
             added.append(hooks.CallbackHook(after_step=count_skipped_files))
         if comm.is_main_process() and self.cfg.DATASETS.TEST:
             metric = self.cfg.TEST.BEST_CHECKPOINT_METRIC
             if len(self.cfg.DATASETS.TEST) > 1:
-                metric = f"{self.cfg.DATASETS.TEST[0]}/{metric}"  # how results of several datasets are named
+                metric = f"{self.cfg.DATASETS.TEST[0]}/{metric}"  # how the results of several datasets are named
             added.append(BestCheckpointHook(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric))
         model = unwrap(self._trainer.model)
         if model.task == "sem_seg" and self.cfg.DATASETS.TEST and self.cfg.VISUALIZATION.PAIRS > 0:
             added.append(hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, PredictionImages(self.cfg, model)))
         if self.cfg.WANDB.ENABLED:
-            import_wandb()  # where it is missing, all processes are to stop
+            import_wandb()  # if it is missing, all processes must stop
             if comm.is_main_process():
                 added.append(WeightsAndBiasesHook(self.cfg))
-        # Before the writers, which come last on the main process, and after the evaluation.
+        # After the evaluation, and before the writers, which come last on the main process.
         position = len(default_hooks) - 1 if comm.is_main_process() else len(default_hooks)
         self._interruption = InterruptionHook(self.checkpointer)
         seed = hooks.CallbackHook(before_step=seed_iteration)
         return [seed, *default_hooks[:position], *added, *default_hooks[position:], self._interruption]
 
     def after_step(self) -> None:
-        """Run the hooks; a full disk is an error of ours."""
+        """Run the hooks; report a full disk in one sentence."""
         with self._clear_disk_errors():
             super().after_step()
 
     def after_train(self) -> None:
-        """Run the hooks, of which the last evaluation takes long: a signal ends it at once."""
+        """Run the hooks; as the last evaluation is slow, a signal stops it at once."""
         self._interruption.release()
         with self._clear_disk_errors():
             super().after_train()
@@ -136,18 +136,18 @@ class Trainer(DefaultTrainer):
     def _clear_disk_errors(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:  # of the writers of curves; checkpoints and scores have their own errors
+        except OSError as error:  # from the event writers; checkpoints and scores have their own errors
             if error.errno not in DISK_ERRORS:
                 raise
             raise TrainingError(
-                f"Training stops, since {self.cfg.OUTPUT_DIR} cannot be written to ({error.strerror}). Make space; "
-                "the same command with --resume goes on from the last checkpoint."
+                f"Training stops: {self.cfg.OUTPUT_DIR} cannot be written to ({error.strerror}). Free some space; "
+                "the same command with --resume continues from the last checkpoint."
             ) from error
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """As Detectron2's; a resumed run goes on with the batch, and the random numbers, that would have been next.
+        """As in Detectron2; a resumed run continues with the next batch and random numbers.
 
-        A run that starts without weights fits DINO to CLIP where the config asks for it.
+        A new run without weights fits DINO to CLIP if the config asks for it.
         """
         if comm.is_main_process():
             remove_leftovers(self.cfg.OUTPUT_DIR)
@@ -161,17 +161,17 @@ class Trainer(DefaultTrainer):
         data_loader.first_batch = self.start_iter * self.cfg.SOLVER.ACCUMULATION_STEPS
 
     def train(self) -> OrderedDict | None:
-        """As Detectron2's; a run that was killed before its last checkpoint got its last name gives it now."""
+        """As in Detectron2; also renames the last checkpoint of a run that was killed before it could."""
         if self.start_iter == self.max_iter and Path(self.checkpointer.get_checkpoint_file()).name != FINAL_CHECKPOINT:
             self.checkpointer.save(Path(FINAL_CHECKPOINT).stem, iteration=self.iter)
         return super().train()
 
     def state_dict(self) -> dict:
-        """The state to resume from: also the seed and, which Detectron2 0.6 leaves out, the optimiser's."""
+        """The state to resume from, including the seed and the optimiser, which Detectron2 0.6 leaves out."""
         return {**super().state_dict(), "_trainer": self._trainer.state_dict(), "seed": self.seed}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take up a state of :meth:`state_dict`; its seed unless SEED gives one."""
+        """Load a state of :meth:`state_dict`; SEED takes precedence over its seed."""
         super().load_state_dict(state_dict)
         if self.cfg.SEED < 0:
             self.seed = state_dict.get("seed", self.seed)
@@ -180,16 +180,16 @@ class Trainer(DefaultTrainer):
         except (KeyError, ValueError) as error:
             raise CheckpointError(
                 f"The checkpoint in {self.cfg.OUTPUT_DIR} cannot be resumed with this config ({error}): its optimiser "
-                "had other parameters or groups of them. Resume with the config that it was made with."
+                "had other parameters or parameter groups. Resume with the config it was made with."
             ) from error
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """Build the model and log its size; Detectron2 logs every layer, which nobody reads."""
+        """Build the model and log its size; Detectron2 logs every layer, which is too long to read."""
         model = build_model(cfg)
         total = sum(parameter.numel() for parameter in model.parameters())
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        logger.info("%s: %.2fM parameters, %.2fM of them learn.", type(model).__name__, total / 1e6, trainable / 1e6)
+        logger.info("%s: %.2fM parameters, %.2fM trainable.", type(model).__name__, total / 1e6, trainable / 1e6)
         return model
 
     @classmethod
@@ -199,7 +199,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> torch.utils.data.DataLoader:
-        """A loader of one dataset, in order, each pair at its own size."""
+        """A loader of one dataset, in order, with each pair in its original size."""
         mapper = build_dataset_mapper(cfg, False)
         data_loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper, collate_fn=drop_skipped)
         data_loader.worker_init_fn = in_own_process_group
@@ -214,10 +214,10 @@ class Trainer(DefaultTrainer):
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> OrderedDict:
         """Evaluate on every dataset of DATASETS.TEST.
 
-        A model that segments is asked for the class names of each, or for those of TEST.PROMPT_FILES.
+        Segmentation models are asked for the class names of each dataset, or for those of TEST.PROMPT_FILES.
 
         Returns:
-            The results, keyed by dataset name where there are several datasets.
+            The results, keyed by dataset name if there are several datasets.
         """
         unwrapped = unwrap(model)
         check_evaluator_types(unwrapped, cfg.DATASETS.TEST)
@@ -235,12 +235,12 @@ class Trainer(DefaultTrainer):
 
 
 def seed_iteration(trainer: Trainer) -> None:
-    """Seed what an iteration draws by chance, by process, so that it does not depend on interruptions of training."""
+    """Seed the random numbers of an iteration, per process, so that they do not depend on interruptions."""
     seed_all_rng(derived_seed(trainer.seed, "iteration", trainer.iter, comm.get_rank()))
 
 
 def count_skipped_files(trainer: Trainer) -> None:
-    """Log how many samples the loader has left out because they could not be read (INPUT.SKIP_CORRUPT), if any."""
+    """Log the number of unreadable samples that the loader skipped (INPUT.SKIP_CORRUPT), if any."""
     skipped = trainer.dataset_mapper.skipped.value
     if skipped:
         trainer.storage.put_scalar("data/skipped_files", skipped, smoothing_hint=False)

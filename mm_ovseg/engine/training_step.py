@@ -1,4 +1,4 @@
-"""One optimiser step: mixed precision, gradient accumulation, clipping, and a stop where the loss is not finite."""
+"""One optimiser step: mixed precision, gradient accumulation, clipping, and an error if the loss is not finite."""
 
 import contextlib
 import time
@@ -17,19 +17,19 @@ AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model itself, where it is wrapped for several processes."""
+    """The model itself, without its DistributedDataParallel wrapper."""
     return model.module if hasattr(model, "module") else model
 
 
 class AccumulatingTrainer(SimpleTrainer):
-    """Detectron2's training loop on any device, with what its own AMP loop keeps to CUDA.
+    """Detectron2's training loop for any device; its own AMP loop supports only CUDA.
 
     Args:
-        model: returns a dict of losses for a batch. If it has a method ``after_optimizer_step()``, that is called so.
+        model: returns a dict of losses for a batch. Its method ``after_optimizer_step()``, if any, is called then.
         data_loader: an endless iterable of batches.
-        optimizer: steps once every ``accumulation_steps`` batches.
-        accumulation_steps: batches whose gradients are averaged.
-        max_gradient_norm: the full model's gradient is scaled down to this L2 norm; None: it is not.
+        optimizer: steps once per ``accumulation_steps`` batches.
+        accumulation_steps: number of batches whose gradients are averaged.
+        max_gradient_norm: maximum L2 norm of the full model's gradient; None: unlimited.
         autocast_dtype: ``"bfloat16"``, ``"float16"`` (with loss scaling) or None for float32.
         device_type: ``"cpu"``, ``"cuda"`` or ``"mps"``.
     """
@@ -57,7 +57,7 @@ class AccumulatingTrainer(SimpleTrainer):
         self.grad_scaler = torch.amp.GradScaler(device_type, enabled=self.autocast_dtype is torch.float16)
 
     def run_step(self) -> None:
-        """Take one step of the optimiser.
+        """Run one optimiser step.
 
         Raises:
             TrainingError: the loss is not finite; the message names the batch's files.
@@ -70,7 +70,7 @@ class AccumulatingTrainer(SimpleTrainer):
             batch = next(self._data_loader_iter)
             data_time += time.perf_counter() - start
             is_last = step == self.accumulation_steps - 1
-            # Processes exchange gradients once, with the last batch's.
+            # Gradients are synchronised once, with the last batch.
             wait = contextlib.nullcontext() if is_last or not hasattr(self.model, "no_sync") else self.model.no_sync()
             with wait:
                 losses = self._losses(batch)
@@ -96,7 +96,7 @@ class AccumulatingTrainer(SimpleTrainer):
             files = ", ".join(str(item.get("file_name", "?")) for item in batch)
             raise TrainingError(
                 f"The loss is not finite at iteration {self.iter} ({values}) on the batch {files}; "
-                "look at these files, or lower SOLVER.BASE_LR."
+                "check these files, or lower SOLVER.BASE_LR."
             )
         return losses
 
@@ -105,6 +105,6 @@ class AccumulatingTrainer(SimpleTrainer):
         return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take up a state of :meth:`state_dict`."""
+        """Load a state of :meth:`state_dict`."""
         super().load_state_dict(state_dict)
         self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

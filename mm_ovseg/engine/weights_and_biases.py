@@ -20,7 +20,7 @@ SMOOTHING_WINDOW = 20  # iterations, as in Detectron2's writer for TensorBoard
 
 
 def import_wandb() -> ModuleType:
-    """The library.
+    """Import wandb.
 
     Raises:
         ConfigError: it is not installed.
@@ -35,13 +35,13 @@ def import_wandb() -> ModuleType:
 
 
 class WeightsAndBiasesHook(hooks.PeriodicWriter, EventWriter):
-    """Sends what TensorBoard gets, scalars (smoothed where they are noisy) and images; for the main process.
+    """Logs the same scalars (smoothed if noisy) and images as TensorBoard; for the main process.
 
-    This hook must run before that of the other writers: TensorBoard's clears the images.
+    This hook must run before the other writers, since TensorBoard's clears the images.
 
     Args:
-        cfg: ``WANDB`` names the run; all settings are recorded with it. ``OUTPUT_DIR`` holds the library's own files,
-            and ``wandb_run_id.txt``, by which a resumed training continues its run.
+        cfg: ``WANDB`` names the run, which records all settings. ``OUTPUT_DIR`` holds the files of wandb and
+            ``wandb_run_id.txt``, with which a resumed training continues its run.
 
     Raises:
         ConfigError: the library is not installed.
@@ -55,10 +55,10 @@ class WeightsAndBiasesHook(hooks.PeriodicWriter, EventWriter):
         self._last_written = -1
 
     def before_train(self) -> None:
-        """Open a run or, when training resumes, the one that it belongs to.
+        """Open a run or, when training resumes, the previous run.
 
         Raises:
-            ConfigError: nobody is logged in, or the service cannot be reached or refuses.
+            ConfigError: nobody is logged in, or the service is unreachable or refuses.
         """
         folder, settings = Path(self._cfg.OUTPUT_DIR), self._cfg.WANDB
         id_file = folder / RUN_ID_FILE
@@ -80,11 +80,11 @@ class WeightsAndBiasesHook(hooks.PeriodicWriter, EventWriter):
                 "in the environment, or set WANDB.ENABLED to False."
             ) from error
         id_file.write_text(self._run.id, encoding="utf-8")
-        # Its own step counter cannot go back to the last checkpoint, as a resumed training does.
+        # The step counter of wandb cannot go back to the last checkpoint, as a resumed training does.
         self._run.define_metric("*", step_metric=ITERATION)
 
     def write(self) -> None:
-        """Send what is new."""
+        """Send new scalars and images."""
         if self._run is None:
             return
         storage = get_event_storage()
@@ -99,6 +99,6 @@ class WeightsAndBiasesHook(hooks.PeriodicWriter, EventWriter):
             self._run.log({**new[iteration], ITERATION: iteration})
 
     def close(self) -> None:
-        """End the run, as failed unless training is complete."""
+        """Finish the run, as failed unless training is complete."""
         if self._run is not None:
             self._run.finish(exit_code=int(self.trainer.iter + 1 < self.trainer.max_iter))

@@ -1,4 +1,4 @@
-"""Scores of predictions against ground truth, and of SAR features against RGB ones."""
+"""Scores of predictions against ground truth, and of SAR features against RGB features."""
 
 from mm_ovseg.evaluation.build import EVALUATOR_TYPES, build_evaluator, check_evaluator_types
 from mm_ovseg.evaluation.metrics import count_pixels, format_results_table, segmentation_metrics

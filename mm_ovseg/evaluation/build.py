@@ -1,4 +1,4 @@
-"""Choosing the evaluator of a dataset, as Detectron2's ``train_net.py`` does, by its ``evaluator_type``."""
+"""Choosing the evaluator of a dataset by its ``evaluator_type``, as Detectron2's ``train_net.py`` does."""
 
 import os
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from mm_ovseg.vocabulary import unseen_classes
 
 __all__ = ["EVALUATOR_TYPES", "build_evaluator", "check_evaluator_types"]
 
-# evaluator_type of a dataset -> the tasks of models that it can score; labelled pairs are pairs for stage 1, too.
+# evaluator_type of a dataset -> tasks of the models that it can score; stage 1 can use labelled pairs, too.
 EVALUATOR_TYPES = {"rgb_sar_sem_seg": ("sem_seg", "retrieval"), "rgb_sar_retrieval": ("retrieval",)}
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | os.PathLike | None = None) -> DatasetEvaluator:
-    """Build the evaluator for a dataset and the model of a config.
+    """Build the evaluator of a dataset for the model of a config.
 
     ======================= ================================ ==============================
     ``evaluator_type``      model's ``task`` is ``sem_seg``  model's ``task`` is ``retrieval``
@@ -34,7 +34,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | os.PathLi
     Args:
         cfg: ``MODEL.META_ARCHITECTURE`` names the model; ``DATASETS.UNSEEN`` and ``CMU.BLOCKS`` are used.
         dataset_name: a registered dataset.
-        output_dir: where the evaluator writes; None: nowhere.
+        output_dir: folder for the evaluator's files; None: write no files.
 
     Raises:
         ConfigError: the dataset cannot score the model.
@@ -53,10 +53,11 @@ def check_evaluator_types(model: nn.Module | type[nn.Module], dataset_names: Seq
 
     Args:
         model: its ``task`` is ``"sem_seg"`` or ``"retrieval"``.
-        dataset_names: of DATASETS.TEST.
+        dataset_names: those of DATASETS.TEST.
 
     Raises:
-        ConfigError: the model has no such task, or a dataset is not registered or has no ``evaluator_type`` that fits.
+        ConfigError: the model has no such task, or a dataset is not registered or has no suitable
+            ``evaluator_type``.
     """
     task = getattr(model, "task", None)
     if task not in ("sem_seg", "retrieval"):

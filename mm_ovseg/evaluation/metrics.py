@@ -15,10 +15,10 @@ def count_pixels(label: np.ndarray, prediction: np.ndarray, num_classes: int, ig
     """The confusion matrix of one map.
 
     Args:
-        label: (H, W) class indices, ``ignore_label`` where pixels do not count.
+        label: (H, W) class indices, ``ignore_label`` where ignored.
         prediction: (H, W) class indices.
         num_classes: T.
-        ignore_label: in ``label``.
+        ignore_label: value of ignored pixels in ``label``.
 
     Returns:
         (T, T) int64 pixel counts, ground truth by prediction.
@@ -34,7 +34,7 @@ def segmentation_metrics(
     """Compute every score from pixel counts.
 
     A class without a ground-truth pixel has no score (nan) and is left out of the means, as in Detectron2. (In release
-    0.6, such a class counts as an IoU of 0 in the mIoU once it is predicted somewhere.) Over the n classes that have a
+    0.6, such a class counts as an IoU of 0 in the mIoU if it is predicted anywhere.) Over the n classes that have a
     score, ``n * mIoU = n_seen * mIoU-seen + n_unseen * mIoU-unseen``.
 
     Args:
@@ -44,8 +44,8 @@ def segmentation_metrics(
 
     Returns:
         Percentages: mIoU, mIoU-seen, mIoU-unseen, hIoU (harmonic mean of those two; 0 where both are 0), fwIoU (IoU
-        weighted by ground-truth pixels), mACC, pACC, IoU-<class>, ACC-<class>. A mean over no class is nan, such as
-        mIoU-unseen and hIoU without unseen classes.
+        weighted by ground-truth pixels), mACC, pACC, IoU-<class>, ACC-<class>. Means over no classes are nan, such
+        as mIoU-unseen and hIoU without unseen classes.
 
     Raises:
         VocabularyError: an unseen class is not among the classes.
@@ -77,7 +77,7 @@ def segmentation_metrics(
 def format_results_table(
     results: Mapping[str, float], classes: Sequence[str], unseen_classes: Sequence[str] = ()
 ) -> str:
-    """Lay out scores as a text table: one row per class, then the summary.
+    """Format scores as a text table: one row per class, then the summary.
 
     Args:
         results: what :func:`segmentation_metrics` returns, or ``evaluate()["sem_seg"]``.
@@ -100,7 +100,7 @@ def format_results_table(
         ["hIoU", "seen, unseen", percent("hIoU"), ""],
         ["fwIoU, pACC", "all", percent("fwIoU"), percent("pACC")],
     ]
-    # Without numparse, a class name that is a number stays as it is written.
+    # Numbers are not parsed, so that class names that are numbers stay unchanged.
     return tabulate(
         rows,
         headers=["class", "seen/unseen", "IoU", "ACC"],
@@ -120,7 +120,7 @@ def unseen_mask(classes: Sequence[str], unseen_classes: Sequence[str]) -> np.nda
     if unknown:
         raise VocabularyError(
             f"Unseen classes {', '.join(map(repr, unknown))} are not among the classes "
-            f"{', '.join(map(repr, classes))}; name unseen classes exactly as the classes are."
+            f"{', '.join(map(repr, classes))}; spell unseen classes exactly like the classes."
         )
     return np.array([name in unseen_classes for name in classes], dtype=bool)
 

@@ -1,4 +1,4 @@
-"""Reading the files of evaluations."""
+"""Reading evaluation files."""
 
 import os
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def read_segmentation_report(path: str | os.PathLike) -> SegmentationReport:
             raise ValueError("the confusion matrix does not hold a count for each pair of classes")
     except (ValueError, TypeError, KeyError, VocabularyError) as error:
         raise DataError(
-            f"{path} is not an evaluation of semantic segmentation; give the sem_seg_evaluation.json that mm-ovseg "
-            "eval --eval-only writes."
+            f"{path} is not an evaluation of semantic segmentation; give the sem_seg_evaluation.json written by "
+            "mm-ovseg eval."
         ) from error
     return SegmentationReport(str(content.get("dataset", "")), classes, unseen, counts.astype(np.int64))

@@ -24,7 +24,7 @@ __all__ = ["RetrievalEvaluator", "expected_hits"]
 
 DIRECTIONS = ("sar_to_rgb", "rgb_to_sar")
 RANKS = (1, 5)  # the k of recall@k
-ROWS_AT_ONCE = 1024  # images whose similarities to all others are in memory at a time
+ROWS_AT_ONCE = 1024  # images whose similarities to all others are held in memory at once
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +33,14 @@ class RetrievalEvaluator(DatasetEvaluator):
     """Recall@1 and @5 of held-out RGB-SAR pairs, for every compared block and averaged over blocks.
 
     * *Tokens*: each valid token looks for its partner among the valid tokens of the other image of its own pair. The
-      mean is over the tokens of all pairs. A part of it may come from the position, which encoders know.
+      mean is over the tokens of all pairs. Some of it may come from the position, which encoders know.
     * *Images*: each image, as the normalised mean of its valid tokens, looks for its partner among all pairs.
 
     Recall@k is the percentage of queries whose partner is among the k most similar; ties are in random order, so that
     uninformative features score chance. Chance is exact: the mean over queries of min(k, n) / n, with n candidates. A
-    pair without a valid token is neither a query nor a candidate, only counted.
+    pair without a valid token is counted, but is neither a query nor a candidate.
 
-    Several processes give exactly the scores of one. Only the counts and mean tokens of a pair stay in memory.
+    Scores do not depend on the number of processes. Only the counts and mean tokens of each pair are kept in memory.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class RetrievalEvaluator(DatasetEvaluator):
         distributed: bool = True,
         output_dir: str | os.PathLike | None = None,
     ) -> None:
-        """Set what is evaluated.
+        """Set up the evaluation.
 
         Args:
             dataset_name: a registered dataset; labels are not needed.
@@ -100,7 +100,7 @@ class RetrievalEvaluator(DatasetEvaluator):
         """Score the processed pairs, log the table and write the output file.
 
         Returns:
-            ``{"retrieval": scores}``; None in other processes than the main one. Scores are in percent:
+            ``{"retrieval": scores}``; None in processes other than the main one. Scores are in percent:
             ``token_sar_to_rgb_recall@1`` and so on (``image``, ``rgb_to_sar``, ``@5``) averaged over blocks, the same
             with ``-block4`` and so on for one block, and ``token_chance@1``, ``image_chance@1`` and so on. In addition
             there are ``num_pairs``, ``num_tokens``, ``num_without_data`` (pairs without a valid token) and
@@ -113,7 +113,7 @@ class RetrievalEvaluator(DatasetEvaluator):
         if self._distributed:
             pairs = [pair for part in comm.all_gather(pairs) for pair in part]
         usable = sorted((pair for pair in pairs if pair["num_tokens"]), key=lambda pair: pair["name"])
-        # Before the other processes return: all of them must stop, not only the main one.
+        # Before the other processes return: all of them must stop, not just the main one.
         if not usable:
             raise DataError(
                 f"Dataset '{self._dataset_name}' cannot be scored: {len(pairs)} of its {self._dataset_size} pairs were "
@@ -144,7 +144,7 @@ class RetrievalEvaluator(DatasetEvaluator):
         scores: dict[str, float] = {}
         for rank_index, rank in enumerate(RANKS):
             for direction, direction_name in enumerate(DIRECTIONS):
-                # fsum: the same in whatever order the processes had the pairs
+                # fsum: independent of how pairs are distributed over processes
                 hits = [math.fsum(pair["hits"][block][direction][rank_index] for pair in pairs) for block in blocks]
                 tokens = [hit / num_tokens for hit in hits]
                 images = [_image_recall([pair["means"][block] for pair in pairs], direction, rank) for block in blocks]

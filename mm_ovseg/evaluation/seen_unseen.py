@@ -28,14 +28,14 @@ logger = logging.getLogger(__name__)
 
 
 class SeenUnseenSemSegEvaluator(DatasetEvaluator):
-    """Evaluate semantic segmentation over all classes, and over seen and unseen classes apart.
+    """Evaluate semantic segmentation over all classes, and separately over seen and unseen classes.
 
-    Pixel counts are integers and are summed over processes, so that several give exactly the scores of one.
+    Pixel counts are integers summed over processes, so that scores do not depend on the number of processes.
     :func:`segmentation_metrics` defines the scores.
 
     It does not subclass :class:`~detectron2.evaluation.SemSegEvaluator`, of which only the constructor would remain:
-    that class reads label maps with PIL, without raw label values, GeoTIFF nodata and checks; encodes every prediction
-    as RLE into a second output file; and, in release 0.6, counts a predicted class without ground truth in the mIoU.
+    that class reads label maps with PIL, without raw label values, GeoTIFF nodata and checks; writes all predictions as
+    RLE to a second file; and, in release 0.6, counts predicted classes without ground truth in the mIoU.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
 
         Args:
             inputs: dataset dicts with ``file_name`` and ``sem_seg_file_name``.
-            outputs: for each, ``sem_seg``: (T, H, W) scores; the highest of a pixel is its class.
+            outputs: for each, ``sem_seg``: (T, H, W) scores; the highest score of a pixel is its class.
 
         Raises:
             DataError: an image has no label map, or one that cannot be read, differs in size from the prediction, or
@@ -105,7 +105,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
 
         Returns:
             ``{"sem_seg": scores}`` with the scores of :func:`segmentation_metrics`, ``num_images`` (processed) and
-            ``num_skipped`` (the rest of the dataset); None in other processes than the main one.
+            ``num_skipped`` (the rest of the dataset); None in processes other than the main one.
 
         Raises:
             DataError: no labelled pixel was processed, or the output folder cannot be written to.
@@ -114,7 +114,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
         if self._distributed:
             matrices, counts = zip(*comm.all_gather((confusion_matrix, num_images)), strict=True)
             confusion_matrix, num_images = np.sum(matrices, axis=0), sum(counts)
-        # Before the other processes return: all of them must stop, not only the main one.
+        # Before the other processes return: all of them must stop, not just the main one.
         if not confusion_matrix.any():
             raise DataError(
                 f"Dataset '{self._dataset_name}' cannot be scored: {num_images} of its {self._dataset_size} images "
@@ -150,7 +150,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
         if label.shape != prediction_shape:
             raise DataError(
                 f"{path} has {label.shape[0]} x {label.shape[1]} pixels (height x width) but the prediction for "
-                f"{image} has {prediction_shape[0]} x {prediction_shape[1]}; bring the label map onto the image's grid."
+                f"{image} has {prediction_shape[0]} x {prediction_shape[1]}; warp the label map to the image's grid."
             )
         return label
 

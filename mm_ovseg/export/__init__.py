@@ -1,4 +1,4 @@
-"""Writing a model as a file that other programs run: ONNX, or PyTorch's exported program. See docs/EXPORT.md."""
+"""Exporting a model to a file that other programs can run: ONNX, or PyTorch's exported program. See docs/EXPORT.md."""
 
 from mm_ovseg.export.agreement import Agreement, check_agreement
 from mm_ovseg.export.exported_file import EXPORT_SUFFIXES, write_export

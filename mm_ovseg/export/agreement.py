@@ -1,4 +1,4 @@
-"""Checking that an exported file computes what the model in PyTorch computes."""
+"""Checking that an exported file gives the same results as the model in PyTorch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from mm_ovseg.export.graph import SegmentationGraph
 
 __all__ = ["Agreement", "check_agreement"]
 
-MAX_RELATIVE_DIFFERENCE = 1e-4  # of the logits; other kernels and another order of summation give about 1e-6
-CHECKED_CLASSES = 20  # more than the traced example has, and than the padding of the small models
+MAX_RELATIVE_DIFFERENCE = 1e-4  # of the logits; different kernels and summation orders give about 1e-6
+CHECKED_CLASSES = 20  # more than in the traced example, and more than the padding of the small models
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Agreement:
     """The difference between a file and PyTorch for one input.
 
     Attributes:
-        batch, height, width, classes: the input's sizes.
-        scores: maximum absolute difference of the scores, which are in 0..1.
+        batch, height, width, classes: sizes of the input.
+        scores: maximum absolute difference of the scores, 0..1.
         logits: maximum absolute difference of the logits.
         relative: norm of the logits' difference over the norm of the logits.
     """
@@ -44,11 +44,11 @@ class Agreement:
 def check_agreement(
     graph: SegmentationGraph, run: Callable[[Mapping[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor]]
 ) -> list[Agreement]:
-    """Compare a file with PyTorch on noise: one pair of the encoders' size, and two of another shape with more classes.
+    """Compare a file with PyTorch on noise: one pair of the encoders' size, and two pairs of another size.
 
     Args:
         graph: the model in PyTorch.
-        run: returns the file's scores and logits for inputs by name.
+        run: returns the scores and logits of the file for named inputs.
 
     Returns:
         The differences for both inputs.
@@ -78,8 +78,8 @@ def check_agreement(
         )
     if not all(agreement.relative <= MAX_RELATIVE_DIFFERENCE for agreement in agreements):  # false for NaN
         raise ExportError(
-            "The exported file does not compute what PyTorch computes "
-            f"({'; '.join(str(agreement) for agreement in agreements)}); it is deleted. Try the package "
+            "The exported file gives different results than PyTorch "
+            f"({'; '.join(str(agreement) for agreement in agreements)}); the file was deleted. Try the package "
             "versions of constraints.txt."
         )
     return agreements

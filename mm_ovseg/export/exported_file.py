@@ -20,17 +20,17 @@ from mm_ovseg.export.graph import AXES, OUTPUTS, SegmentationGraph, export_progr
 __all__ = ["EXPORT_SUFFIXES", "check_export_requirements", "write_export"]
 
 EXPORT_SUFFIXES = (".onnx", ".pt2")
-MAX_SINGLE_FILE_BYTES = 1_900_000_000  # of weights; a protocol buffer holds 2 GiB, some of which the graph needs
+MAX_SINGLE_FILE_BYTES = 1_900_000_000  # of weights; protocol buffers are limited to 2 GiB, including the graph
 
 
 def check_export_requirements(path: Path) -> None:
-    """Check, before long work, that a file of this format can be written.
+    """Check that a file of this format can be written, before any long computation.
 
     Raises:
         ConfigError: the suffix is unknown, or a package is not installed.
     """
     if path.suffix not in EXPORT_SUFFIXES:
-        raise ConfigError(f"{path} does not have the suffix of a format; use {' or '.join(EXPORT_SUFFIXES)}.")
+        raise ConfigError(f"{path} has an unknown suffix; use {' or '.join(EXPORT_SUFFIXES)}.")
     if path.suffix == ".onnx":
         _import_onnxruntime()
 
@@ -40,15 +40,15 @@ def write_export(graph: SegmentationGraph, path: Path, metadata: Mapping[str, st
 
     Args:
         graph: the model, on the CPU.
-        path: ends in ``.onnx`` or ``.pt2``. Weights of more than 1.9 GB go to ``path`` + ``.data`` beside an ONNX file.
-        metadata: to store in the file.
+        path: ends in ``.onnx`` or ``.pt2``. For ONNX, weights of more than 1.9 GB go to ``{path}.data``.
+        metadata: stored in the file.
 
     Returns:
-        What :func:`~mm_ovseg.export.agreement.check_agreement` found.
+        The result of :func:`~mm_ovseg.export.agreement.check_agreement`.
 
     Raises:
-        ConfigError: as of :func:`check_export_requirements`.
-        ExportError: the model cannot be exported, or the file computes something different.
+        ConfigError: as in :func:`check_export_requirements`.
+        ExportError: the model cannot be exported, or the file gives different results.
         DataError: the file cannot be written.
     """
     check_export_requirements(path)
@@ -65,7 +65,7 @@ def write_export(graph: SegmentationGraph, path: Path, metadata: Mapping[str, st
             for file in sorted(Path(folder).iterdir(), reverse=True):  # the weights first
                 os.replace(file, path.parent / file.name)
     except OSError as error:
-        raise DataError(f"{path} cannot be written ({brief_reason(error)}); choose another place for it.") from error
+        raise DataError(f"{path} cannot be written ({brief_reason(error)}); choose another place.") from error
     return agreements
 
 
@@ -116,15 +116,15 @@ def _import_onnxruntime() -> ModuleType:
         import onnxscript  # noqa: F401, likewise
     except ImportError as error:
         raise ConfigError(
-            f"ONNX files are written with onnx, onnxscript and onnxruntime ({error}); "
-            "run: pip install 'mm_ovseg[export]', or write a .pt2 file, which needs none of them."
+            f"ONNX files need onnx, onnxscript and onnxruntime ({error}); "
+            "run: pip install 'mm_ovseg[export]', or write a .pt2 file, which does not need them."
         ) from error
     return onnxruntime
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporters' progress reports, which users cannot act on."""
+    """Silence the progress reports of the exporters, which are of no use to users."""
     logger = logging.getLogger("onnxscript")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""A model as one graph of operators on tensors, for any vocabulary, any image size and any number of pairs."""
+"""A model as a graph of tensor operators, for any vocabulary, any image size and any number of pairs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,19 +20,19 @@ AXES = {
     "sar_image": {0: "batch", 2: "height", 3: "width"},
     "text_embeddings": {1: "classes"},
 }
-# The exporter treats a length of 1 as a constant, and equal lengths as one.
+# All different and above 1: the exporter treats 1 as a constant, and equal lengths as the same.
 EXAMPLE_BATCH, EXAMPLE_HEIGHT, EXAMPLE_WIDTH, EXAMPLE_CLASSES = 2, 60, 70, 5
 
 
 class SegmentationGraph(nn.Module):
     """An MMOVSeg in evaluation mode, as a function of tensors.
 
-    Text embeddings are an input, so that the vocabulary stays open; the text encoder is not part of the graph. It
+    Text embeddings are an input, so that the vocabulary stays open; the text encoder is not part of the graph, which
     computes in float32 regardless of ``MODEL.INFERENCE_DTYPE``.
 
     Args:
         model: in evaluation mode; its modules are shared, not copied.
-        with_sar: False leaves out the SAR encoders, and with them the input ``sar_image``.
+        with_sar: False leaves out the SAR encoders and the input ``sar_image``.
     """
 
     def __init__(self, model: MMOVSeg, *, with_sar: bool = True) -> None:
@@ -47,12 +47,12 @@ class SegmentationGraph(nn.Module):
 
         Args:
             image: float32 (B, 3, H, W), red, green and blue, 0..255, of any size.
-            sar_image: float32 (B, 3, H, W), scaled to 0..255 as ``INPUT.SAR`` says; None where there is no such input.
+            sar_image: float32 (B, 3, H, W), scaled to 0..255 as set by ``INPUT.SAR``; None if there is no such input.
             text_embeddings: float32 (P, T, C), L2-normalised, for P templates and T classes.
 
         Returns:
-            Scores (B, T, H, W), 0..1, like those of the model, and the logits (B, T, 4h, 4w) that they are interpolated
-            from.
+            Scores (B, T, H, W), 0..1, like those of the model, and the logits (B, T, 4h, 4w) from which they
+            are interpolated.
         """
         logits = self.model.compare(image, sar_image, text_embeddings)
         enlarged = F.interpolate(logits, image.shape[-2:], mode="bilinear", align_corners=False)
@@ -61,7 +61,7 @@ class SegmentationGraph(nn.Module):
     def random_inputs(
         self, *, batch: int, height: int, width: int, classes: int, seed: int
     ) -> dict[str, torch.Tensor | None]:
-        """Noise of the given sizes by input name; SAR is None where the graph has no such input."""
+        """Noise of the given sizes by input name; SAR is None if the graph has no such input."""
         generator = torch.Generator().manual_seed(seed)
         shape = (batch, 3, height, width)
         images = {
@@ -80,7 +80,7 @@ def export_program(graph: SegmentationGraph) -> ExportedProgram:
     Raises:
         ExportError: the model cannot be traced, for instance because a custom head branches on values.
     """
-    # A vocabulary above MAX_CLASSES needs another graph, which selects classes.
+    # A vocabulary above MAX_CLASSES would need another graph, which selects classes.
     max_classes = graph.model.sem_seg_head.max_classes or None
     lengths = {name: Dim(name) for name in ("batch", "height", "width")} | {"classes": Dim("classes", max=max_classes)}
     shapes = {
@@ -102,7 +102,7 @@ def export_program(graph: SegmentationGraph) -> ExportedProgram:
 
 @contextmanager
 def _without_text_encoder(model: MMOVSeg) -> Iterator[None]:
-    # The exported program would otherwise contain its weights, which it does not use.
+    # Otherwise the exported program would contain its unused weights.
     text, model.text = model.text, nn.Identity()
     try:
         yield

@@ -19,13 +19,13 @@ TENSOR_NAME = "text_embeddings"
 
 
 def check_text_suffix(path: Path) -> None:
-    """Check that a file name has the suffix of a format.
+    """Check the suffix of a file name.
 
     Raises:
-        ConfigError: it ends neither in .npy nor in .safetensors.
+        ConfigError: it is neither .npy nor .safetensors.
     """
     if path.suffix not in TEXT_SUFFIXES:
-        raise ConfigError(f"{path} does not have the suffix of a format; use {' or '.join(TEXT_SUFFIXES)}.")
+        raise ConfigError(f"{path} has an unknown suffix; use {' or '.join(TEXT_SUFFIXES)}.")
 
 
 @torch.no_grad()
@@ -33,8 +33,8 @@ def write_text_file(path: Path, text: TextEmbedder, names: Sequence[str]) -> tup
     """Embed class names and write the embeddings.
 
     Args:
-        path: ``.npy`` holds the array alone; ``.safetensors`` holds it as ``text_embeddings``, and the names and the
-            templates, each a list in JSON, as metadata ``classes`` and ``templates``.
+        path: ``.npy`` holds the array alone; ``.safetensors`` holds it as ``text_embeddings``, with the names and
+            templates as JSON lists in the metadata ``classes`` and ``templates``.
         text: the model's text encoder, in evaluation mode.
         names: T class names.
 
@@ -42,7 +42,7 @@ def write_text_file(path: Path, text: TextEmbedder, names: Sequence[str]) -> tup
         The shape (P, T, C) of the embeddings: float32, L2-normalised, for P templates.
 
     Raises:
-        ConfigError: the name has another suffix.
+        ConfigError: the suffix is unknown.
         DataError: the file cannot be written.
     """
     check_text_suffix(path)

@@ -1,4 +1,4 @@
-"""From a trained model to maps of pairs, in files or in memory, and of whole scenes."""
+"""From a trained model to maps of pairs, in files or in memory, and of large scenes."""
 
 from mm_ovseg.inference.map_writer import write_class_map_geotiff, write_class_map_png
 from mm_ovseg.inference.predictor import Prediction, Predictor

@@ -1,4 +1,4 @@
-"""An archive of scenes: each is given to a worker, and to another where that one dies, until all are accounted for."""
+"""Archives of scenes: each scene goes to a worker, and to another one if that dies, until all have a result."""
 
 import csv
 import logging
@@ -23,22 +23,22 @@ __all__ = ["RESULTS", "SceneResult", "check_archive_outputs", "read_archive", "s
 logger = logging.getLogger(__name__)
 
 RESULTS = "results.csv"  # in the folder of the maps
-COMPANIONS = ("_coverage", "_confidence", "_probabilities")  # endings of the files that stand beside NAME.tif
+COMPANIONS = ("_coverage", "_confidence", "_probabilities")  # suffixes of the files next to NAME.tif
 
 
 @dataclass(frozen=True)
 class SceneResult:
-    """What became of a scene; the fields are the columns of the table.
+    """The result of a scene; the fields are the columns of the table.
 
     Attributes:
-        name: of the scene.
+        name: name of the scene.
         rgb, sar: its files; several are separated by ``;``.
         status: skipped scenes were finished by an earlier run.
-        attempts: how many workers it was given to; 0 where it was skipped.
-        seconds: of all attempts together.
-        output: the map; empty where it failed.
-        sar_share: share of the mapped pixels made from RGB and SAR, 0..1; None where nothing was mapped.
-        error: one sentence on why it failed.
+        attempts: number of workers that tried it; 0 if skipped.
+        seconds: total time of all attempts.
+        output: the map; empty if failed.
+        sar_share: share of the mapped pixels made from RGB and SAR, 0..1; None if nothing was mapped.
+        error: one sentence on the reason of a failure.
     """
 
     name: str
@@ -56,7 +56,7 @@ def read_archive(path: str | os.PathLike) -> list[SceneFiles]:
     """Read the scenes of an archive from a manifest with ``rgb``, ``sar`` (may be empty), ``name`` and ``aoi``.
 
     Raises:
-        DataError: As of :func:`~mm_ovseg.data.manifest.read_manifest`.
+        DataError: as in :func:`~mm_ovseg.data.manifest.read_manifest`.
     """
     return read_manifest(path, optional=("aoi",), companions=COMPANIONS)
 
@@ -69,11 +69,11 @@ def check_archive_outputs(
     polygons: bool = False,
     others: Mapping[str, Iterable[str | os.PathLike | None]] | None = None,
 ) -> None:
-    """Check that no file of any scene, nor the table of results, would replace what any scene is made from.
+    """Check that no output of any scene, nor the table of results, would replace an input of any scene.
 
     Args:
-        scenes, output_dir, options, polygons: as of :func:`segment_archive`.
-        others: what else is read, as of :func:`mm_ovseg.files.check_outputs`.
+        scenes, output_dir, options, polygons: as in :func:`segment_archive`.
+        others: other inputs, as in :func:`mm_ovseg.files.check_outputs`.
 
     Raises:
         DataError: one would.
@@ -97,26 +97,26 @@ def segment_archive(
     polygons: bool = False,
     retries: int = 2,
 ) -> Iterator[SceneResult]:
-    """Segment scenes into ``output_dir/NAME.tif``, and what comes with a map.
+    """Segment scenes into ``output_dir/NAME.tif`` and its accompanying files.
 
-    A scene that fails because of its files or the settings fails alone. Where a worker dies, or something unforeseen
-    happens, a new worker continues the scene where the last one stopped.
+    A scene that fails because of its files or the settings does not stop the others. If a worker dies, or an unexpected
+    error occurs, a new worker continues the scene where the last one stopped.
 
     Args:
-        scenes: of different names.
-        output_dir: made where it is missing.
-        options: of every scene, but for ``area``, which a scene may have its own of, and ``vector``, which is not used.
-            With ``resume``, scenes whose maps are finished are skipped.
-        pool: connected.
+        scenes: with distinct names.
+        output_dir: created if missing.
+        options: for every scene; a scene may override ``area``, and ``vector`` is not used. With ``resume``, scenes
+            with finished maps are skipped.
+        pool: a connected pool.
         polygons: also write ``NAME.gpkg``.
-        retries: attempts after the first; of workers to start, too.
+        retries: attempts after the first, for scenes and for starting workers.
 
     Yields:
-        One result a scene, as they come.
+        One result per scene, in order of completion.
 
     Raises:
         ConfigError: ``retries`` is negative, or no worker can be started.
-        DataError: as of :func:`check_archive_outputs`.
+        DataError: as in :func:`check_archive_outputs`.
         MMOVSegError: the model cannot be built, for instance because of its weights.
     """
     if retries < 0:
@@ -126,7 +126,7 @@ def segment_archive(
 
 
 def write_results(path: Path, results: Iterable[SceneResult]) -> None:
-    """Write results as a CSV file, which is whole at any moment.
+    """Write results as a CSV file, atomically.
 
     Raises:
         DataError: it cannot be written.
@@ -139,7 +139,7 @@ def write_results(path: Path, results: Iterable[SceneResult]) -> None:
 
 @dataclass
 class _Work:
-    """A scene, what to make of it, and what was spent on it."""
+    """A scene, its output, and the effort spent on it."""
 
     scene: SceneFiles
     output: Path
@@ -159,8 +159,8 @@ def _plan(scenes: Sequence[SceneFiles], output_dir: Path, options: SceneOptions,
 def _run(waiting: deque[_Work], pool: RayPool, retries: int) -> Iterator[SceneResult]:
     busy: dict[int, _Work] = {}  # by worker
     idle: list[int] = []
-    starting: dict[int, int] = {}  # worker -> how many before it failed to start in its stead
-    places = pool.size  # for workers
+    starting: dict[int, int] = {}  # worker -> failed starts before it
+    places = pool.size  # free places for workers
     while waiting or busy:
         while waiting and idle:
             work, worker = waiting.popleft(), idle.pop()
@@ -179,9 +179,9 @@ def _run(waiting: deque[_Work], pool: RayPool, retries: int) -> Iterator[SceneRe
                 idle.append(worker)
                 yield _result(work, outcome)
                 continue
-            pool.stop(worker)  # even if it lives: what went wrong there may go wrong again
+            pool.stop(worker)  # even if alive: the same error might occur there again
             if work.attempts <= retries:
-                logger.info("%s is tried again (%s).", work.scene.name, outcome.error)
+                logger.info("Retrying %s (%s).", work.scene.name, outcome.error)
                 waiting.append(work)
                 continue
             reason = f"Given up after {work.attempts} attempts ({outcome.error})"
@@ -200,12 +200,12 @@ def _run(waiting: deque[_Work], pool: RayPool, retries: int) -> Iterator[SceneRe
         places -= 1
         if places == 0:
             raise ConfigError(
-                f"No worker can be started ({outcome.error}); try fewer --num-workers, or MM_OVSEG_DEBUG=1 to see more."
+                f"No worker can be started ({outcome.error}); try fewer --num-workers, or MM_OVSEG_DEBUG=1 for details."
             )
 
 
 def _result(work: _Work, outcome: Outcome) -> SceneResult:
-    # Absolute, so that the table can be read from any folder.
+    # Absolute, so that the table is valid in any folder.
     rgb, sar = (SEPARATOR.join(str(path.absolute()) for path in paths) for paths in (work.scene.rgb, work.scene.sar))
     return SceneResult(
         name=work.scene.name,

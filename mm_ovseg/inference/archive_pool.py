@@ -1,4 +1,4 @@
-"""Worker processes on a Ray cluster: on this machine, or on many."""
+"""Worker processes on a Ray cluster, on one or many machines."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from mm_ovseg.inference.scene_options import SceneOptions
 
 __all__ = ["RayPool", "import_ray"]
 
-# Nothing is ever put there but scenes' names; the default is a third of the memory. Ray's least is 75 MiB.
+# The object store only holds names of scenes; by default, it takes a third of the memory. Ray's minimum is 75 MiB.
 OBJECT_STORE_BYTES = 100 << 20
 CONNECT_SECONDS = 20
 
@@ -31,34 +31,34 @@ def import_ray() -> ModuleType:
         ConfigError: it is not installed.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Without its pages about every worker that dies, which we replace. Ray reads this when it is imported.
+    # Silences the reports on dead workers, which we replace. Ray reads this when it is imported.
     if not _debugging():
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         import ray
     except ImportError as error:
-        raise ConfigError(f"Archives are segmented with Ray ({error}); run: pip install 'mm_ovseg[ray]'.") from error
+        raise ConfigError(f"Archives need Ray ({error}); run: pip install 'mm_ovseg[ray]'.") from error
     return ray
 
 
 class RayPool:
-    """Processes that segment scenes, one model each, known by number; a context manager.
+    """Numbered processes that segment scenes, with one model each; a context manager.
 
-    Where the calling process is connected to Ray already, that cluster is used and left running. Ray does not restart
-    a worker that dies: :meth:`wait` reports it, so that attempts can be counted.
+    If the calling process is already connected to Ray, that cluster is used and left running. Ray does not restart
+    workers that die; :meth:`wait` reports them, so that attempts can be counted.
 
     Args:
-        make_predictor: what each worker builds its model with; picklable.
-        num_workers: processes; None for one a GPU of the cluster (or share of it), or else one a machine.
-        address: of a cluster, as ``ray.init`` takes it; None starts one on this machine.
-        gpus_per_worker: GPUs that Ray gives each worker; less than 1 shares one; 0 for none.
+        make_predictor: builds the model of a worker; picklable.
+        num_workers: processes; None for one per GPU (or share of one) of the cluster, or else one per machine.
+        address: that of a cluster, as in ``ray.init``; None starts one on this machine.
+        gpus_per_worker: GPUs per worker; less than 1 shares a GPU; 0 for none.
 
     Attributes:
-        size: workers that are to be started, once connected.
+        size: number of workers to start, once connected.
 
     Raises:
-        ConfigError: Ray is not installed, a number is out of range, or, on connecting, there is no cluster or none with
-            what a worker needs.
+        ConfigError: Ray is not installed, a number is out of range, or, on connecting, there is no cluster or it lacks
+            the resources of a worker.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class RayPool:
             raise ConfigError(f"The number of workers is {num_workers}; give 1 or more.")
         if gpus_per_worker < 0 or (gpus_per_worker > 1 and gpus_per_worker % 1):
             raise ConfigError(
-                f"{gpus_per_worker} GPUs a worker are not possible; give a share of one, or a whole number."
+                f"{gpus_per_worker} GPUs per worker are not possible; give a fraction below 1, or a whole number."
             )
         self._ray = import_ray()
         self._make_predictor, self._address, self._gpus = make_predictor, address, gpus_per_worker
         self.size = num_workers
         self._handles: dict[int, Any] = {}
-        self._pending: dict[Any, int] = {}  # what a worker was asked -> the worker
+        self._pending: dict[Any, int] = {}  # pending call -> worker
         self._started = 0
 
     def __enter__(self) -> "RayPool":
@@ -96,7 +96,7 @@ class RayPool:
         if self.size is None:
             gpus = sum(node.get("GPU", 0) for node in nodes)
             self.size = max(1, int(gpus / self._gpus)) if self._gpus else len(nodes)
-        if self._address is None:  # all cores are ours, and need no book-keeping
+        if self._address is None:  # all cores are ours, and need not be reserved
             self._threads, cpus = max(1, torch.get_num_threads() // self.size), 0
         else:
             cores = [int(node.get("CPU", 0)) for node in nodes]
@@ -111,7 +111,7 @@ class RayPool:
             self._ray.shutdown()
 
     def start(self) -> int:
-        """Start a worker that builds its model; :meth:`wait` tells when it has."""
+        """Start a worker that builds its model; :meth:`wait` reports when it is ready."""
         self._started += 1
         handle = self._actor.remote(self._make_predictor, self._threads, os.getcwd())
         self._handles[self._started] = handle
@@ -119,7 +119,7 @@ class RayPool:
         return self._started
 
     def submit(self, worker: int, scene: SceneFiles, output: Path, options: SceneOptions) -> None:
-        """Give an idle worker a scene; :meth:`wait` tells when it is done."""
+        """Give an idle worker a scene; :meth:`wait` reports when it is done."""
         self._pending[self._handles[worker].segment.remote(scene, output, options)] = worker
 
     def wait(self) -> tuple[int, Outcome]:
@@ -132,30 +132,30 @@ class RayPool:
             return worker, Outcome("failed", error=_why_it_died(error), retry=True)
 
     def stop(self, worker: int) -> None:
-        """End a worker, busy or not."""
+        """Stop a worker, busy or not."""
         self._ray.kill(self._handles.pop(worker))
 
     def _connect(self) -> None:
         if self._address is None:
-            # Without "local", Ray would look for a cluster that others started.
+            # Without "local", Ray would look for an existing cluster.
             chosen = {"address": "local", "num_cpus": 1, "include_dashboard": False}
             chosen["object_store_memory"] = OBJECT_STORE_BYTES
-            failure, advice = "start on this machine", "its logs lie in /tmp/ray/session_latest/logs"
+            failure, advice = "start on this machine", "its logs are in /tmp/ray/session_latest/logs"
         else:
             _check_answers(self._address)
             chosen = {"address": self._address}
             failure = f"be reached at '{self._address}'"
-            advice = "see `ray status`; one that asks for a token needs the environment variable RAY_AUTH_MODE=token"
+            advice = "see `ray status`; a cluster with a token needs the environment variable RAY_AUTH_MODE=token"
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what matters comes as an error
+                warnings.simplefilter("ignore")  # anything important is raised
                 self._ray.init(**chosen, logging_level=logging.ERROR, log_to_driver=_debugging())
-        except Exception as error:  # of many types, ValueError and RuntimeError among them
+        except Exception as error:  # of many types, such as ValueError and RuntimeError
             raise ConfigError(f"A Ray cluster cannot {failure} ({brief_reason(error)}); {advice}.") from error
 
 
 def _check_answers(address: str) -> None:
-    """Check that something listens at an address, for which Ray itself would wait long."""
+    """Check that something listens at an address, for which Ray itself would wait a long time."""
     if address == "auto":
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -173,6 +173,6 @@ def _debugging() -> bool:
 
 def _why_it_died(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if any("creation task" in line for line in lines):  # an error in the worker, which the last line names
+    if any("creation task" in line for line in lines):  # an error in the worker, given in the last line
         return lines[-1]
-    return "the worker process was killed, perhaps for want of memory"
+    return "the worker process was killed, perhaps for lack of memory"

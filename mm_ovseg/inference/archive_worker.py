@@ -1,4 +1,4 @@
-"""A worker process of an archive: it builds one model, and segments the scenes that it is given."""
+"""A worker process of an archive, which builds one model and segments scenes with it."""
 
 import logging
 import os
@@ -26,10 +26,10 @@ class Outcome:
     """The result of building a model or segmenting a scene.
 
     Attributes:
-        status: "ready" of a model, the others of a scene.
-        sar_share: share of the mapped pixels made from RGB and SAR, 0..1; None where nothing is mapped.
-        error: why it failed: a sentence, or with ``retry`` a part of one.
-        retry: whether another process may succeed, as it cannot where files or settings are at fault.
+        status: "ready" for a model, the others for a scene.
+        sar_share: share of the mapped pixels made from RGB and SAR, 0..1; None if nothing is mapped.
+        error: the reason of a failure; a sentence or, with ``retry``, part of one.
+        retry: whether another process might succeed; not if files or settings are at fault.
     """
 
     status: Literal["ready", "done", "skipped", "failed"]
@@ -39,23 +39,23 @@ class Outcome:
 
 
 class SceneWorker:
-    """Builds a model once, and segments scene after scene with it.
+    """Builds a model once, and segments scenes with it.
 
     Args:
-        make_predictor: gives the predictor.
-        threads: that PyTorch may use on the CPU.
-        folder: what relative paths count from.
+        make_predictor: returns the predictor.
+        threads: CPU threads of PyTorch.
+        folder: base of relative paths.
     """
 
     def __init__(self, make_predictor: Callable[[], ScenePredictor], threads: int, folder: str) -> None:
         torch.set_num_threads(threads)
-        with suppress(OSError):  # on another machine, where it need not exist if all paths are absolute
+        with suppress(OSError):  # may be missing on another machine if all paths are absolute
             os.chdir(folder)
         self._make_predictor = make_predictor
         self._predictor: ScenePredictor | None = None
 
     def build(self) -> Outcome:
-        """Build the model, which all scenes need."""
+        """Build the model."""
         try:
             self._predictor = self._make_predictor()
         except Exception as error:
@@ -89,7 +89,7 @@ def _sar_share(report: dict[str, Any]) -> float | None:
 
 
 def _remove_leftovers(output: Path) -> None:
-    """Remove the temporary files beside a map that a killed process could not (:mod:`mm_ovseg.files`)."""
+    """Remove the temporary files that a killed process left next to a map (:mod:`mm_ovseg.files`)."""
     leftover = re.compile(rf"\.{re.escape(output.stem)}(_coverage|_confidence|_probabilities)?\.\d+\.tmp\..+")
     with suppress(OSError):
         for path in output.parent.iterdir():

@@ -28,13 +28,13 @@ __all__ = [
 ]
 
 SQUARE_METRES_PER_HECTARE = 10_000
-CACHE_BYTES = 64 << 20  # by default, GDAL takes a twentieth of the machine's memory
-# The pixels of a block count as equally large. So blocks are so small that the projection's scale changes by no more
-# than this across one; the area of a class that fills one half of every block is then wrong by a quarter of it.
+CACHE_BYTES = 64 << 20  # GDAL's default is 5% of the machine's memory
+# The pixels of a block count as equally large, so blocks are small enough that the projection's scale changes by at
+# most this across one; the area of a class that fills half of every block is then off by a quarter of this.
 MAX_CHANGE = 0.002
 BLOCK_EDGES = (256, 128, 64, 32, 16)  # pixels; divisors of the rows of a strip
 PROBES = 5  # places along each side of the map
-PIECES_PER_EDGE = 4  # the straight edge of a block is not a geodesic, but so many pieces of it nearly are
+PIECES_PER_EDGE = 4  # the straight edge of a block is not a geodesic, but these pieces of it nearly are
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class ClassArea:
     """The area of one class.
 
     Attributes:
-        name: The class.
-        pixels: Its number of pixels.
-        hectares: Its area on the ellipsoid; None for a map without a place on Earth.
+        name: name of the class.
+        pixels: number of pixels.
+        hectares: area on the ellipsoid; None for a map that is not georeferenced.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Ellipsoid:
 
     def __init__(self, crs: CRS, geographic: CRS) -> None:
         self._to_geographic = Transformer.from_crs(crs, geographic, always_xy=True)
-        self._degrees = math.degrees(geographic.axis_info[0].unit_conversion_factor)  # some count in grads
+        self._degrees = math.degrees(geographic.axis_info[0].unit_conversion_factor)  # some use grads
         self._geod = geographic.get_geod()
 
     @classmethod
     def of(cls, info: RasterInfo) -> "Ellipsoid | None":
-        """None where the raster has no georeference, or one in a local system without a place on Earth."""
+        """None if the raster has no georeference, or one in a local system without a position on Earth."""
         if info.grid.crs is None or info.grid.transform is None:
             return None
         try:
@@ -71,13 +71,13 @@ class Ellipsoid:
             while geographic and geographic.is_derived:  # such as longitude and latitude about a shifted pole
                 geographic = geographic.source_crs
             return cls(crs, geographic) if geographic and geographic.is_geographic else None
-        except (ProjError, rasterio.errors.CRSError):  # a system that only one of the two libraries knows
+        except (ProjError, rasterio.errors.CRSError):  # a system known to only one of the two libraries
             return None
 
     def areas(self, rings: np.ndarray) -> np.ndarray:
-        """Square metres (...) within rings of map coordinates (..., points, 2), which need not repeat the first point.
+        """Square metres (...) of rings in map coordinates (..., points, 2), which need not repeat the first point.
 
-        NaN where a point lies outside the domain of the projection.
+        NaN where a point is outside the domain of the projection.
         """
         longitudes, latitudes = self._on_ellipsoid(rings)
         known = np.isfinite(longitudes + latitudes).all(axis=-1)
@@ -87,7 +87,7 @@ class Ellipsoid:
         return areas
 
     def polygon_areas(self, polygons: np.ndarray) -> np.ndarray:
-        """Square metres (N,) of shapely Polygons in map coordinates, without their holes; NaN as of :meth:`areas`."""
+        """Square metres (N,) of shapely Polygons in map coordinates, without their holes; NaN as in :meth:`areas`."""
         _, points, (ring_ends, polygon_ends) = shapely.to_ragged_array(polygons)
         longitudes, latitudes = self._on_ellipsoid(points)
         rings = np.array(
@@ -96,29 +96,29 @@ class Ellipsoid:
                 for start, end in itertools.pairwise(ring_ends)
             ]
         )
-        rings[polygon_ends[:-1]] *= -1  # the outer ones; the others are holes
+        rings[polygon_ends[:-1]] *= -1  # outer rings; the others are holes
         return -np.add.reduceat(rings, polygon_ends[:-1])
 
     def _on_ellipsoid(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Longitudes and latitudes in degrees of (..., 2) map coordinates; NaN outside the projection's domain."""
         x, y = (axis * self._degrees for axis in self._to_geographic.transform(points[..., 0], points[..., 1]))
         unknown = ~np.isfinite(x + y)
-        # Grids of the whole world may end half a pixel beyond the poles.
+        # Global grids may end half a pixel beyond the poles.
         return np.where(unknown, np.nan, x), np.where(unknown, np.nan, np.clip(y, -90, 90))
 
 
 def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[ClassArea]:
     """Count the pixels of every class of a class map, and measure their areas.
 
-    Areas are accurate to 0.1 %, except with pixels of kilometres or beside the poles. The map is read in strips, so
-    memory does not depend on its height.
+    Areas are accurate to 0.1 %, except for pixels of kilometres or near the poles. The map is read in strips, so
+    memory use does not depend on its height.
 
     Args:
         path: uint8 raster of class indices 0..T-1, or 255 for nodata.
         class_names: T names, T <= 255.
 
     Returns:
-        One entry for each class, in the order of ``class_names``.
+        One entry per class, in the order of ``class_names``.
 
     Raises:
         DataError: the file is missing, damaged, not a uint8 raster, or holds an index without a class.
@@ -134,7 +134,7 @@ def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[C
                 block = rows[i * edge : (i + 1) * edge, j * edge : (j + 1) * edge]
                 counts = np.bincount(block.ravel(), minlength=256)
                 pixels += counts
-                held = counts > 0  # a block of only nodata may lie anywhere, even outside the projection's domain
+                held = counts > 0  # blocks of nodata may be anywhere, even outside the domain of the projection
                 square_metres[held] += counts[held] * (area / block.size)
     check_classes(path, np.flatnonzero(pixels), class_names)
     if ellipsoid is None:
@@ -164,7 +164,9 @@ def read_class_map_info(path: str | os.PathLike) -> RasterInfo:
     """
     info = read_raster_info(path)
     if info.dtypes[0] != "uint8":
-        raise DataError(f"{path} holds {info.dtypes[0]}, but a class map holds uint8; give the map that was written.")
+        raise DataError(
+            f"{path} holds {info.dtypes[0]}, but a class map holds uint8; give a map written by this package."
+        )
     return info
 
 
@@ -190,7 +192,7 @@ def block_edge(info: RasterInfo, ellipsoid: Ellipsoid | None) -> int:
     )
     with np.errstate(divide="ignore", invalid="ignore"):  # beyond the poles, areas are 0
         changes = np.abs([right / here - 1, below / here - 1]) / step
-    change = np.nan_to_num(changes, nan=0).max()  # NaN outside of the projection
+    change = np.nan_to_num(changes, nan=0).max()  # NaN outside the projection
     return next((edge for edge in BLOCK_EDGES if edge * change <= MAX_CHANGE), step)
 
 

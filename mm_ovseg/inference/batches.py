@@ -1,4 +1,4 @@
-"""Batches as large as the memory of the model's device holds."""
+"""Batches that fit into the memory of the model's device."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -13,12 +13,12 @@ __all__ = ["BatchRunner", "check_batch_size"]
 
 logger = logging.getLogger(__name__)
 
-# Of the CPU's allocator, whose errors have no type of their own.
+# From the CPU's allocator, whose errors have no specific type.
 CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 
 
 def check_batch_size(batch_size: Any) -> None:
-    """Check a number of items that go through a model together.
+    """Check the number of items per batch.
 
     Raises:
         ConfigError: it is not a positive whole number.
@@ -28,22 +28,22 @@ def check_batch_size(batch_size: Any) -> None:
 
 
 class BatchRunner:
-    """Calls a model; a batch that memory does not hold is halved and tried again, and later ones are no larger.
+    """Calls a model; a batch that does not fit into memory is halved and retried, and later ones are no larger.
 
     Args:
-        model: takes a list of dicts, and gives one result each, which does not depend on the others in its batch but
-            for rounding.
+        model: takes a list of dicts, and returns one result for each, which, except for rounding, does not depend on
+            the other items in its batch.
     """
 
     def __init__(self, model: Callable[[list[dict]], list[dict]]) -> None:
         self._model = model
-        self._max_items: int | None = None  # that fit; None: no batch was too large so far
+        self._max_items: int | None = None  # None: no batch has been too large so far
 
     def __call__(self, items: Sequence[dict]) -> list[dict]:
-        """The results of the items, in their order.
+        """The results of the items, in order.
 
         Raises:
-            ConfigError: not even one item fits.
+            ConfigError: not even a single item fits.
         """
         results: list[dict] = []
         while len(results) < len(items):
@@ -56,7 +56,7 @@ class BatchRunner:
             except RuntimeError as error:
                 if not any(message in str(error) for message in CPU_MESSAGES):
                     raise
-            # Here, where the error, and with it the tensors of the failed attempt, are gone.
+            # Here, where the error and the tensors of the failed attempt have been freed.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             if len(batch) == 1:
@@ -66,5 +66,5 @@ class BatchRunner:
                     "--window for scenes, fewer class names or another MODEL.DEVICE, or free memory."
                 )
             self._max_items = len(batch) // 2
-            logger.warning("Memory does not hold a batch of %d; using batches of %d.", len(batch), self._max_items)
+            logger.warning("A batch of %d does not fit into memory; using batches of %d.", len(batch), self._max_items)
         return results

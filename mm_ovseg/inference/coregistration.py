@@ -23,20 +23,20 @@ import numpy as np
 
 __all__ = ["ShiftEstimate", "estimate_shift", "window_places"]
 
-# Lengths are in pixels.
-RGB_BLUR, SAR_BLUR, MASK_BLUR = 1.0, 1.25, 4.0  # the SAR's is larger, against speckle
-EDGE = 6  # the reach of blur and gradient: further in, the window's border has no influence
-NORMALISING_BLUR = 8.0  # the size of the neighbourhood that an edge's strength is compared with
+# Lengths in pixels.
+RGB_BLUR, SAR_BLUR, MASK_BLUR = 1.0, 1.25, 4.0  # larger for SAR, against speckle
+EDGE = 6  # the reach of blur and gradient; further inside, the border of the window has no influence
+NORMALISING_BLUR = 8.0  # size of the neighbourhood that the strength of an edge is relative to
 MIN_SIDE = 64
 MIN_AREA, MIN_SHARE = 64 * 64, 0.2  # pixels with data, and their share of the window
-MIN_RADIUS = 24  # of the candidate shifts: fewer do not show how strong the noise is
-PEAK_RADIUS = 6  # around a peak, where the correlation is part of it
-AGREEMENT = 4.0  # windows further apart disagree; relief alone moves them by some pixels
-WHITENING = 0.4  # 0: strong structures alone decide; 1: all frequencies count alike, noise included
+MIN_RADIUS = 24  # of candidate shifts: fewer are not enough to estimate the noise
+PEAK_RADIUS = 6  # around a peak, the correlation is part of it
+AGREEMENT = 4.0  # estimates further apart disagree; relief alone moves them by a few pixels
+WHITENING = 0.4  # 0: only strong structures count; 1: all frequencies count equally, including noise
 # A peak's height in robust standard deviations of the correlation, and relative to the second highest peak. Of 1092
 # windows of 128 to 512 pixels of unrelated pairs, three exceeded 5 deviations, none 6.
 USABLE_RESPONSE, USABLE_RATIO = 5.0, 1.2
-ALONE_RESPONSE, ALONE_RATIO = 7.0, 1.5  # for a window that no other confirms
+ALONE_RESPONSE, ALONE_RATIO = 7.0, 1.5  # for a window that no other window confirms
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class ShiftEstimate:
     """The offset of the SAR image's content from the RGB image's; move SAR by (-rows, -columns) to correct it.
 
     Attributes:
-        rows: Pixels by which the SAR's content lies further down.
-        columns: Pixels by which it lies further to the right.
+        rows: Offset of the SAR content in pixels, downwards.
+        columns: Offset in pixels, to the right.
         spread: Robust standard deviation of the windows' estimates in pixels (from median absolute deviations).
-        windows: How many windows gave a usable estimate.
-        reliable: Whether most of these agree, or the only one is beyond doubt. If not, ignore the shift.
+        windows: Number of windows with a usable estimate.
+        reliable: Whether most of them agree, or the only one is unambiguous. If not, ignore the shift.
     """
 
     rows: float
@@ -70,19 +70,21 @@ def estimate_shift(
 
     Args:
         pairs: (rgb, sar, valid) of each window: uint8 (H, W, 3); float (H, W, 3), 0..255; bool (H, W), where both have
-            data. They are used one at a time. They should not overlap, since windows that agree confirm each other, and
-            should have at least 256x256 pixels. Those with too little data are skipped.
+            data. They are used one at a time, and should not overlap, since windows that agree confirm each other, and
+            have at least 256x256 pixels. Windows with too little data are skipped.
         max_shift: The longest shift to accept in pixels; at most a third of a window's shorter side in any case.
 
     Returns:
-        The shift that most windows agree on; None where no window shows one.
+        The shift that most windows agree on; None if no window shows one.
     """
     peaks = [peak for pair in pairs if (peak := _match(*pair, max_shift)) is not None]
     if not peaks:
         return None
     shifts, (responses, ratios) = np.array(peaks)[:, :2], np.array(peaks)[:, 2:].T  # (N, 2); (N,) each
     near = np.linalg.norm(shifts[:, None] - shifts, axis=2) <= AGREEMENT  # (N, N)
-    agreeing = near[np.lexsort((responses, near.sum(axis=1)))[-1]]  # around the one with most company, then clearest
+    agreeing = near[
+        np.lexsort((responses, near.sum(axis=1)))[-1]
+    ]  # around the one with the most neighbours, then the clearest
     rows, columns = np.median(shifts[agreeing], axis=0)
     deviations = 1.4826 * np.median(np.abs(shifts - np.median(shifts, axis=0)), axis=0)
     first_is_clear = responses[0] >= ALONE_RESPONSE and ratios[0] >= ALONE_RATIO
@@ -103,7 +105,7 @@ def window_places(height: int, width: int, *, size: int = 512, count: int = 9) -
     """
     max_rows, max_columns = math.ceil(height / size), math.ceil(width / size)
     grids = [(rows, min(max_columns, count // rows)) for rows in range(1, min(max_rows, count) + 1)]
-    rows, columns = max(  # the corners first, then many windows, then as far apart in one direction as in the other
+    rows, columns = max(  # prefer corners, then many windows, then equal distances in both directions
         grids, key=lambda n: (min(n[0], 2) * min(n[1], 2), n[0] * n[1], -abs(math.log(height / n[0] * n[1] / width)))
     )
     tall, wide = min(size, height // rows), min(size, width // columns)
@@ -115,11 +117,11 @@ def window_places(height: int, width: int, *, size: int = 512, count: int = 9) -
 
 
 def _match(rgb: np.ndarray, sar: np.ndarray, valid: np.ndarray, max_shift: float) -> tuple[float, ...] | None:
-    """One window's (rows, columns, response, ratio), see :func:`_find_peak`; None where it shows no shift clearly."""
+    """One window's (rows, columns, response, ratio), see :func:`_find_peak`; None if it shows no clear shift."""
     if min(valid.shape) < MIN_SIDE:
         return None
-    # The borders of the window and of gaps are edges in both images that do not move: leave them out. A few single
-    # missing pixels (7 %) do no harm when filled.
+    # The borders of the window and of gaps are edges in both images that do not move, so they are left out. A few
+    # isolated missing pixels (7 %) do no harm when filled.
     valid_nearby = cv2.GaussianBlur(valid.astype(np.float32), (0, 0), MASK_BLUR)
     inside = np.zeros(valid.shape, np.float32)
     inside[EDGE:-EDGE, EDGE:-EDGE] = valid_nearby[EDGE:-EDGE, EDGE:-EDGE] > 0.93
@@ -139,20 +141,20 @@ def _match(rgb: np.ndarray, sar: np.ndarray, valid: np.ndarray, max_shift: float
 
 
 def _fill(image: np.ndarray, valid: np.ndarray, valid_nearby: np.ndarray) -> np.ndarray:
-    """Replace what is not valid by the mean of the valid pixels around it."""
+    """Replace invalid pixels by the mean of the valid pixels around them."""
     nearby = cv2.GaussianBlur(np.where(valid, image, np.float32(0)), (0, 0), MASK_BLUR)
     return np.where(valid, image, nearby / np.maximum(valid_nearby, 1e-3))
 
 
 def _edges(image: np.ndarray, inside: np.ndarray, blur: float) -> np.ndarray | None:
-    """(3, H, W): an edge's strength, and that times cosine and sine of the doubled angle; None of a flat image."""
+    """(3, H, W): an edge's strength, and that times cosine and sine of the doubled angle; None for a flat image."""
     smooth = cv2.GaussianBlur(image, (0, 0), blur)
     x, y = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
     magnitude = np.hypot(x, y)
     mean = float((magnitude * inside).sum() / inside.sum())
     if mean < 1e-3:  # grey values; rounding errors are smaller
         return None
-    strength = np.sqrt(magnitude)  # damps the strongest edges, which bright scatterers have
+    strength = np.sqrt(magnitude)  # damps the strongest edges, those of bright scatterers
     nearby = cv2.GaussianBlur(strength * inside, (0, 0), NORMALISING_BLUR)
     nearby /= np.maximum(cv2.GaussianBlur(inside, (0, 0), NORMALISING_BLUR), 1e-3)
     strength /= nearby + 0.1 * math.sqrt(mean)  # the constant keeps flat areas from becoming noise
@@ -163,20 +165,20 @@ def _edges(image: np.ndarray, inside: np.ndarray, blur: float) -> np.ndarray | N
 
 
 def _correlate(rgb_edges: np.ndarray, sar_edges: np.ndarray, inside: np.ndarray, radius: int) -> np.ndarray:
-    """Square array: entry [radius + i, radius + j] for SAR content that lies i pixels down, j to the right."""
+    """Square array: entry [radius + i, radius + j] for SAR content that is i pixels down, j to the right."""
     shape = [cv2.getOptimalDFTSize(side + radius) for side in inside.shape]  # padded: nothing wraps around
     rgb_spectrum, sar_spectrum, mask_spectrum = (np.fft.rfft2(a, shape) for a in (rgb_edges, sar_edges, inside))
     cross = (rgb_spectrum.conj() * sar_spectrum).sum(axis=0)
     power = (np.abs(rgb_spectrum) ** 2).sum(axis=0) * (np.abs(sar_spectrum) ** 2).sum(axis=0)
     cross /= np.maximum(power, 1e-6 * power.mean()) ** (WHITENING / 2)
-    overlap = np.fft.irfft2(np.abs(mask_spectrum) ** 2, shape)  # pixels; noise grows with its root
+    overlap = np.fft.irfft2(np.abs(mask_spectrum) ** 2, shape)  # pixels; noise grows with its square root
     correlation = np.fft.irfft2(cross, shape) / np.sqrt(np.maximum(overlap, 0.05 * overlap[0, 0]))
-    shifts = np.arange(-radius, radius + 1)  # negative ones stand at the end
+    shifts = np.arange(-radius, radius + 1)  # negative shifts are at the end
     return correlation[np.ix_(shifts, shifts)]
 
 
 def _find_peak(correlation: np.ndarray) -> tuple[float, ...]:
-    """The highest peak: rows, columns (to parts of a pixel), response (0 if it is the rim), ratio to the second one."""
+    """The highest peak: rows, columns (to parts of a pixel), response (0 on the rim), ratio to the second one."""
     correlation = correlation - np.median(correlation)
     correlation /= 1.4826 * np.median(np.abs(correlation))
     radius = len(correlation) // 2

@@ -1,4 +1,4 @@
-"""How a model arrives at its answer: its intermediate results for a pair with RGB, with SAR, and with both.
+"""How a model arrives at its prediction: intermediate results for a pair with RGB, with SAR, and with both.
 
 They are recorded while the model runs; nothing is computed twice.
 
@@ -35,8 +35,8 @@ class RecordedAttention:
     """The inputs of the attention of an encoder's last block.
 
     Attributes:
-        query, key: float32 (heads, N, D) of N tokens: those of the grid, row by row, after any others (CLS, registers).
-        scale: of their products.
+        query, key: float32 (heads, N, D) for N tokens; those of the grid come last, row by row.
+        scale: factor of their products.
         grid_size: tokens per side of the grid.
     """
 
@@ -46,13 +46,13 @@ class RecordedAttention:
     grid_size: int
 
     def of(self, x: float, y: float) -> np.ndarray:
-        """The attention weights of the token at a place for all places, averaged over the heads.
+        """The attention weights from the token at a place to all places, averaged over the heads.
 
         Args:
-            x, y: the place as shares, 0 to below 1, of the image's width and height.
+            x, y: the place, as fractions 0 <= x, y < 1 of the image's width and height.
 
         Returns:
-            float32 (h, w); with the weights of tokens outside the grid they add up to 1.
+            float32 (h, w); together with the weights of tokens outside the grid, they sum to 1.
         """
         others = self.query.shape[1] - self.grid_size**2
         token = others + int(y * self.grid_size) * self.grid_size + int(x * self.grid_size)
@@ -63,15 +63,15 @@ class RecordedAttention:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What a model computed for one pair. h and w are the sides of the dense grid, T is the number of classes.
+    """The intermediate results of one pair. h and w are the sides of the dense grid, T is the number of classes.
 
     Attributes:
-        prediction: the answer, with the scores of all classes.
+        prediction: the prediction, with the scores of all classes.
         clip_cost: float32 (T, h, w), cosine similarity -1..1 of CLIP's dense feature to each class, averaged over the
-            prompt templates; None where CLIP saw nothing.
+            prompt templates; None if CLIP saw nothing.
         dino_cost: the same for the summed DINO features.
-        fused_cost: float32 (T, D, h, w), the embedding of both, which the aggregator takes.
-        attentions: of the DINO encoders in use, RGB's before SAR's; empty where they cannot be recorded.
+        fused_cost: float32 (T, D, h, w), the embedding of both, the input of the aggregator.
+        attentions: those of the DINO encoders in use, RGB before SAR; empty if they cannot be recorded.
     """
 
     prediction: Prediction
@@ -88,25 +88,25 @@ class Explanation:
 
 
 def explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, Explanation]:
-    """Segment a pair with RGB only, SAR only, and both, and keep the intermediate results of the model.
+    """Segment a pair with RGB only, SAR only, and both, and record the intermediate results of the model.
 
     ``RGB only`` leaves out the SAR encoders, as the predictor does without SAR. ``SAR only`` leaves out the RGB
-    encoders: that of DINO, and that of CLIP where CLIP has a SAR twin. The usual model has none, and cannot do without
-    CLIP; there CLIP sees an image of its mean colour, which is empty. No model was trained with such input: it shows
-    what SAR alone would decide, not how good the model is.
+    encoders of DINO and, if it has a SAR encoder, of CLIP. The usual model has no such encoder and needs CLIP, which
+    then gets an empty image of its mean colour. No model was trained on such input: it shows what SAR alone would
+    decide, not how well the model performs.
 
     Args:
-        predictor: of a config with ``INPUT.SKIP_CORRUPT`` and ``MODEL.COMPILE`` off, so that hooks see every module.
-        rgb, sar: as of the predictor; SAR may be None.
+        predictor: its config has ``INPUT.SKIP_CORRUPT`` and ``MODEL.COMPILE`` off, so that hooks see every module.
+        rgb, sar: as for the predictor; SAR may be None.
 
     Returns:
-        ``RGB only``, ``SAR only`` and ``RGB and SAR``, in this order; only ``RGB only`` without SAR or SAR encoders.
-        Where SAR has data for a part of the pair, the last two hold what was computed with SAR, and a prediction that
-        uses it only in that part.
+        ``RGB only``, ``SAR only`` and ``RGB and SAR``, in this order; without SAR or SAR encoders, just
+        ``RGB only``. If SAR covers part of the pair, the last two hold the results computed with SAR, and a prediction
+        that uses SAR only in that part.
 
     Raises:
         ConfigError: the model has another head, or looks at only some of the classes.
-        DataError: as of the predictor.
+        DataError: as for the predictor.
     """
     model = predictor.model
     head = model.sem_seg_head
@@ -117,7 +117,7 @@ def explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, 
     if 0 < head.max_classes < len(predictor.class_names):
         raise ConfigError(
             f"The model looks at only {head.max_classes} of {len(predictor.class_names)} classes "
-            "(MODEL.AGGREGATOR.MAX_CLASSES); ask for no more."
+            "(MODEL.AGGREGATOR.MAX_CLASSES); give no more than that."
         )
     explanations = {RGB_ONLY: _run(predictor, rgb, None)}
     if sar is not None and model.needs_sar:
@@ -127,13 +127,13 @@ def explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, 
 
 
 def first_component(explanations: Mapping[str, Explanation]) -> tuple[dict[str, np.ndarray], float]:
-    """The fused cost as one number per place and class, comparable among all of them.
+    """The fused cost as one number per place and class, comparable across places, classes and explanations.
 
-    No channel of the fused cost has a meaning of its own. This is its first principal component over all places,
+    The channels of the fused cost have no individual meaning. This is its first principal component over all places,
     classes and explanations, with the sign that agrees with CLIP's similarity.
 
     Returns:
-        Key of the explanation -> float32 (T, h, w), and the component's share 0..1 of the variance.
+        Key of the explanation -> float32 (T, h, w), and the share 0..1 of the variance that the component explains.
     """
     channels = np.stack([explanation.fused_cost for explanation in explanations.values()], axis=2)  # (T, D, K, h, w)
     vectors = np.moveaxis(channels, 1, -1).astype(np.float64)  # (T, K, h, w, D)
@@ -177,7 +177,7 @@ def _run(predictor: Predictor, rgb: Raster, sar: Raster | None, *, with_rgb: boo
 
 @contextmanager
 def _without_rgb(model: MMOVSeg) -> Iterator[None]:
-    """Within this context nothing of the RGB image reaches the head: see :func:`explain`."""
+    """A context in which nothing of the RGB image reaches the head; see :func:`explain`."""
 
     def nothing(_module: nn.Module, _inputs: tuple, features: EncoderFeatures) -> EncoderFeatures:
         coarse, fine = map(torch.zeros_like, features.guidance)
@@ -197,7 +197,7 @@ def _without_rgb(model: MMOVSeg) -> Iterator[None]:
 
 
 class _AttentionRecorder(TorchFunctionMode):
-    """Within this context the inputs of PyTorch's fused attention are kept."""
+    """A context in which the inputs of PyTorch's fused attention are recorded."""
 
     def __init__(self, grid_size: int) -> None:
         super().__init__()
@@ -207,7 +207,7 @@ class _AttentionRecorder(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Keep the inputs of ``scaled_dot_product_attention``; call every function unchanged."""
+        """Record the inputs of ``scaled_dot_product_attention``; call every function unchanged."""
         kwargs = kwargs or {}
         if function is F.scaled_dot_product_attention:
             self._keep(*args, **kwargs)
@@ -222,11 +222,11 @@ class _AttentionRecorder(TorchFunctionMode):
 
 @contextmanager
 def _recording(encoder: nn.Module) -> Iterator[_AttentionRecorder]:
-    """Record the last block that the encoder runs; nothing where its blocks are not known."""
+    """Record the last block that the encoder runs; nothing if its blocks are unknown."""
     recorder = _AttentionRecorder(encoder.grid_size)
     depth = max(getattr(encoder, "blocks", (0,)))
 
-    # Entered for one block alone, after the modes of the encoder, which may replace the function.
+    # Entered for this block only, after the modes of the encoder, which may replace the function.
     def enter(_block: nn.Module, _inputs: tuple) -> None:
         recorder.__enter__()
 

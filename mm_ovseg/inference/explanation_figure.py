@@ -1,4 +1,4 @@
-"""From what a model computed of a pair to the figure that explains its answer about classes."""
+"""From the intermediate results of a pair to the figure that explains the prediction of classes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,13 +27,13 @@ def draw_explanations(
 
     Args:
         paths: .png, .jpg, .pdf or .svg.
-        explanations: as of :func:`~mm_ovseg.inference.explanation.explain`.
-        vocabulary: that they are of.
-        indices: of the classes to draw.
-        point: (x, y), pixels from the left and from the top, whose attention is drawn; None: of each class the place
+        explanations: from :func:`~mm_ovseg.inference.explanation.explain`.
+        vocabulary: their vocabulary.
+        indices: indices of the classes to draw.
+        point: (x, y), the place whose attention is drawn, in pixels from the top left; None: for each class, the place
             with the highest probability.
-        page_width: in inches.
-        dpi: pixels an inch.
+        page_width: inches.
+        dpi: pixels per inch.
 
     Raises:
         DataError: the point is outside the image, or a file cannot be written.
@@ -58,7 +58,7 @@ def draw_explanations(
             images=[images.get(title) for title in explanations],
             classes=columns,
             rows=rows,
-            note="Ring: the place whose attention is drawn. White line: around what the map gives to the class.",
+            note="Ring: the place whose attention is drawn. White line: outline of the class in the map.",
             page_width=page_width,
             dpi=dpi,
         )
@@ -67,7 +67,7 @@ def draw_explanations(
 def _choose_points(
     point: Sequence[float] | None, explanations: Mapping[str, Explanation], indices: Sequence[int]
 ) -> list[tuple[float, float]]:
-    """The place (x, y) in pixels to look from, of each class.
+    """The place (x, y), in pixels, of the ring of each class.
 
     Raises:
         DataError: the chosen place is outside the image.
@@ -86,7 +86,7 @@ def _choose_points(
 def _build_rows(
     explanations: Mapping[str, Explanation], indices: Sequence[int], points: Sequence[tuple[float, float]]
 ) -> list[MapRow]:
-    """The rows of the figure; those of encoders that the model lacks are left out."""
+    """The rows of the figure, without those of missing encoders."""
     shown = [(index, explanation) for index in indices for explanation in explanations.values()]
     rows = [
         MapRow(

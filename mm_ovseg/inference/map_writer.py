@@ -1,4 +1,4 @@
-"""Class maps as files: palette PNG to look at, GeoTIFF for geographic information systems, and styles for QGIS."""
+"""Class maps as files: PNG with a palette, GeoTIFF for geographic information systems, and styles for QGIS."""
 
 import os
 import re
@@ -32,7 +32,7 @@ NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def write_class_map_png(path: str | os.PathLike, class_map: np.ndarray, colors: Sequence[Sequence[int]]) -> None:
-    """Write a class map as palette PNG: its values are the class indices, its palette their colours.
+    """Write a class map as a palette PNG: values are class indices, the palette holds their colours.
 
     Args:
         path: the file to write; missing folders are made, an existing file is replaced.
@@ -40,13 +40,13 @@ def write_class_map_png(path: str | os.PathLike, class_map: np.ndarray, colors: 
         colors: T colours (red, green, blue), 0..255 each; T <= 255.
 
     Raises:
-        DataError: the map is not of that form, holds an index without a class, or the file cannot be written.
+        DataError: the map is malformed or holds an index without a class, or the file cannot be written.
         VocabularyError: a colour is not three numbers in 0..255, or there are more than 255.
     """
     _check_count(colors)
     palette = class_colors(range(len(colors)), colors, owner="The map")
     image = Image.fromarray(_check_class_map(path, class_map, num_classes=len(palette)))  # mode "L"
-    # All 256 entries, since Pillow cuts the pixel values down to the bits that a shorter palette needs.
+    # All 256 entries, since Pillow packs the pixels into fewer bits for a shorter palette.
     image.putpalette(np.array(palette, np.uint8).tobytes().ljust(3 * 256, b"\0"))  # and now mode "P"
     with complete_file(path) as temporary:
         image.save(temporary, format="PNG", transparency=NODATA_CLASS)
@@ -61,18 +61,18 @@ def write_class_map_geotiff(
     class_names: Sequence[str],
     colors: Sequence[Sequence[int]],
 ) -> None:
-    """Write a class map as tiled, compressed uint8 GeoTIFF with colour table, class names and nodata 255.
+    """Write a class map as a tiled, compressed uint8 GeoTIFF with colour table, class names and nodata 255.
 
     Args:
         path: the file to write; missing folders are made, an existing file is replaced.
         class_map: (H, W) integers, class indices 0..T-1, or 255 for nodata.
-        crs: coordinate reference system of the map; None where it has none.
-        transform: from (column, row) to the coordinates of ``crs``; None where there is no georeference.
+        crs: coordinate reference system of the map, or None.
+        transform: from (column, row) to the coordinates of ``crs``; None without a georeference.
         class_names: T names, T <= 255; stored as the band's tags ``class_0`` ... ``class_<T-1>``.
         colors: T colours (red, green, blue), 0..255 each.
 
     Raises:
-        DataError: the map is not of that form, holds an index without a class, or the file cannot be written.
+        DataError: the map is malformed or holds an index without a class, or the file cannot be written.
         VocabularyError: names and colours differ in number, a colour is not three numbers in 0..255, or there are more
             than 255.
     """
@@ -85,7 +85,7 @@ def write_class_map_geotiff(
 
 
 def class_band(legend: Sequence[LegendEntry]) -> dict[str, Any]:
-    """What :func:`mm_ovseg.raster.write_geotiff` writes with the band of a class map: its colours and class names."""
+    """Arguments of :func:`mm_ovseg.raster.write_geotiff` for a class map: its colours and class names."""
     return {
         "colors": {index: entry.color for index, entry in enumerate(legend)},
         "descriptions": ["land cover class"],
@@ -99,14 +99,14 @@ def write_qgis_style(path: str | os.PathLike, legend: Sequence[LegendEntry]) -> 
     Nodata and other values without a class are not drawn.
 
     Args:
-        path: the file to write, named as the map but ending in .qml; missing folders are made, an existing file is
+        path: the file to write, named like the map but ending in .qml; missing folders are made, an existing file is
             replaced.
         legend: at most 255 classes.
 
     Raises:
         DataError: the file cannot be written.
     """
-    # Only what is drawn: without the categories, loading the style would reset the layer's other properties too.
+    # Only the symbology: without the categories, loading the style would also reset other properties of the layer.
     root = ElementTree.Element("qgis", version=QGIS_VERSION, styleCategories="Symbology")
     renderer = ElementTree.SubElement(
         ElementTree.SubElement(root, "pipe"), "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1"
@@ -135,7 +135,7 @@ def _check_count(classes: Sequence) -> None:
 
 
 def _check_class_map(path: str | os.PathLike, class_map: np.ndarray, *, num_classes: int) -> np.ndarray:
-    """The same map as uint8."""
+    """The map as uint8."""
     if class_map.ndim != 2 or 0 in class_map.shape or not np.issubdtype(class_map.dtype, np.integer):
         raise DataError(
             f"{path} is not written: a class map is a (height, width) array of integers, "

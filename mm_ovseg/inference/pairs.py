@@ -1,4 +1,4 @@
-"""The pairs to segment, and their label maps, as a command line names them."""
+"""The pairs to segment and their label maps, as given on a command line."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from mm_ovseg.raster.trust import check_before_opening
 
 __all__ = ["find_pairs", "read_pair_label"]
 
-INPUT_NAME = "--input, --sar"  # what error messages call the dataset that the command line describes
+INPUT_NAME = "--input, --sar"  # name of the dataset in error messages
 
 
 def find_pairs(rgb: str, sar: str, label: str | None, classes: Sequence[str]) -> list[dict]:
@@ -51,10 +51,10 @@ def find_pairs(rgb: str, sar: str, label: str | None, classes: Sequence[str]) ->
 
 
 def read_pair_label(pair: Mapping[str, str], num_classes: int) -> np.ndarray | None:
-    """The label map (H, W) of a pair that has one.
+    """The label map (H, W) of a pair, if any.
 
     Raises:
-        DataError: it cannot be read, is on another grid, or holds a value that no class has.
+        DataError: it cannot be read, is on another grid, or holds a value without a class.
     """
     if "sem_seg_file_name" not in pair:
         return None

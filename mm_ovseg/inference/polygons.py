@@ -40,10 +40,10 @@ POLYGONS_AT_ONCE = 20_000
 
 
 def check_polygon_options(grid: Grid, min_area: float | None, simplify: float | None) -> None:
-    """Check the options of :func:`write_polygons` against the grid of the map.
+    """Check the options of :func:`write_polygons` for the grid of a map.
 
     Raises:
-        ConfigError: the size of the grid's pixels on the ground is unknown, or the grid no larger than ``min_area``.
+        ConfigError: the size of the grid's pixels on the ground is unknown, or the grid is no larger than ``min_area``.
     """
     if (min_area is not None or simplify is not None) and grid.pixel_size_metres is None:
         raise ConfigError(
@@ -65,26 +65,25 @@ def write_polygons(
 ) -> int:
     """Outline the patches of a finished class map: pixels of one class that touch along their edges.
 
-    Map and polygons are streamed. With ``min_area``, however, the whole map is in memory, a few bytes per pixel; with
-    ``simplify``, all polygons are.
+    The map and polygons are streamed, except that ``min_area`` needs the whole map in memory, at a few bytes per pixel,
+    and ``simplify`` all polygons.
 
     Args:
         map_path: uint8 raster of class indices 0..T-1, or 255 for nodata, which gets no polygon.
         path: the GeoPackage to write; missing folders are made, an existing file is replaced. Its layer is named after
             it and has the fields class_index, class_name and area_ha: hectares of the polygon on the ellipsoid, null
-            for a map without a place on Earth. Without a georeference, coordinates are (column, -row), which is where
-            QGIS draws the map.
+            for a map that is not georeferenced. Coordinates are then (column, -row), where QGIS draws the map.
         class_names: T names, T <= 255.
-        min_area: hectares, by the size of the map's middle pixel; smaller patches join their largest neighbour. Those
-            with only nodata around them stay.
-        simplify: metres; removes corners whose triangles are smaller than the square of this (Visvalingam-Whyatt).
-            Neighbours keep a common border.
+        min_area: hectares, based on the size of the central pixel; smaller patches are merged into their largest
+            neighbour, unless they are surrounded by nodata.
+        simplify: metres; removes corners whose triangles are smaller than its square (Visvalingam-Whyatt). Neighbours
+            keep a common border.
 
     Returns:
         The number of polygons.
 
     Raises:
-        ConfigError: as of :func:`check_polygon_options`.
+        ConfigError: as in :func:`check_polygon_options`.
         DataError: the map is missing, damaged, not a uint8 raster, or holds an index without a class; or the file
             cannot be written.
     """
@@ -92,7 +91,7 @@ def write_polygons(
     info = read_class_map_info(map_path)
     grid = info.grid
     check_polygon_options(grid, min_area, simplify)
-    # First read through: of a damaged map, GDAL would silently outline nothing.
+    # Read the whole map first, since GDAL silently ignores errors when it outlines a damaged one.
     check_classes(map_path, np.flatnonzero(count_values(map_path)), class_names)
     pixel = grid.pixel_size_metres
     size = 1 if min_area is None else _pixels(grid, min_area)
@@ -104,7 +103,7 @@ def write_polygons(
         try:
             return write_geopackage(temporary, path.stem, _chunks(patches, info, class_names), crs)
         except OSError as error:
-            if shutil.disk_usage(temporary.parent).free < SPARE_SPACE:  # SQLite's sentences do not say so
+            if shutil.disk_usage(temporary.parent).free < SPARE_SPACE:  # SQLite's messages do not say so
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
         finally:
@@ -124,7 +123,7 @@ def _patches(info: RasterInfo, size: int) -> Iterator[tuple[np.ndarray, np.ndarr
             band: Any = rasterio.band(dataset, 1)
             if size > 1:
                 band = _sieved(info.orientation.apply(dataset.read(1)), size)
-            # Of a band, as opposed to an array, GDAL gives map coordinates whatever transform it is called with.
+            # For a band, unlike an array, GDAL returns map coordinates regardless of the given transform.
             shapes = rasterio.features.shapes(band, connectivity=4, transform=info.grid.transform or Affine.identity())
             outlines = ((index, geometry["coordinates"]) for geometry, index in shapes if index != NODATA_CLASS)
             while chunk := list(itertools.islice(outlines, POLYGONS_AT_ONCE)):
@@ -135,10 +134,10 @@ def _patches(info: RasterInfo, size: int) -> Iterator[tuple[np.ndarray, np.ndarr
 
 
 def _sieved(class_map: np.ndarray, size: int) -> np.ndarray:
-    """Patches smaller than ``size`` pixels take the class of their largest neighbour."""
+    """Give patches smaller than ``size`` pixels the class of their largest neighbour."""
     while True:
         sieved = rasterio.features.sieve(class_map, size, mask=class_map != NODATA_CLASS, connectivity=4)
-        if (sieved == class_map).all():  # GDAL leaves a patch whose neighbours are all small to the next round
+        if (sieved == class_map).all():  # GDAL leaves patches with only small neighbours to the next round
             return sieved
         class_map = sieved
 
@@ -155,14 +154,14 @@ def _as_polygons(polygons: Sequence[Sequence[Sequence[Sequence[float]]]]) -> np.
 def _simplified(
     patches: Iterator[tuple[np.ndarray, np.ndarray]], transform: Affine, tolerance: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Patches with fewer corners; the tolerance is in pixels."""
+    """Simplified patches; the tolerance is in pixels."""
     chunks = list(patches)
     if not chunks:
         return
     indices, polygons = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
-    # In pixels, which are squares or nearly so on the ground, whatever the unit of the map's system is.
+    # In pixels, which are nearly square on the ground, whatever the unit of the map's CRS.
     polygons = shapely.segmentize(_moved(polygons, ~transform), 1)
-    # Neighbours must have all corners of a common border, each of which one of them may lack on a straight edge.
+    # Neighbours must share all corners of their border; on a straight edge, one of them may lack a corner.
     polygons = shapely.transform(polygons, np.rint)
     polygons = _moved(shapely.coverage_simplify(polygons, tolerance), transform)
     for start in range(0, len(indices), POLYGONS_AT_ONCE):
@@ -176,7 +175,7 @@ def _moved(polygons: np.ndarray, transform: Affine) -> np.ndarray:
 def _chunks(
     patches: Iterator[tuple[np.ndarray, np.ndarray]], info: RasterInfo, class_names: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """The columns of the layer; empty ones if there are no patches."""
+    """The columns of the layer; empty without patches."""
     names = np.array(class_names, dtype=object)
     ellipsoid = Ellipsoid.of(info)
     longest = 0.0

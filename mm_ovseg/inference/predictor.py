@@ -26,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The answer of the model for one pair.
+    """The prediction of a model for one pair.
 
     Attributes:
         class_map: uint8 (H, W), an index into ``classes``, or 255 where RGB has no data.
-        classes: T names.
-        confidence: float32 (H, W), the score 0..1 of the class in ``class_map``; 0 where RGB has no data. The scores of
-            all classes do not add up to 1.
-        scores: float32 (T, H, W), the scores 0..1 of all classes; None unless asked for.
+        classes: T class names.
+        confidence: float32 (H, W), the score 0..1 of the class in ``class_map``; 0 where RGB has no data. Scores of all
+            classes do not sum to 1.
+        scores: float32 (T, H, W), the scores 0..1 of all classes; None unless requested.
         image: uint8 (H, W, 3), the RGB as the model saw it, 0..255.
         sar_image: uint8 (H, W, 3), the SAR as the model saw it, 0..255; None for a pair without SAR.
     """
@@ -50,18 +50,18 @@ class Predictor:
     """A model with its weights and its vocabulary, ready to segment pairs.
 
     Threads may share one: calls run one after another, and the names and scores of a result belong together. A thread
-    that needs a vocabulary of its own holds :attr:`lock`, so that no other thread changes it in between::
+    that sets the vocabulary holds :attr:`lock`, so that no other thread changes it in between::
 
         with predictor.lock:
             predictor.set_vocabulary(["water", "road"])
             prediction = predictor(rgb, sar)
 
-    Processes may not: PyTorch's threads do not survive a fork, and a model that has run before hangs in the child.
-    Build the predictor in each process (gunicorn: without ``--preload``), or start processes by ``spawn``.
+    Processes must not: PyTorch's threads do not survive a fork, so a model that has run before hangs in the child.
+    Build the predictor in each process (gunicorn: without ``--preload``), or start processes with ``spawn``.
 
     Args:
-        cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT.RGB`` and ``INPUT.SAR`` say how images are read,
-            arrays like files.
+        cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT.RGB`` and ``INPUT.SAR`` say how images (files
+            or arrays) are read.
         class_names: at most 255 names; "water, river" is one class with two synonyms.
         any_format: allow every local format that GDAL reads; False for untrusted files.
 
@@ -69,15 +69,15 @@ class Predictor:
         lock: held by each call and each change of the vocabulary; reentrant.
 
     Raises:
-        ConfigError: the config is of another meta-architecture or resizes images, or an ``INPUT`` setting is invalid.
-        VocabularyError: no name, one given twice, or too many.
+        ConfigError: the config has another meta-architecture or resizes images, or an ``INPUT`` setting is invalid.
+        VocabularyError: there is no name, a repeated one, or too many.
         CheckpointError: ``MODEL.WEIGHTS`` cannot be loaded.
     """
 
     def __init__(self, cfg: CfgNode, class_names: Sequence[str], *, any_format: bool = True) -> None:
         if cfg.MODEL.META_ARCHITECTURE != "MMOVSeg":
             raise ConfigError(
-                f"This config builds {cfg.MODEL.META_ARCHITECTURE}, which segments nothing; give a config of MMOVSeg."
+                f"This config builds {cfg.MODEL.META_ARCHITECTURE}, which cannot segment; give a config of MMOVSeg."
             )
         if cfg.INPUT.MIN_SIZE_TEST:
             raise ConfigError(
@@ -97,7 +97,9 @@ class Predictor:
         if cfg.MODEL.WEIGHTS:
             StrictCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
         else:
-            logger.warning("MODEL.WEIGHTS is empty: the fusion, aggregator and decoder are random, and so are maps.")
+            logger.warning(
+                "MODEL.WEIGHTS is empty: the fusion, aggregator and decoder are random, and so are the maps."
+            )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -105,14 +107,14 @@ class Predictor:
         return self.model.vocabulary
 
     def set_vocabulary(self, class_names: Sequence[str]) -> None:
-        """Change the vocabulary; its text embeddings are computed once, at the next pair.
+        """Change the vocabulary; its text embeddings are computed once, for the next pair.
 
         Raises:
-            VocabularyError: no name, one given twice, or too many.
+            VocabularyError: there is no name, a repeated one, or too many.
         """
         names = validate_class_names(class_names)
         if len(names) > NODATA_CLASS:
-            raise VocabularyError(f"There are {len(names)} class names; a map of bytes holds at most {NODATA_CLASS}.")
+            raise VocabularyError(f"There are {len(names)} class names; a uint8 map holds at most {NODATA_CLASS}.")
         with self.lock:
             self.model.set_vocabulary(names)
 
@@ -120,15 +122,15 @@ class Predictor:
         """Segment one pair.
 
         Args:
-            rgb: a file, or an array (H, W, 3), red, green and blue: uint8, or other numbers with ``INPUT.RGB.RANGE``;
-                with ``INPUT.RGB.BANDS`` an array (H, W, C).
+            rgb: a file, or an array (H, W, 3) of red, green and blue: uint8, or other types with ``INPUT.RGB.RANGE``;
+                with ``INPUT.RGB.BANDS``, an array (H, W, C).
             sar: a file, or an array (H, W) or (H, W, C) on the same grid: uint8, or, with ``INPUT.SAR.SCALE``, power,
                 amplitude or dB; None to use RGB alone, as is done where SAR has no data. NaN in floats and masked
                 pixels of masked arrays mean no data.
             with_scores: also return the scores of all classes.
 
         Returns:
-            The prediction; None where an image cannot be used and ``INPUT.SKIP_CORRUPT`` is on.
+            The prediction; None if an image cannot be used and ``INPUT.SKIP_CORRUPT`` is on.
 
         Raises:
             DataError: an image cannot be read or used, or the two do not share a grid.
@@ -141,16 +143,16 @@ class Predictor:
         """Segment many pairs of any sizes, with or without SAR.
 
         Args:
-            pairs: (rgb, sar) of each, as of a single call.
-            batch_size: pairs that go through the model together; fewer where memory does not hold them.
+            pairs: (rgb, sar) of each, as in a single call.
+            batch_size: pairs per batch; reduced if memory does not hold them.
             with_scores: also return the scores of all classes.
 
         Returns:
-            The results of single calls, in the order of ``pairs``.
+            The same results as single calls, in the order of ``pairs``.
 
         Raises:
             ConfigError: the batch size is not a positive whole number, or memory does not hold one pair.
-            DataError: there is no pair, or one cannot be used; the message begins with its index, from 0.
+            DataError: there is no pair, or one cannot be used; the message starts with its index, from 0.
         """
         check_batch_size(batch_size)
         if not isinstance(pairs, Iterable):
@@ -170,13 +172,13 @@ class Predictor:
         return predictions
 
     def _read(self, rgb: Raster, sar: Raster | None, prefix: str) -> PairSample | None:
-        """The arrays of a pair; None where it is left out. Errors begin with ``prefix``."""
+        """The arrays of a pair; None if it is skipped. Errors start with ``prefix``."""
         try:
             return self.reader.read(rgb, sar)
         except DataError as error:
             if not self.skip_corrupt:
                 raise DataError(f"{prefix}{error}") from error
-            logger.warning("A pair is left out (INPUT.SKIP_CORRUPT): %s%s", prefix, error)
+            logger.warning("Skipping a pair (INPUT.SKIP_CORRUPT): %s%s", prefix, error)
             return None
 
     def _predict(

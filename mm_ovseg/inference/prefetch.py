@@ -1,4 +1,4 @@
-"""Making items in a thread of their own, a few ahead of their use."""
+"""Making items in a background thread, a few ahead of their use."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -13,13 +13,13 @@ Item = TypeVar("Item")
 
 @contextmanager
 def prefetched(items: Iterable[Item], depth: int) -> Iterator[Iterator[Item]]:
-    """Run an iterable in a thread; the block gets its items in order.
+    """Run an iterable in a background thread, and yield an iterator over its items.
 
     with prefetched(read_windows(), depth=8) as windows:
         for window in windows: ...
 
     Args:
-        items: makes the items; an error that it raises is raised where the item is taken.
+        items: makes the items; its errors are raised where the item is consumed.
         depth: the number of items to make ahead.
     """
     iterator, end = iter(items), object()

@@ -1,4 +1,4 @@
-"""Whole scenes: from two rasters to a map, window by window, in bounded memory."""
+"""Large scenes: from two rasters to a map, window by window, in bounded memory."""
 
 import hashlib
 import json
@@ -55,16 +55,16 @@ class ScenePredictor:
 
     Args:
         cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT`` says how the files are read.
-        class_names: at most 255 names to look for.
+        class_names: at most 255 names.
         colors: (red, green, blue) of each, 0..255; None for the default ones.
-        unseen: those of the names whose labels training did not see; they are marked in the report.
+        unseen: those without labels in training; they are marked in the report.
         any_format: allow every local format that GDAL reads; False for untrusted files.
 
     Attributes:
         lock: held by each scene and each change of the vocabulary; reentrant.
 
     Raises:
-        ConfigError, VocabularyError, CheckpointError: as of :class:`~mm_ovseg.inference.predictor.Predictor`.
+        ConfigError, VocabularyError, CheckpointError: as in :class:`~mm_ovseg.inference.predictor.Predictor`.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ScenePredictor:
         colors: Sequence[Sequence[int]] | None = None,
         unseen: Sequence[str] = (),
     ) -> None:
-        """Change the vocabulary; arguments and errors are those of the class."""
+        """Change the vocabulary; arguments and errors as in the class."""
         names = validate_class_names(class_names)
         legend = _legend(names, colors, unseen)
         with self.lock:
@@ -109,21 +109,21 @@ class ScenePredictor:
         show_progress: bool = False,
         should_stop: Callable[[], bool] | None = None,
     ) -> dict[str, Any]:
-        """Segment a scene into files beside ``output``.
+        """Segment a scene into ``output`` and files next to it.
 
-        ``output`` is a Cloud-Optimised GeoTIFF of class indices (255: no data). With the same stem come ``.qml``, a
-        style for QGIS; ``_coverage.tif``, what each pixel was made from
-        (:data:`~mm_ovseg.inference.scene_files.COVERAGE`); ``.json``, the report; and by option ``_confidence.tif``
-        and ``_probabilities.tif``. Each appears when it is complete. Until then the work is in ``{output}.work``, which
-        survives an interrupted run, and from which ``resume`` continues to the same bytes.
+        ``output`` is a Cloud-Optimized GeoTIFF of class indices (255: no data). With the same stem come ``.qml``, a
+        style for QGIS; ``_coverage.tif``, the images that each pixel was made from
+        (:data:`~mm_ovseg.inference.scene_files.COVERAGE`); ``.json``, the report; and optionally ``_confidence.tif``
+        and ``_probabilities.tif``. Files appear when they are complete. Until then the work is in ``{output}.work``,
+        which survives an interrupted run, and from which ``resume`` continues with identical results.
 
         Args:
-            rgb: a file, or several whose bands follow each other, such as red, green and blue.
+            rgb: a file, or several whose bands are concatenated, such as red, green and blue.
             sar: a file, or several, on any grid; None to use RGB alone.
             output: the map, ``.tif``.
             options: see :class:`SceneOptions`.
             show_progress: show a progress bar on stderr.
-            should_stop: called before each window; True ends the run.
+            should_stop: called before each window; returns True to stop.
 
         Returns:
             The report that the JSON file holds.
@@ -183,29 +183,29 @@ class ScenePredictor:
     def finished_report(
         self, rgb: Paths, sar: Paths | None, output: str | os.PathLike, options: SceneOptions
     ) -> dict[str, Any] | None:
-        """The report of an earlier run that made ``output`` from the same files with the same settings and legend.
+        """The report of an earlier run that made ``output`` from the same files, settings and legend.
 
         Args:
-            rgb, sar, output, options: as of :meth:`segment`.
+            rgb, sar, output, options: as in :meth:`segment`.
 
         Returns:
-            None where a file is missing or unreadable, was made otherwise, or a later run has started on the map.
+            None if a file is missing, unreadable or made differently, or if a later run has started on the map.
 
         Raises:
             ConfigError: an option is invalid.
         """
         output, options = Path(output), check_options(options, self.cfg)
-        # The report is written last, so beside a folder of work it describes an earlier map.
+        # The report is written last, so next to a folder of work it describes an earlier map.
         work, files = work_folder(output), chain.from_iterable(scene_outputs(output, options).values())
         if work.exists() or not all(file.is_file() for file in files if file not in (None, work)):
             return None
         try:
             report = json.loads(sibling(output, ".json").read_text(encoding="utf-8"))
             then, layers = report["settings"], set(report["layers"])
-            # Colours and unseen classes matter only to the finished files: unfinished work does not depend on them.
+            # Colours and unseen classes only affect the finished files, not unfinished work.
             legend = [(entry["name"], tuple(entry["color"]), entry["unseen"]) for entry in report["classes"]]
             with self.lock:
-                # The shift follows from the files; finding it again would mean reading them.
+                # The shift depends only on the files; estimating it again would mean reading them.
                 now = json.loads(json.dumps(self._settings(rgb, sar, options, None)))
                 same = {**then, "shift": None} == now and legend == list(self._legend)
                 same = same and layers >= self._layers(options).keys()
@@ -235,7 +235,7 @@ class ScenePredictor:
         )
 
     def _check_registration(self, source: SceneSource, options: SceneOptions) -> ShiftEstimate | None:
-        """Estimate how far SAR is off; raise a DataError where it covers too little of the scene."""
+        """Estimate the shift of SAR; raise a DataError if it covers too little of the scene."""
         if not source.sar_name:
             return None
         if source.covered < options.min_covered:
@@ -247,15 +247,15 @@ class ScenePredictor:
         windows = (source.read(*place) for place in window_places(source.grid.height, source.grid.width))
         shift = estimate_shift((w.image, w.sar_image, w.image_valid & w.sar_valid) for w in windows)
         if shift is None or not shift.reliable:
-            logger.info("The shift between RGB and SAR cannot be measured from their content.")
+            logger.info("The shift between RGB and SAR cannot be estimated from their content.")
         elif shift.size > LARGE_SHIFT and not options.correct_shift:
             logger.warning(
-                "SAR lies %.1f pixels down and %.1f right of RGB: the map will suffer; correct the georeference, or "
-                "move it with --correct-shift.",
+                "SAR is shifted by %.1f pixels down and %.1f right of RGB, which degrades the map; correct the "
+                "georeference, or use --correct-shift.",
                 *(shift.rows, shift.columns),
             )
         else:
-            logger.info("SAR lies %.1f pixels down and %.1f right of RGB.", shift.rows, shift.columns)
+            logger.info("SAR is shifted by %.1f pixels down and %.1f right of RGB.", shift.rows, shift.columns)
         return shift
 
     def _settings(
@@ -283,7 +283,7 @@ def _legend(
 
 
 def _fingerprint(file: Path) -> list:
-    """Name, size and time of a file; only the name of a raster within a file, such as NETCDF:"sar.nc":vv."""
+    """Name, size and modification time of a file; only the name if it is within a file, such as NETCDF:"sar.nc":vv."""
     if not file.exists():
         return [str(file)]
     status = file.stat()
@@ -291,7 +291,7 @@ def _fingerprint(file: Path) -> list:
 
 
 def _content(path: Path) -> str | list:
-    """The hash of a vector file, or the files of a folder (.gdb)."""
+    """The hash of a vector file, or of the files of a folder (.gdb)."""
     if not path.is_dir():
         return sha256(path)
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(path.iterdir())]

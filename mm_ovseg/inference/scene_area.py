@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 class SceneArea:
-    """Polygons of a vector file of any format and reference system.
+    """Polygons of a vector file in any format and coordinate reference system.
 
     Args:
         path: the file; GeoJSON is in longitude and latitude unless it says otherwise.
-        grid: of the scene.
-        layer: its name; None where the file has only one.
+        grid: grid of the scene.
+        layer: name of the layer; None if the file has only one.
 
     Raises:
         DataError: the file cannot be read or placed on the grid, holds no polygon, or marks no pixel of the scene.
@@ -38,9 +38,9 @@ class SceneArea:
         self._polygons = polygons.geometries
         self._tree = shapely.STRtree(self._polygons)
         left_out = format_left_out(polygons.left_out)
-        hint = f"; left out of it: {left_out}" if left_out else ""
+        hint = f"; left out: {left_out}" if left_out else ""
         if not len(self._polygons):
-            what = "has no polygons in the scene" if left_out else "lies outside the scene"
+            what = "has no polygons in the scene" if left_out else "is outside the scene"
             raise DataError(f"The area in {path} {what}{hint}; give polygons that overlap it.")
         stripes = range(0, grid.height, ROWS_AT_ONCE)
         if not any(self.rows(top, min(ROWS_AT_ONCE, grid.height - top)).any() for top in stripes):

@@ -35,12 +35,12 @@ COVERAGE = {"no_rgb": 0, "rgb_only": 1, "rgb_and_sar": 2}  # values of the cover
 
 
 def sibling(output: Path, ending: str) -> Path:
-    """A file beside the map, with its stem and another ending."""
+    """A file next to the map, with the same stem and another ending."""
     return output.with_name(output.stem + ending)
 
 
 def scene_outputs(output: Path, options: SceneOptions) -> dict[str, list[Path | None]]:
-    """Option -> the paths that a scene may write for it, for :func:`mm_ovseg.files.check_outputs`."""
+    """Option -> paths that it may write, for :func:`mm_ovseg.files.check_outputs`."""
     endings = ["_coverage.tif", ".qml", ".json"]
     endings += ["_confidence.tif"] if options.confidence else []
     endings += ["_probabilities.tif"] if options.probabilities else []
@@ -49,7 +49,7 @@ def scene_outputs(output: Path, options: SceneOptions) -> dict[str, list[Path | 
 
 
 def scene_inputs(rgb: Paths, sar: Paths | None, options: SceneOptions) -> dict[str, Iterable[str | os.PathLike | None]]:
-    """Description -> the paths that a scene is made from, for :func:`mm_ovseg.files.check_outputs`."""
+    """Description -> input paths of a scene, for :func:`mm_ovseg.files.check_outputs`."""
     images = {}
     for kind, paths in (("RGB", path_list(rgb)), ("SAR", path_list(sar))):
         images[f"the {kind} image" if len(paths) < 2 else f"one of the {kind} images"] = paths
@@ -62,19 +62,19 @@ def polygon_options(options: SceneOptions) -> dict[str, float | None]:
 
 
 def check_scene_outputs(output: Path, vector: Path | None) -> None:
-    """Check, before long work, that the files can be written.
+    """Check that the files can be written, before any long computation.
 
     Raises:
-        DataError: a file has the wrong suffix or a name that is not text, or a folder is not writable.
+        DataError: a file name has the wrong suffix or is not valid text, or a folder is not writable.
     """
     if output.suffix.lower() not in (".tif", ".tiff"):
-        raise DataError(f"{output} is to be a GeoTIFF; let its name end in .tif.")
+        raise DataError(f"{output} must be a GeoTIFF; give a name that ends in .tif.")
     if vector is not None and vector.suffix.lower() != ".gpkg":
-        raise DataError(f"{vector} is to be a GeoPackage; let its name end in .gpkg.")
+        raise DataError(f"{vector} must be a GeoPackage; give a name that ends in .gpkg.")
     for path in (output, vector):
         if path is not None:
             if not is_text(str(path)):
-                raise DataError(f"The file name {str(path)!r} holds characters that are not text; choose another.")
+                raise DataError(f"The file name {str(path)!r} is not valid text; choose another.")
             check_writable_folder(path.parent)
     if vector is not None:
         check_name(vector)
@@ -88,15 +88,15 @@ def write_scene_outputs(
     options: SceneOptions,
     legend: Sequence[LegendEntry],
 ) -> dict[str, Any]:
-    """Write the map of a finished scene and the files that come with it, the JSON report last.
+    """Write the map of a finished scene and its accompanying files, the JSON report last.
 
     Args:
-        output, grid, options, legend: of the map.
-        work: has all rows.
-        report: what is known of the run so far.
+        output, grid, options, legend: those of the map.
+        work: all rows.
+        report: the report so far.
 
     Returns:
-        The whole report.
+        The complete report.
 
     Raises:
         DataError: a file cannot be written.
@@ -113,7 +113,7 @@ def write_scene_outputs(
     }
     for layer, bands in work.layers.items():
         plain = work.folder / f"{layer}.tif"
-        # It is copied once more, so it needs no strong compression.
+        # Copied once more, so it needs no strong compression.
         style = {"bands": bands, "nodata": NODATA_CLASS, "level": 1, **contents[layer]}
         write_geotiff(plain, work.parts(layer), grid, **style)
         path = output if layer == "class" else sibling(output, f"_{layer}.tif")

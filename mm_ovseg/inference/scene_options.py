@@ -17,23 +17,23 @@ __all__ = ["SceneOptions", "check_options"]
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """How a scene is segmented and what is written.
+    """How a scene is segmented and which files are written.
 
     Attributes:
-        window: side of a window in pixels; None for the size of the training crops.
-        overlap: of neighbouring windows, as a share of the window, 0 <= overlap < 1.
-        ground_sampling_distance: metres per pixel of the map, at which the model works; None for that of RGB.
-        batch_size: windows at a time.
+        window: side of a window in pixels; None for that of training crops.
+        overlap: overlap of neighbouring windows, as a share of the window, 0 <= overlap < 1.
+        ground_sampling_distance: metres per pixel of the map; None for that of RGB.
+        batch_size: windows per batch.
         confidence: also write the score of each pixel's class, in percent.
         probabilities: also write the scores of all classes, in percent.
         vector: a GeoPackage to write polygons to, or None.
-        min_area: hectares; in the polygons, not in the map, smaller patches join their largest neighbour.
+        min_area: hectares; smaller polygons are merged into their largest neighbour; the map is unchanged.
         simplify: tolerance of simplified polygons in metres; None keeps the edges of the pixels.
         area: a vector file with the polygons to map, or None for the whole scene.
-        area_layer: name of its layer; None where it has only one.
+        area_layer: name of its layer; None if it has only one.
         min_covered: share of the scene that the SAR file's extent must cover, 0..1.
-        correct_shift: move SAR by its estimated shift against RGB, where that is reliable.
-        resume: continue an interrupted run with equal options.
+        correct_shift: correct the estimated shift of SAR against RGB, if it is reliable.
+        resume: continue an interrupted run with the same options.
     """
 
     window: int | None = None
@@ -53,12 +53,12 @@ class SceneOptions:
 
     @property
     def overlap_pixels(self) -> int:
-        """The overlap of neighbouring windows, where their size is given."""
+        """The overlap of neighbouring windows; ``window`` must not be None."""
         return round(self.overlap * self.window)
 
 
 def check_options(options: SceneOptions, cfg: CfgNode) -> SceneOptions:
-    """Check what can be checked before any file is opened.
+    """Check the options as far as possible without opening files.
 
     Returns:
         The options, with the size of the windows.

@@ -1,4 +1,4 @@
-"""A scene on its way through the model: reading, inference and writing overlap in time."""
+"""Running a scene through the model, with reading, inference and writing overlapped in time."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -27,15 +27,15 @@ __all__ = ["SceneRun"]
 
 @dataclass(eq=False)
 class SceneRun:
-    """Fills the rows of a scene's work.
+    """Computes the rows of a scene.
 
     Attributes:
-        run_batch: the model; gives ``{"sem_seg": (T, height, width) scores in 0..1}`` for each item.
+        run_batch: the model; returns ``{"sem_seg": (T, height, width) scores in 0..1}`` for each item.
         num_classes: T.
         area: the part to map; None for the whole scene.
-        work: takes the rows; those that are done already are not made again.
-        options: the size of windows is given.
-        should_stop: called before each window; True ends the run.
+        work: receives the rows; finished rows are not computed again.
+        options: with the window size.
+        should_stop: called before each window; returns True to stop.
     """
 
     run_batch: BatchRunner
@@ -48,7 +48,7 @@ class SceneRun:
     should_stop: Callable[[], bool] | None = None
 
     def __call__(self) -> int:
-        """Make the rows that are not done yet; returns the number of windows of the scene.
+        """Compute the unfinished rows; returns the number of windows of the scene.
 
         Raises:
             ConfigError: memory does not hold one window.
@@ -60,7 +60,7 @@ class SceneRun:
         total, done = len(rows) * len(columns), self.work.rows_done
         if done >= height:
             return total
-        first = bisect_right(rows, done - size)  # the first that reaches a row which is not done
+        first = bisect_right(rows, done - size)  # the first that reaches an unfinished row
         blender = RowBlender(num_classes=self.num_classes, width=width, window=size, overlap=overlap, start=rows[first])
         coverage = np.full((size, width), NODATA_CLASS, np.uint8)
         written: Future | None = None
@@ -83,7 +83,7 @@ class SceneRun:
         return total
 
     def _read(self, rows: Sequence[int], columns: Sequence[int]) -> Iterator[tuple[PairSample | None, np.ndarray]]:
-        """The windows, row by row, each with its pixels (H, W) in the area; None for a window outside of it."""
+        """The windows, row by row, each with its pixels (H, W) in the area; None for a window outside it."""
         size = self.options.window
         everything = np.ones((size, self.source.grid.width), bool)
         for row in rows:
@@ -95,13 +95,13 @@ class SceneRun:
     def _blend_row(
         self, windows: Iterator, columns: Sequence[int], blender: RowBlender, coverage: np.ndarray, progress: tqdm
     ) -> None:
-        """Take a row of windows through the model. Batches end with the row, so that resuming makes the same ones."""
+        """Run a row of windows through the model. Batches end with the row, so that a resumed run has the same."""
         size = self.options.window
         batch: list[tuple[int, dict]] = []
         for column in columns:
             window, inside = next(windows)
             if self.should_stop is not None and self.should_stop():
-                raise StoppedError("The scene is not finished: it was no longer asked for.")
+                raise StoppedError("The scene is not finished: it is no longer needed.")
             if window is not None:
                 code = np.where(window.sar_valid, COVERAGE["rgb_and_sar"], COVERAGE["rgb_only"])
                 code = np.where(window.image_valid, code, COVERAGE["no_rgb"])[:, : inside.shape[1]]

@@ -1,4 +1,4 @@
-"""The unfinished map of a scene, on disk: rows that are done survive whatever ends the run."""
+"""The unfinished map of a scene on disk, whose finished rows survive an interruption of any kind."""
 
 import json
 import logging
@@ -21,21 +21,21 @@ ROWS_AT_ONCE = 512
 
 
 def work_folder(output: Path) -> Path:
-    """The folder of a map's work until it is finished."""
+    """The folder for the work on an unfinished map."""
     return output.with_name(f"{output.name}.work")
 
 
 class SceneWork:
-    """Raw rows of a map's layers in a folder beside it, with the number of rows that are done.
+    """Raw rows of the layers of a map in a folder next to it, with the number of finished rows.
 
-    Rows are written and flushed before the number is raised, so after a kill at any moment the rows below it are whole.
+    Rows are flushed to disk before the number is raised, so the rows below it are complete after a kill at any moment.
 
     Args:
-        output: the map that is being made; the folder is ``{output}.work``.
-        layers: name -> bands of each layer; all are uint8.
-        width, height: of the scene in pixels.
+        output: the map; the folder is ``{output}.work``.
+        layers: name -> number of bands of each uint8 layer.
+        width, height: size of the scene in pixels.
         settings: everything that the map depends on, as JSON.
-        resume: continue an earlier run with equal settings; else start from the beginning, and warn where that
+        resume: continue an earlier run with the same settings; otherwise start from the beginning, and warn if that
             discards the work of an earlier run.
 
     Attributes:
@@ -68,7 +68,7 @@ class SceneWork:
             self._files = {name: open(self.folder / f"{name}.raw", "ab") for name in layers}  # noqa: SIM115
         except OSError as error:
             raise DataError(f"{self.folder} cannot be written ({error.strerror}); choose another place.") from error
-        for name, file in self._files.items():  # rows after the last that were counted
+        for name, file in self._files.items():  # drop rows that were not counted
             file.truncate(self.rows_done * width * self.layers[name])
 
     def append(self, rows: Mapping[str, np.ndarray]) -> None:
@@ -90,7 +90,7 @@ class SceneWork:
         self._save_state(self.rows_done + count)
 
     def parts(self, layer: str) -> Iterator[np.ndarray]:
-        """A finished layer, uint8 (bands, rows, W), some rows at a time."""
+        """A finished layer, uint8 (bands, rows, W), a few rows at a time."""
         bands = self.layers[layer]
         with open(self.folder / f"{layer}.raw", "rb") as file:
             for row in range(0, self._height, ROWS_AT_ONCE):
@@ -123,5 +123,5 @@ class SceneWork:
                 "arguments as then, or run without --resume to start from the beginning."
             )
         if any(size < rows_done * self._width * self.layers[name] for name, size in sizes.items()):
-            raise DataError(f"{self.folder} lacks rows that were done; remove it and run without --resume.")
+            raise DataError(f"{self.folder} lacks finished rows; remove it and run without --resume.")
         self.rows_done = rows_done

@@ -1,4 +1,4 @@
-"""The classes that a command line names."""
+"""Class names given on a command line."""
 
 from collections.abc import Sequence
 from pathlib import Path

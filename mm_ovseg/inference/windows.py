@@ -1,7 +1,7 @@
-"""The windows of a scene: where they lie, and how their scores are blended where they overlap.
+"""The windows of a scene: their positions, and the blending of their scores where they overlap.
 
-The windows lie on a lattice that starts at the scene's first pixel, whatever part of the scene is asked for. So a pixel
-is seen by the same windows, and gets the same class, whether the whole scene is mapped or a corner of it.
+Windows are on a lattice that starts at the first pixel of the scene, whatever part of it is mapped. So a pixel is in
+the same windows, and gets the same class, whether the whole scene is mapped or only a corner of it.
 """
 
 import numpy as np
@@ -14,20 +14,20 @@ def window_starts(length: int, window: int, overlap: int) -> list[int]:
     """First pixels of the windows along one side of a scene, ascending; [0] for a scene no larger than a window.
 
     Args:
-        length: of the side, in pixels.
+        length: length of the side in pixels.
         window: side of a window in pixels.
-        overlap: of neighbouring windows in pixels, below ``window``; the last window is flush with the end and may
-            overlap more.
+        overlap: overlap of neighbouring windows in pixels, below ``window``; the last window ends at the border and
+            may overlap more.
     """
     last = max(0, length - window)
     return [*range(0, last, window - overlap), last]
 
 
 def blend_weights(window: int, overlap: int) -> np.ndarray:
-    """How much a window's pixels count along one axis where windows overlap.
+    """The blending weights of a window along one axis.
 
     A raised cosine over the overlap and 1 between: the weights of two neighbours that overlap by ``overlap`` sum to 1,
-    fall smoothly towards the window's borders, where a model knows least, and are never 0.
+    fall smoothly towards the borders of the window, where a model has least context, and are never 0.
 
     Returns:
         (window,) float32, in (0, 1]; symmetric.
@@ -42,13 +42,13 @@ def blend_weights(window: int, overlap: int) -> np.ndarray:
 class RowBlender:
     """Weighted sums of windows' scores, a row of windows at a time.
 
-    It holds as many rows as a window has, so its memory does not depend on the scene's height.
+    It holds as many rows as a window, so its memory does not depend on the height of the scene.
 
     Args:
         num_classes: T.
-        width: of the scene in pixels.
+        width: width of the scene in pixels.
         window: side of a window in pixels.
-        overlap: of neighbouring windows in pixels.
+        overlap: overlap of neighbouring windows in pixels.
         start: the first row.
     """
 
@@ -62,7 +62,7 @@ class RowBlender:
     def add(self, column: int, scores: torch.Tensor) -> None:
         """Add the scores (T, window, window) of a window whose first row is the first open one.
 
-        What lies beyond the scene's width is left out.
+        Pixels beyond the width of the scene are dropped.
         """
         columns = slice(column, column + scores.shape[2])
         totals = self._totals[:, columns]
@@ -76,7 +76,7 @@ class RowBlender:
         totals = self._totals[:count]
         scores = self._sums[:, :count] / torch.where(totals > 0, totals, 1.0)
         for rows in (self._sums, self._totals):
-            still_open = rows[..., count:, :].clone()  # where it goes may overlap with where it is
+            still_open = rows[..., count:, :].clone()  # source and destination may overlap
             rows[..., : still_open.shape[-2], :] = still_open
             rows[..., still_open.shape[-2] :, :] = 0
         self._start += count

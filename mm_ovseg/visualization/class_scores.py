@@ -17,7 +17,7 @@ from mm_ovseg.vocabulary import seen_classes
 
 __all__ = ["draw_class_scores"]
 
-MIN_FONT_SIZE = 7  # points, of the numbers over the bars
+MIN_FONT_SIZE = 7  # points; numbers above the bars
 MEANS = {"mIoU-seen": "seen", "mIoU-unseen": "unseen", "mIoU": "all"}
 MODEL_COLORS = tuple(COLOR_BLIND_SAFE_COLORS[index] for index in (0, 6, 1, 9, 3, 7, 8, 2))
 
@@ -25,7 +25,7 @@ _HEIGHT, _AXIS_WIDTH, _MAX_NAME = 2.8, 0.5, 1.2  # inches
 _GROUP_GAP = 0.5  # between seen, unseen and means, in class widths
 _BARS = 0.84  # total width of a class's bars, in class widths
 _LEGEND_LINE = 0.17  # inches
-_LEGEND_ROOM = 4.8 * PRINT_FONT_SIZE / 72  # inches of an entry without its text: matplotlib's swatch and gaps
+_LEGEND_ROOM = 4.8 * PRINT_FONT_SIZE / 72  # inches per entry, without text: matplotlib's swatch and gaps
 
 
 def draw_class_scores(
@@ -37,20 +37,20 @@ def draw_class_scores(
     page_width: float = PRINT_WIDTH,
     dpi: float = PRINT_DPI,
 ) -> None:
-    """Draw the IoU of every class in percent: seen classes, then unseen ones, then the means.
+    """Draw the IoU of every class in percent: seen classes, then unseen classes, then the means.
 
     Names of unseen classes are underlined. A class without ground truth has a dash instead of a bar.
 
     Args:
         path: the PNG, JPEG, PDF or SVG to write; missing folders are made.
-        scores: title of a model -> what :func:`~mm_ovseg.evaluation.segmentation_metrics` returns; 1 to 8 of them.
+        scores: title of a model -> what :func:`~mm_ovseg.evaluation.segmentation_metrics` returns; 1 to 8 models.
         classes: the T class names.
-        unseen_classes: those of them whose labels training did not see.
+        unseen_classes: those without labels in training.
         page_width: inches.
         dpi: pixels per inch of PNG and JPEG.
 
     Raises:
-        DataError: there are too many models, the name ends in no known file type, or the file cannot be written.
+        DataError: there are too many models, the file type is unknown, or the file cannot be written.
     """
     if not 1 <= len(scores) <= len(MODEL_COLORS):
         raise DataError(f"{path} would show {len(scores)} models; choose 1 to {len(MODEL_COLORS)}.")
@@ -99,7 +99,7 @@ def draw_class_scores(
 def _draw_bars(
     axes: Axes, places: np.ndarray, values: Sequence[float], index: int, models: int, place_width: float
 ) -> None:
-    """The bars of model ``index`` of so many, and their numbers where there is room."""
+    """Draw the bars of one model and, where there is room, their numbers."""
     width = _BARS / models
     places = places + (index - (models - 1) / 2) * width
     color = np.divide(MODEL_COLORS[index], 255)
@@ -113,7 +113,7 @@ def _draw_bars(
 
 
 def _write_names(axes: Axes, names: Mapping[float, str], place_width: float) -> None:
-    """Upright names are read more easily, but where one would be shortened all of them are slanted."""
+    """Upright names are easier to read; if one would be shortened, all of them are slanted."""
     lines = [break_text(name, 0.94 * place_width, PRINT_FONT_SIZE) for name in names.values()]
     if all(" ".join(parts) == " ".join(name.split()) for parts, name in zip(lines, names.values(), strict=True)):
         labels, style = ["\n".join(parts) for parts in lines], {"linespacing": 1.05}

@@ -32,15 +32,15 @@ def draw_cloud_sheet(
     rgb_bands: Sequence[int] = (),
     rgb_range: Sequence[float] = (),
 ) -> None:
-    """Draw images, clear and under each kind of clouds, one image a row.
+    """Draw images, clear and under each kind of clouds, one image per row.
 
-    The clouds are drawn at the picture's size, so they are of the same kind as the full-size ones but lie elsewhere.
+    Clouds are drawn at the size of the picture, so their positions differ from those in full-size images.
 
     Args:
         path: PNG, JPEG or PDF to write.
-        images: name, as it goes into the seed, and file of each.
+        images: name (which determines the seed) and file of each.
         kinds, cover: as in :func:`~mm_ovseg.data.clouds.build_clouds`.
-        seed: of all clouds.
+        seed: seed of all clouds.
         rgb_bands, rgb_range: as ``bands`` and ``value_range`` of :func:`~mm_ovseg.raster.RGBReader`.
 
     Raises:

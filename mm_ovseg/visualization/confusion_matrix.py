@@ -15,7 +15,7 @@ __all__ = ["draw_confusion_matrix"]
 MAX_CLASSES_WITH_NUMBERS = 20
 MAX_NAME = 1.8  # inches; longer names are shortened
 ABSENT_CLASS_COLOR = "0.85"
-WHITE_NUMBERS_FROM = 67  # percent; on lighter blue black stands out more
+WHITE_NUMBERS_FROM = 67  # percent; black is easier to read on lighter blue
 
 
 def draw_confusion_matrix(
@@ -29,17 +29,17 @@ def draw_confusion_matrix(
     """Draw a confusion matrix, each row in percent of the class's ground-truth pixels, and write it.
 
     Names of unseen classes are underlined; rows of classes without ground truth are grey. With up to 20 classes,
-    the cells hold their numbers.
+    the cells show their values.
 
     Args:
         path: the PNG, JPEG, PDF or SVG to write; missing folders are made.
         confusion_matrix: (T, T) pixel counts, ground truth by prediction.
         classes: the T class names.
-        unseen_classes: those of them that are underlined.
+        unseen_classes: those to underline.
         dpi: pixels per inch of PNG and JPEG.
 
     Raises:
-        DataError: the name ends in no known file type, or the file cannot be written.
+        DataError: the file type is unknown, or the file cannot be written.
     """
     label_pixels = confusion_matrix.sum(axis=1, keepdims=True)  # (T, 1)
     percent = np.full(confusion_matrix.shape, np.nan)
@@ -55,7 +55,7 @@ def draw_confusion_matrix(
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the class's pixels, %")
     axes.set_xlabel("prediction")
     axes.set_ylabel("ground truth" + (" (unseen classes underlined)" if unseen_classes else ""))
-    # Class names are text, not formulas, also where they hold a dollar sign.
+    # Class names are text, not formulas, even if they contain a dollar sign.
     style = {"fontsize": 10 if has_room else 6, "parse_math": False}
     names = [shorten_text(name, MAX_NAME, style["fontsize"]) for name in classes]
     axes.set_xticks(range(len(classes)), names, rotation=45, ha="right", rotation_mode="anchor", **style)
@@ -68,5 +68,5 @@ def draw_confusion_matrix(
         if has_room and not np.isnan(value):
             color = "white" if value > WHITE_NUMBERS_FROM else "black"
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=color, fontsize=9)
-    # Tight: the layout does not allow for names of any length.
+    # Tight, since the layout does not account for the length of names.
     write_figure(path, figure, dpi=dpi, bbox_inches="tight", pad_inches=0.1)

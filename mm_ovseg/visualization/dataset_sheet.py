@@ -1,4 +1,4 @@
-"""A contact sheet of a dataset: some of its pairs with their labels, as the model gets them."""
+"""A contact sheet of a dataset: some of its pairs with their labels, as the model sees them."""
 
 import os
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from mm_ovseg.visualization.panels import PanelRow, draw_panels
 
 __all__ = ["choose_evenly", "draw_dataset_sheet", "read_panel_row"]
 
-# Whatever the config says, pairs are drawn at their own size, and unreadable ones are errors.
+# Whatever the config says, pairs are drawn in their original size, and unreadable ones are errors.
 SHEET_SETTINGS = ("INPUT.DATASET_MAPPER_NAME", "rgb_sar_pair", "INPUT.MIN_SIZE_TEST", 0, "INPUT.SKIP_CORRUPT", False)
 
 
 def draw_dataset_sheet(cfg: CfgNode, name: str, output: str | os.PathLike, num: int) -> tuple[int, int]:
-    """Draw samples of a registered dataset, spread evenly over it.
+    """Draw evenly spaced samples of a registered dataset.
 
     Args:
         cfg: Its INPUT says how files are read.
         name: The dataset.
         output: PNG, PDF or SVG to write.
-        num: The maximum number of samples, 1 or more.
+        num: The maximum number of samples, at least 1.
 
     Returns:
         The numbers of samples drawn and in the dataset.
@@ -48,18 +48,18 @@ def draw_dataset_sheet(cfg: CfgNode, name: str, output: str | os.PathLike, num: 
 
 
 def choose_evenly(samples: Sequence[dict], num: int) -> list[dict]:
-    """At most ``num`` samples, from the first to the last; the same ones each time."""
+    """At most ``num`` evenly spaced samples, always the same ones."""
     places = np.linspace(0, len(samples) - 1, min(num, len(samples))).round().astype(int)
     return [samples[place] for place in places]
 
 
 def read_panel_row(cfg: CfgNode, sample: dict, metadata: Metadata) -> PanelRow:
-    """Read a pair as the model gets it, and its label, if it has one.
+    """Read a pair as the model sees it, and its label, if any.
 
     Args:
         cfg: Its INPUT says how files are read.
         sample: The dataset dict.
-        metadata: Of its dataset.
+        metadata: The metadata of its dataset.
 
     Raises:
         DataError: A file cannot be used.
@@ -79,5 +79,5 @@ def read_panel_row(cfg: CfgNode, sample: dict, metadata: Metadata) -> PanelRow:
                 label_values=metadata.get("label_values"),
                 like=image,
             )
-        label[label == metadata.ignore_label] = 255  # draw_panels' value for what is ignored
+        label[label == metadata.ignore_label] = 255  # the value of ignored pixels in draw_panels
     return PanelRow(rgb, sar, label, name=str(sample.get("image_id", "")))

@@ -1,4 +1,4 @@
-"""The figure of an explanation: rows of maps, each row on one colour scale, below the images they belong to."""
+"""The figure of an explanation: rows of maps, each with its own colour scale, below the images they belong to."""
 
 import os
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class ClassColumns:
     """The columns of one class.
 
     Attributes:
-        name: of the class.
+        name: name of the class.
         is_unseen: whether the name is underlined.
         point: (x, y) in pixels of the image; a ring marks it in every panel.
         regions: a bool (H, W) mask for each column, outlined in the last row.
@@ -47,10 +47,10 @@ class MapRow:
     """One kind of map.
 
     Attributes:
-        title: at the left of the row.
-        maps: (h, w) of any size for each column, class by class; None where there is no map.
+        title: text to the left of the row.
+        maps: (h, w) of any size for each column, class by class; None for no map.
         limits: the ends of the colour scale; None: the minimum and maximum of the row.
-        missing: the text in place of a map that is None.
+        missing: text in place of a map that is None.
     """
 
     title: str
@@ -76,14 +76,14 @@ def draw_explanation_sheet(
         path: the PNG, JPEG, PDF or SVG to write; missing folders are made.
         columns: titles of the columns of each class.
         images: uint8 (H, W, 3) for each column, above the rows; None leaves a gap. At least one is not None.
-        classes: side by side; at least one.
+        classes: at least one, side by side.
         rows: from top to bottom.
-        note: below everything.
-        page_width: inches; a figure that needs less is narrower.
+        note: text at the bottom.
+        page_width: maximum width in inches.
         dpi: pixels per inch of PNG and JPEG.
 
     Raises:
-        DataError: the panels do not fit the page, the name ends in no known file type, or the file cannot be written.
+        DataError: the panels do not fit the page, the file type is unknown, or the file cannot be written.
     """
     count = len(classes) * len(columns)
     gaps = _GAP * (count - len(classes)) + _GROUP_GAP * (len(classes) - 1)
@@ -135,7 +135,7 @@ def draw_explanation_sheet(
 def _draw_row(
     panels: Sequence[Axes], bar: Axes, row: MapRow, groups: Sequence[ClassColumns], size: tuple[int, int], outline: bool
 ) -> None:
-    """Draw the maps of a row on its panels, with or without outlined regions, and their colour scale on ``bar``."""
+    """Draw the maps of a row on its panels, optionally with outlined regions, and their colour scale on ``bar``."""
     height, width = size
     given = [values for values in row.maps if values is not None]
     limits = row.limits or (min(values.min() for values in given), max(values.max() for values in given))
@@ -165,7 +165,7 @@ def _draw_row(
 
 
 def _mark(axes: Axes, point: tuple[float, float]) -> None:
-    """A ring that stands out from dark and from light."""
+    """A ring that is visible on dark and light backgrounds."""
     for color, width in (("black", 2.0), ("white", 1.0)):
         style = {"markerfacecolor": "none", "markeredgecolor": color, "markeredgewidth": width, "clip_on": False}
         axes.plot(*point, "o", markersize=5, **style)

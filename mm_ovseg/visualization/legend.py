@@ -1,4 +1,4 @@
-"""The legend of a class map, drawn: swatches and names in centred lines, unseen names underlined."""
+"""The legend of a class map: swatches and names in centred lines, with the names of unseen classes underlined."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ from mm_ovseg.visualization.typesetting import shorten_text, text_width, underli
 __all__ = ["Legend"]
 
 _SWATCH_GAP, _ENTRY_GAP = 0.07, 0.26  # inches
-_LINE, _SWATCH = 1.95, (1.73, 1.08)  # height of a line, and size of a swatch, as multiples of the font size
+_LINE, _SWATCH = 1.95, (1.73, 1.08)  # line height and swatch size, as multiples of the font size
 
 
 class Legend:
-    """Entries distributed over lines.
+    """Legend entries, distributed over lines.
 
     Args:
         entries: the classes.
-        available: inches of a line.
+        available: width of a line in inches.
         font_size: in points.
     """
 
@@ -45,7 +45,7 @@ class Legend:
         return len(self._lines) * _LINE * self._font_size / 72
 
     def draw(self, figure: Figure, bottom: float) -> None:
-        """Draw it, its lower edge ``bottom`` inches above the page's."""
+        """Draw the legend ``bottom`` inches above the bottom of the page."""
         width, height = self._swatch
         for number, line in enumerate(self._lines):
             y = bottom + self.height * (1 - (number + 0.5) / len(self._lines))

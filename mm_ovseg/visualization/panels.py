@@ -1,4 +1,4 @@
-"""The figure of results: RGB, SAR, ground truth and predictions side by side, a pair a row, above a legend of classes.
+"""The figure of results: RGB, SAR, ground truth and predictions side by side, one pair per row, and a legend.
 
 draw_panels("maps.png", [PanelRow(rgb, sar, label, {"MM-OVSeg": prediction})], classes=..., colors=..., unseen=...)
 """
@@ -20,8 +20,8 @@ __all__ = ["IMAGE_TITLES", "PanelRow", "draw_panels"]
 
 IGNORED = 255
 GROUND_TRUTH = "Ground truth"
-IMAGE_TITLES = ("RGB", "SAR", GROUND_TRUTH)  # of the columns before the predictions, in order
-# The legend shows up to so many classes; of more, those that occur in the figure.
+IMAGE_TITLES = ("RGB", "SAR", GROUND_TRUTH)  # of the columns before the predictions
+# With more classes, the legend only shows those that occur in the figure.
 MAX_CLASSES_IN_LEGEND = 24
 
 _FONT_SIZE, _DPI = 10, 200  # without a page width
@@ -39,7 +39,7 @@ class PanelRow:
         sar: (H, W) or (H, W, 3), 0..255.
         label: (H, W) class indices, 255 where ignored; None for an unlabelled pair.
         predictions: Title -> (H, W) class indices, 255 for no data.
-        name: Written at the left of the row.
+        name: Text to the left of the row.
     """
 
     rgb: np.ndarray
@@ -50,7 +50,7 @@ class PanelRow:
 
     @property
     def maps(self) -> dict[str, np.ndarray]:
-        """Title -> class map: the label, where there is one, and the predictions."""
+        """Title -> class map: the label, if any, and the predictions."""
         return ({} if self.label is None else {GROUND_TRUTH: self.label}) | dict(self.predictions)
 
 
@@ -67,7 +67,7 @@ def draw_panels(
     """Draw the figure and write it.
 
     Columns are RGB, SAR, the ground truth (if any row has one) and every prediction title in order of appearance.
-    Ignored and no-data pixels are white with grey stripes. The names of unseen classes are underlined in the legend.
+    Ignored and nodata pixels are white with grey stripes. The names of unseen classes are underlined in the legend.
 
     Args:
         path: The file, .png, .jpg, .pdf or .svg; missing folders are made.
@@ -75,14 +75,14 @@ def draw_panels(
         classes: Class names.
         colors: (red, green, blue) of each class, 0..255; None for the default ones.
         unseen: Those of ``classes`` to underline.
-        page_width: Inches, for print: panels are made to fit, and all text has 8 points. None: panels are 2.4 inches
-            wide, and the page is as wide as they need.
-        dpi: Pixels per inch of what the file holds as pixels; None: 200, or 300 with ``page_width``.
+        page_width: Inches, for print: panels fill the page, and all text is 8 points high. None: panels are 2.4 inches
+            wide, and the page is as wide as necessary.
+        dpi: Pixels per inch of raster images; None: 200, or 300 with ``page_width``.
 
     Raises:
         DataError: There are no rows, the arrays of a row differ in size, a map holds a value that is not a class, the
             panels do not fit the page, or the file cannot be written.
-        VocabularyError: There are not as many colours as classes.
+        VocabularyError: The numbers of colours and classes differ.
     """
     if not rows:
         raise DataError(f"There is nothing to draw in {path}; give at least one pair.")
@@ -117,13 +117,13 @@ def _row_images(row: PanelRow, number: int, colors: np.ndarray) -> dict[str, np.
     for title, image in images.items():
         if image.shape[:2] != size:
             raise DataError(
-                f"'{title}' in {which} has the size {image.shape[:2]}, its RGB image {size}; they must agree."
+                f"'{title}' in {which} has the size {image.shape[:2]}, its RGB image {size}; they must be equal."
             )
     return images
 
 
 def _stripes(shape: tuple[int, int]) -> np.ndarray:
-    """White with thin grey diagonals, about 24 across at any resolution."""
+    """White with thin grey diagonals, about 24 at any resolution."""
     period = max(4, shape[1] // 24)
     diagonal = np.add.outer(np.arange(shape[0]), np.arange(shape[1])) % period
     return np.where((diagonal < max(1, period // 5))[..., None], 170, 255).astype(np.uint8).repeat(3, axis=2)
@@ -136,7 +136,7 @@ def _compose(
     entries: Sequence[LegendEntry],
     page_width: float | None,
 ) -> Figure:
-    """Lay the panels out on a page of ``page_width``, or of the width they need."""
+    """Lay out the panels on a page of ``page_width``, or of the necessary width."""
     font_size, dpi = (_FONT_SIZE, _DPI) if page_width is None else (PRINT_FONT_SIZE, PRINT_DPI)
     line_height = 1.25 * font_size / 72
     left = _BORDER + (1.7 * font_size / 72 if any(names) else 0.0)
@@ -158,7 +158,7 @@ def _compose(
     height = title_height + sum(heights) + _GAP * (len(heights) - 1) + legend.height + 0.10 + _BORDER / 2
     figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
 
-    # Titles and names are text, also where they hold a "$".
+    # Titles and names are text, even if they contain a "$".
     style = {"fontsize": font_size, "parse_math": False, "transform": figure.dpi_scale_trans}
     top = height - title_height
     for row, (images, name) in enumerate(zip(table, names, strict=True)):

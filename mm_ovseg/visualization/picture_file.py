@@ -14,30 +14,30 @@ from mm_ovseg.files import complete_file
 __all__ = ["PRINT_DPI", "PRINT_FONT_SIZE", "PRINT_WIDTH", "add_panel", "check_picture_name", "write_figure"]
 
 FILE_TYPES = ("png", "jpg", "pdf", "svg")
-# Neither says when it was written: the same command gives the same bytes.
+# No dates, so that the same command writes the same bytes.
 METADATA = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-# Publishers refuse matplotlib's usual Type 3 fonts; text of an SVG stays text.
+# Publishers reject matplotlib's default Type 3 fonts; text in SVG stays text.
 SETTINGS = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "mm_ovseg"}
 
-PRINT_WIDTH = 6.9  # inches: the text of a page of two columns
+PRINT_WIDTH = 6.9  # inches; the text width of a two-column page
 PRINT_DPI = 300
-PRINT_FONT_SIZE = 8  # points; journals ask for 7 at least
+PRINT_FONT_SIZE = 8  # points; journals require at least 7
 
 
 def add_panel(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes without ticks, with a thin frame, at a place in inches."""
+    """Axes without ticks, with a thin frame, positioned in inches."""
     page_width, page_height = figure.get_size_inches()
     place = (left / page_width, bottom / page_height, width / page_width, height / page_height)
     axes = figure.add_axes(place, xticks=[], yticks=[])
-    axes.spines[:].set(color="0.6", linewidth=0.4)  # else white images would run into the page
+    axes.spines[:].set(color="0.6", linewidth=0.4)  # otherwise white images would merge with the page
     return axes
 
 
 def check_picture_name(path: str | os.PathLike) -> Path:
-    """A picture's path.
+    """Check the path of a picture.
 
     Raises:
-        DataError: its name ends in no known file type.
+        DataError: the file type is unknown.
     """
     path = Path(path)
     if path.suffix[1:].lower() not in FILE_TYPES:
@@ -46,15 +46,15 @@ def check_picture_name(path: str | os.PathLike) -> Path:
 
 
 def write_figure(path: str | os.PathLike, figure: Figure, **arguments: Any) -> None:
-    """Write a figure as PNG, JPEG, PDF or SVG, as the file's name says.
+    """Write a figure as PNG, JPEG, PDF or SVG, depending on the file name.
 
     Args:
         path: the file; missing folders are made.
-        figure: what to write.
-        arguments: of :meth:`matplotlib.figure.Figure.savefig`.
+        figure: the figure.
+        arguments: arguments of :meth:`matplotlib.figure.Figure.savefig`.
 
     Raises:
-        DataError: the name ends in no known file type, or the file cannot be written.
+        DataError: the file type is unknown, or the file cannot be written.
     """
     path = check_picture_name(path)
     file_type = path.suffix[1:].lower()

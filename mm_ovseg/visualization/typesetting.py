@@ -1,4 +1,4 @@
-"""Text in pictures: made to fit a width; and underlined, which matplotlib lacks."""
+"""Text in figures: fitted to a width, and underlined, which matplotlib lacks."""
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -11,7 +11,7 @@ _UNDERLINE_GAP = 0.05  # between text and line, as a share of the font size
 
 
 def break_text(text: str, available: float, font_size: float) -> list[str]:
-    """Break a text into lines of at most ``available`` inches, between words; words that are longer are shortened."""
+    """Break a text between words into lines of at most ``available`` inches; longer words are shortened."""
     lines: list[str] = []
     for word in text.split() or [""]:
         joined = f"{lines[-1]} {word}" if lines else word
@@ -23,7 +23,7 @@ def break_text(text: str, available: float, font_size: float) -> list[str]:
 
 
 def shorten_text(text: str, available: float, font_size: float) -> str:
-    """A text with an ellipsis for its middle where it is longer than ``available`` inches."""
+    """A text, with its middle replaced by an ellipsis if it is longer than ``available`` inches."""
     shortened = text
     for kept in range(len(text) - 1, 1, -1):
         if text_width(shortened, font_size) <= available:
@@ -33,16 +33,16 @@ def shorten_text(text: str, available: float, font_size: float) -> str:
 
 
 def text_width(text: str, font_size: float) -> float:
-    """Inches that a text of one line takes, with ``font_size`` in points."""
+    """Width of a line of text in inches, with ``font_size`` in points."""
     figure = Figure(figsize=(1, 1), dpi=200)
     drawn = figure.text(0, 0, text, fontsize=font_size, parse_math=False)
     return drawn.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width / figure.dpi
 
 
 def underline(text: Text) -> None:
-    """Draw a line under a text of a figure or axes, in its colour; it moves and turns with the text."""
+    """Draw a line under a text of a figure or axes, in its colour; it moves and rotates with the text."""
 
-    # Of the box that matplotlib can draw around a text, only the lower side.
+    # The lower side of the box that matplotlib can draw around a text.
     def lower_side(x: float, y: float, width: float, height: float, mutation_size: float) -> Path:
         level = y - _UNDERLINE_GAP * mutation_size
         return Path([(x, level), (x + width, level)])

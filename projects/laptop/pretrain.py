@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-r"""Train a small CLIP, or a small dense encoder, from nothing, on the clear images of a registered dataset.
+r"""Train a small CLIP, or a small dense encoder, from scratch on the clear images of a registered dataset.
 
 python projects/laptop/pretrain.py clip --config-file projects/laptop/configs/base.yaml --dataset laptop_clear_train \
     --output clip.safetensors                     # then: MODEL.CLIP.PRETRAINED clip.safetensors
 python projects/laptop/pretrain.py dense --config-file projects/laptop/configs/base.yaml --dataset laptop_clear_train \
     --output dense.safetensors                    # then: MODEL.DENSE_ENCODER.PRETRAINED dense.safetensors
 
-CLIP learns contrastively from captions that name every class of a crop; the dense encoder learns without labels, to
-tell a place from all others in two views. The architectures are those of the config. Needs mm_ovseg[experiment].
+CLIP learns contrastively from captions that list every class of a crop; the dense encoder learns, without labels, to
+recognise the same place in two views. The architectures are those of the config. Needs mm_ovseg[experiment].
 """
 
 import argparse
@@ -28,15 +28,15 @@ CONFIG = Path(__file__).resolve().parent / "configs" / "base.yaml"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("encoder", choices=["clip", "dense"])
     parser.add_argument("--config-file", type=Path, default=CONFIG)
     parser.add_argument("--dataset", required=True, help="a registered dataset with labels, clear images")
     parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--iterations", type=int, help="training steps (default: 600 for clip, 500 for dense)")
-    parser.add_argument("--batch-size", type=int, help="crops a step (default: 128 for clip, 8 for dense)")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="the highest (default: 0.001)")
+    parser.add_argument("--batch-size", type=int, help="crops per step (default: 128 for clip, 8 for dense)")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="maximum (default: 0.001)")
     parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...")
     return parser.parse_args(arguments)

@@ -3,8 +3,8 @@
 
 python projects/laptop/quickstart.py --output output/quickstart
 
-It runs the same command lines as a user and prints each before it runs. The model starts from random weights, so it
-learns the seen classes only: the point is to show every part at work.
+It runs the command lines of a user and prints each of them. The model starts from random weights, so it only learns the
+seen classes: the point is to show every part at work.
 """
 
 import argparse
@@ -27,7 +27,7 @@ DATASETS = ("--dataset-file", "projects/laptop/datasets.yaml")
 
 
 def run(datasets: Path, *command: str | Path) -> None:
-    """Print a Python command line and run it; end with its exit status if it fails."""
+    """Print a Python command line and run it; exit with its status if it fails."""
     words = [str(word) for word in command]
     print(f"\n$ DETECTRON2_DATASETS={shlex.quote(str(datasets))} python {shlex.join(words)}", flush=True)
     environment = {**os.environ, "DETECTRON2_DATASETS": str(datasets)}
@@ -37,24 +37,21 @@ def run(datasets: Path, *command: str | Path) -> None:
 
 
 def report(evaluation_file: Path) -> None:
-    """Print the seen/unseen table beside what one class everywhere would score."""
+    """Print the seen/unseen table and the score of the best constant map."""
     evaluation = read_segmentation_report(evaluation_file)
     classes, unseen, scores = evaluation.classes, evaluation.unseen_classes, evaluation.scores
     baseline = constant_class_baseline(evaluation.confusion_matrix.sum(axis=1), classes, unseen)
-    print("\nOn cloudy scenes that training did not see, in percent:\n")
+    print("\nOn cloudy validation scenes, in percent:\n")
     print(format_results_table(scores, classes, unseen))
-    print(
-        f"\nSeen classes: mIoU {scores['mIoU-seen']:.1f}; the best map of one class everywhere "
-        f"reaches {baseline['mIoU-seen']:.1f}."
-    )
-    print("Unseen classes need pretrained CLIP weights; this model began with random ones.")
+    print(f"\nSeen classes: mIoU {scores['mIoU-seen']:.1f}; the best constant map reaches {baseline['mIoU-seen']:.1f}.")
+    print("Unseen classes need pretrained CLIP weights; this model started from random ones.")
 
 
 @clean_exit
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the data, train, evaluate, segment, and say what came of it."""
+    """Write the data, train, evaluate, segment, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("output/quickstart"), help="folder for everything")
+    parser.add_argument("--output", type=Path, default=Path("output/quickstart"), help="output folder")
     output = parser.parse_args(arguments).output.resolve()
     start = time.perf_counter()
     datasets = output / "datasets"
@@ -77,10 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     inference = stage_2 / "inference" / "synthetic_val"
     report(inference / "sem_seg_evaluation.json")
-    print("\nPictures to look at:")
+    print("\nFigures:")
     for picture in (output / "dataset.png", maps / "00000_figure.png", inference / "confusion_matrix.png"):
         print(f"  {picture}")
-    print(f"All of it took {(time.perf_counter() - start) / 60:.1f} minutes.")
+    print(f"Total time: {(time.perf_counter() - start) / 60:.1f} minutes.")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 """The whole protocol in miniature: pre-training, both stages, all variants, several seeds; see README.md.
 
 python projects/laptop/run_experiment.py --output output/experiment                    # up to 90 minutes on two cores
-python projects/laptop/run_experiment.py --output output/look --seeds 1 --scale 0.02   # a look at the machinery
+python projects/laptop/run_experiment.py --output output/look --seeds 1 --scale 0.02   # a quick trial
 
-Every step is a command line, which --dry-run prints; what is done already is not done again.
+Every step is a command line, which --dry-run prints; finished steps are not repeated.
 """
 
 import argparse
@@ -21,19 +21,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("output/experiment"), help="folder for everything")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="(default: 1 2 3)")
-    parser.add_argument("--scale", type=float, default=1.0, help="multiplies iterations and scenes (default: 1)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes at a time (default: 2)")
+    parser.add_argument("--output", type=Path, default=Path("output/experiment"), help="output folder")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="random seeds (default: 1 2 3)")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of iterations and scenes (default: 1)")
+    parser.add_argument("--jobs", type=int, default=2, help="parallel processes (default: 2)")
     parser.add_argument("--dry-run", action="store_true", help="print the command lines and stop")
     return parser.parse_args(arguments)
 
 
 @clean_exit
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is missing and write the report."""
+    """Run the unfinished steps and write the report."""
     args = parse_arguments(arguments)
     output = args.output.resolve()
     steps = build_steps(output, args.seeds, Schedule().scaled(args.scale))

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-r"""Segment the pair that comes with the source, with the small model that comes with it: clear, and under clouds.
+r"""Segment the shipped pair, clear and under clouds, with the shipped small model.
 
 python projects/laptop/shipped_pair.py --output output/demo
 python projects/laptop/shipped_pair.py --output output/demo --classes "river, lake; wood; town"
 
-Each map is made as `mm-ovseg scene` makes it, whose command lines are printed, and compared with the true land
-cover for the classes whose first name it knows. Road and water were never labelled in the model's training.
+Each map is made like that of the printed `mm-ovseg scene` command, and compared with the true land cover, for classes
+whose first name is in it. Road and water had no labels in the training of the model.
 """
 
 import argparse
@@ -34,12 +34,12 @@ WEATHERS = {"clear": "rgb", "clouds": "rgb_clouds"}
 
 
 def scene_file(kind: str) -> Path:
-    """A file of the shipped pair, relative to the source."""
+    """A file of the shipped pair, relative to the repository."""
     return SCENE / kind / "00000.tif"
 
 
 def read_truth(classes: Sequence[str]) -> np.ndarray:
-    """The true land cover (H, W) as indices into ``classes``, 255 where it is none of them."""
+    """The true land cover (H, W) as indices into ``classes``, 255 for all others."""
     label = read_label(ROOT / scene_file("labels"), num_classes=len(SYNTHETIC_CLASSES), ignore_label=NODATA_CLASS)
     asked = [name.split(",")[0].strip().lower() for name in classes]
     table = np.full(256, NODATA_CLASS, np.uint8)
@@ -50,10 +50,10 @@ def read_truth(classes: Sequence[str]) -> np.ndarray:
 
 
 def describe(class_maps: dict[str, np.ndarray], truth: np.ndarray, classes: Sequence[str]) -> str:
-    """A table of the IoU in percent of every class that the truth knows."""
+    """A table of the IoU in percent of every class in the true land cover."""
     known = [index for index in range(len(classes)) if (truth == index).any()]
     if not known:
-        return "None of these names is one of the true land cover's, so there is nothing to compare with."
+        return "None of these names is in the true land cover, so there is nothing to compare with."
     rows = []
     for run, class_map in class_maps.items():
         counts = count_pixels(truth, class_map, len(classes), NODATA_CLASS)
@@ -72,9 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Segment, compare and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder for maps and the figure")
-    parser.add_argument(
-        "--classes", default=",".join(SYNTHETIC_CLASSES), help="names to look for, as of mm-ovseg scene"
-    )
+    parser.add_argument("--classes", default=",".join(SYNTHETIC_CLASSES), help="class names, as for mm-ovseg scene")
     args = parser.parse_args(arguments)
     start = time.perf_counter()
     check_writable_folder(args.output)
@@ -104,8 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figure = args.output / "figure.png"
     draw_panels(figure, rows, classes=classes, colors=vocabulary.colors, unseen=unseen)
     print(f"\n{describe(class_maps, truth, classes)}\n")
-    print(f"Maps for QGIS and the figure to look at are in {args.output}: {figure}")
-    print(f"All of it took {time.perf_counter() - start:.0f} seconds.")
+    print(f"The maps for QGIS are in {args.output}, and the figure is {figure}.")
+    print(f"Total time: {time.perf_counter() - start:.0f} seconds.")
 
 
 if __name__ == "__main__":

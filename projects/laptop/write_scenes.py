@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write a dataset of the drawn world.
+"""Write a dataset of synthetic scenes.
 
 python projects/laptop/write_scenes.py datasets/synthetic --num-train 60 --num-val 12
 """
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=192, help="side of a scene in pixels of 2 m (default: 192)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same scenes (default: 0)")
     for name, default, what in (
-        ("--cloud-thickness", (0.75, 1.0), "opacity of the clouds' cores, 0 to 1"),
+        ("--cloud-thickness", (0.75, 1.0), "opacity of cloud cores, 0 to 1"),
         ("--cloud-cover", (0.3, 0.6), "share of the ground under clouds, 0 to 1"),
     ):
         parser.add_argument(name, type=float, nargs=2, metavar=("LOW", "HIGH"), default=default, help=what)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     root = arguments.pop("root")
     written = write_synthetic_dataset(root, show_progress=True, **arguments)
     print(f"{root}: {arguments['num_train']} training and {arguments['num_val']} validation scenes", end="")
-    print(" written." if written else " were there already.")
+    print(" written." if written else " already exist.")
 
 
 if __name__ == "__main__":

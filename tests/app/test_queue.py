@@ -46,7 +46,7 @@ def test_one_address_cannot_fill_the_queue_and_a_run_ends_with_its_visitor(serve
         answers = [greedy.make(file_value(path)) for _ in range(MAX_WAITING + 3)]
         assert {answer.status_code for answer in answers} == {200, 429}
         assert MAX_WAITING <= sum(answer.is_success for answer in answers) <= MAX_WAITING + 1  # one is at work
-        assert "wait until one is made" in answers[-1].json()["detail"]
+        assert "wait until one is finished" in answers[-1].json()["detail"]
         assert next_one.make(file_value(small)).status_code == 429  # cookies cost nothing
         leave_when_it_runs(greedy)
         answer = next_one.make(file_value(small))

@@ -97,7 +97,7 @@ def test_an_archive_with_bad_scenes_and_what_resuming_does(archive, data, monkey
     assert (results["rgb0"]["sar_share"], results["alone"]["sar_share"]) == ("1.0", "0.0")
     assert all(row["attempts"] == "1" for row in results.values())
     table = archive.parent / "maps" / "results.csv"
-    assert f"2 of 4 scenes failed; {table} says why." in done.stderr and "scene/s" in done.stderr
+    assert f"2 of 4 scenes failed; see {table} for the reasons." in done.stderr and "scene/s" in done.stderr
     assert "broken failed: " in done.stderr and "2 done, 0 skipped, 2 failed" in done.stdout
     assert "Traceback" not in done.stderr and "raylet" not in done.stdout + done.stderr
     assert sorted(path.name for path in table.parent.glob("*.tif")) == [

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 COMMANDS = sorted(
     path
-    for folder in (".", "tools", "demo", "datasets", "mm_ovseg/data/synthetic")
+    for folder in (".", "tools", "demo", "datasets", "projects/laptop")
     for path in (ROOT / folder).glob("*.py")
     if '__name__ == "__main__"' in path.read_text(encoding="utf-8") and path.name != "install_detectron2.py"
 )  # which runs before this package can

@@ -44,7 +44,7 @@ def test_json_names_the_file_of_each_mistake(check, tmp_path):
 def test_nothing_is_said_of_a_clean_folder(check, tmp_path):
     write_clean_folder(tmp_path / "clean")
     status, output, _ = check("clean", "--dataset-file", "mine.yaml")
-    assert status == 0 and output.splitlines() == [f"clean: {tmp_path}/clean", "", "Nothing is wrong."]
+    assert status == 0 and output.splitlines() == [f"clean: {tmp_path}/clean", "", "No problems found."]
     assert json.loads(check("clean", "--dataset-file", "mine.yaml", "--json")[1])["findings"] == []
 
 

@@ -93,7 +93,7 @@ def test_interrupted_it_goes_on_with_what_is_missing_or_broken(clear, tmp_path, 
     run(clear, out)
     assert contents(out) == whole and not half_written.exists()
     assert len(drawn) == 1 + 2  # once to check the settings
-    assert "3 images (1 were there already)" in capsys.readouterr().out
+    assert "3 images (1 of them already done)" in capsys.readouterr().out
 
 
 def test_a_changed_image_is_done_again(clear, tmp_path):
@@ -128,7 +128,7 @@ def test_a_dry_run_writes_nothing(clear, tmp_path, capsys):
     run(clear, tmp_path / "out", "--dry-run", status=1)
     assert not (tmp_path / "out").exists()
     captured = capsys.readouterr()
-    assert "3 images would get clouds" in captured.out and "broken.tif cannot be read" in captured.err
+    assert "3 images would get 'fractal' clouds" in captured.out and "broken.tif cannot be read" in captured.err
 
 
 def test_other_settings_need_another_folder(clear, tmp_path, capsys):

@@ -246,7 +246,7 @@ def test_a_scene_without_georeference(scene, write, tmp_path):
 
 
 @pytest.mark.parametrize("change,message", [
-    ({"--classes": None}, "Nothing says what the label values mean"),
+    ({"--classes": None}, "The meaning of the label values is unknown"),
     ({"--classes": "lava"}, ""),
     ({"--labels": None}, "Give --rgb, --sar and --labels"),
     ({"--labels": "nowhere.tif"}, "nowhere.tif"),

@@ -102,7 +102,7 @@ def test_a_table_is_read_as_text(scene, tmp_path, capsys):
     ([({"type": "Point", "coordinates": [500_000, 5_000_000]}, "wood")], "use", "has no polygons"),
     ([(polygon(0, 0, 9, 9), "quarry")], "use", "No polygon has a value"),
     ([(polygon(0, 0, 9, 9), ["wood"])], "use", "'use' holds"),
-    ([(polygon(9000, 0, 9009, 9), "wood")], "use", "No polygon of the labels lies in a scene"),
+    ([(polygon(9000, 0, 9009, 9), "wood")], "use", "No polygon of the labels overlaps a scene"),
 ])  # fmt: skip
 def test_vector_files_that_cannot_be_used(scene, tmp_path, capsys, features, attribute, message):
     scene["--labels"] = write_geojson(tmp_path / "use.geojson", features)

@@ -42,7 +42,7 @@ def test_stage_2_beside_the_paper(efficiency):
     for module, *numbers in (row.values() for row in paper_rows()):
         [row] = [line for line in markdown.splitlines() if f"| {module}, paper, A100" in line]
         assert [float(cell) for cell in row.split("|")[2:-1]] == numbers
-    assert "`--country` says" in markdown and "4 classes" in markdown
+    assert "`--country` selects" in markdown and "4 classes" in markdown
 
 
 def test_stage_1_has_a_row_too(efficiency):

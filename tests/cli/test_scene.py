@@ -83,7 +83,7 @@ def test_errors_are_one_sentence(scene, tmp_path, capsys):
         (("--window", "-5"), "window"),
         (("--aoi", "none.geojson"), "none.geojson does not exist"),
         (("--rgb-bands", "1", "2", "9"), "has no band 9"),
-        (("--aoi-layer", "fields"), "--aoi-layer names a layer of the file of --aoi"),
+        (("--aoi-layer", "fields"), "--aoi-layer names a layer of --aoi"),
         (("--aoi", "https://example.org/a.geojson"), "is an address; download the file first"),
         (("--output", f"{tmp_path}/{'n' * 245}.tif"), "_coverage.tif has a name of 258 bytes"),
         (("--output", f"{tmp_path}/{'n' * 260}.tif"), "has a name of 264 bytes"),

@@ -154,7 +154,7 @@ def test_names_without_a_city_are_not_split_at_random(tmp_path, root, prepare):
             write_tile(tmp_path / "train" / kind / f"{number}.tif", noise(SIZE, SIZE, bands, number))
     printed = prepare(SCRIPT, tmp_path, "--val-fraction", 0.2)
     assert (
-        "warning: 20 names tell no city, such as 0; of these tiles: by name: neighbours stay together." in printed.err
+        "warning: 20 names have no city, such as 0; of these tiles: by name: neighbours stay together." in printed.err
     )
     held_out = sorted(int(pair["name"].split("_")[1]) for pair in manifest_of(root)["pairs"] if pair["split"] == "val")
     assert held_out == list(range(held_out[0], held_out[0] + 4))

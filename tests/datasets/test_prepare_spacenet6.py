@@ -284,7 +284,7 @@ def test_a_tile_without_georeference_is_named(folder, root, prepare):
     for path, image in zip(paths_of(folder, STRIPS[0], 66), (noise(TILE, TILE, 3, 0), decibels(0)), strict=True):
         write_tile(path, image)
     message = prepare(SCRIPT, folder, *SMALL, status=2).err.splitlines()[-1]
-    assert "tile_66.tif has no georeference, so it cannot be held out by place" in message
+    assert "tile_66.tif has no georeference, so it cannot be held out by location" in message
     assert not list(root.rglob("*.tif"))
 
 

@@ -64,7 +64,7 @@ def test_on_the_command_line_a_path_counts_from_the_working_folder(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     config = write(tmp_path / "project" / "own.yaml", "SEED: 1")
     declare(tmp_path / "project" / "typed.yaml", "beside_the_config")
-    with pytest.raises(ConfigError, match=rf"FILES names typed.yaml, which does not exist in the working.*{tmp_path}"):
+    with pytest.raises(ConfigError, match=rf"FILES lists typed.yaml, which does not exist in the working.*{tmp_path}"):
         load_config(config, [*CPU, "DATASETS.FILES", "['typed.yaml']"])
     declare(tmp_path / "typed.yaml", "in_the_working_folder")
     load_config(config, [*CPU, "DATASETS.FILES", "['typed.yaml']"])

@@ -39,7 +39,7 @@ def test_what_does_not_fit_is_named(make_cfg, tmp_path):
         read_prompts(configured(make_cfg, ("ddhr_sk_val",), ("pie_released_prompts.json",)))
     with pytest.raises(ConfigError, match="nowhere.json cannot be read"):
         read_prompts(configured(make_cfg, ("ddhr_sk_val",), ("nowhere.json",)))
-    with pytest.raises(ConfigError, match="holds 1, which is no path"):
+    with pytest.raises(ConfigError, match="holds 1, which is not a path"):
         read_prompts(configured(make_cfg, ("ddhr_sk_val",), (1,)))
     (tmp_path / "twice.json").write_text(json.dumps({"classes": ["a", "b", "c", "d", "A"]}))
     with pytest.raises(VocabularyError, match=r"twice\.json: .*more than once"):

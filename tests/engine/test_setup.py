@@ -54,7 +54,7 @@ def test_bad_files_end_in_one_sentence_that_names_the_fault(tmp_path, text, mess
 
 @pytest.mark.parametrize("overrides,message", [
     (["SOLVER.BASE_RL", "1"], "SOLVER.BASE_RL.*the command line.*did you mean SOLVER.BASE_LR"),
-    (["SOLVER.BASE_LR"], "lacks its value"),
+    (["SOLVER.BASE_LR"], "the last key has no value"),
     (["NOTHING.AT.ALL", "1"], "NOTHING.AT.ALL"),
     (["MODEL.META_ARCHITECTURE", "MapMaker"], "MapMaker"),
     (["MODEL.SEM_SEG_HEAD.NAME", "Head"], "MODEL.SEM_SEG_HEAD.NAME is 'Head'"),

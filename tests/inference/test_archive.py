@@ -72,7 +72,7 @@ def test_a_scene_whose_worker_dies_resumes_with_another(caplog):
     attempts = [(worker, options.resume) for worker, name, _, options in pool.asked if name == "a"]
     assert [resume for _, resume in attempts] == [False, True, True]
     assert len({worker for worker, _ in attempts}) == 3
-    assert "a is tried again (it was killed)." in caplog.text
+    assert "Retrying a (it was killed)." in caplog.text
 
 
 def test_attempts_end_and_the_others_go_on():

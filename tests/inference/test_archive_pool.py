@@ -108,8 +108,8 @@ def test_a_worker_that_lacks_a_package_names_it(cluster, scene_files, tmp_path):
 def test_what_a_pool_cannot_have_is_one_sentence(cluster):
     for arguments, message in (
         ({"num_workers": 0}, "number of workers is 0"),
-        ({"gpus_per_worker": -1}, "-1 GPUs a worker"),
-        ({"gpus_per_worker": 1.5}, "1.5 GPUs a worker"),
+        ({"gpus_per_worker": -1}, "-1 GPUs per worker"),
+        ({"gpus_per_worker": 1.5}, "1.5 GPUs per worker"),
         ({"gpus_per_worker": 512}, "has 512 GPUs"),
     ):
         with pytest.raises(ConfigError, match=message), RayPool(print, **arguments):

@@ -51,8 +51,8 @@ def test_later_batches_are_as_small_and_it_is_said_once(caplog):
         runner(items(8))
     assert calls == [2, 2, 2, 2]
     assert [record.getMessage() for record in caplog.records] == [
-        "Memory does not hold a batch of 8; using batches of 4.",
-        "Memory does not hold a batch of 4; using batches of 2.",
+        "A batch of 8 does not fit into memory; using batches of 4.",
+        "A batch of 4 does not fit into memory; using batches of 2.",
     ]
 
 

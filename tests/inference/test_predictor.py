@@ -281,11 +281,11 @@ def test_damaged_pairs_are_left_out_where_the_config_says_so(make_predictor, bad
         predictions = predictor.batch([good, bad_pairs["torn"], good, bad_pairs["missing"]], batch_size=3)
         assert predictor(*bad_pairs["sizes"]) is None
     assert [prediction is None for prediction in predictions] == [False, True, False, True]
-    assert re.search(r"left out \(INPUT\.SKIP_CORRUPT\): Pair 1: \S*torn\.png cannot be read", caplog.text)
+    assert re.search(r"Skipping a pair \(INPUT\.SKIP_CORRUPT\): Pair 1: \S*torn\.png cannot be read", caplog.text)
 
 
 def test_configs_that_map_nothing_are_refused(make_predictor):
-    with pytest.raises(ConfigError, match="CrossModalUnification, which segments nothing"):
+    with pytest.raises(ConfigError, match="CrossModalUnification, which cannot segment"):
         make_predictor("MODEL.META_ARCHITECTURE", "CrossModalUnification")
     with pytest.raises(ConfigError, match=r"INPUT\.MIN_SIZE_TEST is 64"):
         make_predictor("INPUT.MIN_SIZE_TEST", 64)

@@ -270,7 +270,7 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_no_map(predictor, pair, 
         with pytest.raises(error, match=message):
             predictor.segment(pair[0], sar, output, SceneOptions(**{"window": 40, **options}))
         assert not output.exists()
-    with pytest.raises(DataError, match=r"end in \.tif"):
+    with pytest.raises(DataError, match=r"ends in \.tif"):
         predictor.segment(*pair, tmp_path / "map.png")
 
 

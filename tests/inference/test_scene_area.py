@@ -54,7 +54,7 @@ def test_what_lies_outside_of_the_scene_is_an_error(tmp_path):
         geopandas.GeoSeries([box(14_273_000, 4_194_000, 14_275_000, 4_196_000)], crs=3857).to_crs(3857),
     ):
         geometry.to_file(tmp_path / "a.gpkg")
-        with pytest.raises(DataError, match=r"The area in .*a\.gpkg lies outside the scene"):
+        with pytest.raises(DataError, match=r"The area in .*a\.gpkg is outside the scene"):
             SceneArea(tmp_path / "a.gpkg", GRID)
     square(10.6, 10.6, 11.4, 11.4).to_file(tmp_path / "a.gpkg")
     with pytest.raises(DataError, match=r"The area in .*a\.gpkg contains the centre of no pixel"):
@@ -69,7 +69,7 @@ def test_what_is_left_out_is_said(tmp_path, caplog):
         assert rows_of(SceneArea(path, GRID)).sum() == 100 * 100
     assert "2 points" in caplog.text and "1 without geometry" in caplog.text
     geopandas.GeoSeries([point, shapely.Polygon(), None], crs=32652).to_file(path)
-    with pytest.raises(DataError, match="has no polygons in the scene; left out of it: .*1 points"):
+    with pytest.raises(DataError, match="has no polygons in the scene; left out: .*1 points"):
         SceneArea(path, GRID)
 
 

@@ -74,7 +74,7 @@ def test_damaged_work_is_named(rows, tmp_path):
     work.append(part(rows, 0, 6))
     work.close(finished=False)
     (work.folder / "class.raw").write_bytes(b"")
-    with pytest.raises(DataError, match="lacks rows"):
+    with pytest.raises(DataError, match="lacks finished rows"):
         open_work(tmp_path, resume=True)
     (work.folder / "state.json").write_text("{")
     with pytest.raises(DataError, match=r"damaged.*without --resume"):

@@ -61,7 +61,7 @@ def test_what_cannot_be_published_ends_in_one_line_and_leaves_nothing(checkpoint
     large = tmp_path / "large.pth"
     torch.save({"model": {**state, "scale": torch.tensor([1e5])}}, large)
     output = tmp_path / "published.safetensors"
-    assert "scale holds numbers beyond" in fails(capsys, large, output, "--half")
+    assert "scale has values beyond" in fails(capsys, large, output, "--half")
     assert "choose another name" in fails(capsys, source, source)
     assert "no suffix" in fails(capsys, source, tmp_path / "published.bin")
     assert "does not exist" in fails(capsys, tmp_path / "missing.pth", output)

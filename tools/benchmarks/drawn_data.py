@@ -1,4 +1,4 @@
-"""Files of the drawn world that benchmarks read: a dataset, and a scene."""
+"""Synthetic files for benchmarks: a dataset, and a scene."""
 
 import math
 import sys
@@ -16,23 +16,23 @@ from rasterio.warp import transform_bounds
 
 from mm_ovseg.raster import Grid, write_geotiff
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "projects" / "laptop"))  # which is not installed
+sys.path.append(str(Path(__file__).resolve().parents[2] / "projects" / "laptop"))  # not installed
 
 from laptop.drawn_world import generate_scene, register_synthetic_dataset, write_synthetic_dataset  # noqa: E402
 
 DATASET_SCENES = 4  # each takes a second or two to draw
-TILE = 256  # pixels a side of what is drawn; the scene repeats it
+TILE = 256  # pixels; side of the drawn tile, which the scene repeats
 RGB_METRES = 2.0  # per pixel, as the scenes are drawn
 SAR_DEGREES = 4.5e-5  # per pixel, 5 m of a meridian
 RGB_CRS, CORNER = CRS.from_epsg(32652), (430_000.0, 4_000_000.0)
 SAR_CRS = CRS.from_epsg(4326)
-MAX_DECIBELS = 5.0  # of an amplitude of 255
+MAX_DECIBELS = 5.0  # for an amplitude of 255
 BLOCK_ROWS = 256
 
 
 @contextmanager
 def drawn_dataset(size: int) -> Iterator[str]:
-    """The name of a registered training dataset of PNG files, ``size`` pixels a side, removed after the block."""
+    """The name of a registered training dataset of PNG files, ``size`` pixels per side, removed after the block."""
     with TemporaryDirectory(prefix="mm_ovseg_benchmark_") as folder:
         root = Path(folder) / "drawn"
         write_synthetic_dataset(root, num_train=DATASET_SCENES, num_val=0, size=size, show_progress=sys.stderr.isatty())
@@ -46,14 +46,14 @@ def drawn_dataset(size: int) -> Iterator[str]:
 
 
 def write_scene_pair(folder: Path, height: int, width: int) -> tuple[Path, Path]:
-    """Write a scene as two files on different grids, as archives hold them; memory does not depend on the size.
+    """Write a scene as two files on different grids, as in real archives; memory use does not depend on the size.
 
     RGB is uint8 in UTM, 2 m per pixel; SAR is float32 in dB, in degrees of longitude and latitude, about 5 m per pixel,
     and covers all of RGB. Both are tiled and deflated.
 
     Args:
-        folder: exists already.
-        height, width: of RGB in pixels.
+        folder: an existing folder.
+        height, width: size of RGB in pixels.
 
     Returns:
         The files of RGB and of SAR.

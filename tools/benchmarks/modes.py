@@ -1,7 +1,7 @@
 """What ``tools/benchmark.py`` measures in each of its modes; every function returns numbers by name.
 
-All take the workload and the resident memory before the model was built, and those that can be compared with the plain
-formulation its module or None.
+All take the workload and the resident memory before the model was built; those that support a reference also take its
+module or None.
 """
 
 import functools
@@ -32,14 +32,14 @@ from mm_ovseg.efficiency.measure import count_parameters
 from mm_ovseg.efficiency.timer import now
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 
-MIN_LOADED_SIZE = 384  # pixels a side of the images that the loader reads
+MIN_LOADED_SIZE = 384  # pixels per side of the images that the loader reads
 MIN_BATCHES_PER_ROUND = 8
-RUNS_ALONE = 3  # of the model without the pipeline, before the scenes and after them
+RUNS_ALONE = 3  # of the model without the pipeline, before and after the scenes
 
 
 @torch.no_grad()
 def measure_inference(workload: Workload, resident_at_start: float, reference: ModuleType | None) -> dict[str, Any]:
-    """Forward passes, their stages and their arithmetic."""
+    """Forward passes, their stages and their operations."""
     model, batch, names = workload.build_model().eval(), workload.random_batch(), workload.names
     [text] = time_runs(lambda: model.text(names), device=workload.device, runs=1)
     traces: list[TimeTrace] = []
@@ -50,17 +50,17 @@ def measure_inference(workload: Workload, resident_at_start: float, reference: M
         traces.append(trace)
 
     def run_reference() -> torch.Tensor:
-        # The logits alone, not interpolated to the image's size: if anything, the reference is favoured.
+        # The logits only, not interpolated to the size of the image; if anything, this favours the reference.
         return reference.plain_logits(model, batch, names)
 
     def compare() -> tuple[torch.Tensor, torch.Tensor]:
         caught: list[torch.Tensor] = []
-        # At the head, since the forward pass computes them in its own precision.
+        # Captured at the head, since the forward pass has its own precision.
         with model.sem_seg_head.register_forward_hook(lambda _module, _inputs, logits: caught.append(logits)):
             model(batch)
         return caught[0].flatten(1), run_reference().flatten(1)  # (B, T * 4h * 4w)
 
-    # The reference would embed the text for every batch, which our timing leaves out.
+    # The reference would embed the text for every batch, which our timing excludes.
     text_once = (
         patch.object(reference, "plain_text", functools.cache(reference.plain_text)) if reference else nullcontext()
     )
@@ -88,7 +88,7 @@ def measure_inference(workload: Workload, resident_at_start: float, reference: M
 
 
 def measure_training(workload: Workload, resident_at_start: float, reference: ModuleType | None) -> dict[str, Any]:
-    """Steps of the optimiser: forward and backward pass, clipping, update."""
+    """Optimiser steps: forward and backward pass, clipping, update."""
     model, batch = workload.build_model(), workload.random_batch()
     trainer = workload.build_trainer(model)
     plain_trainer = replace(workload, dtype="float32").build_trainer(model)
@@ -96,7 +96,7 @@ def measure_training(workload: Workload, resident_at_start: float, reference: Mo
     plain_trainer.optimizer = trainer.optimizer
 
     def compare() -> tuple[torch.Tensor, torch.Tensor]:
-        # With gradients recorded, as in training, where other kernels run than in inference.
+        # With gradients recorded, as in training, which uses other kernels than inference.
         with torch.autocast(workload.device.type, trainer.autocast_dtype, enabled=trainer.autocast_dtype is not None):
             loss = model(batch)["loss_sem_seg"]
         return loss.detach().view(1, 1), reference.plain_loss(model, batch).detach().view(1, 1)
@@ -135,11 +135,11 @@ def measure_loader(workload: Workload, resident_at_start: float) -> dict[str, An
 
 
 def measure_scene(workload: Workload, resident_at_start: float, size: int) -> dict[str, Any]:
-    """A scene of ``size`` pixels a side, from files to files; building the model and embedding the text do not count.
+    """A scene of ``size`` pixels per side, from files to files, without building the model and embedding the text.
 
-    ``seconds_per_pair`` is the scene's time over its windows; the other fields divide the scene of median time. The
-    model shares the processor with reading and writing, so its time within the scene hides a part of theirs: "alone" is
-    the model's time without them, before and after.
+    ``seconds_per_pair`` is the time of the scene divided by its windows; the other fields split the scene of median
+    time. The model shares the processor with reading and writing, so its time within the scene includes part of theirs;
+    "alone" is the time of the model without them, before and after.
     """
     cfg, device = workload.cfg.clone(), workload.device
     cfg.defrost()
@@ -194,10 +194,10 @@ def measure_scene(workload: Workload, resident_at_start: float, size: int) -> di
 
 
 def _time_loader(cfg: CfgNode, workload: Workload) -> tuple[Timing, int]:
-    """Time rounds of several batches; with the number of pairs in a round."""
+    """Time rounds of several batches; also returns the number of pairs per round."""
     batches = iter(build_train_loader(cfg, build_dataset_mapper(cfg, True)))
-    # Workers prefetch two batches each. A round of several times as many is bound by what they make, and the warm-up
-    # uses up what they made before.
+    # Workers prefetch two batches each. A round of several times as many is limited by their speed, and the warm-up
+    # consumes the batches prefetched before.
     count = max(MIN_BATCHES_PER_ROUND, 4 * cfg.DATALOADER.NUM_WORKERS)
     [timing] = time_runs(
         lambda: sum(1 for _ in itertools.islice(batches, count)),
@@ -216,7 +216,7 @@ def _time(
     run_reference: Callable[[], object] | None,
     compare: Callable[[], tuple[torch.Tensor, torch.Tensor]],
 ) -> tuple[Timing, dict[str, Any]]:
-    """Time runs of a batch, in turn with the reference, after comparing their results (B, N)."""
+    """Time runs of a batch, alternating with the reference, after comparing their results (B, N)."""
     arguments = {"device": workload.device, "runs": workload.runs, "warmup": workload.warmup, "title": "timing"}
     if run_reference is None:
         [timing] = time_runs(run, **arguments)

@@ -1,4 +1,4 @@
-"""How a forward pass divides its time, or its floating-point operations, among its stages."""
+"""The time, or the floating-point operations, of the stages of a forward pass."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,23 +9,23 @@ from torch import nn
 from mm_ovseg.efficiency.flops import flop_counter
 from mm_ovseg.efficiency.timer import now
 
-# Modules and their stages. What runs in none of them is "other": text cache, interpolation of the logits, sigmoid.
+# Modules and their stages. Everything else is "other": text cache, interpolation of the logits, sigmoid.
 STAGES = {
     "": "other",
     "clip": "clip",
     "clip_sar": "clip_sar",
     "dino": "dino_rgb",
     "dino_sar": "dino_sar",
-    "sem_seg_head": "fusion",  # the head without the next two: cost volumes and their embedding
+    "sem_seg_head": "fusion",  # the head without the next two stages: cost volumes and their embedding
     "sem_seg_head.aggregator": "aggregator",
     "sem_seg_head.decoder": "decoder",
 }
 
 
 class StageTrace:
-    """Divides a growing quantity among the stages of a model, by hooks on the stages' modules.
+    """Splits a growing quantity among the stages of a model, by hooks on the modules of the stages.
 
-    A stage inside another is subtracted from it, and calls of the same stage add up: the parts sum to the whole.
+    A stage inside another is subtracted from it, and calls of the same stage add up, so the parts sum to the whole.
 
     with StageTrace(model, time.perf_counter) as trace:
         model(pairs)
@@ -33,11 +33,11 @@ class StageTrace:
 
     Args:
         model: an ``MMOVSeg``.
-        read: returns the quantity's value.
+        read: returns the current value of the quantity.
         stages: module names and their stages.
 
     Attributes:
-        readings: a stage that starts or goes on (None: no stage does) and the value, in the order of events.
+        readings: the stage that starts or continues (or None) and the value, in order of events.
     """
 
     def __init__(self, model: nn.Module, read: Callable[[], Any], stages: Mapping[str, str] = STAGES) -> None:
@@ -71,7 +71,7 @@ class StageTrace:
             hook.remove()
 
     def split(self, difference: Callable[[Any, Any], float]) -> dict[str, float]:
-        """Each stage's part, in the order of the computation, "other" last.
+        """The part of each stage, in the order of computation, "other" last.
 
         Args:
             difference: of two values, the earlier one first.
@@ -85,15 +85,15 @@ class StageTrace:
 
 
 class TimeTrace(StageTrace):
-    """Divides the time of a forward pass on a device."""
+    """Splits the time of a forward pass on a device."""
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
-        # Events, unlike waiting for every stage, let the device work on while the next kernels are queued.
+        # Events, unlike synchronisation after every stage, let the device work while the next kernels are queued.
         self._has_events = device.type == "cuda"
         super().__init__(model, lambda: _cuda_event(device) if self._has_events else now(device))
 
     def seconds(self) -> dict[str, float]:
-        """Each stage's part, once the device has finished its work."""
+        """The part of each stage, once the device has finished its work."""
         if self._has_events:
             return self.split(lambda start, end: start.elapsed_time(end) / 1000)
         return self.split(lambda start, end: end - start)

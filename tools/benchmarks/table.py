@@ -1,21 +1,21 @@
-"""Ratios of measured numbers, and the table that is printed."""
+"""Ratios of measured numbers, and the printed table."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from mm_ovseg.efficiency.report import format_table
 
-# Fields that the first lines tell, or that need no row.
+# Fields in the first lines, or not worth a row.
 HEADING_FIELDS = ("batch_size", "classes", "image_size", "runs", "warmup", "threads", "scene_size", "window", "overlap")
 STAGE_HEADERS = ("stage", "seconds", "share", "GFLOP", "GFLOP/s", "of matrix")
 
 
 def add_ratios(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Add what follows from the measured numbers.
+    """Add values derived from the measured numbers.
 
-    ``arithmetic_efficiency`` counts the released model's forward pass, so that saved arithmetic shows, and
-    ``executed_efficiency`` what was computed, both as a share of float32 matrix products at ``gemm_gflops``. A stage's
-    ``gemm_share`` is of the matrix products in the model's own type.
+    ``arithmetic_efficiency`` counts the operations of the released model's forward pass, so that saved operations show,
+    and ``executed_efficiency`` those executed, both relative to float32 matrix products at ``gemm_gflops``. The
+    ``gemm_share`` of a stage is relative to matrix products in the dtype of the model.
     """
     fields = {"tflop_per_pair": None, "executed_tflop_per_pair": None, **fields}
     seconds, rate = fields["seconds_per_pair"], fields["gemm_gflops"]
@@ -32,7 +32,7 @@ def add_ratios(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def format_report(report: Mapping[str, Any]) -> str:
-    """A report as text. Rows have the names of the fields in JSON, with spaces."""
+    """Format a report as text. Rows are named like the JSON fields, with spaces."""
     what = f"{report['image_size']} pixels"
     if report["mode"] == "scene":
         size, window, overlap = report["scene_size"], report["window"], report["overlap"]
@@ -51,7 +51,7 @@ def format_report(report: Mapping[str, Any]) -> str:
             rows.append([name.replace("_", " "), f"{value:.4g}", spread])
     lines.append(format_table(rows, ["", "", "all runs"], "plain"))
     if report["mode"] in ("infer", "stages", "scene") and report["tflop_per_pair"] is None:
-        lines.append("The released model's arithmetic is not known for this config and number of classes,")
+        lines.append("The operations of the released model are unknown for this config and number of classes,")
         lines.append("so there is no arithmetic efficiency.")
     if report["mode"] == "stages":
         rows = [[name, *_stage_cells(stage)] for name, stage in report["stages"].items()]

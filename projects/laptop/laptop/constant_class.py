@@ -1,4 +1,4 @@
-"""What a map of one class everywhere scores."""
+"""The scores of constant maps."""
 
 import math
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ __all__ = ["constant_class_baseline"]
 def constant_class_baseline(
     label_pixels: Sequence[int] | np.ndarray, classes: Sequence[str], unseen_classes: Sequence[str] = ()
 ) -> dict[str, float]:
-    """Score the best map of a single class, which a model must beat to have learnt anything.
+    """Score the best constant map, which a model must beat to have learnt anything.
 
     Args:
         label_pixels: (T,) ground-truth pixels of each class, the sum over axis 1 of a confusion matrix.
         classes: the T class names.
-        unseen_classes: those of them whose labels training did not see.
+        unseen_classes: those without labels in training.
 
     Returns:
-        mIoU, mIoU-seen and mIoU-unseen in percent, each the highest of any class; nan for a mean over no class.
+        mIoU, mIoU-seen and mIoU-unseen in percent, each the highest of any class; nan for a mean over no classes.
     """
     counts = np.asarray(label_pixels)
     best = dict.fromkeys(("mIoU", "mIoU-seen", "mIoU-unseen"), math.nan)

@@ -1,8 +1,8 @@
 """A synthetic dataset, drawn on demand from a seed, in the layout of DDHR.
 
-A scene shows about 2 m a pixel from above: a town with streets, houses and halls, main roads, a river with a bridge or
+A scene has 2 m pixels and shows a town with streets, houses and halls, main roads, a river with a bridge or
 a lake, parcelled fields, forest. The SAR image is an amplitude image with speckle; water is dark, walls that face the
-sensor are bright. The labels have all classes, and the true one also under clouds.
+sensor are bright. The labels hold the true classes, even under clouds.
 """
 
 from laptop.drawn_world.dataset import register_synthetic_dataset, write_synthetic_dataset

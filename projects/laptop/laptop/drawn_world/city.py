@@ -38,7 +38,7 @@ class City:
 
 @dataclass
 class _Axis:
-    """Place along one direction of the street grid."""
+    """Position along one direction of the street grid."""
 
     index: np.ndarray  # of the block
     inside: np.ndarray  # pixels from the block's lower side, beyond street and sidewalk
@@ -157,7 +157,7 @@ def _draw_buildings(
     v: _Axis,
     city: City,
 ) -> None:
-    """One building a plot: a rectangle or an L with a flat or a pitched roof, or a wing along the block's edge."""
+    """One building per plot: a rectangle or an L with a flat or a pitched roof, or a wing along the block's edge."""
     styles = domain.blocks
 
     def of_style(values: list) -> np.ndarray:
@@ -214,7 +214,7 @@ def _draw_buildings(
 def _plot_is_free(
     canvas: Canvas, geography: Geography, u: _Axis, v: _Axis, place_u: np.ndarray, place_v: np.ndarray
 ) -> np.ndarray:
-    """Whether the middle of each pixel's building is clear of water and main roads: no building is cut in two."""
+    """Whether the middle of each pixel's building is clear of water and main roads, so that no building is cut."""
     along, across = canvas.rotated(geography.streets.angle)
     here = canvas.to_indices(*_to_scene(canvas, geography, along - place_u, across - place_v))
     free = geography.water_distance[here] > 6.0

@@ -1,7 +1,7 @@
 """Writing and registering the synthetic dataset.
 
 ``{root}/{train,val}`` hold ``rgb`` (clear), ``rgb_clouds``, ``sar`` and ``labels`` (class indices; as PNG with a
-palette); ``manifest.json`` holds the arguments that the files were drawn with.
+palette); ``manifest.json`` holds the arguments of the drawing.
 """
 
 import json
@@ -34,8 +34,8 @@ SPLITS = ("train", "val")
 FILE_FORMATS = ("png", "tif")
 OWN_CLOUDS = "fractal"
 MANIFEST = "manifest.json"
-DRAWING_VERSION = 1  # to be raised whenever the same arguments give other pictures
-_UTM_ZONE_52_NORTH = CRS.from_epsg(32652)  # around Pohang, where DDHR-SK lies
+DRAWING_VERSION = 1  # incremented whenever the same arguments give different images
+_UTM_ZONE_52_NORTH = CRS.from_epsg(32652)  # around Pohang, the location of DDHR-SK
 _FIRST_CORNER = (430_000.0, 4_000_000.0)  # easting, northing in metres
 _SCENES_PER_ROW = 100
 
@@ -54,30 +54,30 @@ def write_synthetic_dataset(
     file_format: str = "png",
     show_progress: bool = False,
 ) -> bool:
-    """Draw and write the dataset; do nothing if it is there already, drawn with the same arguments.
+    """Draw and write the dataset, unless it already exists with the same arguments.
 
-    Scene i of a split depends on seed, split and i only, not on how many scenes there are. All files appear at once,
-    when the last one is done; an interrupted call leaves nothing at ``root``.
+    Scene i of a split depends only on seed, split and i, not on the number of scenes. All files appear at once when
+    the last one is done; an interrupted call leaves nothing at ``root``.
 
     Args:
-        root: Folder to write; it must be new, empty, or hold this very dataset.
+        root: Folder to write; it must be new or empty, or hold this dataset.
         num_train: Number of training scenes.
         num_val: Number of validation scenes.
         size: Side of a scene in pixels, at least 64.
-        seed: Not negative.
-        cloud_thickness: (low, high), within 0..1, of the opacity of the clouds' cores; each scene has its own. Clouds
-            of other kinds than "fractal" bring their own.
+        seed: Non-negative.
+        cloud_thickness: (low, high), within 0..1, of the opacity of cloud cores, drawn for each scene; only for
+            "fractal" clouds.
         cloud_cover: (low, high), within 0..1, of the share of the ground under clouds.
         cloud_kind: "fractal", the dataset's own, or another kind of :func:`~mm_ovseg.data.clouds.build_clouds`.
         domain: "a" or "b", see :func:`~laptop.drawn_world.generation.generate_scene`.
-        file_format: "png", or "tif" for GeoTIFF in UTM zone 52N, 2 m a pixel, the scenes side by side.
+        file_format: "png", or "tif" for GeoTIFF in UTM zone 52N, with 2 m pixels and scenes side by side.
         show_progress: Show a progress bar on stderr.
 
     Returns:
         Whether anything was written.
 
     Raises:
-        ConfigError: An argument is out of range, or the library that draws such clouds is not installed.
+        ConfigError: An argument is out of range, or the library for these clouds is not installed.
         DataError: ``root`` holds something else, or cannot be written.
     """
     manifest = {
@@ -107,7 +107,7 @@ def write_synthetic_dataset(
         for split, index in tqdm(scenes, desc="drawing scenes", unit="scene", disable=not show_progress):
             _write_scene(temporary / split, index, _draw_scene(split, index, manifest), manifest)
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        # Replaces an empty folder too, but no other.
+        # Replaces an empty folder, but no other.
         os.replace(temporary, root)
     except OSError as error:
         if _is_written(root, manifest):  # by another process, meanwhile
@@ -123,7 +123,7 @@ def write_synthetic_dataset(
 
 def _check_arguments(manifest: dict) -> None:
     if min(manifest["num_train"], manifest["num_val"]) < 0 or manifest["num_train"] + manifest["num_val"] == 0:
-        raise ConfigError("num_train and num_val must not be negative, and one of them must be above 0.")
+        raise ConfigError("num_train and num_val must not be negative, and one of them must be positive.")
     if manifest["seed"] < 0:
         raise ConfigError(f"The seed is {manifest['seed']}; give 0 or a positive number.")
     if manifest["file_format"] not in FILE_FORMATS:
@@ -138,7 +138,7 @@ def _check_arguments(manifest: dict) -> None:
 
 
 def _is_written(root: Path, manifest: dict) -> bool:
-    """Whether this very dataset lies at ``root``; a DataError if something else does."""
+    """Whether ``root`` holds this dataset; a DataError if it holds something else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
@@ -146,13 +146,13 @@ def _is_written(root: Path, manifest: dict) -> bool:
     except (OSError, ValueError):
         raise DataError(f"{root} holds something other than a synthetic dataset; choose another folder.") from None
     if isinstance(found, dict):
-        found.setdefault("cloud_kind", OWN_CLOUDS)  # the only kind before there was a choice
+        found.setdefault("cloud_kind", OWN_CLOUDS)  # the only kind in older versions
     if found == manifest:
         return True
     differing = [key for key in manifest if not isinstance(found, dict) or found.get(key) != manifest[key]]
     raise DataError(
         f"{root} holds a synthetic dataset drawn with other arguments ({', '.join(differing)}); choose another folder, "
-        "or remove that one."
+        "or remove it."
     )
 
 
@@ -177,7 +177,7 @@ def _write_scene(folder: Path, index: int, scene: SyntheticScene, manifest: dict
     if manifest["file_format"] == "tif":
         side = manifest["size"] * GROUND_SAMPLING_DISTANCE
         row, column = divmod(index, _SCENES_PER_ROW)
-        # The splits lie 100 km apart, so that no two scenes of a dataset overlap.
+        # The splits are 100 km apart, so that no two scenes of a dataset overlap.
         easting = _FIRST_CORNER[0] + column * side
         northing = _FIRST_CORNER[1] - row * side - SPLITS.index(folder.name) * 100_000
         write = _write_geotiff
@@ -207,8 +207,8 @@ def register_synthetic_dataset(root: str | os.PathLike | None = None, *, name: s
     """Register what :func:`write_synthetic_dataset` has written, or will write.
 
     Args:
-        root: The folder given to it; None for ``$DETECTRON2_DATASETS/synthetic``, looked up at first use.
-        name: Start of the datasets' names, to have several of them side by side.
+        root: The folder of the dataset; None for ``$DETECTRON2_DATASETS/synthetic``, looked up at first use.
+        name: Prefix of the names, to register several datasets.
 
     Returns:
         ``[name]_train``, ``[name]_val`` (with clouds), ``[name]_clear_train`` and ``[name]_clear_val`` (without).

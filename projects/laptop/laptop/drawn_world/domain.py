@@ -1,4 +1,4 @@
-"""What differs between the synthetic "regions of the world": crops, buildings, water, light and the sensors' settings.
+"""The synthetic "regions of the world": their crops, buildings, water, light and sensor settings.
 
 Colours are (red, green, blue) as displayed in full sun, 0..1; backscatter is in dB.
 """
@@ -40,7 +40,7 @@ class BlockStyle:
 
 @dataclass(frozen=True)
 class Domain:
-    """One kind of region, with the sensors that look at it."""
+    """A kind of region, with its sensors."""
 
     crops: tuple[Crop, ...]
     strip_width: tuple[float, float]
@@ -139,7 +139,7 @@ DOMAINS: dict[str, Domain] = {
 
 
 def get_domain(name: str) -> Domain:
-    """Look a domain up; a ConfigError names those that exist."""
+    """Look up a domain; a ConfigError lists those that exist."""
     if name not in DOMAINS:
         raise ConfigError(f"There is no synthetic domain '{name}'; choose one of {', '.join(DOMAINS)}.")
     return DOMAINS[name]

@@ -1,7 +1,7 @@
 """One synthetic RGB-SAR pair with its land cover, drawn from a seed.
 
-The ground (:mod:`laptop.drawn_world.land`) is looked at by two sensors: a nadir camera in sunlight, with clouds
-between, and a side-looking radar, which sees through them.
+Two sensors observe the ground (:mod:`laptop.drawn_world.land`): a nadir camera in sunlight, above the clouds, and a
+side-looking radar, which sees through them.
 
     scene = generate_scene(seed=7, size=256)
     scene.rgb, scene.sar, scene.label
@@ -32,7 +32,7 @@ class SyntheticScene:
         rgb: (H, W, 3) uint8, what the camera sees, clouds included.
         clear_rgb: (H, W, 3) uint8, the same without clouds.
         sar: (H, W) uint8, amplitude with a fixed gain, speckled.
-        label: (H, W) uint8, indices into ``SYNTHETIC_CLASSES``; the true class also under clouds and in shadow.
+        label: (H, W) uint8, indices into ``SYNTHETIC_CLASSES``; the true class even under clouds and in shadow.
         cloud: (H, W) float32, opacity of the cloud, 0 (clear) to 1 (nothing of the ground is visible).
     """
 
@@ -53,25 +53,25 @@ def generate_scene(
     speckle_looks: float | None = None,
     clouds: Clouds | None = None,
 ) -> SyntheticScene:
-    """Draw one scene. The same arguments give the same bits, whatever was drawn before.
+    """Draw one scene, deterministically for given arguments.
 
-    Clouds and speckle have random values of their own: changing them leaves ground and light as they are.
+    Clouds and speckle have separate random values: changing them does not change ground and light.
 
     Args:
         seed: Number of the scene, or a SeedSequence (which is not advanced).
         size: Side in pixels, at least 64; a pixel is 2 m wide.
         domain: "a" or "b": another region of the world and other sensors (:mod:`laptop.drawn_world.domain`).
-        cloud_thickness: Opacity of the clouds' cores, 0 (no clouds) to 1 (opaque).
+        cloud_thickness: Opacity of cloud cores, 0 (no clouds) to 1 (opaque).
         cloud_cover: Share of the ground under clouds, 0 to 1, on average over many scenes.
         speckle_looks: Number of looks of the SAR image (fewer: stronger speckle); None for the domain's own.
-        clouds: What draws the clouds (:mod:`mm_ovseg.data.clouds`), whatever ``cloud_thickness`` and ``cloud_cover``
-            say; None for the dataset's own, which those describe.
+        clouds: Draws the clouds (:mod:`mm_ovseg.data.clouds`), instead of ``cloud_thickness`` and ``cloud_cover``; None
+            for fractal clouds as described by those.
 
     Returns:
         The scene.
 
     Raises:
-        ConfigError: An argument is out of range, or there is no such domain.
+        ConfigError: An argument is out of range, or the domain does not exist.
     """
     check_scene_arguments(size, cloud_thickness, cloud_cover, speckle_looks)
     look = get_domain(domain)
@@ -100,14 +100,14 @@ def generate_scene(
 
 
 def check_scene_arguments(size: int, cloud_thickness: float, cloud_cover: float, speckle_looks: float | None) -> None:
-    """Raise the ConfigErrors of :func:`generate_scene`, without drawing anything."""
+    """Raise the ConfigErrors of :func:`generate_scene` without drawing."""
     if not isinstance(size, int | np.integer) or size < MIN_SIZE:
         raise ConfigError(f"A synthetic scene of size {size} cannot be drawn; give at least {MIN_SIZE} pixels.")
     for name, value in (("cloud_thickness", cloud_thickness), ("cloud_cover", cloud_cover)):
         if not 0 <= value <= 1:
             raise ConfigError(f"{name} is {value}; give a number from 0 to 1.")
     if speckle_looks is not None and not speckle_looks > 0:
-        raise ConfigError(f"speckle_looks is {speckle_looks}; give a number above 0, or None for the domain's own.")
+        raise ConfigError(f"speckle_looks is {speckle_looks}; give a positive number, or None for that of the domain.")
 
 
 def _independent_generators(
@@ -115,7 +115,7 @@ def _independent_generators(
 ) -> list[np.random.Generator]:
     """Generators for parts of a scene. Unlike SeedSequence.spawn, this leaves a given sequence as it is.
 
-    The domain is part of the key: one seed must not give two domains the same river, or they would not be apart.
+    The domain is part of the key, since one seed must not give two domains the same river.
     """
     parent = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
     return [

@@ -1,8 +1,8 @@
-"""Where the land cover of a synthetic scene lies: regions, river, lake, main roads, street grid.
+"""The geography of a synthetic scene: regions, river, lake, main roads, street grid.
 
 All lengths are in pixels of the finished scene (:data:`GROUND_SAMPLING_DISTANCE` metres), whose upper left corner is
 (0, 0). The canvas is finer by ``SUPERSAMPLING`` and larger by ``MARGIN`` on each side, so that edges are smooth and
-shadows fall in from outside.
+shadows enter from outside.
 """
 
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class MainRoad:
-    """A road through the scene: its width, and each canvas pixel's signed place across and place along it."""
+    """A road through the scene: its width, and the position of each canvas pixel across (signed) and along it."""
 
     width: float
     across: np.ndarray
@@ -96,10 +96,10 @@ class StreetGrid:
 
 @dataclass(frozen=True)
 class Geography:
-    """What lies where.
+    """The geography of a scene.
 
     Attributes:
-        region: (H, W) uint8, CITY, FOREST or FARMLAND as if there were neither water nor roads.
+        region: (H, W) uint8, CITY, FOREST or FARMLAND ignoring water and roads.
         water_distance: (H, W) float32, distance to the nearest shore; negative in the water.
         main_roads: The roads that cross the scene, with bridges where they meet water.
         streets: The street grid of the city.
@@ -123,7 +123,7 @@ def nearest_site(canvas: Canvas, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def jittered_sites(rng: np.random.Generator, canvas: Canvas, spacing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points (x, y) all over the canvas, about ``spacing`` apart, on no visible grid."""
+    """Points (x, y) all over the canvas, about ``spacing`` apart, without a visible grid."""
     side = canvas.size + 2 * MARGIN
     count = max(2, round(side / spacing))
     jitter = rng.random((2, count, count)) * 0.9 + 0.05
@@ -133,7 +133,7 @@ def jittered_sites(rng: np.random.Generator, canvas: Canvas, spacing: float) -> 
 
 
 def draw_geography(rng: np.random.Generator, canvas: Canvas, domain: Domain) -> Geography:
-    """Decide where everything lies.
+    """Draw the geography.
 
     Args:
         rng: The scene's source of random values.
@@ -163,7 +163,7 @@ def draw_geography(rng: np.random.Generator, canvas: Canvas, domain: Domain) -> 
         water_distance = np.full(canvas.shape, 1e3, np.float32)
 
     main_roads = [_main_road(rng, canvas, heading, center, width=rng.uniform(5.6, 7.0))]
-    if rng.random() < 0.75:  # a second road, along the river and away from it
+    if rng.random() < 0.75:  # a second road, parallel to the river at a distance
         side = across - (river_center - 0.45 * bend) + river_side * rng.uniform(0.20, 0.34) * size
         main_roads.append(MainRoad(rng.uniform(4.0, 5.2), side.astype(np.float32), along))
     if not has_river or rng.random() < 0.45:
@@ -179,7 +179,7 @@ def draw_geography(rng: np.random.Generator, canvas: Canvas, domain: Domain) -> 
 
 
 def _bend(along: np.ndarray, amplitude: float, wavelength: float, phase: float) -> np.ndarray:
-    """Offset of a meandering line: two waves whose lengths are in no simple proportion."""
+    """Offset of a meandering line: two waves with incommensurable lengths."""
     turn = along * np.float32(2 * np.pi / wavelength) + np.float32(phase)
     return np.float32(amplitude) * (np.sin(turn) + 0.35 * np.sin(2.3 * turn + 1.7))
 
@@ -210,7 +210,7 @@ def _lake_distance(
 
 
 def _draw_regions(rng: np.random.Generator, canvas: Canvas, center: np.ndarray) -> np.ndarray:
-    """Region map: the sites nearest to the centre are city, those nearest to a far place forest, the rest farmland."""
+    """Region map: sites near the centre are city, sites near a distant point forest, the rest farmland."""
     size = canvas.size
     x, y = jittered_sites(rng, canvas, _REGION_SPACING)
     away = rng.uniform(0, 2 * np.pi)
@@ -227,14 +227,14 @@ def _draw_regions(rng: np.random.Generator, canvas: Canvas, center: np.ndarray) 
     to_forest[kind == CITY] = np.inf
     kind[np.argsort(to_forest)[:forest_count]] = FOREST
     region = kind[nearest_site(canvas, x, y)]
-    # Natural borders: look the region up at a place that noise has moved.
+    # Natural borders: look up the region at a position displaced by noise.
     sway = [canvas.noise(rng, 40.0, 4) * (4.5 * SUPERSAMPLING) for _ in range(2)]
     columns, rows = np.meshgrid(*[np.arange(side, dtype=np.float32) for side in canvas.shape[::-1]])
     return cv2.remap(region, columns + sway[0], rows + sway[1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _street_grid(rng: np.random.Generator, canvas: Canvas, domain: Domain, heading: float) -> StreetGrid:
-    """Streets along and across the main road, at irregular distances, every third one wider."""
+    """Streets along and across the main road, at irregular distances, with every third one wider."""
     reach = 0.75 * (canvas.size + 2 * MARGIN)
     lines, half_widths = [], []
     for low, high in domain.street_spacing:

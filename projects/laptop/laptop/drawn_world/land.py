@@ -1,4 +1,4 @@
-"""The ground of a synthetic scene: what stands on each canvas pixel, how high, of what colour, how rough for SAR."""
+"""The ground of a synthetic scene: class, height, colour and SAR backscatter of each canvas pixel."""
 
 from dataclasses import dataclass
 
@@ -32,14 +32,14 @@ _FIELD_SPACING = 62.0  # pixels between groups of parallel parcels
 
 @dataclass
 class Land:
-    """The ground, before any sensor looks at it.
+    """The ground, before observation by a sensor.
 
     Attributes:
         label: (H, W) uint8 class indices.
         color: (H, W, 3) float32, displayed colour in full sun, 0..1.
         height: (H, W) float32, metres of buildings, bridges and trees above the ground.
-        backscatter: (H, W) float32 in dB, of the surface alone: no walls, no shadow, no speckle.
-        buildings: (H, W) float32, metres of buildings and bridges only: what has walls.
+        backscatter: (H, W) float32 in dB, of the surface only, without walls, shadow and speckle.
+        buildings: (H, W) float32, metres of buildings and bridges, which have walls.
         wall_angle: Direction of the city's walls in radians.
     """
 
@@ -109,7 +109,7 @@ def _draw_fields(rng: np.random.Generator, canvas: Canvas, domain: Domain) -> _F
     """Groups of parallel parcels; a parcel has one crop, rows along its length, tramlines and a grassy margin."""
     group = nearest_site(canvas, *jittered_sites(rng, canvas, _FIELD_SPACING))
     count = int(group.max()) + 1
-    main = rng.uniform(0, np.pi)  # neighbouring groups lie roughly square to each other
+    main = rng.uniform(0, np.pi)  # neighbouring groups are roughly perpendicular
     angle = (main + rng.integers(0, 2, count) * np.pi / 2 + rng.normal(0, 0.16, count)).astype(np.float32)[group]
     x, y = canvas.x, canvas.y
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
@@ -219,7 +219,7 @@ def _draw_main_road(
 def _scatter_cars(
     rng: np.random.Generator, land: Land, along: np.ndarray, across: np.ndarray, lane: float, where: np.ndarray
 ) -> None:
-    """Cars of 4.5 by 2 m in two lanes, one in six places taken."""
+    """Cars of 4.5 by 2 m in two lanes, in one of six places."""
     rows, columns = np.nonzero(where)
     along, across = along[rows, columns], across[rows, columns]
     place = np.floor(along / 5.0 + 100).astype(np.int32)

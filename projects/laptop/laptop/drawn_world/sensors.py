@@ -1,4 +1,4 @@
-"""The two sensors that look at the ground: a nadir camera in sunlight, and a side-looking radar."""
+"""The two sensors: a nadir camera in sunlight, and a side-looking radar."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ _METRES_PER_CANVAS_PIXEL = GROUND_SAMPLING_DISTANCE / SUPERSAMPLING
 
 
 def _reduce(image: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """Cut the margin off and average the canvas pixels of each scene pixel."""
+    """Crop the margin and average the canvas pixels of each scene pixel."""
     margin = MARGIN * SUPERSAMPLING
     inner = np.ascontiguousarray(image[margin:-margin, margin:-margin])
     return cv2.resize(inner, (canvas.size, canvas.size), interpolation=cv2.INTER_AREA)
@@ -29,13 +29,13 @@ def reduce_label(label: np.ndarray, canvas: Canvas) -> np.ndarray:
 
 
 def to_8bit(image: np.ndarray) -> np.ndarray:
-    """Round values 0..255 to uint8; those outside become 0 or 255."""
+    """Clip values to 0..255 and round to uint8."""
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class Sun:
-    """Where the light comes from."""
+    """The position of the sun."""
 
     toward: tuple[float, float]  # unit vector on the ground, to the sun
     tangent: float  # of the elevation
@@ -76,9 +76,9 @@ def observe_sar(
 ) -> np.ndarray:
     """Radar amplitude, (H, W) uint8.
 
-    Rough surfaces scatter by their backscatter and their tilt toward the sensor; walls that face it, with the ground
-    before them, are corner reflectors and lie over toward it; behind them is shadow. Speckle multiplies the power by
-    gamma noise of mean 1 and variance 1 / looks.
+    Rough surfaces scatter by their backscatter and their tilt toward the sensor; walls that face it are
+    corner reflectors with the ground, with layover towards the sensor and shadow behind. Speckle multiplies the power
+    by gamma noise of mean 1 and variance 1 / looks.
     """
     heading = float(rng.choice([0.0, np.pi]) + np.deg2rad(rng.uniform(-14, 14)))
     away = float(np.cos(heading)), float(np.sin(heading))  # from the sensor into the scene
@@ -92,10 +92,10 @@ def observe_sar(
     buildings = land.buildings
     shadow = cast_heights(land.height, away, drop=_METRES_PER_CANVAS_PIXEL / tangent) - land.height
     power *= 1 - 0.93 * np.clip(shadow / 2.0, 0, 1)
-    # Walls square to the look direction return most.
+    # Walls perpendicular to the look direction return most.
     turn = land.wall_angle - heading
     facing = 0.25 + 0.75 * float(max(abs(np.cos(turn)), abs(np.sin(turn)))) ** 10
-    glitter = rng.gamma(0.45, 1 / 0.45, canvas.shape).astype(np.float32)  # few facade parts give most of the return
+    glitter = rng.gamma(0.45, 1 / 0.45, canvas.shape).astype(np.float32)  # a few facade parts give most of the return
     layover = np.clip(cast_heights(buildings, toward, drop=_METRES_PER_CANVAS_PIXEL * tangent) - buildings, 0, None)
     power += 0.28 * facing * (layover > 0.5) * glitter
     ahead = np.maximum(shifted(buildings, toward[0] * 1.5, toward[1] * 1.5), shifted(buildings, toward[0], toward[1]))

@@ -1,4 +1,4 @@
-"""What the laptop experiment compares, as command lines."""
+"""The comparisons of the laptop experiment, as command lines."""
 
 import json
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ class Variant:
 
     Attributes:
         title: for tables.
-        dino_sar: what the SAR twin of the dense encoder starts from: a name of ``STAGE_1``, "rgb" for the RGB weights,
-            or None for no SAR encoder.
+        dino_sar: initial weights of the SAR dense encoder: a name in ``STAGE_1``, "rgb" for the RGB weights, or None
+            for no SAR encoder.
         clip_sar: the same for CLIP.
-        paper: the paper's mIoU of it on its setting 2, in percent.
-        dino: whether there is a dense encoder at all.
+        paper: its mIoU in the paper, setting 2, in percent.
+        dino: whether there is a dense encoder.
         aligned: whether its projection into the text space starts from CLIP's features; the paper's starts at random.
     """
 
@@ -56,7 +56,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """How much of everything.
+    """The amount of data and training.
 
     Attributes:
         train_scenes, test_scenes: numbers of synthetic scenes.
@@ -71,21 +71,21 @@ class Schedule:
     stage_2: int = 400
 
     def scaled(self, factor: float) -> "Schedule":
-        """The same with all numbers multiplied, for trying the machinery."""
+        """The schedule with all numbers scaled, for quick trials."""
         return Schedule(**{name: max(2, round(value * factor)) for name, value in vars(self).items()})
 
 
 def shifted_names(shift: int) -> tuple[str, ...]:
-    """The class names, each given to another class: a model that is asked for these is asked for the wrong thing."""
+    """The class names, each assigned to another class, so that a model is asked for the wrong names."""
     return (*SYNTHETIC_CLASSES[shift:], *SYNTHETIC_CLASSES[:shift])
 
 
 def build_steps(output: Path, seeds: Sequence[int], schedule: Schedule) -> list[Step]:
-    """All command lines of the experiment; class files for the shifted names are written at once.
+    """All command lines of the experiment; also writes the class files of the shifted names.
 
     Args:
         output: folder for everything.
-        seeds: each trains everything again, encoders included.
+        seeds: everything is trained for each, including encoders.
         schedule: iterations and scenes.
     """
     datasets = output / "datasets" / "laptop"
@@ -109,7 +109,7 @@ def build_steps(output: Path, seeds: Sequence[int], schedule: Schedule) -> list[
 
 
 def shifted_names_file(output: Path, shift: int) -> Path:
-    """Where the class file with the shifted names lies."""
+    """The path of a class file with shifted names."""
     return output / "names" / f"shifted_by_{shift}.json"
 
 
@@ -147,7 +147,7 @@ def _steps_of_seed(output: Path, seed: int, schedule: Schedule, scenes: tuple[st
         command += (*weights, "SEED", seed, "OUTPUT_DIR", folder / name, *options)
         return Step(f"seed_{seed}-{name}", tuple(map(str, command)), folder / name / result, (*encoders, *needs))
 
-    # A learning rate of 0 leaves the student the copy of its teacher that it begins as.
+    # With a learning rate of 0, the student remains the initial copy of its teacher.
     steps.append(train_net("cmu_before", "cmu.yaml", ("SOLVER.MAX_ITER", 1, "SOLVER.BASE_LR", 0.0)))
     for name, (config, options) in STAGE_1.items():
         steps.append(train_net(f"cmu_{name}", config, ("SOLVER.MAX_ITER", schedule.stage_1, *options)))

@@ -1,4 +1,4 @@
-"""Tables and pictures of what the laptop experiment found."""
+"""Tables and figures of the results of the laptop experiment."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -31,8 +31,9 @@ def collect_results(output: Path, seeds: Sequence[int]) -> dict:
     """Read the evaluations of every seed.
 
     Returns:
-        ``{"segmentation": {variant: {dataset: {score: [one a seed]}}}, "shifted": {score: [one a seed]}, "retrieval":
-        {stage 1: {score: [one a seed]}}}``. Scores are in percent; of the shifted names each is a mean over the shifts.
+        ``{"segmentation": {variant: {dataset: {score: [one per seed]}}}, "shifted": {score: [one per seed]},
+        "retrieval": {stage 1: {score: [one per seed]}}}``. Scores are in percent; those of shifted names are means over
+        the shifts.
     """
 
     def evaluations(run: str, file: str) -> dict[str, list[float]]:
@@ -72,7 +73,7 @@ def write_report(output: Path, seeds: Sequence[int]) -> list[Path]:
 
 
 def format_tables(results: Mapping) -> str:
-    """The results as Markdown: means over seeds, and behind them the standard deviation."""
+    """The results as Markdown: means and standard deviations over seeds."""
     parts = []
     for dataset in TEST_DATASETS:
         rows = [
@@ -108,7 +109,7 @@ def format_tables(results: Mapping) -> str:
 
 
 def draw_scores(path: Path, segmentation: Mapping) -> None:
-    """Draw the mIoU of every variant: bars for the mean over seeds, a dot for each seed."""
+    """Draw the mIoU of every variant: bars for the mean over seeds, dots for the seeds."""
     figure = matplotlib.figure.Figure(figsize=(9, 3.6), dpi=150, layout="constrained")
     axes = figure.subplots(1, len(TEST_DATASETS), sharey=True)
     names = list(VARIANTS)

@@ -1,4 +1,4 @@
-"""Running many command lines that wait for each other, some at a time, where they were left."""
+"""Running command lines with dependencies in parallel, and resuming them."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ LINES_SHOWN = 15
 
 
 class StepError(TrainingError):
-    """A command line failed; the message holds the end of what it printed."""
+    """A command line failed; the message holds the end of its output."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Step:
 
     Attributes:
         name: unique; its log is ``{name}.log``.
-        command: what follows ``python``.
-        output: a file that is there once the step is done.
+        command: the arguments of ``python``.
+        output: a file that exists once the step is done.
         needs: names of the steps before it.
     """
 
@@ -41,18 +41,18 @@ class Step:
 def run_steps(
     steps: Sequence[Step], *, folder: Path, logs: Path, jobs: int, environment: dict[str, str], show_progress: bool
 ) -> None:
-    """Run every step whose output is not there yet, as soon as those that it needs are done.
+    """Run every step whose output does not exist yet, once its dependencies are done.
 
     Args:
-        steps: in an order in which they could run one after another.
-        folder: where the command lines run.
-        logs: folder for what they print.
-        jobs: processes at a time; the cores are divided among them.
-        environment: variables for them, beside those of this process.
+        steps: in an order in which they could run sequentially.
+        folder: working folder of the command lines.
+        logs: folder for their output.
+        jobs: number of parallel processes, which share the cores.
+        environment: additional environment variables.
         show_progress: show a progress bar on stderr.
 
     Raises:
-        StepError: a step failed; those already running are waited for, none is started any more.
+        StepError: a step failed; running steps are completed, but no new one is started.
     """
     logs.mkdir(parents=True, exist_ok=True)
     done = {step.name for step in steps if step.output.exists()}

@@ -1,7 +1,7 @@
-"""Small encoders trained from nothing, where weights of large ones are not at hand.
+"""Small encoders trained from scratch, where weights of large ones are not available.
 
-They stand in for CLIP and DINO in the laptop experiment: what the web teaches CLIP, captions of synthetic scenes teach
-here; what DINO learns without labels, dense contrastive learning learns. Needs ``lightly`` (``pip install
+They replace CLIP and DINO in the laptop experiment: CLIP learns from captions of synthetic scenes instead of the web,
+and dense contrastive learning without labels replaces that of DINO. Needs ``lightly`` (``pip install
 'mm_ovseg[experiment]'``).
 """
 

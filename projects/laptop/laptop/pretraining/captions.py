@@ -1,4 +1,4 @@
-"""Captions for image crops, as the web would have them: what is there, largest first, in varying words."""
+"""Captions for image crops as on the web: the visible classes, largest first, in varying words."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,9 +24,9 @@ def write_caption(
 
     Args:
         shares: share of the crop's pixels that each class has, 0..1.
-        classes: their names; spellings are looked up in ``CLASS_SPELLINGS``, a name without any is its own.
+        classes: their names; spellings are looked up in ``CLASS_SPELLINGS``, by default the name itself.
         generator: draws the words.
-        min_share: smaller patches go unmentioned, but the largest class never.
+        min_share: smaller classes are omitted, except for the largest.
 
     Returns:
         The class names, largest first, and the caption.

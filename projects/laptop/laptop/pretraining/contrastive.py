@@ -28,26 +28,26 @@ def pretrain_clip(
     class_token_weight: float = 10.0,
     show_progress: bool = False,
 ) -> tuple[nn.Module, list[float]]:
-    """Train CLIP on crops of its input size and captions that name all that is in them.
+    """Train CLIP on crops of its input size and captions that list all classes in them.
 
-    Of crops whose captions name the same classes a batch keeps the first, since the loss takes every other caption of
-    the batch for a wrong one.
+    If several crops of a batch have captions with the same classes, only the first is kept, since the loss treats every
+    other caption of the batch as wrong.
 
-    The class token is kept from reading the image before the last block, by a penalty on how much it differs between
-    images there. Read densely, CLIP adds that token to every patch; what it already knows of the image as a whole is an
-    offset that hides what the patches show. Large CLIPs gather in their last blocks by themselves (Gandelsman et al.,
-    ICLR 2024, "Interpreting CLIP's image representation via text-based decomposition"); one of few blocks does not.
+    A penalty on its variance between images keeps the class token from reading the image before the last block. Dense
+    CLIP adds that token to every patch, where information about the whole image is an offset that hides the content of
+    the patches. Large CLIPs gather information only in their last blocks (Gandelsman et al., ICLR 2024, "Interpreting
+    CLIP's image representation via text-based decomposition"); a CLIP with few blocks does not.
 
     Args:
-        name: a model that open_clip knows.
-        scenes: where the crops come from.
+        name: name of an open_clip model.
+        scenes: the source of crops.
         pixel_mean, pixel_std: (3,), on the 0..255 scale.
         iterations: training steps.
-        batch_size: crops drawn for each.
-        learning_rate: the highest; it rises over the first 5% of the steps and falls as a cosine.
-        seed: of the weights, the crops and the words.
-        class_token_weight: weight of that penalty: the class token's variance over the batch where the last block
-            begins, as a share of the patches' variance.
+        batch_size: crops drawn per step.
+        learning_rate: the maximum; it rises over the first 5% of the steps and falls as a cosine.
+        seed: seed of the weights, crops and captions.
+        class_token_weight: weight of that: the variance of the class token over the batch, before the last block,
+            relative to that of the patches.
         show_progress: show a progress bar on stderr.
 
     Returns:
@@ -61,7 +61,7 @@ def pretrain_clip(
     crops = scenes.crops(model.visual.image_size[0], generator)
     mean, std = (values.view(3, 1, 1) for values in (pixel_mean, pixel_std))
 
-    tokens = []  # what enters the last block
+    tokens = []  # input of the last block
 
     def keep_tokens(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         tokens.append(inputs[0] if model.visual.transformer.batch_first else inputs[0].transpose(0, 1))  # (B, 1 + N, D)
@@ -92,8 +92,8 @@ def pretrain_clip(
 
 
 def class_token_variance(tokens: torch.Tensor) -> torch.Tensor:
-    """How much the class token, the first of tokens (B, 1 + N, D), differs between images, as a share of what all
-    patches differ by, whose gradient is left out.
+    """The variance of the class token, the first of tokens (B, 1 + N, D), between images, relative to the detached
+    variance of all patches.
     """
     class_token, patches = tokens[:, 0], tokens[:, 1:].detach().flatten(0, 1)
     return class_token.var(dim=0, unbiased=False).sum() / patches.var(dim=0, unbiased=False).sum()

@@ -20,8 +20,8 @@ class LabelledScenes:
 
     Attributes:
         classes: names of the classes.
-        images: one (3, H, W) uint8 a scene.
-        labels: one (H, W) uint8 a scene, class indices.
+        images: (3, H, W) uint8 for each scene.
+        labels: (H, W) uint8 class indices for each scene.
 
     Raises:
         DataError: a label is missing or a file unreadable.
@@ -45,11 +45,11 @@ class LabelledScenes:
         self.classes: Sequence[str] = tuple(metadata.stuff_classes)
 
     def crops(self, size: int, generator: np.random.Generator) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
-        """Draw crops without end, flipped and turned at random.
+        """Draw crops endlessly, flipped and rotated at random.
 
         Args:
             size: side of a crop in pixels.
-            generator: draws scenes, places and turns.
+            generator: draws scenes, positions and rotations.
 
         Yields:
             A crop (3, size, size) uint8, and the share of its pixels that each class has, (T,) float.
@@ -59,7 +59,7 @@ class LabelledScenes:
         """
         smallest = min(min(label.shape) for label in self.labels)
         if smallest < size:
-            raise DataError(f"Crops of {size} pixels were asked for, but the smallest scene has {smallest} pixels.")
+            raise DataError(f"Crops have {size} pixels, but the smallest scene has only {smallest} pixels.")
         while True:
             index = generator.integers(len(self.images))
             image, label = self.images[index], self.labels[index]

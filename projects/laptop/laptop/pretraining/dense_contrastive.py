@@ -1,4 +1,4 @@
-"""Dense contrastive learning without labels: the same place in two views is told from all other places."""
+"""Dense contrastive learning without labels: the same place in two views is distinguished from all others."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -17,7 +17,7 @@ from laptop.pretraining.training import train
 __all__ = ["pretrain_dense_encoder"]
 
 TEMPERATURE = 0.1
-TOKENS_PER_IMAGE = 48  # at most
+TOKENS_PER_IMAGE = 48  # maximum
 
 
 def pretrain_dense_encoder(
@@ -34,15 +34,15 @@ def pretrain_dense_encoder(
     seed: int,
     show_progress: bool = False,
 ) -> tuple[nn.Module, list[float]]:
-    """Train a ViT to give a place the same token in two views of it, and other places other tokens.
+    """Train a ViT to give a place the same token in two views, and different places different tokens.
 
-    The views are shifted against each other, so that the place in the view says nothing, and differ in brightness,
-    contrast, saturation, hue and noise. No label is looked at.
+    The views are shifted against each other, so that the position in the view gives no clue, and differ in brightness,
+    contrast, saturation, hue and noise. Labels are not used.
 
     Args:
-        vit: a ViT of timm.
-        arguments: for ``timm.create_model``.
-        scenes: where the crops come from.
+        vit: name of a timm ViT.
+        arguments: arguments of ``timm.create_model``.
+        scenes: the source of crops.
         image_size: side of a view in pixels.
         pixel_mean, pixel_std, iterations, batch_size, learning_rate, seed, show_progress: see
             :func:`~laptop.pretraining.contrastive.pretrain_clip`.
@@ -84,14 +84,14 @@ def pretrain_dense_encoder(
 
 
 def _largest_shift(grid: int) -> int:
-    """Of one view against the other, in tokens, for views of so many tokens a side."""
+    """Maximum shift between two views in tokens, for the given number of tokens per side."""
     return grid // 3
 
 
 def _two_views(
     crop: torch.Tensor, size: int, patch_size: int, generator: np.random.Generator
 ) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Cut two windows whose token grids lie on each other, and draw places that both show.
+    """Cut two windows with aligned token grids, and draw places visible in both.
 
     Args:
         crop: (3, S, S), larger than ``size`` by the largest shift.
@@ -106,7 +106,7 @@ def _two_views(
         crop[:, row * patch_size : row * patch_size + size, column * patch_size : column * patch_size + size]
         for row, column in corners
     )
-    low, high = corners.max(axis=0), corners.min(axis=0) + grid  # what both views show
+    low, high = corners.max(axis=0), corners.min(axis=0) + grid  # the common area of both views
     rows, columns = np.meshgrid(*(np.arange(*ends) for ends in zip(low, high, strict=True)), indexing="ij")
     places = np.stack([rows.ravel(), columns.ravel()], axis=1)
     places = generator.permutation(places)[: min(TOKENS_PER_IMAGE, (grid - shift) ** 2)]

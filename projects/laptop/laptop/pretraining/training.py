@@ -1,4 +1,4 @@
-"""The training loop of both kinds of pre-training."""
+"""The training loop shared by both kinds of pre-training."""
 
 from collections.abc import Callable
 
@@ -18,15 +18,15 @@ def train(
     description: str,
     show_progress: bool,
 ) -> list[float]:
-    """Train with AdamW, without decay of biases, norms and scales; leave the model in evaluation mode.
+    """Train with AdamW, without weight decay of biases, norms and scales; leave the model in evaluation mode.
 
     Args:
-        model: what learns.
-        compute_loss: draws a batch and gives its loss.
+        model: the model to train.
+        compute_loss: draws a batch and returns its loss.
         iterations: training steps.
-        learning_rate: the highest; it rises over the first 5% of the steps and falls as a cosine.
-        description: of the progress bar.
-        show_progress: show one on stderr.
+        learning_rate: the maximum; it rises over the first 5% of the steps and falls as a cosine.
+        description: title of the progress bar.
+        show_progress: show a progress bar on stderr.
 
     Returns:
         The loss of every step.
@@ -41,7 +41,7 @@ def train(
         optimizer,
         learning_rate,
         total_steps=max(iterations, 4),
-        pct_start=max(0.05, 2 / max(iterations, 4)),  # at least one step of rising
+        pct_start=max(0.05, 2 / max(iterations, 4)),  # at least one step of warm-up
         cycle_momentum=False,
     )
     model.train()
