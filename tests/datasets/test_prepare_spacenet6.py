@@ -223,7 +223,7 @@ def test_a_dry_run_writes_nothing_and_counts_the_same(archive, folder, root, pre
     write_pair(folder, number=50, sar=np.zeros((TILE, TILE, 4), np.float32))
     before = contents(tmp_path)
     printed = prepare(SCRIPT, folder, *SMALL, "--dry-run").out
-    assert printed.endswith("A dry run: nothing was written.\n")
+    assert printed.endswith("Dry run: nothing was written.\n")
     packed = prepare(SCRIPT, archive, *SMALL, "--dry-run").out
     assert "18 tiles. 36 files (" in packed and "sources" in packed
     assert contents(tmp_path) == before and not root.exists()
@@ -232,7 +232,7 @@ def test_a_dry_run_writes_nothing_and_counts_the_same(archive, folder, root, pre
     assert prepare(SCRIPT, folder, *SMALL).out.startswith(table)
     # Once unpacked, the archive is looked at as a folder is.
     prepare(SCRIPT, archive, *SMALL, "--output", root / "b")
-    assert "A dry run" in prepare(SCRIPT, archive, *SMALL, "--output", root / "b", "--dry-run").out
+    assert "Dry run" in prepare(SCRIPT, archive, *SMALL, "--output", root / "b", "--dry-run").out
 
 
 @pytest.fixture

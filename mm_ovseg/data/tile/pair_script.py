@@ -133,7 +133,7 @@ def prepare_pairs(
     )
     print(report.format())
     if args.dry_run:
-        print("A dry run: nothing was written.")
+        print("Dry run: nothing was written.")
         return
     print(f"Pairs and manifest_{run.prefix.rstrip('_')}.json are in {args.output}.")
     if work.is_dir():
