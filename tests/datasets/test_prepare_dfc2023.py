@@ -178,7 +178,7 @@ def test_cities_of_two_names_that_share_ground(tmp_path, root, prepare):
     ("arguments", "words"),
     [
         (["--sar-scale", "8bit"], ["none of 20 tiles", "cannot be read: 20", "GF2_Barcelona", "--sar-scale"]),
-        (["--sar-bands", "2"], ["none of 20 tiles", "has no band 2"]),
+        (["--sar-bands", "2"], ["none of 20 tiles", "not band 2"]),
         (["--sar-bands", "0"], ["SAR bands"]),
         (["--sar-nodata", "7", "--sar-scale", "power"], ["20 SAR tiles", "--sar-range"]),
     ],

@@ -136,7 +136,7 @@ def test_bad_weights_and_names_are_named(tmp_path):
         build_clip("ViT-Z-99", "")
     with pytest.raises(ConfigError, match="plain ViT"):
         build_clip("RN50", "")
-    with pytest.raises(ConfigError, match=f"{NAME}: choose from 1 to 3"):
+    with pytest.raises(ConfigError, match=f"{NAME} was requested; choose from 1 to 3"):
         build_encoder(blocks=[1, 4, 4])
     with pytest.raises(ConfigError, match=f"must end with {NAME}'s last block, 4"):
         build_encoder(blocks=[1, 2, 3])
