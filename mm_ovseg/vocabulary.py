@@ -51,7 +51,7 @@ def parse_class_names(text: str, separator: str | None = None) -> tuple[str, ...
         separator: ``","`` or ``";"`` between classes; None: a semicolon if there is one.
 
     Raises:
-        VocabularyError: there is no name, an empty one, or a repeated one.
+        VocabularyError: no name is given, or one is empty or repeated.
     """
     text = _decode_typed(text).strip()
     separator = separator or (";" if ";" in text else ",")

@@ -53,7 +53,7 @@ def describe_misfits(
     unexpected: Iterable[str] = (),
     reshaped: Iterable[tuple[str, Sequence[int], Sequence[int]]] = (),
 ) -> str:
-    """Describe misfits, such as ``"1 missing (bias); 2 left over (scale, shift)"``; "" if there are none.
+    """Describe missing and unused names, such as ``"1 missing (bias); 2 left over (scale, shift)"``; "" without any.
 
     ``reshaped`` are names, each with its shape and the expected one.
     """

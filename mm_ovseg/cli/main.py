@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command named by the first words, or list the commands.
 
     Raises:
-        ConfigError: there is no such command.
+        ConfigError: the command is unknown.
     """
     if list(arguments) == ["--version"]:
         print(f"mm-ovseg {importlib.metadata.version('mm_ovseg')}")

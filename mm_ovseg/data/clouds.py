@@ -83,7 +83,7 @@ def build_clouds(kind: str, cover: Sequence[float] = ()) -> Clouds:
             empty for the kind's default.
 
     Raises:
-        ConfigError: There is no such kind, ``cover`` is not a range, or the library is not installed.
+        ConfigError: The kind is unknown, ``cover`` is not a range, or the library is not installed.
     """
     check_registered("The kind of clouds", kind, CLOUDS_REGISTRY)
     if len(cover) not in (0, 2) or (len(cover) == 2 and not 0 <= cover[0] <= cover[1] <= 1):

@@ -110,7 +110,7 @@ def add_clouds(
         The outcome: an entry of the manifest per file, and the files that cannot be read.
 
     Raises:
-        DataError: There are no images, or the output folder cannot be written, contains some of the images, or was
+        DataError: No image is found, or the output folder cannot be written, contains some of the images, or was
             created with other settings.
     """
     rasters = find_rasters(folder, output)

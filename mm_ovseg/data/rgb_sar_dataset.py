@@ -52,7 +52,7 @@ class RGBSARDataset:
         """List the pairs as dataset dicts, sorted by key.
 
         Raises:
-            DataError: A folder is missing, there are no pairs, a file has no partner, or a link leads elsewhere.
+            DataError: A folder is missing, no pair is found, a file has no partner, or a link points outside the root.
         """
         sources = {kind: self._one_file_each(pattern) for kind, pattern in self.patterns.items()}
         if not any(sources.values()):

@@ -42,7 +42,7 @@ class SampleCache:
         self._full = False
 
     def get(self, files: Sequence[str], settings: Mapping[str, Any], read: Callable[[], PairSample]) -> PairSample:
-        """The sample of some files, read only if there is no entry.
+        """The sample made from the given files, which are read only if it is not cached.
 
         Args:
             files: All files that ``read`` opens.

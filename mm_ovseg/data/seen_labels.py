@@ -57,7 +57,7 @@ def build_seen_label_readers(
         unseen: ``DATASETS.UNSEEN``; None to use each dataset's own.
 
     Raises:
-        ConfigError: There is no dataset, one is not registered, has no labels or has other seen classes than the first,
+        ConfigError: No dataset is given, one is not registered, has no labels or has other seen classes than the first,
             or ``ignore_value`` is a class index.
     """
     if not dataset_names:
@@ -85,7 +85,7 @@ def build_seen_label_readers(
 
 
 def _seen_classes_of(dataset_name: str, unseen: Sequence[str] | None) -> tuple[str, ...]:
-    """The classes of a registered, labelled dataset that training sees; a ConfigError if there are none."""
+    """The classes of a registered, labelled dataset that training sees; a ConfigError without any."""
     check_dataset(dataset_name, "DATASETS.TRAIN")
     metadata = MetadataCatalog.get(dataset_name)
     if metadata.declaration.labels is None:

@@ -51,7 +51,7 @@ def read_emissions(tracker: Any) -> dict[str, Any]:
     """The results of a tracker: ``kilograms`` of CO2-equivalent, ``kilowatt_hours``, and average watts; for JSON.
 
     Raises:
-        ConfigError: there are no results.
+        ConfigError: codecarbon recorded nothing.
     """
     data = getattr(tracker, "final_emissions_data", None)
     if data is None:  # codecarbon only logs its own errors

@@ -47,7 +47,7 @@ def time_runs(
         functions: the functions to time, on ``device``.
         runs: timed calls of each function.
         warmup: untimed calls of each function before them.
-        title: title of the progress bar; without a title there is no bar.
+        title: title of the progress bar; "" for none.
 
     Returns:
         A timing for each function.

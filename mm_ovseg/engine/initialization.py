@@ -26,7 +26,7 @@ def initialize_text_projections(cfg: CfgNode, model: nn.Module, seed: int) -> No
         seed: for the crops.
 
     Raises:
-        ConfigError: there are no images, or the projection upsamples its grid.
+        ConfigError: FIT_IMAGES is below 1, or the projection upsamples its grid.
     """
     dataset, batch = cfg.MODEL.DENSE_ENCODER.FIT_DATASET, cfg.SOLVER.IMS_PER_BATCH
     if not dataset or getattr(model, "dino", None) is None:

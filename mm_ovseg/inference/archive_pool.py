@@ -57,7 +57,7 @@ class RayPool:
         size: number of workers to start, once connected.
 
     Raises:
-        ConfigError: Ray is not installed, a number is out of range, or, on connecting, there is no cluster or it lacks
+        ConfigError: Ray is not installed, a number is out of range, or, on connecting, the cluster is missing or lacks
             the resources of a worker.
     """
 

@@ -28,7 +28,7 @@ def check_batch_size(batch_size: Any) -> None:
 
 
 class BatchRunner:
-    """Calls a model; a batch that does not fit into memory is halved and retried, and later ones are no larger.
+    """Calls a model; halves and retries a batch that does not fit into memory, and keeps to the smaller size.
 
     Args:
         model: takes a list of dicts, and returns one result for each, which, except for rounding, does not depend on

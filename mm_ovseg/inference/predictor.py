@@ -70,7 +70,7 @@ class Predictor:
 
     Raises:
         ConfigError: the config has another meta-architecture or resizes images, or an ``INPUT`` setting is invalid.
-        VocabularyError: there is no name, a repeated one, or too many.
+        VocabularyError: the names are empty, repeated, or too many.
         CheckpointError: ``MODEL.WEIGHTS`` cannot be loaded.
     """
 
@@ -110,7 +110,7 @@ class Predictor:
         """Change the vocabulary; its text embeddings are computed once, for the next pair.
 
         Raises:
-            VocabularyError: there is no name, a repeated one, or too many.
+            VocabularyError: the names are empty, repeated, or too many.
         """
         names = validate_class_names(class_names)
         if len(names) > NODATA_CLASS:
@@ -152,7 +152,7 @@ class Predictor:
 
         Raises:
             ConfigError: the batch size is not a positive whole number, or memory does not hold one pair.
-            DataError: there is no pair, or one cannot be used; the message starts with its index, from 0.
+            DataError: no pair is given, or one cannot be used; the message starts with its index, from 0.
         """
         check_batch_size(batch_size)
         if not isinstance(pairs, Iterable):

@@ -26,7 +26,7 @@ def read_vocabulary(classes: str, unseen: str | None) -> Vocabulary:
 
     Raises:
         ConfigError: the class file is missing or malformed.
-        VocabularyError: there is no name, an empty one, a repeated one, or an unseen one that is not among the classes.
+        VocabularyError: no name is given, one is empty or repeated, or an unseen one is not among the classes.
     """
     if classes.endswith(".json"):
         content = read_class_file(find_class_file(classes))

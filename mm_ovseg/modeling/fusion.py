@@ -93,7 +93,7 @@ def build_fusion(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.Modul
         input_shape: that of :class:`~mm_ovseg.modeling.head.MMOVSegHead`.
 
     Raises:
-        ConfigError: there is no such fusion.
+        ConfigError: the name is not registered.
     """
     name = cfg.MODEL.COST_VOLUME.FUSION
     check_registered("MODEL.COST_VOLUME.FUSION", name, FUSION_REGISTRY)

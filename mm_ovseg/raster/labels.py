@@ -90,7 +90,7 @@ class LabelReader:
         return resample_labels(read, placement, *window, fill=self.ignore_label), unknown
 
     def check_known(self, unknown: Mapping[int, int], name: str | os.PathLike) -> None:
-        """Check that there are no unknown values.
+        """Check that every value is known.
 
         Raises:
             DataError: There are some; the message lists them with their pixel counts.

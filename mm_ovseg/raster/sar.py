@@ -33,7 +33,7 @@ class SARReader(ImageReader):
         nodata: Value that, in any of the bands, means no data.
 
     Raises:
-        ConfigError: There is no such unit, there are too many bands, or a range is empty.
+        ConfigError: The unit is unknown, too many bands are given, or a range is empty.
     """
 
     kind = "SAR"

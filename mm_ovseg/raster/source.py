@@ -48,7 +48,7 @@ class RasterSource:
         bands: All bands.
 
     Raises:
-        DataError: There is no file, one cannot be opened or has no grid, or the files are on different grids.
+        DataError: No file is given, one cannot be opened or has no grid, or the files are on different grids.
     """
 
     def __init__(self, paths: Paths, *, any_format: bool = False) -> None:

@@ -220,7 +220,7 @@ def _count_without_geometry(name: str, layer: str) -> int:
 
 
 def _polygons_of(geometries: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
-    """(N,) valid MultiPolygons (empty if there are none) of geometries of any kind, and why others are left out."""
+    """(N,) valid MultiPolygons, possibly empty, of geometries of any kind, and why others are left out."""
     reasons: Counter[str] = Counter()
     geometries = geometries.copy()
     reasons[EMPTY] = int((shapely.is_empty(geometries) & ~shapely.is_missing(geometries)).sum())

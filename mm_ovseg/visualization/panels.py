@@ -80,7 +80,7 @@ def draw_panels(
         dpi: Pixels per inch of raster images; None: 200, or 300 with ``page_width``.
 
     Raises:
-        DataError: There are no rows, the arrays of a row differ in size, a map holds a value that is not a class, the
+        DataError: No row is given, the arrays of a row differ in size, a map holds a value that is not a class, the
             panels do not fit the page, or the file cannot be written.
         VocabularyError: The numbers of colours and classes differ.
     """

@@ -45,7 +45,7 @@ def match_by_name(
         file of their kind, of which the first by path is used.
 
     Raises:
-        DataError: There are no pairs.
+        DataError: No file has a partner.
     """
     found: dict[str, dict[str, Path]] = {"RGB": {}, "SAR": {}}
     skipped = []

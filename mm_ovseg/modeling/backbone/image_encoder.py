@@ -151,7 +151,7 @@ def build_image_encoder(cfg: CfgNode, role: str, *, blocks: Sequence[int], **set
         settings: further keywords.
 
     Raises:
-        ConfigError: there is no such encoder.
+        ConfigError: TYPE is not registered.
     """
     node = cfg.MODEL[role]
     return _build(cfg, role, weights=node.PRETRAINED, statistics=node, blocks=blocks, **settings)

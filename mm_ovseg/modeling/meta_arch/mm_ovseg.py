@@ -133,7 +133,7 @@ class MMOVSeg(nn.Module):
             names: T names; "water, river, lake" is one class with three synonyms.
 
         Raises:
-            VocabularyError: there is no name, an empty or repeated one, or one that is too long for the text encoder.
+            VocabularyError: no name is given, or one is empty, repeated or too long for the text encoder.
         """
         names = validate_class_names(names)
         self.text.check_length(names)
@@ -155,7 +155,7 @@ class MMOVSeg(nn.Module):
             of :attr:`vocabulary`. In training ``{"loss_sem_seg": scalar}``.
 
         Raises:
-            VocabularyError: there is no vocabulary.
+            VocabularyError: no vocabulary is set.
             DataError: a pair has no ``sar_image``, images of other shapes than (3, H, W), or masks of other sizes.
         """
         if not batched_inputs:
