@@ -97,7 +97,8 @@ class TranslatingCfgNode(CfgNode):
 
     def merge_from_list(self, cfg_list: Sequence[Any]) -> None:
         """Like Detectron2's, with old keys, too."""
-        super().merge_from_list(translate_overrides(cfg_list))
+        # Detectron2 reports a missing value.
+        super().merge_from_list(cfg_list if len(cfg_list) % 2 else translate_overrides(cfg_list))
 
     def __getattr__(self, name: str) -> Any:
         """Also return a node of MODEL by its old name."""

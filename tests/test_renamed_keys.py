@@ -83,6 +83,13 @@ def test_old_overrides_are_new_ones(tmp_path, caplog):
     assert sum("The command line uses names" in record.message for record in caplog.records) == 1
 
 
+def test_a_missing_value_is_reported_as_detectron2_does():
+    cfg = get_cfg()
+    add_mm_ovseg_config(cfg)
+    with pytest.raises(AssertionError, match="odd length"):
+        cfg.merge_from_list(["MODEL.DINO.NAME"])
+
+
 @pytest.mark.parametrize("base,own", [(OLD, NEW), (NEW, OLD)])
 def test_a_config_may_build_on_one_with_other_names(tmp_path, base, own):
     changed = {**own, next(key for key in own if key.endswith(".BLOCKS")): [3, 2, 1]}

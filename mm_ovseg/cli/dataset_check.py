@@ -46,11 +46,14 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.data.check.dataset_check import check_datasets
     from mm_ovseg.data.check.findings import ERROR, report_lines
     from mm_ovseg.data.pair_reader import PairReader
+    from mm_ovseg.data.registration import register_datasets_from_file
     from mm_ovseg.engine import load_config
     from mm_ovseg.shipped import shipped_path
 
     if args.show < 0 or (args.workers is not None and args.workers < 1):
         raise ConfigError("--show needs 0 or more, and --workers 1 or more.")
+    for path in args.dataset_file:
+        register_datasets_from_file(path)
     cfg = load_config(args.config_file or shipped_path("configs/base.yaml"), [*args.opts, "MODEL.DEVICE", "cpu"])
     datasets = _find_datasets(args, cfg)
     findings = check_datasets(datasets, PairReader.from_config(cfg), workers=args.workers)
@@ -74,8 +77,6 @@ def _find_datasets(args: argparse.Namespace, cfg: "CfgNode") -> list["RGBSARData
 
     from mm_ovseg.data.registration import check_dataset, register_datasets_from_file
 
-    for path in args.dataset_file:
-        register_datasets_from_file(path)
     names: list[str] = []
     for name in args.names:
         names += register_datasets_from_file(name) if Path(name).suffix in (".yaml", ".yml") else [name]

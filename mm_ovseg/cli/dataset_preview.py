@@ -11,7 +11,7 @@ wrong there too.
 import argparse
 from pathlib import Path
 
-from mm_ovseg.cli.arguments import add_config_arguments, add_dataset_file_argument, check_positive
+from mm_ovseg.cli.arguments import add_config_arguments, add_dataset_file_argument, check_pictures, check_positive
 from mm_ovseg.shipped import shipped_path
 
 
@@ -36,12 +36,13 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.files import check_outputs
     from mm_ovseg.visualization.dataset_sheet import draw_dataset_sheet
 
-    cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
     for path in args.dataset_file:
         register_datasets_from_file(path)
+    cfg = load_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
     check_positive(args, "num")
     check_dataset(args.name, "The command line")
     output = args.output or Path(f"{args.name}_preview.png")
+    check_pictures(output)
     inputs = {"the dataset file": args.dataset_file, **config_inputs(cfg, args.config_file)}
     check_outputs({"--output": [output]}, inputs)
     drawn, total = draw_dataset_sheet(cfg, args.name, output, args.num)

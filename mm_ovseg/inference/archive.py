@@ -152,7 +152,9 @@ class _Work:
 def _plan(scenes: Sequence[SceneFiles], output_dir: Path, options: SceneOptions, polygons: bool) -> Iterator[_Work]:
     for scene in scenes:
         vector = output_dir / f"{scene.name}.gpkg" if polygons else None
-        own = replace(options, area=scene.area or options.area, vector=vector)
+        own = replace(options, vector=vector)
+        if scene.area is not None:  # --aoi-layer is a layer of --aoi
+            own = replace(own, area=scene.area, area_layer=None)
         yield _Work(scene, output_dir / f"{scene.name}.tif", own)
 
 

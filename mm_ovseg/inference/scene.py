@@ -263,7 +263,7 @@ class ScenePredictor:
     ) -> dict[str, Any]:
         """Everything that the map depends on; ``shift`` is the correction of SAR."""
         chosen = asdict(options)
-        for irrelevant in ("resume", "vector", "min_area", "simplify", "confidence", "probabilities"):
+        for irrelevant in ("resume", "min_covered", "vector", "min_area", "simplify", "confidence", "probabilities"):
             del chosen[irrelevant]
         return {
             **chosen,

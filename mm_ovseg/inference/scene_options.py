@@ -73,6 +73,8 @@ def check_options(options: SceneOptions, cfg: CfgNode) -> SceneOptions:
         raise ConfigError(f"The window is {window} pixels wide; give a positive whole number.")
     if not isinstance(overlap, Real) or not 0 <= overlap < 1 or options.overlap_pixels == window:
         raise ConfigError(f"The overlap is {overlap}; give a share of the window from 0 to below 1, such as 0.33.")
+    if not 0 <= options.min_covered <= 1:
+        raise ConfigError(f"--min-covered is {options.min_covered}; give a share from 0 to 1.")
     check_batch_size(options.batch_size)
     for name, value, unit in (("--min-area", options.min_area, "hectares"), ("--simplify", options.simplify, "metres")):
         if value is not None and not 0 < value < math.inf:

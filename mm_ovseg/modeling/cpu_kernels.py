@@ -115,7 +115,7 @@ class OneDNNLinear(nn.Linear):
     oneDNN runs it in float32 on a CPU without gradient; in all other cases PyTorch's own implementation is used.
     """
 
-    gelu: bool
+    gelu: bool = False
 
     @classmethod
     def like(cls, linear: nn.Linear, *, gelu: bool = False) -> "OneDNNLinear":

@@ -93,10 +93,11 @@ def test_a_finished_scene_is_skipped_and_its_result_says_so():
 def test_a_scene_has_its_own_area_and_polygons():
     pool = ScriptedPool()
     given = [*scenes("a"), SceneFiles("b", (Path("b.tif"),), area=Path("own.geojson"))]
-    list(segment_archive(given, Path("maps"), SceneOptions(area=Path("all.geojson")), pool, polygons=True))
-    assert [(options.area, options.vector) for *_, options in pool.asked] == [
-        (Path("all.geojson"), Path("maps/a.gpkg")),
-        (Path("own.geojson"), Path("maps/b.gpkg")),
+    shared = SceneOptions(area=Path("all.geojson"), area_layer="fields")
+    list(segment_archive(given, Path("maps"), shared, pool, polygons=True))
+    assert [(options.area, options.area_layer, options.vector) for *_, options in pool.asked] == [
+        (Path("all.geojson"), "fields", Path("maps/a.gpkg")),
+        (Path("own.geojson"), None, Path("maps/b.gpkg")),
     ]
 
 

@@ -23,6 +23,12 @@ def test_overlap_is_a_share_of_the_window(cfg):
         check_options(SceneOptions(window=0), cfg)
 
 
+@pytest.mark.parametrize("share", [-0.1, 10, float("nan")])
+def test_the_covered_share_is_a_share(cfg, share):
+    with pytest.raises(ConfigError, match=f"--min-covered is {share}; give a share from 0 to 1"):
+        check_options(SceneOptions(min_covered=share), cfg)
+
+
 def test_a_window_is_as_large_as_a_training_crop_unless_it_is_given(cfg):
     assert check_options(SceneOptions(), cfg).window == cfg.INPUT.CROP.SIZE[0]
     assert check_options(SceneOptions(window=64), cfg).window == 64
