@@ -153,9 +153,8 @@ def _add_training_config(cfg: CN) -> None:
     cfg.LOSS.IGNORED_AS_NEGATIVE = True  # ignored pixels are negatives for every class, as in CAT-Seg and the paper
 
     cfg.CMU = CN()  # stage 1, cross-modal unification
-    cfg.CMU.ENCODER = (
-        "dense"  # encoder with a SAR twin: "dense" (the method), MODEL.DENSE_ENCODER, or "clip", MODEL.CLIP
-    )
+    # Encoder with a SAR twin: "dense" (the method), MODEL.DENSE_ENCODER, or "clip", MODEL.CLIP.
+    cfg.CMU.ENCODER = "dense"
     cfg.CMU.LOSS = "infonce"  # or "mse", "l1", or your own, see docs/ADVANCED_USAGE.md
     cfg.CMU.BLOCKS = [4, 8, 12]  # 1-based blocks whose tokens are compared; the loss is their average
     cfg.CMU.TEMPERATURE = 0.07  # of InfoNCE; the paper does not state it

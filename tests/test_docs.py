@@ -41,13 +41,16 @@ def test_python_of_getting_started(project):
     assert [area["name"] for area in names["report"]["classes"]] == list(names["scenes"].predictor.class_names)
 
 
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "datasets" / "README.md"]
+FOLDERS = (".", "configs", "datasets", "demo", "docs", "projects", "tests")
+DOCUMENTS = sorted(
+    {path for folder in FOLDERS for path in (ROOT / folder).glob("*.md" if folder == "." else "**/*.md")}
+)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_commands_and_scripts_of_the_documents_exist(path):
     text = path.read_text(encoding="utf-8")
     named = re.findall(r"(?<![\w./-])mm-ovseg ((?:dataset )?[a-z]+)", text)
     assert not [name for name in named if name not in COMMANDS and name != "dataset"]
-    scripts = re.findall(r"\b(?:tools|demo|datasets|projects)/[\w/]+\.py\b|\btrain_net\.py\b", text)
+    scripts = re.findall(r"\b(?:tools|demo|datasets|projects|tests|mm_ovseg)/[\w/]+\.py\b|\btrain_net\.py\b", text)
     assert not [script for script in scripts if not (ROOT / script).is_file()]

@@ -12,8 +12,8 @@ mm-ovseg dataset clouds clear_rgb cloudy --kind fractal --dry-run
     cloudy/manifest_clouds.json     settings and versions; seed, SHA-256, mean opacity and cloud cover of each file
 
 Kinds: thin, thick and varied are drawn by satellite-cloud-generator (pip install 'mm_ovseg[clouds]'), with which the
-thin and thick variants of OpenEarthMap-SAR were made; fractal clouds are those of the synthetic dataset. The clouds of
-a file depend only on --seed and its name without suffix.
+thin and thick variants of OpenEarthMap-SAR were made; fractal clouds need no library. The clouds of a file depend only
+on --seed and its name without suffix.
 
 Only pixels under clouds and shadow change. Files that are not 8-bit need --rgb-range (as INPUT.RGB.RANGE) and keep
 their data type; 8-bit files in the same folder ignore it. Grey and palette images become RGB.

@@ -1,6 +1,6 @@
 r"""Draw a figure of results: one pair per row, with RGB, SAR, ground truth and the maps of one or more models.
 
-mm-ovseg figure --dataset-file projects/laptop/datasets.yaml --dataset synthetic_val \
+mm-ovseg figure --dataset-file datasets/flood.yaml --dataset flood_val \
     --model MM-OVSeg configs/quickstart/demo.yaml --output figure.pdf figure.png
 mm-ovseg figure --dataset ddhr_sk_val --samples 12 57 --palette colour-blind --output figure.pdf \
     --model GSNet configs/siblings/gsnet_vitb16_384.yaml gsnet.pth \

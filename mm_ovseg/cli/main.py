@@ -83,4 +83,6 @@ def _list_commands(words: Sequence[str]) -> None:
     if group is None:
         print("\nmm-ovseg segment --config-file configs/mm_ovseg_vitb16_384.yaml --input rgb.tif --sar sar.tif \\")
         print('    --classes "water,road,city,forest" --output maps --opts MODEL.WEIGHTS model.pth')
-    print("\n'mm-ovseg COMMAND --help' shows the options of a command, with examples.")
+    print(
+        "\n'mm-ovseg COMMAND --help' shows the options of a command, with examples; 'mm-ovseg --version' the version."
+    )

@@ -1,8 +1,8 @@
 r"""Train either stage, resume training, or evaluate.
 
-mm-ovseg train --config-file configs/cmu_dino_vitb8.yaml --num-gpus 8                      # stage 1
+mm-ovseg train --config-file configs/cmu_dino_vitb8.yaml --num-gpus 8              # stage 1
 mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 \
-    MODEL.DENSE_ENCODER_SAR.WEIGHTS output/cmu_dino_vitb8/model_final.pth                        # stage 2
+    MODEL.DENSE_ENCODER_SAR.WEIGHTS output/cmu_dino_vitb8/model_final.pth              # stage 2
 mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 --resume
 mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --eval-only MODEL.WEIGHTS model.pth
 mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --unseen "water,building"   # another split

@@ -77,8 +77,8 @@ def build_clouds(kind: str, cover: Sequence[float] = ()) -> Clouds:
     """The clouds of a kind.
 
     Args:
-        kind: ``"thin"``, ``"thick"`` or ``"varied"``, drawn by satellite-cloud-generator; ``"fractal"``, as in the
-            synthetic dataset, which needs no library; or another name in :data:`CLOUDS_REGISTRY`.
+        kind: ``"thin"``, ``"thick"`` or ``"varied"``, drawn by satellite-cloud-generator; ``"fractal"``, which
+            needs no library; or another name in :data:`CLOUDS_REGISTRY`.
         cover: (low, high), within 0..1: the range from which the share of ground under clouds is drawn for each image;
             empty for the kind's default.
 

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def initialize_text_projections(cfg: CfgNode, model: nn.Module, seed: int) -> None:
-    """Fit DINO's projections to CLIP's dense features, if the config asks for it and the model has DINO.
+    """Fit the dense encoder's projections to CLIP's dense features, if the config asks for it.
 
     Args:
         cfg: ``MODEL.DENSE_ENCODER.FIT_DATASET``, a registered dataset, and ``FIT_IMAGES``, the number of
@@ -42,5 +42,7 @@ def initialize_text_projections(cfg: CfgNode, model: nn.Module, seed: int) -> No
     cfg.DATASETS.TRAIN = (dataset,)
     cfg.SEED = seed
     loader = build_train_loader(cfg, RGBSARPairMapper(cfg, True))
-    logger.info("Fitting DINO's dense projections to CLIP's features of %d crops of %s.", batches * batch, dataset)
+    logger.info(
+        "Fitting the dense encoder's projections to CLIP's features of %d crops of %s.", batches * batch, dataset
+    )
     fit_text_projections(model, islice(loader, batches))

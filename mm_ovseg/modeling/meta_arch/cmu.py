@@ -115,7 +115,7 @@ class CrossModalUnification(nn.Module):
         return self.teacher.pixel_mean.device
 
     def forward(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor] | list[dict]:
-        """Compute the alignment loss, or, in evaluation mode, the tokens of both encoders.
+        """Compute the unification loss, or, in evaluation mode, the tokens of both encoders.
 
         Args:
             batched_inputs: one dict per pair with ``image`` and ``sar_image`` (3, H, W) 0..255 and, if parts have no

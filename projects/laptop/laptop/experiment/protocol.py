@@ -30,7 +30,7 @@ class Variant:
         clip_sar: the same for CLIP.
         paper: its mIoU in the paper, setting 2, in percent.
         dino: whether there is a dense encoder.
-        aligned: whether its projection into the text space starts from CLIP's features; the paper's starts at random.
+        fitted: whether its projection into the text space starts from CLIP's features; the paper's starts at random.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Variant:
     clip_sar: str | None
     paper: float
     dino: bool = True
-    aligned: bool = True
+    fitted: bool = True
 
 
 VARIANTS = {
@@ -46,7 +46,7 @@ VARIANTS = {
     "optical_only": Variant("optical only", None, None, 55.0),
     "no_cmu": Variant("SAR encoder with RGB weights (no CMU)", "rgb", None, 64.1),
     "full": Variant("DINO-SAR by InfoNCE (the method)", "infonce", None, 73.1),
-    "unaligned": Variant("the method, its projection from random", "infonce", None, 73.1, aligned=False),
+    "unfitted": Variant("the method, its projection from random", "infonce", None, 73.1, fitted=False),
     "clip_sar": Variant("CLIP-SAR only", None, "clip", 65.4),
     "both": Variant("CLIP-SAR and DINO-SAR", "infonce", "clip", 66.5),
     "mse": Variant("DINO-SAR by MSE", "mse", None, 67.7),
@@ -153,7 +153,7 @@ def _steps_of_seed(output: Path, seed: int, schedule: Schedule, scenes: tuple[st
         steps.append(train_net(f"cmu_{name}", config, ("SOLVER.MAX_ITER", schedule.stage_1, *options)))
     for name, variant in VARIANTS.items():
         options, needs = ["SOLVER.MAX_ITER", schedule.stage_2, "MODEL.DENSE_ENCODER.ENABLED", variant.dino], []
-        if not variant.aligned:
+        if not variant.fitted:
             options += ["MODEL.DENSE_ENCODER.FIT_DATASET", ""]
         for key, source in (("DENSE_ENCODER_SAR", variant.dino_sar), ("CLIP_SAR", variant.clip_sar)):
             options += [f"MODEL.{key}.ENABLED", source is not None]
