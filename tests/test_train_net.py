@@ -376,7 +376,8 @@ def test_several_test_sets_are_each_asked_for_their_own_classes(command, capsys,
     )
     names = "('synthetic_val', 'train_net_other')"
     weights = ["MODEL.WEIGHTS", stage_2 / "model_final.pth"]
-    words = ["--eval-only", *command, *weights, "DATASETS.FILES", f"['{declared}']", "DATASETS.TEST", names]
+    files = [str(ROOT / "projects/laptop/datasets.yaml"), str(declared)]
+    words = ["--eval-only", *command, *weights, "DATASETS.FILES", files, "DATASETS.TEST", names]
     train_net.main([str(word) for word in words])
     assert evaluation_of(tmp_path)["results"] == evaluation_of(stage_2)["results"]
     other = json.loads((tmp_path / "inference" / "train_net_other" / "sem_seg_evaluation.json").read_text())
