@@ -50,6 +50,9 @@ def _add_data_config(cfg: CN) -> None:
     cfg.INPUT.MIN_SIZE_TRAIN = (384,)
     cfg.INPUT.MAX_SIZE_TRAIN = 4096
     cfg.INPUT.MIN_SIZE_TEST = 0  # 0: evaluate each pair at its own size (the model resizes for its encoders)
+    # True: evaluation repeats the released code's geometry, in which SAR lies on RGB only if images are 384 x 384
+    # pixels, to hold published weights against published numbers (MODEL_ZOO.md).
+    cfg.INPUT.RELEASED_GEOMETRY = False
     cfg.INPUT.COLOR_AUG_SSD = True  # brightness, contrast, saturation, hue; of the RGB image only
 
     cfg.INPUT.CLOUDS = CN()

@@ -6,14 +6,20 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultTrainer, TrainerBase
+from detectron2.modeling import build_model
+from PIL import Image
 from safetensors.torch import save_file
 
 import train_net
 from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
+from mm_ovseg.engine import load_config
 from mm_ovseg.engine.training_step import AccumulatingTrainer
+from mm_ovseg.evaluation import count_pixels
 from tests.conftest import ROOT
 
 STAGE_1 = "projects/laptop/configs/quickstart_cmu.yaml"
@@ -203,6 +209,7 @@ def command(datasets, tmp_path, monkeypatch):
     (["SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "model"], "CLIP_TYPE is 'model'"),
     (["SOLVER.CLIP_GRADIENTS.NORM_TYPE", "0.0"], "NORM_TYPE is 0.0"),
     (["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "float8"], "SOLVER.AMP.DTYPE is 'float8'"),
+    (["INPUT.RELEASED_GEOMETRY", "True"], "INPUT.RELEASED_GEOMETRY is on, which is for evaluation only"),
     (["MODEL.DEVICE", "warp"], "warp"),
 ])  # fmt: skip
 def test_bad_settings_end_in_one_sentence(command, capsys, words, message):
@@ -212,6 +219,27 @@ def test_bad_settings_end_in_one_sentence(command, capsys, words, message):
 def test_eval_only_needs_weights(command, capsys):
     assert "--eval-only needs weights" in fails(capsys, "--eval-only", *command)
     assert "--eval-only needs weights" in fails(capsys, "--eval-only", "--resume", *command)
+
+
+def test_the_released_evaluation_leaves_sar_where_it_was(command, stage_2, datasets, tmp_path):
+    words = ["--eval-only", *command, "MODEL.WEIGHTS", stage_2 / "model_final.pth", "INPUT.RELEASED_GEOMETRY", True]
+    train_net.main([str(word) for word in words])
+
+    cfg = load_config(ROOT / STAGE_2, ["MODEL.DEVICE", "cpu"])
+    model = build_model(cfg).eval()
+    model.load_state_dict(load(stage_2 / "model_final.pth")["model"])
+    model.set_vocabulary(SYNTHETIC_CLASSES)
+    expected = 0
+    for sample in DatasetCatalog.get("synthetic_val"):
+        rgb, sar, label = (Image.open(sample[key]) for key in ("file_name", "sar_file_name", "sem_seg_file_name"))
+        padded = np.full((384, 384), 128)
+        padded[:64, :64] = sar
+        item = {"image": np.array(rgb.resize((384, 384), Image.BILINEAR)).transpose(2, 0, 1), "sar_image": [padded] * 3}
+        item = {key: torch.from_numpy(np.array(image)).float() for key, image in item.items()}
+        (output,) = model([{**item, "height": 64, "width": 64}])
+        expected += count_pixels(np.array(label), output["sem_seg"].argmax(dim=0).numpy(), len(SYNTHETIC_CLASSES), 255)
+    assert evaluation_of(tmp_path)["confusion_matrix"] == expected.tolist()
+    assert evaluation_of(stage_2)["confusion_matrix"] != expected.tolist()
 
 
 def test_an_output_folder_that_is_a_file(command, capsys, tmp_path):

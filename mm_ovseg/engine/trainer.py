@@ -67,11 +67,11 @@ class Trainer(DefaultTrainer):
             raise ConfigError("DATASETS.TRAIN is empty; name at least one registered dataset.")
         if cfg.MODEL.DENSE_ENCODER.FIT_DATASET:
             check_dataset(cfg.MODEL.DENSE_ENCODER.FIT_DATASET, "MODEL.DENSE_ENCODER.FIT_DATASET", any_form=True)
+        self.dataset_mapper = build_dataset_mapper(cfg, True)
         model = self.build_model(cfg)
         check_evaluator_types(model, cfg.DATASETS.TEST)
         read_prompts(cfg)  # to find errors now rather than at the first evaluation
         optimizer = self.build_optimizer(cfg, model)
-        self.dataset_mapper = build_dataset_mapper(cfg, True)
         data_loader = build_train_loader(cfg, self.dataset_mapper)
         self.seed = data_loader.seed
         device = torch.device(cfg.MODEL.DEVICE)

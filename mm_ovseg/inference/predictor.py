@@ -69,7 +69,7 @@ class Predictor:
         lock: held by each call and each change of the vocabulary; reentrant.
 
     Raises:
-        ConfigError: the config has another meta-architecture or resizes images, or an ``INPUT`` setting is invalid.
+        ConfigError: the config has another meta-architecture or moves pixels, or an ``INPUT`` setting is invalid.
         VocabularyError: the names are empty, repeated, or too many.
         CheckpointError: ``MODEL.WEIGHTS`` cannot be loaded.
     """
@@ -82,6 +82,11 @@ class Predictor:
         if cfg.INPUT.MIN_SIZE_TEST:
             raise ConfigError(
                 f"INPUT.MIN_SIZE_TEST is {cfg.INPUT.MIN_SIZE_TEST}, but maps have the size of the images; set it to 0."
+            )
+        if cfg.INPUT.RELEASED_GEOMETRY:
+            raise ConfigError(
+                "INPUT.RELEASED_GEOMETRY is on, but in maps SAR must lie on RGB: it is for evaluation only; set it to "
+                "False."
             )
         if cfg.INPUT.DATASET_MAPPER_NAME not in ("rgb_sar_semantic", "rgb_sar_pair"):
             logger.warning(

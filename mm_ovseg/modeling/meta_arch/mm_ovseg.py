@@ -18,6 +18,7 @@ from mm_ovseg.modeling.encoders import ProjectedEncoder, build_encoders
 from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, segmentation_loss
 from mm_ovseg.modeling.precision import at_least_float32
 from mm_ovseg.modeling.sar_validity import WITH_SAR, WITHOUT_SAR, join_by_validity, needed_answers
+from mm_ovseg.modeling.scores import scores_of_size
 from mm_ovseg.modeling.text import TextEmbedder
 from mm_ovseg.vocabulary import seen_classes, unseen_classes, validate_class_names
 
@@ -231,10 +232,10 @@ class MMOVSeg(nn.Module):
                     kind if kind is None or len(places) == len(images) else kind.take(places) for kind in features
                 )
                 logits = self._compare_features(clip, dino, sar_images, text)
-            for place, item, item_logits in zip(places, chosen, at_least_float32(logits), strict=True):
+            for place, item, item_logits in zip(places, chosen, logits, strict=True):
                 height, width = item["image"].shape[1:]
                 size = (int(item.get("height", height)), int(item.get("width", width)))
-                new, other = F.interpolate(item_logits[None], size, mode="bilinear")[0].sigmoid_(), scores[place]
+                new, other = scores_of_size(item_logits[None], size)[0], scores[place]
                 scores[place] = new if other is None else join_by_validity(new, other, item["sar_valid"])
         return scores
 
