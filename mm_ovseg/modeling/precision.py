@@ -1,4 +1,4 @@
-"""Mixed precision in evaluation mode, and upcasting where half precision is not enough."""
+"""What float32 means, mixed precision in evaluation mode, and upcasting where half precision is not enough."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -7,9 +7,17 @@ import torch
 from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["at_least_float32", "inference_precision", "read_inference_dtype"]
+__all__ = ["allow_tf32", "at_least_float32", "inference_precision", "read_inference_dtype"]
 
 INFERENCE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let NVIDIA GPUs from Ampere on round the inputs of float32 products to 10 bits (TF32), or not.
+
+    It holds for all of the process. PyTorch allows it in convolutions alone by default.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 
 
 def read_inference_dtype(name: str) -> torch.dtype:
