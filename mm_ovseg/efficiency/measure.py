@@ -34,7 +34,7 @@ def measure_efficiency(
         A report for :func:`~mm_ovseg.efficiency.report.format_efficiency`, serialisable as JSON.
 
     Raises:
-        ConfigError: codecarbon is not installed, or the country is unknown.
+        ConfigError: codecarbon is not installed, the country is unknown, or the GPU's energy cannot be measured.
     """
     country = country and country.upper()
     new_tracker = nullcontext if country is None else emissions_tracker(country, workload.device)

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from mm_ovseg.efficiency.machine import resident_mb
+from mm_ovseg.efficiency.machine import reset_peak_memory, resident_mb
 
 STEPS = 20
 WARM_UP, REPEATS = 5, 50
@@ -94,6 +94,7 @@ def test_a_group_of_one_process_learns_what_the_model_alone_does(make_workload, 
 def test_memory_is_flat_over_many_steps(make_workload, check, device, stage):
     workload = make_workload(stage, "CMU.EMA_DECAY", 0.9, dtype="bfloat16")
     trainer = workload.build_trainer(workload.build_model())
+    reset_peak_memory(device)
     train(trainer, WARM_UP)
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
