@@ -78,6 +78,8 @@ def _add_data_config(cfg: CN) -> None:
 
 def _add_encoder_config(cfg: CN) -> None:
     cfg.MODEL.INFERENCE_DTYPE = "float32"  # or "bfloat16", "float16": mixed precision; training's is SOLVER.AMP
+    # True: in float32, NVIDIA GPUs from Ampere on compute products faster and to 3 digits (TF32); docs/GPU.md.
+    cfg.MODEL.ALLOW_TF32 = False
     cfg.MODEL.ACTIVATION_CHECKPOINTING = False  # True: training recomputes activations instead of storing them
     cfg.MODEL.COMPILE = False  # True: torch.compile of the encoders' blocks; needs a C++ compiler or a GPU
 

@@ -34,6 +34,7 @@ from mm_ovseg.engine.weights_and_biases import WeightsAndBiasesHook, import_wand
 from mm_ovseg.errors import CheckpointError, ConfigError, TrainingError
 from mm_ovseg.evaluation import build_evaluator, check_evaluator_types
 from mm_ovseg.files import remove_leftovers
+from mm_ovseg.modeling.precision import allow_tf32
 from mm_ovseg.randomness import derived_seed
 from mm_ovseg.vocabulary import unseen_classes
 
@@ -213,7 +214,11 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """Build the model and log its size; Detectron2 logs every layer, which is too long to read."""
+        """Build the model and log its size; Detectron2 logs every layer, which is too long to read.
+
+        Sets what float32 means in this process, by ``MODEL.ALLOW_TF32``.
+        """
+        allow_tf32(cfg.MODEL.ALLOW_TF32)
         model = build_model(cfg)
         total = sum(parameter.numel() for parameter in model.parameters())
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -17,6 +17,7 @@ from mm_ovseg.data.pair_reader import PairReader, Raster
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference.batches import BatchRunner, check_batch_size
 from mm_ovseg.inference.map_writer import NODATA_CLASS
+from mm_ovseg.modeling.precision import allow_tf32
 from mm_ovseg.vocabulary import validate_class_names
 
 __all__ = ["Prediction", "Predictor"]
@@ -96,6 +97,7 @@ class Predictor:
         self.lock = threading.RLock()
         self.reader = PairReader.from_config(cfg, any_format=any_format, warn=True)
         self.skip_corrupt = cfg.INPUT.SKIP_CORRUPT
+        allow_tf32(cfg.MODEL.ALLOW_TF32)
         self.model = build_model(cfg)
         self.set_vocabulary(class_names)
         self.model.eval()
