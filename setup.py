@@ -49,7 +49,7 @@ setup(
     # 3.10 is the oldest Python that PyTorch 2.12 and rasterio 1.4 have wheels for.
     python_requires=">=3.10",
     install_requires=[
-        # 2.6 introduced torch.compiler.set_stance, and 2.5 torch.OutOfMemoryError and torch.get_device_module; 2.12.1 is
+        # 2.6 introduced torch.compiler.set_stance; 2.5 torch.OutOfMemoryError and torch.get_device_module. 2.12.1 is
         # tested (constraints.txt).
         "torch>=2.6",
         # The release for torch 2.6; each torchvision requires an exact version of torch.
