@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata
 
 from mm_ovseg.data.registration import check_dataset, check_label_numbers
 from mm_ovseg.errors import DataError, VocabularyError
@@ -34,8 +34,8 @@ class LabelScheme:
     label_values: Mapping[int, int] | None
 
 
-def label_scheme(name: str) -> LabelScheme:
-    """The label scheme in the metadata of a registered dataset.
+def label_scheme(metadata: Metadata) -> LabelScheme:
+    """The label scheme in the metadata of a dataset.
 
     ``stuff_classes`` must be there; ``unseen_classes`` (none), ``ignore_label`` (255) and ``label_values`` (None) have
     defaults.
@@ -44,7 +44,7 @@ def label_scheme(name: str) -> LabelScheme:
         VocabularyError: There are no classes, or their names or those of the unseen ones are invalid.
         DataError: ``ignore_label`` or ``label_values`` is invalid.
     """
-    metadata = MetadataCatalog.get(name)
+    name = metadata.name
     classes, unseen = metadata.get("stuff_classes"), metadata.get("unseen_classes", ())
     if classes is None or (isinstance(classes, Sequence) and not classes):
         raise VocabularyError(

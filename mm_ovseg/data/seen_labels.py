@@ -77,7 +77,7 @@ def build_seen_label_readers(
                 f"DATASETS.TRAIN names '{dataset_names[0]}' with the seen classes {', '.join(seen)} and '{name}' with "
                 f"{', '.join(others)}; datasets that are trained on together need the same ones."
             )
-        scheme = label_scheme(name)
+        scheme = label_scheme(MetadataCatalog.get(name))
         seen_index = np.full(256, ignore_value, dtype=np.uint8)
         seen_index[[scheme.classes.index(class_name) for class_name in seen]] = np.arange(len(seen))
         readers[name] = SeenLabelReader(len(scheme.classes), scheme.ignore_label, scheme.label_values, seen_index)
@@ -87,12 +87,13 @@ def build_seen_label_readers(
 def _seen_classes_of(dataset_name: str, unseen: Sequence[str] | None) -> tuple[str, ...]:
     """The classes of a registered, labelled dataset that training sees; a ConfigError without any."""
     check_dataset(dataset_name, "DATASETS.TRAIN", any_form=True)
-    declaration = MetadataCatalog.get(dataset_name).get("declaration")
+    metadata = MetadataCatalog.get(dataset_name)
+    declaration = metadata.get("declaration")
     if declaration is not None and declaration.labels is None:
         raise ConfigError(
             f"DATASETS.TRAIN names '{dataset_name}', which has no labels; declare them, or train stage 1 with it."
         )
-    scheme = label_scheme(dataset_name)
+    scheme = label_scheme(metadata)
     seen = seen_classes(scheme.classes, unseen_classes(scheme.classes, scheme.unseen, unseen))
     if not seen:
         raise ConfigError(

@@ -1,6 +1,7 @@
 """Checks of the datasets of a run, before it starts."""
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 
 from mm_ovseg.data.catalog import label_scheme, list_pairs
@@ -34,7 +35,7 @@ def check_datasets(cfg: CfgNode, *, training: bool) -> None:
     check_evaluator_types(model, cfg.DATASETS.TEST)
     for name in cfg.DATASETS.TEST:
         if model.task == "sem_seg":
-            label_scheme(name)
+            label_scheme(MetadataCatalog.get(name))
         list_test_pairs(cfg, name, build_dataset_mapper(cfg, False))
     read_prompts(cfg)
 

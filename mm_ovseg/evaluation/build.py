@@ -52,7 +52,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | os.PathLi
     check_evaluator_types(model, [dataset_name])
     if model.task == "retrieval":
         return RetrievalEvaluator(dataset_name, blocks=cfg.CMU.BLOCKS, output_dir=output_dir)
-    scheme = label_scheme(dataset_name)
+    scheme = label_scheme(MetadataCatalog.get(dataset_name))
     unseen = unseen_classes(scheme.classes, scheme.unseen, cfg.DATASETS.UNSEEN)
     return SeenUnseenSemSegEvaluator(
         dataset_name, output_dir=output_dir, unseen_classes=unseen, skip_corrupt=cfg.INPUT.SKIP_CORRUPT

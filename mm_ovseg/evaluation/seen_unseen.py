@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
@@ -63,7 +63,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
             DataError: its label numbers are invalid; see :func:`~mm_ovseg.data.catalog.label_scheme`.
         """
         check_dataset(dataset_name, "DATASETS.TEST", any_form=True)
-        scheme = label_scheme(dataset_name)
+        scheme = label_scheme(MetadataCatalog.get(dataset_name))
         self._dataset_name = dataset_name
         self._dataset_size = len(DatasetCatalog.get(dataset_name))
         self._distributed = distributed

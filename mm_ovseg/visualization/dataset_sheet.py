@@ -72,7 +72,7 @@ def read_panel_row(cfg: CfgNode, sample: dict, metadata: Metadata) -> PanelRow:
     rgb, sar = (item[key].permute(1, 2, 0).numpy().round().astype(np.uint8) for key in ("image", "sar_image"))
     label = None
     if path := sample.get("sem_seg_file_name"):
-        scheme = label_scheme(metadata.name)
+        scheme = label_scheme(metadata)
         with RasterSource(sample["file_name"]) as image:
             label = read_label(
                 path,

@@ -33,10 +33,10 @@ def register(datasets_root, write_raster):
 
 def test_the_metadata_need_no_more_than_classes(register):
     register("plain", [0], stuff_classes=CLASSES)
-    assert label_scheme("plain") == LabelScheme(tuple(CLASSES), (), 255, None)
+    assert label_scheme(MetadataCatalog.get("plain")) == LabelScheme(tuple(CLASSES), (), 255, None)
     full = {"unseen_classes": ["road"], "ignore_label": 9, "label_values": {7: 0, 8: 9}}
     register("full", [0], stuff_classes=CLASSES, **full)
-    assert label_scheme("full") == LabelScheme(tuple(CLASSES), ("road",), 9, {7: 0, 8: 9})
+    assert label_scheme(MetadataCatalog.get("full")) == LabelScheme(tuple(CLASSES), ("road",), 9, {7: 0, 8: 9})
 
 
 @pytest.mark.parametrize("metadata,message", [
@@ -53,7 +53,7 @@ def test_the_metadata_need_no_more_than_classes(register):
 def test_metadata_that_cannot_be(register, metadata, message):
     register("plain", [0], **metadata)
     with pytest.raises((DataError, VocabularyError), match=message):
-        label_scheme("plain")
+        label_scheme(MetadataCatalog.get("plain"))
 
 
 @pytest.mark.parametrize("pairs,message", [
