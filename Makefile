@@ -9,7 +9,7 @@ PIP_INSTALL := $(VENV_PYTHON) -m pip --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo app quickstart experiment test fuzz soak lint format clean
+.PHONY: help setup demo app quickstart experiment test gpu fuzz soak lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -30,6 +30,9 @@ experiment: $(STAMP) ## run the laptop experiment, into output/experiment (up to
 
 test: $(STAMP) ## run the tests (set PYTEST_ADDOPTS for options)
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests -q --numprocesses auto --dist loadfile
+
+gpu: $(STAMP) ## run the tests that need a GPU, and print what they measured as a table
+	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest tests/gpu -q --durations=0
 
 fuzz: $(STAMP) ## fuzz the readers with INPUTS=120000 files (SEED=0), into output/fuzz
 	@MM_OVSEG_FUZZ_INPUTS=$(or $(INPUTS),120000) MM_OVSEG_FUZZ_SEED=$(or $(SEED),0) HF_HUB_OFFLINE=1 \

@@ -52,7 +52,8 @@ class StrictCheckpointer(DetectionCheckpointer):
         if not (resume and self.has_checkpoint()):
             return super().resume_or_load(path, resume=resume)
         last = Path(self.get_checkpoint_file())
-        earlier = self._checkpoints_before(last)
+        match = NUMBERED.fullmatch(last.name)
+        earlier = self.numbered_checkpoints(None if match is None else int(match[1]))  # all precede model_final
         while True:
             try:
                 return self.load(str(last))
@@ -103,11 +104,11 @@ class StrictCheckpointer(DetectionCheckpointer):
             )
             (Path(self.save_dir) / "last_checkpoint").unlink()
 
-    def _checkpoints_before(self, last: Path) -> list[Path]:
-        """The numbered checkpoints, latest last; all of them precede ``model_final``."""
-        numbered = {int(match[1]): path for path in last.parent.iterdir() if (match := NUMBERED.fullmatch(path.name))}
-        match = NUMBERED.fullmatch(last.name)
-        return [path for iteration, path in sorted(numbered.items()) if match is None or iteration < int(match[1])]
+    def numbered_checkpoints(self, before: int | None = None) -> list[Path]:
+        """The checkpoints of iterations in the folder, latest last; those of iterations below ``before`` only."""
+        paths = Path(self.save_dir).iterdir()
+        numbered = {int(match[1]): path for path in paths if (match := NUMBERED.fullmatch(path.name))}
+        return [path for iteration, path in sorted(numbered.items()) if before is None or iteration < before]
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         content = load_weights_file(filename)

@@ -17,11 +17,11 @@ from detectron2.config import CfgNode, configurable
 from fvcore.common.registry import Registry
 
 from mm_ovseg.choices import check_registered
-from mm_ovseg.data.augmentation import PairAugmentation, PairSample, build_augmentations
+from mm_ovseg.data.augmentation import PairSample, build_augmentations
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.sample_cache import SampleCache
 from mm_ovseg.data.seen_labels import SeenLabelReader, build_seen_label_readers
-from mm_ovseg.errors import DataError
+from mm_ovseg.errors import ConfigError, DataError
 
 __all__ = [
     "DATASET_MAPPER_REGISTRY",
@@ -58,7 +58,8 @@ class RGBSARPairMapper:
 
     * ``image``: float32 (3, H, W), RGB, 0..255
     * ``sar_image``: float32 (3, H, W), 0..255
-    * ``image_valid``, ``sar_valid``: bool (H, W), False where a file has no data and at padding
+    * ``image_valid``, ``sar_valid``: bool (H, W), False where a file has no data and at padding; all True with
+      ``INPUT.RELEASED_GEOMETRY``
     * ``height``, ``width``: size of the files, at which the output is evaluated
 
     Attributes:
@@ -72,7 +73,7 @@ class RGBSARPairMapper:
         *,
         is_train: bool,
         reader: PairReader,
-        augmentation: PairAugmentation,
+        augmentation: Callable[[PairSample], PairSample],
         skip_corrupt: bool = False,
         cache: SampleCache | None = None,
     ) -> None:
@@ -256,6 +257,11 @@ def build_dataset_mapper(cfg: CfgNode, is_train: bool) -> Callable[[Mapping], di
     """
     name = cfg.INPUT.DATASET_MAPPER_NAME
     check_registered("INPUT.DATASET_MAPPER_NAME", name, DATASET_MAPPER_REGISTRY)
+    if cfg.INPUT.RELEASED_GEOMETRY and name != rgb_sar_semantic.__name__:
+        raise ConfigError(
+            f"INPUT.DATASET_MAPPER_NAME is '{name}', but INPUT.RELEASED_GEOMETRY is for {rgb_sar_semantic.__name__} "
+            "only; set it to False."
+        )
     return DATASET_MAPPER_REGISTRY.get(name)(cfg, is_train)
 
 

@@ -22,6 +22,7 @@ from mm_ovseg.checkpoint.weights_file import QUICKSTART, QUICKSTART_FILE
 from mm_ovseg.choices import check_registered
 from mm_ovseg.config import add_mm_ovseg_config
 from mm_ovseg.data import register_datasets_from_file
+from mm_ovseg.engine.config_checks import check_unread_keys
 from mm_ovseg.engine.config_file import config_files, find_config, read_config_file
 from mm_ovseg.errors import ConfigError, MMOVSegError
 from mm_ovseg.files import check_outputs, check_writable_folder, complete_file
@@ -47,8 +48,8 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs
     :func:`~mm_ovseg.engine.config_file.read_config_file`.
 
     Raises:
-        ConfigError: a file is missing or malformed, a key does not exist, a value has the wrong type, or the device is
-            missing. The message names the file or "the command line".
+        ConfigError: a file is missing or malformed, a key does not exist or is not read by anything, a value has the
+            wrong type, or the device is missing. The message names the file or "the command line".
         DataError, VocabularyError: a declared dataset cannot be registered, or DATASETS.UNSEEN names no class of the
             datasets.
     """
@@ -71,6 +72,7 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs
     _check_device(cfg.MODEL.DEVICE)
     check_registered("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY)
     check_registered("MODEL.SEM_SEG_HEAD.NAME", cfg.MODEL.SEM_SEG_HEAD.NAME, SEM_SEG_HEADS_REGISTRY)
+    check_unread_keys(cfg)
     cfg.freeze()
     return cfg
 

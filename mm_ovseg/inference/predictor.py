@@ -17,6 +17,7 @@ from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference.batches import BatchRunner, check_batch_size
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.model_lock import ModelLock
+from mm_ovseg.modeling.precision import allow_tf32
 from mm_ovseg.vocabulary import validate_class_names
 
 __all__ = ["Prediction", "Predictor"]
@@ -69,7 +70,7 @@ class Predictor:
         lock: held by each call and each change of the vocabulary; reentrant.
 
     Raises:
-        ConfigError: the config has another meta-architecture or resizes images, or an ``INPUT`` setting is invalid.
+        ConfigError: the config has another meta-architecture or moves pixels, or an ``INPUT`` setting is invalid.
         VocabularyError: the names are empty, repeated, or too many.
         CheckpointError: ``MODEL.WEIGHTS`` cannot be loaded.
     """
@@ -84,6 +85,11 @@ class Predictor:
             raise ConfigError(
                 f"INPUT.MIN_SIZE_TEST is {cfg.INPUT.MIN_SIZE_TEST}, but maps have the size of the images; set it to 0."
             )
+        if cfg.INPUT.RELEASED_GEOMETRY:
+            raise ConfigError(
+                "INPUT.RELEASED_GEOMETRY is on, but in maps SAR must lie on RGB: it is for evaluation only; set it to "
+                "False."
+            )
         if cfg.INPUT.DATASET_MAPPER_NAME not in ("rgb_sar_semantic", "rgb_sar_pair"):
             logger.warning(
                 "INPUT.DATASET_MAPPER_NAME %s is not used here; images are read as INPUT.RGB and INPUT.SAR say.",
@@ -92,6 +98,7 @@ class Predictor:
         self.lock = ModelLock()
         self.reader = PairReader.from_config(cfg, any_format=any_format, warn=True)
         self.skip_corrupt = cfg.INPUT.SKIP_CORRUPT
+        allow_tf32(cfg.MODEL.ALLOW_TF32)
         self.model = build_model(cfg)
         self.set_vocabulary(class_names)
         self.model.eval()

@@ -17,7 +17,10 @@ from mm_ovseg.visualization.panels import PanelRow, draw_panels
 __all__ = ["choose_evenly", "draw_dataset_sheet", "read_panel_row"]
 
 # Whatever the config says, pairs are drawn in their original size, and unreadable ones are errors.
-SHEET_SETTINGS = ("INPUT.DATASET_MAPPER_NAME", "rgb_sar_pair", "INPUT.MIN_SIZE_TEST", 0, "INPUT.SKIP_CORRUPT", False)
+SHEET_SETTINGS = (
+    *("INPUT.DATASET_MAPPER_NAME", "rgb_sar_pair", "INPUT.MIN_SIZE_TEST", 0),
+    *("INPUT.RELEASED_GEOMETRY", False, "INPUT.SKIP_CORRUPT", False),
+)
 
 
 def draw_dataset_sheet(cfg: CfgNode, name: str, output: str | os.PathLike, num: int) -> tuple[int, int]:

@@ -358,6 +358,8 @@ def test_configs_that_map_nothing_are_refused(make_predictor):
         make_predictor("MODEL.META_ARCHITECTURE", "CrossModalUnification")
     with pytest.raises(ConfigError, match=r"INPUT\.MIN_SIZE_TEST is 64"):
         make_predictor("INPUT.MIN_SIZE_TEST", 64)
+    with pytest.raises(ConfigError, match=r"INPUT\.RELEASED_GEOMETRY is on"):
+        make_predictor("INPUT.RELEASED_GEOMETRY", True)
     with pytest.raises(ConfigError, match=r"INPUT\.SAR\.BANDS"):
         make_predictor("INPUT.SAR.BANDS", [1, 2, 3, 4])
 

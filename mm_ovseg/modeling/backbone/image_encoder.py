@@ -99,6 +99,11 @@ class ImageEncoder(nn.Module):
         """Blocks in order, each called as a whole, for MODEL.COMPILE; empty without such blocks."""
         return ()
 
+    def compile_blocks(self) -> None:
+        """Compile each block when it is first called (MODEL.COMPILE); equal blocks share one compilation."""
+        for block in self.transformer_blocks:
+            block.compile()
+
     def recompute_activations(self) -> None:
         """Store only the inputs of blocks for the backward pass (MODEL.ACTIVATION_CHECKPOINTING).
 

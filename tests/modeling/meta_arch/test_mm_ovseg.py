@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
@@ -28,6 +29,24 @@ def test_scores_are_probabilities_at_the_size_asked_for(model):
     assert whole.shape == (3, 48, 64) and small.shape == (3, 30, 20)
     assert whole.dtype == torch.float32 and whole.min() >= 0 and whole.max() <= 1
     assert whole.std() > 0
+
+
+def test_scores_are_resized_as_scores_not_as_logits(model):
+    seen = []
+
+    def sharpen(_module, _inputs, logits):
+        seen.append(100 * logits)  # many of the scores are 1, which resizing rounds up
+        return seen[-1]
+
+    model.sem_seg_head.register_forward_hook(sharpen)
+    pair, valid = random_pair(), left_of(40)
+    for item in (pair, {**pair, "height": 97, "width": 333}, {**pair, "sar_valid": valid}):
+        seen.clear()
+        (scores,) = scores_of(model, item)
+        expected = [F.interpolate(logits.sigmoid(), scores.shape[1:], mode="bilinear")[0] for logits in seen]
+        expected = expected[0] if len(seen) == 1 else torch.where(valid, expected[1], expected[0])
+        torch.testing.assert_close(scores, expected, rtol=0, atol=1e-6)
+        assert scores.max() == 1
 
 
 def test_a_batch_of_pairs_of_different_sizes_equals_one_at_a_time(model):
