@@ -109,7 +109,8 @@ def _add_encoder_config(cfg: CN) -> None:
     cfg.MODEL.DENSE_ENCODER.IMAGE_SIZE = 384  # height and width in pixels
     cfg.MODEL.DENSE_ENCODER.BLOCKS = [4, 8, 12]  # 1-based; coarse guidance, fine guidance, dense feature
     # "": its projection into the text space starts at random, as published. Or a registered dataset of clear pairs,
-    # with or without labels: it starts from a least-squares fit to CLIP's dense features of this many of their crops.
+    # with or without labels: it starts from a least-squares fit to CLIP's dense features of this many of their crops,
+    # without the clouds, colour changes and speckle of training.
     cfg.MODEL.DENSE_ENCODER.FIT_DATASET = ""
     cfg.MODEL.DENSE_ENCODER.FIT_IMAGES = 240
     cfg.MODEL.DENSE_ENCODER.PIXEL_MEAN = CLIP_PIXEL_MEAN

@@ -12,6 +12,7 @@ __all__ = [
     "DataError",
     "ExportError",
     "MMOVSegError",
+    "ProcessError",
     "StoppedError",
     "TrainingError",
     "UnreadableWeightsError",
@@ -48,6 +49,10 @@ class ExportError(MMOVSegError):
 
 class UnreadableWeightsError(CheckpointError):
     """A weights file is missing or unreadable; an earlier checkpoint may be usable."""
+
+
+class ProcessError(MMOVSegError):
+    """A model is used in a process that did not build it."""
 
 
 class StoppedError(MMOVSegError):

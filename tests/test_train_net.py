@@ -422,16 +422,17 @@ def test_weights_of_another_architecture(command, capsys, stage_1):
     assert "another architecture" in printed and "model_final.pth" in printed
 
 
-def test_a_corrupt_image_stops_training_or_is_skipped_and_counted(tmp_path, monkeypatch):
-    write_synthetic_dataset(tmp_path / "synthetic", num_train=3, num_val=2, size=64)
+def test_a_corrupt_file_stops_training_or_is_skipped_and_counted(tmp_path, monkeypatch):
+    write_synthetic_dataset(tmp_path / "synthetic", num_train=3, num_val=3, size=64)
     for split in ("train", "val"):
         (tmp_path / "synthetic" / split / "sar" / "00001.png").write_bytes(b"not a picture")
+    (tmp_path / "synthetic" / "val" / "labels" / "00002.png").write_bytes(b"not a picture")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     command = ["--config-file", ROOT / STAGE_2, *SHORT, "OUTPUT_DIR", tmp_path / "output"]
     printed = run(tmp_path, STAGE_2, tmp_path / "stopped", *SHORT, "SOLVER.MAX_ITER", 6, status=2)
     assert re.search(r"error: .*sar/00001\.png", printed) and "Traceback" not in printed
     train_net.main([str(word) for word in (*command, "INPUT.SKIP_CORRUPT", True, "SOLVER.MAX_ITER", 4)])
     results = evaluation_of(tmp_path / "output")["results"]
-    assert (results["num_images"], results["num_skipped"]) == (1, 1)
+    assert (results["num_images"], results["num_skipped"]) == (1, 2)
     lines = [json.loads(line) for line in (tmp_path / "output" / "metrics.json").read_text().splitlines()]
     assert max(line.get("data/skipped_files", 0) for line in lines) >= 2

@@ -84,11 +84,11 @@ def run_process(args: argparse.Namespace) -> None:
 def _evaluate(cfg: "CfgNode", resume: bool) -> None:
     from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
     from mm_ovseg.engine import Trainer
-    from mm_ovseg.engine.prompts import read_prompts
+    from mm_ovseg.engine.dataset_checks import check_datasets
 
     if not cfg.DATASETS.TEST:
         raise ConfigError("--eval-only has nothing to evaluate: DATASETS.TEST is empty.")
-    read_prompts(cfg)  # to find errors before building the model
+    check_datasets(cfg, training=False)
     model = Trainer.build_model(cfg)
     checkpointer = StrictCheckpointer(model, cfg.OUTPUT_DIR)
     if not (cfg.MODEL.WEIGHTS or (resume and checkpointer.has_checkpoint())):

@@ -1,5 +1,6 @@
 """Listing the pairs of datasets only once per run, since that reads the header of every RGB file."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -30,12 +31,12 @@ def _listed(name: str) -> Iterator[None]:
         with suppress(Exception):  # if only the main process failed, the others would wait for it
             pairs = DatasetCatalog.get(name)
     pairs = comm.all_gather(pairs)[0]
-    if pairs is None:
+    if not isinstance(pairs, list):
         yield
         return
     load = DatasetCatalog[name]
     DatasetCatalog.remove(name)
-    DatasetCatalog.register(name, lambda: [dict(pair) for pair in pairs])
+    DatasetCatalog.register(name, lambda: [copy.copy(pair) for pair in pairs])
     try:
         yield
     finally:

@@ -21,9 +21,9 @@ from torch import nn
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.loader import build_train_loader, in_own_process_group
 from mm_ovseg.data.mappers import build_dataset_mapper
-from mm_ovseg.data.registration import check_dataset
 from mm_ovseg.engine.checkpoint_hooks import BestCheckpointHook, PeriodicCheckpointHook
 from mm_ovseg.engine.config_checks import check_solver
+from mm_ovseg.engine.dataset_checks import check_datasets, list_test_pairs
 from mm_ovseg.engine.initialization import initialize_text_projections
 from mm_ovseg.engine.interruption import InterruptionHook
 from mm_ovseg.engine.optimizer import build_optimizer
@@ -50,8 +50,10 @@ class Trainer(DefaultTrainer):
     """Trains, resumes and evaluates the model of a config.
 
     Raises:
-        ConfigError: a dataset is not registered, the batch size is not divisible by the number of processes, or a
-            setting of the solver is out of range.
+        ConfigError: the batch size is not divisible by the number of processes, or a setting of the solver is out of
+            range.
+        ConfigError, DataError, VocabularyError: a dataset cannot be used; see
+            :func:`~mm_ovseg.engine.dataset_checks.check_datasets`.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -61,17 +63,9 @@ class Trainer(DefaultTrainer):
         batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
         if batch < 1 or batch % processes:
             raise ConfigError(f"SOLVER.IMS_PER_BATCH is {batch}; give a positive multiple of {processes} processes.")
-        for key in ("TRAIN", "TEST"):
-            for name in cfg.DATASETS[key]:
-                check_dataset(name, f"DATASETS.{key}", any_form=True)
-        if not cfg.DATASETS.TRAIN:
-            raise ConfigError("DATASETS.TRAIN is empty; name at least one registered dataset.")
-        if cfg.MODEL.DENSE_ENCODER.FIT_DATASET:
-            check_dataset(cfg.MODEL.DENSE_ENCODER.FIT_DATASET, "MODEL.DENSE_ENCODER.FIT_DATASET", any_form=True)
+        check_datasets(cfg, training=True)
         self.dataset_mapper = build_dataset_mapper(cfg, True)
         model = self.build_model(cfg)
-        check_evaluator_types(model, cfg.DATASETS.TEST)
-        read_prompts(cfg)  # to find errors now rather than at the first evaluation
         optimizer = self.build_optimizer(cfg, model)
         data_loader = build_train_loader(cfg, self.dataset_mapper)
         self.seed = data_loader.seed
@@ -248,8 +242,9 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> torch.utils.data.DataLoader:
         """A loader of one dataset, in order, with each pair in its original size."""
-        mapper = build_dataset_mapper(cfg, False)
-        data_loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper, collate_fn=drop_skipped)
+        mapper, workers = build_dataset_mapper(cfg, False), cfg.DATALOADER.NUM_WORKERS
+        pairs = list_test_pairs(cfg, dataset_name, mapper)
+        data_loader = build_detection_test_loader(pairs, mapper=mapper, num_workers=workers, collate_fn=drop_skipped)
         data_loader.worker_init_fn = in_own_process_group
         return data_loader
 

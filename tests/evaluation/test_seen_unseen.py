@@ -2,6 +2,7 @@ import json
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -130,10 +131,10 @@ def test_ignored_pixels_do_not_count(data):
 
 
 def test_label_values_and_ignore_label_of_the_metadata_are_used(tmp_path, register):
-    raw = np.array([[10, 20], [30, 0]], np.uint8)
+    raw = np.array([[10, 20], [30, 200]], np.uint8)
     Image.fromarray(raw).save(tmp_path / "label.png")
     samples = [{"file_name": "rgb.png", "sem_seg_file_name": str(tmp_path / "label.png")}]
-    register(samples, ignore_label=0, label_values={10: 4, 20: 3, 30: 2})
+    register(samples, ignore_label=200, label_values={10: 4, 20: 3, 30: 2})
     prediction = torch.tensor([[4, 3], [1, 1]])
     outputs = [{"sem_seg": torch.nn.functional.one_hot(prediction, 5).permute(2, 0, 1)}]
     scores = evaluate(samples, outputs)
@@ -176,6 +177,22 @@ def test_a_label_of_another_size_is_an_error_that_names_the_file(data):
     with pytest.raises(DataError, match="50 x 40.*rgb_1.png has 40 x 50") as error:
         evaluate(samples, outputs)
     assert path in str(error.value)
+
+
+def test_labels_that_cannot_be_used_are_left_out_where_the_config_says_so(data, caplog):
+    samples, outputs = data
+    expected = evaluate(samples[2:], outputs[2:])
+    torn, misfit = (Path(sample["sem_seg_file_name"]) for sample in samples[:2])
+    torn.write_bytes(torn.read_bytes()[:100])
+    Image.fromarray(np.zeros(SIZE[::-1], np.uint8)).save(misfit)
+    for place, path in enumerate((torn, misfit)):
+        with pytest.raises(DataError, match=re.escape(str(path))):
+            evaluate(samples[place : place + 1], outputs[:1])
+    with caplog.at_level("WARNING", logger="mm_ovseg"):
+        assert evaluate(samples, outputs, skip_corrupt=True) == expected
+    assert expected["num_skipped"] == 2
+    for path in (torn, misfit):
+        assert f"A sample is left out (INPUT.SKIP_CORRUPT): {path}" in caplog.text
 
 
 def test_other_wrong_inputs_are_clear_errors(data):
@@ -248,7 +265,7 @@ torch.distributed.init_process_group(
 saved = torch.load(folder / "data.pt")
 DatasetCatalog.register("shared", lambda: saved["samples"])
 MetadataCatalog.get("shared").set(**saved["metadata"])
-evaluator = SeenUnseenSemSegEvaluator("shared", output_dir=folder / "inference")
+evaluator = SeenUnseenSemSegEvaluator("shared", output_dir=folder / "inference", skip_corrupt=True)
 for index in range(rank, len(saved["samples"]), world_size):
     evaluator.process([saved["samples"][index]], [saved["outputs"][index]])
 results = evaluator.evaluate()
@@ -260,6 +277,7 @@ torch.distributed.destroy_process_group()  # else its threads may outlive the in
 
 def test_two_processes_give_exactly_the_scores_of_one(data, tmp_path):
     samples, outputs = data
+    Path(samples[1]["sem_seg_file_name"]).write_bytes(b"torn")
     metadata = {"stuff_classes": CLASSES, "unseen_classes": UNSEEN, "ignore_label": 255}
     torch.save({"samples": samples, "outputs": outputs, "metadata": metadata}, tmp_path / "data.pt")
     environment = os.environ | {
@@ -277,5 +295,6 @@ def test_two_processes_give_exactly_the_scores_of_one(data, tmp_path):
         for worker in workers:
             worker.kill()
     results = [json.loads((tmp_path / f"results_{rank}.json").read_text()) for rank in range(2)]
-    assert results == [{"sem_seg": evaluate(samples, outputs)}, None]
+    assert results == [{"sem_seg": evaluate(samples, outputs, skip_corrupt=True)}, None]
+    assert results[0]["sem_seg"]["num_skipped"] == 1
     assert (tmp_path / "inference" / "sem_seg_evaluation.json").exists()

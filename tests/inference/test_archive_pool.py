@@ -46,6 +46,7 @@ def make_factory(log, kill_after):
     def make():
         import os
         import signal
+        import threading
 
         import torch
 
@@ -53,7 +54,7 @@ def make_factory(log, kill_after):
 
         class StubPredictor:
             def __init__(self, cfg, class_names, *, any_format):
-                self.class_names = tuple(class_names)
+                self.class_names, self.lock = tuple(class_names), threading.RLock()
 
             def model(self, items):
                 with open(log, "a+") as file:
