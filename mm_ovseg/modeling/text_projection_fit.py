@@ -50,11 +50,11 @@ class LeastSquares:
         self._sum, self._products, self._count = (sum(parts) for parts in zip(*everything, strict=True))
 
     def solve(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The weight (D, C) and bias (D,) with the least squared error, slightly regularised towards 0."""
-        mean = self._sum / self._count
-        covariance = self._products / self._count - mean[: self.in_channels, None] * mean  # (C, C + D)
+        """The weight (D, C) and bias (D,) with the least squared error, slightly regularised towards 0; on the CPU."""
+        mean = self._sum.cpu() / self._count
+        covariance = self._products.cpu() / self._count - mean[: self.in_channels, None] * mean  # (C, C + D)
         inputs, cross = covariance.split([self.in_channels, covariance.shape[1] - self.in_channels], dim=1)
-        ridge = RIDGE * inputs.diagonal().mean() * torch.eye(self.in_channels).to(inputs)
+        ridge = RIDGE * inputs.diagonal().mean() * torch.eye(self.in_channels, dtype=inputs.dtype)
         weight = torch.linalg.solve(inputs + ridge, cross).T  # (D, C)
         return weight, mean[self.in_channels :] - weight @ mean[: self.in_channels]
 
