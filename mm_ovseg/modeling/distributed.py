@@ -19,9 +19,8 @@ def mean_over_processes(total: torch.Tensor, count: torch.Tensor) -> torch.Tenso
         count: a scalar, its number or total weight, without gradient.
 
     Returns:
-        ``total`` times the number of processes, divided by the count of all processes. Averaged over processes, as
-        DistributedDataParallel averages gradients, that is the mean, as in a single process. ``total`` where nothing
-        is counted.
+        ``total`` times the number of processes, divided by the count of all processes, or by 1 if that is 0. Averaged
+        over processes, as DistributedDataParallel averages gradients, it is the mean, as in a single process.
     """
     processes = comm.get_world_size()
     if processes > 1:
