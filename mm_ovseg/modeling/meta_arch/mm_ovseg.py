@@ -248,17 +248,17 @@ class MMOVSeg(nn.Module):
             pairs = [(logits, torch.stack(targets))]
         else:
             pairs = [(item_logits[None], target[None]) for item_logits, target in zip(logits, targets, strict=True)]
-        losses = [
-            segmentation_loss(
-                F.interpolate(at_least_float32(item_logits), target.shape[1:], mode="bilinear", align_corners=False),
-                target,
-                name=self.loss_name,
-                ignore_label=self.ignore_label,
-                ignored_as_negative=self.ignored_as_negative,
-            )
-            for item_logits, target in pairs
+        batch = [
+            (F.interpolate(at_least_float32(some), target.shape[1:], mode="bilinear", align_corners=False), target)
+            for some, target in pairs
         ]
-        return {"loss_sem_seg": torch.stack(losses).mean()}
+        loss = segmentation_loss(
+            batch,
+            name=self.loss_name,
+            ignore_label=self.ignore_label,
+            ignored_as_negative=self.ignored_as_negative,
+        )
+        return {"loss_sem_seg": loss}
 
     def _images(self, batched_inputs: Sequence[dict], key: str) -> list[torch.Tensor]:
         images = []
