@@ -97,4 +97,4 @@ def test_the_evaluators(monkeypatch, forget_datasets):
         evaluator.process([{}], [{"sem_seg": torch.rand(3, 48, 64).to(CUDA)}])
         hits = expected_hits(similarity.to(CUDA), torch.arange(7, device=CUDA), 5)
     assert evaluator.evaluate()["sem_seg"]["pACC"] == 100
-    assert hits.device == torch.device(CUDA) and hits.dtype == torch.float64
+    assert hits.device.type == "cpu" and hits.dtype == torch.float64  # which not all devices have
