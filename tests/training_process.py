@@ -27,7 +27,7 @@ from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
 
 launch = importlib.import_module("mm_ovseg.engine.launch")  # its name in the package is the function
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["tests.training_process"])
+context.set_forkserver_preload(["tests.training_process", "tests.failing_processes"])
 
 
 def start(words, log, fault=None, **environment):

@@ -51,13 +51,13 @@ def launch(main: Main, args: Namespace) -> None:
         SystemExit: a process has failed, and has printed why.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        _run(main, args, *_place_in_torchrun())
-        return
-    _check_machines(args)
-    if args.num_gpus * args.num_machines == 1:
-        main(load_config(args.config_file, args.opts), args)
-        return
-    status = _start(main, args)
+        status = _run(main, args, *_place_in_torchrun())
+    else:
+        _check_machines(args)
+        if args.num_gpus * args.num_machines == 1:
+            main(load_config(args.config_file, args.opts), args)
+            return
+        status = _start(main, args)
     if status:
         sys.exit(status)
 
@@ -92,10 +92,12 @@ def _start(main: Main, args: Namespace) -> int:
         announce(store, args.machine_rank, *exit_message(error))
         _part(store, args)
         raise
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # which the processes inherit, until they can handle them
+    processes = multiprocessing.start_processes(
+        _process, (main, args, address), nprocs=args.num_gpus, join=False, start_method=START_METHOD
+    ).processes
     with _forwarded_signals() as forwarded:
-        processes = multiprocessing.start_processes(
-            _process, (main, args, address), nprocs=args.num_gpus, join=False, start_method=START_METHOD
-        ).processes
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         status = _wait(processes, store, args, forwarded)
         _part(store, args)
     return status
@@ -199,14 +201,14 @@ def _place(args: Namespace, local_rank: int) -> Place:
 
 
 def _process(local_rank: int, main: Main, args: Namespace, address: tuple[str, int]) -> None:
-    """The target of the processes that are started here."""
-    _run(main, args, _place(args, local_rank), partial(dist.TCPStore, *address, is_master=False, timeout=START_TIMEOUT))
+    connect = partial(dist.TCPStore, *address, is_master=False, timeout=START_TIMEOUT)
+    sys.exit(_run(main, args, _place(args, local_rank), connect))
 
 
 def _run(
     main: Main, args: Namespace, place: Place, connect: Callable[[], dist.Store], peers: Sequence[int] = ()
-) -> None:
-    """Run ``main`` as one process of several; if it fails, end all of them.
+) -> int | str | None:
+    """Run ``main`` as one process of several; if it fails, end all of them. Returns the code of its SystemExit, if any.
 
     Args:
         main, args: see :func:`launch`.
@@ -217,6 +219,7 @@ def _run(
     watch = FailureWatch(connect(), place, peers)
     status = None
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         cfg = load_config(args.config_file, args.opts)
         join_group(cfg.MODEL.DEVICE, place, connect())
         main(cfg, args)
@@ -226,5 +229,4 @@ def _run(
         watch.fail(error)
     leave_group()
     watch.leave()
-    if status:
-        sys.exit(status)
+    return status
