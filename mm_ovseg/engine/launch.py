@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from urllib.parse import urlsplit
@@ -92,7 +93,8 @@ def _start(main: Main, args: Namespace) -> int:
         announce(store, args.machine_rank, *exit_message(error))
         _part(store, args)
         raise
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # which the processes inherit, until they can handle them
+    resource_tracker.ensure_running()  # now, since starting it unblocks signals
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # in the processes too, until they can handle them
     processes = multiprocessing.start_processes(
         _process, (main, args, address), nprocs=args.num_gpus, join=False, start_method=START_METHOD
     ).processes
