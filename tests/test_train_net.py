@@ -125,13 +125,13 @@ def test_resume_goes_on_where_training_stopped(datasets, stage_2):
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
 
 
-def test_two_processes_of_torchrun_train_and_score_as_one(datasets, stage_2, tmp_path):
+def test_two_processes_train_and_score_as_one(datasets, stage_2, tmp_path):
     words = ["--eval-only", *SHORT, "MODEL.WEIGHTS", stage_2 / "model_best.pth"]
     run(datasets, STAGE_2, tmp_path / "two", *words, launcher=TORCHRUN)
     run(datasets, STAGE_2, tmp_path / "one", *words)
     assert evaluation_of(tmp_path / "two") == evaluation_of(tmp_path / "one")
-    words = ["SOLVER.AMP.ENABLED", True, "SOLVER.ACCUMULATION_STEPS", 2]
-    run(datasets, STAGE_2, tmp_path / "train", *SHORT, *words, launcher=TORCHRUN)
+    words = ["--num-gpus", 2, *SHORT, "SOLVER.AMP.ENABLED", True, "SOLVER.ACCUMULATION_STEPS", 2]
+    run(datasets, STAGE_2, tmp_path / "train", *words)
     assert load(tmp_path / "train" / "model_final.pth")["iteration"] == 1
 
 

@@ -23,7 +23,7 @@ from torch.distributed import Store
 from mm_ovseg.engine.interruption import SIGNALS
 from mm_ovseg.errors import MMOVSegError, exit_message
 
-__all__ = ["Failure", "FailureWatch", "Place", "announce", "find_announced", "killed_message"]
+__all__ = ["Failure", "FailureWatch", "Place", "announce", "killed_message"]
 
 POLL_SECONDS = 0.1
 # All processes end together, this long after the announcement: were they to end one by one, then gloo would tell the
@@ -54,7 +54,7 @@ class Place:
     machine: int
 
     def __str__(self) -> str:
-        return f"Rank {self.rank} of {self.size}, on {socket.gethostname()},"
+        return f"Rank {self.rank} of {self.size}, on {socket.gethostname()}"
 
 
 class Failure(NamedTuple):
@@ -83,12 +83,7 @@ def announce(store: Store, machine: int, text: str, status: int) -> tuple[Failur
     return first, first == own
 
 
-def find_announced(store: Store) -> Failure | None:
-    """The failure of the run, if any.
-
-    Raises:
-        RuntimeError: the store is lost.
-    """
+def _find_announced(store: Store) -> Failure | None:
     return Failure(*json.loads(store.get("failure"))) if store.check(["failure"]) else None
 
 
@@ -144,7 +139,7 @@ class FailureWatch:
             while failure is None:
                 if self._leaving.wait(POLL_SECONDS):
                     return
-                failure = find_announced(self._store) or self._find_killed()
+                failure = _find_announced(self._store) or self._find_killed()
         except RuntimeError:
             if self._leaving.wait(LOST_STORE_SECONDS):
                 return

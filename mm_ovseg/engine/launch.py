@@ -29,7 +29,7 @@ __all__ = ["launch"]
 
 Main = Callable[[CfgNode, Namespace], None]
 
-END_SECONDS = 5.0  # after a failure, how long the processes may take to end by themselves
+END_SECONDS = 10.0  # after a failure, how long the processes may take to end by themselves
 POLL_SECONDS = 0.05
 START_METHOD = "spawn"  # CUDA does not work in forked processes
 
@@ -158,7 +158,8 @@ def _wait(processes: Sequence[BaseProcess], store: dist.Store, args: Namespace, 
                 _, is_first = announce(store, args.machine_rank, text, status)
                 if is_first and number not in forwarded:
                     print(text, file=sys.stderr)
-        if time.monotonic() > give_up:
+        if time.monotonic() > give_up:  # for the other machines, where it has not announced why:
+            announce(store, args.machine_rank, f"error: {_place(args, failed)} left; all ranks were stopped.", status)
             for process in processes:
                 process.kill()
     return status
@@ -203,6 +204,7 @@ def _place(args: Namespace, local_rank: int) -> Place:
 
 
 def _process(local_rank: int, main: Main, args: Namespace, address: tuple[str, int]) -> None:
+    multiprocessing.set_start_method(None, force=True)  # not inherited: readers of data are forked, as in torchrun
     connect = partial(dist.TCPStore, *address, is_master=False, timeout=START_TIMEOUT)
     sys.exit(_run(main, args, _place(args, local_rank), connect))
 
