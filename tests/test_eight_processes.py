@@ -10,7 +10,6 @@ import torch
 from laptop.drawn_world import write_synthetic_dataset
 from tests import training_process
 from tests.conftest import ROOT
-from tests.engine.test_launch import wait_until
 from tests.test_interrupted_training import STAGE_1, STAGE_2, load
 
 EIGHT = ["--num-gpus", 8]
@@ -49,7 +48,9 @@ def run(tmp_path_factory):
         if start_only:
             return process, log
         status, printed = training_process.finish(process, log)
-        wait_until(lambda: not training_process.left_of(process))  # the readers of a killed process take 5 seconds
+        training_process.wait_until(
+            lambda: not training_process.left_of(process)
+        )  # the readers of a killed process take 5 seconds
         return status, printed
 
     return run

@@ -61,6 +61,15 @@ def left_of(process):
     ]
 
 
+def wait_until(condition):
+    """Wait for an event, which comes soon."""
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it does not happen")
+
+
 def _fields(path):
     """State, parent, process group, session, ..., of a process; nothing if it has ended."""
     try:

@@ -1,7 +1,6 @@
 import platform
 import signal
 import socket
-import time
 from argparse import Namespace
 from datetime import timedelta
 
@@ -15,7 +14,7 @@ from mm_ovseg.engine.process_group import check_device, join_group
 from mm_ovseg.errors import ConfigError
 from tests import failing_processes
 from tests.conftest import ROOT
-from tests.training_process import context, left_of
+from tests.training_process import context, left_of, wait_until
 
 CONFIG = str(ROOT / "projects/laptop/configs/quickstart_cmu.yaml")
 
@@ -137,14 +136,6 @@ def test_processes_end_without_the_one_that_started_them(start):
     process, log = start(failing_processes.kill_the_starter, arguments(2))
     assert finish(process, log)[0] == -signal.SIGKILL
     wait_until(lambda: not left_of(process))
-
-
-def wait_until(condition):
-    for _ in range(1200):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("it does not happen")
 
 
 def on_two_machines(start, main, *opts):
