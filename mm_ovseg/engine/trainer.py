@@ -142,6 +142,8 @@ class Trainer(DefaultTrainer):
     def after_train(self) -> None:
         """Run the hooks; as the last evaluation is slow, a signal stops it at once."""
         self._interruption.release()
+        if self.iter == self.max_iter - 1:  # an error in the last iteration: EvalHook would evaluate all the same
+            self._hooks = [hook for hook in self._hooks if not isinstance(hook, hooks.EvalHook)]
         with self._clear_disk_errors():
             super().after_train()
 
