@@ -119,15 +119,15 @@ class AccumulatingTrainer(SimpleTrainer):
         self.grad_scaler.update()
 
     def _skip_step(self, losses: dict[str, torch.Tensor], files: Sequence[str]) -> None:
-        """Say why the step is skipped, the same in all processes; after too many, stop."""
+        """Say why the step is skipped, which all processes do; after too many, stop."""
         finite = all(loss.isfinite().item() for loss in losses.values())
-        complaints, files = zip(
-            *comm.all_gather((None if finite else self._loss_message(losses, files), files)), strict=True
-        )
-        if any(complaints):
-            raise TrainingError(next(complaint for complaint in complaints if complaint))
+        all_finite, files_of_all = zip(*comm.all_gather((finite, files)), strict=True)
+        if not finite:
+            raise TrainingError(self._loss_message(losses, files))
+        if not all(all_finite):
+            comm.synchronize()  # with a process that says why and ends, and the others with it
         self._skipped_in_a_row += 1
-        named = _named([name for part in files for name in part])
+        named = _named([name for part in files_of_all for name in part])
         if self._skipped_in_a_row > self.max_skipped_steps:
             raise TrainingError(
                 f"The gradients are not finite at iteration {self.iter}, on the batch {named}; this is step "

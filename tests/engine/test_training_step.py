@@ -1,3 +1,4 @@
+import logging
 import math
 
 import pytest
@@ -7,6 +8,7 @@ from torch import nn
 
 from mm_ovseg.engine.training_step import AccumulatingTrainer
 from mm_ovseg.errors import ConfigError, TrainingError
+from tests.process_group import run_in_group
 
 
 class Squares(nn.Module):
@@ -129,6 +131,30 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run_before_weights_change(dtyp
     with pytest.raises(TrainingError, match=r"not finite at iteration 17, on the batch 0\.0\.png; .* 3 in a row, and"):
         step(trainer)
     assert torch.equal(model.weight, before) and model.weight.isfinite().all()
+
+
+def steps_of_one_process(rank):
+    """The weights before and after a step that only the first of two processes can do, and what was said of it."""
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logging.getLogger("mm_ovseg.engine.training_step").addHandler(handler)
+    model = nn.parallel.DistributedDataParallel(Roots())
+    trainer = build(model, batches(GOOD, BAD if rank else GOOD, GOOD))
+    weights = []
+    for trainer.iter in range(3):
+        step(trainer)
+        weights.append(model.module.weight.detach().clone())
+    return {"weights": torch.stack(weights), "said": said}
+
+
+def test_all_processes_skip_a_step_that_one_cannot_do(tmp_path):
+    first, second = run_in_group(steps_of_one_process, tmp_path)
+    assert torch.equal(first["weights"], second["weights"]) and first["weights"].isfinite().all()
+    moved = first["weights"].diff(dim=0).abs().sum(dim=1)
+    assert moved[0] == 0 and moved[1] > 0
+    for said in (first["said"], second["said"]):
+        assert [line[-30:] for line in said] == ["on the batch 1.0.png, 0.0.png."]
 
 
 def test_accumulated_batches_are_all_named_up_to_a_limit():
