@@ -2,9 +2,6 @@ import json
 import logging
 import math
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +9,14 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator, print_csv_format, verify_results
+from detectron2.utils import comm
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
 
-import mm_ovseg
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
+from tests import training_process
+from tests.patience import PATIENCE
 
 DATASET = "seen_unseen_test"
 CLASSES = ["city", "road", "forest", "water", "farmland"]
@@ -233,46 +232,36 @@ def test_works_with_detectron2s_printing_and_verification(data, caplog):
     assert verify_results(cfg, results)
 
 
-WORKER = """
-import json, sys
-from pathlib import Path
-import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.utils import comm
-from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
-
-folder, rank, world_size = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-torch.distributed.init_process_group(
-    "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
-)
-saved = torch.load(folder / "data.pt")
-DatasetCatalog.register("shared", lambda: saved["samples"])
-MetadataCatalog.get("shared").set(**saved["metadata"])
-evaluator = SeenUnseenSemSegEvaluator("shared", output_dir=folder / "inference")
-for index in range(rank, len(saved["samples"]), world_size):
-    evaluator.process([saved["samples"][index]], [saved["outputs"][index]])
-results = evaluator.evaluate()
-(folder / f"results_{rank}.json").write_text(json.dumps(results))
-comm.synchronize()
-torch.distributed.destroy_process_group()  # else its threads may outlive the interpreter, which aborts
-"""
+def evaluate_share(folder, samples, outputs, rank, world_size):
+    """Evaluate every ``world_size``-th sample, in a process of its own."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
+    )
+    DatasetCatalog.register("shared", lambda: samples)
+    MetadataCatalog.get("shared").set(stuff_classes=CLASSES, unseen_classes=UNSEEN, ignore_label=255)
+    evaluator = SeenUnseenSemSegEvaluator("shared", output_dir=folder / "inference")
+    for index in range(rank, len(samples), world_size):
+        evaluator.process([samples[index]], [outputs[index]])
+    results = evaluator.evaluate()
+    (folder / f"results_{rank}.json").write_text(json.dumps(results))
+    comm.synchronize()
+    torch.distributed.destroy_process_group()  # else its threads may outlive the interpreter, which aborts
 
 
 def test_two_processes_give_exactly_the_scores_of_one(data, tmp_path):
     samples, outputs = data
-    metadata = {"stuff_classes": CLASSES, "unseen_classes": UNSEEN, "ignore_label": 255}
-    torch.save({"samples": samples, "outputs": outputs, "metadata": metadata}, tmp_path / "data.pt")
-    environment = os.environ | {
-        "PYTHONPATH": str(Path(mm_ovseg.__file__).parents[1]),
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
     workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path), str(rank), "2"], env=environment)
+        training_process.context.Process(target=evaluate_share, args=(tmp_path, samples, outputs, rank, 2))
         for rank in range(2)
     ]
+    for worker in workers:
+        worker.start()
     try:
-        assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+        for worker in workers:
+            worker.join(PATIENCE)
+        assert [worker.exitcode for worker in workers] == [0, 0]
     finally:
         for worker in workers:
             worker.kill()
