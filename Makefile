@@ -14,7 +14,7 @@ MAIN_TESTS := tests/engine tests/evaluation tests/modeling tests/checkpoint test
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo app quickstart experiment test test-main fuzz soak lint format clean
+.PHONY: help setup demo app quickstart experiment test test-main gpu fuzz soak lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -44,6 +44,9 @@ test-main: $(STAMP) ## run the engine's tests on Detectron2's main branch, a che
 	fi
 	@PYTHONPATH='$(abspath $(DETECTRON2_MAIN))'$${PYTHONPATH:+:$$PYTHONPATH} HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 \
 	    $(VENV_PYTHON) -m pytest $(MAIN_TESTS) -q $(IN_PARALLEL)
+
+gpu: $(STAMP) ## run the tests that need a GPU, and print what they measured as a table
+	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest tests/gpu -q --durations=0
 
 fuzz: $(STAMP) ## fuzz the readers with INPUTS=120000 files (SEED=0), into output/fuzz
 	@MM_OVSEG_FUZZ_INPUTS=$(or $(INPUTS),120000) MM_OVSEG_FUZZ_SEED=$(or $(SEED),0) HF_HUB_OFFLINE=1 \

@@ -49,10 +49,11 @@ setup(
     # 3.10 is the oldest Python that PyTorch 2.12 and rasterio 1.4 have wheels for.
     python_requires=">=3.10",
     install_requires=[
-        # 2.3 is the first release that supports NumPy 2; 2.12.1 is tested (constraints.txt).
-        "torch>=2.3",
-        # The release for torch 2.3; each torchvision requires an exact version of torch.
-        "torchvision>=0.18",
+        # 2.6 introduced torch.compiler.set_stance; 2.5 torch.OutOfMemoryError and torch.get_device_module. 2.12.1 is
+        # tested (constraints.txt).
+        "torch>=2.6",
+        # The release for torch 2.6; each torchvision requires an exact version of torch.
+        "torchvision>=0.21",
         # 1.26 is the first release for Python 3.12; it lacks aliases that Detectron2 0.6 is patched for.
         "numpy>=1.26",
         # 9.1 introduced Image.Resampling and Image.Transpose.

@@ -103,7 +103,7 @@ class SumFusion(nn.Module):
 @UNIFICATION_LOSS_REGISTRY.register()
 def huber(student, teacher, valid, **settings):
     """Squared differences, less sensitive to outliers, summed over channels."""
-    return nn.functional.huber_loss(student, teacher, reduction="none", delta=0.1).sum(dim=2)[valid]
+    return nn.functional.huber_loss(student, teacher, reduction="none", delta=0.1).sum(dim=2)  # (B, K)
 
 
 # A loss of stage 2. LOSS.NAME focal
@@ -114,8 +114,7 @@ def focal(logits, target, *, ignore_label, ignored_as_negative):
     positive = torch.zeros_like(logits)
     positive.scatter_(1, target.where(counted, 0)[:, None], counted[:, None].to(logits))  # one-hot; ignored: none
     losses = sigmoid_focal_loss(logits, positive).mean(dim=1)  # (B, H, W)
-    weights = torch.ones_like(losses) if ignored_as_negative else counted.to(losses)
-    return (losses * weights).sum() / weights.sum().clamp(min=1)
+    return losses, torch.ones_like(losses) if ignored_as_negative else counted.to(losses)
 
 
 class GammaMapper(RGBSARSemanticMapper):

@@ -50,6 +50,9 @@ def _add_data_config(cfg: CN) -> None:
     cfg.INPUT.MIN_SIZE_TRAIN = (384,)
     cfg.INPUT.MAX_SIZE_TRAIN = 4096
     cfg.INPUT.MIN_SIZE_TEST = 0  # 0: evaluate each pair at its own size (the model resizes for its encoders)
+    # True: evaluation repeats the released code's geometry, in which SAR lies on RGB only if images are 384 x 384
+    # pixels, to hold published weights against published numbers (MODEL_ZOO.md).
+    cfg.INPUT.RELEASED_GEOMETRY = False
     cfg.INPUT.COLOR_AUG_SSD = True  # brightness, contrast, saturation, hue; of the RGB image only
 
     cfg.INPUT.CLOUDS = CN()
@@ -75,6 +78,8 @@ def _add_data_config(cfg: CN) -> None:
 
 def _add_encoder_config(cfg: CN) -> None:
     cfg.MODEL.INFERENCE_DTYPE = "float32"  # or "bfloat16", "float16": mixed precision; training's is SOLVER.AMP
+    # True: in float32, NVIDIA GPUs from Ampere on compute products faster and to 3 digits (TF32); docs/GPU.md.
+    cfg.MODEL.ALLOW_TF32 = False
     cfg.MODEL.ACTIVATION_CHECKPOINTING = False  # True: training recomputes activations instead of storing them
     cfg.MODEL.COMPILE = False  # True: torch.compile of the encoders' blocks; needs a C++ compiler or a GPU
 
@@ -104,7 +109,8 @@ def _add_encoder_config(cfg: CN) -> None:
     cfg.MODEL.DENSE_ENCODER.IMAGE_SIZE = 384  # height and width in pixels
     cfg.MODEL.DENSE_ENCODER.BLOCKS = [4, 8, 12]  # 1-based; coarse guidance, fine guidance, dense feature
     # "": its projection into the text space starts at random, as published. Or a registered dataset of clear pairs,
-    # with or without labels: it starts from a least-squares fit to CLIP's dense features of this many of their crops.
+    # with or without labels: it starts from a least-squares fit to CLIP's dense features of this many of their crops,
+    # without the clouds, colour changes and speckle of training.
     cfg.MODEL.DENSE_ENCODER.FIT_DATASET = ""
     cfg.MODEL.DENSE_ENCODER.FIT_IMAGES = 240
     cfg.MODEL.DENSE_ENCODER.PIXEL_MEAN = CLIP_PIXEL_MEAN
@@ -164,7 +170,7 @@ def _add_training_config(cfg: CN) -> None:
     cfg.CMU.TOKENS_PER_IMAGE = 256  # tokens sampled per image and block
     cfg.CMU.EMA_DECAY = 0.0  # > 0: keep a moving average of the student, which is evaluated and loaded by stage 2
 
-    cfg.SOLVER.OPTIMIZER = "ADAMW"
+    cfg.SOLVER.OPTIMIZER = "ADAMW"  # or "SGD", with MOMENTUM and NESTEROV
     cfg.SOLVER.BASE_LR = 2.5e-4
     cfg.SOLVER.CLIP_MULTIPLIER = 0.01  # CLIP's learning rate relative to BASE_LR
     cfg.SOLVER.FIT_MULTIPLIER = 0.1  # the same for projections that FIT_DATASET initialises
@@ -180,6 +186,12 @@ def _add_training_config(cfg: CN) -> None:
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.01
     cfg.SOLVER.CLIP_GRADIENTS.NORM_TYPE = 2.0
+    # Optimiser steps in a row that are skipped, since their gradients are not finite, before training stops. A few are
+    # normal in float16: its loss scale starts at 65536 and is halved each time.
+    cfg.SOLVER.MAX_SKIPPED_STEPS = 20
+    # Number of periodic checkpoints that are kept, besides the best and the final one; 0: all. Each is complete, with
+    # the frozen encoders (1.6 GB for ViT-B/16), so that it can be used without the files that they came from.
+    cfg.SOLVER.MAX_CHECKPOINTS = 3
 
     cfg.SOLVER.AMP.DTYPE = "bfloat16"  # or "float16", with loss scaling; used if SOLVER.AMP.ENABLED
 
@@ -196,7 +208,9 @@ def _add_training_config(cfg: CN) -> None:
     # the same order: as the weights spell them. A file name alone means one of mm_ovseg/data/classes.
     cfg.TEST.PROMPT_FILES = ()
     cfg.TEST.EVAL_PERIOD = 5000  # iterations; 0: only after the last one
-    cfg.TEST.BEST_CHECKPOINT_METRIC = "sem_seg/mIoU"  # the checkpoint with its highest value is kept as model_best.pth
+    # The checkpoint with the highest value is kept as model_best.pth. It is not the score of all classes: to choose by
+    # the labels of unseen classes is to learn from them.
+    cfg.TEST.BEST_CHECKPOINT_METRIC = "sem_seg/mIoU-seen"
 
     # Number of pairs of the first of DATASETS.TEST whose predictions TensorBoard shows after each evaluation; 0: none.
     cfg.VISUALIZATION = CN()

@@ -5,20 +5,27 @@ print the message and exit with status 2 (:func:`mm_ovseg.cli.clean_exit.clean_e
 :class:`MMOVSegError`.
 """
 
+import os
+import traceback
+
 __all__ = [
+    "DEBUG_VARIABLE",
     "MAX_REASON",
     "CheckpointError",
     "ConfigError",
     "DataError",
     "ExportError",
     "MMOVSegError",
+    "ProcessError",
     "StoppedError",
     "TrainingError",
     "UnreadableWeightsError",
     "VocabularyError",
     "brief_reason",
+    "exit_message",
 ]
 
+DEBUG_VARIABLE = "MM_OVSEG_DEBUG"  # 1: commands show the tracebacks of errors of ours too
 MAX_REASON = 300  # characters
 
 
@@ -50,6 +57,10 @@ class UnreadableWeightsError(CheckpointError):
     """A weights file is missing or unreadable; an earlier checkpoint may be usable."""
 
 
+class ProcessError(MMOVSegError):
+    """A model is used in a process that did not build it."""
+
+
 class StoppedError(MMOVSegError):
     """A run was cancelled before it finished."""
 
@@ -62,3 +73,15 @@ def brief_reason(error: Exception) -> str:
     """Another library's error for use in a message: its type and the start of its text, in one line."""
     message = " ".join(str(error).split())[:MAX_REASON]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def exit_message(error: BaseException) -> tuple[str, int]:
+    """What a command prints on stderr when an exception ends it, and its exit status.
+
+    That is one line and 2 for an error of ours, a traceback and 1 for any other.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return "Stopped.", 130
+    if isinstance(error, MMOVSegError) and os.environ.get(DEBUG_VARIABLE) != "1":
+        return f"error: {error}", 2
+    return "".join(traceback.format_exception(error)).rstrip(), 1

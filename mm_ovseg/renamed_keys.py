@@ -96,9 +96,23 @@ class TranslatingCfgNode(CfgNode):
         return content
 
     def merge_from_list(self, cfg_list: Sequence[Any]) -> None:
-        """Like Detectron2's, with old keys, too."""
-        # Detectron2 reports a missing value.
-        super().merge_from_list(cfg_list if len(cfg_list) % 2 else translate_overrides(cfg_list))
+        """Like Detectron2's, with old keys, too, and new keys where files may have them.
+
+        For example ``MODEL.DENSE_ENCODER.ARGUMENTS "{'depth': 3}"``, or ``MODEL.DENSE_ENCODER.ARGUMENTS.depth 3``.
+        """
+        if len(cfg_list) % 2:
+            super().merge_from_list(cfg_list)  # which reports the missing value
+        translated = translate_overrides(cfg_list)
+        for key, value in zip(translated[::2], translated[1::2], strict=True):
+            value = self._decode_cfg_value(value)
+            parent, name = _parent(self, key)
+            is_new = name not in parent and isinstance(parent, CfgNode) and parent.is_new_allowed()
+            if isinstance(value, dict) or is_new:
+                for part in reversed(key.split(".")):
+                    value = {part: value}
+                self.merge_from_other_cfg(type(self)(value))
+            else:
+                super().merge_from_list([key, value])
 
     def __getattr__(self, name: str) -> Any:
         """Also return a node of MODEL by its old name."""

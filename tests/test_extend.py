@@ -149,11 +149,11 @@ def test_the_loss_keeps_its_contract(parts, ignored_as_negative):
     settings = {"name": "focal", "ignore_label": 255, "ignored_as_negative": ignored_as_negative}
     for target in (torch.full((2, 4, 4), 255), torch.randint(0, 3, (2, 4, 4))):
         logits = torch.randn(2, 3, 4, 4, requires_grad=True)
-        loss = segmentation_loss(logits, target, **settings)
+        loss = segmentation_loss([(logits, target)], **settings)
         loss.backward()
         assert loss.shape == () and loss.isfinite() and logits.grad.isfinite().all()
     certain = torch.nn.functional.one_hot(target, 3).permute(0, 3, 1, 2) * 40.0 - 20.0
-    assert segmentation_loss(certain, target, **settings) < 1e-6 < loss
+    assert segmentation_loss([(certain, target)], **settings) < 1e-6 < loss
 
 
 def test_the_loss_of_stage_1_keeps_its_contract(parts, make_model):

@@ -199,6 +199,13 @@ def test_a_full_disk_is_one_error_and_leaves_the_last_good_checkpoint(run, whole
     check_same_state(output, whole[1])
 
 
+def test_an_error_in_the_last_iteration_is_reported_without_an_evaluation(run, tmp_path):
+    words = [*STAGE_2, "SOLVER.MAX_ITER", 2, "DATASETS.TEST", "('synthetic_val',)"]
+    status, printed = run(tmp_path / "output", words, ("not_a_number", 1))
+    assert status == 2 and "error: The loss is not finite at iteration 1" in printed
+    assert "Start inference" not in printed and "Traceback" not in printed
+
+
 def test_a_run_that_starts_anew_is_never_resumed_from_an_older_one(run, whole, tmp_path):
     output = tmp_path / "output"
     output.mkdir()

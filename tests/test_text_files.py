@@ -104,7 +104,7 @@ def test_no_file_is_read_as_text_without_saying_how():
         "mm_ovseg/app/server.py", "mm_ovseg/data/tile/unpacking.py", "mm_ovseg/jobs.py",
         "mm_ovseg/efficiency/machine.py", "mm_ovseg/efficiency/report.py",
 
-        "mm_ovseg/engine/best_checkpoint.py",
+        "mm_ovseg/engine/checkpoint_hooks.py",
         "mm_ovseg/engine/weights_and_biases.py",
         "mm_ovseg/inference/scene.py", "mm_ovseg/inference/scene_work.py",
         "mm_ovseg/raster/virtual_raster.py",  # a format that GDAL reads

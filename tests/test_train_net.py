@@ -6,13 +6,20 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
+from detectron2.engine import DefaultTrainer, TrainerBase
+from detectron2.modeling import build_model
+from PIL import Image
 from safetensors.torch import save_file
 
 import train_net
 from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
+from mm_ovseg.engine import load_config
 from mm_ovseg.engine.training_step import AccumulatingTrainer
+from mm_ovseg.evaluation import count_pixels
 from tests import training_process
 from tests.conftest import ROOT
 from tests.patience import PATIENCE
@@ -141,13 +148,13 @@ def test_resume_goes_on_where_training_stopped(datasets, stage_2):
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
 
 
-def test_two_processes_of_torchrun_train_and_score_as_one(datasets, stage_2, tmp_path):
+def test_two_processes_train_and_score_as_one(datasets, stage_2, tmp_path):
     words = ["--eval-only", *SHORT, "MODEL.WEIGHTS", stage_2 / "model_best.pth"]
-    run(datasets, STAGE_2, tmp_path / "two", *words, processes=2)
+    run_command(datasets, STAGE_2, tmp_path / "two", *words, launcher=TORCHRUN)
     run(datasets, STAGE_2, tmp_path / "one", *words)
     assert evaluation_of(tmp_path / "two") == evaluation_of(tmp_path / "one")
-    words = ["SOLVER.AMP.ENABLED", True, "SOLVER.ACCUMULATION_STEPS", 2]
-    run_command(datasets, STAGE_2, tmp_path / "train", *SHORT, *words, launcher=TORCHRUN)
+    words = ["--num-gpus", 2, *SHORT, "SOLVER.AMP.ENABLED", True, "SOLVER.ACCUMULATION_STEPS", 2]
+    run_command(datasets, STAGE_2, tmp_path / "train", *words)
     assert load(tmp_path / "train" / "model_final.pth")["iteration"] == 1
 
 
@@ -206,6 +213,19 @@ def command(datasets, tmp_path, monkeypatch):
     (["SOLVER.OPTIMIZER", "LION"], "SOLVER.OPTIMIZER is 'LION'"),
     (["MODEL.AGGREGATOR.WINDOW_SIZE", "5"], "must divide"),
     (["INPUT.DATASET_MAPPER_NAME", "nothing"], "nothing"),
+    (["SOLVER.LR_SCHEDULER_NAME", "Cosine"], "SOLVER.LR_SCHEDULER_NAME Cosine cannot be built .*WarmupCosineLR"),
+    (["SOLVER.WARMUP_METHOD", "slow"], "cannot be built .*WARMUP_METHOD linear"),
+    (["SOLVER.MAX_ITER", "0"], "SOLVER.MAX_ITER is 0; it must be at least 1"),
+    (["SOLVER.CHECKPOINT_PERIOD", "0"], "CHECKPOINT_PERIOD is 0"),
+    (["SOLVER.MAX_CHECKPOINTS", "-1"], "MAX_CHECKPOINTS is -1"),
+    (["SOLVER.BASE_LR", "nan"], "SOLVER.BASE_LR"),
+    (["SOLVER.REFERENCE_WORLD_SIZE", "3"], "REFERENCE_WORLD_SIZE 3"),
+    (["SOLVER.NESTEROV", "True"], "NESTEROV needs SOLVER.OPTIMIZER SGD"),
+    (["SOLVER.OPTIMIZER", "SGD", "SOLVER.MOMENTUM", "1.0"], "MOMENTUM is 1.0"),
+    (["SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "model"], "CLIP_TYPE is 'model'"),
+    (["SOLVER.CLIP_GRADIENTS.NORM_TYPE", "0.0"], "NORM_TYPE is 0.0"),
+    (["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "float8"], "SOLVER.AMP.DTYPE is 'float8'"),
+    (["INPUT.RELEASED_GEOMETRY", "True"], "INPUT.RELEASED_GEOMETRY is on, which is for evaluation only"),
     (["MODEL.DEVICE", "warp"], "warp"),
 ])  # fmt: skip
 def test_bad_settings_end_in_one_sentence(command, capsys, words, message):
@@ -217,17 +237,54 @@ def test_eval_only_needs_weights(command, capsys):
     assert "--eval-only needs weights" in fails(capsys, "--eval-only", "--resume", *command)
 
 
+def test_the_released_evaluation_leaves_sar_where_it_was(command, stage_2, datasets, tmp_path):
+    words = ["--eval-only", *command, "MODEL.WEIGHTS", stage_2 / "model_final.pth", "INPUT.RELEASED_GEOMETRY", True]
+    train_net.main([str(word) for word in words])
+
+    cfg = load_config(ROOT / STAGE_2, ["MODEL.DEVICE", "cpu"])
+    model = build_model(cfg).eval()
+    model.load_state_dict(load(stage_2 / "model_final.pth")["model"])
+    model.set_vocabulary(SYNTHETIC_CLASSES)
+    expected = 0
+    for sample in DatasetCatalog.get("synthetic_val"):
+        rgb, sar, label = (Image.open(sample[key]) for key in ("file_name", "sar_file_name", "sem_seg_file_name"))
+        padded = np.full((384, 384), 128)
+        padded[:64, :64] = sar
+        item = {"image": np.array(rgb.resize((384, 384), Image.BILINEAR)).transpose(2, 0, 1), "sar_image": [padded] * 3}
+        item = {key: torch.from_numpy(np.array(image)).float() for key, image in item.items()}
+        (output,) = model([{**item, "height": 64, "width": 64}])
+        expected += count_pixels(np.array(label), output["sem_seg"].argmax(dim=0).numpy(), len(SYNTHETIC_CLASSES), 255)
+    assert evaluation_of(tmp_path)["confusion_matrix"] == expected.tolist()
+    assert evaluation_of(stage_2)["confusion_matrix"] != expected.tolist()
+
+
 def test_an_output_folder_that_is_a_file(command, capsys, tmp_path):
     (tmp_path / "taken").write_text("a file")
     assert "taken is a file" in fails(capsys, *command, "OUTPUT_DIR", tmp_path / "taken")
 
 
-def test_a_resumed_run_does_not_overwrite_a_better_checkpoint(command, tmp_path, capsys):
+@pytest.fixture
+def trainer_of_main(monkeypatch):
+    """DefaultTrainer as on Detectron2's main branch, which saves and loads the optimiser itself."""
+
+    def load_state_dict(self, state_dict):
+        TrainerBase.load_state_dict(self, state_dict)
+        self._trainer.load_state_dict(state_dict["_trainer"])
+
+    def state_dict(self):
+        return {**TrainerBase.state_dict(self), "_trainer": self._trainer.state_dict()}
+
+    monkeypatch.setattr(DefaultTrainer, "load_state_dict", load_state_dict)
+    monkeypatch.setattr(DefaultTrainer, "state_dict", state_dict)
+
+
+def test_a_resumed_run_does_not_overwrite_a_better_checkpoint(command, trainer_of_main, tmp_path, capsys):
     words = [*command, "TEST.EVAL_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 1]
     train_net.main([str(word) for word in words])
     score_file = tmp_path / "model_best.json"
     score = json.loads(score_file.read_text())
-    assert score["metric"] == "sem_seg/mIoU" and 0 <= score["value"] <= 100
+    assert score["metric"] == "sem_seg/mIoU-seen" and score["classes"] == list(SYNTHETIC_CLASSES)
+    assert score["dataset"] == "synthetic_val" and score["unseen_classes"] and 0 <= score["value"] <= 100
     score_file.write_text(json.dumps({**score, "value": 99.0}))
     best = (tmp_path / "model_best.pth").read_bytes()
     train_net.main([str(word) for word in ("--resume", *words, "SOLVER.MAX_ITER", 4)])
@@ -237,6 +294,16 @@ def test_a_resumed_run_does_not_overwrite_a_better_checkpoint(command, tmp_path,
             [str(word) for word in ("--resume", *words, "SOLVER.MAX_ITER", 6, "SOLVER.CLIP_MULTIPLIER", 1.0)]
         )
     assert "cannot be resumed with this config" in capsys.readouterr().err
+    # With other classes, scores cannot be compared; and a run that is over is not resumed in silence.
+    printed = fails(capsys, "--resume", *words, "SOLVER.MAX_ITER", 3)
+    assert "is of iteration 4, beyond SOLVER.MAX_ITER 3" in printed
+    assert (tmp_path / "model_best.pth").read_bytes() == best
+    train_net.main([str(word) for word in ("--resume", *words, "SOLVER.MAX_ITER", 5, "DATASETS.UNSEEN", "road")])
+    assert "was chosen by another unseen classes" in capsys.readouterr().out
+    assert json.loads(score_file.read_text())["unseen_classes"] == ["road"]
+    assert (tmp_path / "model_best.pth").read_bytes() != best
+    # The three latest are kept, also of what the first runs left.
+    assert [path.name for path in sorted(tmp_path.glob("model_0*.pth"))] == [f"model_000000{n}.pth" for n in (2, 3, 4)]
 
 
 def train(config, output, *words):
@@ -354,16 +421,12 @@ def test_several_test_sets_are_each_asked_for_their_own_classes(command, capsys,
     )
     names = "('synthetic_val', 'train_net_other')"
     weights = ["MODEL.WEIGHTS", stage_2 / "model_final.pth"]
-    words = ["--eval-only", *command, *weights, "DATASETS.FILES", f"['{declared}']", "DATASETS.TEST", names]
+    files = [str(ROOT / "projects/laptop/datasets.yaml"), str(declared)]
+    words = ["--eval-only", *command, *weights, "DATASETS.FILES", files, "DATASETS.TEST", names]
     train_net.main([str(word) for word in words])
     assert evaluation_of(tmp_path)["results"] == evaluation_of(stage_2)["results"]
     other = json.loads((tmp_path / "inference" / "train_net_other" / "sem_seg_evaluation.json").read_text())
     assert len(other["confusion_matrix"]) == 6 and other["results"]["mIoU-unseen"] is None
-
-
-def test_more_gpus_than_there_are(command, capsys, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert "--num-gpus is 4, but this machine has 0" in fails(capsys, "--num-gpus", 4, *command)
 
 
 def test_weights_of_another_architecture(command, capsys, stage_1):
@@ -371,16 +434,17 @@ def test_weights_of_another_architecture(command, capsys, stage_1):
     assert "another architecture" in printed and "model_final.pth" in printed
 
 
-def test_a_corrupt_image_stops_training_or_is_skipped_and_counted(tmp_path, monkeypatch):
-    write_synthetic_dataset(tmp_path / "synthetic", num_train=3, num_val=2, size=64)
+def test_a_corrupt_file_stops_training_or_is_skipped_and_counted(tmp_path, monkeypatch):
+    write_synthetic_dataset(tmp_path / "synthetic", num_train=3, num_val=3, size=64)
     for split in ("train", "val"):
         (tmp_path / "synthetic" / split / "sar" / "00001.png").write_bytes(b"not a picture")
+    (tmp_path / "synthetic" / "val" / "labels" / "00002.png").write_bytes(b"not a picture")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     command = ["--config-file", ROOT / STAGE_2, *SHORT, "OUTPUT_DIR", tmp_path / "output"]
     printed = run(tmp_path, STAGE_2, tmp_path / "stopped", *SHORT, "SOLVER.MAX_ITER", 6, status=2)
     assert re.search(r"error: .*sar/00001\.png", printed) and "Traceback" not in printed
     train_net.main([str(word) for word in (*command, "INPUT.SKIP_CORRUPT", True, "SOLVER.MAX_ITER", 4)])
     results = evaluation_of(tmp_path / "output")["results"]
-    assert (results["num_images"], results["num_skipped"]) == (1, 1)
+    assert (results["num_images"], results["num_skipped"]) == (1, 2)
     lines = [json.loads(line) for line in (tmp_path / "output" / "metrics.json").read_text().splitlines()]
     assert max(line.get("data/skipped_files", 0) for line in lines) >= 2

@@ -132,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "config_file": str(args.config_file),
             "opts": args.opts,
             **describe_machine(workload.device),
+            "dtype": args.dtype,
             **workload.describe(),
             **measured,
             "gemm_gflops": rates["float32"],

@@ -1,12 +1,14 @@
 """A strict version of Detectron2's checkpointer: weights that do not fit the model are refused."""
 
 import logging
+import platform
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils import comm
 
 from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant
 from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES
@@ -51,15 +53,24 @@ class StrictCheckpointer(DetectionCheckpointer):
         """Like Detectron2's, but if the last checkpoint is truncated or missing, resume from the one before it.
 
         Raises:
-            CheckpointError: see :meth:`load`; or no checkpoint can be read.
+            CheckpointError: see :meth:`load`; or no checkpoint can be read, or other processes read another one.
         """
-        if not (resume and self.has_checkpoint()):
-            return super().resume_or_load(path, resume=resume)
+        if resume and self.has_checkpoint():
+            loaded, name = self._load_last()
+        else:
+            loaded, name = super().resume_or_load(path, resume=resume), ""
+        if resume:
+            _check_same_everywhere(name)
+        return loaded
+
+    def _load_last(self) -> tuple[dict[str, Any], str]:
+        """The content of the last checkpoint that can be read, and its name."""
         last = Path(self.get_checkpoint_file())
-        earlier = self._checkpoints_before(last)
+        match = NUMBERED.fullmatch(last.name)
+        earlier = self.numbered_checkpoints(None if match is None else int(match[1]))  # all precede model_final
         while True:
             try:
-                return self.load(str(last))
+                return self.load(str(last)), last.name
             except UnreadableWeightsError as error:
                 if not earlier:
                     raise CheckpointError(
@@ -107,11 +118,11 @@ class StrictCheckpointer(DetectionCheckpointer):
             )
             (Path(self.save_dir) / "last_checkpoint").unlink()
 
-    def _checkpoints_before(self, last: Path) -> list[Path]:
-        """The numbered checkpoints, latest last; all of them precede ``model_final``."""
-        numbered = {int(match[1]): path for path in last.parent.iterdir() if (match := NUMBERED.fullmatch(path.name))}
-        match = NUMBERED.fullmatch(last.name)
-        return [path for iteration, path in sorted(numbered.items()) if match is None or iteration < int(match[1])]
+    def numbered_checkpoints(self, before: int | None = None) -> list[Path]:
+        """The checkpoints of iterations in the folder, latest last; those of iterations below ``before`` only."""
+        paths = Path(self.save_dir).iterdir()
+        numbered = {int(match[1]): path for path in paths if (match := NUMBERED.fullmatch(path.name))}
+        return [path for iteration, path in sorted(numbered.items()) if before is None or iteration < before]
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         content = load_weights_file(filename)
@@ -149,3 +160,14 @@ class StrictCheckpointer(DetectionCheckpointer):
             raise CheckpointError(
                 f"{self._source} holds weights of another architecture than this config: {problems}. {advice}."
             )
+
+
+def _check_same_everywhere(name: str) -> None:
+    """Check that all processes resume from the checkpoint of this name, "" for none."""
+    machines = {found: machine for machine, found in comm.all_gather((platform.node(), name))}
+    if len(machines) > 1:
+        found = " but ".join(f"{name or 'no checkpoint'} on {machine}" for name, machine in machines.items())
+        raise CheckpointError(
+            f"--resume finds {found}; use an OUTPUT_DIR that all machines share, or copy the same checkpoints and the "
+            "file last_checkpoint to all of them."
+        )

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO, TypeVar
 
-from mm_ovseg.errors import MMOVSegError
+from mm_ovseg.errors import DEBUG_VARIABLE, MMOVSegError, exit_message
 
-__all__ = ["INTERRUPTED", "clean_exit", "stopping"]
+__all__ = ["INTERRUPTED", "clean_exit", "forgiving_output", "stopping"]
 
 INTERRUPTED = 130  # exit status after Ctrl-C, as in a shell
-DEBUG_VARIABLE = "MM_OVSEG_DEBUG"
 DEBUG_OPTION = "--debug"
 
 Result = TypeVar("Result")
@@ -36,14 +35,15 @@ def clean_exit(main: Callable[..., Result]) -> Callable[..., Result]:
         if arguments is None or isinstance(arguments, list | tuple):
             words = sys.argv[1:] if arguments is None else arguments
             arguments = [word for word in words if word != DEBUG_OPTION]
-        with _debugging(DEBUG_OPTION in words), _forgiving_output():
+        with _debugging(DEBUG_OPTION in words), forgiving_output():
             try:
                 return main(arguments)
             except MMOVSegError as error:
                 if os.environ.get(DEBUG_VARIABLE) == "1":
                     raise
-                print(f"error: {error}", file=sys.stderr)
-                sys.exit(2)
+                message, status = exit_message(error)
+                print(message, file=sys.stderr)
+                sys.exit(status)
             except SystemExit as stop:
                 if stop.code == 0 and not {"-h", "--help"}.isdisjoint(words):
                     print(f"\nevery command:\n  {DEBUG_OPTION}  show the traceback of an error")
@@ -107,7 +107,8 @@ class _Output:
 
 
 @contextmanager
-def _forgiving_output() -> Iterator[None]:
+def forgiving_output() -> Iterator[None]:
+    """Within the block, output never ends the process: see :func:`clean_exit`."""
     before = sys.stdout, sys.stderr
     # stderr replaces characters itself.
     if hasattr(sys.stdout, "reconfigure") and sys.stdout.errors != "replace":

@@ -8,7 +8,7 @@ mm-ovseg export --config-file configs/quickstart/demo.yaml --classes "lake;wood"
 
 model.onnx runs in onnxruntime, model.pt2 in PyTorch (torch.export.load). Inputs are image and sar_image (B, 3, H, W),
 0..255, and text_embeddings (P, T, C), for any classes and any number and size of images. Outputs are scores
-(B, T, H, W), 0..1, and the logits from which they are interpolated. Every export is checked against PyTorch. ONNX needs
+(B, T, H, W), 0..1, and the logits from which they are computed. Every export is checked against PyTorch. ONNX needs
 pip install 'mm_ovseg[export]'; docs/EXPORT.md shows how to use the files.
 """
 

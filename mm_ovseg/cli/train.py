@@ -17,7 +17,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from mm_ovseg.cli.clean_exit import clean_exit, stopping
+from mm_ovseg.cli.clean_exit import forgiving_output, stopping
 from mm_ovseg.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -38,14 +38,20 @@ def add_arguments(parser: argparse.ArgumentParser, *, eval_only: bool = False) -
         parser.set_defaults(eval_only=True)
     else:
         parser.add_argument("--eval-only", action="store_true", help="evaluate instead of training")
-    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs per machine (default: 1)")
+    parser.add_argument(
+        "--num-gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="GPUs (or, with MODEL.DEVICE cpu, processes) per machine (default: 1)",
+    )
     parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="number of machines (default: 1)")
     parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="rank of this machine, from 0")
     parser.add_argument(
         "--dist-url",
         default=f"tcp://127.0.0.1:{port}",
         metavar="URL",
-        help="address of the first machine, if there are several",
+        help="tcp://HOST:PORT, a free port of the first machine, if there are several",
     )
     parser.add_argument(
         "--unseen",
@@ -60,17 +66,16 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.engine import launch
 
     with stopping("there was nothing to save."):  # before the first iteration, or in an evaluation
-        launch(run_process, args)
+        unseen = [] if args.unseen is None else ["DATASETS.UNSEEN", args.unseen]
+        launch(run_process, argparse.Namespace(**{**vars(args), "opts": [*unseen, *args.opts]}))
 
 
-@clean_exit
-def run_process(args: argparse.Namespace) -> None:
+@forgiving_output()
+def run_process(cfg: "CfgNode", args: argparse.Namespace) -> None:
     """Train or evaluate, in every process."""
     from mm_ovseg.data.listing import listed_once
-    from mm_ovseg.engine import Trainer, load_config, set_up_run
+    from mm_ovseg.engine import Trainer, set_up_run
 
-    unseen = [] if args.unseen is None else ["DATASETS.UNSEEN", args.unseen]
-    cfg = load_config(args.config_file, [*unseen, *args.opts])
     set_up_run(cfg, args)
     with listed_once([*([] if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST]):
         if args.eval_only:
@@ -84,11 +89,11 @@ def run_process(args: argparse.Namespace) -> None:
 def _evaluate(cfg: "CfgNode", resume: bool) -> None:
     from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
     from mm_ovseg.engine import Trainer
-    from mm_ovseg.engine.prompts import read_prompts
+    from mm_ovseg.engine.dataset_checks import check_datasets
 
     if not cfg.DATASETS.TEST:
         raise ConfigError("--eval-only has nothing to evaluate: DATASETS.TEST is empty.")
-    read_prompts(cfg)  # to find errors before building the model
+    check_datasets(cfg, training=False)
     model = Trainer.build_model(cfg)
     checkpointer = StrictCheckpointer(model, cfg.OUTPUT_DIR)
     if not (cfg.MODEL.WEIGHTS or (resume and checkpointer.has_checkpoint())):

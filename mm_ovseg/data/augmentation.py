@@ -1,4 +1,7 @@
-"""Training augmentation of RGB-SAR pairs: shared geometry for RGB, SAR and label, radiometry per image."""
+"""Training augmentation of RGB-SAR pairs: shared geometry for RGB, SAR and label, radiometry per image.
+
+In evaluation pairs keep their geometry, are resized, or get the geometry of the released code.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,12 +24,14 @@ __all__ = [
     "PairAugmentation",
     "PairSample",
     "RandomClouds",
+    "ReleasedGeometry",
     "ResizeShortestSide",
     "Speckle",
     "build_augmentations",
 ]
 
 FLIPS = {"none": (), "horizontal": ("horizontal",), "vertical": ("vertical",), "both": ("horizontal", "vertical")}
+RELEASED_SIDE, RELEASED_PADDING = 384, 128  # pixels, grey value
 INVALID = 255  # marks pixels without data while masks are transformed; padding has no data, either
 
 
@@ -85,15 +90,44 @@ class PairAugmentation:
         return PairSample(image, image_valid, sar_image, sar_valid, aug_input.sem_seg)
 
 
-def build_augmentations(cfg: CfgNode, is_train: bool) -> PairAugmentation:
+class ReleasedGeometry:
+    """The geometry of the released code's evaluation, in which SAR does not lie on RGB.
+
+    RGB is resized, its shorter side to 384 pixels; SAR is not. Both are then cut to the top left 384 x 384 pixels, or
+    padded to that size with 128 at the right and the bottom. Every pixel counts as valid, padding too.
+    """
+
+    def __init__(self, max_size: int) -> None:
+        """Take the longest side of the resized RGB image, in pixels, which only very long images reach."""
+        self._resize = T.ResizeShortestEdge(RELEASED_SIDE, max_size)
+
+    def __call__(self, sample: PairSample) -> PairSample:
+        """Return the pair as the released code would give it to the model, (384, 384, 3) each."""
+        resized = self._resize.get_transform(sample.image).apply_image(sample.image)
+        valid = np.ones((RELEASED_SIDE, RELEASED_SIDE), bool)
+        return PairSample(_cut_or_pad(resized), valid, _cut_or_pad(sample.sar_image), valid)
+
+
+def build_augmentations(cfg: CfgNode, is_train: bool) -> PairAugmentation | ReleasedGeometry:
     """Build the augmentation of a config.
 
     Training: random resize of the shorter side, random crop, padding to the crop size, flips; clouds and colour jitter
-    of RGB and speckle of SAR if enabled. Testing: resize to ``INPUT.MIN_SIZE_TEST`` unless it is 0.
+    of RGB and speckle of SAR if enabled. Testing: resize to ``INPUT.MIN_SIZE_TEST`` unless it is 0, or the geometry of
+    the released code for ``INPUT.RELEASED_GEOMETRY``.
 
     Raises:
-        ConfigError: A key of ``INPUT`` has an unknown value, or the library that draws the clouds is not installed.
+        ConfigError: A key of ``INPUT`` has an unknown value, two exclude each other, or the library that draws the
+            clouds is not installed.
     """
+    if cfg.INPUT.RELEASED_GEOMETRY:
+        if is_train:
+            raise ConfigError("INPUT.RELEASED_GEOMETRY is on, which is for evaluation only; set it to False to train.")
+        if cfg.INPUT.MIN_SIZE_TEST:
+            raise ConfigError(
+                f"INPUT.MIN_SIZE_TEST is {cfg.INPUT.MIN_SIZE_TEST}, but INPUT.RELEASED_GEOMETRY has its own size; set "
+                "one of them to 0 or False."
+            )
+        return ReleasedGeometry(cfg.INPUT.MAX_SIZE_TEST)
     if not is_train:
         sizes, longest, sampling = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST, "choice"
         return PairAugmentation([ResizeShortestSide(sizes, longest, sampling)] if sizes[0] else [])
@@ -262,6 +296,14 @@ def _map_values(image: np.ndarray, factor: float, offset: float) -> np.ndarray:
     """``factor * image + offset`` of a uint8 array, clipped to 0..255."""
     table = np.clip(np.rint(np.arange(256) * factor + offset), 0, 255).astype(np.uint8)
     return table[image]
+
+
+def _cut_or_pad(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) cut or padded to the released code's size."""
+    result = np.full((RELEASED_SIDE, RELEASED_SIDE, 3), RELEASED_PADDING, image.dtype)
+    kept = image[:RELEASED_SIDE, :RELEASED_SIDE]
+    result[: kept.shape[0], : kept.shape[1]] = kept
+    return result
 
 
 def _move_mask(transforms: Transform, valid: np.ndarray) -> np.ndarray:

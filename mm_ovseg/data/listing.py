@@ -1,10 +1,14 @@
 """Listing the pairs of datasets only once per run, since that reads the header of every RGB file."""
 
-from collections.abc import Iterator, Sequence
+import copy
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
+
+from mm_ovseg.errors import DataError
 
 __all__ = ["listed_once"]
 
@@ -15,6 +19,9 @@ def listed_once(names: Sequence[str]) -> Iterator[None]:
 
     Args:
         names: Datasets; those that are not registered or cannot be listed raise their errors when used.
+
+    Raises:
+        DataError: The main process has the files of a dataset, but this one, on another machine, does not.
     """
     with ExitStack() as stack:
         for name in dict.fromkeys(names):
@@ -25,19 +32,29 @@ def listed_once(names: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def _listed(name: str) -> Iterator[None]:
-    pairs = None
+    pairs, are_there = None, False
     if comm.is_main_process():
         with suppress(Exception):  # if only the main process failed, the others would wait for it
             pairs = DatasetCatalog.get(name)
-    pairs = comm.all_gather(pairs)[0]
-    if pairs is None:
+            are_there = _are_there(pairs)
+    pairs, are_there = comm.all_gather((pairs, are_there))[0]
+    if not isinstance(pairs, list):
         yield
         return
+    if are_there and not _are_there(pairs):
+        raise DataError(
+            f"This machine lacks dataset '{name}': {pairs[0]['file_name']} does not exist; put the datasets into the "
+            "same folder of every machine."
+        )
     load = DatasetCatalog[name]
     DatasetCatalog.remove(name)
-    DatasetCatalog.register(name, lambda: [dict(pair) for pair in pairs])
+    DatasetCatalog.register(name, lambda: [copy.copy(pair) for pair in pairs])
     try:
         yield
     finally:
         DatasetCatalog.remove(name)
         DatasetCatalog.register(name, load)
+
+
+def _are_there(pairs: Sequence[Mapping]) -> bool:
+    return bool(pairs) and os.path.exists(pairs[0]["file_name"])

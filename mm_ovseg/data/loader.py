@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, get_detection_dataset_dicts
+from detectron2.data import DatasetFromList
 from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import AspectRatioGroupedDataset
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
@@ -15,11 +15,12 @@ from detectron2.utils import comm
 from detectron2.utils.serialize import PicklableWrapper
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from mm_ovseg.data.catalog import list_pairs
 from mm_ovseg.data.class_balance import repeat_factors
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.randomness import derived_seed, seeded
 
-__all__ = ["TrainLoader", "build_train_loader", "in_own_process_group"]
+__all__ = ["TrainLoader", "build_train_loader", "in_own_process_group", "list_training_pairs"]
 
 
 class TrainLoader:
@@ -136,10 +137,11 @@ def build_train_loader(cfg: CfgNode, mapper: Callable[[Mapping], dict | None]) -
 
     Raises:
         ConfigError: A setting is out of range, or needs labels that are missing.
+        DataError: See :func:`list_training_pairs`.
     """
     if cfg.DATALOADER.PREFETCH < 1:
         raise ConfigError(f"DATALOADER.PREFETCH is {cfg.DATALOADER.PREFETCH}; give 1 or more batches.")
-    pairs = get_detection_dataset_dicts(list(cfg.DATASETS.TRAIN), filter_empty=False)
+    pairs = list_training_pairs(cfg, mapper)
     return TrainLoader(
         pairs,
         mapper,
@@ -150,6 +152,16 @@ def build_train_loader(cfg: CfgNode, mapper: Callable[[Mapping], dict | None]) -
         repeat_factors=_repeat_factors(cfg, pairs, mapper),
         aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
     )
+
+
+def list_training_pairs(cfg: CfgNode, mapper: Callable[[Mapping], dict | None]) -> list[dict]:
+    """The pairs of ``DATASETS.TRAIN``, with the ``entries`` that the mapper reads, if it has that attribute.
+
+    Raises:
+        ConfigError, DataError: See :func:`~mm_ovseg.data.catalog.list_pairs`.
+    """
+    entries = getattr(mapper, "entries", ())
+    return [pair for name in cfg.DATASETS.TRAIN for pair in list_pairs(name, "DATASETS.TRAIN", entries)]
 
 
 def _repeat_factors(

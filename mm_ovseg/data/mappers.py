@@ -17,11 +17,11 @@ from detectron2.config import CfgNode, configurable
 from fvcore.common.registry import Registry
 
 from mm_ovseg.choices import check_registered
-from mm_ovseg.data.augmentation import PairAugmentation, PairSample, build_augmentations
+from mm_ovseg.data.augmentation import PairSample, build_augmentations
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.sample_cache import SampleCache
 from mm_ovseg.data.seen_labels import SeenLabelReader, build_seen_label_readers
-from mm_ovseg.errors import DataError
+from mm_ovseg.errors import ConfigError, DataError
 
 __all__ = [
     "DATASET_MAPPER_REGISTRY",
@@ -58,10 +58,12 @@ class RGBSARPairMapper:
 
     * ``image``: float32 (3, H, W), RGB, 0..255
     * ``sar_image``: float32 (3, H, W), 0..255
-    * ``image_valid``, ``sar_valid``: bool (H, W), False where a file has no data and at padding
+    * ``image_valid``, ``sar_valid``: bool (H, W), False where a file has no data and at padding; all True with
+      ``INPUT.RELEASED_GEOMETRY``
     * ``height``, ``width``: size of the files, at which the output is evaluated
 
     Attributes:
+        entries: Entries of a dataset dict that it reads, all of which are paths.
         skipped: Number of skipped samples over all workers (``skipped.value``).
     """
 
@@ -71,7 +73,7 @@ class RGBSARPairMapper:
         *,
         is_train: bool,
         reader: PairReader,
-        augmentation: PairAugmentation,
+        augmentation: Callable[[PairSample], PairSample],
         skip_corrupt: bool = False,
         cache: SampleCache | None = None,
     ) -> None:
@@ -86,6 +88,7 @@ class RGBSARPairMapper:
             cache: Cache for samples that have been read; None for none.
         """
         self.is_train = is_train
+        self.entries: tuple[str, ...] = ("file_name", "sar_file_name")
         self.reader = reader
         self.augmentation = augmentation
         self.skip_corrupt = skip_corrupt
@@ -179,11 +182,14 @@ class RGBSARSemanticMapper(RGBSARPairMapper):
         """Make a mapper.
 
         Args:
-            label_readers: Name of each training dataset -> reader of its label files.
+            label_readers: Name of each training dataset, which is ``dataset_name`` in its dicts, -> reader of its label
+                files. Of a single one, the dicts need no name.
             ignore_value: Value in ``sem_seg`` of pixels that the loss ignores.
             pair_arguments: Arguments of :class:`RGBSARPairMapper`.
         """
         super().__init__(**pair_arguments)
+        if self.is_train:
+            self.entries += ("sem_seg_file_name",)
         self.label_readers = dict(label_readers)
         self.ignore_value = ignore_value
 
@@ -208,7 +214,7 @@ class RGBSARSemanticMapper(RGBSARPairMapper):
             dataset_dict["file_name"],
             dataset_dict["sar_file_name"],
             label=dataset_dict["sem_seg_file_name"],
-            label_reader=self.label_readers[dataset_dict["dataset_name"]],
+            label_reader=self._label_reader(dataset_dict),
         )
         sample.sem_seg[~sample.image_valid] = self.ignore_value
         return sample
@@ -217,9 +223,18 @@ class RGBSARSemanticMapper(RGBSARPairMapper):
         files, settings = super()._sources(dataset_dict)
         if self.is_train and "sem_seg_file_name" in dataset_dict:
             files = [*files, dataset_dict["sem_seg_file_name"]]
-            label_settings = self.label_readers[dataset_dict["dataset_name"]].settings
+            label_settings = self._label_reader(dataset_dict).settings
             settings = {**settings, "label": label_settings, "ignore_value": self.ignore_value}
         return files, settings
+
+    def _label_reader(self, dataset_dict: Mapping) -> SeenLabelReader:
+        name, readers = dataset_dict.get("dataset_name"), self.label_readers
+        if name not in readers and len(readers) != 1:
+            raise DataError(
+                f"{dataset_dict['file_name']} has the dataset_name {name!r}, which is not one of DATASETS.TRAIN "
+                f"({', '.join(readers)}), so the meaning of its labels is unknown; correct it."
+            )
+        return readers.get(name) or next(iter(readers.values()))
 
 
 @DATASET_MAPPER_REGISTRY.register()
@@ -242,6 +257,11 @@ def build_dataset_mapper(cfg: CfgNode, is_train: bool) -> Callable[[Mapping], di
     """
     name = cfg.INPUT.DATASET_MAPPER_NAME
     check_registered("INPUT.DATASET_MAPPER_NAME", name, DATASET_MAPPER_REGISTRY)
+    if cfg.INPUT.RELEASED_GEOMETRY and name != rgb_sar_semantic.__name__:
+        raise ConfigError(
+            f"INPUT.DATASET_MAPPER_NAME is '{name}', but INPUT.RELEASED_GEOMETRY is for {rgb_sar_semantic.__name__} "
+            "only; set it to False."
+        )
     return DATASET_MAPPER_REGISTRY.get(name)(cfg, is_train)
 
 

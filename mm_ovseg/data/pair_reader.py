@@ -118,7 +118,13 @@ class PairReader:
                     logger.warning(concern)
         elif isinstance(raster, np.ndarray):
             name = f"The {reader.kind} array"
-            image, valid = reader.read_array(raster, name)
+            try:
+                image, valid = reader.read_array(raster, name)
+            except MemoryError as error:
+                raise DataError(
+                    f"{name} has shape {raster.shape}, which memory does not hold twice; cut it into tiles, or map its "
+                    "file as a scene (mm-ovseg scene)."
+                ) from error
         else:
             raise DataError(f"{reader.kind} is given as {type(raster).__name__}; give a path or a NumPy array.")
         if not valid.any():

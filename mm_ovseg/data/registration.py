@@ -15,7 +15,13 @@ from mm_ovseg.errors import ConfigError, DataError, MMOVSegError, VocabularyErro
 from mm_ovseg.plain_data import parse_json, parse_yaml, read_text
 from mm_ovseg.vocabulary import select_unseen, validate_class_names
 
-__all__ = ["check_dataset", "read_class_file", "register_datasets_from_file", "register_rgb_sar_dataset"]
+__all__ = [
+    "check_dataset",
+    "check_label_numbers",
+    "read_class_file",
+    "register_datasets_from_file",
+    "register_rgb_sar_dataset",
+]
 
 CLASS_FILE_KEYS = ("classes", "colors", "unseen")
 
@@ -70,13 +76,7 @@ def register_rgb_sar_dataset(
         raise VocabularyError(f"Dataset '{name}': {error}") from error
     if not isinstance(root, str | os.PathLike):
         raise DataError(f"Dataset '{name}' has root={root!r}; give the path of a folder.")
-    if len(class_names) > 255:
-        raise VocabularyError(f"Dataset '{name}' has {len(class_names)} classes; an 8-bit label map has at most 255.")
-    if not isinstance(ignore_label, int) or not len(class_names) <= ignore_label <= 255:
-        raise DataError(
-            f"Dataset '{name}' has ignore_label {ignore_label}; give a number from {len(class_names)}, the number of "
-            "classes, to 255 (label_values can map other values in the files to it)."
-        )
+    check_label_numbers(name, len(class_names), ignore_label, label_values)
     if ground_sampling_distance is not None and not (
         isinstance(ground_sampling_distance, int | float) and ground_sampling_distance > 0
     ):
@@ -94,7 +94,7 @@ def register_rgb_sar_dataset(
         unseen=unseen_names,
         colors=class_colors(class_names, colors, owner=f"Dataset '{name}'"),
         ignore_label=ignore_label,
-        label_values=_check_label_values(name, label_values, len(class_names), ignore_label),
+        label_values=None if label_values is None else tuple(sorted(label_values.items())),
         ground_sampling_distance=ground_sampling_distance,
         pairs=_check_pairs(name, pairs),
     )
@@ -188,6 +188,35 @@ def check_dataset(name: str, key: str, *, any_form: bool = False) -> None:
         )
 
 
+def check_label_numbers(name: str, num_classes: int, ignore_label: int, label_values: Mapping[int, int] | None) -> None:
+    """Check the numbers of a dataset; see :func:`mm_ovseg.data.register_rgb_sar_dataset`.
+
+    Raises:
+        VocabularyError: There are too many classes.
+        DataError: ``ignore_label`` or ``label_values`` is invalid.
+    """
+    if num_classes > 255:
+        raise VocabularyError(f"Dataset '{name}' has {num_classes} classes; an 8-bit label map has at most 255.")
+    if not isinstance(ignore_label, int) or not num_classes <= ignore_label <= 255:
+        raise DataError(
+            f"Dataset '{name}' has ignore_label {ignore_label}; give a number from {num_classes}, the number of "
+            "classes, to 255 (label_values can map other values in the files to it)."
+        )
+    if label_values is None:
+        return
+    if not isinstance(label_values, Mapping) or not label_values:
+        raise DataError(
+            f"Dataset '{name}' has label_values {label_values!r}; give 'value in the file: class index' pairs."
+        )
+    targets = [*range(num_classes), ignore_label]
+    for raw, index in label_values.items():
+        if isinstance(raw, bool) or not isinstance(raw, int) or isinstance(index, bool) or index not in targets:
+            raise DataError(
+                f"Dataset '{name}' has the label value {raw!r}: {index!r}; the first must be an integer, the "
+                f"second a class index from 0 to {num_classes - 1} or the ignore_label {ignore_label}."
+            )
+
+
 def read_class_file(path: str | os.PathLike) -> dict[str, Any]:
     """Read a JSON class file: ``{"classes": [...], "colors": [[red, green, blue], ...], "unseen": [...]}``.
 
@@ -248,22 +277,3 @@ def _check_pairs(name: str, pairs: Sequence[str] | None) -> tuple[str, ...] | No
     if repeated := [key for key, count in Counter(pairs).items() if count > 1]:
         raise DataError(f"Dataset '{name}' names the pair '{repeated[0]}' twice in pairs; keep it once.")
     return tuple(pairs)
-
-
-def _check_label_values(
-    name: str, label_values: Mapping[int, int] | None, num_classes: int, ignore_label: int
-) -> tuple[tuple[int, int], ...] | None:
-    if label_values is None:
-        return None
-    targets = [*range(num_classes), ignore_label]
-    if not isinstance(label_values, Mapping) or not label_values:
-        raise DataError(
-            f"Dataset '{name}' has label_values {label_values!r}; give 'value in the file: class index' pairs."
-        )
-    for raw, index in label_values.items():
-        if isinstance(raw, bool) or not isinstance(raw, int) or isinstance(index, bool) or index not in targets:
-            raise DataError(
-                f"Dataset '{name}' has the label value {raw!r}: {index!r}; the first must be an integer, the "
-                f"second a class index from 0 to {num_classes - 1} or the ignore_label {ignore_label}."
-            )
-    return tuple(sorted(label_values.items()))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from detectron2.data import MetadataCatalog
 
+from mm_ovseg.data.catalog import label_scheme
 from mm_ovseg.data.registration import check_dataset
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.raster import RasterSource, read_label
@@ -59,6 +60,7 @@ def build_seen_label_readers(
     Raises:
         ConfigError: No dataset is given, one is not registered, has no labels or has other seen classes than the first,
             or ``ignore_value`` is a class index.
+        DataError, VocabularyError: See :func:`~mm_ovseg.data.catalog.label_scheme`.
     """
     if not dataset_names:
         raise ConfigError("DATASETS.TRAIN is empty; name the datasets to train on.")
@@ -75,25 +77,24 @@ def build_seen_label_readers(
                 f"DATASETS.TRAIN names '{dataset_names[0]}' with the seen classes {', '.join(seen)} and '{name}' with "
                 f"{', '.join(others)}; datasets that are trained on together need the same ones."
             )
-        metadata = MetadataCatalog.get(name)
+        scheme = label_scheme(MetadataCatalog.get(name))
         seen_index = np.full(256, ignore_value, dtype=np.uint8)
-        seen_index[[metadata.stuff_classes.index(class_name) for class_name in seen]] = np.arange(len(seen))
-        readers[name] = SeenLabelReader(
-            len(metadata.stuff_classes), metadata.ignore_label, metadata.label_values, seen_index
-        )
+        seen_index[[scheme.classes.index(class_name) for class_name in seen]] = np.arange(len(seen))
+        readers[name] = SeenLabelReader(len(scheme.classes), scheme.ignore_label, scheme.label_values, seen_index)
     return readers
 
 
 def _seen_classes_of(dataset_name: str, unseen: Sequence[str] | None) -> tuple[str, ...]:
     """The classes of a registered, labelled dataset that training sees; a ConfigError without any."""
-    check_dataset(dataset_name, "DATASETS.TRAIN")
+    check_dataset(dataset_name, "DATASETS.TRAIN", any_form=True)
     metadata = MetadataCatalog.get(dataset_name)
-    if metadata.declaration.labels is None:
+    declaration = metadata.get("declaration")
+    if declaration is not None and declaration.labels is None:
         raise ConfigError(
             f"DATASETS.TRAIN names '{dataset_name}', which has no labels; declare them, or train stage 1 with it."
         )
-    classes = metadata.stuff_classes
-    seen = seen_classes(classes, unseen_classes(classes, metadata.unseen_classes, unseen))
+    scheme = label_scheme(metadata)
+    seen = seen_classes(scheme.classes, unseen_classes(scheme.classes, scheme.unseen, unseen))
     if not seen:
         raise ConfigError(
             f"Dataset '{dataset_name}' has unseen classes only; training needs a seen one: correct its declaration or "

@@ -34,33 +34,33 @@ def measure_efficiency(
         A report for :func:`~mm_ovseg.efficiency.report.format_efficiency`, serialisable as JSON.
 
     Raises:
-        ConfigError: codecarbon is not installed, or the country is unknown.
+        ConfigError: codecarbon is not installed, the country is unknown, or the GPU's energy cannot be measured.
     """
     country = country and country.upper()
-    new_tracker = nullcontext if country is None else emissions_tracker(country)
+    new_tracker = nullcontext if country is None else emissions_tracker(country, workload.device)
     device, resident_at_start = workload.device, resident_mb()
+    parameters = count_parameters(workload.build_model())
     rate_before = matrix_rate(device, torch.float32)
     report = {
         "model": workload.cfg.MODEL.META_ARCHITECTURE,
         "machine": describe_machine(device),
         **workload.describe(),
         "country": country,
-        "parameters": count_parameters(workload.build_model()),
+        "parameters": parameters,
     }
 
-    def measure(title: str, run: Callable[[], object]) -> dict[str, Any]:
+    def measure(title: str, run: Callable[[], object], pairs: int) -> dict[str, Any]:
         reset_peak_memory(device)
         for _ in range(workload.warmup):
             run()
         with new_tracker() as tracker:
             [timing] = time_runs(run, device=device, runs=workload.runs, title=title)
-        emissions = None if country is None else read_emissions(tracker)
-        pairs = workload.runs * workload.batch_size
+        emissions = None if country is None else read_emissions(tracker, device)
         return {
-            **timing.per_pair(workload.batch_size),
+            **timing.per_pair(pairs),
             **peak_memory(device, resident_at_start),
-            "co2_kilograms_per_pair": emissions and emissions["kilograms"] / pairs,
-            "kilowatt_hours_per_pair": emissions and emissions["kilowatt_hours"] / pairs,
+            "co2_kilograms_per_pair": emissions and emissions["kilograms"] / (workload.runs * pairs),
+            "kilowatt_hours_per_pair": emissions and emissions["kilowatt_hours"] / (workload.runs * pairs),
             "emissions": emissions,
         }
 
@@ -89,9 +89,10 @@ def count_parameters(model: nn.Module) -> dict[str, dict[str, int]]:
 def _measure_inference(workload: Workload, measure: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     model = workload.build_model().eval()
     pairs = [{key: item[key] for key in ("image", "sar_image")} for item in workload.random_batch()]
-    fields = measure("inference", lambda: model(pairs))
+    fields = measure("inference", lambda: model(pairs), workload.batch_size)
     released = released_tflop(workload.cfg, workload.classes)
     return {
+        "precision": _precision(model.inference_dtype, workload.device),
         **fields,
         "flops_per_pair": compare_flop_counts(model, pairs),
         "released_flops_per_pair": released and released * 1e12,
@@ -99,20 +100,31 @@ def _measure_inference(workload: Workload, measure: Callable[..., dict[str, Any]
 
 
 def _measure_training(workload: Workload, measure: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    trainer = workload.build_trainer(workload.build_model())
+    solver = workload.cfg.SOLVER
+    trainer = workload.build_trainer(workload.build_model(), accumulation_steps=solver.ACCUMULATION_STEPS)
+    pairs = workload.batch_size * solver.ACCUMULATION_STEPS
     with EventStorage():
-        fields = measure("training", trainer.run_step)
+        fields = measure("training", trainer.run_step, pairs)
         with flop_counter() as counter:
             trainer.run_step()
-    solver, kilograms = workload.cfg.SOLVER, fields["co2_kilograms_per_pair"]
-    scheduled_pairs = solver.MAX_ITER * solver.IMS_PER_BATCH
+    pairs_per_iteration = solver.IMS_PER_BATCH * solver.ACCUMULATION_STEPS
+    scheduled_pairs, kilograms = solver.MAX_ITER * pairs_per_iteration, fields["co2_kilograms_per_pair"]
     return {
+        "precision": _precision(trainer.autocast_dtype or torch.float32, workload.device),
+        "accumulation_steps": solver.ACCUMULATION_STEPS,
         **fields,
-        "flops_per_pair": {"torch": counter.get_total_flops() / workload.batch_size},
+        "flops_per_pair": {"torch": counter.get_total_flops() / pairs},
         "schedule": {
             "iterations": solver.MAX_ITER,
-            "pairs_per_iteration": solver.IMS_PER_BATCH,
+            "pairs_per_iteration": pairs_per_iteration,
             "hours": scheduled_pairs * fields["seconds_per_pair"] / 3600,
             "co2_kilograms": kilograms and scheduled_pairs * kilograms,
         },
     }
+
+
+def _precision(dtype: torch.dtype, device: torch.device) -> str:
+    """The name of a type, and whether its matrix products are faster and coarser than it says."""
+    name = str(dtype).removeprefix("torch.")
+    rounded = dtype is torch.float32 and device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+    return f"{name} with TF32" if rounded else name

@@ -74,7 +74,7 @@ def format_efficiency(report: Mapping[str, Any]) -> str:
         f"# Efficiency of {report['config_file']}",
         f"Measured on {machine['device_name']} ({machine['device']}, {machine['cpu_capability']}, threads: "
         f"{machine['threads']}, float32 matrix product: {machine['gemm_gflops']:.0f} GFLOP/s), PyTorch "
-        f"{machine['torch_version']}: {report['model']} with random weights, {report['dtype']}, "
+        f"{machine['torch_version']}: {report['model']} with random weights, {_precisions(measured)}, "
         f"{report['batch_size']} x {report['image_size']} pixels, {report['classes']} classes, "
         f"median of {report['runs']}.",
         format_table(rows, ["", *PAPER_COLUMNS.values()]),
@@ -89,6 +89,14 @@ def format_efficiency(report: Mapping[str, Any]) -> str:
         *_emissions(report["country"], measured),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _precisions(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    steps = measured.get("training", {}).get("accumulation_steps", 1)
+    named = {mode: f"{mode} in {fields['precision']}" for mode, fields in measured.items()}
+    if steps > 1:
+        named["training"] += f" by steps of {steps} batches"
+    return ", ".join(named.values())
 
 
 def _arithmetic(report: Mapping[str, Any]) -> Iterable[str]:
@@ -128,8 +136,9 @@ def _emissions(country: str | None, measured: Mapping[str, Mapping[str, Any]]) -
     ]
     yield format_table(rows, ["1000 pairs of", "kWh", "kg", "CPU, W", "GPU, W", "memory, W"])
     yield (
-        f"By codecarbon, offline, with the electricity of {country}, for this process alone. On machines without "
-        "energy counters, such as most virtual machines, the watts are estimated from the processor's name and load."
+        f"By codecarbon, offline, with the electricity of {country}: of this process on the processor, and of its GPU. "
+        "Energy counters, where a processor has them, count its other work too. Without them, as on most virtual "
+        "machines, the watts are estimated from its name and load."
     )
     if "training" in measured:
         schedule = measured["training"]["schedule"]

@@ -16,6 +16,7 @@ from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.engine.training_step import AccumulatingTrainer
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling import MMOVSeg
+from mm_ovseg.modeling.precision import allow_tf32
 
 __all__ = ["DTYPES", "Workload", "load_measured_config"]
 
@@ -78,7 +79,7 @@ class Workload:
 
     def describe(self) -> dict[str, Any]:
         """Fields of a report."""
-        fields = {name: getattr(self, name) for name in ("dtype", "batch_size", "classes", "runs", "warmup")}
+        fields = {name: getattr(self, name) for name in ("batch_size", "classes", "runs", "warmup")}
         return {**fields, "image_size": self.cfg.MODEL.CLIP.IMAGE_SIZE}
 
     @property
@@ -110,6 +111,7 @@ class Workload:
 
     def build_model(self) -> nn.Module:
         """The model in training mode; stage 2 has its vocabulary."""
+        allow_tf32(self.cfg.MODEL.ALLOW_TF32)
         torch.manual_seed(0)
         model = build_model(self.cfg)
         if isinstance(model, MMOVSeg):
@@ -117,14 +119,14 @@ class Workload:
             model.train_vocabulary = self.names
         return model.train()
 
-    def build_trainer(self, model: nn.Module) -> AccumulatingTrainer:
-        """A training loop as configured by ``SOLVER``, but with the same batch in every step."""
+    def build_trainer(self, model: nn.Module, *, accumulation_steps: int = 1) -> AccumulatingTrainer:
+        """A training loop as configured by ``SOLVER``, but with the same batch, and this number of them in a step."""
         clipping = self.cfg.SOLVER.CLIP_GRADIENTS
         return AccumulatingTrainer(
             model,
             itertools.repeat(self.random_batch()),
             build_optimizer(self.cfg, model),
-            accumulation_steps=1,
+            accumulation_steps=accumulation_steps,
             max_gradient_norm=clipping.CLIP_VALUE if clipping.ENABLED and clipping.CLIP_TYPE == "full_model" else None,
             autocast_dtype=None if self.dtype == "float32" else self.dtype,
             device_type=self.device.type,

@@ -7,14 +7,16 @@ from detectron2.config import CfgNode
 from detectron2.solver.build import maybe_add_gradient_clipping, reduce_param_groups
 from torch import nn
 
-from mm_ovseg.choices import check_choice
-
 __all__ = ["build_optimizer", "parameter_groups"]
 
 CLIP_PREFIXES = ("clip.encoder.", "clip_sar.encoder.", "text.")
 NORM_TYPES = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 FITTED_PREFIXES = ("dino.projection.dense.", "dino_sar.projection.dense.")
-EMBEDDING_NAMES = ("pos_embed", "cls_token", "reg_token", "padding_token", "padding_guidance")
+EMBEDDING_NAMES = (
+    *("pos_embed", "cls_token", "reg_token"),  # timm's
+    *("positional_embedding", "class_embedding"),  # CLIP's
+    *("padding_token", "padding_guidance"),  # the aggregator's
+)
 
 
 def parameter_groups(
@@ -26,6 +28,8 @@ def parameter_groups(
     weight_decay: float,
     weight_decay_norm: float,
     weight_decay_embed: float,
+    bias_lr_factor: float = 1.0,
+    weight_decay_bias: float | None = None,
 ) -> list[dict[str, Any]]:
     """Group the trainable parameters by learning rate and weight decay.
 
@@ -37,6 +41,8 @@ def parameter_groups(
         weight_decay: of weights and biases; scalars have none.
         weight_decay_norm: of normalisation layers.
         weight_decay_embed: of learned tokens and positional embeddings.
+        bias_lr_factor: learning rate of biases relative to that of the weights beside them.
+        weight_decay_bias: of biases, those of normalisation layers included; None: like other parameters.
     """
     groups = []
     for module_name, module in model.named_modules():
@@ -56,6 +62,9 @@ def parameter_groups(
                 rate *= clip_multiplier
             elif full_name.startswith(FITTED_PREFIXES):
                 rate *= fit_multiplier
+            if name == "bias":
+                rate *= bias_lr_factor
+                decay = decay if weight_decay_bias is None else weight_decay_bias
             groups.append({"params": [parameter], "lr": rate, "weight_decay": decay})
     return reduce_param_groups(groups)
 
@@ -65,12 +74,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
     The training step clips by the norm of the full model, after unscaling the gradients; Detectron2's other kinds of
     clipping (``"value"``, ``"norm"``) are added here.
-
-    Raises:
-        ConfigError: the optimiser is unknown.
     """
     solver = cfg.SOLVER
-    check_choice("SOLVER.OPTIMIZER", solver.OPTIMIZER, ("ADAMW", "SGD"))
     groups = parameter_groups(
         model,
         base_lr=solver.BASE_LR,
@@ -79,10 +84,12 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         weight_decay=solver.WEIGHT_DECAY,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
         weight_decay_embed=solver.WEIGHT_DECAY_EMBED,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
     )
     kind, arguments = torch.optim.AdamW, {}
     if solver.OPTIMIZER == "SGD":
-        kind, arguments = torch.optim.SGD, {"momentum": solver.MOMENTUM}
+        kind, arguments = torch.optim.SGD, {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
     if solver.CLIP_GRADIENTS.ENABLED and solver.CLIP_GRADIENTS.CLIP_TYPE != "full_model":
         kind = maybe_add_gradient_clipping(cfg, kind)
     return kind(groups, lr=solver.BASE_LR, **arguments)

@@ -1,5 +1,6 @@
 """Images of the predictions for a few fixed pairs during training."""
 
+import logging
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +17,14 @@ from torch import nn
 
 from mm_ovseg.data.mappers import build_dataset_mapper
 from mm_ovseg.engine.prompts import read_prompts
+from mm_ovseg.errors import DataError
 from mm_ovseg.visualization.dataset_sheet import choose_evenly, read_panel_row
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
 from mm_ovseg.vocabulary import unseen_classes
 
 __all__ = ["PredictionImages"]
+
+logger = logging.getLogger(__name__)
 
 MAX_WIDTH = 1600  # pixels; event files keep the image of every evaluation
 
@@ -80,6 +84,12 @@ class PredictionImages:
         pairs = []
         for sample in choose_evenly(DatasetCatalog.get(self._dataset_name), self._cfg.VISUALIZATION.PAIRS):
             item = mapper(sample)
-            if "skipped" not in item:  # the mapper has warned (INPUT.SKIP_CORRUPT)
+            if "skipped" in item:  # the mapper has warned
+                continue
+            try:
                 pairs.append((item, read_panel_row(self._cfg, sample, metadata)))
+            except DataError as error:  # of the label
+                if not self._cfg.INPUT.SKIP_CORRUPT:
+                    raise
+                logger.warning("A sample is left out (INPUT.SKIP_CORRUPT): %s", error)
         return pairs

@@ -22,8 +22,9 @@ from mm_ovseg.checkpoint.weights_file import QUICKSTART, QUICKSTART_FILE
 from mm_ovseg.choices import check_registered
 from mm_ovseg.config import add_mm_ovseg_config
 from mm_ovseg.data import register_datasets_from_file
+from mm_ovseg.engine.config_checks import check_unread_keys
 from mm_ovseg.engine.config_file import config_files, find_config, read_config_file
-from mm_ovseg.errors import ConfigError, MMOVSegError
+from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_outputs, check_writable_folder, complete_file
 from mm_ovseg.plain_data import read_text
 from mm_ovseg.shipped import SHIPPED
@@ -47,8 +48,8 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs
     :func:`~mm_ovseg.engine.config_file.read_config_file`.
 
     Raises:
-        ConfigError: a file is missing or malformed, a key does not exist, a value has the wrong type, or the device is
-            missing. The message names the file or "the command line".
+        ConfigError: a file is missing or malformed, a key does not exist or is not read by anything, a value has the
+            wrong type, or the device is missing. The message names the file or "the command line".
         DataError, VocabularyError: a declared dataset cannot be registered, or DATASETS.UNSEEN names no class of the
             datasets.
     """
@@ -71,6 +72,7 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs
     _check_device(cfg.MODEL.DEVICE)
     check_registered("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY)
     check_registered("MODEL.SEM_SEG_HEAD.NAME", cfg.MODEL.SEM_SEG_HEAD.NAME, SEM_SEG_HEADS_REGISTRY)
+    check_unread_keys(cfg)
     cfg.freeze()
     return cfg
 
@@ -98,8 +100,8 @@ def config_inputs(cfg: CfgNode, config_file: str | Path | None = None) -> dict[s
 def set_up_run(cfg: CfgNode, args: Namespace) -> None:
     """Detectron2's ``default_setup``, with the environment and the config logged to ``log.txt`` only.
 
-    Also logs this package's messages to the console and the file, and the tracebacks of user errors, which are printed
-    as one sentence, to the file only.
+    Also logs this package's messages to the console and the file, and tracebacks to the file only: an error that ends
+    the run is printed where it does so.
 
     Raises:
         DataError: OUTPUT_DIR cannot be written to, or a new run would replace the weights that it starts from.
@@ -114,7 +116,7 @@ def set_up_run(cfg: CfgNode, args: Namespace) -> None:
     levels = [handler.level for handler in consoles]
     for handler in consoles:
         handler.setLevel(logging.WARNING)
-        handler.addFilter(_is_no_user_error)
+        handler.addFilter(_is_no_traceback)
     # Detectron2 would use the encoding of the locale for log.txt and for reading the config.
     for handler in set(detectron2_logger.handlers) - set(consoles):
         if isinstance(handler.stream, io.TextIOWrapper):
@@ -134,8 +136,8 @@ def set_up_run(cfg: CfgNode, args: Namespace) -> None:
         handler.setLevel(level)
 
 
-def _is_no_user_error(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], MMOVSegError))
+def _is_no_traceback(record: logging.LogRecord) -> bool:
+    return not record.exc_info
 
 
 def _counted_from(path: str | Path) -> str:

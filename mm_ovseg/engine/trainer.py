@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader
+from detectron2.data import MetadataCatalog, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
@@ -21,8 +21,9 @@ from torch import nn
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.loader import build_train_loader, in_own_process_group
 from mm_ovseg.data.mappers import build_dataset_mapper
-from mm_ovseg.data.registration import check_dataset
-from mm_ovseg.engine.best_checkpoint import BestCheckpointHook
+from mm_ovseg.engine.checkpoint_hooks import BestCheckpointHook, PeriodicCheckpointHook
+from mm_ovseg.engine.config_checks import check_solver
+from mm_ovseg.engine.dataset_checks import check_datasets, list_test_pairs
 from mm_ovseg.engine.initialization import initialize_text_projections
 from mm_ovseg.engine.interruption import InterruptionHook
 from mm_ovseg.engine.optimizer import build_optimizer
@@ -33,7 +34,9 @@ from mm_ovseg.engine.weights_and_biases import WeightsAndBiasesHook, import_wand
 from mm_ovseg.errors import CheckpointError, ConfigError, TrainingError
 from mm_ovseg.evaluation import build_evaluator, check_evaluator_types
 from mm_ovseg.files import remove_leftovers
+from mm_ovseg.modeling.precision import allow_tf32
 from mm_ovseg.randomness import derived_seed
+from mm_ovseg.vocabulary import unseen_classes
 
 __all__ = ["Trainer"]
 
@@ -47,27 +50,23 @@ class Trainer(DefaultTrainer):
     """Trains, resumes and evaluates the model of a config.
 
     Raises:
-        ConfigError: a dataset is not registered, or the batch size is not divisible by the number of processes.
+        ConfigError: the batch size is not divisible by the number of processes, or a setting of the solver is out of
+            range.
+        ConfigError, DataError, VocabularyError: a dataset cannot be used; see
+            :func:`~mm_ovseg.engine.dataset_checks.check_datasets`.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
         TrainerBase.__init__(self)  # DefaultTrainer's builds a training loop for CUDA only
+        check_solver(cfg)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
         if batch < 1 or batch % processes:
             raise ConfigError(f"SOLVER.IMS_PER_BATCH is {batch}; give a positive multiple of {processes} processes.")
-        for key in ("TRAIN", "TEST"):
-            for name in cfg.DATASETS[key]:
-                check_dataset(name, f"DATASETS.{key}", any_form=True)
-        if not cfg.DATASETS.TRAIN:
-            raise ConfigError("DATASETS.TRAIN is empty; name at least one registered dataset.")
-        if cfg.MODEL.DENSE_ENCODER.FIT_DATASET:
-            check_dataset(cfg.MODEL.DENSE_ENCODER.FIT_DATASET, "MODEL.DENSE_ENCODER.FIT_DATASET", any_form=True)
-        model = self.build_model(cfg)
-        check_evaluator_types(model, cfg.DATASETS.TEST)
-        read_prompts(cfg)  # to find errors now rather than at the first evaluation
-        optimizer = self.build_optimizer(cfg, model)
+        check_datasets(cfg, training=True)
         self.dataset_mapper = build_dataset_mapper(cfg, True)
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
         data_loader = build_train_loader(cfg, self.dataset_mapper)
         self.seed = data_loader.seed
         device = torch.device(cfg.MODEL.DEVICE)
@@ -84,6 +83,8 @@ class Trainer(DefaultTrainer):
             optimizer,
             accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
             max_gradient_norm=clipping.CLIP_VALUE if clipping.ENABLED and clipping.CLIP_TYPE == "full_model" else None,
+            norm_type=clipping.NORM_TYPE,
+            max_skipped_steps=cfg.SOLVER.MAX_SKIPPED_STEPS,
             autocast_dtype=cfg.SOLVER.AMP.DTYPE if cfg.SOLVER.AMP.ENABLED else None,
             device_type=device.type,
         )
@@ -99,15 +100,18 @@ class Trainer(DefaultTrainer):
 
         The best checkpoint is chosen by ``TEST.BEST_CHECKPOINT_METRIC`` of the first dataset of ``DATASETS.TEST``.
         """
-        default_hooks = super().build_hooks()
+        default_hooks = [self._keep_few(hook) for hook in super().build_hooks()]
         added: list[HookBase] = []
         if hasattr(self.dataset_mapper, "skipped"):  # custom mappers need not count
             added.append(hooks.CallbackHook(after_step=count_skipped_files))
         if comm.is_main_process() and self.cfg.DATASETS.TEST:
-            metric = self.cfg.TEST.BEST_CHECKPOINT_METRIC
+            metric, dataset = self.cfg.TEST.BEST_CHECKPOINT_METRIC, self.cfg.DATASETS.TEST[0]
             if len(self.cfg.DATASETS.TEST) > 1:
-                metric = f"{self.cfg.DATASETS.TEST[0]}/{metric}"  # how the results of several datasets are named
-            added.append(BestCheckpointHook(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric))
+                metric = f"{dataset}/{metric}"  # how the results of several datasets are named
+            classes, unseen = (MetadataCatalog.get(dataset).get(key, []) for key in ("stuff_classes", "unseen_classes"))
+            unseen = unseen_classes(classes, unseen, self.cfg.DATASETS.UNSEEN)
+            scored_on = {"dataset": dataset, "classes": list(classes), "unseen_classes": list(unseen)}
+            added.append(BestCheckpointHook(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric, scored_on))
         model = unwrap(self._trainer.model)
         if model.task == "sem_seg" and self.cfg.DATASETS.TEST and self.cfg.VISUALIZATION.PAIRS > 0:
             added.append(hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, PredictionImages(self.cfg, model)))
@@ -121,6 +125,15 @@ class Trainer(DefaultTrainer):
         seed = hooks.CallbackHook(before_step=seed_iteration)
         return [seed, *default_hooks[:position], *added, *default_hooks[position:], self._interruption]
 
+    def _keep_few(self, hook: HookBase | None) -> HookBase | None:
+        """The hook, or in place of Detectron2's periodic checkpointer, which keeps all, one that keeps the latest."""
+        if not isinstance(hook, hooks.PeriodicCheckpointer):
+            return hook
+        solver = self.cfg.SOLVER
+        return PeriodicCheckpointHook(
+            self.checkpointer, solver.CHECKPOINT_PERIOD, max_to_keep=solver.MAX_CHECKPOINTS or None
+        )
+
     def after_step(self) -> None:
         """Run the hooks; report a full disk in one sentence."""
         with self._clear_disk_errors():
@@ -129,6 +142,8 @@ class Trainer(DefaultTrainer):
     def after_train(self) -> None:
         """Run the hooks; as the last evaluation is slow, a signal stops it at once."""
         self._interruption.release()
+        if self.iter == self.max_iter - 1:  # an error in the last iteration: EvalHook would evaluate all the same
+            self._hooks = [hook for hook in self._hooks if not isinstance(hook, hooks.EvalHook)]
         with self._clear_disk_errors():
             super().after_train()
 
@@ -148,12 +163,21 @@ class Trainer(DefaultTrainer):
         """As in Detectron2; a resumed run continues with the next batch and random numbers.
 
         A new run without weights fits DINO to CLIP if the config asks for it.
+
+        Raises:
+            ConfigError: the resumed run is already beyond SOLVER.MAX_ITER.
+            CheckpointError: the weights do not fit the model, or the checkpoint the optimiser.
         """
         if comm.is_main_process():
             remove_leftovers(self.cfg.OUTPUT_DIR)
             if not resume:
                 self.checkpointer.start_over()
         super().resume_or_load(resume)
+        if self.start_iter > self.max_iter:
+            raise ConfigError(
+                f"--resume: the checkpoint in {self.cfg.OUTPUT_DIR} is of iteration {self.start_iter}, beyond "
+                f"SOLVER.MAX_ITER {self.max_iter}; raise MAX_ITER to train on, or evaluate with --eval-only."
+            )
         if self.start_iter == 0 and not self.cfg.MODEL.WEIGHTS:
             initialize_text_projections(self.cfg, unwrap(self._trainer.model), self.seed)
         data_loader = self._trainer.data_loader
@@ -167,12 +191,13 @@ class Trainer(DefaultTrainer):
         return super().train()
 
     def state_dict(self) -> dict:
-        """The state to resume from, including the seed and the optimiser, which Detectron2 0.6 leaves out."""
-        return {**super().state_dict(), "_trainer": self._trainer.state_dict(), "seed": self.seed}
+        """The state to resume from, including the seed and the optimiser's state."""
+        # Not DefaultTrainer's: release 0.6 leaves out the optimiser, and main loads it without a clear error.
+        return {**TrainerBase.state_dict(self), "_trainer": self._trainer.state_dict(), "seed": self.seed}
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Load a state of :meth:`state_dict`; SEED takes precedence over its seed."""
-        super().load_state_dict(state_dict)
+        TrainerBase.load_state_dict(self, state_dict)
         if self.cfg.SEED < 0:
             self.seed = state_dict.get("seed", self.seed)
         try:
@@ -185,7 +210,11 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """Build the model and log its size; Detectron2 logs every layer, which is too long to read."""
+        """Build the model and log its size; Detectron2 logs every layer, which is too long to read.
+
+        Sets what float32 means in this process, by ``MODEL.ALLOW_TF32``.
+        """
+        allow_tf32(cfg.MODEL.ALLOW_TF32)
         model = build_model(cfg)
         total = sum(parameter.numel() for parameter in model.parameters())
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -198,10 +227,26 @@ class Trainer(DefaultTrainer):
         return build_optimizer(cfg, model)
 
     @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        """Detectron2's.
+
+        Raises:
+            ConfigError: it knows no such schedule, or the schedule's settings do not fit.
+        """
+        try:
+            return super().build_lr_scheduler(cfg, optimizer)
+        except (ValueError, AssertionError) as error:
+            raise ConfigError(
+                f"SOLVER.LR_SCHEDULER_NAME {cfg.SOLVER.LR_SCHEDULER_NAME} cannot be built ({error}); WarmupCosineLR "
+                "and WarmupMultiStepLR are known, with SOLVER.WARMUP_METHOD linear or constant."
+            ) from error
+
+    @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> torch.utils.data.DataLoader:
         """A loader of one dataset, in order, with each pair in its original size."""
-        mapper = build_dataset_mapper(cfg, False)
-        data_loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper, collate_fn=drop_skipped)
+        mapper, workers = build_dataset_mapper(cfg, False), cfg.DATALOADER.NUM_WORKERS
+        pairs = list_test_pairs(cfg, dataset_name, mapper)
+        data_loader = build_detection_test_loader(pairs, mapper=mapper, num_workers=workers, collate_fn=drop_skipped)
         data_loader.worker_init_fn = in_own_process_group
         return data_loader
 

@@ -9,6 +9,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
+from mm_ovseg.data.catalog import label_scheme
 from mm_ovseg.data.registration import check_dataset
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.evaluation.retrieval import RetrievalEvaluator
@@ -18,7 +19,11 @@ from mm_ovseg.vocabulary import unseen_classes
 __all__ = ["EVALUATOR_TYPES", "build_evaluator", "check_evaluator_types"]
 
 # evaluator_type of a dataset -> tasks of the models that it can score; stage 1 can use labelled pairs, too.
-EVALUATOR_TYPES = {"rgb_sar_sem_seg": ("sem_seg", "retrieval"), "rgb_sar_retrieval": ("retrieval",)}
+EVALUATOR_TYPES = {
+    "rgb_sar_sem_seg": ("sem_seg", "retrieval"),
+    "sem_seg": ("sem_seg", "retrieval"),  # Detectron2's name, which is also the default
+    "rgb_sar_retrieval": ("retrieval",),
+}
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | os.PathLike | None = None) -> DatasetEvaluator:
@@ -28,24 +33,30 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | os.PathLi
     ``evaluator_type``      model's ``task`` is ``sem_seg``  model's ``task`` is ``retrieval``
     ======================= ================================ ==============================
     ``rgb_sar_sem_seg``     SeenUnseenSemSegEvaluator        RetrievalEvaluator
+    ``sem_seg``, none       the same                         the same
     ``rgb_sar_retrieval``   an error: there are no labels    RetrievalEvaluator
     ======================= ================================ ==============================
 
     Args:
-        cfg: ``MODEL.META_ARCHITECTURE`` names the model; ``DATASETS.UNSEEN`` and ``CMU.BLOCKS`` are used.
+        cfg: ``MODEL.META_ARCHITECTURE`` names the model; ``DATASETS.UNSEEN``, ``INPUT.SKIP_CORRUPT`` and
+            ``CMU.BLOCKS`` are used.
         dataset_name: a registered dataset.
         output_dir: folder for the evaluator's files; None: write no files.
 
     Raises:
         ConfigError: the dataset cannot score the model.
+        DataError, VocabularyError: its labels have no valid meaning; see
+            :func:`~mm_ovseg.data.catalog.label_scheme`.
     """
     model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     check_evaluator_types(model, [dataset_name])
     if model.task == "retrieval":
         return RetrievalEvaluator(dataset_name, blocks=cfg.CMU.BLOCKS, output_dir=output_dir)
-    metadata = MetadataCatalog.get(dataset_name)
-    unseen = unseen_classes(metadata.stuff_classes, metadata.get("unseen_classes", []), cfg.DATASETS.UNSEEN)
-    return SeenUnseenSemSegEvaluator(dataset_name, output_dir=output_dir, unseen_classes=unseen)
+    scheme = label_scheme(MetadataCatalog.get(dataset_name))
+    unseen = unseen_classes(scheme.classes, scheme.unseen, cfg.DATASETS.UNSEEN)
+    return SeenUnseenSemSegEvaluator(
+        dataset_name, output_dir=output_dir, unseen_classes=unseen, skip_corrupt=cfg.INPUT.SKIP_CORRUPT
+    )
 
 
 def check_evaluator_types(model: nn.Module | type[nn.Module], dataset_names: Sequence[str]) -> None:
@@ -65,7 +76,7 @@ def check_evaluator_types(model: nn.Module | type[nn.Module], dataset_names: Seq
         raise ConfigError(f"{name} has the task {task!r}; set its class attribute task to 'sem_seg' or 'retrieval'.")
     for name in dataset_names:
         check_dataset(name, "DATASETS.TEST", any_form=True)
-        evaluator_type = MetadataCatalog.get(name).get("evaluator_type")
+        evaluator_type = MetadataCatalog.get(name).get("evaluator_type", "sem_seg")
         if evaluator_type not in EVALUATOR_TYPES:
             raise ConfigError(
                 f"DATASETS.TEST names '{name}', whose evaluator_type is {evaluator_type!r}; set "

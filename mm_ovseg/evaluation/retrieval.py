@@ -187,9 +187,9 @@ def expected_hits(similarity: torch.Tensor, partner: torch.Tensor, rank: int) ->
         rank: the k of recall@k.
 
     Returns:
-        (Q,) float64: 1 or 0, except for ties at the rank.
+        (Q,) float64 on the CPU: 1 or 0, except for ties at the rank.
     """
     own = similarity.gather(1, partner[:, None])
-    better = (similarity > own).sum(dim=1)
-    equal = (similarity == own).sum(dim=1)  # the partner is one of them
+    better = (similarity > own).sum(dim=1).cpu()  # not all devices (MPS) have float64
+    equal = (similarity == own).sum(dim=1).cpu()  # the partner is one of them
     return ((rank - better).double() / equal).clamp(0, 1)

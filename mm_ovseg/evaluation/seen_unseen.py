@@ -15,6 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from mm_ovseg.data.catalog import label_scheme
 from mm_ovseg.data.registration import check_dataset
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.evaluation.metrics import count_pixels, format_results_table, segmentation_metrics, unseen_mask
@@ -45,6 +46,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
         distributed: bool = True,
         output_dir: str | os.PathLike | None = None,
         unseen_classes: Sequence[str] | None = None,
+        skip_corrupt: bool = False,
     ) -> None:
         """Read the size of the dataset and its metadata: classes, unseen classes, ignore_label and label_values.
 
@@ -53,21 +55,24 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
             distributed: sum the counts of all processes; False: score only this process's images.
             output_dir: for ``sem_seg_evaluation.json`` and ``confusion_matrix.png``; None: write no files.
             unseen_classes: replace those of the metadata.
+            skip_corrupt: log an image whose label map cannot be used, and leave it out.
 
         Raises:
             ConfigError: no dataset of that name is registered.
-            VocabularyError: an unseen class is not among the classes.
+            VocabularyError: it has no classes, or an unseen class is not among them.
+            DataError: its label numbers are invalid; see :func:`~mm_ovseg.data.catalog.label_scheme`.
         """
         check_dataset(dataset_name, "DATASETS.TEST", any_form=True)
-        metadata = MetadataCatalog.get(dataset_name)
+        scheme = label_scheme(MetadataCatalog.get(dataset_name))
         self._dataset_name = dataset_name
         self._dataset_size = len(DatasetCatalog.get(dataset_name))
         self._distributed = distributed
         self._output_dir = None if output_dir is None else Path(output_dir)
-        self._classes = list(metadata.stuff_classes)
-        self._unseen_classes = list(metadata.get("unseen_classes", []) if unseen_classes is None else unseen_classes)
-        self._ignore_label = metadata.ignore_label
-        self._label_values = metadata.get("label_values", None)
+        self._skip_corrupt = skip_corrupt
+        self._classes = list(scheme.classes)
+        self._unseen_classes = list(scheme.unseen if unseen_classes is None else unseen_classes)
+        self._ignore_label = scheme.ignore_label
+        self._label_values = scheme.label_values
         unseen_mask(self._classes, self._unseen_classes)
         self.reset()
 
@@ -85,7 +90,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
 
         Raises:
             DataError: an image has no label map, or one that cannot be read, differs in size from the prediction, or
-                holds a value of no class.
+                holds a value of no class; with ``skip_corrupt`` it is left out.
             VocabularyError: the number of scores differs from that of the dataset's classes.
         """
         for dataset_dict, output in zip(inputs, outputs, strict=True):
@@ -96,7 +101,13 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
                     f"{len(self._classes)}; give the model the dataset's classes with set_vocabulary."
                 )
             prediction = scores.argmax(dim=0).cpu().numpy()  # (H, W)
-            label = self._read_label(dataset_dict, prediction.shape)
+            try:
+                label = self._read_label(dataset_dict, prediction.shape)
+            except DataError as error:
+                if not self._skip_corrupt:
+                    raise
+                logger.warning("A sample is left out (INPUT.SKIP_CORRUPT): %s", error)
+                continue
             self._confusion_matrix += count_pixels(label, prediction, len(self._classes), self._ignore_label)
             self._num_images += 1
 

@@ -10,6 +10,7 @@ from torch.export import Dim, ExportedProgram
 
 from mm_ovseg.errors import ExportError, brief_reason
 from mm_ovseg.modeling import MMOVSeg
+from mm_ovseg.modeling.scores import scores_of_size
 
 __all__ = ["AXES", "OUTPUTS", "SegmentationGraph", "export_program"]
 
@@ -52,11 +53,10 @@ class SegmentationGraph(nn.Module):
 
         Returns:
             Scores (B, T, H, W), 0..1, like those of the model, and the logits (B, T, 4h, 4w) from which they
-            are interpolated.
+            are computed.
         """
         logits = self.model.compare(image, sar_image, text_embeddings)
-        enlarged = F.interpolate(logits, image.shape[-2:], mode="bilinear", align_corners=False)
-        return enlarged.sigmoid(), logits
+        return scores_of_size(logits, image.shape[-2:]), logits
 
     def random_inputs(
         self, *, batch: int, height: int, width: int, classes: int, seed: int

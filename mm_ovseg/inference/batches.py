@@ -13,8 +13,8 @@ __all__ = ["BatchRunner", "check_batch_size"]
 
 logger = logging.getLogger(__name__)
 
-# From the CPU's allocator, whose errors have no specific type.
-CPU_MESSAGES = ("can't allocate memory", "not enough memory")
+# Of errors that have no type of their own: from the allocators of CPU and MPS, and from libraries of CUDA.
+MESSAGES = ("can't allocate memory", "not enough memory", "MPS backend out of memory", "_STATUS_ALLOC_FAILED")
 
 
 def check_batch_size(batch_size: Any) -> None:
@@ -54,7 +54,7 @@ class BatchRunner:
             except (torch.OutOfMemoryError, MemoryError):
                 pass
             except RuntimeError as error:
-                if not any(message in str(error) for message in CPU_MESSAGES):
+                if not any(message in str(error) for message in MESSAGES):
                     raise
             # Here, where the error and the tensors of the failed attempt have been freed.
             if torch.cuda.is_available():

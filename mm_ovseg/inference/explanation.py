@@ -106,8 +106,13 @@ def explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, 
 
     Raises:
         ConfigError: the model has another head, or looks at only some of the classes.
-        DataError: as for the predictor.
+        DataError, ProcessError: as for the predictor.
     """
+    with predictor.lock:  # the vocabulary, and the hooks on the model
+        return _explain(predictor, rgb, sar)
+
+
+def _explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, Explanation]:
     model = predictor.model
     head = model.sem_seg_head
     if not isinstance(head, MMOVSegHead):

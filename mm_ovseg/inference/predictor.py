@@ -1,7 +1,6 @@
 """From pairs of images, in files or in memory, to class maps."""
 
 import logging
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,8 @@ from mm_ovseg.data.pair_reader import PairReader, Raster
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference.batches import BatchRunner, check_batch_size
 from mm_ovseg.inference.map_writer import NODATA_CLASS
+from mm_ovseg.inference.model_lock import ModelLock
+from mm_ovseg.modeling.precision import allow_tf32
 from mm_ovseg.vocabulary import validate_class_names
 
 __all__ = ["Prediction", "Predictor"]
@@ -56,8 +57,8 @@ class Predictor:
             predictor.set_vocabulary(["water", "road"])
             prediction = predictor(rgb, sar)
 
-    Processes must not: PyTorch's threads do not survive a fork, so a model that has run before hangs in the child.
-    Build the predictor in each process (gunicorn: without ``--preload``), or start processes with ``spawn``.
+    Processes may not: in a fork, PyTorch could wait forever for threads that were not copied, so calls raise a
+    :class:`~mm_ovseg.errors.ProcessError` there. Build a predictor in each process (gunicorn: without ``--preload``).
 
     Args:
         cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT.RGB`` and ``INPUT.SAR`` say how images (files
@@ -69,11 +70,12 @@ class Predictor:
         lock: held by each call and each change of the vocabulary; reentrant.
 
     Raises:
-        ConfigError: the config has another meta-architecture or resizes images, or an ``INPUT`` setting is invalid.
+        ConfigError: the config has another meta-architecture or moves pixels, or an ``INPUT`` setting is invalid.
         VocabularyError: the names are empty, repeated, or too many.
         CheckpointError: ``MODEL.WEIGHTS`` cannot be loaded.
     """
 
+    @torch.inference_mode(False)  # whatever the caller's mode: weights made in it could never change again
     def __init__(self, cfg: CfgNode, class_names: Sequence[str], *, any_format: bool = True) -> None:
         if cfg.MODEL.META_ARCHITECTURE != "MMOVSeg":
             raise ConfigError(
@@ -83,14 +85,20 @@ class Predictor:
             raise ConfigError(
                 f"INPUT.MIN_SIZE_TEST is {cfg.INPUT.MIN_SIZE_TEST}, but maps have the size of the images; set it to 0."
             )
+        if cfg.INPUT.RELEASED_GEOMETRY:
+            raise ConfigError(
+                "INPUT.RELEASED_GEOMETRY is on, but in maps SAR must lie on RGB: it is for evaluation only; set it to "
+                "False."
+            )
         if cfg.INPUT.DATASET_MAPPER_NAME not in ("rgb_sar_semantic", "rgb_sar_pair"):
             logger.warning(
                 "INPUT.DATASET_MAPPER_NAME %s is not used here; images are read as INPUT.RGB and INPUT.SAR say.",
                 cfg.INPUT.DATASET_MAPPER_NAME,
             )
-        self.lock = threading.RLock()
+        self.lock = ModelLock()
         self.reader = PairReader.from_config(cfg, any_format=any_format, warn=True)
         self.skip_corrupt = cfg.INPUT.SKIP_CORRUPT
+        allow_tf32(cfg.MODEL.ALLOW_TF32)
         self.model = build_model(cfg)
         self.set_vocabulary(class_names)
         self.model.eval()
@@ -134,6 +142,7 @@ class Predictor:
 
         Raises:
             DataError: an image cannot be read or used, or the two do not share a grid.
+            ProcessError: this is a fork of the process that built the predictor.
         """
         return self._predict([self._read(rgb, sar, "")], BatchRunner(self.model), with_scores)[0]
 
@@ -153,6 +162,7 @@ class Predictor:
         Raises:
             ConfigError: the batch size is not a positive whole number, or memory does not hold one pair.
             DataError: no pair is given, or one cannot be used; the message starts with its index, from 0.
+            ProcessError: as for single calls.
         """
         check_batch_size(batch_size)
         if not isinstance(pairs, Iterable):

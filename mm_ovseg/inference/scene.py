@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -61,7 +60,7 @@ class ScenePredictor:
         any_format: allow every local format that GDAL reads; False for untrusted files.
 
     Attributes:
-        lock: held by each scene and each change of the vocabulary; reentrant.
+        lock: the predictor's, held by each scene and each change of the vocabulary; reentrant.
 
     Raises:
         ConfigError, VocabularyError, CheckpointError: as in :class:`~mm_ovseg.inference.predictor.Predictor`.
@@ -76,8 +75,8 @@ class ScenePredictor:
         unseen: Sequence[str] = (),
         any_format: bool = True,
     ) -> None:
-        self.lock = threading.RLock()
         self.predictor = Predictor(cfg, class_names, any_format=any_format)
+        self.lock = self.predictor.lock
         self._any_format = any_format
         self.model = self.predictor.model
         self.cfg = cfg
@@ -132,6 +131,7 @@ class ScenePredictor:
             ConfigError: an option is invalid.
             DataError: a file cannot be read or written, an output would replace an input, SAR covers too little of the
                 scene, or unfinished work was made with other options.
+            ProcessError: this is a fork of the process that built the predictor.
             StoppedError: ``should_stop`` returned True.
         """
         output = Path(output)

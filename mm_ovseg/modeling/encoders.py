@@ -117,8 +117,7 @@ def build_encoders(cfg: CfgNode) -> tuple[dict[str, ProjectedEncoder | None], tu
     encoders["clip"], encoders["clip_sar"] = _with_twin(cfg, "CLIP", clip, clip)
     if model.COMPILE:
         for projected in filter(None, encoders.values()):
-            for block in projected.encoder.transformer_blocks:
-                block.compile()  # blocks are equal: one is compiled at its first call and reused for all
+            projected.encoder.compile_blocks()
     return encoders, (text_tower, tokenizer)
 
 

@@ -1,31 +1,32 @@
 """The segmentation losses of stage 2; those of stage 1 are in unification_losses.py."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from fvcore.common.registry import Registry
+
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.distributed import mean_over_processes
 
 __all__ = ["SEGMENTATION_LOSS_REGISTRY", "segmentation_loss"]
 
 SEGMENTATION_LOSS_REGISTRY = Registry("SEGMENTATION_LOSS")
 SEGMENTATION_LOSS_REGISTRY.__doc__ = """
-Registry of functions ``(logits, target, *, ignore_label, ignored_as_negative)`` that return a scalar, as in
-:func:`segmentation_loss`; LOSS.NAME names one.
+Registry of functions ``(logits, target, *, ignore_label, ignored_as_negative)`` that return losses and their weights,
+two tensors of one shape, usually (B, H, W); LOSS.NAME names one. The arguments are those of :func:`segmentation_loss`,
+for images of one size.
 """
 
 
 def segmentation_loss(
-    logits: torch.Tensor,
-    target: torch.Tensor,
-    *,
-    name: str,
-    ignore_label: int,
-    ignored_as_negative: bool,
+    batch: Sequence[tuple[torch.Tensor, torch.Tensor]], *, name: str, ignore_label: int, ignored_as_negative: bool
 ) -> torch.Tensor:
-    """Compare logits with a label map.
+    """Compare logits with label maps.
 
     Args:
-        logits: (B, T, H, W).
-        target: (B, H, W) int64, class indices 0..T-1 or ``ignore_label``.
+        batch: logits (B, T, H, W) and target (B, H, W) int64, class indices 0..T-1 or ``ignore_label``, for the images
+            of each size.
         name: ``"binary_cross_entropy"``, averaged over all T maps, ``"cross_entropy"``, or another name in
             :data:`SEGMENTATION_LOSS_REGISTRY`.
         ignore_label: label of ignored pixels.
@@ -33,32 +34,46 @@ def segmentation_loss(
             instead of being excluded; for binary cross-entropy only.
 
     Returns:
-        A scalar; 0, with a gradient of 0, if all pixels are excluded.
+        A scalar, the mean over the counted pixels of all images of all processes, as
+        :func:`~mm_ovseg.modeling.distributed.mean_over_processes` takes it; 0, with a gradient of 0, if all pixels are
+        excluded. With gradient accumulation, each batch has a mean of its own, however many pixels it counts.
+
+    Raises:
+        ConfigError: the registered function returns something else than losses and weights.
     """
     loss = SEGMENTATION_LOSS_REGISTRY.get(name)
-    return loss(logits, target, ignore_label=ignore_label, ignored_as_negative=ignored_as_negative)
+    results = [
+        loss(logits, target, ignore_label=ignore_label, ignored_as_negative=ignored_as_negative)
+        for logits, target in batch
+    ]
+    for result in results:
+        if not isinstance(result, tuple) or len(result) != 2 or result[0].shape != result[1].shape:
+            raise ConfigError(
+                f"LOSS.NAME {name} does not return losses and weights, two tensors of one shape; see Losses in "
+                "docs/ADVANCED_USAGE.md."
+            )
+    total = sum((losses * weights).sum() for losses, weights in results)
+    return mean_over_processes(total, sum(weights.sum() for _, weights in results))
 
 
 @SEGMENTATION_LOSS_REGISTRY.register()
 def binary_cross_entropy(
     logits: torch.Tensor, target: torch.Tensor, *, ignore_label: int, ignored_as_negative: bool
-) -> torch.Tensor:
-    """Every class against all others, averaged over pixels and classes."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every class against all others, averaged over classes."""
     counted = target != ignore_label  # (B, H, W)
     positive = torch.zeros_like(logits)
     positive.scatter_(
         1, target.where(counted, 0)[:, None], counted[:, None].to(logits)
     )  # one-hot; all 0 at ignored pixels
-    if ignored_as_negative:
-        return F.binary_cross_entropy_with_logits(logits, positive)
     losses = F.binary_cross_entropy_with_logits(logits, positive, reduction="none").mean(dim=1)  # (B, H, W)
-    return (losses * counted).sum() / counted.sum().clamp(min=1)
+    return losses, torch.ones_like(losses) if ignored_as_negative else counted.to(losses)
 
 
 @SEGMENTATION_LOSS_REGISTRY.register()
 def cross_entropy(
     logits: torch.Tensor, target: torch.Tensor, *, ignore_label: int, ignored_as_negative: bool
-) -> torch.Tensor:
-    """One class against the others, averaged over pixels; ignored pixels are always excluded."""
-    total = F.cross_entropy(logits, target, ignore_index=ignore_label, reduction="sum")
-    return total / (target != ignore_label).sum().clamp(min=1)
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One class against the others; ignored pixels are always excluded."""
+    losses = F.cross_entropy(logits, target, ignore_index=ignore_label, reduction="none")  # (B, H, W)
+    return losses, (target != ignore_label).to(losses)

@@ -24,7 +24,8 @@ class TextEmbedder(nn.Module):
 
     The cache is only used for the same names and weights: it compares PyTorch's version counters, which all optimisers
     and ``load_state_dict`` advance, and is cleared whenever the mode changes. Writing to ``parameter.data`` in
-    evaluation mode bypasses the counters; call ``eval()`` afterwards.
+    evaluation mode bypasses the counters; call ``eval()`` afterwards. Weights made under ``torch.inference_mode()``
+    have no counters, and their embeddings are never cached.
 
     Args:
         tower: token ids (N, L) -> features (N, C).
@@ -81,8 +82,10 @@ class TextEmbedder(nn.Module):
             embeddings = self.embed(names)
             _check_distinct(embeddings, names)
             return embeddings
-        key = (tuple(names), *((p.data_ptr(), p._version, p.dtype) for p in self.tower.parameters()))
-        if self._cache is None or key != self._cache_key:
+        weights = list(self.tower.parameters())
+        has_versions = not any(weight.is_inference() for weight in weights)
+        key = (tuple(names), *((p.data_ptr(), p._version, p.dtype) for p in weights)) if has_versions else None
+        if key is None or key != self._cache_key:
             with torch.autocast(self.device.type, enabled=False):  # once per vocabulary: full precision costs nothing
                 embeddings = self.embed(names)
             _check_distinct(embeddings, names)

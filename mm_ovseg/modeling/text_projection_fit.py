@@ -26,31 +26,33 @@ class LeastSquares:
     Args:
         in_channels: channels C of the inputs.
         out_channels: channels D of the targets.
+        device: where the sums are accumulated, in float64; the CPU in place of one without float64.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, device: torch.device | str = "cpu") -> None:
         self.in_channels = in_channels
         width = in_channels + out_channels
-        self._sum = torch.zeros(width, dtype=torch.float64)
-        self._products = torch.zeros(in_channels, width, dtype=torch.float64)
+        device = "cpu" if torch.device(device).type == "mps" else device
+        self._sum = torch.zeros(width, dtype=torch.float64, device=device)
+        self._products = torch.zeros(in_channels, width, dtype=torch.float64, device=device)
         self._count = 0
 
     def add(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         """Add samples: inputs (N, C) and targets (N, D)."""
-        samples = torch.cat([inputs, targets], dim=1).cpu().double()  # (N, C + D)
+        samples = torch.cat([inputs, targets], dim=1).to(self._sum.device).double()  # (N, C + D)
         self._sum += samples.sum(dim=0)
         self._products += samples[:, : self.in_channels].T @ samples
         self._count += len(samples)
 
     def gather(self) -> None:
-        """Reduce the sums over all processes."""
-        everything = comm.all_gather((self._sum, self._products, self._count))
+        """Reduce the sums over all processes, on the CPU."""
+        everything = comm.all_gather((self._sum.cpu(), self._products.cpu(), self._count))
         self._sum, self._products, self._count = (sum(parts) for parts in zip(*everything, strict=True))
 
     def solve(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The weight (D, C) and bias (D,) with the least squared error, slightly regularised towards 0."""
-        mean = self._sum / self._count
-        covariance = self._products / self._count - mean[: self.in_channels, None] * mean  # (C, C + D)
+        """The weight (D, C) and bias (D,) with the least squared error, slightly regularised towards 0; on the CPU."""
+        mean = self._sum.cpu() / self._count
+        covariance = self._products.cpu() / self._count - mean[: self.in_channels, None] * mean  # (C, C + D)
         inputs, cross = covariance.split([self.in_channels, covariance.shape[1] - self.in_channels], dim=1)
         ridge = RIDGE * inputs.diagonal().mean() * torch.eye(self.in_channels, dtype=inputs.dtype)
         weight = torch.linalg.solve(inputs + ridge, cross).T  # (D, C)
@@ -88,7 +90,9 @@ def fit_text_projections(model: nn.Module, batches: Iterable[Sequence[dict]]) ->
             tokens = encoder.encode(images).dense  # (B, C, h', w')
             side = encoder.projection.dense.kernel_size
             inputs = F.unfold(tokens, side, stride=side).transpose(1, 2).flatten(0, 1)  # (B * h * w, C * side * side)
-            fits.setdefault(key, LeastSquares(inputs.shape[1], targets.shape[1])).add(inputs, targets)
+            if key not in fits:
+                fits[key] = LeastSquares(inputs.shape[1], targets.shape[1], model.device)
+            fits[key].add(inputs, targets)
     for key, fit in fits.items():
         fit.gather()
         weight, bias = fit.solve()

@@ -3,22 +3,25 @@
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from detectron2.utils import comm
 from fvcore.common.registry import Registry
 
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.distributed import gather_rows, mean_over_processes
 from mm_ovseg.modeling.precision import at_least_float32
 
 __all__ = ["NEGATIVES", "UNIFICATION_LOSS_REGISTRY", "unification_loss"]
 
 NEGATIVES = ("image", "batch")
+NO_TARGET = -100
 
 UNIFICATION_LOSS_REGISTRY = Registry("UNIFICATION_LOSS")
 UNIFICATION_LOSS_REGISTRY.__doc__ = """
 Registry of functions ``(student, teacher, valid, *, temperature, negatives, symmetric)`` that return one loss per
-valid token, (M,), in the order of ``student[valid]``; CMU.LOSS names one. The arguments are those of
-:func:`unification_loss`, in float32. A loss that needs no settings takes ``**_settings`` instead.
+token, (B, K); CMU.LOSS names one. Those of tokens that are not valid are left out of the mean, but must be finite.
+The arguments are those of :func:`unification_loss`, in float32. A loss that needs no settings takes ``**_settings``
+instead.
 """
 
 
@@ -42,18 +45,24 @@ def unification_loss(
         temperature, negatives, symmetric: see :func:`infonce`.
 
     Returns:
-        A scalar: the sum over this process's valid tokens, times the number of processes, divided by the number of
-        valid tokens of all processes. Averaged over processes, as DistributedDataParallel averages gradients, that is
-        the mean over all valid tokens, as in a single process. 0, with a gradient of 0, without valid tokens.
+        A scalar, the mean over the valid tokens of all processes, as
+        :func:`~mm_ovseg.modeling.distributed.mean_over_processes` takes it; 0, with a gradient of 0, without valid
+        tokens. With gradient accumulation, a mean per batch.
+
+    Raises:
+        ConfigError: the registered function returns another shape.
+        DataError: processes hold batches of different sizes, see :func:`~mm_ovseg.modeling.distributed.gather_rows`.
     """
     loss = UNIFICATION_LOSS_REGISTRY.get(name)
     with torch.autocast(student.device.type, enabled=False):  # bfloat16 is too coarse for similarities
         student, teacher = at_least_float32(student), at_least_float32(teacher)
         losses = loss(student, teacher, valid, temperature=temperature, negatives=negatives, symmetric=symmetric)
-    total = valid.sum()
-    if comm.get_world_size() > 1:
-        dist.all_reduce(total)
-    return losses.sum() * comm.get_world_size() / total.clamp(min=1)
+        if losses.shape != valid.shape:
+            raise ConfigError(
+                f"CMU.LOSS {name} returns losses of shape {tuple(losses.shape)}; it must return one for each token, "
+                f"{tuple(valid.shape)}, valid or not."
+            )
+        return mean_over_processes(losses.where(valid, 0.0).sum(), valid.sum())
 
 
 @UNIFICATION_LOSS_REGISTRY.register()
@@ -85,61 +94,32 @@ def infonce(
 @UNIFICATION_LOSS_REGISTRY.register()
 def mse(student: torch.Tensor, teacher: torch.Tensor, valid: torch.Tensor, **_settings: Any) -> torch.Tensor:
     """Squared differences, summed over channels; no negatives."""
-    return (student - teacher).square().sum(dim=2)[valid]
+    return (student - teacher).square().sum(dim=2)
 
 
 @UNIFICATION_LOSS_REGISTRY.register()
 def l1(student: torch.Tensor, teacher: torch.Tensor, valid: torch.Tensor, **_settings: Any) -> torch.Tensor:
     """Absolute differences, summed over channels; no negatives."""
-    return (student - teacher).abs().sum(dim=2)[valid]
+    return (student - teacher).abs().sum(dim=2)
 
 
 def _infonce(
     queries: torch.Tensor, keys: torch.Tensor, valid: torch.Tensor, temperature: torch.Tensor | float, negatives: str
 ) -> torch.Tensor:
-    """One loss per valid query, in the order of ``queries[valid]``."""
+    """One loss per query, (B, K); 0 where it is not valid."""
     images, places, _ = queries.shape
     if negatives == "image":
         similarity = queries @ keys.transpose(1, 2)  # (B, K, K)
-        partner = torch.arange(places, device=keys.device).expand(images, -1)
-        keys_valid = valid[:, None]  # (B, 1, K)
+        partner = torch.arange(places, device=keys.device).expand(images, -1)  # (B, K)
+        keys_valid = valid
     else:
-        keys, counts = _gather(keys.flatten(0, 1))  # (M, D): the rows of all processes
-        keys_valid, _ = _gather(valid.flatten())
-        similarity = queries @ keys.T  # (B, K, M)
-        first = sum(counts[: comm.get_rank()])
+        similarity = queries @ gather_rows(keys.flatten(0, 1)).T  # (B, K, M), for M tokens of all processes
+        first = comm.get_rank() * images * places
         partner = first + torch.arange(images * places, device=keys.device).view(images, places)
-    scores = (similarity / temperature).masked_fill(~keys_valid, float("-inf"))
-    return F.cross_entropy(scores[valid], partner[valid], reduction="none")
-
-
-def _gather(rows: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
-    """The rows of all processes in order of rank, and their number per process, which may differ.
-
-    Gradients flow from all processes back to the process of a row.
-    """
-    if comm.get_world_size() == 1:
-        return rows, [len(rows)]
-    lengths = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(comm.get_world_size())]
-    dist.all_gather(lengths, torch.tensor([len(rows)], device=rows.device))
-    counts = [int(length) for length in lengths]
-    return _GatherRows.apply(rows, counts), counts
-
-
-class _GatherRows(torch.autograd.Function):
-    """``torch.distributed.all_gather`` with a gradient; PyTorch's own is deprecated and requires equal lengths."""
-
-    @staticmethod
-    def forward(ctx, rows: torch.Tensor, counts: list[int]) -> torch.Tensor:
-        ctx.counts = counts
-        padded = rows.new_zeros(max(counts), *rows.shape[1:])
-        padded[: len(rows)] = rows
-        gathered = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(gathered, padded)
-        return torch.cat([part[:count] for part, count in zip(gathered, counts, strict=True)])
-
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        gradient = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(gradient)
-        return gradient.split(ctx.counts)[comm.get_rank()], None
+        keys_valid = gather_rows(valid.flatten())[None]  # (1, M)
+    # Unless there is no valid key at all, for which a softmax and its gradient would be NaN.
+    excluded = ~keys_valid & keys_valid.any(dim=1, keepdim=True)
+    scores = (similarity / temperature).masked_fill(excluded[:, None], float("-inf"))
+    target = partner.where(valid, NO_TARGET)
+    losses = F.cross_entropy(scores.flatten(0, 1), target.flatten(), ignore_index=NO_TARGET, reduction="none")
+    return losses.view(images, places)

@@ -98,9 +98,9 @@ class ImageReader:
         Raises:
             DataError: The array has another shape or type, or lacks a band.
         """
-        self._check_types([str(array.dtype)], name)
-        if array.dtype.kind not in "uif":
+        if array.dtype.kind not in "uifc":
             raise DataError(f"{name} holds {array.dtype} values; give numbers, such as uint8 or float32.")
+        self._check_types([str(array.dtype)], name)
         if 0 in array.shape:
             raise DataError(f"{name} has shape {array.shape}, so it has no pixels; give an image that has some.")
         return self._finish(*self._values_of_array(array, name))

@@ -113,7 +113,7 @@ def check_file(path: str | os.PathLike, kind: str = "file", *, may_be_folder: bo
         elif ADDRESS.match(text):
             message = f"{text} is an address; download the file first, and give the file."
         else:
-            message = f"{text} does not exist; check the path, or the dataset's declaration."
+            message = f"{text or repr(text)} does not exist; check the path, or the dataset's declaration."
         raise DataError(message) from error
     if stat.S_ISDIR(status.st_mode):
         if may_be_folder:

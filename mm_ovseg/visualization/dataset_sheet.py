@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from mm_ovseg.data import build_dataset_mapper
+from mm_ovseg.data.catalog import label_scheme
 from mm_ovseg.data.input_files import sample_inputs
 from mm_ovseg.files import check_outputs
 from mm_ovseg.raster import RasterSource, read_label
@@ -16,7 +17,10 @@ from mm_ovseg.visualization.panels import PanelRow, draw_panels
 __all__ = ["choose_evenly", "draw_dataset_sheet", "read_panel_row"]
 
 # Whatever the config says, pairs are drawn in their original size, and unreadable ones are errors.
-SHEET_SETTINGS = ("INPUT.DATASET_MAPPER_NAME", "rgb_sar_pair", "INPUT.MIN_SIZE_TEST", 0, "INPUT.SKIP_CORRUPT", False)
+SHEET_SETTINGS = (
+    *("INPUT.DATASET_MAPPER_NAME", "rgb_sar_pair", "INPUT.MIN_SIZE_TEST", 0),
+    *("INPUT.RELEASED_GEOMETRY", False, "INPUT.SKIP_CORRUPT", False),
+)
 
 
 def draw_dataset_sheet(cfg: CfgNode, name: str, output: str | os.PathLike, num: int) -> tuple[int, int]:
@@ -41,8 +45,8 @@ def draw_dataset_sheet(cfg: CfgNode, name: str, output: str | os.PathLike, num: 
         output,
         [read_panel_row(cfg, sample, metadata) for sample in chosen],
         classes=metadata.stuff_classes,
-        colors=metadata.stuff_colors,
-        unseen=metadata.unseen_classes,
+        colors=metadata.get("stuff_colors"),
+        unseen=metadata.get("unseen_classes", ()),
     )
     return len(chosen), len(samples)
 
@@ -71,13 +75,14 @@ def read_panel_row(cfg: CfgNode, sample: dict, metadata: Metadata) -> PanelRow:
     rgb, sar = (item[key].permute(1, 2, 0).numpy().round().astype(np.uint8) for key in ("image", "sar_image"))
     label = None
     if path := sample.get("sem_seg_file_name"):
+        scheme = label_scheme(metadata)
         with RasterSource(sample["file_name"]) as image:
             label = read_label(
                 path,
-                num_classes=len(metadata.stuff_classes),
-                ignore_label=metadata.ignore_label,
-                label_values=metadata.get("label_values"),
+                num_classes=len(scheme.classes),
+                ignore_label=scheme.ignore_label,
+                label_values=scheme.label_values,
                 like=image,
             )
-        label[label == metadata.ignore_label] = 255  # the value of ignored pixels in draw_panels
+        label[label == scheme.ignore_label] = 255  # the value of ignored pixels in draw_panels
     return PanelRow(rgb, sar, label, name=str(sample.get("image_id", "")))

@@ -127,6 +127,15 @@ def test_resuming_goes_back_as_far_as_the_first_checkpoint_that_can_be_read(tmp_
         checkpointer.resume_or_load("", resume=True)
 
 
+def test_all_machines_must_resume_from_the_same_checkpoint(tmp_path, monkeypatch):
+    checkpointer = StrictCheckpointer(build(), str(tmp_path))
+    monkeypatch.setattr("mm_ovseg.checkpoint.checkpointer.comm.all_gather", lambda mine: [("one", "model_3.pth"), mine])
+    monkeypatch.setattr("mm_ovseg.checkpoint.checkpointer.platform.node", lambda: "two")
+    with pytest.raises(CheckpointError, match=r"finds model_3\.pth on one but no checkpoint on two; use an OUTPUT_DIR"):
+        checkpointer.resume_or_load("", resume=True)
+    checkpointer.resume_or_load("", resume=False)
+
+
 def test_weights_of_another_architecture_are_no_reason_to_go_back(tmp_path):
     checkpointer = StrictCheckpointer(build(), str(tmp_path))
     checkpointer.save("model_0000001")

@@ -2,9 +2,11 @@ import json
 import sys
 
 import pytest
+import torch
 
 from mm_ovseg.efficiency import machine
 from mm_ovseg.efficiency.report import paper_rows
+from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder
 from tests.conftest import ROOT, run_cli
 
 QUICKSTART = ROOT / "configs" / "quickstart"
@@ -45,8 +47,20 @@ def test_stage_2_beside_the_paper(efficiency):
     assert "`--country` selects" in markdown and "4 classes" in markdown
 
 
-def test_stage_1_has_a_row_too(efficiency):
-    report, markdown = efficiency(config="cmu.yaml")
+def test_stage_1_has_a_row_too_with_the_precision_that_ran(efficiency, monkeypatch):
+    seen = set()
+    preprocess = ImageEncoder.preprocess
+
+    def look(encoder, images):
+        enabled = torch.is_autocast_enabled("cpu")
+        seen.add(("training" if encoder.training else "other", torch.get_autocast_dtype("cpu") if enabled else None))
+        return preprocess(encoder, images)
+
+    monkeypatch.setattr(ImageEncoder, "preprocess", look)
+    report, markdown = efficiency("--dtype", "bfloat16", config="cmu.yaml")
+    assert seen == {("training", torch.bfloat16), ("other", torch.bfloat16)}
+    assert report["inference"]["precision"] == report["training"]["precision"] == "bfloat16"
+    assert "training in bfloat16, inference in bfloat16" in markdown
     parameters = report["parameters"]
     assert parameters["teacher.model"]["trainable"] == 0 < parameters["student.model"]["trainable"]
     assert parameters["teacher.model"]["all"] == parameters["student.model"]["all"]
@@ -55,8 +69,17 @@ def test_stage_1_has_a_row_too(efficiency):
     assert counts["reconciled"] == pytest.approx(counts["torch"], rel=1e-5)
 
 
-def test_one_mode_alone(efficiency):
-    report, markdown = efficiency("--modes", "train")
+def test_one_mode_alone_and_a_pair_costs_the_same_in_steps_of_several_batches(efficiency):
+    flops, pairs = [], []
+    for steps in (1, 2):
+        overrides = ["SOLVER.ACCUMULATION_STEPS", str(steps), "SOLVER.MAX_ITER", "100"]
+        report, markdown = efficiency("--modes", "train", config="cmu.yaml", overrides=overrides)
+        training, schedule = report["training"], report["training"]["schedule"]
+        flops.append(training["flops_per_pair"]["torch"])
+        pairs.append(schedule["pairs_per_iteration"])
+        assert schedule["hours"] == pytest.approx(100 * pairs[-1] * training["seconds_per_pair"] / 3600)
+    assert flops[0] == flops[1] and 2 * pairs[0] == pairs[1]
+    assert "training in float32 by steps of 2 batches" in markdown
     assert "inference" not in report and "training" in report
     [row] = [line for line in markdown.splitlines() if "**this model" in line]
     assert [cell.strip() for cell in row.split("|")[3:6:2]] == ["–", "–"]

@@ -33,10 +33,17 @@ def test_a_dataset_is_listed_once_within_the_block_and_again_after_it(counted):
 
 def test_the_other_processes_take_what_the_main_one_has_listed(counted, monkeypatch):
     monkeypatch.setattr("mm_ovseg.data.listing.comm.is_main_process", lambda: False)
-    monkeypatch.setattr("mm_ovseg.data.listing.comm.all_gather", lambda mine: [[{"file_name": "b.png"}], mine])
+    monkeypatch.setattr("mm_ovseg.data.listing.comm.all_gather", lambda mine: [([{"file_name": "b.png"}], False), mine])
     with listed_once(["counted"]):
         assert DatasetCatalog.get("counted") == [{"file_name": "b.png"}]
     assert not counted
+
+
+def test_a_machine_that_lacks_the_files_says_so(counted, monkeypatch):
+    monkeypatch.setattr("mm_ovseg.data.listing.comm.is_main_process", lambda: False)
+    monkeypatch.setattr("mm_ovseg.data.listing.comm.all_gather", lambda mine: [([{"file_name": "b.png"}], True), mine])
+    with pytest.raises(DataError, match="This machine lacks dataset 'counted': b.png"), listed_once(["counted"]):
+        pass
 
 
 def test_what_cannot_be_listed_is_left_to_whoever_asks(request):

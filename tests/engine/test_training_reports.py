@@ -182,6 +182,8 @@ def test_pairs_that_cannot_be_read_are_left_out_if_the_config_says_so(make_confi
     assert draw(make_config("INPUT.SKIP_CORRUPT", True), model) == []
     assert len(draw(make_config("INPUT.SKIP_CORRUPT", True, "VISUALIZATION.PAIRS", 2), model)) == 2
     assert {name[-9:] for name, _ in model.asked} == {"00003.png"}
+    (tmp_path / "datasets/synthetic/val/labels/00003.png").write_bytes(b"nothing")
+    assert draw(make_config("INPUT.SKIP_CORRUPT", True, "VISUALIZATION.PAIRS", 2), model) == []
 
 
 def test_no_pictures_if_none_are_wanted_or_the_model_segments_nothing(make_config):

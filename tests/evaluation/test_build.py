@@ -40,6 +40,7 @@ def build():
     [
         ("rgb_sar_sem_seg", "MMOVSeg", SeenUnseenSemSegEvaluator),
         ("rgb_sar_sem_seg", "CrossModalUnification", RetrievalEvaluator),
+        ("sem_seg", "MMOVSeg", SeenUnseenSemSegEvaluator),
         ("rgb_sar_retrieval", "CrossModalUnification", RetrievalEvaluator),
     ],
 )
@@ -50,7 +51,7 @@ def test_the_evaluator_type_chooses_the_evaluator(build, evaluator_type, meta_ar
 def test_what_does_not_fit_is_one_sentence(build):
     with pytest.raises(ConfigError, match="'build_0', which has no labels to evaluate on"):
         build("rgb_sar_retrieval", "MMOVSeg")
-    with pytest.raises(ConfigError, match="evaluator_type is 'coco'; set 'rgb_sar_sem_seg' or 'rgb_sar_retrieval'"):
+    with pytest.raises(ConfigError, match="evaluator_type is 'coco'; set 'rgb_sar_sem_seg' or 'sem_seg'"):
         build("coco", "MMOVSeg")
     with pytest.raises(ConfigError, match="SemanticSegmentor has the task None; set its class attribute task"):
         check_evaluator_types(META_ARCH_REGISTRY.get("SemanticSegmentor"), [])

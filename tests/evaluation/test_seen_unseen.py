@@ -2,7 +2,9 @@ import inspect
 import json
 import logging
 import math
-import os
+import re
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,14 +12,12 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator, print_csv_format, verify_results
-from detectron2.utils import comm
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
 
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
-from tests import training_process
-from tests.patience import PATIENCE
+from tests.process_group import run_in_group
 
 DATASET = "seen_unseen_test"
 CLASSES = ["city", "road", "forest", "water", "farmland"]
@@ -137,10 +137,10 @@ def test_ignored_pixels_do_not_count(data):
 
 
 def test_label_values_and_ignore_label_of_the_metadata_are_used(tmp_path, register):
-    raw = np.array([[10, 20], [30, 0]], np.uint8)
+    raw = np.array([[10, 20], [30, 200]], np.uint8)
     Image.fromarray(raw).save(tmp_path / "label.png")
     samples = [{"file_name": "rgb.png", "sem_seg_file_name": str(tmp_path / "label.png")}]
-    register(samples, ignore_label=0, label_values={10: 4, 20: 3, 30: 2})
+    register(samples, ignore_label=200, label_values={10: 4, 20: 3, 30: 2})
     prediction = torch.tensor([[4, 3], [1, 1]])
     outputs = [{"sem_seg": torch.nn.functional.one_hot(prediction, 5).permute(2, 0, 1)}]
     scores = evaluate(samples, outputs)
@@ -183,6 +183,22 @@ def test_a_label_of_another_size_is_an_error_that_names_the_file(data):
     with pytest.raises(DataError, match="50 x 40.*rgb_1.png has 40 x 50") as error:
         evaluate(samples, outputs)
     assert path in str(error.value)
+
+
+def test_labels_that_cannot_be_used_are_left_out_where_the_config_says_so(data, caplog):
+    samples, outputs = data
+    expected = evaluate(samples[2:], outputs[2:])
+    torn, misfit = (Path(sample["sem_seg_file_name"]) for sample in samples[:2])
+    torn.write_bytes(torn.read_bytes()[:100])
+    Image.fromarray(np.zeros(SIZE[::-1], np.uint8)).save(misfit)
+    for place, path in enumerate((torn, misfit)):
+        with pytest.raises(DataError, match=re.escape(str(path))):
+            evaluate(samples[place : place + 1], outputs[:1])
+    with caplog.at_level("WARNING", logger="mm_ovseg"):
+        assert evaluate(samples, outputs, skip_corrupt=True) == expected
+    assert expected["num_skipped"] == 2
+    for path in (torn, misfit):
+        assert f"A sample is left out (INPUT.SKIP_CORRUPT): {path}" in caplog.text
 
 
 def test_other_wrong_inputs_are_clear_errors(data):
@@ -240,39 +256,19 @@ def test_works_with_detectron2s_printing_and_verification(data, caplog):
     assert verify_results(cfg, results)
 
 
-def evaluate_share(folder, samples, outputs, rank, world_size):
-    """Evaluate every ``world_size``-th sample, in a process of its own."""
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
-    )
+def evaluate_share(folder, samples, outputs, rank):
+    """Evaluate every second sample, in one of two processes."""
     DatasetCatalog.register("shared", lambda: samples)
     MetadataCatalog.get("shared").set(stuff_classes=CLASSES, unseen_classes=UNSEEN, ignore_label=255)
-    evaluator = SeenUnseenSemSegEvaluator("shared", output_dir=folder / "inference")
-    for index in range(rank, len(samples), world_size):
-        evaluator.process([samples[index]], [outputs[index]])
-    results = evaluator.evaluate()
-    (folder / f"results_{rank}.json").write_text(json.dumps(results))
-    comm.synchronize()
-    torch.distributed.destroy_process_group()  # else its threads may outlive the interpreter, which aborts
+    evaluator = SeenUnseenSemSegEvaluator("shared", output_dir=folder / "inference", skip_corrupt=True)
+    evaluator.process(samples[rank::2], outputs[rank::2])
+    return evaluator.evaluate()
 
 
 def test_two_processes_give_exactly_the_scores_of_one(data, tmp_path):
     samples, outputs = data
-    workers = [
-        training_process.context.Process(target=evaluate_share, args=(tmp_path, samples, outputs, rank, 2))
-        for rank in range(2)
-    ]
-    for worker in workers:
-        worker.start()
-    try:
-        for worker in workers:
-            worker.join(PATIENCE)
-        assert [worker.exitcode for worker in workers] == [0, 0]
-    finally:
-        for worker in workers:
-            worker.kill()
-    results = [json.loads((tmp_path / f"results_{rank}.json").read_text()) for rank in range(2)]
-    assert results == [{"sem_seg": evaluate(samples, outputs)}, None]
+    Path(samples[1]["sem_seg_file_name"]).write_bytes(b"torn")
+    results = run_in_group(partial(evaluate_share, tmp_path, samples, outputs), tmp_path)
+    assert results == [{"sem_seg": evaluate(samples, outputs, skip_corrupt=True)}, None]
+    assert results[0]["sem_seg"]["num_skipped"] == 1
     assert (tmp_path / "inference" / "sem_seg_evaluation.json").exists()

@@ -20,6 +20,7 @@ from mm_ovseg.inference.archive_pool import RayPool
 from mm_ovseg.inference.scene_options import SceneOptions
 from tests.conftest import ROOT
 from tests.patience import PATIENCE
+from tests.training_process import wait_until
 
 IMPORTS = (ast.Import, ast.ImportFrom)
 NODE = {"num_cpus": 1, "object_store_memory": archive_pool.OBJECT_STORE_BYTES}
@@ -81,7 +82,6 @@ def make_factory(log, kill_after=None, stuck_on=None):
         import os
         import signal
         import threading
-        import time
         from pathlib import Path
 
         import ray
@@ -93,7 +93,7 @@ def make_factory(log, kill_after=None, stuck_on=None):
 
         class StubPredictor:
             def __init__(self, cfg, class_names, *, any_format):
-                self.class_names = tuple(class_names)
+                self.class_names, self.lock = tuple(class_names), threading.RLock()
 
             def model(self, items):
                 with open(log, "a+") as file:
@@ -124,15 +124,6 @@ def same_maps(folder, first, second):
     )
 
 
-def wait_for(condition):
-    """Wait for something that another process does."""
-    for _ in range(100 * PATIENCE):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("It never happens.")
-
-
 def test_the_scene_of_a_lost_machine_is_gone_on_with_on_another(
     cluster, second_machine, ray, scene_files, tmp_path, caplog
 ):
@@ -158,7 +149,7 @@ def test_where_no_machine_is_left_that_has_been_said(cluster, second_machine, sc
     factory = make_factory(log, stuck_on=second_machine.node_id)
     with RayPool(factory, address=cluster.address, gpus_per_worker=1) as pool:
         results = segment_archive([SceneFiles("a", scene_files)], tmp_path / "maps", OPTIONS, pool)
-        lost = threading.Thread(target=lambda: (wait_for(log.exists), cluster.remove_node(second_machine, False)))
+        lost = threading.Thread(target=lambda: (wait_until(log.exists), cluster.remove_node(second_machine, False)))
         lost.start()
         with pytest.raises(ConfigError, match="No machine of the Ray cluster is left .* 1 GPUs.*--resume"):
             list(results)

@@ -1,5 +1,6 @@
 """An explanation holds what the model computes, and what it leaves out plays no part."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.explanation import BOTH, RGB_ONLY, SAR_ONLY, explain, first_component
 from mm_ovseg.inference.predictor import Predictor
+from tests.conftest import AnnouncingLock
 
 CLASSES = ("city", "road", "water")
 
@@ -183,3 +185,28 @@ def test_the_first_component_holds_most_of_the_variance_and_agrees_with_clip(mak
 
 def costs_of(explanations):
     return {name: explanation.clip_cost for name, explanation in explanations.items()}
+
+
+def test_an_explanation_has_one_vocabulary_and_its_own_results_whatever_other_threads_do(make_predictor, images):
+    predictor = make_predictor()
+    expected = explain(predictor, *images)
+    predictor.lock = AnnouncingLock()
+
+    def meddle():
+        predictor.set_vocabulary(["sea", "sky"])
+        predictor(images[1], images[0])
+
+    other = threading.Thread(target=predictor.lock.announce_end, args=(meddle,))
+
+    def start_other(*_):
+        if other.ident is None:
+            other.start()
+            predictor.lock.met.wait()
+
+    predictor.model.sem_seg_head.register_forward_hook(start_other)
+    explanations = explain(predictor, *images)
+    other.join()
+    for name, explanation in explanations.items():
+        assert explanation.prediction.classes == CLASSES
+        np.testing.assert_array_equal(explanation.fused_cost, expected[name].fused_cost)
+    assert predictor.class_names == ("sea", "sky")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from detectron2.modeling import build_model
 from PIL import Image
 
 from mm_ovseg.data.mappers import RGBSARPairMapper
@@ -275,6 +276,74 @@ def test_a_thread_that_holds_the_lock_keeps_its_vocabulary(make_predictor):
     assert predictor.class_names == ("sea", "sky")
 
 
+def test_modes_of_the_caller_do_not_matter(make_predictor):
+    pair = random_arrays(20, 20, 0)
+    expected = make_predictor()(*pair, with_scores=True)
+    for mode in (torch.inference_mode, torch.no_grad, torch.enable_grad):
+        with mode():
+            predictor = make_predictor()
+            assert_equal(predictor(*pair, with_scores=True), expected)
+        assert_equal(predictor(*pair, with_scores=True), expected)
+        assert not any(parameter.is_inference() for parameter in predictor.model.parameters())
+        assert predictor.model.text._cache is not None  # the text is encoded once
+
+
+def test_the_default_type_of_pytorch_does_not_matter_or_is_refused(make_predictor, make_cfg):
+    predictor, pair = make_predictor(), random_arrays(20, 20, 0)
+    expected = predictor(*pair, with_scores=True)
+    try:
+        for dtype in (torch.bfloat16, torch.float16, torch.float64):
+            torch.set_default_dtype(dtype)
+            assert_equal(predictor(*pair, with_scores=True), expected)
+            for build in (make_predictor, lambda: build_model(make_cfg("configs/cmu_dino_vitb8.yaml"))):
+                with pytest.raises(ConfigError, match=rf"default type is {dtype}, but models are built in float32"):
+                    build()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_arrays_of_any_layout_and_real_type(make_predictor):
+    predictor, pair = make_predictor(), random_arrays(20, 30, 0)
+    expected = predictor(*pair, with_scores=True)
+    for change in (
+        np.asfortranarray,
+        lambda array: array[::-1, ::-1].copy()[::-1, ::-1],  # negative strides
+        lambda array: np.repeat(array, 2, axis=1)[:, ::2],
+        lambda array: array.view(type("Subclass", (np.ndarray,), {})),
+    ):
+        changed = [change(array) for array in pair]
+        for array in changed:
+            array.setflags(write=False)
+        assert_equal(predictor(*changed, with_scores=True), expected)
+
+    predictor = make_predictor("INPUT.RGB.RANGE", [0.0, 200.0], "INPUT.SAR.SCALE", "power")
+    expected = predictor(*(array.astype(np.float32) for array in pair), with_scores=True)
+    for kind in ("float16", "float64", "longdouble", ">f4", "int16", "uint64"):
+        assert_equal(predictor(*(array.astype(kind) for array in pair), with_scores=True), expected)
+
+
+NO_IMAGES = [
+    (torch.zeros(9, 9, 3, dtype=torch.uint8), "RGB is given as Tensor; give a path or a NumPy array"),
+    (Image.new("RGB", (9, 9)), "RGB is given as Image; give a path or a NumPy array"),
+    (b"rgb.tif", "RGB is given as bytes; give a path or a NumPy array"),
+    ("", "'' does not exist; check the path"),
+    (np.zeros((0, 9, 3), np.uint8), r"The RGB array has shape \(0, 9, 3\), so it has no pixels"),
+    (np.zeros((9, 9), np.uint8), r"The RGB array has shape \(9, 9\); give \(height, width, 3\)"),
+    (np.zeros((9, 9, 3), object), "The RGB array holds object values; give numbers"),
+    (np.zeros((9, 9, 3), "U3"), "The RGB array holds <U3 values; give numbers"),
+    (np.zeros((9, 9, 3), bool), "The RGB array holds bool values; give numbers"),
+    (np.zeros((9, 9, 3), complex), "The RGB array holds complex128 values"),
+    (np.broadcast_to(np.uint8(3), (4_000_000, 4_000_000, 3)), r"shape \(4000000, 4000000, 3\), which memory does not"),
+]  # fmt: skip
+
+
+def test_what_is_no_image_ends_in_one_sentence(make_predictor):
+    predictor = make_predictor()
+    for rgb, message in NO_IMAGES:
+        with pytest.raises(DataError, match=message):
+            predictor(rgb, None)
+
+
 def test_damaged_pairs_are_left_out_where_the_config_says_so(make_predictor, bad_pairs, caplog):
     predictor, good = make_predictor("INPUT.SKIP_CORRUPT", True), random_arrays(16, 16, 0)
     with caplog.at_level("WARNING", logger="mm_ovseg"):
@@ -289,6 +358,8 @@ def test_configs_that_map_nothing_are_refused(make_predictor):
         make_predictor("MODEL.META_ARCHITECTURE", "CrossModalUnification")
     with pytest.raises(ConfigError, match=r"INPUT\.MIN_SIZE_TEST is 64"):
         make_predictor("INPUT.MIN_SIZE_TEST", 64)
+    with pytest.raises(ConfigError, match=r"INPUT\.RELEASED_GEOMETRY is on"):
+        make_predictor("INPUT.RELEASED_GEOMETRY", True)
     with pytest.raises(ConfigError, match=r"INPUT\.SAR\.BANDS"):
         make_predictor("INPUT.SAR.BANDS", [1, 2, 3, 4])
 

@@ -16,6 +16,7 @@ from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference import scene as scene_module
 from mm_ovseg.inference.coregistration import ShiftEstimate
+from mm_ovseg.inference.model_lock import ModelLock
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from tests.conftest import ROOT, AnnouncingLock
 
@@ -47,7 +48,7 @@ class StubModel:
 
 class StubPredictor:
     def __init__(self, cfg, class_names, *, any_format):
-        self.model = StubModel()
+        self.model, self.lock = StubModel(), ModelLock()
         self.set_vocabulary(class_names)
 
     def set_vocabulary(self, class_names):

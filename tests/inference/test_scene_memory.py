@@ -17,6 +17,7 @@ MAX_GROWTH = 30.0  # MB
 # scene, which these would not fill, so they are made small.
 SEGMENT = """
 import sys
+import threading
 from pathlib import Path
 import torch
 from mm_ovseg.efficiency.machine import peak_memory
@@ -27,7 +28,7 @@ from mm_ovseg.raster import cog
 
 class StubPredictor:
     def __init__(self, cfg, class_names, *, any_format):
-        self.class_names = tuple(class_names)
+        self.class_names, self.lock = tuple(class_names), threading.RLock()
 
     def model(self, items):
         return [{"sem_seg": torch.stack([item["image"][0], item["sar_image"][0]]) / 255} for item in items]

@@ -46,6 +46,16 @@ def test_another_vocabulary_is_never_answered_from_the_cache():
     torch.testing.assert_close(text(("road", "water")), first.flip(1))
 
 
+def test_weights_made_in_inference_mode_have_no_cache():
+    with torch.inference_mode():
+        text = build()
+        before = text(("water",))
+        text.load_state_dict({name: value + torch.arange(6) for name, value in text.state_dict().items()})
+        assert not torch.allclose(text(("water",)), before)
+    with torch.no_grad():
+        assert torch.equal(text(("water",)), text(("water",))) and text.tower.calls == 4
+
+
 def test_weights_that_changed_are_never_answered_from_the_cache():
     text = build()
     optimizer = torch.optim.AdamW(text.parameters(), lr=0.1)

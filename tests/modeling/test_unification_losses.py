@@ -4,10 +4,11 @@ import math
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
 
+from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.modeling.unification_losses import NEGATIVES, UNIFICATION_LOSS_REGISTRY, unification_loss
+from tests.process_group import run_in_group
 
 ALL = torch.ones(1, 2, dtype=torch.bool)
 
@@ -62,6 +63,27 @@ def test_tokens_without_data_count_nowhere(name, negatives, symmetric):
     assert nothing.item() == 0 and (student.grad == 0).all()
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("negatives", NEGATIVES)
+def test_an_image_without_data_has_a_gradient_of_zero_beside_one_with_data(negatives, symmetric):
+    student, teacher = random_tokens(2)
+    valid = torch.tensor([[False] * 5, [True, True, False, True, True]])
+    student.requires_grad_()
+    temperature = torch.tensor(0.1, requires_grad=True)
+    arguments = {"temperature": temperature, "negatives": negatives, "symmetric": symmetric}
+    unification_loss(student, teacher, valid, name="infonce", **arguments).backward()
+    assert (student.grad[~valid] == 0).all() and (student.grad[valid] != 0).any(dim=1).all()
+    assert temperature.grad.isfinite()
+
+
+def test_a_loss_of_another_shape_is_named(monkeypatch):
+    monkeypatch.setitem(UNIFICATION_LOSS_REGISTRY._obj_map, "of_valid", lambda s, t, valid, **_: (s - t).sum(2)[valid])
+    student, teacher = random_tokens(2)
+    valid = torch.ones(2, 5, dtype=torch.bool)
+    with pytest.raises(ConfigError, match=r"CMU.LOSS of_valid returns losses of shape \(10,\).*\(2, 5\)"):
+        unification_loss(student, teacher, valid, name="of_valid")
+
+
 def test_mse_and_l1_sum_over_channels():
     student, teacher = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 0.5]]])
     valid = torch.ones(1, 1, dtype=torch.bool)
@@ -85,10 +107,10 @@ CASES = [
 
 
 def batch_of(rank, emptied):
-    """Two images on rank 0, three on rank 1; of ``emptied`` not one token is valid."""
+    """Two images on each rank; of ``emptied`` not one token is valid."""
     generator = torch.Generator().manual_seed(rank)
-    sar, rgb = (torch.randn(2 + rank, 5, 4, generator=generator) for _ in range(2))
-    valid = torch.rand(2 + rank, 5, generator=generator) < 0.7
+    sar, rgb = (torch.randn(2, 5, 4, generator=generator) for _ in range(2))
+    valid = torch.rand(2, 5, generator=generator) < 0.7
     return sar, F.normalize(rgb, dim=2), valid & (rank != emptied)
 
 
@@ -106,22 +128,30 @@ def loss_and_gradients(batch, case):
     return torch.cat([loss.detach().view(1), weight.grad.flatten(), scale_gradient])
 
 
-def one_of_two_processes(rank, meeting_point, results):
-    dist.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=2)
+def of_one_process(rank):
+    results = {}
     for emptied, case in itertools.product((None, 1), CASES):
         values = loss_and_gradients(batch_of(rank, emptied), case)
         dist.all_reduce(values)  # what DistributedDataParallel does to gradients
-        results[rank, emptied, case] = (values / 2).tolist()
-    dist.destroy_process_group()
+        results[emptied, case] = values / 2
+    return results
 
 
 def test_two_processes_have_the_loss_and_the_gradients_of_one_with_the_whole_batch(tmp_path):
-    results = multiprocessing.get_context("spawn").Manager().dict()
-    multiprocessing.spawn(one_of_two_processes, args=(tmp_path / "meeting", results), nprocs=2)
+    results = run_in_group(of_one_process, tmp_path)
     for emptied, case in itertools.product((None, 1), CASES):
         both = (torch.cat(parts) for parts in zip(batch_of(0, emptied), batch_of(1, emptied), strict=True))
         expected = loss_and_gradients(both, case)
         assert expected.abs().sum() > 0.1
-        for rank in range(2):
-            actual = torch.tensor(results[rank, emptied, case])
-            torch.testing.assert_close(actual, expected, msg=lambda text, case=case: f"{case}: {text}")
+        for actual in results:
+            torch.testing.assert_close(actual[emptied, case], expected, msg=lambda text, case=case: f"{case}: {text}")
+
+
+def with_batches_of_different_sizes(rank):
+    student, teacher = random_tokens(1 + rank)
+    with pytest.raises(DataError, match=r"batches of different sizes \(\(5, 4\), \(10, 4\)\)"):
+        unification_loss(student, teacher, torch.ones(1 + rank, 5, dtype=torch.bool), name="infonce")
+
+
+def test_processes_with_batches_of_different_sizes_end_in_one_sentence(tmp_path):
+    run_in_group(with_batches_of_different_sizes, tmp_path)

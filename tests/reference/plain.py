@@ -57,12 +57,8 @@ def plain_loss(model: MMOVSeg, batched_inputs: Sequence[dict]) -> torch.Tensor:
     """The training loss, a scalar, of pairs with ``sem_seg`` (H, W), for ``model.train_vocabulary``."""
     logits = plain_logits(model, batched_inputs, model.train_vocabulary)
     targets = [item["sem_seg"].to(logits.device) for item in batched_inputs]
-    if len({target.shape for target in targets}) == 1:
-        return _segmentation_loss(model, logits, torch.stack(targets))
-    losses = [
-        _segmentation_loss(model, *pair) for pair in zip(logits.split(1), (t[None] for t in targets), strict=True)
-    ]
-    return torch.stack(losses).mean()
+    losses = [_pixel_losses(model, *pair) for pair in zip(logits.split(1), (t[None] for t in targets), strict=True)]
+    return torch.cat(losses).mean()
 
 
 def plain_cost_volume(dense: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
@@ -202,15 +198,13 @@ def _shifted_window_mask(height: int, width: int, size: int, shift: int) -> torc
     return (region[:, :, None] != region[:, None, :]) * -100.0
 
 
-def _segmentation_loss(model: MMOVSeg, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Logits (B, T, h, w) and labels (B, H, W) -> the loss at the labels' size."""
+def _pixel_losses(model: MMOVSeg, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Logits (1, T, h, w) and labels (1, H, W) -> the losses (N,) of the pixels that count, at the labels' size."""
     logits = F.interpolate(at_least_float32(logits), target.shape[1:], mode="bilinear", align_corners=False)
-    counted = target != model.ignore_label  # (B, H, W)
+    counted = target != model.ignore_label  # (1, H, W)
     if model.loss_name == "cross_entropy":
-        return F.cross_entropy(logits, target, ignore_index=model.ignore_label)
-    one_hot = F.one_hot(target.where(counted, 0), logits.shape[1]).permute(0, 3, 1, 2)  # (B, T, H, W)
+        return F.cross_entropy(logits, target, ignore_index=model.ignore_label, reduction="none")[counted]
+    one_hot = F.one_hot(target.where(counted, 0), logits.shape[1]).permute(0, 3, 1, 2)  # (1, T, H, W)
     positive = (one_hot * counted[:, None]).to(logits)
-    if model.ignored_as_negative:
-        return F.binary_cross_entropy_with_logits(logits, positive)
-    losses = F.binary_cross_entropy_with_logits(logits, positive, reduction="none").mean(dim=1)  # (B, H, W)
-    return losses[counted].mean()
+    losses = F.binary_cross_entropy_with_logits(logits, positive, reduction="none").mean(dim=1)  # (1, H, W)
+    return losses.flatten() if model.ignored_as_negative else losses[counted]

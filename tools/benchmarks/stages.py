@@ -9,7 +9,7 @@ from torch import nn
 from mm_ovseg.efficiency.flops import flop_counter
 from mm_ovseg.efficiency.timer import now
 
-# Modules and their stages. Everything else is "other": text cache, interpolation of the logits, sigmoid.
+# Modules and their stages. Everything else is "other": text cache, sigmoid, resizing of the scores.
 STAGES = {
     "": "other",
     "clip": "clip",

@@ -99,6 +99,11 @@ class ImageEncoder(nn.Module):
         """Blocks in order, each called as a whole, for MODEL.COMPILE; empty without such blocks."""
         return ()
 
+    def compile_blocks(self) -> None:
+        """Compile each block when it is first called (MODEL.COMPILE); equal blocks share one compilation."""
+        for block in self.transformer_blocks:
+            block.compile()
+
     def recompute_activations(self) -> None:
         """Store only the inputs of blocks for the backward pass (MODEL.ACTIVATION_CHECKPOINTING).
 
@@ -151,8 +156,14 @@ def build_image_encoder(cfg: CfgNode, role: str, *, blocks: Sequence[int], **set
         settings: further keywords.
 
     Raises:
-        ConfigError: TYPE is not registered.
+        ConfigError: TYPE is not registered, or PyTorch's default type is not float32.
     """
+    if torch.get_default_dtype() is not torch.float32:
+        raise ConfigError(
+            f"PyTorch's default type is {torch.get_default_dtype()}, but models are built in float32; call "
+            "torch.set_default_dtype(torch.float32) before, and choose half precision with MODEL.INFERENCE_DTYPE or "
+            "SOLVER.AMP."
+        )
     node = cfg.MODEL[role]
     return _build(cfg, role, weights=node.PRETRAINED, statistics=node, blocks=blocks, **settings)
 

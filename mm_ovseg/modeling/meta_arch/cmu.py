@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mm_ovseg.choices import check_choice, check_registered
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.modeling.backbone.image_encoder import ImageEncoder, build_image_encoder, build_sar_twin
-from mm_ovseg.modeling.precision import at_least_float32
+from mm_ovseg.modeling.precision import at_least_float32, inference_precision, read_inference_dtype
 from mm_ovseg.modeling.unification_losses import NEGATIVES, UNIFICATION_LOSS_REGISTRY, unification_loss
 
 __all__ = ["CrossModalUnification"]
@@ -38,6 +38,8 @@ class CrossModalUnification(nn.Module):
         tokens_per_image: positions sampled per image and block.
         ema_decay: if > 0, ``student_average`` is an exponential moving average of the student with this decay, which
             evaluation uses instead of the student. Training calls :meth:`after_optimizer_step` to update it.
+        inference_dtype: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` for mixed precision in evaluation mode.
+        compile_blocks: compile the blocks of all encoders with ``torch.compile``.
     """
 
     task = "retrieval"  # selects the evaluator, see mm_ovseg.evaluation.build
@@ -55,6 +57,8 @@ class CrossModalUnification(nn.Module):
         symmetric: bool,
         tokens_per_image: int,
         ema_decay: float,
+        inference_dtype: str,
+        compile_blocks: bool,
     ) -> None:
         super().__init__()
         check_registered("CMU.LOSS", loss_name, UNIFICATION_LOSS_REGISTRY)
@@ -80,6 +84,10 @@ class CrossModalUnification(nn.Module):
         if ema_decay > 0:
             self.student_average = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
             self.student_average.requires_grad_(False)
+        self.inference_dtype = read_inference_dtype(inference_dtype)
+        if compile_blocks:  # here, since a copy of a compiled block is not compiled
+            for encoder in {self.teacher, self.student, self._evaluated_student}:
+                encoder.compile_blocks()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -107,6 +115,8 @@ class CrossModalUnification(nn.Module):
             "symmetric": cfg.CMU.SYMMETRIC,
             "tokens_per_image": cfg.CMU.TOKENS_PER_IMAGE,
             "ema_decay": cfg.CMU.EMA_DECAY,
+            "inference_dtype": cfg.MODEL.INFERENCE_DTYPE,
+            "compile_blocks": cfg.MODEL.COMPILE,
         }
 
     @property
@@ -132,12 +142,10 @@ class CrossModalUnification(nn.Module):
             [_require(item, key).to(self.device) for item in batched_inputs] for key in ("image", "sar_image")
         )
         valid = self._valid_tokens(batched_inputs)  # (B, h * w)
-        with torch.no_grad():
-            teacher_tokens = _tokens(self.teacher, images)
         if not self.training:
-            student = self.student if self.student_average is None else self.student_average.module
-            with torch.no_grad():
-                student_tokens = _tokens(student, sar_images)
+            with torch.no_grad(), inference_precision(self.inference_dtype, self.device):
+                teacher_tokens = _tokens(self.teacher, images)
+                student_tokens = _tokens(self._evaluated_student, sar_images)
             return [
                 {
                     "image_tokens": [tokens[index] for tokens in teacher_tokens],
@@ -146,6 +154,8 @@ class CrossModalUnification(nn.Module):
                 }
                 for index in range(len(batched_inputs))
             ]
+        with torch.no_grad():
+            teacher_tokens = _tokens(self.teacher, images)
         student_tokens = _tokens(self.student, sar_images)
         temperature = self._current_temperature()
         losses = []
@@ -171,6 +181,10 @@ class CrossModalUnification(nn.Module):
         """Update the moving average of the student, if any."""
         if self.student_average is not None:
             self.student_average.update_parameters(self.student)
+
+    @property
+    def _evaluated_student(self) -> ImageEncoder:
+        return self.student if self.student_average is None else self.student_average.module
 
     def _current_temperature(self) -> torch.Tensor | float:
         if self.log_scale is None:

@@ -1,7 +1,6 @@
 """MM-OVSeg: open-vocabulary semantic segmentation of RGB-SAR pairs (stage 2)."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -11,19 +10,18 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.semantic_seg import build_sem_seg_head
 from torch import nn
 
-from mm_ovseg.choices import check_choice, check_registered
+from mm_ovseg.choices import check_registered
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.modeling.backbone.image_encoder import EncoderFeatures
 from mm_ovseg.modeling.encoders import ProjectedEncoder, build_encoders
 from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, segmentation_loss
-from mm_ovseg.modeling.precision import at_least_float32
+from mm_ovseg.modeling.precision import at_least_float32, inference_precision, read_inference_dtype
 from mm_ovseg.modeling.sar_validity import WITH_SAR, WITHOUT_SAR, join_by_validity, needed_answers
+from mm_ovseg.modeling.scores import scores_of_size
 from mm_ovseg.modeling.text import TextEmbedder
 from mm_ovseg.vocabulary import seen_classes, unseen_classes, validate_class_names
 
 __all__ = ["MMOVSeg"]
-
-INFERENCE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @META_ARCH_REGISTRY.register()
@@ -64,7 +62,6 @@ class MMOVSeg(nn.Module):
     ) -> None:
         super().__init__()
         check_registered("LOSS.NAME", loss_name, SEGMENTATION_LOSS_REGISTRY)
-        check_choice("MODEL.INFERENCE_DTYPE", inference_dtype, INFERENCE_DTYPES)
         self.clip = clip
         self.clip_sar = clip_sar
         self.dino = dino
@@ -73,7 +70,7 @@ class MMOVSeg(nn.Module):
         self.sem_seg_head = sem_seg_head
         self.train_vocabulary = tuple(train_vocabulary)
         self.vocabulary = tuple(vocabulary)
-        self.inference_dtype = INFERENCE_DTYPES[inference_dtype]
+        self.inference_dtype = read_inference_dtype(inference_dtype)
         self.loss_name = loss_name
         self.ignore_label = ignore_label
         self.ignored_as_negative = ignored_as_negative
@@ -216,7 +213,7 @@ class MMOVSeg(nn.Module):
         """Scores (T, height, width) of each pair. Text and RGB are encoded only once, whatever SAR covers."""
         images = self._images(batched_inputs, "image")
         needed = [needed_answers(item) if self.needs_sar else {WITHOUT_SAR} for item in batched_inputs]
-        with self._inference_precision():
+        with inference_precision(self.inference_dtype, self.device):
             text = self._embed(self.vocabulary)
             features = self._encode(images)
         scores: list[torch.Tensor | None] = [None] * len(images)
@@ -226,29 +223,17 @@ class MMOVSeg(nn.Module):
                 continue
             chosen = [batched_inputs[place] for place in places]
             sar_images = self._images(chosen, "sar_image") if answer == WITH_SAR else None
-            with self._inference_precision():
+            with inference_precision(self.inference_dtype, self.device):
                 clip, dino = (
                     kind if kind is None or len(places) == len(images) else kind.take(places) for kind in features
                 )
                 logits = self._compare_features(clip, dino, sar_images, text)
-            for place, item, item_logits in zip(places, chosen, at_least_float32(logits), strict=True):
+            for place, item, item_logits in zip(places, chosen, logits, strict=True):
                 height, width = item["image"].shape[1:]
                 size = (int(item.get("height", height)), int(item.get("width", width)))
-                new, other = F.interpolate(item_logits[None], size, mode="bilinear")[0].sigmoid_(), scores[place]
+                new, other = scores_of_size(item_logits[None], size)[0], scores[place]
                 scores[place] = new if other is None else join_by_validity(new, other, item["sar_valid"])
         return scores
-
-    def _inference_precision(self) -> AbstractContextManager:
-        """Mixed precision by config; with float32 the caller's own autocast, if any, is kept.
-
-        Raises:
-            ConfigError: float16 on a CPU, which emulates it hundreds of times slower than float32.
-        """
-        if self.inference_dtype is torch.float32:
-            return nullcontext()
-        if self.inference_dtype is torch.float16 and self.device.type == "cpu":
-            raise ConfigError("MODEL.INFERENCE_DTYPE float16 is for GPUs: CPUs emulate it; set it to bfloat16.")
-        return torch.autocast(self.device.type, self.inference_dtype)
 
     def _loss(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor]:
         for item in batched_inputs:
@@ -263,17 +248,17 @@ class MMOVSeg(nn.Module):
             pairs = [(logits, torch.stack(targets))]
         else:
             pairs = [(item_logits[None], target[None]) for item_logits, target in zip(logits, targets, strict=True)]
-        losses = [
-            segmentation_loss(
-                F.interpolate(at_least_float32(item_logits), target.shape[1:], mode="bilinear", align_corners=False),
-                target,
-                name=self.loss_name,
-                ignore_label=self.ignore_label,
-                ignored_as_negative=self.ignored_as_negative,
-            )
-            for item_logits, target in pairs
+        batch = [
+            (F.interpolate(at_least_float32(some), target.shape[1:], mode="bilinear", align_corners=False), target)
+            for some, target in pairs
         ]
-        return {"loss_sem_seg": torch.stack(losses).mean()}
+        loss = segmentation_loss(
+            batch,
+            name=self.loss_name,
+            ignore_label=self.ignore_label,
+            ignored_as_negative=self.ignored_as_negative,
+        )
+        return {"loss_sem_seg": loss}
 
     def _images(self, batched_inputs: Sequence[dict], key: str) -> list[torch.Tensor]:
         images = []

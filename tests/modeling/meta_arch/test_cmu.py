@@ -176,3 +176,33 @@ def test_bad_settings_are_named(make_model, settings, message):
 def test_a_pair_without_sar_is_named(model):
     with pytest.raises(DataError, match=r"pair_0\.png has no 'sar_image'"):
         model([{key: value for key, value in random_pair().items() if key != "sar_image"}])
+
+
+def test_inference_in_mixed_precision_by_config(make_model):
+    model = make_model("MODEL.INFERENCE_DTYPE", "bfloat16", config=CONFIG).eval()
+    seen = []
+    for encoder in (model.teacher, model.student):
+        encoder.model.blocks[0].attn.qkv.register_forward_hook(lambda _, inputs, output: seen.append(output.dtype))
+    (tokens,) = model([random_pair()])
+    assert seen == 2 * [torch.bfloat16]
+    (expected,) = make_model(config=CONFIG).eval()([random_pair()])
+    for key in ("image_tokens", "sar_tokens"):
+        ours, theirs = torch.stack(tokens[key]), torch.stack(expected[key])
+        assert ours.dtype == torch.float32 and 0 < (ours - theirs).abs().max() < 0.05
+    seen.clear()
+    model.train()([random_pair()])
+    assert seen == 2 * [torch.float32]  # training has SOLVER.AMP
+    with pytest.raises(ConfigError, match="float16 is for GPUs"):
+        make_model("MODEL.INFERENCE_DTYPE", "float16", config=CONFIG).eval()([random_pair()])
+    with pytest.raises(ConfigError, match=r"MODEL\.INFERENCE_DTYPE is 'half'"):
+        make_model("MODEL.INFERENCE_DTYPE", "half", config=CONFIG)
+
+
+def test_compiling_by_config_reaches_the_blocks_of_every_encoder(make_model):
+    model = make_model("MODEL.COMPILE", True, "CMU.EMA_DECAY", 0.5, config=CONFIG)
+    compiled = [name.split(".")[0] for name, module in model.named_modules() if module._compiled_call_impl is not None]
+    assert compiled == 3 * ["teacher"] + 3 * ["student"] + 3 * ["student_average"]
+    with torch.compiler.set_stance("force_eager"):  # the compiler itself takes half a minute
+        model.train()([random_pair()])["loss_alignment"].backward()
+        model.after_optimizer_step()
+        assert len(model.eval()([random_pair()])[0]["sar_tokens"]) == 3

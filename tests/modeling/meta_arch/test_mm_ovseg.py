@@ -1,7 +1,6 @@
-import math
-
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
@@ -28,6 +27,24 @@ def test_scores_are_probabilities_at_the_size_asked_for(model):
     assert whole.shape == (3, 48, 64) and small.shape == (3, 30, 20)
     assert whole.dtype == torch.float32 and whole.min() >= 0 and whole.max() <= 1
     assert whole.std() > 0
+
+
+def test_scores_are_resized_as_scores_not_as_logits(model):
+    seen = []
+
+    def sharpen(_module, _inputs, logits):
+        seen.append(100 * logits)  # many of the scores are 1, which resizing rounds up
+        return seen[-1]
+
+    model.sem_seg_head.register_forward_hook(sharpen)
+    pair, valid = random_pair(), left_of(40)
+    for item in (pair, {**pair, "height": 97, "width": 333}, {**pair, "sar_valid": valid}):
+        seen.clear()
+        (scores,) = scores_of(model, item)
+        expected = [F.interpolate(logits.sigmoid(), scores.shape[1:], mode="bilinear")[0] for logits in seen]
+        expected = expected[0] if len(seen) == 1 else torch.where(valid, expected[1], expected[0])
+        torch.testing.assert_close(scores, expected, rtol=0, atol=1e-6)
+        assert scores.max() == 1
 
 
 def test_a_batch_of_pairs_of_different_sizes_equals_one_at_a_time(model):
@@ -152,15 +169,15 @@ def test_the_vocabulary_switches_between_training_and_evaluation(model):
         torch.testing.assert_close(model.text(model.vocabulary), fresh)
 
 
-def test_training_takes_labels_of_one_or_of_different_sizes(model):
+@pytest.mark.parametrize("size", [(48, 64), (64, 64)])
+def test_the_loss_of_labels_of_any_sizes_is_the_mean_over_their_pixels(model, size):
     model.train_vocabulary = ("city", "forest")
     model.train()
-    same = model([random_pair(48, 64, seed, 2) for seed in range(2)])["loss_sem_seg"]
-    different = model([random_pair(48, 64, 0, 2), random_pair(64, 64, 1, 2)])["loss_sem_seg"]
-    assert same.requires_grad and math.isfinite(same.item()) and math.isfinite(different.item())
-    separate = [model([random_pair(48, 64, 0, 2)]), model([random_pair(64, 64, 1, 2)])]
-    expected = sum(loss["loss_sem_seg"].item() for loss in separate) / 2
-    assert different.item() == pytest.approx(expected, rel=1e-4)
+    pairs = [random_pair(48, 64, 0, 2), random_pair(*size, 1, 2)]
+    together, *separate = (model(some)["loss_sem_seg"] for some in (pairs, pairs[:1], pairs[1:]))
+    pixels = [pair["sem_seg"].numel() for pair in pairs]
+    expected = sum(loss.item() * count for loss, count in zip(separate, pixels, strict=True)) / sum(pixels)
+    assert together.requires_grad and together.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_what_learns_and_that_each_of_it_has_a_gradient(model):

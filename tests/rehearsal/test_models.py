@@ -1,0 +1,114 @@
+"""Inference and the loss of every config and of other variants of the models on a GPU, in three precisions."""
+
+import pytest
+import torch
+from torch.utils._pytree import tree_leaves
+
+from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY
+from mm_ovseg.modeling.unification_losses import UNIFICATION_LOSS_REGISTRY
+from tests.conftest import ROOT, random_pair
+from tests.rehearsal.device import CUDA, DTYPES, fake_device, loaded_batch, tiny_cfg, tiny_model
+
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+
+CONFIGS = [
+    str(path.relative_to(ROOT))
+    for pattern in ("*_*.yaml", "siblings/*.yaml", "ablations/*.yaml")
+    for path in sorted((ROOT / "configs").glob(pattern))
+]
+STAGE_1, STAGE_2 = "configs/cmu_dino_vitb8.yaml", "configs/mm_ovseg_vitb16_384.yaml"
+CLIP_STUDENT = ["CMU.ENCODER", "clip"]
+NO_DINO = ["MODEL.DENSE_ENCODER.ENABLED", False, "MODEL.DENSE_ENCODER_SAR.ENABLED", False]
+TWO_TEMPLATES = ["MODEL.TEXT.TEMPLATES", ["a photo of {}", "{} from above"]]
+rehearsed = set()
+
+
+def check_loss(model, batch, dtype):
+    """In the precision asked for, and without waiting for the GPU."""
+    with fake_device(dtype) as watch:
+        (loss,) = model.train()(batch).values()
+    assert loss.device == torch.device(CUDA) and loss.dtype == torch.float32 and loss.shape == () and loss.requires_grad
+    assert watch.reads == 0 and DTYPES[dtype] in watch.dtypes
+
+
+def check_outputs(model, batch, dtype):
+    """In the precision asked for by config, and without waiting for the GPU."""
+    model.inference_dtype = DTYPES[dtype]
+    with fake_device() as watch:
+        outputs = model.eval()(batch)
+    assert watch.reads == 0 and DTYPES[dtype] in watch.dtypes
+    for item, output in zip(batch, outputs, strict=True):
+        if model.task == "sem_seg":
+            height, width = item["image"].shape[1:]
+            assert output["sem_seg"].shape == (len(model.vocabulary), item.get("height", height), width)
+        for tensor in tree_leaves(output):
+            assert tensor.device == torch.device(CUDA) and tensor.dtype in (torch.float32, torch.bool)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_config(config):
+    cfg = tiny_cfg(config)
+    key = str([cfg[node] for node in ("MODEL", "CMU", "LOSS")])
+    if key in rehearsed:
+        return  # tiny and without files, it is the model of another config
+    rehearsed.add(key)
+    model, batch = tiny_model(cfg), loaded_batch()
+    for dtype in DTYPES:
+        check_loss(model, batch, dtype)
+        check_outputs(model, batch, dtype)
+
+
+def variants_of(config, *variants):
+    return [pytest.param(config, overrides, id=",".join(map(str, overrides))) for overrides in variants]
+
+
+@pytest.mark.parametrize("config,overrides", [
+    *variants_of(
+        STAGE_1,
+        *(["CMU.LOSS", name] for name, _ in UNIFICATION_LOSS_REGISTRY),
+        ["CMU.NEGATIVES", "image", "CMU.SYMMETRIC", True],
+        ["CMU.SYMMETRIC", True, "CMU.LEARNED_TEMPERATURE", True],
+        ["CMU.EMA_DECAY", 0.9],
+        ["MODEL.ACTIVATION_CHECKPOINTING", True],
+        [*CLIP_STUDENT, "MODEL.ACTIVATION_CHECKPOINTING", True],
+    ),
+    *variants_of(
+        STAGE_2,
+        *(["LOSS.NAME", name, "LOSS.IGNORED_AS_NEGATIVE", False] for name, _ in SEGMENTATION_LOSS_REGISTRY),
+        ["MODEL.CLIP_SAR.ENABLED", True, *NO_DINO],
+        ["MODEL.AGGREGATOR.MAX_CLASSES", 2],
+        ["MODEL.AGGREGATOR.CLASS_CHUNK", 2, "MODEL.ACTIVATION_CHECKPOINTING", True],
+        ["MODEL.TEXT.SYNONYMS", "first", *TWO_TEMPLATES],
+        ["MODEL.CLIP.FINETUNE", "none", "MODEL.AGGREGATOR.PADDED_CLASSES", 2],
+    ),
+])  # fmt: skip
+def test_variants(config, overrides):
+    model = tiny_model(tiny_cfg(config, *overrides))
+    batch = loaded_batch()
+    check_loss(model, batch, "bfloat16")
+    check_loss(model, batch, "float16")
+    check_outputs(model, batch, "float32")
+    check_outputs(model, batch, "float16")
+
+
+def batch_of_all_kinds():
+    """Pairs of several sizes, with SAR in all, in a part, and in no part of them, and outputs of other sizes."""
+    batch = loaded_batch((48, 64), (30, 40), (64, 64), (48, 64), (48, 64))
+    for item, columns in zip(batch, (64, 20, 30, 0, 64), strict=True):
+        item["sar_valid"] = (torch.arange(item["image"].shape[2]) < columns).repeat(item["image"].shape[1], 1)
+    batch[2]["image_valid"] = ~batch[2]["sar_valid"]
+    batch[2]["height"] = 96
+    batch[4]["sem_seg"][:] = 255
+    return batch
+
+
+@pytest.mark.parametrize("config", [STAGE_1, STAGE_2])
+def test_a_batch_of_all_kinds(config):
+    model, batch = tiny_model(tiny_cfg(config)), batch_of_all_kinds()
+    check_loss(model, batch, "bfloat16")
+    check_outputs(model, batch, "float16")
+
+
+def test_pairs_without_sar():
+    model = tiny_model(tiny_cfg(STAGE_2))
+    check_outputs(model, [{**random_pair(), "sar_image": None}, random_pair()], "bfloat16")
