@@ -7,12 +7,17 @@ VENV_PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.setup_complete
 PIP_INSTALL := $(VENV_PYTHON) -m pip --quiet --quiet --disable-pip-version-check install --constraint constraints.txt
 
+# A process for each core; each takes a file at a time, in the order of tests/conftest.py.
+IN_PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
+# What uses Detectron2's engine.
+MAIN_TESTS := tests/engine tests/evaluation tests/modeling tests/checkpoint tests/test_train_net.py
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo app quickstart experiment test gpu fuzz soak lint format clean
+.PHONY: help setup demo app quickstart experiment test test-main gpu fuzz soak lint format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: $(STAMP) ## build .venv with all requirements (about 5 GB)
 
@@ -29,7 +34,16 @@ experiment: $(STAMP) ## run the laptop experiment, into output/experiment (up to
 	@$(VENV_PYTHON) projects/laptop/run_experiment.py --output output/experiment
 
 test: $(STAMP) ## run the tests (set PYTEST_ADDOPTS for options)
-	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests -q --numprocesses auto --dist loadfile
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests -q $(IN_PARALLEL)
+
+test-main: $(STAMP) ## run the engine's tests on Detectron2's main branch, a checkout in DETECTRON2_MAIN
+	@if ! [ -f '$(DETECTRON2_MAIN)/detectron2/engine/defaults.py' ]; then \
+	    echo "make test-main: DETECTRON2_MAIN is '$(DETECTRON2_MAIN)', which is no checkout of Detectron2;" \
+	        "run 'git clone https://github.com/facebookresearch/detectron2 FOLDER' and give DETECTRON2_MAIN=FOLDER." >&2; \
+	    exit 1; \
+	fi
+	@PYTHONPATH='$(abspath $(DETECTRON2_MAIN))'$${PYTHONPATH:+:$$PYTHONPATH} HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 \
+	    $(VENV_PYTHON) -m pytest $(MAIN_TESTS) -q $(IN_PARALLEL)
 
 gpu: $(STAMP) ## run the tests that need a GPU, and print what they measured as a table
 	@HF_HUB_OFFLINE=1 $(VENV_PYTHON) -m pytest tests/gpu -q --durations=0
@@ -74,7 +88,7 @@ $(STAMP): setup.py constraints.txt tools/install_detectron2.py
 	@echo "[2/5] torch and torchvision (about 5 GB, a minute or more)"
 	@$(PIP_INSTALL) setuptools wheel torch torchvision
 	@echo "[3/5] the other requirements (half a minute)"
-	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev,experiment,clouds,app,browser,export]'
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev,experiment,clouds,app,browser,export,ray,efficiency]'
 	@echo "[4/5] Detectron2 (half a minute)"
 	@PIP_CONSTRAINT="constraints.txt $$PIP_CONSTRAINT" $(VENV_PYTHON) tools/install_detectron2.py
 	@echo "[5/5] a first import"

@@ -107,7 +107,7 @@ setup(
         ],
         "ray": [
             # Distributes an archive over processes and machines; "client" is for ray:// addresses. Older releases are
-            # untested. Not installed by `make setup`, as it takes 240 MB.
+            # untested. It takes 250 MB with its requirements.
             "ray[client]>=2.60",
         ],
         "clouds": [
@@ -129,8 +129,8 @@ setup(
             "onnxruntime>=1.19",
         ],
         "efficiency": [
-            # Energy and CO2, offline; older releases are untested. Not installed by `make setup`, as it takes 170 MB
-            # with its requirements.
+            # Energy and CO2, offline; older releases are untested. It takes 170 MB with its requirements, of which most
+            # are the app's too.
             "codecarbon>=3.3,<4",
         ],
         "app": [

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 import warnings
@@ -26,6 +27,7 @@ from mm_ovseg.data.clouds import import_cloud_generator
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.archive_pool import import_ray
+from tests.patience import PATIENCE
 
 # Timing belongs in benchmarks: on a busy machine any example may take a second.
 settings.register_profile("mm_ovseg", deadline=None)
@@ -33,6 +35,30 @@ settings.load_profile("mm_ovseg")
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASED_SHAPES = ROOT / "tests" / "golden" / "released_shapes.json"  # variant -> name -> shape
+# The test files that take more than ten seconds, about the slowest first.
+SLOWEST = (
+    "test_interrupted_training.py",
+    "test_train_net.py",
+    "checkpoint/test_golden.py",
+    "inference/test_scene_memory.py",
+    "export/test_export.py",
+    "inference/test_archive_pool.py",
+    "datasets/test_prepare_spacenet6.py",
+    "app/test_page_security.py",
+    "app/test_browser.py",
+    "app/test_queue.py",
+    "modeling/test_plain_equivalence.py",
+    "tools/test_benchmark.py",
+    "inference/test_predictor.py",
+    "test_your_own_data.py",
+    "cli/test_wheel.py",
+    "cli/test_scene.py",
+    "cli/test_segment.py",
+    "test_settings.py",
+    "modeling/meta_arch/test_mm_ovseg.py",
+    "modeling/meta_arch/test_cmu.py",
+    "test_one_scene_many_files.py",
+)
 CLI = [sys.executable, "-m", "mm_ovseg"]
 DRIVERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "GTiff", ".TIF": "GTiff"}
 
@@ -54,7 +80,7 @@ def run_cli_process(command, *words, **options):
     """The same in a process of its own; ``options`` are of ``subprocess.run``, of which ``env`` adds variables."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
-    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300, **options}
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": PATIENCE, **options}
     return subprocess.run([*CLI, *command.split(), *map(str, words)], env=environment, check=False, **options)
 
 
@@ -62,6 +88,12 @@ def save_random_weights(config, path, seed=0):
     """Write the random weights of a config's model."""
     torch.manual_seed(seed)
     torch.save({"model": build_model(load_config(config, ["MODEL.DEVICE", "cpu"])).state_dict()}, path)
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the slowest files, so that none of them is what one process does at the end, alone."""
+    rank = {ROOT / "tests" / name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture
@@ -81,7 +113,13 @@ def forget_datasets():
 @pytest.fixture(scope="session")
 def ray():
     """The module, set up as the package sets it up; tests that ask for it are skipped where it is not installed."""
-    with pytest.MonkeyPatch.context() as patch:
+    # Not pytest's folder: the paths of Ray's sockets would be longer than a socket's may be.
+    with tempfile.TemporaryDirectory(prefix="ray") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        # On a busy machine, workers of lower priority, Ray's default, would hardly start.
+        patch.setenv("RAY_worker_niceness", "0")
+        patch.setenv("RAY_worker_register_timeout_seconds", str(PATIENCE))
+        patch.setenv("RAY_memory_monitor_refresh_ms", "0")
         # Ray would write one to the home folder; it reads it once a process.
         patch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex)
         try:

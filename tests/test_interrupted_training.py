@@ -5,7 +5,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ import torch
 from laptop.drawn_world import write_synthetic_dataset
 from tests import training_process
 from tests.conftest import ROOT
+from tests.patience import PATIENCE
 
 SMALL = [
     "MODEL.DEVICE",
@@ -155,7 +155,7 @@ def test_kills_at_random_moments_lose_nothing(run, whole, tmp_path):
     while status != 0:
         # It gets a little longer each time, so that there is progress however slow the machine is.
         process, log = run(output, ["--resume", *STAGE_2], start_only=True)
-        process.join(timeout=draw.uniform(0.2, 2.5) * (1 + attempts / 20) if kills < KILLS else 120)
+        process.join(timeout=draw.uniform(0.2, 2.5) * (1 + attempts / 20) if kills < KILLS else PATIENCE)
         if process.exitcode is None:
             process.kill()
             kills += 1
@@ -236,13 +236,9 @@ def test_a_seed_makes_training_and_evaluation_repeatable(run, whole, tmp_path):
 
 def run_two(run, outputs, words, faults=(None, None)):
     """Two processes, as torchrun starts them, with an output folder each; returns (exit status, output) of each."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    shared = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    shared |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     started = [
-        run(output, words, faults[rank], start_only=True, RANK=str(rank), LOCAL_RANK=str(rank), **shared)
-        for rank, output in enumerate(outputs)
+        run(output, words, fault, start_only=True, **variables)
+        for output, fault, variables in zip(outputs, faults, training_process.torchrun_variables(), strict=True)
     ]
     return [training_process.finish(*process) for process in started]
 

@@ -1,4 +1,4 @@
-"""Train in processes of their own, which fail at a chosen moment: for the tests of interruption.
+"""Commands in processes of their own, which may fail at a chosen moment.
 
 They are forked from a server that has imported everything, so one starts in a moment.
 """
@@ -10,6 +10,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -22,34 +23,45 @@ from torch.nn.parallel import DistributedDataParallel
 
 import train_net
 from mm_ovseg import files
+from mm_ovseg.engine.interruption import DUPLICATE_SECONDS
 from mm_ovseg.engine.training_step import AccumulatingTrainer
 from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
+from tests.patience import PATIENCE
 
 launch = importlib.import_module("mm_ovseg.engine.launch")  # its name in the package is the function
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["tests.training_process", "tests.failing_processes"])
 
 
-def start(words, log, fault=None, **environment):
-    """Start ``train_net.py WORDS``, with its output in a file; ``fault`` is (name of a function here, arguments...)."""
-    arguments = ([str(word) for word in words], str(log), fault, environment)
+def start(words, log, fault=None, *, main=train_net.main, **environment):
+    """Start ``main(WORDS)``, with its output in a file; ``fault`` is (name of a function here, arguments...)."""
+    arguments = (main, [str(word) for word in words], str(log), fault, environment)
     process = context.Process(target=_main, args=arguments)
     process.start()
     return process
 
 
-def run(words, log, fault=None, **environment):
+def run(words, log, fault=None, **options):
     """As :func:`start`; returns the exit status, below 0 for a signal, and what was printed."""
-    return finish(start(words, log, fault, **environment), log)
+    return finish(start(words, log, fault, **options), log)
 
 
 def finish(process, log):
     """Wait for a process; returns its exit status and what it printed."""
-    process.join(timeout=120)
+    process.join(PATIENCE)
     if process.exitcode is None:
         process.kill()
         raise AssertionError("it hangs: " + log.read_text())
     return process.exitcode, log.read_text()
+
+
+def torchrun_variables():
+    """The environment variables that torchrun sets for each of two processes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    shared = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
 
 
 def left_of(process):
@@ -63,10 +75,10 @@ def left_of(process):
 
 def wait_until(condition):
     """Wait for an event, which comes soon."""
-    for _ in range(1200):
+    for _ in range(100 * PATIENCE):
         if condition():
             return
-        time.sleep(0.1)
+        time.sleep(0.01)
     raise AssertionError("it does not happen")
 
 
@@ -78,7 +90,7 @@ def _fields(path):
         return []
 
 
-def _main(words, log, fault, environment):
+def _main(main, words, log, fault, environment):
     os.setsid()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
@@ -91,7 +103,7 @@ def _main(words, log, fault, environment):
     _print_losses()
     if fault is not None:
         globals()[fault[0]](*fault[1:])
-    train_net.main(words)
+    main(words)
 
 
 def _print_losses():
@@ -123,12 +135,12 @@ def _in_iteration(iteration, act):
 
 
 def signals(iteration, *numbers):
-    """Get signals in an iteration, two seconds apart where there are several."""
+    """Get signals in an iteration; where there are several, far enough apart that none counts as a copy."""
 
     def act(_):
         for place, number in enumerate(numbers):
             if place:
-                time.sleep(2)
+                time.sleep(1.1 * DUPLICATE_SECONDS)
             os.kill(os.getpid(), number)
 
     _in_iteration(iteration, act)

@@ -43,7 +43,11 @@ class StrictCheckpointer(DetectionCheckpointer):
             CheckpointError: the file is missing, unreadable, or of another architecture.
         """
         self._source, self._variant = path, None
-        return super().load(str(local_weights_path(path)) if path else path, *args, **kwargs)
+        try:
+            return super().load(str(local_weights_path(path)) if path else path, *args, **kwargs)
+        finally:
+            # Detectron2's main branch leaves it set after an error, and would load nothing more.
+            self._parsed_url_during_load = None
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Like Detectron2's, but if the last checkpoint is truncated or missing, resume from the one before it.

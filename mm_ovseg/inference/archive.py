@@ -115,7 +115,7 @@ def segment_archive(
         One result per scene, in order of completion.
 
     Raises:
-        ConfigError: ``retries`` is negative, or no worker can be started.
+        ConfigError: ``retries`` is negative, no worker can be started, or a cluster has lost all machines for workers.
         DataError: as in :func:`check_archive_outputs`.
         MMOVSegError: the model cannot be built, for instance because of its weights.
     """

@@ -22,6 +22,7 @@ __all__ = ["RayPool", "import_ray"]
 # The object store only holds names of scenes; by default, it takes a third of the memory. Ray's minimum is 75 MiB.
 OBJECT_STORE_BYTES = 100 << 20
 CONNECT_SECONDS = 20
+MISSING_SECONDS = 60  # for which a lost machine may be away
 
 
 def import_ray() -> ModuleType:
@@ -86,7 +87,7 @@ class RayPool:
         self._owner = not self._ray.is_initialized()
         if self._owner:
             self._connect()
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        nodes = self._machines()
         if not any(node.get("GPU", 0) >= self._gpus for node in nodes):
             self.__exit__()
             raise ConfigError(
@@ -97,11 +98,11 @@ class RayPool:
             gpus = sum(node.get("GPU", 0) for node in nodes)
             self.size = max(1, int(gpus / self._gpus)) if self._gpus else len(nodes)
         if self._address is None:  # all cores are ours, and need not be reserved
-            self._threads, cpus = max(1, torch.get_num_threads() // self.size), 0
+            self._threads, self._cpus = max(1, torch.get_num_threads() // self.size), 0
         else:
             cores = [int(node.get("CPU", 0)) for node in nodes]
-            self._threads = cpus = max(1, min(sum(cores) // self.size, max(cores)))
-        self._actor = self._ray.remote(SceneWorker).options(num_cpus=cpus, num_gpus=self._gpus)
+            self._threads = self._cpus = max(1, min(sum(cores) // self.size, max(cores)))
+        self._actor = self._ray.remote(SceneWorker).options(num_cpus=self._cpus, num_gpus=self._gpus)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -123,17 +124,31 @@ class RayPool:
         self._pending[self._handles[worker].segment.remote(scene, output, options)] = worker
 
     def wait(self) -> tuple[int, Outcome]:
-        """Wait for the next worker that is done or dead."""
-        (ready, *_), _ = self._ray.wait(list(self._pending), num_returns=1)
-        worker = self._pending.pop(ready)
+        """Wait for the next worker that is done or dead.
+
+        Raises:
+            ConfigError: the cluster has lost all machines that could hold a worker.
+        """
+        # Ray itself would wait for ever: it reports the workers of a lost machine, but not those that wait for one.
+        while not (ready := self._ray.wait(list(self._pending), num_returns=1, timeout=MISSING_SECONDS)[0]):
+            if not any(n.get("CPU", 0) >= self._cpus and n.get("GPU", 0) >= self._gpus for n in self._machines()):
+                raise ConfigError(
+                    f"No machine of the Ray cluster is left that has {self._cpus} CPUs and {self._gpus:g} GPUs for a "
+                    "worker; bring one back, and run again with --resume."
+                )
+        worker = self._pending.pop(ready[0])
         try:
-            return worker, self._ray.get(ready)
+            return worker, self._ray.get(ready[0])
         except self._ray.exceptions.RayError as error:
             return worker, Outcome("failed", error=_why_it_died(error), retry=True)
 
     def stop(self, worker: int) -> None:
         """Stop a worker, busy or not."""
         self._ray.kill(self._handles.pop(worker))
+
+    def _machines(self) -> list[dict[str, float]]:
+        """The resources of every machine of the cluster, those in use too."""
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def _connect(self) -> None:
         if self._address is None:
@@ -175,4 +190,6 @@ def _why_it_died(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if any("creation task" in line for line in lines):  # an error in the worker, given in the last line
         return lines[-1]
+    if any("node has died" in line for line in lines):
+        return "its machine was lost"
     return "the worker process was killed, perhaps for lack of memory"

@@ -10,8 +10,7 @@ import subprocess
 import httpx
 
 from tests.conftest import CLI
-
-PATIENCE = 60  # seconds
+from tests.patience import PATIENCE
 
 
 @contextlib.contextmanager

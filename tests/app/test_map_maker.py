@@ -10,6 +10,7 @@ import rasterio
 from mm_ovseg.app.map_maker import GENERIC_CLASSES, known_classes, unseen_names
 from mm_ovseg.app.messages import ADVICE, page_message
 from mm_ovseg.errors import DataError, MMOVSegError, StoppedError, VocabularyError
+from tests.patience import PATIENCE
 
 
 def test_the_shipped_pair_with_and_without_sar(maker, cloudy_pair):
@@ -71,7 +72,7 @@ def test_those_who_ask_at_once_get_one_map(maker, write_image, monkeypatch):
     def segment_last(*arguments, **options):
         runs.append(arguments)
         if len(runs) == 1:  # until all have seen that there is no map
-            assert all(asked.acquire(timeout=60) for _ in range(4))
+            assert all(asked.acquire(timeout=PATIENCE) for _ in range(4))
         return segment(*arguments, **options)
 
     monkeypatch.setattr(maker, "_lock", NotedLock())

@@ -13,8 +13,9 @@ pytest.importorskip("gradio", reason="needs mm_ovseg[app]")
 
 from mm_ovseg.app.shipped_pairs import SCENE
 from mm_ovseg.app.visitor_files import REFUSED_FILE
-from tests.app.page_server import PATIENCE, Visitor, file_value, run_page
+from tests.app.page_server import Visitor, file_value, run_page
 from tests.conftest import ROOT
+from tests.patience import PATIENCE
 
 PROMISES = {}
 RGB, SAR = SCENE / "rgb" / "00000.tif", SCENE / "sar" / "00000.tif"

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from mm_ovseg.app.gate import MAX_WAITING
-from tests.app.page_server import PATIENCE, Visitor, file_value, run_page
+from tests.app.page_server import Visitor, file_value, run_page
+from tests.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import mm_ovseg
 from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.errors import ConfigError, DataError, MMOVSegError
 from tests.conftest import ROOT
+from tests.patience import PATIENCE
 
 COMMANDS = sorted(
     path
@@ -167,7 +168,7 @@ def test_a_reader_who_leaves_does_not_end_the_work(tmp_path, streams):
         )
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(timeout=300) == 0
+        assert process.wait(timeout=PATIENCE) == 0
     assert (tmp_path / "done").exists()
     said = (tmp_path / "errors").read_text(encoding="utf-8")
     assert "Traceback" not in said and "Broken" not in said and ("道路" in said) == (streams == "stdout")

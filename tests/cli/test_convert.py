@@ -14,6 +14,7 @@ from safetensors import safe_open
 import mm_ovseg
 from mm_ovseg.modeling.backbone.dino import DINOEncoder
 from tests.conftest import CLI, ROOT, run_cli, run_cli_process
+from tests.patience import PATIENCE
 
 SIZE = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 
@@ -101,7 +102,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(published, tmp_path, suffix)
     source, _ = published
     output = tmp_path / f"out.{suffix}"
     command = f"ulimit -f 4; exec {shlex.join(CLI)} convert {source} {output}"
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2 and f"out.{suffix} cannot be written" in done.stderr.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["stage_1.pth"]
 

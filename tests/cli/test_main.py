@@ -20,6 +20,7 @@ from mm_ovseg.errors import ConfigError
 from mm_ovseg.raster import SAR_UNITS
 from mm_ovseg.visualization import picture_file
 from tests.conftest import CLI, ROOT, run_cli
+from tests.patience import PATIENCE
 
 
 def fails(capsys, *words):
@@ -131,7 +132,7 @@ from mm_ovseg.cli.main import COMMANDS, main
 def run(args):
     with stopping("it was only waiting."):
         print("ready", flush=True)
-        time.sleep(60)
+        time.sleep(600)
 
 module = types.ModuleType("waiting", "Wait.")
 module.add_arguments, module.run = lambda parser: None, run
@@ -150,7 +151,7 @@ def test_interrupting_reaches_the_command():
     with subprocess.Popen([sys.executable, "-c", WAITING], cwd=ROOT, preexec_fn=heed_interrupts, **streams) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(PATIENCE) == 130
         assert process.stderr.read() == "Stopped; it was only waiting.\n"
 
 

@@ -1,27 +1,27 @@
 """`mm-ovseg scene` as a user runs it, with a small random model."""
 
 import json
-import os
 import signal
-import subprocess
-import time
 
 import numpy as np
 import pytest
 import rasterio
 
 from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
-from tests.conftest import CLI, ROOT, run_cli, run_cli_process, save_random_weights
+from mm_ovseg.cli.main import main
+from tests import training_process
+from tests.conftest import ROOT, run_cli, run_cli_process, save_random_weights
 
 NAMES = ",".join(SYNTHETIC_CLASSES)
+HEIGHT = 192
 CONFIG = ROOT / "projects" / "laptop" / "configs" / "mm_ovseg.yaml"
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
-    """A georeferenced pair of 192 x 192 pixels and random weights."""
+    """A georeferenced pair of HEIGHT x HEIGHT pixels and random weights."""
     folder = tmp_path_factory.mktemp("scene")
-    write_synthetic_dataset(folder, num_train=0, num_val=1, size=192, file_format="tif")
+    write_synthetic_dataset(folder, num_train=0, num_val=1, size=HEIGHT, file_format="tif")
     save_random_weights(CONFIG, folder / "model.pth")
     return folder / "val" / "rgb_clouds" / "00000.tif", folder / "val" / "sar" / "00000.tif", folder / "model.pth"
 
@@ -62,17 +62,10 @@ def test_from_another_folder_to_a_narrow_terminal(scene, tmp_path):
 def test_a_killed_run_goes_on_to_the_same_bytes(scene, tmp_path):
     run_cli("scene", *command(scene, tmp_path / "whole.tif", "--quiet"))
     output = tmp_path / "map.tif"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words = [*CLI, "scene", *command(scene, output, "--quiet")]
-    process = subprocess.Popen(words, cwd=ROOT, env=environment)
-    state = tmp_path / "map.tif.work" / "state.json"
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:  # until some rows are done
-        if state.is_file() and json.loads(state.read_text())["rows_done"] > 0:
-            break
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    words, fault = ["scene", *command(scene, output, "--quiet")], ("killed_when_replacing", "state.json", 2, True)
+    killed, printed = training_process.run(words, tmp_path / "log", fault, main=main)
+    assert killed == -signal.SIGKILL, printed
+    assert 0 < json.loads((tmp_path / "map.tif.work" / "state.json").read_text())["rows_done"] < HEIGHT
     run_cli("scene", *command(scene, output, "--quiet", "--resume"))
     for name in ("", "_coverage"):
         assert (tmp_path / f"map{name}.tif").read_bytes() == (tmp_path / f"whole{name}.tif").read_bytes()

@@ -16,6 +16,7 @@ from PIL import Image
 from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
 from mm_ovseg.visualization import panels
 from tests.conftest import ROOT, run_cli, save_random_weights
+from tests.patience import PATIENCE
 
 CONFIG = ROOT / "configs" / "quickstart" / "mm_ovseg.yaml"
 CLASSES = ",".join(SYNTHETIC_CLASSES)
@@ -56,7 +57,7 @@ def test_one_pair_gives_a_palette_map_a_georeferenced_map_and_a_figure(scenes, w
     words = arguments(rgb, sar, tmp_path, "--unseen", "road,water", "--label", label, *options(weights))
     command = [sys.executable, "demo/demo.py", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert "1 of 1 pairs" in done.stdout
     assert re.search(r"\| +\| +mIoU \| +seen \| +unseen \| +city \| +road \(unseen\) \|", done.stdout)

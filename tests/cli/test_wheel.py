@@ -10,12 +10,14 @@ import pytest
 import rasterio
 
 from tests.conftest import ROOT
+from tests.patience import PATIENCE
 
 SOURCES = ("mm_ovseg", "configs", "demo/assets", "setup.py", "pyproject.toml", "MANIFEST.in")
 
 
 def call(*words, **options):
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=600, check=False, **options)
+    options = {"capture_output": True, "text": True, "timeout": PATIENCE, **options}
+    done = subprocess.run(list(map(str, words)), check=False, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

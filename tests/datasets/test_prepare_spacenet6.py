@@ -18,6 +18,7 @@ from detectron2.data import DatasetCatalog
 from mm_ovseg.data import build_dataset_mapper
 from tests.conftest import ROOT
 from tests.datasets.conftest import contents, noise, without_journals, write_tile
+from tests.patience import PATIENCE
 
 SCRIPT = "prepare_spacenet6"
 STRIPS = ("20190804111224_20190804111453", "20190822070610_20190822070846")
@@ -73,7 +74,7 @@ def manifest_of(root):
 def test_the_archive_as_downloaded_becomes_a_dataset_that_trains(archive, root, cfg):
     command = [sys.executable, ROOT / "datasets" / f"{SCRIPT}.py", archive, "--workers", "2", *map(str, SMALL)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     manifest = manifest_of(root)
     counts = manifest["counts"]
@@ -186,7 +187,8 @@ def test_a_killed_run_goes_on_and_gives_the_same(folder, root, prepare):
     words = [*map(str, (folder, *SMALL)), "--workers", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     code = KILLED.replace("WORDS", repr(words))
-    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, timeout=300)
+    command = [sys.executable, "-c", code]
+    killed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=PATIENCE)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     output = root / "CMU"
     assert not (output / "manifest_sn6.json").exists()

@@ -12,6 +12,7 @@ from mm_ovseg.engine import load_config
 from mm_ovseg.engine.config_file import config_files, read_config_file
 from mm_ovseg.errors import ConfigError
 from tests.conftest import ROOT
+from tests.patience import PATIENCE
 
 CPU = ["MODEL.DEVICE", "cpu"]
 DECLARED = "datasets: {NAME: {root: x, rgb: rgb, sar: sar, classes: [water, road]}}"
@@ -142,7 +143,7 @@ def test_a_shipped_config_trains_from_another_folder_in_any_locale(tmp_path):
     variables = {"PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(
         [sys.executable, ROOT / "train_net.py", *words],
-        cwd=tmp_path, env={**os.environ, **variables}, capture_output=True, text=True, timeout=300, check=False,
+        cwd=tmp_path, env={**os.environ, **variables}, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and "no_such_set" in done.stderr and "Traceback" not in done.stderr
     assert "Logging error" not in done.stderr + done.stdout

@@ -14,6 +14,7 @@ from mm_ovseg.engine.process_group import check_device, join_group
 from mm_ovseg.errors import ConfigError
 from tests import failing_processes
 from tests.conftest import ROOT
+from tests.patience import PATIENCE
 from tests.training_process import context, left_of, wait_until
 
 CONFIG = str(ROOT / "projects/laptop/configs/quickstart_cmu.yaml")
@@ -95,7 +96,7 @@ def start(tmp_path):
 
 
 def finish(process, log):
-    process.join(timeout=120)
+    process.join(PATIENCE)
     assert process.exitcode is not None, log.read_text()
     return process.exitcode, log.read_text()
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from mm_ovseg.errors import MMOVSegError
 from tests.fuzz.targets import TARGETS
+from tests.patience import PATIENCE
 
 __all__ = ["FuzzProcess"]
 
 SECONDS = 60  # after which an input hangs
-START_SECONDS = 300
 MEMORY = 8 << 30  # bytes
 MOST_PIXELS = 1 << 20  # small, so that what passes is read quickly
 
@@ -65,7 +65,7 @@ class FuzzProcess:
         self._process = context.Process(target=_serve, args=(other, self._folder), daemon=True)
         self._process.start()
         other.close()
-        if not self._connection.poll(START_SECONDS) or self._connection.recv() != "ready":
+        if not self._connection.poll(PATIENCE) or self._connection.recv() != "ready":
             raise RuntimeError("The fuzzing process does not start.")
 
     def _stop(self) -> None:

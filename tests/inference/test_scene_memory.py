@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT, load_tool
+from tests.patience import PATIENCE
 
 WIDTH, HEIGHTS = 1536, (1536, 9216)
 # What the taller scene has more would take 47 MB as one layer of float32, and twice that as the scores of both classes.
@@ -54,7 +55,7 @@ def test_the_peak_of_a_tall_scene_is_that_of_a_short_one(tmp_path):
         load_tool("benchmarks/drawn_data").write_scene_pair(folder, height, WIDTH)
         done = subprocess.run(
             [sys.executable, "-c", SEGMENT, folder],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600,
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         mapped, peak = done.stdout.split()

@@ -7,6 +7,7 @@ import tarfile
 import pytest
 
 from tests.conftest import ROOT, load_tool
+from tests.patience import PATIENCE
 
 SCRIPT = ROOT / "tools" / "install_detectron2.py"
 
@@ -194,7 +195,7 @@ def test_installation_that_cannot_be_imported_is_removed(tool, monkeypatch):
 @pytest.mark.parametrize("arguments", [[], ["--from-git"]], ids=["archive", "git"])
 def test_nothing_is_done_where_detectron2_imports(arguments):
     pytest.importorskip("detectron2")
-    result = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, timeout=PATIENCE)
     assert result.returncode == 0, result.stderr
     assert "detectron2 is installed at" in result.stdout
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from mm_ovseg.files import sha256
 from tests.conftest import ROOT, load_tool
+from tests.patience import PATIENCE
 
 publish_weights = load_tool("publish_weights")
 
@@ -36,7 +37,7 @@ def test_only_the_weights_are_left_and_halved(checkpoint, tmp_path):
     source, state = checkpoint
     output = tmp_path / "new" / "published.safetensors"
     command = [sys.executable, "tools/publish_weights.py", str(source), str(output), "--half"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert "3 tensors, 0.0 MB" in done.stdout
     published = load_file(output)
