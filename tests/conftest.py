@@ -37,8 +37,11 @@ ROOT = Path(__file__).resolve().parent.parent
 RELEASED_SHAPES = ROOT / "tests" / "golden" / "released_shapes.json"  # variant -> name -> shape
 # The test files that take more than ten seconds, about the slowest first.
 SLOWEST = (
+    "test_eight_processes.py",
     "test_interrupted_training.py",
     "test_train_net.py",
+    "rehearsal/test_models.py",
+    "engine/test_launch.py",
     "checkpoint/test_golden.py",
     "inference/test_scene_memory.py",
     "export/test_export.py",
