@@ -9,8 +9,9 @@ PIP_INSTALL := $(VENV_PYTHON) -m pip --quiet --quiet --disable-pip-version-check
 
 # A process for each core; each takes a file at a time, in the order of tests/conftest.py.
 IN_PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
-# What uses Detectron2's engine.
-MAIN_TESTS := tests/engine tests/evaluation tests/modeling tests/checkpoint tests/test_train_net.py
+# What uses Detectron2.
+MAIN_TESTS := tests/engine tests/evaluation tests/modeling tests/checkpoint tests/data tests/rehearsal tests/test_extend.py \
+    tests/test_train_net.py tests/test_eight_processes.py tests/test_interrupted_training.py tests/test_plain_dataset.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

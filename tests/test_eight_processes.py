@@ -144,6 +144,13 @@ def test_a_process_that_fails_ends_all_with_its_reason_alone(run, one, tmp_path,
     assert re.search(f"^{message}", printed, flags=re.MULTILINE), printed
 
 
+def test_a_signal_to_one_of_two_in_the_last_iteration_leaves_the_final_checkpoint(run, tmp_path):
+    fault = ("on_rank", 1, "signals", 2, signal.SIGTERM)
+    status, printed = run(tmp_path / "two", ["--num-gpus", 2, *WORDS_2], fault)
+    assert status == 143 and "Traceback" not in printed, printed
+    assert load(tmp_path / "two" / "model_final.pth")["iteration"] == 2
+
+
 def on_two_machines(run, tmp_path, words):
     """Train on two "machines" with two processes each, words of their own; returns (exit status, output) of each."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -304,6 +304,10 @@ def test_a_resumed_run_does_not_overwrite_a_better_checkpoint(command, trainer_o
     assert (tmp_path / "model_best.pth").read_bytes() != best
     # The three latest are kept, also of what the first runs left.
     assert [path.name for path in sorted(tmp_path.glob("model_0*.pth"))] == [f"model_000000{n}.pth" for n in (2, 3, 4)]
+    for number in (0, 1):  # as of a run that kept more, or was interrupted often
+        (tmp_path / f"model_000000{number}.pth").write_bytes((tmp_path / "model_0000002.pth").read_bytes())
+    train_net.main([str(word) for word in ("--resume", *words, "SOLVER.MAX_ITER", 6, "DATASETS.TEST", "()")])
+    assert [path.name for path in sorted(tmp_path.glob("model_0*.pth"))] == [f"model_000000{n}.pth" for n in (3, 4, 5)]
 
 
 def train(config, output, *words):
@@ -427,6 +431,13 @@ def test_several_test_sets_are_each_asked_for_their_own_classes(command, capsys,
     assert evaluation_of(tmp_path)["results"] == evaluation_of(stage_2)["results"]
     other = json.loads((tmp_path / "inference" / "train_net_other" / "sem_seg_evaluation.json").read_text())
     assert len(other["confusion_matrix"]) == 6 and other["results"]["mIoU-unseen"] is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has GPUs")
+def test_gpus_are_not_replaced_by_processes_on_the_cpu_unasked(datasets, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
+    words = ["--num-gpus", 4, "--config-file", ROOT / STAGE_2, "OUTPUT_DIR", tmp_path]
+    assert "--num-gpus is 4, but this machine has no GPU" in fails(capsys, *words)
 
 
 def test_weights_of_another_architecture(command, capsys, stage_1):

@@ -90,7 +90,7 @@ def _nvml_index(device: torch.device) -> int:
         pynvml.nvmlInit()
         uuid = torch.cuda.get_device_properties(device).uuid
         return pynvml.nvmlDeviceGetIndex(pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
-    except (pynvml.NVMLError, AttributeError) as error:  # a share of a GPU (MIG), or PyTorch 2.3
+    except (pynvml.NVMLError, AttributeError) as error:  # a share of a GPU (MIG), for example
         raise ConfigError(
             f"The energy of {device} cannot be measured apart from other GPUs ({error}); leave out --country."
         ) from error

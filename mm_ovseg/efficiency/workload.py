@@ -13,7 +13,7 @@ from torch import nn
 
 from mm_ovseg.engine import load_config
 from mm_ovseg.engine.optimizer import build_optimizer
-from mm_ovseg.engine.training_step import AccumulatingTrainer
+from mm_ovseg.engine.training_step import AccumulatingTrainer, step_arguments
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling import MMOVSeg
 from mm_ovseg.modeling.precision import allow_tf32
@@ -121,13 +121,10 @@ class Workload:
 
     def build_trainer(self, model: nn.Module, *, accumulation_steps: int = 1) -> AccumulatingTrainer:
         """A training loop as configured by ``SOLVER``, but with the same batch, and this number of them in a step."""
-        clipping = self.cfg.SOLVER.CLIP_GRADIENTS
-        return AccumulatingTrainer(
-            model,
-            itertools.repeat(self.random_batch()),
-            build_optimizer(self.cfg, model),
-            accumulation_steps=accumulation_steps,
-            max_gradient_norm=clipping.CLIP_VALUE if clipping.ENABLED and clipping.CLIP_TYPE == "full_model" else None,
-            autocast_dtype=None if self.dtype == "float32" else self.dtype,
-            device_type=self.device.type,
-        )
+        arguments = {
+            **step_arguments(self.cfg),
+            "accumulation_steps": accumulation_steps,
+            "autocast_dtype": None if self.dtype == "float32" else self.dtype,
+        }
+        batches = itertools.repeat(self.random_batch())
+        return AccumulatingTrainer(model, batches, build_optimizer(self.cfg, model), **arguments)

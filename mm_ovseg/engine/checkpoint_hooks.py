@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class PeriodicCheckpointHook(hooks.PeriodicCheckpointer):
-    """Detectron2's hook, which also counts, and in time deletes, the periodic checkpoints of a run that it resumes."""
+    """Detectron2's hook, for which the periodic checkpoints of a resumed run count, too, and those of interruptions."""
 
     def before_train(self) -> None:
         """List the checkpoints of the resumed run."""
@@ -25,6 +25,12 @@ class PeriodicCheckpointHook(hooks.PeriodicCheckpointer):
         if self.trainer.start_iter > 0:
             before = self.checkpointer.numbered_checkpoints(self.trainer.start_iter)
             self.recent_checkpoints = [str(path) for path in before]
+
+    def step(self, iteration: int, **states: Any) -> None:
+        """Like Detectron2's, which deletes one old checkpoint for each new one, however many there were."""
+        super().step(iteration, **states)
+        while self.max_to_keep is not None and len(self.recent_checkpoints) > self.max_to_keep:
+            Path(self.recent_checkpoints.pop(0)).unlink(missing_ok=True)
 
 
 class BestCheckpointHook(hooks.BestCheckpointer):

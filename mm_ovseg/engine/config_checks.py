@@ -12,6 +12,7 @@ from fvcore.common.registry import Registry
 from mm_ovseg.choices import check_choice
 from mm_ovseg.data.mappers import DATASET_MAPPER_REGISTRY
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.fusion import FUSION_REGISTRY
 
 __all__ = ["check_solver", "check_unread_keys"]
 
@@ -20,17 +21,20 @@ logger = logging.getLogger(__name__)
 # Keys of Detectron2 that only other models, mappers or commands read.
 UNREAD = (
     "DATALOADER.FILTER_EMPTY_ANNOTATIONS",
+    "DATALOADER.REPEAT_SQRT",  # of Detectron2's main branch, as FLOAT32_PRECISION
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST",
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN",
     "DATASETS.PROPOSAL_FILES_TEST",
     "DATASETS.PROPOSAL_FILES_TRAIN",
+    "FLOAT32_PRECISION",
     "GLOBAL.HACK",
+    "INPUT.FORMAT",
+    "INPUT.MASK_FORMAT",
     "TEST.AUG",
     "TEST.DETECTIONS_PER_IMAGE",
     "TEST.KEYPOINT_OKS_SIGMAS",
     "VIS_PERIOD",
 )
-UNREAD_INPUT = ("INPUT.FORMAT", "INPUT.MASK_FORMAT")
 READ_MODEL = (
     "MODEL.DEVICE",
     "MODEL.META_ARCHITECTURE",
@@ -39,6 +43,7 @@ READ_MODEL = (
     "MODEL.WEIGHTS",
 )
 ADVICE = {
+    "FLOAT32_PRECISION": "MODEL.ALLOW_TF32 allows faster products",
     "INPUT.FORMAT": "images are always RGB, and INPUT.RGB.BANDS selects the bands",
     "MODEL.PIXEL_MEAN": "each encoder has its own, such as MODEL.CLIP.PIXEL_MEAN",
     "MODEL.PIXEL_STD": "each encoder has its own, such as MODEL.CLIP.PIXEL_STD",
@@ -50,22 +55,22 @@ ADVICE = {
 def check_unread_keys(cfg: CfgNode) -> None:
     """Check that no key of Detectron2 is set that nothing would read.
 
-    Models, heads and mappers of your own may read what they like: then INPUT and MODEL are not checked.
+    A model, a head, a fusion or a mapper of your own may read any key: then nothing is checked.
 
     Raises:
         ConfigError: a key is set to another value than Detectron2's default.
     """
-    own_mapper = _is_foreign(DATASET_MAPPER_REGISTRY, cfg.INPUT.DATASET_MAPPER_NAME)
-    own_model = _is_foreign(META_ARCH_REGISTRY, cfg.MODEL.META_ARCHITECTURE)
-    own_model = own_model or _is_foreign(SEM_SEG_HEADS_REGISTRY, cfg.MODEL.SEM_SEG_HEAD.NAME)
+    for registry, name in (
+        (DATASET_MAPPER_REGISTRY, cfg.INPUT.DATASET_MAPPER_NAME),
+        (META_ARCH_REGISTRY, cfg.MODEL.META_ARCHITECTURE),
+        (SEM_SEG_HEADS_REGISTRY, cfg.MODEL.SEM_SEG_HEAD.NAME),
+        (FUSION_REGISTRY, cfg.MODEL.COST_VOLUME.FUSION),
+    ):
+        if _is_foreign(registry, name):
+            return
     values = dict(_leaves(cfg))
     for key, default in _leaves(get_cfg()):
-        if key.startswith("MODEL."):
-            unread = not own_model and key not in READ_MODEL
-        elif key.startswith("INPUT."):
-            unread = not own_mapper and key in UNREAD_INPUT
-        else:
-            unread = key.startswith(UNREAD)
+        unread = key not in READ_MODEL if key.startswith("MODEL.") else key.startswith(UNREAD)
         # As JSON: a config that was written to a file holds lists for tuples.
         if unread and json.dumps(values.get(key, default)) != json.dumps(default):
             raise ConfigError(

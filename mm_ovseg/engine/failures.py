@@ -30,7 +30,7 @@ POLL_SECONDS = 0.1
 # remaining ones, and torchrun would send them signals.
 GRACE_SECONDS = 0.5
 # An error that is not ours may be the consequence of a killed process, which others announce in this time.
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 5.0
 # Without its store, a run that is about to finish may do so.
 LOST_STORE_SECONDS = 5.0
 
@@ -140,7 +140,7 @@ class FailureWatch:
                 if self._leaving.wait(POLL_SECONDS):
                     return
                 failure = _find_announced(self._store) or self._find_killed()
-        except RuntimeError:
+        except Exception:  # nothing else would end this process
             if self._leaving.wait(LOST_STORE_SECONDS):
                 return
             _print(f"error: {self._place} has lost the process that started the run; it ends.")
@@ -175,16 +175,20 @@ def _is_running(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:  # somebody else's process has its number now
+        return False
     return True
 
 
 def _print(text: str) -> None:
-    with suppress(OSError):  # of a closed pipe
+    with suppress(OSError, ValueError):  # of a closed pipe or stream
         print(text, file=sys.stderr, flush=True)
 
 
 def _end(status: int) -> NoReturn:
     """End this process, whatever its main thread waits for, and those that it has started, which read data."""
-    for process in multiprocessing.active_children():
-        process.kill()
-    os._exit(status)
+    try:
+        for process in multiprocessing.active_children():
+            process.kill()
+    finally:
+        os._exit(status)

@@ -57,7 +57,8 @@ class InterruptionHook(HookBase):
             SystemExit: with :func:`exit_status`.
         """
         if self.trainer.iter + 1 == self.trainer.max_iter:
-            return  # the final checkpoint is written; release() does the rest
+            comm.synchronize()  # now the main process has written the final checkpoint; release() does the rest
+            return
         received = max(comm.all_gather(self._received))
         if not received:
             return
@@ -74,14 +75,17 @@ class InterruptionHook(HookBase):
         """Restore the signal handlers after the last step.
 
         Raises:
-            SystemExit: a signal came during the last iteration; ``--resume`` runs the evaluation.
+            SystemExit: a process received a signal during the last iteration; ``--resume`` runs the evaluation.
         """
         for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
         self._handlers_before = {}
-        if self._received and self.trainer.iter >= self.trainer.max_iter:
+        if self.trainer.iter < self.trainer.max_iter:
+            return  # after an error, which other processes may not have
+        received = max(comm.all_gather(self._received))
+        if received:
             logger.warning("Stopped after training was complete; the same command with --resume evaluates.")
-            sys.exit(exit_status(self._received))
+            sys.exit(exit_status(received))
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:

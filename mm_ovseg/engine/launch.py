@@ -19,6 +19,8 @@ import torch.distributed as dist
 from detectron2.config import CfgNode
 from torch import multiprocessing
 
+from mm_ovseg.config import default_device
+from mm_ovseg.engine.config_file import read_config_file
 from mm_ovseg.engine.failures import FailureWatch, Place, announce, killed_message
 from mm_ovseg.engine.interruption import SIGNALS, exit_status
 from mm_ovseg.engine.process_group import START_TIMEOUT, check_device, join_group, leave_group
@@ -32,6 +34,7 @@ Main = Callable[[CfgNode, Namespace], None]
 END_SECONDS = 10.0  # after a failure, how long the processes may take to end by themselves
 POLL_SECONDS = 0.05
 START_METHOD = "spawn"  # CUDA does not work in forked processes
+STOPPED = [exit_status(number) for number in SIGNALS]  # exit statuses of a training that was told to stop
 
 
 def launch(main: Main, args: Namespace) -> None:
@@ -88,7 +91,9 @@ def _start(main: Main, args: Namespace) -> int:
     """
     store, address = _open_store(args)
     try:
-        check_device(load_config(args.config_file, args.opts).MODEL.DEVICE, args.num_gpus)
+        cfg = load_config(args.config_file, args.opts)
+        _check_cpu_is_meant(args)
+        check_device(cfg.MODEL.DEVICE, args.num_gpus)
     except MMOVSegError as error:  # found here, it is reported once
         announce(store, args.machine_rank, *exit_message(error))
         _part(store, args)
@@ -103,6 +108,16 @@ def _start(main: Main, args: Namespace) -> int:
         status = _wait(processes, store, args, forwarded)
         _part(store, args)
     return status
+
+
+def _check_cpu_is_meant(args: Namespace) -> None:
+    """Check that GPUs were not asked for where there are none and MODEL.DEVICE is cpu only by default."""
+    is_given = "MODEL.DEVICE" in args.opts or "DEVICE" in read_config_file(args.config_file).get("MODEL", {})
+    if not is_given and default_device() != "cuda":
+        raise ConfigError(
+            f"--num-gpus is {args.num_gpus}, but this machine has no GPU that PyTorch can use; for {args.num_gpus} "
+            "processes on the CPU, add MODEL.DEVICE cpu."
+        )
 
 
 def _open_store(args: Namespace) -> tuple[dist.Store, tuple[str, int]]:
@@ -150,8 +165,9 @@ def _wait(processes: Sequence[BaseProcess], store: dist.Store, args: Namespace, 
         time.sleep(POLL_SECONDS)
         failed = next((rank for rank, process in enumerate(processes) if process.exitcode), None)
         if failed is not None and not status:
-            give_up = time.monotonic() + END_SECONDS
             status = processes[failed].exitcode
+            if status not in STOPPED:  # then all have saved what there is, and may take their time
+                give_up = time.monotonic() + END_SECONDS
             if status < 0:  # the number of a signal; otherwise the process has announced why
                 number, status = -status, exit_status(-status)
                 text = killed_message(_place(args, failed), number)

@@ -26,11 +26,13 @@ def check_device(name: str, processes: int) -> None:
     """Check that ``MODEL.DEVICE`` offers one device to each of several processes on this machine.
 
     Raises:
-        ConfigError: there are too few GPUs, or the device is one of them.
+        ConfigError: there are too few GPUs, the device is one of them, or is neither of GPUs nor the CPU.
     """
     device = torch.device(name)
-    if device.type != "cuda":
+    if device.type == "cpu":
         return
+    if device.type != "cuda":
+        raise ConfigError(f"MODEL.DEVICE is '{name}', which one process alone can use; give cuda or cpu.")
     if processes > torch.cuda.device_count():
         raise ConfigError(
             f"{processes} processes were asked for, but this machine has {torch.cuda.device_count()} GPUs; lower "

@@ -29,7 +29,7 @@ from mm_ovseg.engine.interruption import InterruptionHook
 from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.engine.prediction_images import PredictionImages
 from mm_ovseg.engine.prompts import read_prompts
-from mm_ovseg.engine.training_step import AccumulatingTrainer, unwrap
+from mm_ovseg.engine.training_step import AccumulatingTrainer, step_arguments, unwrap
 from mm_ovseg.engine.weights_and_biases import WeightsAndBiasesHook, import_wandb
 from mm_ovseg.errors import CheckpointError, ConfigError, TrainingError
 from mm_ovseg.evaluation import build_evaluator, check_evaluator_types
@@ -76,18 +76,7 @@ class Trainer(DefaultTrainer):
                 broadcast_buffers=False,
                 device_ids=[comm.get_local_rank()] if device.type == "cuda" else None,
             )
-        clipping = cfg.SOLVER.CLIP_GRADIENTS
-        self._trainer = AccumulatingTrainer(
-            model,
-            data_loader,
-            optimizer,
-            accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
-            max_gradient_norm=clipping.CLIP_VALUE if clipping.ENABLED and clipping.CLIP_TYPE == "full_model" else None,
-            norm_type=clipping.NORM_TYPE,
-            max_skipped_steps=cfg.SOLVER.MAX_SKIPPED_STEPS,
-            autocast_dtype=cfg.SOLVER.AMP.DTYPE if cfg.SOLVER.AMP.ENABLED else None,
-            device_type=device.type,
-        )
+        self._trainer = AccumulatingTrainer(model, data_loader, optimizer, **step_arguments(cfg))
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = StrictCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
@@ -235,7 +224,7 @@ class Trainer(DefaultTrainer):
         """
         try:
             return super().build_lr_scheduler(cfg, optimizer)
-        except (ValueError, AssertionError) as error:
+        except (ValueError, AssertionError, ArithmeticError) as error:
             raise ConfigError(
                 f"SOLVER.LR_SCHEDULER_NAME {cfg.SOLVER.LR_SCHEDULER_NAME} cannot be built ({error}); WarmupCosineLR "
                 "and WarmupMultiStepLR are known, with SOLVER.WARMUP_METHOD linear or constant."

@@ -5,8 +5,10 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from torch import nn
@@ -15,12 +17,24 @@ from torch.nn.parallel import DistributedDataParallel
 from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import ConfigError, TrainingError
 
-__all__ = ["AccumulatingTrainer", "unwrap"]
+__all__ = ["AccumulatingTrainer", "step_arguments", "unwrap"]
 
 AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-MAX_FILES = 16  # named in a message
 
 logger = logging.getLogger(__name__)
+
+
+def step_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """Arguments of :class:`AccumulatingTrainer` from ``SOLVER`` and ``MODEL.DEVICE``."""
+    solver, clipping = cfg.SOLVER, cfg.SOLVER.CLIP_GRADIENTS
+    return {
+        "accumulation_steps": solver.ACCUMULATION_STEPS,
+        "max_gradient_norm": clipping.CLIP_VALUE if clipping.ENABLED and clipping.CLIP_TYPE == "full_model" else None,
+        "norm_type": clipping.NORM_TYPE,
+        "autocast_dtype": solver.AMP.DTYPE if solver.AMP.ENABLED else None,
+        "device_type": torch.device(cfg.MODEL.DEVICE).type,
+        "max_skipped_steps": solver.MAX_SKIPPED_STEPS,
+    }
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -127,7 +141,7 @@ class AccumulatingTrainer(SimpleTrainer):
         if not all(all_finite):
             comm.synchronize()  # with a process that says why and ends, and the others with it
         self._skipped_in_a_row += 1
-        named = _named([name for part in files_of_all for name in part])
+        named = ", ".join(name for part in files_of_all for name in part)
         if self._skipped_in_a_row > self.max_skipped_steps:
             raise TrainingError(
                 f"The gradients are not finite at iteration {self.iter}, on the batch {named}; this is step "
@@ -142,7 +156,7 @@ class AccumulatingTrainer(SimpleTrainer):
     def _loss_message(self, losses: dict[str, torch.Tensor], files: Sequence[str]) -> str:
         values = ", ".join(f"{name} {loss.item()}" for name, loss in losses.items())
         return (
-            f"The loss is not finite at iteration {self.iter} ({values}) on the batch {_named(files)}; check these "
+            f"The loss is not finite at iteration {self.iter} ({values}) on the batch {', '.join(files)}; check these "
             "files, or lower SOLVER.BASE_LR."
         )
 
@@ -155,8 +169,3 @@ class AccumulatingTrainer(SimpleTrainer):
         super().load_state_dict(state_dict)
         if state_dict["grad_scaler"]:
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
-
-
-def _named(files: Sequence[str]) -> str:
-    more = len(files) - MAX_FILES
-    return ", ".join(files[:MAX_FILES]) + (f" and {more} more" if more > 0 else "")

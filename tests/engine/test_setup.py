@@ -5,6 +5,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from mm_ovseg.data.mappers import DATASET_MAPPER_REGISTRY
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.fusion import FUSION_REGISTRY
 from tests.conftest import ROOT
 
 CONFIG = ROOT / "configs" / "quickstart" / "mm_ovseg.yaml"
@@ -98,6 +99,9 @@ def test_keys_that_nothing_reads_are_refused(overrides, message):
 
 
 def test_models_and_mappers_of_ones_own_may_read_any_key(monkeypatch):
+    monkeypatch.setitem(FUSION_REGISTRY._obj_map, "setup_own", lambda cfg, input_shape: None)
+    words = ["MODEL.DEVICE", "cpu", "MODEL.COST_VOLUME.FUSION", "setup_own", "MODEL.SEM_SEG_HEAD.NORM", "BN"]
+    assert load_config(CONFIG, words).MODEL.SEM_SEG_HEAD.NORM == "BN"
     monkeypatch.setitem(META_ARCH_REGISTRY._obj_map, "SetupOwn", type("SetupOwn", (), {"__module__": "elsewhere"}))
     monkeypatch.setitem(DATASET_MAPPER_REGISTRY._obj_map, "setup_own", lambda cfg, is_train: None)
     words = ["MODEL.DEVICE", "cpu", "MODEL.META_ARCHITECTURE", "SetupOwn", "MODEL.PIXEL_MEAN", "[0.0]"]

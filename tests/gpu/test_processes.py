@@ -63,6 +63,15 @@ def test_a_resumed_run_has_the_losses_and_the_loss_scale_of_one_that_was_not(dat
     assert scales[0] == scales[1] and scales[0]["scale"] > 0
 
 
+def test_a_killed_process_ends_the_one_that_waits_for_it(data, tmp_path, device):
+    if device.type == "cuda" and torch.cuda.device_count() < 2:
+        pytest.skip("needs 2 GPUs")
+    fault = ("on_rank", 1, "signals", 1, signal.SIGKILL)
+    command = ["--num-gpus", 2, *words(2, tmp_path / "killed"), "MODEL.DEVICE", device.type]
+    status, printed = training_process.run(command, tmp_path / "log", fault, DETECTRON2_DATASETS=str(data))
+    assert status == 128 + signal.SIGKILL and "error: Rank 1 of 2" in printed, printed
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_processes_learn_what_one_learns_from_the_same_global_batch(data, tmp_path, check, device, stage, processes):

@@ -10,6 +10,7 @@ import torch
 from mm_ovseg.errors import ProcessError
 from mm_ovseg.inference.explanation import explain
 from mm_ovseg.inference.scene import ScenePredictor
+from tests.patience import PATIENCE
 
 
 def answers(connection, calls):
@@ -42,7 +43,7 @@ def test_a_fork_is_refused_instead_of_hanging(make_cfg, tmp_path):
             child = context.Process(target=answers, args=(sender, calls), daemon=True)
             child.start()
         for _ in calls:
-            assert receiver.poll(120), "it hangs"
+            assert receiver.poll(PATIENCE), "it hangs"
             assert "build a predictor in each process" in receiver.recv()
         child.join()
         np.testing.assert_array_equal(predictor(rgb, sar).class_map, expected.class_map)

@@ -8,12 +8,13 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from mm_ovseg.evaluation.retrieval import expected_hits
 from mm_ovseg.evaluation.seen_unseen import SeenUnseenSemSegEvaluator
+from mm_ovseg.export.graph import SegmentationGraph
 from mm_ovseg.inference import predictor as predictor_module
 from mm_ovseg.inference import scene_run
 from mm_ovseg.inference.explanation import explain
 from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
-from tests.rehearsal.device import CUDA, MODE, fake_device, for_real, tiny_cfg
+from tests.rehearsal.device import CUDA, MODE, fake_device, for_real, tiny_cfg, tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 
@@ -85,6 +86,17 @@ def test_a_scene(write_raster, tmp_path):
         report = predictor.segment(*files, tmp_path / "map.tif", options)
     assert watch.reads == 6  # once for each window
     assert report["coverage"]["rgb_only"] == 70 * 20
+
+
+@pytest.mark.parametrize("with_sar", [True, False])
+def test_the_graph_that_is_exported(with_sar):
+    model = tiny_model(tiny_cfg("configs/mm_ovseg_vitb16_384.yaml")).eval()
+    graph = SegmentationGraph(model, with_sar=with_sar)
+    inputs = graph.random_inputs(batch=2, height=40, width=72, classes=5, seed=0)
+    with fake_device() as watch:
+        scores, logits = graph(*(tensor if tensor is None else tensor.to(CUDA) for tensor in inputs.values()))
+    assert watch.reads == 0 and scores.device == logits.device == torch.device(CUDA)
+    assert scores.shape == (2, 5, 40, 72)
 
 
 def test_the_evaluators(monkeypatch, forget_datasets):
