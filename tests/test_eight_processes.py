@@ -128,11 +128,11 @@ def test_stage_1_in_eight_processes_is_that_of_one_also_when_interrupted(run, tm
 
 
 @pytest.mark.parametrize("fault,data,words,status,message", [
-    (None, "broken", ["DATALOADER.NUM_WORKERS", 1], 2, r"error: .*sar/00003\.png.*\nRank \d of 8, on .* failed; all"),
-    (("on_rank", 3, "not_a_number", 1), "", [], 2, r"error: The loss is not finite at iteration 1 .*\nRank 3 of 8, on"),
-    (("on_rank", 0, "signals", 1, signal.SIGKILL), "", [], 137, r"error: Rank 0 of 8, on .* was killed by SIGKILL"),
-    (("disk_is_full", 1), "", [], 2, r"error: .*model_0000001\.pth cannot be written.*\nRank 0 of 8, on .* fail"),
-    (("on_rank", 2, "killed_in_evaluation"), "", ["--eval-only"], 137, r"error: Rank 2 of 8, on .* was killed by SIG"),
+    (None, "broken", ["DATALOADER.NUM_WORKERS", 1], 2, r"error: .*sar/00003\.png.*\nRank \d of 8 on .* failed; all"),
+    (("on_rank", 3, "not_a_number", 1), "", [], 2, r"error: The loss is not finite at iteration 1 .*\nRank 3 of 8 on"),
+    (("on_rank", 0, "signals", 1, signal.SIGKILL), "", [], 137, r"error: Rank 0 of 8 on .* was killed by SIGKILL"),
+    (("disk_is_full", 1), "", [], 2, r"error: .*model_0000001\.pth cannot be written.*\nRank 0 of 8 on .* fail"),
+    (("on_rank", 2, "killed_in_evaluation"), "", ["--eval-only"], 137, r"error: Rank 2 of 8 on .* was killed by SIG"),
 ])  # fmt: skip
 def test_a_process_that_fails_ends_all_with_its_reason_alone(run, one, tmp_path, fault, data, words, status, message):
     options = [word for word in words if word == "--eval-only"]
@@ -179,4 +179,4 @@ def test_a_machine_that_lacks_the_weights_ends_both_with_its_reason(run, one, tm
         assert status == 2 and "Traceback" not in printed
         errors = re.findall(r"^error: .*\n.*", printed, flags=re.MULTILINE)
         assert len(errors) == 1
-        assert re.search(r"nowhere\.pth does not exist.*\nRank [23] of 4, on .* failed; all ranks were", errors[0])
+        assert re.search(r"nowhere\.pth does not exist.*\nRank [23] of 4 on .* failed; all ranks were", errors[0])

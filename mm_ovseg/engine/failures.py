@@ -54,7 +54,7 @@ class Place:
     machine: int
 
     def __str__(self) -> str:
-        return f"Rank {self.rank} of {self.size}, on {socket.gethostname()}"
+        return f"Rank {self.rank} of {self.size} on {socket.gethostname()}"
 
 
 class Failure(NamedTuple):

@@ -102,8 +102,8 @@ def finish(process, log):
 
 
 HOST = platform.node()
-REFUSED = f"error: sar.tif is empty; replace it.\nRank 1 of 2, on {HOST} failed; all ranks were stopped.\n"
-KILLED = f"error: Rank 1 of 2, on {HOST} was killed"
+REFUSED = f"error: sar.tif is empty; replace it.\nRank 1 of 2 on {HOST} failed; all ranks were stopped.\n"
+KILLED = f"error: Rank 1 of 2 on {HOST} was killed"
 CONTINUE = "all ranks were stopped. The same command with --resume continues a training from its last checkpoint.\n"
 
 
@@ -125,7 +125,7 @@ def test_the_same_error_in_all_processes_is_printed_once(start):
 def test_a_defect_is_printed_with_its_traceback_alone(start):
     status, printed = finish(*start(failing_processes.break_down, arguments(2)))
     assert status == 1 and printed.count("Traceback") == 1
-    assert printed.endswith(f"ZeroDivisionError: a defect\nRank 1 of 2, on {HOST} failed; all ranks were stopped.\n")
+    assert printed.endswith(f"ZeroDivisionError: a defect\nRank 1 of 2 on {HOST} failed; all ranks were stopped.\n")
 
 
 @pytest.mark.parametrize("number,status,printed", [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "Stopped.\n")])
