@@ -21,6 +21,7 @@ launch_module = importlib.import_module("mm_ovseg.engine.launch")  # its name in
 def launch(main, args, log, environment):
     """Launch a function of this module, with the output in a file."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where the tests run in the background
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

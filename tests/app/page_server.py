@@ -2,12 +2,14 @@
 
 import contextlib
 import functools
+import importlib.util
 import json
 import os
 import re
 import subprocess
 
 import httpx
+import pytest
 
 from tests.conftest import CLI
 from tests.patience import PATIENCE
@@ -16,6 +18,8 @@ from tests.patience import PATIENCE
 @contextlib.contextmanager
 def run_page(folder, *options):
     """The running command and, as ``url``, the page's address; its temporary files lie in ``folder``."""
+    if importlib.util.find_spec("gradio") is None:  # found, not imported, which takes seconds
+        pytest.skip("needs mm_ovseg[app]")
     process = subprocess.Popen(
         [*CLI, "app", "--port", "0", "--max-upload-megabytes", "1", *options],
         cwd=folder,  # not the checkout

@@ -9,7 +9,6 @@ import urllib.request
 import pytest
 import rasterio
 
-pytest.importorskip("gradio", reason="needs mm_ovseg[app]")
 pytest.importorskip("selenium", reason="needs mm_ovseg[browser]")
 
 from selenium import webdriver

@@ -9,8 +9,6 @@ from urllib.parse import quote
 
 import pytest
 
-pytest.importorskip("gradio", reason="needs mm_ovseg[app]")
-
 from mm_ovseg.app.shipped_pairs import SCENE
 from mm_ovseg.app.visitor_files import REFUSED_FILE
 from tests.app.page_server import Visitor, file_value, run_page

@@ -3,12 +3,9 @@
 import json
 import signal
 
-import pytest
-
-pytest.importorskip("gradio", reason="needs mm_ovseg[app]")
-
 import cv2
 import numpy as np
+import pytest
 
 from mm_ovseg.app.gate import MAX_WAITING
 from tests.app.page_server import Visitor, file_value, run_page

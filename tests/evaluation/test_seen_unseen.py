@@ -13,7 +13,6 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator, print_csv_format, verify_results
 from PIL import Image
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
 
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
@@ -76,6 +75,9 @@ def all_pixels(samples, outputs):
 
 
 def test_agrees_with_torchmetrics(data):
+    # Here, as it takes a second, in every process of the tests.
+    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
+
     scores = evaluate(*data)
     predictions, labels = all_pixels(*data)
     arguments = {"num_classes": 5, "ignore_index": 255}
