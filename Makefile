@@ -20,7 +20,7 @@ MAIN_TESTS := tests/engine tests/evaluation tests/modeling tests/checkpoint test
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: $(STAMP) ## build .venv with all requirements (about 5 GB)
+setup: $(STAMP) ## build .venv with all requirements (about 6 GB)
 
 demo: $(STAMP) ## map the shipped pair with the shipped model, into output/demo
 	@$(VENV_PYTHON) projects/laptop/shipped_pair.py --output output/demo
