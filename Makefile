@@ -11,7 +11,7 @@ PIP_INSTALL := $(VENV_PYTHON) -m pip --quiet --quiet --disable-pip-version-check
 IN_PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 # What uses Detectron2.
 MAIN_TESTS := tests/engine tests/evaluation tests/modeling tests/checkpoint tests/data tests/rehearsal tests/test_extend.py \
-    tests/test_train_net.py tests/test_eight_processes.py tests/test_interrupted_training.py tests/test_plain_dataset.py
+    tests/test_train_net.py tests/test_train_net_errors.py tests/test_eight_processes.py tests/test_interrupted_training.py tests/test_plain_dataset.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -39,7 +39,7 @@ test: $(STAMP) ## run the tests (set PYTEST_ADDOPTS for options)
 
 test-main: $(STAMP) ## run the engine's tests on Detectron2's main branch, a checkout in DETECTRON2_MAIN
 	@if ! [ -f '$(DETECTRON2_MAIN)/detectron2/engine/defaults.py' ]; then \
-	    echo "make test-main: DETECTRON2_MAIN is '$(DETECTRON2_MAIN)', which is no checkout of Detectron2;" \
+	    echo "make test-main: DETECTRON2_MAIN is '$(DETECTRON2_MAIN)', which is not a checkout of Detectron2;" \
 	        "run 'git clone https://github.com/facebookresearch/detectron2 FOLDER' and give DETECTRON2_MAIN=FOLDER." >&2; \
 	    exit 1; \
 	fi

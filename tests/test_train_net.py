@@ -23,6 +23,7 @@ from mm_ovseg.evaluation import count_pixels
 from tests import training_process
 from tests.conftest import ROOT
 from tests.patience import PATIENCE
+from tests.test_train_net_errors import fails
 
 STAGE_1 = "projects/laptop/configs/quickstart_cmu.yaml"
 STAGE_2 = "projects/laptop/configs/quickstart_mm_ovseg.yaml"
@@ -182,59 +183,10 @@ def test_an_interrupted_command_line_says_what_is_wrong_in_one_line(datasets, tm
     assert "error: The config key SOLVER.BASE_RL" in printed
 
 
-def fails(capsys, *words):
-    """Run train_net.py in this process; returns the one line of its error."""
-    with pytest.raises(SystemExit) as stop:
-        train_net.main([str(word) for word in words])
-    assert stop.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
-
-
 @pytest.fixture
 def command(datasets, tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
     return ["--config-file", ROOT / STAGE_2, *SHORT, "OUTPUT_DIR", tmp_path]
-
-
-@pytest.mark.parametrize("words,message", [
-    (["DATASETS.TRAIN", "('atlantis_train',)"], "'atlantis_train', which is not registered"),
-    (["DATASETS.TEST", "('atlantis_val',)"], "'atlantis_val', which is not registered"),
-    (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
-    (["MODEL.DENSE_ENCODER.FIT_DATASET", "atlantis"], "MODEL.DENSE_ENCODER.FIT_DATASET names 'atlantis', which is not"),
-    (["MODEL.DENSE_ENCODER.FIT_DATASET", "cmu_pairs_train", "MODEL.DENSE_ENCODER.FIT_IMAGES", "0"], "IMAGES is 0"),
-    (["DATASETS.TEST", "('cmu_pairs_val',)"], "'cmu_pairs_val', which has no labels to evaluate on"),
-    (["SOLVER.IMS_PER_BATCH", "0"], "IMS_PER_BATCH is 0"),
-    (["MODEL.WEIGHTS", "nowhere.pth"], r"nowhere\.pth does not exist"),
-    (["MODEL.DENSE_ENCODER_SAR.WEIGHTS", "nowhere.pth"], r"nowhere\.pth does not exist"),
-    (["MODEL.CLIP.PRETRAINED", "nowhere"], "'nowhere', which is neither a file nor"),
-    (["LOSS.NAME", "hinge"], "LOSS.NAME is 'hinge'"),
-    (["SOLVER.OPTIMIZER", "LION"], "SOLVER.OPTIMIZER is 'LION'"),
-    (["MODEL.AGGREGATOR.WINDOW_SIZE", "5"], "must divide"),
-    (["INPUT.DATASET_MAPPER_NAME", "nothing"], "nothing"),
-    (["SOLVER.LR_SCHEDULER_NAME", "Cosine"], "SOLVER.LR_SCHEDULER_NAME Cosine cannot be built .*WarmupCosineLR"),
-    (["SOLVER.WARMUP_METHOD", "slow"], "cannot be built .*WARMUP_METHOD linear"),
-    (["SOLVER.MAX_ITER", "0"], "SOLVER.MAX_ITER is 0; it must be at least 1"),
-    (["SOLVER.CHECKPOINT_PERIOD", "0"], "CHECKPOINT_PERIOD is 0"),
-    (["SOLVER.MAX_CHECKPOINTS", "-1"], "MAX_CHECKPOINTS is -1"),
-    (["SOLVER.BASE_LR", "nan"], "SOLVER.BASE_LR"),
-    (["SOLVER.REFERENCE_WORLD_SIZE", "3"], "REFERENCE_WORLD_SIZE 3"),
-    (["SOLVER.NESTEROV", "True"], "NESTEROV needs SOLVER.OPTIMIZER SGD"),
-    (["SOLVER.OPTIMIZER", "SGD", "SOLVER.MOMENTUM", "1.0"], "MOMENTUM is 1.0"),
-    (["SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "model"], "CLIP_TYPE is 'model'"),
-    (["SOLVER.CLIP_GRADIENTS.NORM_TYPE", "0.0"], "NORM_TYPE is 0.0"),
-    (["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "float8"], "SOLVER.AMP.DTYPE is 'float8'"),
-    (["INPUT.RELEASED_GEOMETRY", "True"], "INPUT.RELEASED_GEOMETRY is on, which is for evaluation only"),
-    (["MODEL.DEVICE", "warp"], "warp"),
-])  # fmt: skip
-def test_bad_settings_end_in_one_sentence(command, capsys, words, message):
-    assert re.search(message, fails(capsys, *command, *words))
-
-
-def test_eval_only_needs_weights(command, capsys):
-    assert "--eval-only needs weights" in fails(capsys, "--eval-only", *command)
-    assert "--eval-only needs weights" in fails(capsys, "--eval-only", "--resume", *command)
 
 
 def test_the_released_evaluation_leaves_sar_where_it_was(command, stage_2, datasets, tmp_path):
@@ -256,11 +208,6 @@ def test_the_released_evaluation_leaves_sar_where_it_was(command, stage_2, datas
         expected += count_pixels(np.array(label), output["sem_seg"].argmax(dim=0).numpy(), len(SYNTHETIC_CLASSES), 255)
     assert evaluation_of(tmp_path)["confusion_matrix"] == expected.tolist()
     assert evaluation_of(stage_2)["confusion_matrix"] != expected.tolist()
-
-
-def test_an_output_folder_that_is_a_file(command, capsys, tmp_path):
-    (tmp_path / "taken").write_text("a file")
-    assert "taken is a file" in fails(capsys, *command, "OUTPUT_DIR", tmp_path / "taken")
 
 
 @pytest.fixture
@@ -431,13 +378,6 @@ def test_several_test_sets_are_each_asked_for_their_own_classes(command, capsys,
     assert evaluation_of(tmp_path)["results"] == evaluation_of(stage_2)["results"]
     other = json.loads((tmp_path / "inference" / "train_net_other" / "sem_seg_evaluation.json").read_text())
     assert len(other["confusion_matrix"]) == 6 and other["results"]["mIoU-unseen"] is None
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has GPUs")
-def test_gpus_are_not_replaced_by_processes_on_the_cpu_unasked(datasets, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
-    words = ["--num-gpus", 4, "--config-file", ROOT / STAGE_2, "OUTPUT_DIR", tmp_path]
-    assert "--num-gpus is 4, but this machine has no GPU" in fails(capsys, *words)
 
 
 def test_weights_of_another_architecture(command, capsys, stage_1):

@@ -111,7 +111,7 @@ def _start(main: Main, args: Namespace) -> int:
 
 
 def _check_cpu_is_meant(args: Namespace) -> None:
-    """Check that GPUs were not asked for where there are none and MODEL.DEVICE is cpu only by default."""
+    """Refuse to replace GPUs by processes on the CPU where MODEL.DEVICE is cpu only by default."""
     is_given = "MODEL.DEVICE" in args.opts or "DEVICE" in read_config_file(args.config_file).get("MODEL", {})
     if not is_given and default_device() != "cuda":
         raise ConfigError(

@@ -117,7 +117,7 @@ def _infonce(
         first = comm.get_rank() * images * places
         partner = first + torch.arange(images * places, device=keys.device).view(images, places)
         keys_valid = gather_rows(valid.flatten())[None]  # (1, M)
-    # Unless there is no valid key at all, for which a softmax and its gradient would be NaN.
+    # If no key is valid, none is excluded: the softmax and its gradient would be NaN.
     excluded = ~keys_valid & keys_valid.any(dim=1, keepdim=True)
     scores = (similarity / temperature).masked_fill(excluded[:, None], float("-inf"))
     target = partner.where(valid, NO_TARGET)
