@@ -7,9 +7,8 @@ VENV_PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.setup_complete
 PIP_INSTALL := $(VENV_PYTHON) -m pip --quiet --quiet --disable-pip-version-check install --constraint constraints.txt
 
-# One process more than cores, since many tests wait for other processes; each takes a file at a time, in the order of
-# tests/conftest.py.
-IN_PARALLEL := --numprocesses $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile --no-loadscope-reorder
+# A process for each core; each takes a file at a time, in the order of tests/conftest.py.
+IN_PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 # What uses Detectron2.
 MAIN_TESTS := tests/engine tests/evaluation tests/modeling tests/checkpoint tests/data tests/rehearsal tests/test_extend.py \
     tests/test_train_net.py tests/test_train_net_errors.py tests/test_eight_processes.py tests/test_interrupted_training.py tests/test_plain_dataset.py

@@ -22,6 +22,12 @@ WORDS_1 = [
     False,
     "CMU.TOKENS_PER_IMAGE",
     10000,
+    "CMU.SYMMETRIC",
+    True,
+    "CMU.LEARNED_TEMPERATURE",
+    True,
+    "CMU.EMA_DECAY",
+    0.5,
     "DATASETS.TEST",
     "('synthetic_clear_val',)",
 ]
