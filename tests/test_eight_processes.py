@@ -137,7 +137,6 @@ def test_stage_1_in_eight_processes_is_that_of_one_also_when_interrupted(run, tm
     (None, "broken", ["DATALOADER.NUM_WORKERS", 1], 2, r"error: .*sar/00003\.png.*\nRank \d of 8 on .* failed; all"),
     (("on_rank", 3, "not_a_number", 1), "", [], 2, r"error: The loss is not finite at iteration 1 .*\nRank 3 of 8 on"),
     (("on_rank", 0, "signals", 1, signal.SIGKILL), "", [], 137, r"error: Rank 0 of 8 on .* was killed by SIGKILL"),
-    (("disk_is_full", 1), "", [], 2, r"error: .*model_0000001\.pth cannot be written.*\nRank 0 of 8 on .* fail"),
     (("on_rank", 2, "killed_in_evaluation"), "", ["--eval-only"], 137, r"error: Rank 2 of 8 on .* was killed by SIG"),
 ])  # fmt: skip
 def test_a_process_that_fails_ends_all_with_its_reason_alone(run, one, tmp_path, fault, data, words, status, message):

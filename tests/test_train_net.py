@@ -47,15 +47,14 @@ def run(datasets, config, output, *words, status=0):
     return printed
 
 
-def run_command(datasets, config, output, *words, launcher=(sys.executable,), status=0, **variables):
-    """Run a command line, with environment variables; returns its stdout and stderr."""
+def run_command(datasets, config, output, *words, launcher=(sys.executable,), **variables):
+    """Run a command line, with environment variables."""
     command = [*launcher, "train_net.py", "--config-file", config, *words, "OUTPUT_DIR", output]
     environment = {**os.environ, "DETECTRON2_DATASETS": str(datasets), "OMP_NUM_THREADS": "1", **variables}
     done = subprocess.run(
         [str(word) for word in command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -152,12 +151,6 @@ def test_two_processes_of_torchrun_train_and_score_as_one(datasets, tmp_path):
     assert evaluation_of(tmp_path / "two") == evaluation_of(tmp_path / "one")
 
 
-def test_an_interrupted_command_line_says_what_is_wrong_in_one_line(datasets, tmp_path):
-    printed = run_command(datasets, STAGE_2, tmp_path, "SOLVER.BASE_RL", 1, status=2)
-    assert "Traceback" not in printed
-    assert "error: The config key SOLVER.BASE_RL" in printed
-
-
 @pytest.fixture
 def command(datasets, tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
@@ -201,7 +194,7 @@ def trainer_of_main(monkeypatch):
 
 
 def test_a_resumed_run_does_not_overwrite_a_better_checkpoint(command, trainer_of_main, tmp_path, capsys):
-    words = [*command, "TEST.EVAL_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 1]
+    words = [*command, "TEST.EVAL_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 1, "VISUALIZATION.PAIRS", 0]
     train_net.main([str(word) for word in words])
     score_file = tmp_path / "model_best.json"
     score = json.loads(score_file.read_text())

@@ -66,6 +66,7 @@ def fails(capsys, *words):
     (["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "float8"], "SOLVER.AMP.DTYPE is 'float8'"),
     (["INPUT.RELEASED_GEOMETRY", "True"], "INPUT.RELEASED_GEOMETRY is on, which is for evaluation only"),
     (["MODEL.DEVICE", "warp"], "warp"),
+    (["SOLVER.BASE_RL", "1"], "The config key SOLVER.BASE_RL"),
 ])  # fmt: skip
 def test_bad_settings_end_in_one_sentence(command, capsys, words, message):
     assert re.search(message, fails(capsys, *command, *words))
