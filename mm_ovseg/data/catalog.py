@@ -41,7 +41,7 @@ def label_scheme(metadata: Metadata) -> LabelScheme:
     defaults.
 
     Raises:
-        VocabularyError: There are no classes, or their names or those of the unseen ones are invalid.
+        VocabularyError: The dataset has no classes, or a name of a class or of an unseen class is invalid.
         DataError: ``ignore_label`` or ``label_values`` is invalid.
     """
     name = metadata.name
