@@ -62,6 +62,10 @@ SLOWEST = (
     "modeling/meta_arch/test_cmu.py",
     "test_one_scene_many_files.py",
 )
+# Fails a test that warns. Not for what the garbage collector finds in the meantime, such as another test's open file.
+no_warnings = pytest.mark.filterwarnings(
+    "error", "default::ResourceWarning", "default::pytest.PytestUnraisableExceptionWarning"
+)
 CLI = [sys.executable, "-m", "mm_ovseg"]
 DRIVERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "GTiff", ".TIF": "GTiff"}
 

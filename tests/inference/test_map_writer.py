@@ -11,6 +11,7 @@ from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.inference import write_class_map_geotiff, write_class_map_png
 from mm_ovseg.inference.map_writer import write_qgis_style
 from mm_ovseg.raster import read_label
+from tests.conftest import no_warnings
 
 NAMES = ["city", "Wald, ö", "water"]
 COLORS = [[200, 0, 0], [0, 120, 0], [0, 0, 255]]
@@ -62,7 +63,7 @@ def test_geotiff_reads_back_with_everything_a_gis_needs(tmp_path, class_map):
         assert [tags[f"class_{index}"] for index in range(3)] == NAMES
 
 
-@pytest.mark.filterwarnings("error")
+@no_warnings
 def test_geotiff_without_georeference(tmp_path, class_map):
     write_geotiff(tmp_path / "map.tif", class_map, crs=None, transform=None)
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning), rasterio.open(tmp_path / "map.tif") as file:

@@ -12,6 +12,7 @@ from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.inference import polygons, write_class_map_geotiff
 from mm_ovseg.inference.areas import measure_areas
 from mm_ovseg.inference.polygons import write_polygons
+from tests.conftest import no_warnings
 
 NAMES = ["city", "Wald, ö 森", 'it\'s "a"; DROP TABLE <b>&', "x" * 300]
 COLORS = [[200, 0, 0], [0, 120, 0], [0, 0, 255], [9, 9, 9]]
@@ -117,7 +118,7 @@ def test_the_reference_system_and_its_order_of_axes_are_the_maps(tmp_path, crs):
     ],
     ids=["no georeference", "no system", "local system"],
 )
-@pytest.mark.filterwarnings("error")
+@no_warnings
 def test_without_a_place_on_earth_there_are_polygons_without_areas(tmp_path, georeference, bounds):
     frame = polygonize(tmp_path, [[1, 1, 1], [1, 1, 1]], **georeference)
     assert list(frame.area_ha.isna()) == [True]

@@ -9,6 +9,7 @@ from mm_ovseg.errors import DataError
 from mm_ovseg.inference import write_class_map_geotiff
 from mm_ovseg.raster import cog
 from mm_ovseg.raster.cog import write_cog
+from tests.conftest import no_warnings
 
 NAMES = ["city", "Wald, ö", 'a<b>&"c"']
 COLORS = [[200, 0, 0], [0, 120, 0], [0, 0, 255]]
@@ -73,7 +74,7 @@ def test_everything_of_a_class_map_survives(tmp_path, crs, transform):
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.filterwarnings("error")
+@no_warnings
 def test_a_map_without_georeference(tmp_path):
     write_cog(write_map(tmp_path / "map.tif", None, None), tmp_path / "cog.tif", categorical=True)
     with (

@@ -7,6 +7,7 @@ from rasterio.enums import ColorInterp
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import Grid, write_geotiff
+from tests.conftest import no_warnings
 
 UTM = CRS.from_epsg(32633)
 PLACE = Affine(10, 0, 500_000, 0, -10, 5_000_000)
@@ -54,7 +55,7 @@ def test_parts_from_the_first_row_to_the_last(tmp_path, height, width):
         assert file.block_shapes == [(512, 512)] * 2
 
 
-@pytest.mark.filterwarnings("error")
+@no_warnings
 def test_colours_of_values_and_no_georeference(tmp_path):
     write_geotiff(tmp_path / "a.tif", np.eye(4, dtype=np.uint8)[None], Grid(4, 4), colors={0: (1, 2, 3), 1: (9, 8, 7)})
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning), rasterio.open(tmp_path / "a.tif") as file:

@@ -11,6 +11,7 @@ from rasterio.transform import from_origin
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import RasterSource, check_same_grid, read_raster_info
+from tests.conftest import no_warnings
 
 UTM = {"crs": "EPSG:32652", "transform": from_origin(500000, 4000000, 1, 1)}
 REAL_DATA = Path(__file__).parents[3] / "shared" / "realdata"
@@ -45,7 +46,7 @@ def test_a_south_up_file_is_north_up_here(info):
     check_same_grid(turned, info("b.tif", **UTM))
 
 
-@pytest.mark.filterwarnings("error")
+@no_warnings
 def test_a_world_file_is_a_georeference_and_none_is_not_a_warning(tmp_path, write_raster):
     first, second = (write_raster(tmp_path / name, np.ones((6, 9, 3), np.uint8)) for name in ("a.png", "b.png"))
     check_same_grid(read_raster_info(first), read_raster_info(second))

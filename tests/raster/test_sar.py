@@ -18,6 +18,7 @@ from mm_ovseg.raster import (
     read_sar,
     three_channels,
 )
+from tests.conftest import no_warnings
 
 REAL_DATA = Path(__file__).parents[3] / "shared" / "realdata"
 needs_real_data = pytest.mark.skipif(not REAL_DATA.is_dir(), reason="../shared/realdata is not here")
@@ -86,7 +87,7 @@ def test_polarisations_are_counted_again(count):
     assert count_polarisations(np.rint(three_channels(bands))) == count  # as tiles hold them
 
 
-@pytest.mark.filterwarnings("error")
+@no_warnings
 def test_what_is_not_power_is_not_valid(tmp_path, write_raster):
     power = np.array([[0.1, 0.0, -1.0, np.nan, np.inf, -9999.0, 0.2]], dtype=np.float32)
     sar, valid = read_sar(write_raster(tmp_path / "sar.tif", power, nodata=-9999.0), scale="power")
