@@ -15,5 +15,5 @@ __all__ = ["add_mm_ovseg_config", "data", "modeling"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    rooms = {room: importlib.import_module(f"{__name__}.{room}") for room in ("data", "modeling")}
+    rooms = {room: importlib.import_module(f"{__name__}.{room}") for room in ("data", "modeling", "baselines")}
     return rooms.get(name) or importlib.import_module(f"{__name__}.config").add_mm_ovseg_config

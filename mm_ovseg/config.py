@@ -32,6 +32,9 @@ def add_mm_ovseg_config(cfg: CN) -> None:
     _add_encoder_config(cfg)
     _add_head_config(cfg)
     _add_training_config(cfg)
+    _add_segearth_config(cfg)
+    _add_ebseg_config(cfg)
+    _add_fgaseg_config(cfg)
     TranslatingCfgNode.adopt(cfg)
 
 
@@ -221,3 +224,15 @@ def _add_training_config(cfg: CN) -> None:
     cfg.WANDB.PROJECT = "mm_ovseg"
     cfg.WANDB.ENTITY = ""  # the team or user that the project belongs to; "": your own
     cfg.WANDB.NAME = ""  # of the run; "": the name of the folder OUTPUT_DIR
+
+
+def _add_segearth_config(cfg: CN) -> None:
+    """Of SegEarth-OV (mm_ovseg/baselines)."""
+
+
+def _add_ebseg_config(cfg: CN) -> None:
+    """Of EBSeg (mm_ovseg/baselines)."""
+
+
+def _add_fgaseg_config(cfg: CN) -> None:
+    """Of FGAseg (mm_ovseg/baselines)."""

@@ -18,6 +18,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+import mm_ovseg.baselines  # noqa: F401 (registers models)
 from mm_ovseg.checkpoint.weights_file import QUICKSTART, QUICKSTART_FILE
 from mm_ovseg.choices import check_registered
 from mm_ovseg.config import add_mm_ovseg_config

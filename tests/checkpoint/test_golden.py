@@ -5,7 +5,6 @@ kink of a ReLU that their side of it is decided by rounding, and with it up to 0
 """
 
 import json
-import zlib
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,7 +15,17 @@ from detectron2.modeling import build_model
 
 from mm_ovseg.checkpoint.official import convert_official_state_dict
 from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES
-from tests.conftest import RELEASED_SHAPES, ROOT
+from tests.conftest import RELEASED_SHAPES
+from tests.golden_values import (
+    CLASSES,
+    GRADIENT_TOLERANCE,
+    SEEN_CLASSES,
+    TOLERANCE,
+    check_equal,
+    golden_folder,
+    seeded,
+    sliced,
+)
 
 CASES = {
     "vitb16": ("b16_ddsk", 11, "configs/mm_ovseg_vitb16_384.yaml"),
@@ -25,32 +34,9 @@ CASES = {
     "gsnet": ("gsnet_b16_ddsk", 51, "configs/siblings/gsnet_vitb16_384.yaml"),
 }
 TRAINABLE_MILLIONS = {"vitb16": 31.17, "catseg": 25.12, "gsnet": 29.01}
-CLASSES = ["city", "road", "forest", "water", "farmland"]
-SEEN_CLASSES = ["city", "forest", "farmland"]
 SIZES = ((384, 384), (217, 530))  # height, width of the maps
-TOLERANCE = 1e-4
-GRADIENT_TOLERANCE = 1e-3
 # Below this a gradient is rounding: softmax takes no notice of the keys' bias in window attention, which has none.
 NO_GRADIENT = 1e-10
-
-
-def golden_folder(name):
-    """The folder with the values of a model, here or beside the checkout; skips the test if there is none."""
-    for folder in (ROOT / "tests" / "golden", ROOT.parent / "shared" / "golden"):
-        if (folder / f"{name}.npz").is_file():
-            return folder
-    pytest.skip(f"needs {name}.npz in {folder}")
-
-
-def seeded(name, shape, seed):
-    """The weights that the golden values were made with (golden/README.md)."""
-    state = np.random.RandomState(zlib.crc32(f"{seed}:{name}".encode()))
-    x = state.standard_normal(shape).astype(np.float32)
-    if len(shape) >= 2:
-        x *= np.float32(1 / np.sqrt(np.prod(shape[1:])))
-    elif len(shape) == 1:
-        x = (1 + 0.1 * x if name.endswith("weight") else 0.1 * x).astype(np.float32)
-    return torch.from_numpy(np.asarray(x))
 
 
 def seeded_state_dict(variant, seed):
@@ -124,13 +110,6 @@ def cache(function):
     return call
 
 
-def sliced(name, tensor):
-    """What golden/README.md says was kept of a tensor."""
-    if name not in ("text", "logits") and (tensor.dim() == 5 or (tensor.dim() == 4 and tensor.shape[1] > 16)):
-        tensor = tensor[:, :: max(1, tensor.shape[1] // 8)][..., ::3, ::3]
-    return tensor.numpy()
-
-
 @pytest.mark.parametrize("variant", CASES)
 def test_the_table_has_every_tensor_of_the_released_model(variant):
     released = json.loads(RELEASED_SHAPES.read_text())[variant]
@@ -158,9 +137,7 @@ def test_the_seeded_model_gives_the_golden_values(variant, make_cfg):
     compared = golden.keys() - {"rgb", "sar", "target", "loss"}
     assert {"text", "clip_feat", "agg0_in", "agg0", "agg1", "logits"} <= compared <= recorded.keys()
     for key in sorted(compared):
-        ours, theirs = sliced(key, recorded[key]), golden[key]
-        assert ours.shape == theirs.shape, key
-        assert np.linalg.norm(ours - theirs) <= TOLERANCE * np.linalg.norm(theirs), key
+        check_equal(key, sliced(key, recorded[key]), golden[key])
     for size, ours in scores.items():
         theirs = F.interpolate(torch.from_numpy(golden["logits"]).sigmoid(), size, mode="bilinear")[0]
         assert ours.shape == theirs.shape, size

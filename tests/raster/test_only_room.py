@@ -9,9 +9,10 @@ from tests.conftest import ROOT
 MODULES = {"fiona", "geopandas", "gdal", "imageio", "ogr", "osgeo", "pyogrio", "skimage", "tifffile", "torchvision.io"}
 # The rooms of mm_ovseg that each may import from, besides itself and the modules that belong to no room.
 ROOMS = {"raster": set(), "data": {"raster"}, "checkpoint": set(), "modeling": {"checkpoint"}}
+ROOMS["baselines"] = {"checkpoint", "modeling"}
 ROOMS["visualization"] = {"raster", "data"}
 ROOMS["evaluation"] = {"raster", "data", "visualization"}
-ROOMS["engine"] = {"raster", "data", "checkpoint", "modeling", "visualization", "evaluation"}
+ROOMS["engine"] = {"raster", "data", "checkpoint", "modeling", "baselines", "visualization", "evaluation"}
 ROOMS["inference"] = {*ROOMS["engine"], "engine"}
 ROOMS["export"] = ROOMS["efficiency"] = ROOMS["inference"]
 ROOMS["app"] = {*ROOMS["inference"], "inference"}

@@ -20,7 +20,14 @@ from mm_ovseg.modeling.backbone.image_encoder import IMAGE_ENCODER_REGISTRY, Enc
 from mm_ovseg.modeling.cpu_kernels import use_onednn
 from mm_ovseg.modeling.memory import recomputed
 
-__all__ = ["CLIPImageEncoder", "SelfAttention", "build_clip", "set_clip_trainable"]
+__all__ = [
+    "CLIPImageEncoder",
+    "SelfAttention",
+    "build_clip",
+    "embed_patches",
+    "resize_position",
+    "set_clip_trainable",
+]
 
 # Small models for tests and the quickstart, in open_clip's config format.
 open_clip.add_model_config(Path(__file__).parent / "clip_configs")
@@ -156,11 +163,8 @@ class CLIPImageEncoder(ImageEncoder):
 
     def forward(self, images: torch.Tensor) -> EncoderFeatures:
         """Encode preprocessed images (B, 3, image_size, image_size)."""
-        visual = self.visual
-        x = visual.conv1(images).flatten(2).transpose(1, 2)  # (B, h * w, width)
-        cls_token = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
-        x = torch.cat([cls_token, x], dim=1)  # (B, 1 + h * w, width)
-        x = visual.ln_pre(x + self._positional_embedding().to(x.dtype))
+        visual, grid = self.visual, (self.grid_size, self.grid_size)
+        x = embed_patches(visual, images, resize_position(visual.positional_embedding, grid))  # (B, 1 + h * w, width)
 
         outputs = {}
         *blocks, last_block = visual.transformer.resblocks
@@ -174,18 +178,6 @@ class CLIPImageEncoder(ImageEncoder):
         x = x + last_block.mlp(last_block.ln_2(x))
         dense = visual.ln_post(x) @ visual.proj  # (B, h * w, out_channels)
         return EncoderFeatures(self._to_grid(dense), tuple(outputs[block] for block in self.blocks[:-1]))
-
-    def _positional_embedding(self) -> torch.Tensor:
-        """The positional embedding (1 + h * w, width), resized to this encoder's grid."""
-        embedding = self.visual.positional_embedding
-        stored = int((embedding.shape[0] - 1) ** 0.5)
-        size = self.grid_size
-        if stored == size:
-            return embedding
-        grid = embedding[1:].T.unflatten(1, (stored, stored))[None]  # (1, width, stored, stored)
-        # open_clip's own resize uses antialiasing, with which the released weights were not trained.
-        grid = F.interpolate(grid, (size, size), mode="bicubic", align_corners=False)
-        return torch.cat([embedding[:1], grid[0].flatten(1).T])
 
     def _to_grid(self, tokens: torch.Tensor) -> torch.Tensor:
         """Reshape (B, h * w, D) to (B, D, h, w)."""
@@ -242,6 +234,45 @@ def build_clip(
             module.attn = SelfAttention.from_packed(module.attn)
     use_onednn(model)
     return model.visual, model.text, open_clip.get_tokenizer(name)
+
+
+def embed_patches(visual: VisionTransformer, images: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    """The tokens that enter CLIP's first block.
+
+    Args:
+        visual: CLIP's image tower.
+        images: preprocessed, (B, 3, H, W).
+        position: a positional embedding (1 + h * w, width), see :func:`resize_position`.
+
+    Returns:
+        (B, 1 + h * w, width), CLS first, then the patches row by row.
+    """
+    x = visual.conv1(images).flatten(2).transpose(1, 2)  # (B, h * w, width)
+    cls_token = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
+    x = torch.cat([cls_token, x], dim=1)  # (B, 1 + h * w, width)
+    return visual.ln_pre(x + position.to(x.dtype))
+
+
+def resize_position(
+    position: torch.Tensor, grid: tuple[int, int], scale: tuple[float, float] | None = None
+) -> torch.Tensor:
+    """Resize CLIP's positional embedding bicubically, without antialiasing, which open_clip's own resize has.
+
+    Args:
+        position: (1 + n * n, width), CLS first.
+        grid: height h and width w in tokens; an embedding of this grid is returned as it is.
+        scale: sample with these factors instead of h / n and w / n.
+
+    Returns:
+        (1 + h * w, width).
+    """
+    stored = int((position.shape[0] - 1) ** 0.5)
+    if grid == (stored, stored):
+        return position
+    maps = position[1:].T.unflatten(1, (stored, stored))[None]  # (1, width, n, n)
+    size = {"size": grid} if scale is None else {"scale_factor": scale}
+    maps = F.interpolate(maps, **size, mode="bicubic", align_corners=False)
+    return torch.cat([position[:1], maps[0].flatten(1).T])
 
 
 def set_clip_trainable(tower: nn.Module, finetune: str) -> None:

@@ -1,31 +1,31 @@
 """MM-OVSeg: open-vocabulary semantic segmentation of RGB-SAR pairs (stage 2)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.semantic_seg import build_sem_seg_head
 from torch import nn
 
 from mm_ovseg.choices import check_registered
-from mm_ovseg.errors import ConfigError, DataError, VocabularyError
+from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.backbone.image_encoder import EncoderFeatures
 from mm_ovseg.modeling.encoders import ProjectedEncoder, build_encoders
 from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, segmentation_loss
-from mm_ovseg.modeling.precision import at_least_float32, inference_precision, read_inference_dtype
+from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter, output_size, vocabularies
+from mm_ovseg.modeling.precision import at_least_float32, inference_precision
 from mm_ovseg.modeling.sar_validity import WITH_SAR, WITHOUT_SAR, join_by_validity, needed_answers
 from mm_ovseg.modeling.scores import scores_of_size
 from mm_ovseg.modeling.text import TextEmbedder
-from mm_ovseg.vocabulary import seen_classes, unseen_classes, validate_class_names
 
 __all__ = ["MMOVSeg"]
 
 
 @META_ARCH_REGISTRY.register()
-class MMOVSeg(nn.Module):
+class MMOVSeg(OpenVocabularySegmenter):
     """Optical and SAR image encoders, a text encoder, and a head that compares them.
 
     Args:
@@ -33,15 +33,10 @@ class MMOVSeg(nn.Module):
         clip_sar: its SAR twin, or None.
         dino: the dense encoder, DINO or another one, on RGB; or None.
         dino_sar: its SAR twin, or None.
-        text: embeds class names.
         sem_seg_head: see :class:`~mm_ovseg.modeling.head.MMOVSegHead`.
-        train_vocabulary: names of the seen classes, in the order of the training labels; may be empty.
-        vocabulary: class names at test time, until :meth:`set_vocabulary` changes them; may be empty.
-        inference_dtype: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` for mixed precision in evaluation mode.
         loss_name, ignore_label, ignored_as_negative: see :func:`~mm_ovseg.modeling.losses.segmentation_loss`.
+        arguments: those of :class:`~mm_ovseg.modeling.meta_arch.segmenter.OpenVocabularySegmenter`.
     """
-
-    task = "sem_seg"  # selects the evaluator, see mm_ovseg.evaluation.build
 
     @configurable
     def __init__(
@@ -51,26 +46,19 @@ class MMOVSeg(nn.Module):
         clip_sar: ProjectedEncoder | None,
         dino: ProjectedEncoder | None,
         dino_sar: ProjectedEncoder | None,
-        text: TextEmbedder,
         sem_seg_head: nn.Module,
-        train_vocabulary: Sequence[str],
-        vocabulary: Sequence[str],
-        inference_dtype: str,
         loss_name: str,
         ignore_label: int,
         ignored_as_negative: bool,
+        **arguments: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**arguments)
         check_registered("LOSS.NAME", loss_name, SEGMENTATION_LOSS_REGISTRY)
         self.clip = clip
         self.clip_sar = clip_sar
         self.dino = dino
         self.dino_sar = dino_sar
-        self.text = text
         self.sem_seg_head = sem_seg_head
-        self.train_vocabulary = tuple(train_vocabulary)
-        self.vocabulary = tuple(vocabulary)
-        self.inference_dtype = read_inference_dtype(inference_dtype)
         self.loss_name = loss_name
         self.ignore_label = ignore_label
         self.ignored_as_negative = ignored_as_negative
@@ -92,10 +80,6 @@ class MMOVSeg(nn.Module):
         if encoders["dino"] is not None:
             input_shape["dino"] = input_shape["dense"]
 
-        def names_of(datasets: Sequence[str], key: str) -> list[str]:
-            return [name for dataset in datasets[:1] for name in MetadataCatalog.get(dataset).get(key, [])]
-
-        classes, unseen = (names_of(cfg.DATASETS.TRAIN, key) for key in ("stuff_classes", "unseen_classes"))
         return {
             **encoders,
             "text": TextEmbedder(
@@ -105,8 +89,7 @@ class MMOVSeg(nn.Module):
                 synonyms=cfg.MODEL.TEXT.SYNONYMS,
             ),
             "sem_seg_head": build_sem_seg_head(cfg, input_shape),
-            "train_vocabulary": seen_classes(classes, unseen_classes(classes, unseen, cfg.DATASETS.UNSEEN)),
-            "vocabulary": names_of(cfg.DATASETS.TEST, "stuff_classes"),
+            **vocabularies(cfg),
             "inference_dtype": cfg.MODEL.INFERENCE_DTYPE,
             "loss_name": cfg.LOSS.NAME,
             "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
@@ -122,19 +105,6 @@ class MMOVSeg(nn.Module):
     def needs_sar(self) -> bool:
         """Whether pairs need a SAR image."""
         return self.dino_sar is not None or self.clip_sar is not None
-
-    def set_vocabulary(self, names: Sequence[str]) -> None:
-        """Set the classes that the model predicts in evaluation mode; training keeps its own.
-
-        Args:
-            names: T names; "water, river, lake" is one class with three synonyms.
-
-        Raises:
-            VocabularyError: no name is given, or one is empty, repeated or too long for the text encoder.
-        """
-        names = validate_class_names(names)
-        self.text.check_length(names)
-        self.vocabulary = names
 
     def forward(self, batched_inputs: Sequence[dict]) -> list[dict[str, torch.Tensor]] | dict[str, torch.Tensor]:
         """Segment, or compute the training loss.
@@ -155,17 +125,13 @@ class MMOVSeg(nn.Module):
             VocabularyError: no vocabulary is set.
             DataError: a pair has no ``sar_image``, images of other shapes than (3, H, W), or masks of other sizes.
         """
-        if not batched_inputs:
-            return []
-        if self.training:
-            return self._loss(batched_inputs)
-        return [{"sem_seg": scores} for scores in self._segment(batched_inputs)]
+        return super().forward(batched_inputs)
 
     def predict_logits(self, batched_inputs: Sequence[dict], names: Sequence[str]) -> torch.Tensor:
         """The head's logits (B, T, 4h, 4w) for T class names, from RGB and, if the model has SAR encoders, SAR."""
-        images = self._images(batched_inputs, "image")
-        sar_images = self._images(batched_inputs, "sar_image") if self.needs_sar else None
-        return self.compare(images, sar_images, self._embed(names))
+        images = self.images(batched_inputs, "image")
+        sar_images = self.images(batched_inputs, "sar_image") if self.needs_sar else None
+        return self.compare(images, sar_images, self.embed(names))
 
     def compare(
         self,
@@ -203,18 +169,13 @@ class MMOVSeg(nn.Module):
             dino = dino + self.dino_sar(sar_images)
         return self.sem_seg_head(clip, dino, text)
 
-    def _embed(self, names: Sequence[str]) -> torch.Tensor:
-        if not names:
-            raise VocabularyError('The model has no class names; call set_vocabulary(["water", "road"]).')
-        return self.text(names)
-
     @torch.no_grad()
-    def _segment(self, batched_inputs: Sequence[dict]) -> list[torch.Tensor]:
+    def segment(self, batched_inputs: Sequence[dict]) -> list[torch.Tensor]:
         """Scores (T, height, width) of each pair. Text and RGB are encoded only once, whatever SAR covers."""
-        images = self._images(batched_inputs, "image")
+        images = self.images(batched_inputs, "image")
         needed = [needed_answers(item) if self.needs_sar else {WITHOUT_SAR} for item in batched_inputs]
         with inference_precision(self.inference_dtype, self.device):
-            text = self._embed(self.vocabulary)
+            text = self.embed(self.vocabulary)
             features = self._encode(images)
         scores: list[torch.Tensor | None] = [None] * len(images)
         for answer in (WITHOUT_SAR, WITH_SAR):  # in this order: an explanation keeps the last result
@@ -222,26 +183,19 @@ class MMOVSeg(nn.Module):
             if not places:
                 continue
             chosen = [batched_inputs[place] for place in places]
-            sar_images = self._images(chosen, "sar_image") if answer == WITH_SAR else None
+            sar_images = self.images(chosen, "sar_image") if answer == WITH_SAR else None
             with inference_precision(self.inference_dtype, self.device):
                 clip, dino = (
                     kind if kind is None or len(places) == len(images) else kind.take(places) for kind in features
                 )
                 logits = self._compare_features(clip, dino, sar_images, text)
             for place, item, item_logits in zip(places, chosen, logits, strict=True):
-                height, width = item["image"].shape[1:]
-                size = (int(item.get("height", height)), int(item.get("width", width)))
-                new, other = scores_of_size(item_logits[None], size)[0], scores[place]
+                new, other = scores_of_size(item_logits[None], output_size(item))[0], scores[place]
                 scores[place] = new if other is None else join_by_validity(new, other, item["sar_valid"])
         return scores
 
-    def _loss(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor]:
-        for item in batched_inputs:
-            if "sem_seg" not in item:
-                raise DataError(
-                    f"{item.get('file_name', 'A pair')} has no labels, which training needs; "
-                    "set INPUT.DATASET_MAPPER_NAME to rgb_sar_semantic."
-                )
+    def losses(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor]:
+        """See :meth:`forward`."""
         logits = self.predict_logits(batched_inputs, self.train_vocabulary)
         targets = [item["sem_seg"].to(self.device) for item in batched_inputs]
         if len({target.shape for target in targets}) == 1:
@@ -259,15 +213,3 @@ class MMOVSeg(nn.Module):
             ignored_as_negative=self.ignored_as_negative,
         )
         return {"loss_sem_seg": loss}
-
-    def _images(self, batched_inputs: Sequence[dict], key: str) -> list[torch.Tensor]:
-        images = []
-        for item in batched_inputs:
-            image = item.get(key)
-            name = item.get("file_name", "the pair")
-            if image is None:
-                raise DataError(f"{name} has no '{key}'; this model needs RGB and SAR for every pair.")
-            if image.dim() != 3 or image.shape[0] != 3:
-                raise DataError(f"'{key}' of {name} has shape {tuple(image.shape)}; it must be (3, H, W).")
-            images.append(image.to(self.device))
-        return images

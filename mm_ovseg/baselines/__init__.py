@@ -1,0 +1,4 @@
+"""The paper's other systems: SegEarth-OV, EBSeg and FGAseg, from RGB alone; CAT-Seg and GSNet are configs.
+
+Importing this package registers their meta-architectures with Detectron2.
+"""

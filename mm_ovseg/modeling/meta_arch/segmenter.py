@@ -1,0 +1,152 @@
+"""The common part of all models that segment images by class names."""
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from torch import nn
+
+from mm_ovseg.errors import DataError, VocabularyError
+from mm_ovseg.modeling.precision import read_inference_dtype
+from mm_ovseg.modeling.text import TextEmbedder
+from mm_ovseg.vocabulary import seen_classes, unseen_classes, validate_class_names
+
+__all__ = ["OpenVocabularySegmenter", "output_size", "vocabularies"]
+
+
+class OpenVocabularySegmenter(nn.Module):
+    """Base of the meta-architectures that segment by class names.
+
+    A subclass implements :meth:`segment` and, if it can be trained, :meth:`losses`.
+
+    Args:
+        text: embeds class names.
+        train_vocabulary: names of the seen classes, in the order of the training labels; may be empty.
+        vocabulary: class names at test time, until :meth:`set_vocabulary` changes them; may be empty.
+        inference_dtype: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` for mixed precision in evaluation mode.
+    """
+
+    task = "sem_seg"  # selects the evaluator, see mm_ovseg.evaluation.build
+
+    def __init__(
+        self,
+        *,
+        text: TextEmbedder,
+        train_vocabulary: Sequence[str],
+        vocabulary: Sequence[str],
+        inference_dtype: str,
+    ) -> None:
+        super().__init__()
+        self.text = text
+        self.train_vocabulary = tuple(train_vocabulary)
+        self.vocabulary = tuple(vocabulary)
+        self.inference_dtype = read_inference_dtype(inference_dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """The model's device."""
+        return self.text.device
+
+    @property
+    def needs_sar(self) -> bool:
+        """Whether pairs need a SAR image; a model of RGB alone ignores it."""
+        return False
+
+    def set_vocabulary(self, names: Sequence[str]) -> None:
+        """Set the classes that the model predicts in evaluation mode; training keeps its own.
+
+        Args:
+            names: T names; "water, river, lake" is one class with three synonyms.
+
+        Raises:
+            VocabularyError: no name is given, or one is empty, repeated or too long for the text encoder.
+        """
+        names = validate_class_names(names)
+        self.text.check_length(names)
+        self.vocabulary = names
+
+    def forward(self, batched_inputs: Sequence[dict]) -> list[dict[str, torch.Tensor]] | dict[str, torch.Tensor]:
+        """Segment, or compute the training losses.
+
+        Args:
+            batched_inputs: one dict per image or pair, of any sizes, with ``image`` (3, H, W) 0..255 and what the
+                subclass needs. In training also ``sem_seg`` (H, W) int64, indices into :attr:`train_vocabulary`.
+                ``height`` and ``width`` are the size of the output in pixels, by default that of the image.
+
+        Returns:
+            In evaluation a list with ``{"sem_seg": (T, height, width) float32 scores}`` per item, in the order of
+            :attr:`vocabulary`. In training the losses, scalars, whose sum is minimised.
+
+        Raises:
+            VocabularyError: no vocabulary is set.
+            DataError: an item lacks an image, or labels in training, or they have another shape.
+        """
+        if not batched_inputs:
+            return []
+        if not self.training:
+            return [{"sem_seg": scores} for scores in self.segment(batched_inputs)]
+        for item in batched_inputs:
+            if "sem_seg" not in item:
+                raise DataError(
+                    f"{item.get('file_name', 'A pair')} has no labels, which training needs; "
+                    "set INPUT.DATASET_MAPPER_NAME to rgb_sar_semantic."
+                )
+        return self.losses(batched_inputs)
+
+    def segment(self, batched_inputs: Sequence[dict]) -> list[torch.Tensor]:
+        """Scores (T, height, width) float32 of each item."""
+        raise NotImplementedError
+
+    def losses(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor]:
+        """The training losses of labelled items."""
+        raise NotImplementedError
+
+    def embed(self, names: Sequence[str]) -> torch.Tensor:
+        """Embed class names (P, T, C), see :class:`~mm_ovseg.modeling.text.TextEmbedder`.
+
+        Raises:
+            VocabularyError: there are none.
+        """
+        if not names:
+            raise VocabularyError('The model has no class names; call set_vocabulary(["water", "road"]).')
+        return self.text(names)
+
+    def images(self, batched_inputs: Sequence[dict], key: str = "image") -> list[torch.Tensor]:
+        """The images (3, H, W) under ``key``, on the model's device.
+
+        Raises:
+            DataError: an item has none, or one of another shape.
+        """
+        images = []
+        for item in batched_inputs:
+            image = item.get(key)
+            name = item.get("file_name", "the pair")
+            if image is None:
+                raise DataError(
+                    f"{name} has no '{key}'; this model needs {'RGB and SAR' if self.needs_sar else 'RGB'} for every "
+                    "pair."
+                )
+            if image.dim() != 3 or image.shape[0] != 3:
+                raise DataError(f"'{key}' of {name} has shape {tuple(image.shape)}; it must be (3, H, W).")
+            images.append(image.to(self.device))
+        return images
+
+
+def output_size(item: dict) -> tuple[int, int]:
+    """Height and width of the output for a batch item: those asked for, or the image's."""
+    height, width = item["image"].shape[1:]
+    return int(item.get("height", height)), int(item.get("width", width))
+
+
+def vocabularies(cfg: CfgNode) -> dict[str, Sequence[str]]:
+    """The arguments ``train_vocabulary`` and ``vocabulary``, from the metadata of DATASETS.TRAIN and TEST."""
+
+    def names_of(datasets: Sequence[str], key: str) -> list[str]:
+        return [name for dataset in datasets[:1] for name in MetadataCatalog.get(dataset).get(key, [])]
+
+    classes, unseen = (names_of(cfg.DATASETS.TRAIN, key) for key in ("stuff_classes", "unseen_classes"))
+    return {
+        "train_vocabulary": seen_classes(classes, unseen_classes(classes, unseen, cfg.DATASETS.UNSEEN)),
+        "vocabulary": names_of(cfg.DATASETS.TEST, "stuff_classes"),
+    }
