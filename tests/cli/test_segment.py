@@ -256,12 +256,6 @@ def test_an_output_that_is_a_file_is_refused_before_the_work(scenes, weights, tm
     assert "taken is a file" in error
 
 
-def test_resizing_what_is_read_is_refused(scenes, weights, tmp_path, capsys):
-    pair = [scenes / kind / "00000.tif" for kind in ("rgb", "sar")]
-    words = options(weights, "INPUT.MIN_SIZE_TEST", 128)
-    assert "INPUT.MIN_SIZE_TEST" in fails(capsys, tmp_path / "out", arguments(*pair, tmp_path / "out", *words))
-
-
 def test_very_long_pairs(weights, tmp_path):
     for height, width in ((600, 2), (2, 600), (1, 1)):
         for kind in ("rgb", "sar"):
