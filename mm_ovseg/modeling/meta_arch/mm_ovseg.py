@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.semantic_seg import build_sem_seg_head
@@ -14,9 +13,9 @@ from mm_ovseg.choices import check_registered
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.backbone.image_encoder import EncoderFeatures
 from mm_ovseg.modeling.encoders import ProjectedEncoder, build_encoders
-from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, segmentation_loss
+from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, at_label_sizes, segmentation_loss
 from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter, output_size, vocabularies
-from mm_ovseg.modeling.precision import at_least_float32, inference_precision
+from mm_ovseg.modeling.precision import inference_precision
 from mm_ovseg.modeling.sar_validity import WITH_SAR, WITHOUT_SAR, join_by_validity, needed_answers
 from mm_ovseg.modeling.scores import scores_of_size
 from mm_ovseg.modeling.text import TextEmbedder
@@ -198,18 +197,13 @@ class MMOVSeg(OpenVocabularySegmenter):
         """See :meth:`forward`."""
         logits = self.predict_logits(batched_inputs, self.train_vocabulary)
         targets = [item["sem_seg"].to(self.device) for item in batched_inputs]
-        if len({target.shape for target in targets}) == 1:
-            pairs = [(logits, torch.stack(targets))]
-        else:
-            pairs = [(item_logits[None], target[None]) for item_logits, target in zip(logits, targets, strict=True)]
-        batch = [
-            (F.interpolate(at_least_float32(some), target.shape[1:], mode="bilinear", align_corners=False), target)
-            for some, target in pairs
-        ]
-        loss = segmentation_loss(
+        return {"loss_sem_seg": self.compute_loss(at_label_sizes(logits, targets))}
+
+    def compute_loss(self, batch: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        """The loss of the config, see :func:`~mm_ovseg.modeling.losses.segmentation_loss`."""
+        return segmentation_loss(
             batch,
             name=self.loss_name,
             ignore_label=self.ignore_label,
             ignored_as_negative=self.ignored_as_negative,
         )
-        return {"loss_sem_seg": loss}
