@@ -238,3 +238,18 @@ def _add_ebseg_config(cfg: CN) -> None:
 
 def _add_fgaseg_config(cfg: CN) -> None:
     """Of FGAseg (mm_ovseg/baselines)."""
+    cfg.MODEL.FGASEG = CN()
+    cfg.MODEL.FGASEG.REFINEMENT_LAYERS = 1  # of cross-attention from the text to the image; published variants: 2, 4, 6
+    cfg.MODEL.FGASEG.REFINEMENT_HEADS = 8  # must divide CLIP's channels
+    # Dense tokens, odd, of the local correlation. Its kernels average, so that 1 leaves them all equal.
+    cfg.MODEL.FGASEG.KERNEL_SIZE = 3
+    cfg.MODEL.FGASEG.FUSION = "concatenate"  # of global and local correlation; or "add"
+    cfg.MODEL.FGASEG.AUXILIARY_HEADS = True  # False: neither their losses nor pruning, the published "no_fast" decoder
+    # Of a larger vocabulary, evaluation drops the classes that an auxiliary head sees nowhere among this number of best
+    # classes, each image on its own; 0: none.
+    cfg.MODEL.FGASEG.KEPT_CLASSES = 16
+    cfg.MODEL.FGASEG.AUXILIARY_WEIGHTS = [0.2, 1.0, 1.0]  # of the losses of the three auxiliary heads
+    cfg.MODEL.FGASEG.ALIGN_WEIGHT = 0.02  # of the loss of the alignment branch
+    cfg.MODEL.FGASEG.NORM = "BN"  # of the alignment branch, as Detectron2 names them: "SyncBN" for few images a GPU
+    # True: evaluation averages four overlapping windows and the whole image, as published; five times slower
+    cfg.MODEL.FGASEG.SLIDING_WINDOW = False

@@ -2,3 +2,7 @@
 
 Importing this package registers their meta-architectures with Detectron2.
 """
+
+from mm_ovseg.baselines.fgaseg import FGAseg
+
+__all__ = ["FGAseg"]

@@ -31,6 +31,7 @@ VARIANTS = {
     "vitl14": Variant("MM-OVSeg ViT-L/14", "MODEL.WEIGHTS with configs/mm_ovseg_vitl14_336.yaml"),
     "gsnet": Variant("GSNet ViT-B/16", "MODEL.WEIGHTS with configs/siblings/gsnet_vitb16_384.yaml"),
     "catseg": Variant("CAT-Seg ViT-B/16", "MODEL.WEIGHTS with configs/siblings/catseg_vitb16_384.yaml"),
+    "fgaseg": Variant("FGAseg ViT-B/16", "MODEL.WEIGHTS with configs/siblings/fgaseg_vitb16_384.yaml"),
     "dino": Variant("DINO v1", "MODEL.DENSE_ENCODER.PRETRAINED or MODEL.DENSE_ENCODER_SAR.WEIGHTS"),
     "dinov3": Variant(
         "DINOv3", "MODEL.DENSE_ENCODER.PRETRAINED or MODEL.DENSE_ENCODER_SAR.WEIGHTS, of a model named ..._qkvb"
@@ -50,9 +51,9 @@ def convert_official_state_dict(state_dict: Mapping[str, Any], variant: str | No
     Args:
         state_dict: published names to tensors; or a file's content that contains them under ``model``, ``teacher`` or
             ``state_dict``, with names prefixed by ``module.`` or ``backbone.``.
-        variant: a key of :data:`VARIANTS`. ``"vitb16"``, ``"vitl14"``, ``"gsnet"`` and ``"catseg"`` give whole models,
-            ``"dino"`` and ``"dinov3"`` encoders with timm's names (also for stage 1), ``"clip"`` one with open_clip's.
-            None: detected from the names.
+        variant: a key of :data:`VARIANTS`. ``"vitb16"``, ``"vitl14"``, ``"gsnet"``, ``"catseg"`` and ``"fgaseg"`` give
+            whole models, ``"dino"`` and ``"dinov3"`` encoders with timm's names (also for stage 1), ``"clip"`` one with
+            open_clip's. None: detected from the names.
 
     Returns:
         Our names to tensors of unchanged type (float32 for an interpolated positional embedding). Shapes are not

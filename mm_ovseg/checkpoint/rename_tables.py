@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mm_ovseg.checkpoint.fgaseg_table import FGASEG_ROWS
 from mm_ovseg.checkpoint.positional_embedding import resize_positional_embedding
 from mm_ovseg.checkpoint.state_dict import TRAINING_HEADS
 
@@ -183,4 +184,5 @@ MODEL_TABLES = {
     "vitl14": _model_table(24, DINOV3, {"dino_": "dino", "dino_sar": "dino_sar"}),
     "gsnet": _model_table(12, DINO_48, {"dino_": "dino"}),
     "catseg": _model_table(12),
+    "fgaseg": _model_table(12) | _table(FGASEG_ROWS, "sem_seg_head.predictor.", "sem_seg_head."),
 }
