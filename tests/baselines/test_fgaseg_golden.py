@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.modeling import build_model
 
 from mm_ovseg.baselines.fgaseg import meta_arch
@@ -24,6 +25,7 @@ from tests.golden_values import (
 NAME, SEED, CONFIG = "fgaseg_b16", 81, "configs/siblings/fgaseg_vitb16_384.yaml"
 ROUNDING = 1e-7  # golden gradient norms below it are zeros
 SIZE = (384, 384)
+NEARLY_EQUAL = 2e-6  # scores
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +101,12 @@ def test_evaluation(model, golden):
         check_equal(name, tensor.numpy() if name in kept_whole else sliced(name, tensor), golden[name])
     others = {"rgb", "target", "loss", "loss_parts", "many_out", "many_kept", "sliding"}
     assert golden.keys() - recorded.keys() == others | {name for name in golden if name.startswith("train_")}
-    expected = torch.nn.functional.interpolate(torch.from_numpy(golden["logits"]).sigmoid(), SIZE, mode="bilinear")[0]
+    expected = F.interpolate(torch.from_numpy(golden["logits"]).sigmoid(), SIZE, mode="bilinear")[0]
     assert (output["sem_seg"] - expected).norm() <= TOLERANCE * expected.norm()
-    assert (output["sem_seg"].argmax(0) != expected.argmax(0)).float().mean() <= 1e-4
+    # With these weights the classes are nearly equal: of 10,000 places, 7 have two that rounding cannot tell apart.
+    best = expected.topk(2, dim=0).values
+    differs = output["sem_seg"].argmax(0) != expected.argmax(0)
+    assert not differs[best[0] - best[1] > NEARLY_EQUAL].any()
 
 
 @torch.no_grad()

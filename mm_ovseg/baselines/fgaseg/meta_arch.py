@@ -1,6 +1,7 @@
 """FGAseg: its losses, and its evaluation by sliding windows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from mm_ovseg.baselines.fgaseg.sliding_window import WINDOW, join_windows, split
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.losses import at_label_sizes
 from mm_ovseg.modeling.meta_arch.mm_ovseg import MMOVSeg
-from mm_ovseg.modeling.meta_arch.segmenter import output_size
+from mm_ovseg.modeling.meta_arch.segmenter import GraphSizes, output_size
 from mm_ovseg.modeling.precision import at_least_float32, inference_precision
 from mm_ovseg.modeling.scores import scores_of_size
 
@@ -67,6 +68,13 @@ class FGAseg(MMOVSeg):
             "align_weight": node.ALIGN_WEIGHT,
             "sliding_window": node.SLIDING_WINDOW,
         }
+
+    @property
+    def graph_sizes(self) -> GraphSizes:
+        """Those of MMOVSeg, but for a vocabulary small enough that no class is dropped."""
+        sizes, kept = super().graph_sizes, self.sem_seg_head.kept_classes
+        limits = [limit for limit in (sizes.classes, kept) if limit]
+        return replace(sizes, classes=min(limits, default=None))
 
     @torch.no_grad()
     def segment(self, batched_inputs: Sequence[dict]) -> list[torch.Tensor]:
