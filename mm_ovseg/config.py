@@ -250,6 +250,6 @@ def _add_fgaseg_config(cfg: CN) -> None:
     cfg.MODEL.FGASEG.KEPT_CLASSES = 16
     cfg.MODEL.FGASEG.AUXILIARY_WEIGHTS = [0.2, 1.0, 1.0]  # of the losses of the three auxiliary heads
     cfg.MODEL.FGASEG.ALIGN_WEIGHT = 0.02  # of the loss of the alignment branch
-    cfg.MODEL.FGASEG.NORM = "BN"  # of the alignment branch, as Detectron2 names them: "SyncBN" for few images a GPU
+    cfg.MODEL.FGASEG.NORM = "BN"  # of the alignment branch; or "SyncBN", for few images a GPU
     # True: evaluation averages four overlapping windows and the whole image, as published; five times slower
     cfg.MODEL.FGASEG.SLIDING_WINDOW = False

@@ -31,8 +31,10 @@ def different_configs():
 def check_loss(model, batch, dtype):
     """In the precision asked for, and without waiting for the GPU."""
     with fake_device(dtype) as watch:
-        (loss,) = model.train()(batch).values()
-    assert loss.device == torch.device(CUDA) and loss.dtype == torch.float32 and loss.shape == () and loss.requires_grad
+        losses = model.train()(batch).values()
+    for loss in losses:
+        assert loss.device == torch.device(CUDA) and loss.dtype == torch.float32 and loss.shape == ()
+        assert loss.requires_grad
     assert watch.reads == 0 and DTYPES[dtype] in watch.dtypes
 
 

@@ -16,6 +16,7 @@ from mm_ovseg.baselines.fgaseg.pruning import surviving_classes
 from mm_ovseg.baselines.fgaseg.text_convolution import AlignmentBranch, TextConvolution
 from mm_ovseg.baselines.fgaseg.text_refinement import TextRefinement
 from mm_ovseg.choices import check_choice
+from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.aggregator import CostVolumeAggregator
 from mm_ovseg.modeling.backbone.image_encoder import EncoderFeatures
 from mm_ovseg.modeling.class_selection import most_similar_classes, restore_classes, take_classes
@@ -84,6 +85,8 @@ class FGAsegHead(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("MODEL.FGASEG.FUSION", fusion, FUSIONS)
+        if kept_classes < 0:
+            raise ConfigError(f"MODEL.FGASEG.KEPT_CLASSES is {kept_classes}; give a number of classes, or 0 for all.")
         self.text_refinement = text_refinement
         self.local_correlation = local_correlation
         self.cost_volume_embedding = cost_volume_embedding

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from detectron2.layers import Conv2d, get_norm
 from torch import nn
 
+from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import ConfigError
 
 __all__ = ["AlignmentBranch", "TextConvolution"]
@@ -47,11 +48,12 @@ class AlignmentBranch(nn.Module):
 
     Args:
         channels: of the dense feature and of the text.
-        norm: of the convolutions, as for :func:`detectron2.layers.get_norm`.
+        norm: of the convolutions, ``"BN"`` or ``"SyncBN"``, over all processes.
     """
 
     def __init__(self, *, channels: int, norm: str) -> None:
         super().__init__()
+        check_choice("MODEL.FGASEG.NORM", norm, ("BN", "SyncBN"))
         width = channels // 2
 
         def convolution(out_channels: int) -> nn.Module:
