@@ -21,6 +21,7 @@ from tests.rehearsal.device import tiny_cfg
 CONFIG = "configs/siblings/fgaseg_vitb16_384.yaml"
 NAMES = ["city", "road", "forest", "water", "farmland"]
 SIZES = ((48, 64), (32, 32), (30, 50))
+DTYPES = ("float32", "bfloat16")
 PRUNED = ("MODEL.FGASEG.KEPT_CLASSES", 1)
 
 
@@ -74,6 +75,14 @@ def test_an_image_does_not_depend_on_its_batch_nor_on_earlier_vocabularies(overr
     assert_equal(scores_of(model, items), other)
 
 
+def test_half_precision_is_near():
+    for overrides in ((), ("MODEL.FGASEG.SLIDING_WINDOW", True)):
+        exact, half = (scores_of(make("MODEL.INFERENCE_DTYPE", name, *overrides), batch()) for name in DTYPES)
+        for one, other in zip(exact, half, strict=True):
+            assert other.dtype == torch.float32
+            torch.testing.assert_close(one, other, rtol=0, atol=0.03)
+
+
 def test_the_output_has_the_size_that_is_asked_for():
     item = {**batch()[0], "height": 96, "width": 20}
     for overrides in ((), ("MODEL.FGASEG.SLIDING_WINDOW", True)):
@@ -99,7 +108,7 @@ def test_what_leaves_at_any_of_three_places_gets_0_and_the_rest_is_that_of_a_voc
         lengths.append(logits.shape[1])
         return torch.tensor(next(drops))
 
-    monkeypatch.setattr("mm_ovseg.baselines.fgaseg.head.surviving_classes", survive)
+    monkeypatch.setattr("mm_ovseg.baselines.fgaseg.pruning.surviving_classes", survive)
     [scores] = scores_of(model, [item])
     assert lengths == [5, 4, 3]
     assert (scores[[0, 1, 3]] < 1e-30).all() and (scores[[2, 4]] > 1e-3).all()
@@ -114,7 +123,7 @@ def test_nothing_is_pruned_in_training_in_small_vocabularies_or_without_auxiliar
     def fail(*_):
         raise AssertionError
 
-    monkeypatch.setattr("mm_ovseg.baselines.fgaseg.head.surviving_classes", fail)
+    monkeypatch.setattr("mm_ovseg.baselines.fgaseg.pruning.surviving_classes", fail)
     scores_of(make("MODEL.FGASEG.KEPT_CLASSES", 5), batch())
     scores_of(make("MODEL.FGASEG.KEPT_CLASSES", 0), batch())
     without = make("MODEL.FGASEG.AUXILIARY_HEADS", False, *PRUNED)

@@ -1,6 +1,6 @@
 """FGAseg's head: refined text, a global and a local correlation, and a decoder with auxiliary heads."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +12,7 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import nn
 
 from mm_ovseg.baselines.fgaseg.map_fusion import FUSIONS
-from mm_ovseg.baselines.fgaseg.pruning import surviving_classes
+from mm_ovseg.baselines.fgaseg.pruning import Candidates
 from mm_ovseg.baselines.fgaseg.text_convolution import AlignmentBranch, TextConvolution
 from mm_ovseg.baselines.fgaseg.text_refinement import TextRefinement
 from mm_ovseg.choices import check_choice
@@ -171,7 +171,7 @@ class FGAsegHead(nn.Module):
         if not self.training and 0 < self.kept_classes < text.shape[1]:
             # One by one: each image keeps its own number of classes.
             images = ((clip.take([index]), cost[index, None], text[index, None]) for index in range(len(text)))
-            logits, auxiliary = torch.cat([self._decode(*image, prune=True)[0] for image in images]), ()
+            logits, auxiliary = torch.cat([self._decode(*image, keep=self.kept_classes)[0] for image in images]), ()
         else:
             logits, auxiliary = self._decode(clip, cost, text)
         if selected is not None:
@@ -179,56 +179,42 @@ class FGAsegHead(nn.Module):
         return FGAsegOutput(logits, tuple(auxiliary), refined)
 
     def _decode(
-        self, clip: EncoderFeatures, cost: torch.Tensor, text: torch.Tensor, *, prune: bool = False
+        self, clip: EncoderFeatures, cost: torch.Tensor, text: torch.Tensor, *, keep: int = 0
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """From the global correlation (B, 1, T, h, w) and normalised text (B, T, C) to logits.
 
         Args:
             clip: CLIP's features.
             cost, text: see above.
-            prune: drop classes, which get a logit of -100; for a single image.
+            keep: see :class:`~mm_ovseg.baselines.fgaseg.pruning.Candidates`; if not 0, for a single image.
 
         Returns:
-            The final logits, and those of the auxiliary heads if this is training.
+            The final logits, and those of the auxiliary heads, if they are needed.
         """
-        auxiliary = []
-        kept = torch.arange(text.shape[1], device=text.device) if prune else None
+        candidates = Candidates(text.shape[1], keep)
+        heads = list(self.auxiliary) if self.training or keep else []
 
-        def survivors(head: nn.Module, x: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            """``x`` and ``others``, without the classes that an auxiliary head drops."""
-            nonlocal kept
-            logits = class_logits(head, x)
-            if self.training:
-                auxiliary.append(logits)
-            if kept is None or len(kept) <= self.kept_classes:
-                return x, *others
-            places = surviving_classes(logits, self.kept_classes)
-            kept = kept[places]
-            return tuple(tensor[:, places] for tensor in (x, *others))
+        def judge(stage: int, x: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return candidates.narrow(class_logits(heads[stage], x), x, *others) if heads else (x, *others)
 
-        heads = list(self.auxiliary) if self.training or prune else []
         guidance = self.decoder.project_guidance([clip.guidance])
         local_cost = self.local_correlation(F.normalize(clip.dense, dim=1), text)  # (B, T, h, w)
         local = self.local_embedding(local_cost[:, None], None)  # (B, T, D, h, w)
         x = self._join(0, self.cost_volume_embedding(cost, None), local)
-        if heads:
-            x, local, text = survivors(heads[0], x, local, text)
+        x, local, text = judge(0, x, local, text)
         x = self._join(1, self.aggregator(x, clip.dense, text), local)
-        if heads:
-            x, local = survivors(heads[1], x, local)
+        x, local = judge(1, x, local)
         x = self._upsample(self.decoder.upsamplings[0], x, guidance[0])  # (B, T, D', 2h, 2w)
         x = self._join(2, x, self._upsample(self.local_upsampling, local, None))
-        if heads:
-            (x,) = survivors(heads[2], x)
-        logits = by_class_chunks(
-            self.class_chunk, partial(recomputed, self.recompute, self._to_logits, guidance=guidance[1]), x
-        )
-        return logits if kept is None else restore_classes(logits, kept[None], cost.shape[2]), auxiliary
+        (x,) = judge(2, x)
+        return candidates.restore(self._upsample(self._to_logits, x, guidance[1])), candidates.logits
 
     def _join(self, stage: int, x: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
         return by_class_chunks(self.class_chunk, self.fusions[stage], x, local)
 
-    def _upsample(self, upsampling: nn.Module, x: torch.Tensor, guidance: torch.Tensor | None) -> torch.Tensor:
+    def _upsample(
+        self, upsampling: Callable[..., torch.Tensor], x: torch.Tensor, guidance: torch.Tensor | None
+    ) -> torch.Tensor:
         return by_class_chunks(self.class_chunk, partial(recomputed, self.recompute, upsampling, guidance=guidance), x)
 
     def _to_logits(self, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:

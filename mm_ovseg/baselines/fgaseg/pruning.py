@@ -2,7 +2,42 @@
 
 import torch
 
-__all__ = ["surviving_classes"]
+from mm_ovseg.modeling.class_selection import restore_classes
+
+__all__ = ["Candidates", "surviving_classes"]
+
+
+class Candidates:
+    """The classes that are left in the course of decoding, and what the auxiliary heads say of them.
+
+    Args:
+        classes: T, in the beginning.
+        keep: at each place, the number of best classes; those that are nowhere among them leave. 0: none leaves.
+
+    Attributes:
+        logits: of each auxiliary head so far.
+    """
+
+    def __init__(self, classes: int, keep: int) -> None:
+        self.logits: list[torch.Tensor] = []
+        self._classes = classes
+        self._keep = keep
+        self._indices: torch.Tensor | None = None
+
+    def narrow(self, logits: torch.Tensor, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Let classes leave by the logits (B, t, h, w) of an auxiliary head; what is left of tensors (B, t, ...)."""
+        self.logits.append(logits)
+        if not 0 < self._keep < logits.shape[1]:
+            return tensors
+        places = surviving_classes(logits, self._keep)
+        self._indices = places if self._indices is None else self._indices[places]
+        return tuple(tensor[:, places] for tensor in tensors)
+
+    def restore(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (B, T, h, w) from those (B, t, h, w) of the classes that are left; the others get -100."""
+        if self._indices is None:
+            return logits
+        return restore_classes(logits, self._indices[None], self._classes)
 
 
 def surviving_classes(logits: torch.Tensor, count: int) -> torch.Tensor:
