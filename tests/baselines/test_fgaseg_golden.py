@@ -1,5 +1,6 @@
 """The released FGAseg, with seeded weights, gives what the released code gave (golden/README.md)."""
 
+import copy
 import json
 
 import numpy as np
@@ -21,6 +22,7 @@ from tests.golden_values import (
     seeded,
     sliced,
 )
+from tests.test_configs import WITHOUT_FILES, read
 
 NAME, SEED, CONFIG = "fgaseg_b16", 81, "configs/siblings/fgaseg_vitb16_384.yaml"
 ROUNDING = 1e-7  # golden gradient norms below it are zeros
@@ -38,14 +40,19 @@ def released():
     return json.loads((golden_folder(NAME) / f"{NAME}.keys.json").read_text())
 
 
-@pytest.fixture
-def model(released, make_cfg):
-    model = build_model(make_cfg(CONFIG))
+@pytest.fixture(scope="module")
+def loaded(released):
+    model = build_model(read(CONFIG, *WITHOUT_FILES))
     buffers = {name: torch.zeros(shape) for name, shape in released["state_dict"]}
     buffers |= {name: torch.ones(shape) for name, shape in released["state_dict"] if name.endswith("running_var")}
     state_dict = buffers | {name: seeded(name, shape, SEED) for name, shape in released["parameters"]}
     model.load_state_dict(convert_official_state_dict(state_dict, "fgaseg"))
     return model.eval()
+
+
+@pytest.fixture
+def model(loaded):
+    return copy.deepcopy(loaded)
 
 
 def record(head):
