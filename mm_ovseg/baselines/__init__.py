@@ -2,3 +2,7 @@
 
 Importing this package registers their meta-architectures with Detectron2.
 """
+
+from mm_ovseg.baselines.segearth import SegEarthOV
+
+__all__ = ["SegEarthOV"]
