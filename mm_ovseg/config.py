@@ -237,7 +237,7 @@ def _add_segearth_config(cfg: CN) -> None:
     # "": features are resized bilinearly; a file of SimFeatUp, local or hf://. The published one has no licence.
     cfg.MODEL.SEGEARTH.UPSAMPLER_WEIGHTS = ""
     cfg.MODEL.SEGEARTH.STRIDE = 112  # pixels from one window to the next
-    # Windows of 224 pixels take 0.4 GB each, in float32; a batch of one is as fast on a CPU.
+    # Windows in a batch: each of 224 pixels takes 0.5 GB in float32. On a CPU one is as fast as more, GPUs want more.
     cfg.MODEL.SEGEARTH.WINDOWS_AT_ONCE = 1
     # Weight of the similarity of the whole window, added to that of each pixel; below 0 since it is a bias.
     cfg.MODEL.SEGEARTH.LAMBDA = -0.3

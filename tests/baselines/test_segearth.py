@@ -122,6 +122,14 @@ def test_an_image_as_a_whole_may_have_any_size(complete):
     torch.testing.assert_close(scores_of(complete, item)[0], whole[0])
 
 
+def test_what_is_no_whole_patch_is_padded_with_zeros_half_before_and_half_after(complete):
+    image, queries = torch.randn(1, 3, 30, 41), F.normalize(torch.randn(4, 64), dim=1)
+    with torch.no_grad():
+        ours = complete.compare_windows(image, queries)
+        padded = complete.compare_windows(F.pad(image, (1, 2, 1, 1)), queries)
+    torch.testing.assert_close(ours, padded[:, :, 1:31, 1:42])
+
+
 def test_the_last_windows_are_inside_the_image(complete):
     batches = list(complete._batches([(48, 90), (32, 20)]))
     places = [[(image, rows.start, columns.start) for image, rows, columns in windows] for windows in batches]

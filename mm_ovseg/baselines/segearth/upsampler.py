@@ -66,7 +66,7 @@ class SimFeatUp(nn.Module):
         """
         for _ in range(self.steps):
             features = self.double(features, image)
-        return CORRECTION * self.projection(features) + features
+        return torch.add(features, self.projection(features), alpha=CORRECTION)
 
     def double(self, features: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """One step: (B, h, w, C) -> (B, 2h, 2w, C)."""
