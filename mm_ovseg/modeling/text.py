@@ -161,14 +161,14 @@ class TextEmbedder(nn.Module):
     def _encode(self, tokens: torch.Tensor) -> torch.Tensor:
         """The tower's features (N, C) of token ids (N, L).
 
-        CLIP's tower, which is causal and reads the feature at the end of the text, does not see what follows. Padding
-        is most of a prompt, so it is left out.
+        CLIP's tower, which is causal and reads the feature at the end of the text, does not see the padding behind it,
+        most of a prompt; so it is left out.
         """
-        mask = getattr(self.tower, "attn_mask", None)
-        if mask is None or getattr(self.tower, "pool_type", None) != "argmax":
+        mask, pooling, cls_token = (getattr(self.tower, name, None) for name in ("attn_mask", "pool_type", "cls_emb"))
+        if mask is None or pooling != "argmax" or cls_token is not None:  # another tower
             return self.tower(tokens.to(self.device))
         length = int(tokens.argmax(dim=1).max()) + 1
-        mask = {"attn_mask": mask[:length, :length]}  # open_clip's tower does not cut it
+        mask = {"attn_mask": mask[:length, :length]}  # open_clip does not cut it itself
         return functional_call(self.tower, mask, (tokens[:, :length].to(self.device),))
 
     @property

@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -15,7 +16,8 @@ from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.checkpoint.weights_file import write_weights_file
 from mm_ovseg.engine import Trainer, config_inputs
 from mm_ovseg.errors import CheckpointError, ConfigError, DataError, VocabularyError
-from mm_ovseg.inference import Predictor
+from mm_ovseg.files import sha256
+from mm_ovseg.inference import Predictor, SceneOptions, ScenePredictor
 from tests.conftest import random_pair, run_cli
 from tests.rehearsal.device import tiny_cfg
 
@@ -308,6 +310,17 @@ def test_a_predictor_needs_clips_weights(tmp_path, caplog, complete, given):
     image = random_pair(40, 30)["image"].byte().permute(1, 2, 0).numpy()
     prediction = predictor(image, None)
     assert prediction.class_map.shape == (40, 30) and prediction.class_map.max() < 3
+
+
+def test_the_report_of_a_scene_names_clips_weights(tmp_path, write_raster):
+    weights, rgb = tmp_path / "clip.pth", np.full((40, 30, 3), 99, np.uint8)
+    torch.save(open_clip.create_model("ViT-laptop-4").state_dict(), weights)
+    words = ["MODEL.TEXT.TEMPLATES", ["{}"], "INPUT.MIN_SIZE_TEST", 0]
+    scenes = ScenePredictor(tiny_cfg(CONFIG, *words, "MODEL.CLIP.PRETRAINED", str(weights)), NAMES)
+    report = scenes.segment(
+        write_raster(tmp_path / "rgb.tif", rgb), None, tmp_path / "map.tif", SceneOptions(window=64)
+    )
+    assert report["weights"] == {"path": str(weights), "sha256": sha256(weights)}
 
 
 @pytest.mark.parametrize("overrides,message", [

@@ -10,7 +10,7 @@ __all__ = ["encode_tokens"]
 
 
 def encode_tokens(visual: VisionTransformer, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features in CLIP's text space, whose last block only attends (SegEarth-OV, section 3.3).
+    """Features in CLIP's text space, whose last block only attends (arXiv 2410.01768).
 
     Args:
         visual: CLIP's image tower, by :func:`~mm_ovseg.modeling.backbone.clip.build_clip`.

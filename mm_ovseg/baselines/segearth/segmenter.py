@@ -1,4 +1,4 @@
-"""SegEarth-OV: open-vocabulary segmentation of remote sensing images without training."""
+"""SegEarth-OV: open-vocabulary segmentation of remote sensing images without training (arXiv 2410.01768)."""
 
 import logging
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""SimFeatUp: features of a coarse grid, upsampled under the guidance of the image (SegEarth-OV, section 3.2)."""
+"""SimFeatUp: features of a coarse grid, upsampled under the guidance of the image (arXiv 2410.01768)."""
 
 import math
 from pathlib import Path
@@ -113,7 +113,7 @@ class KernelPrediction(nn.Module):
         return (temperature * torch.stack(products, dim=1)).softmax(dim=1)
 
     def _nearness(self) -> torch.Tensor:
-        squares = torch.linspace(-1, 1, DIAMETER, device=self.sigma.device) ** 2
+        squares = torch.linspace(-1, 1, DIAMETER, dtype=self.sigma.dtype, device=self.sigma.device) ** 2
         return (-(squares[:, None] + squares) / (2 * self.sigma**2)).exp().flatten()
 
 
@@ -130,7 +130,7 @@ def upsample_by_kernels(features: torch.Tensor, kernels: torch.Tensor) -> torch.
     Returns:
         (B, 2h, 2w, C): at each pixel the sum over its neighbourhood.
     """
-    batch, height, width, channels = features.shape
+    height, width = features.shape[1:3]
     rows, columns = _resizing(height, kernels), _resizing(width, kernels)
     below, right = (TILE * len(tiles) - 2 * length for tiles, length in ((rows, height), (columns, width)))
 
