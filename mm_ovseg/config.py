@@ -229,7 +229,22 @@ def _add_training_config(cfg: CN) -> None:
 
 
 def _add_segearth_config(cfg: CN) -> None:
-    """Of SegEarth-OV (mm_ovseg/baselines)."""
+    """Of SegEarth-OV (mm_ovseg/baselines).
+
+    Its windows have MODEL.CLIP.IMAGE_SIZE pixels a side, or, with 0, are the whole image.
+    """
+    cfg.MODEL.SEGEARTH = CN()
+    # "": features are resized bilinearly; a file of SimFeatUp, local or hf://. The published one has no licence.
+    cfg.MODEL.SEGEARTH.UPSAMPLER_WEIGHTS = ""
+    cfg.MODEL.SEGEARTH.STRIDE = 112  # pixels from one window to the next
+    # Windows in a batch: each of 224 pixels takes 0.5 GB in float32. On a CPU one is as fast as more, GPUs want more.
+    cfg.MODEL.SEGEARTH.WINDOWS_AT_ONCE = 1
+    # Weight of the similarity of the whole window, added to that of each pixel; below 0 since it is a bias.
+    cfg.MODEL.SEGEARTH.LAMBDA = -0.3
+    cfg.MODEL.SEGEARTH.SCALE = 50.0  # factor of cosine similarities before the softmax
+    # Pixels whose best score is below it, 0..1, are of the class with the name BACKGROUND; without it, as they are.
+    cfg.MODEL.SEGEARTH.THRESHOLD = 0.0
+    cfg.MODEL.SEGEARTH.BACKGROUND = ""
 
 
 def _add_ebseg_config(cfg: CN) -> None:

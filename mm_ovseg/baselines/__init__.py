@@ -4,5 +4,6 @@ Importing this package registers their meta-architectures with Detectron2.
 """
 
 from mm_ovseg.baselines.fgaseg import FGAseg
+from mm_ovseg.baselines.segearth import SegEarthOV
 
-__all__ = ["FGAseg"]
+__all__ = ["FGAseg", "SegEarthOV"]

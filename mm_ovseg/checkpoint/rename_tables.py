@@ -16,7 +16,7 @@ from mm_ovseg.checkpoint.fgaseg_table import FGASEG_ROWS
 from mm_ovseg.checkpoint.positional_embedding import resize_positional_embedding
 from mm_ovseg.checkpoint.state_dict import TRAINING_HEADS
 
-__all__ = ["MODEL_TABLES", "Rename", "RenameTable", "encoder_table"]
+__all__ = ["ENCODERS", "MODEL_TABLES", "Rename", "RenameTable", "encoder_table"]
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,7 @@ def _expand(pattern: str, depth: int) -> list[str]:
     return ["".join(parts) for parts in itertools.product(*(part.split(",") for part in re.split("[{}]", pattern)))]
 
 
+ENCODERS = ("dino", "dinov3", "clip")  # see encoder_table
 MODEL_TABLES = {
     "vitb16": _model_table(12, DINO_48, {"dino_": "dino", "dino_sar": "dino_sar"}),
     "vitl14": _model_table(24, DINOV3, {"dino_": "dino", "dino_sar": "dino_sar"}),

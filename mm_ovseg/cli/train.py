@@ -90,16 +90,19 @@ def _evaluate(cfg: "CfgNode", resume: bool) -> None:
     from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
     from mm_ovseg.engine import Trainer
     from mm_ovseg.engine.dataset_checks import check_datasets
+    from mm_ovseg.modeling.meta_arch.segmenter import needed_weights
 
     if not cfg.DATASETS.TEST:
         raise ConfigError("--eval-only has nothing to evaluate: DATASETS.TEST is empty.")
     check_datasets(cfg, training=False)
     model = Trainer.build_model(cfg)
     checkpointer = StrictCheckpointer(model, cfg.OUTPUT_DIR)
-    if not (cfg.MODEL.WEIGHTS or (resume and checkpointer.has_checkpoint())):
+    key, weights = needed_weights(cfg)
+    if not (weights or (resume and checkpointer.has_checkpoint())):
+        example = "path/to/model.pth" if key == "MODEL.WEIGHTS" else "openai"
         raise CheckpointError(
-            "--eval-only needs weights: add MODEL.WEIGHTS path/to/model.pth, or --resume if OUTPUT_DIR "
-            f"({cfg.OUTPUT_DIR}) holds a checkpoint."
+            f"--eval-only needs weights: add {key} {example}, or --resume if OUTPUT_DIR ({cfg.OUTPUT_DIR}) holds a "
+            "checkpoint."
         )
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     Trainer.test(cfg, model)

@@ -90,7 +90,7 @@ def config_inputs(cfg: CfgNode, config_file: str | Path | None = None) -> dict[s
     """
     model = cfg.MODEL
     weights = [model.WEIGHTS, model.CLIP.PRETRAINED, model.DENSE_ENCODER.PRETRAINED]
-    weights += [model.CLIP_SAR.WEIGHTS, model.DENSE_ENCODER_SAR.WEIGHTS]
+    weights += [model.CLIP_SAR.WEIGHTS, model.DENSE_ENCODER_SAR.WEIGHTS, model.SEGEARTH.UPSAMPLER_WEIGHTS]
     return {
         "the config": [] if config_file is None else config_files(config_file),
         "one of the weights files": [QUICKSTART_FILE if name == QUICKSTART else name for name in weights if name],

@@ -22,7 +22,7 @@ from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.loader import build_train_loader, in_own_process_group
 from mm_ovseg.data.mappers import build_dataset_mapper
 from mm_ovseg.engine.checkpoint_hooks import BestCheckpointHook, PeriodicCheckpointHook
-from mm_ovseg.engine.config_checks import check_solver
+from mm_ovseg.engine.config_checks import check_needs_training, check_solver
 from mm_ovseg.engine.dataset_checks import check_datasets, list_test_pairs
 from mm_ovseg.engine.initialization import initialize_text_projections
 from mm_ovseg.engine.interruption import InterruptionHook
@@ -50,14 +50,15 @@ class Trainer(DefaultTrainer):
     """Trains, resumes and evaluates the model of a config.
 
     Raises:
-        ConfigError: the batch size is not divisible by the number of processes, or a setting of the solver is out of
-            range.
+        ConfigError: the model needs no training, the batch size is not divisible by the number of processes, or a
+            setting of the solver is out of range.
         ConfigError, DataError, VocabularyError: a dataset cannot be used; see
             :func:`~mm_ovseg.engine.dataset_checks.check_datasets`.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
         TrainerBase.__init__(self)  # DefaultTrainer's builds a training loop for CUDA only
+        check_needs_training(cfg)
         check_solver(cfg)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()

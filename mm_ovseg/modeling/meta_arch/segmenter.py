@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
 from mm_ovseg.errors import DataError, VocabularyError
@@ -13,7 +14,7 @@ from mm_ovseg.modeling.precision import read_inference_dtype
 from mm_ovseg.modeling.text import TextEmbedder
 from mm_ovseg.vocabulary import seen_classes, unseen_classes, validate_class_names
 
-__all__ = ["GraphSizes", "OpenVocabularySegmenter", "output_size", "vocabularies"]
+__all__ = ["GraphSizes", "OpenVocabularySegmenter", "needed_weights", "output_size", "vocabularies"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class OpenVocabularySegmenter(nn.Module):
     """
 
     task = "sem_seg"  # selects the evaluator, see mm_ovseg.evaluation.build
+    needs_training = True  # False: CLIP's weights are all that it needs
 
     def __init__(
         self,
@@ -176,6 +178,14 @@ def output_size(item: dict) -> tuple[int, int]:
     """Height and width of the output for a batch item: those asked for, or the image's."""
     height, width = item["image"].shape[1:]
     return int(item.get("height", height)), int(item.get("width", width))
+
+
+def needed_weights(cfg: CfgNode) -> tuple[str, str]:
+    """The weights without which the model of a config, of either stage, would be random: their key and its value."""
+    model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    if cfg.MODEL.WEIGHTS or getattr(model, "needs_training", True):
+        return "MODEL.WEIGHTS", cfg.MODEL.WEIGHTS
+    return "MODEL.CLIP.PRETRAINED", cfg.MODEL.CLIP.PRETRAINED
 
 
 def vocabularies(cfg: CfgNode) -> dict[str, Sequence[str]]:
