@@ -2,3 +2,5 @@
 
 Importing this package registers their meta-architectures with Detectron2.
 """
+
+from mm_ovseg.baselines import ebseg

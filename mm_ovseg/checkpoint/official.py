@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from mm_ovseg.checkpoint.ebseg_table import EBSEG_TABLE
 from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES, RenameTable, encoder_table
 from mm_ovseg.checkpoint.state_dict import describe_misfits, unwrap_state_dict
 from mm_ovseg.errors import CheckpointError
@@ -31,16 +32,19 @@ VARIANTS = {
     "vitl14": Variant("MM-OVSeg ViT-L/14", "MODEL.WEIGHTS with configs/mm_ovseg_vitl14_336.yaml"),
     "gsnet": Variant("GSNet ViT-B/16", "MODEL.WEIGHTS with configs/siblings/gsnet_vitb16_384.yaml"),
     "catseg": Variant("CAT-Seg ViT-B/16", "MODEL.WEIGHTS with configs/siblings/catseg_vitb16_384.yaml"),
+    "ebseg": Variant("EBSeg ViT-B/16", "MODEL.WEIGHTS with configs/siblings/ebseg_vitb16_640.yaml"),
     "dino": Variant("DINO v1", "MODEL.DENSE_ENCODER.PRETRAINED or MODEL.DENSE_ENCODER_SAR.WEIGHTS"),
     "dinov3": Variant(
         "DINOv3", "MODEL.DENSE_ENCODER.PRETRAINED or MODEL.DENSE_ENCODER_SAR.WEIGHTS, of a model named ..._qkvb"
     ),
     "clip": Variant("OpenAI CLIP", "MODEL.CLIP.PRETRAINED"),
 }
+MODEL_TABLES["ebseg"] = EBSEG_TABLE
 
 # Names in our own checkpoints: of a whole model, of stage 1, and of a converted DINOv3.
 OWN_NAMES = re.compile(
-    r"clip\.encoder\.|sem_seg_head\.cost_volume_embedding\.|student\.(?:model|visual)\.|blocks\.\d+\.attn\.q_bias"
+    r"clip\.encoder\.|sam\.model\.|sem_seg_head\.cost_volume_embedding\.|student\.(?:model|visual)\.|"
+    r"blocks\.\d+\.attn\.q_bias"
 )
 
 
@@ -50,9 +54,9 @@ def convert_official_state_dict(state_dict: Mapping[str, Any], variant: str | No
     Args:
         state_dict: published names to tensors; or a file's content that contains them under ``model``, ``teacher`` or
             ``state_dict``, with names prefixed by ``module.`` or ``backbone.``.
-        variant: a key of :data:`VARIANTS`. ``"vitb16"``, ``"vitl14"``, ``"gsnet"`` and ``"catseg"`` give whole models,
-            ``"dino"`` and ``"dinov3"`` encoders with timm's names (also for stage 1), ``"clip"`` one with open_clip's.
-            None: detected from the names.
+        variant: a key of :data:`VARIANTS`. ``"vitb16"``, ``"vitl14"``, ``"gsnet"``, ``"catseg"`` and ``"ebseg"``
+            give whole models, ``"dino"`` and ``"dinov3"`` encoders with timm's names (also for stage 1), ``"clip"`` one
+            with open_clip's. None: detected from the names.
 
     Returns:
         Our names to tensors of unchanged type (float32 for an interpolated positional embedding). Shapes are not
