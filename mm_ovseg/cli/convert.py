@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mm_ovseg.checkpoint.rename_tables import Rename
 
 # As in mm_ovseg.checkpoint.official.
-VARIANTS = ("vitb16", "vitl14", "gsnet", "catseg", "dino", "dinov3", "clip")
+VARIANTS = ("vitb16", "vitl14", "gsnet", "catseg", "ebseg", "dino", "dinov3", "clip")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

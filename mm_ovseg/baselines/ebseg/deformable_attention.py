@@ -65,8 +65,8 @@ class DeformableAttention(nn.Module):
         values = self.value(value).unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1).flatten(0, 1)
         result = 0
         for level, (size, cells) in enumerate(zip(sizes, values.split([h * w for h, w in sizes], dim=-1), strict=True)):
-            step = reference.new_tensor([1 / size[1], 1 / size[0]])  # of a cell
-            places = reference[:, None, None] + offsets[:, :, :, level] * step  # (B, N, heads, points, 2)
+            x, y = offsets[:, :, :, level].unbind(-1)  # in cells
+            places = reference[:, None, None] + torch.stack([x / size[1], y / size[0]], dim=-1)  # (B, N, heads, ...)
             sampled = F.grid_sample(
                 cells.unflatten(-1, size), 2 * places.transpose(1, 2).flatten(0, 1) - 1, align_corners=False
             )  # (B * heads, width / heads, N, points)

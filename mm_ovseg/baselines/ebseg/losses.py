@@ -69,7 +69,7 @@ def ebseg_losses(
         means = mean_over_processes(torch.stack(terms), count)
         losses |= {name if stage == last else f"{name}_{stage}": mean for stage, mean in enumerate(means.unbind())}
     structure = structure_loss(embeddings, text, matches.query[-1], matches.found[-1])
-    images = structure.new_tensor(len(structure))
+    images = structure.new_full((), len(structure))
     losses["mse_ssc_loss_1"] = STRUCTURE_WEIGHT * mean_over_processes(structure.sum(), images)
     return losses
 

@@ -115,6 +115,9 @@ class EBSeg(OpenVocabularySegmenter):
             ConfigError: a size does not fit.
         """
         settings, clip_settings = cfg.MODEL.EBSEG, cfg.MODEL.CLIP
+        for key in ("HEADS", "QUERIES", "PIXEL_LAYERS", "LAYERS"):
+            if settings[key] < 1:
+                raise ConfigError(f"MODEL.EBSEG.{key} is {settings[key]}; it must be at least 1.")
         width, heads = settings.WIDTH, settings.HEADS
         if width < 1 or width % 32 or width % (2 * heads):
             raise ConfigError(
@@ -215,7 +218,7 @@ class EBSeg(OpenVocabularySegmenter):
             )
         )
         seen = share_a_name(self.vocabulary, self.seen_classes or self.train_vocabulary)
-        exponents = text.new_tensor(self.exponents.of_classes(seen))  # (T, 3)
+        exponents = torch.tensor(self.exponents.of_classes(seen)).to(text)  # (T, 3)
         log_scores = balanced_class_scores(class_logits, pooled, recognized, exponents)
         return log_scores.softmax(dim=-1)[..., :-1], at_least_float32(last.masks)
 
