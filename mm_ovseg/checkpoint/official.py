@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from mm_ovseg.checkpoint.ebseg_table import EBSEG_TABLE
 from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES, RenameTable, encoder_table
 from mm_ovseg.checkpoint.state_dict import describe_misfits, unwrap_state_dict
 from mm_ovseg.errors import CheckpointError
@@ -39,7 +38,6 @@ VARIANTS = {
     ),
     "clip": Variant("OpenAI CLIP", "MODEL.CLIP.PRETRAINED"),
 }
-MODEL_TABLES["ebseg"] = EBSEG_TABLE
 
 # Names in our own checkpoints: of a whole model, of stage 1, and of a converted DINOv3.
 OWN_NAMES = re.compile(

@@ -3,8 +3,8 @@
 mm-ovseg convert released.pth weights/mm_ovseg_vitb16.safetensors
 mm-ovseg convert dino_sar.pth weights/dino_sar.pth --variant dino
 
-Reads checkpoints of MM-OVSeg, GSNet, CAT-Seg, stage 1, OpenAI's CLIP, DINO v1 and DINOv3, and recognises them by their
-parameter names. Only tensors and plain containers are unpickled. Published checkpoints also work unconverted
+Reads checkpoints of MM-OVSeg, GSNet, CAT-Seg, EBSeg, stage 1, OpenAI's CLIP, DINO v1 and DINOv3, and recognises them by
+their parameter names. Only tensors and plain containers are unpickled. Published checkpoints also work unconverted
 (MODEL.WEIGHTS); a converted file loads faster, is safe to share, and records its origin.
 """
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from detectron2.modeling import build_model
 
 from mm_ovseg.baselines.ebseg import losses, matching, meta_arch
-from mm_ovseg.checkpoint.ebseg_table import EBSEG_TABLE
 from mm_ovseg.checkpoint.official import convert_official_state_dict, detect_variant
+from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import CheckpointError
 from tests.conftest import ROOT
@@ -27,6 +27,7 @@ from tests.golden_values import (
 )
 
 NAME, SEED = "ebseg_b16", 71
+TABLE = MODEL_TABLES["ebseg"]
 CONFIG = ROOT / "configs" / "siblings" / "ebseg_vitb16_640.yaml"
 GRID = 112  # cells a side, whose centres replace random points
 WRONG_PIXELS = 1e-4  # share of a label map that may differ
@@ -96,7 +97,7 @@ def recorded(model, monkeypatch):
     record(head.transformer_decoder, "forward", lambda stages: results.update(stages=stages))
     record(model.clip, "recognize", lambda result: results.update(sos=result[0], clip_final=result[1]))
     record(meta_arch, "mask_pooled", lambda pooled: results.update(pooled=pooled))
-    record(model, "compare", lambda logits: results.setdefault("compared", []).append(logits))
+    record(model, "class_logits", lambda logits: results.setdefault("compared", []).append(logits))
     record(meta_arch, "balanced_class_scores", lambda log_scores: results.update(mask_cls=log_scores))
     return results
 
@@ -121,10 +122,10 @@ def check_label_map(ours, theirs):
 
 def test_every_tensor_of_the_release_is_accounted_for(released, model):
     assert len(released) == 800 and detect_variant(released) == "ebseg"
-    assert released.keys() == EBSEG_TABLE.keys()
-    targets = [target for rename in EBSEG_TABLE.values() for target in rename.targets]
+    assert released.keys() == TABLE.keys()
+    targets = [target for rename in TABLE.values() for target in rename.targets]
     assert sorted(targets) == sorted(model.state_dict())
-    assert all(rename.targets or rename.reason for rename in EBSEG_TABLE.values())
+    assert all(rename.targets or rename.reason for rename in TABLE.values())
     more_classes = {**released, "criterion.empty_weight": torch.zeros(172)}
     assert convert_official_state_dict({"model": more_classes}).keys() == set(targets)
     with pytest.raises(CheckpointError, match="1 missing .ov_classifier.bg_embed"):
@@ -200,7 +201,7 @@ def test_training(model, folder, golden, recorded, monkeypatch):
     monkeypatch.setattr(losses, "assign", lambda *args: matches.append(matching.assign(*args)) or matches[0])
     norms = json.loads((folder / f"{NAME}.gradnorms.json").read_text())
     learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert len(norms) == 324 and learning.keys() == {name for old in norms for name in EBSEG_TABLE[old].targets}
+    assert len(norms) == 324 and learning.keys() == {name for old in norms for name in TABLE[old].targets}
     millions = sum(parameter.numel() for parameter in learning.values()) / 1e6
     assert millions == pytest.approx(26.62, abs=0.005)
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(261.83, abs=0.005)
@@ -226,7 +227,7 @@ def test_training(model, folder, golden, recorded, monkeypatch):
 
     total.backward()
     for name, norm in norms.items():
-        (target,) = EBSEG_TABLE[name].targets
+        (target,) = TABLE[name].targets
         assert learning[target].grad.norm().item() == pytest.approx(norm, rel=GRADIENT_TOLERANCE), target
     assert all(parameter.grad is None for parameter in model.parameters() if not parameter.requires_grad)
     model.zero_grad()

@@ -210,7 +210,7 @@ class EBSeg(OpenVocabularySegmenter):
         )
         text = self.class_text(self.vocabulary)
         class_logits, pooled, recognized = (
-            self.compare(embeddings, text)
+            self.class_logits(embeddings, text)
             for embeddings in (
                 decoder.class_embeddings(last, mask_features),
                 mask_pooled(patches, grid_masks),
@@ -243,8 +243,8 @@ class EBSeg(OpenVocabularySegmenter):
             class_embeddings = decoder.class_embeddings(stage, mask_features)
             predictions.append(
                 StagePrediction(
-                    self.compare(class_embeddings, text),
-                    self.compare(stage_recognized, text),
+                    self.class_logits(class_embeddings, text),
+                    self.class_logits(stage_recognized, text),
                     at_least_float32(stage.masks),
                 )
             )
@@ -258,7 +258,7 @@ class EBSeg(OpenVocabularySegmenter):
             text = self.embed(names)  # (P, T, C)
         return F.normalize(text.mean(dim=0), dim=-1)
 
-    def compare(self, embeddings: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    def class_logits(self, embeddings: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """Logits (B, Q, T + 1), in float32, of embeddings (B, Q, C) for classes (T, C) and, last, "no object"."""
         text = torch.cat([text, F.normalize(self.no_object, dim=-1)])
         with torch.autocast(self.device.type, enabled=False):
