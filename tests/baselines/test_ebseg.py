@@ -18,7 +18,7 @@ from mm_ovseg.baselines.ebseg.class_scores import Exponents, balanced_class_scor
 from mm_ovseg.baselines.ebseg.clip_stages import recognition_bias
 from mm_ovseg.baselines.ebseg.deformable_attention import DeformableAttention, cell_centres
 from mm_ovseg.baselines.ebseg.sam import SAMEncoder
-from mm_ovseg.baselines.ebseg.transformer_decoder import mask_pooled
+from mm_ovseg.baselines.ebseg.transformer_decoder import Stage, _blocked, mask_pooled
 from mm_ovseg.checkpoint.ebseg_table import SAM_BLOCK
 from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.errors import CheckpointError, ConfigError, DataError, VocabularyError
@@ -184,6 +184,22 @@ def test_the_bias_of_recognition():
 def test_pooling_over_an_empty_mask_gives_zeros():
     masks = torch.tensor([[[[1.0, -1.0]], [[-1.0, -1.0]]]])
     assert torch.equal(mask_pooled(torch.tensor([[[[3.0, 5.0]]]]), masks), torch.tensor([[[3.0], [0.0]]]))
+
+
+def test_attention_is_blocked_outside_a_mask_unless_that_is_empty():
+    masks = torch.full((1, 2, 4, 4), -3.0)
+    masks[0, 0, :2] = 3
+    blocked = _blocked(masks, (2, 2))
+    assert blocked[0].tolist() == [[False, False, True, True], [False] * 4]
+
+
+def test_class_embeddings_have_one_length_of_at_most_10(tiny_model):
+    decoder = tiny_model().sem_seg_head.transformer_decoder
+    stage = Stage(*torch.randn(2, 1, 12, 32), torch.randn(1, 12, 4, 4))
+    for scale, length in ((3.0, 3.0), (20.0, 10.0)):
+        torch.nn.init.constant_(decoder.logit_scale, scale)
+        embeddings = decoder.class_embeddings(stage, torch.randn(1, 32, 4, 4))
+        torch.testing.assert_close(embeddings.norm(dim=-1), torch.full((1, 12), length))
 
 
 @no_warnings
