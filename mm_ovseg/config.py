@@ -185,7 +185,9 @@ def _add_training_config(cfg: CN) -> None:
     cfg.SOLVER.IMS_PER_BATCH = 8  # pairs per iteration, over all processes
     cfg.SOLVER.ACCUMULATION_STEPS = 1  # batches per iteration, whose gradients are averaged
     cfg.SOLVER.MAX_ITER = 80000
-    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupCosineLR"
+    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupCosineLR"  # or "WarmupMultiStepLR", "WarmupPolyLR"
+    cfg.SOLVER.POLY_LR_POWER = 0.9  # of WarmupPolyLR: (1 - iteration / MAX_ITER) ** power
+    cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0  # of WarmupPolyLR: > 0 ends with this share of BASE_LR
     cfg.SOLVER.WARMUP_ITERS = 0
     cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"
@@ -249,6 +251,31 @@ def _add_segearth_config(cfg: CN) -> None:
 
 def _add_ebseg_config(cfg: CN) -> None:
     """Of EBSeg (mm_ovseg/baselines)."""
+    cfg.MODEL.EBSEG = CN()
+    # 1-based blocks of CLIP that guide the decoder, coarse features last; the recognition head is what follows them.
+    cfg.MODEL.EBSEG.CLIP_BLOCKS = [3, 6, 9]
+    cfg.MODEL.EBSEG.SURGERY_BLOCK = 3  # 1-based block from which on CLIP has its second stream
+    cfg.MODEL.EBSEG.CLIP_SCALE = 0.5  # share of the image's sides at which CLIP sees it; the release has 0.7 for ViT-L
+    cfg.MODEL.EBSEG.WIDTH = 256  # channels of both decoders
+    cfg.MODEL.EBSEG.HEADS = 8  # attention heads of both decoders
+    cfg.MODEL.EBSEG.PIXEL_LAYERS = 6  # layers of the pixel decoder
+    cfg.MODEL.EBSEG.LAYERS = 9  # layers of the transformer decoder
+    cfg.MODEL.EBSEG.QUERIES = 100  # masks per image
+    # Names that the weights were trained with, which are weighted by ALPHA instead of BETA; []: those of
+    # DATASETS.TRAIN, without the unseen ones.
+    cfg.MODEL.EBSEG.SEEN_CLASSES = []
+    cfg.MODEL.EBSEG.ALPHA = 0.09  # weight of CLIP's features in the mask, for seen classes
+    cfg.MODEL.EBSEG.BETA = 0.3  # the same for unseen classes
+    cfg.MODEL.EBSEG.GAMMA = 0.7  # weight of CLIP's recognition head; what is left to 1 is the decoder's own
+
+    cfg.MODEL.EBSEG.SAM = CN()
+    cfg.MODEL.EBSEG.SAM.NAME = "samvit_base_patch16"  # a timm model
+    cfg.MODEL.EBSEG.SAM.ARGUMENTS = CN(new_allowed=True)  # of timm.create_model, e.g. {embed_dim: 64, depth: 3}
+    # "": random; a name from timm.list_pretrained() ("samvit_base_patch16.sa1b"); a file, local or hf://
+    cfg.MODEL.EBSEG.SAM.PRETRAINED = ""
+    cfg.MODEL.EBSEG.SAM.BLOCKS = [3, 6, 9, 12]  # 1-based; fine to coarse maps
+    cfg.MODEL.EBSEG.SAM.PIXEL_MEAN = [123.675, 116.28, 103.53]  # on the 0..255 scale
+    cfg.MODEL.EBSEG.SAM.PIXEL_STD = [58.395, 57.12, 57.375]
 
 
 def _add_fgaseg_config(cfg: CN) -> None:

@@ -32,6 +32,7 @@ VARIANTS = {
     "vitl14": Variant("MM-OVSeg ViT-L/14", "MODEL.WEIGHTS with configs/mm_ovseg_vitl14_336.yaml"),
     "gsnet": Variant("GSNet ViT-B/16", "MODEL.WEIGHTS with configs/siblings/gsnet_vitb16_384.yaml"),
     "catseg": Variant("CAT-Seg ViT-B/16", "MODEL.WEIGHTS with configs/siblings/catseg_vitb16_384.yaml"),
+    "ebseg": Variant("EBSeg ViT-B/16", "MODEL.WEIGHTS with configs/siblings/ebseg_vitb16_640.yaml"),
     "fgaseg": Variant("FGAseg ViT-B/16", "MODEL.WEIGHTS with configs/siblings/fgaseg_vitb16_384.yaml"),
     "segearth": Variant(
         "SegEarth-OV, or its upsampler SimFeatUp alone",
@@ -46,7 +47,7 @@ VARIANTS = {
 
 # Names in our own checkpoints: of a whole model, of SimFeatUp, of stage 1, and of a converted DINOv3.
 OWN_NAMES = re.compile(
-    r"clip\.encoder\.|sem_seg_head\.cost_volume_embedding\.|upsampler\.step\.|student\.(?:model|visual)\.|"
+    r"clip\.encoder\.|sam\.model\.|sem_seg_head\.cost_volume_embedding\.|upsampler\.step\.|student\.(?:model|visual)\.|"
     r"blocks\.\d+\.attn\.q_bias"
 )
 

@@ -14,6 +14,7 @@ from detectron2.data import MetadataCatalog, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
+from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from torch import nn
@@ -218,17 +219,17 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        """Detectron2's.
+        """Detectron2's, with the schedule of its DeepLab.
 
         Raises:
             ConfigError: it knows no such schedule, or the schedule's settings do not fit.
         """
         try:
-            return super().build_lr_scheduler(cfg, optimizer)
+            return build_lr_scheduler(cfg, optimizer)
         except (ValueError, AssertionError, ArithmeticError) as error:
             raise ConfigError(
-                f"SOLVER.LR_SCHEDULER_NAME {cfg.SOLVER.LR_SCHEDULER_NAME} cannot be built ({error}); WarmupCosineLR "
-                "and WarmupMultiStepLR are known, with SOLVER.WARMUP_METHOD linear or constant."
+                f"SOLVER.LR_SCHEDULER_NAME {cfg.SOLVER.LR_SCHEDULER_NAME} cannot be built ({error}); WarmupCosineLR, "
+                "WarmupMultiStepLR and WarmupPolyLR are known, with SOLVER.WARMUP_METHOD linear or constant."
             ) from error
 
     @classmethod

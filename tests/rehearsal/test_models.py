@@ -14,6 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of Fa
 STAGE_1, STAGE_2 = "configs/cmu_dino_vitb8.yaml", "configs/mm_ovseg_vitb16_384.yaml"
 CLIP_STUDENT = ["CMU.ENCODER", "clip"]
 NO_DINO = ["MODEL.DENSE_ENCODER.ENABLED", False, "MODEL.DENSE_ENCODER_SAR.ENABLED", False]
+READS = {"EBSeg": 1}  # a training batch: the matching costs of all stages are copied to the CPU at once
 TWO_TEMPLATES = ["MODEL.TEXT.TEMPLATES", ["a photo of {}", "{} from above"]]
 
 
@@ -29,13 +30,13 @@ def different_configs():
 
 
 def check_loss(model, batch, dtype):
-    """In the precision asked for, and without waiting for the GPU."""
+    """In the precision asked for, and without waiting for the GPU but for READS."""
     with fake_device(dtype) as watch:
         losses = model.train()(batch).values()
     for loss in losses:
         assert loss.device == torch.device(CUDA) and loss.dtype == torch.float32 and loss.shape == ()
         assert loss.requires_grad
-    assert watch.reads == 0 and DTYPES[dtype] in watch.dtypes
+    assert watch.reads == READS.get(type(model).__name__, 0) and DTYPES[dtype] in watch.dtypes
 
 
 def check_outputs(model, batch, dtype):
