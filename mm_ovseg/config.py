@@ -52,7 +52,9 @@ def _add_data_config(cfg: CN) -> None:
     # Shorter side in pixels after the random resize, to which the model also resizes in use; (0,): no resize.
     cfg.INPUT.MIN_SIZE_TRAIN = (384,)
     cfg.INPUT.MAX_SIZE_TRAIN = 4096
-    cfg.INPUT.MIN_SIZE_TEST = 0  # 0: evaluate each pair at its own size (the model resizes for its encoders)
+    # Shorter side in pixels to which pairs are resized for a model that does not resize, up to MAX_SIZE_TEST for the
+    # longer one; windows of scenes are not. Scores and maps have the size of the files. 0: no resize.
+    cfg.INPUT.MIN_SIZE_TEST = 0
     # True: evaluation repeats the released code's geometry, in which SAR lies on RGB only if images are 384 x 384
     # pixels, to hold published weights against published numbers (MODEL_ZOO.md).
     cfg.INPUT.RELEASED_GEOMETRY = False

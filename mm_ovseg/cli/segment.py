@@ -1,4 +1,4 @@
-r"""Segment one RGB-SAR pair or folders of pairs into maps and figures.
+r"""Segment one RGB-SAR pair or folders of pairs, or RGB images alone, into maps and figures.
 
 mm-ovseg segment --config-file configs/mm_ovseg_vitb16_384.yaml --input rgb.tif --sar sar.tif \
     --classes "water,road,city,forest" --unseen "water,road" --output maps --opts MODEL.WEIGHTS model.pth
@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model, the pairs, the classes, and the output."""
     add_config_arguments(parser)
     parser.add_argument("--input", required=True, metavar="RGB", help="a file, a folder, or a glob in quotes")
-    parser.add_argument("--sar", required=True, metavar="SAR", help="the same for SAR; pairs are matched by stem")
+    parser.add_argument(
+        "--sar", metavar="SAR", help="the same for SAR, matched by stem (default: none, and the maps rest on RGB alone)"
+    )
     parser.add_argument("--label", metavar="LABEL", help="label maps to compare with (indices into --classes)")
     add_class_arguments(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
@@ -71,9 +73,11 @@ def run(args: argparse.Namespace) -> None:
     check_outputs({"--output": outputs}, inputs)
     setup_logger(name="mm_ovseg")
     predictor = Predictor(cfg, classes)
+    if args.sar is None and predictor.model.needs_sar:
+        print("This model was made for RGB and SAR; without --sar it maps RGB alone.", file=sys.stderr)
     rows, scores, written = [], {}, 0
     for pair in tqdm(pairs, unit="pair", disable=len(pairs) == 1):
-        prediction = predictor(pair["file_name"], pair["sar_file_name"])
+        prediction = predictor(pair["file_name"], pair.get("sar_file_name"))
         if prediction is None:
             continue
         label = read_pair_label(pair, len(classes))  # before writing anything for this pair

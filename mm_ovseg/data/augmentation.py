@@ -40,7 +40,7 @@ class PairSample:
     """The arrays of a pair or of a window of a scene.
 
     RGB is uint8 (H, W, 3), SAR float32 (H, W, 3) 0..255, masks are bool and the label is uint8, both (H, W).
-    A pair without SAR, which can be segmented but is not augmented, has None for SAR and its mask.
+    A pair without SAR, which is not for training, has None for SAR and its mask.
     """
 
     image: np.ndarray
@@ -77,17 +77,19 @@ class PairAugmentation:
         """Return the augmented pair; pixels without data stay 0 in the images."""
         aug_input = T.AugInput(sample.image, sem_seg=sample.sem_seg)
         transforms = self.geometry(aug_input)
-        image, sar_image = aug_input.image, transforms.apply_image(sample.sar_image)
+        image, sar_image, sar_valid = aug_input.image, sample.sar_image, sample.sar_valid
         image_valid = _move_mask(transforms, sample.image_valid)
         if self.clouds is not None:
             image = self.clouds(image, image_valid)
         for change in self.rgb:
             image = change(image)
-        for change in self.sar:
-            sar_image = change(sar_image)
-        sar_valid = _move_mask(transforms, sample.sar_valid)
-        image, sar_image = _blank(image, image_valid), _blank(sar_image, sar_valid)
-        return PairSample(image, image_valid, sar_image, sar_valid, aug_input.sem_seg)
+        if sar_image is not None:
+            sar_image = transforms.apply_image(sar_image)
+            for change in self.sar:
+                sar_image = change(sar_image)
+            sar_valid = _move_mask(transforms, sar_valid)
+            sar_image = _blank(sar_image, sar_valid)
+        return PairSample(_blank(image, image_valid), image_valid, sar_image, sar_valid, aug_input.sem_seg)
 
 
 class ReleasedGeometry:

@@ -15,7 +15,7 @@ from mm_ovseg.engine import load_config
 from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.engine.training_step import AccumulatingTrainer, step_arguments
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.modeling import MMOVSeg
+from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter
 from mm_ovseg.modeling.precision import allow_tf32
 
 __all__ = ["DTYPES", "Workload", "load_measured_config"]
@@ -80,7 +80,7 @@ class Workload:
     def describe(self) -> dict[str, Any]:
         """Fields of a report."""
         fields = {name: getattr(self, name) for name in ("batch_size", "classes", "runs", "warmup")}
-        return {**fields, "image_size": self.cfg.MODEL.CLIP.IMAGE_SIZE}
+        return {**fields, "image_size": self.image_size}
 
     @property
     def device(self) -> torch.device:
@@ -88,13 +88,18 @@ class Workload:
         return torch.device(self.cfg.MODEL.DEVICE)
 
     @property
+    def image_size(self) -> int:
+        """Height and width of a pair in pixels: that of evaluation, or else of CLIP."""
+        return self.cfg.INPUT.MIN_SIZE_TEST or self.cfg.MODEL.CLIP.IMAGE_SIZE
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The vocabulary."""
         return tuple(f"class {index}" for index in range(self.classes))
 
     def random_batch(self, size: int | None = None) -> list[dict[str, torch.Tensor]]:
-        """Pairs of ``size`` x ``size`` pixels, by default the encoders' size, with labels; the same in every call."""
-        size = size or self.cfg.MODEL.CLIP.IMAGE_SIZE
+        """Pairs of ``size`` x ``size`` pixels, by default :attr:`image_size`, with labels; the same in every call."""
+        size = size or self.image_size
         generator = torch.Generator().manual_seed(0)
 
         def noise(values: int, *shape: int) -> torch.Tensor:
@@ -114,7 +119,7 @@ class Workload:
         allow_tf32(self.cfg.MODEL.ALLOW_TF32)
         torch.manual_seed(0)
         model = build_model(self.cfg)
-        if isinstance(model, MMOVSeg):
+        if isinstance(model, OpenVocabularySegmenter):
             model.set_vocabulary(self.names)
             model.train_vocabulary = self.names
         return model.train()

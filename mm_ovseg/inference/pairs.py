@@ -18,13 +18,14 @@ __all__ = ["find_pairs", "read_pair_label"]
 INPUT_NAME = "--input, --sar"  # name of the dataset in error messages
 
 
-def find_pairs(rgb: str, sar: str, label: str | None, classes: Sequence[str]) -> list[dict]:
-    """The dataset dicts of one pair of files, or of two folders or globs matched by stem.
+def find_pairs(rgb: str, sar: str | None, label: str | None, classes: Sequence[str]) -> list[dict]:
+    """The dataset dicts of one pair of files, or of folders or globs matched by stem; without SAR, of RGB alone.
 
     Raises:
         DataError: a file is missing, or has no partner.
     """
-    sources = {"file_name": rgb, "sar_file_name": sar, **({"sem_seg_file_name": label} if label else {})}
+    sources = {"file_name": rgb, "sar_file_name": sar, "sem_seg_file_name": label}
+    sources = {kind: path for kind, path in sources.items() if path}
     folders = [path for path in sources.values() if Path(path).is_dir() or Path(path).name.count("*") == 1]
     for path in sources.values():
         if path not in folders:
@@ -37,17 +38,20 @@ def find_pairs(rgb: str, sar: str, label: str | None, classes: Sequence[str]) ->
     if len(folders) < len(sources):
         raise DataError(f"{', '.join(sources.values())} mix files and folders; give files only, or folders only.")
     absolute = {kind: os.path.abspath(path) for kind, path in sources.items()}
-    root = os.path.commonpath(absolute.values())
+    root = os.path.commonpath([os.path.dirname(path) for path in absolute.values()])
     patterns = {kind: os.path.relpath(path, root) for kind, path in absolute.items()}
     register_rgb_sar_dataset(
         INPUT_NAME,
         root=root,
         rgb=patterns["file_name"],
-        sar=patterns["sar_file_name"],
+        sar=patterns.get("sar_file_name", patterns["file_name"]),  # a dataset has SAR: RGB itself stands in for it
         labels=patterns.get("sem_seg_file_name"),
         classes=list(classes),
     )
-    return DatasetCatalog.get(INPUT_NAME)
+    return [
+        {key: value for key, value in item.items() if sar or key != "sar_file_name"}
+        for item in DatasetCatalog.get(INPUT_NAME)
+    ]
 
 
 def read_pair_label(pair: Mapping[str, str], num_classes: int) -> np.ndarray | None:

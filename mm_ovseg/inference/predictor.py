@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
 
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
-from mm_ovseg.data.augmentation import PairSample
+from mm_ovseg.data.augmentation import PairSample, build_augmentations
 from mm_ovseg.data.mappers import model_item
 from mm_ovseg.data.pair_reader import PairReader, Raster
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
@@ -61,8 +61,8 @@ class Predictor:
     :class:`~mm_ovseg.errors.ProcessError` there. Build a predictor in each process (gunicorn: without ``--preload``).
 
     Args:
-        cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT.RGB`` and ``INPUT.SAR`` say how images (files
-            or arrays) are read.
+        cfg: a config of a model that segments; ``INPUT.RGB`` and ``INPUT.SAR`` say how images (files or arrays) are
+            read, ``INPUT.MIN_SIZE_TEST`` and ``MAX_SIZE_TEST`` how large the model sees them.
         class_names: at most 255 names; "water, river" is one class with two synonyms.
         any_format: allow every local format that GDAL reads; False for untrusted files.
 
@@ -70,21 +70,16 @@ class Predictor:
         lock: held by each call and each change of the vocabulary; reentrant.
 
     Raises:
-        ConfigError: the config has another meta-architecture or moves pixels, or an ``INPUT`` setting is invalid.
+        ConfigError: the model does not segment, the config moves pixels, or an ``INPUT`` setting is invalid.
         VocabularyError: the names are empty, repeated, or too many.
         CheckpointError: ``MODEL.WEIGHTS`` cannot be loaded.
     """
 
     @torch.inference_mode(False)  # whatever the caller's mode: weights made in it could never change again
     def __init__(self, cfg: CfgNode, class_names: Sequence[str], *, any_format: bool = True) -> None:
-        if cfg.MODEL.META_ARCHITECTURE != "MMOVSeg":
-            raise ConfigError(
-                f"This config builds {cfg.MODEL.META_ARCHITECTURE}, which cannot segment; give a config of MMOVSeg."
-            )
-        if cfg.INPUT.MIN_SIZE_TEST:
-            raise ConfigError(
-                f"INPUT.MIN_SIZE_TEST is {cfg.INPUT.MIN_SIZE_TEST}, but maps have the size of the images; set it to 0."
-            )
+        name = cfg.MODEL.META_ARCHITECTURE
+        if getattr(META_ARCH_REGISTRY.get(name), "task", None) != "sem_seg":
+            raise ConfigError(f"This config builds {name}, which cannot segment; give a config of MMOVSeg, for one.")
         if cfg.INPUT.RELEASED_GEOMETRY:
             raise ConfigError(
                 "INPUT.RELEASED_GEOMETRY is on, but in maps SAR must lie on RGB: it is for evaluation only; set it to "
@@ -97,6 +92,7 @@ class Predictor:
             )
         self.lock = ModelLock()
         self.reader = PairReader.from_config(cfg, any_format=any_format, warn=True)
+        self._resize = build_augmentations(cfg, is_train=False)
         self.skip_corrupt = cfg.INPUT.SKIP_CORRUPT
         allow_tf32(cfg.MODEL.ALLOW_TF32)
         self.model = build_model(cfg)
@@ -191,13 +187,18 @@ class Predictor:
             logger.warning("Skipping a pair (INPUT.SKIP_CORRUPT): %s%s", prefix, error)
             return None
 
+    def _item(self, sample: PairSample) -> dict:
+        """What the model takes: as large as ``INPUT.MIN_SIZE_TEST`` asks, for an output of the pair's own size."""
+        height, width = sample.image_valid.shape
+        return model_item(self._resize(sample)) | {"height": height, "width": width}
+
     def _predict(
         self, samples: Sequence[PairSample | None], run_batch: BatchRunner, with_scores: bool
     ) -> list[Prediction | None]:
         read = [sample for sample in samples if sample is not None]
         with self.lock:
             classes = self.class_names
-            outputs = iter(run_batch([model_item(sample) for sample in read]))
+            outputs = iter(run_batch([self._item(sample) for sample in read]))
         return [
             None if sample is None else _prediction(sample, next(outputs)["sem_seg"], classes, with_scores)
             for sample in samples

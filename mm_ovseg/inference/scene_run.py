@@ -30,7 +30,7 @@ class SceneRun:
     """Computes the rows of a scene.
 
     Attributes:
-        run_batch: the model; returns ``{"sem_seg": (T, height, width) scores in 0..1}`` for each item.
+        run_batch: the model; returns ``{"sem_seg": (T, height, width) scores}`` for each item.
         num_classes: T.
         area: the part to map; None for the whole scene.
         work: receives the rows; finished rows are not computed again.
@@ -135,5 +135,5 @@ class SceneRun:
 
 
 def _percent(scores: np.ndarray, empty: np.ndarray) -> np.ndarray:
-    """Scores 0..1 (..., H, W) as uint8 percent, 255 where the map is empty."""
-    return np.where(empty, NODATA_CLASS, np.rint(100 * scores)).astype(np.uint8)
+    """Scores (..., H, W), cut at 1, as uint8 percent, 255 where the map is empty."""
+    return np.where(empty, NODATA_CLASS, np.rint(100 * np.minimum(scores, 1))).astype(np.uint8)

@@ -36,14 +36,14 @@ class PanelRow:
 
     Attributes:
         rgb: (H, W, 3) uint8.
-        sar: (H, W) or (H, W, 3), 0..255.
+        sar: (H, W) or (H, W, 3), 0..255; None for RGB alone.
         label: (H, W) class indices, 255 where ignored; None for an unlabelled pair.
         predictions: Title -> (H, W) class indices, 255 for no data.
         name: Text to the left of the row.
     """
 
     rgb: np.ndarray
-    sar: np.ndarray
+    sar: np.ndarray | None
     label: np.ndarray | None = None
     predictions: Mapping[str, np.ndarray] = field(default_factory=dict)
     name: str = ""
@@ -66,7 +66,7 @@ def draw_panels(
 ) -> None:
     """Draw the figure and write it.
 
-    Columns are RGB, SAR, the ground truth (if any row has one) and every prediction title in order of appearance.
+    Columns are RGB, SAR and the ground truth (if any row has them), and every prediction title in order of appearance.
     Ignored and nodata pixels are white with grey stripes. The names of unseen classes are underlined in the legend.
 
     Args:
@@ -103,8 +103,10 @@ def draw_panels(
 def _row_images(row: PanelRow, number: int, colors: np.ndarray) -> dict[str, np.ndarray]:
     """Title -> (H, W, 3) uint8 of one row."""
     size = row.rgb.shape[:2]
-    sar = row.sar if row.sar.ndim == 3 else np.dstack([row.sar] * 3)
-    images = {"RGB": row.rgb, "SAR": np.clip(sar, 0, 255).astype(np.uint8)}
+    images = {"RGB": row.rgb}
+    if row.sar is not None:
+        sar = row.sar if row.sar.ndim == 3 else np.dstack([row.sar] * 3)
+        images["SAR"] = np.clip(sar, 0, 255).astype(np.uint8)
     which = f"row {number}" + (f" ({row.name})" if row.name else "")
     for title, class_map in row.maps.items():
         if len(bad := np.setdiff1d(class_map, [*range(len(colors)), IGNORED])):

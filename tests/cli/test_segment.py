@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 
 from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
+from mm_ovseg.engine import load_config
+from mm_ovseg.inference import Predictor
 from mm_ovseg.visualization import panels
 from tests.conftest import ROOT, run_cli, save_random_weights
 from tests.patience import PATIENCE
@@ -256,10 +258,19 @@ def test_an_output_that_is_a_file_is_refused_before_the_work(scenes, weights, tm
     assert "taken is a file" in error
 
 
-def test_resizing_what_is_read_is_refused(scenes, weights, tmp_path, capsys):
-    pair = [scenes / kind / "00000.tif" for kind in ("rgb", "sar")]
-    words = options(weights, "INPUT.MIN_SIZE_TEST", 128)
-    assert "INPUT.MIN_SIZE_TEST" in fails(capsys, tmp_path / "out", arguments(*pair, tmp_path / "out", *words))
+@pytest.mark.parametrize("given", ["rgb/00001.tif", "rgb", "rgb/*1.tif"])
+def test_without_sar_the_map_rests_on_rgb_alone(scenes, weights, tmp_path, capsys, given):
+    words = arguments(scenes / given, "", tmp_path, *options(weights))
+    place = words.index("--sar")
+    run_cli("segment", *words[:place], *words[place + 2 :])
+    assert "without --sar it maps RGB alone" in capsys.readouterr().err
+    name = "0000" if "*" in given else "00001"
+    with rasterio.open(tmp_path / f"{name}_map.tif") as made:
+        class_map = made.read(1)
+    cfg = load_config(CONFIG, ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", str(weights)], needs_datasets=False)
+    expected = Predictor(cfg, SYNTHETIC_CLASSES)(scenes / "rgb" / "00001.tif", None)
+    np.testing.assert_array_equal(class_map, expected.class_map)
+    assert (tmp_path / f"{name}_figure.png").is_file()
 
 
 def test_very_long_pairs(weights, tmp_path):

@@ -65,7 +65,8 @@ def pretrain_dense_encoder(
             pair, matches = _two_views(crop.float() / 255, image_size, patch_size, generator)
             views.extend((look(view) - mean) / std for view in pair)
             places.append(matches)
-        tokens = encoder.forward_features(torch.stack(views))[:, encoder.num_prefix_tokens :]  # (2 B, N, D)
+        (maps,) = encoder.forward_intermediates(torch.stack(views), 1, norm=True, intermediates_only=True)
+        tokens = maps.flatten(2).transpose(1, 2)  # (2 B, N, D)
         matches = torch.stack(places)  # (B, K, 2)
         first, second = (
             tokens[side::2].take_along_dim(matches[..., side, None], dim=1).flatten(0, 1) for side in (0, 1)
