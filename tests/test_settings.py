@@ -45,7 +45,17 @@ TINY = {
 CPU = ["MODEL.DEVICE", "cpu"]
 METHODS = [ROOT / "configs" / "mm_ovseg_vitb16_384.yaml", *sorted((ROOT / "configs" / "siblings").glob("*.yaml"))]
 # What else makes a method tiny, by the name of its config.
-TINY_METHODS: dict[str, dict] = {}
+TINY_METHODS = {
+    "ebseg_vitb16_640": {
+        "MODEL.EBSEG.CLIP_BLOCKS": [1, 2, 3],
+        "MODEL.EBSEG.SURGERY_BLOCK": 2,
+        "MODEL.EBSEG.SAM.ARGUMENTS": {"embed_dim": 24, "num_heads": 2, "img_size": 128},
+        "MODEL.EBSEG.WIDTH": 32,
+        "MODEL.EBSEG.QUERIES": 10,
+        "INPUT.MIN_SIZE_TEST": SIZE,
+    },
+    "segearth_ov_vitb16": {"INPUT.MIN_SIZE_TEST": SIZE},
+}
 
 
 # folder: kinds of RGB, SAR, label maps, suffix of the RGB files, number of classes that the label maps show
