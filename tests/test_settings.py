@@ -54,7 +54,7 @@ TINY_METHODS = {
         "MODEL.EBSEG.QUERIES": 10,
         "INPUT.MIN_SIZE_TEST": SIZE,
     },
-    "segearth_ov_vitb16": {"INPUT.MIN_SIZE_TEST": SIZE},
+    "segearth_ov_vitb16": {"MODEL.SEGEARTH.STRIDE": 48, "INPUT.MIN_SIZE_TEST": SIZE},
 }
 
 
