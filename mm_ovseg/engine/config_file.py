@@ -12,17 +12,18 @@ from mm_ovseg.plain_data import parse_yaml, read_text
 from mm_ovseg.renamed_keys import translate_config
 from mm_ovseg.shipped import SHIPPED, shipped_path
 
-__all__ = ["config_files", "find_config", "read_config_file"]
+__all__ = ["WEIGHTS_KEYS", "config_files", "find_config", "read_config_file"]
 
 BASE = "_BASE_"
 PATHS = ("DATASETS.FILES", "TEST.PROMPT_FILES")
 # Not looked up in the checkout: training writes weights to OUTPUT_DIR, relative to the working folder.
-WEIGHTS = (
+WEIGHTS_KEYS = (
     "MODEL.WEIGHTS",
     "MODEL.CLIP.PRETRAINED",
     "MODEL.CLIP_SAR.WEIGHTS",
     "MODEL.DENSE_ENCODER.PRETRAINED",
     "MODEL.DENSE_ENCODER_SAR.WEIGHTS",
+    "MODEL.EBSEG.SAM.PRETRAINED",
     "MODEL.SEGEARTH.UPSAMPLER_WEIGHTS",
 )
 
@@ -63,7 +64,7 @@ def read_config_file(path: str | os.PathLike, base: str | os.PathLike | None = N
         folder = file.absolute().parent
         for key in PATHS:
             _find_files(content, key.split("."), (folder, SHIPPED))
-        for key in WEIGHTS:
+        for key in WEIGHTS_KEYS:
             _find_files(content, key.split("."), (folder,))
         _merge(merged, content, file)
     return merged

@@ -8,6 +8,7 @@ import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from mm_ovseg.choices import check_registered
 from mm_ovseg.config import add_mm_ovseg_config
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.engine.config_checks import check_unread_keys
-from mm_ovseg.engine.config_file import config_files, find_config, read_config_file
+from mm_ovseg.engine.config_file import WEIGHTS_KEYS, config_files, find_config, read_config_file
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_outputs, check_writable_folder, complete_file
 from mm_ovseg.plain_data import read_text
@@ -105,9 +106,7 @@ def config_inputs(cfg: CfgNode, config_file: str | Path | None = None) -> dict[s
     Raises:
         ConfigError: the config file cannot be read.
     """
-    model = cfg.MODEL
-    weights = [model.WEIGHTS, model.CLIP.PRETRAINED, model.DENSE_ENCODER.PRETRAINED]
-    weights += [model.CLIP_SAR.WEIGHTS, model.DENSE_ENCODER_SAR.WEIGHTS, model.SEGEARTH.UPSAMPLER_WEIGHTS]
+    weights = [attrgetter(key)(cfg) for key in WEIGHTS_KEYS]
     return {
         "the config": [] if config_file is None else config_files(config_file),
         "one of the weights files": [QUICKSTART_FILE if name == QUICKSTART else name for name in weights if name],

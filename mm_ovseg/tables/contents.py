@@ -80,7 +80,7 @@ def _accuracy(runs: Runs) -> Table:
 def _training(runs: Runs) -> Table:
     columns = [Column("trainable parameters, million", "g", ".2f")]
     columns += [Column("batch", "g", "g"), Column("learning rate", "g", "g")]
-    rows = [Row((name,), values, training_facts(name) or [None] * 3) for name, values in paper_tables()["A1"].items()]
+    rows = [Row((name,), values, training_facts(name)) for name, values in paper_tables()["A1"].items()]
     note = "Ours are those of the configs. The paper rounds its millions down."
     return Table("Table A1. Training, ViT-B/16", ("method",), columns, rows, is_ranked=False, note=note)
 

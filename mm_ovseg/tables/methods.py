@@ -59,10 +59,9 @@ def method_of(cfg: CfgNode) -> str | None:
     """The method of Table 2, or "CLIP only" or "both" of the encoder study, that a config's architecture is."""
     described = cfg.MODEL.META_ARCHITECTURE, encoder_names(cfg).keys()
     for name, file in (METHODS | VARIANTS).items():
-        if (SHIPPED / "configs" / file).is_file():
-            known = shipped_config(file)
-            if described == (known.MODEL.META_ARCHITECTURE, encoder_names(known).keys()):
-                return name
+        known = shipped_config(file)
+        if described == (known.MODEL.META_ARCHITECTURE, encoder_names(known).keys()):
+            return name
     return None
 
 
@@ -98,16 +97,13 @@ def efficiency_row(architecture: str, encoders: Mapping[str, str]) -> str | None
 
 
 @cache
-def training_facts(method: str) -> tuple[float, int, float] | None:
-    """Trainable parameters in millions, batch and learning rate of a method's config; None for one without a config.
+def training_facts(method: str) -> tuple[float, int, float]:
+    """Trainable parameters in millions, batch and learning rate of a method's config.
 
     The model is built on the CPU, with random weights.
     """
-    file = SHIPPED / "configs" / METHODS[method]
-    if not file.is_file():
-        return None
     without_data = ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.DEVICE", "cpu"]
-    cfg = load_config(file, without_data)
+    cfg = load_config(SHIPPED / "configs" / METHODS[method], without_data)
     trainable = count_parameters(build_model(cfg))["total"]["trainable"]
     return trainable / 1e6, cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATION_STEPS, cfg.SOLVER.BASE_LR
 
