@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from detectron2.modeling import build_model
 from torch import nn
 
+from mm_ovseg.baselines.fgaseg.meta_arch import _nearest
 from mm_ovseg.baselines.fgaseg.pruning import surviving_classes
 from mm_ovseg.baselines.fgaseg.sliding_window import join_windows, split_into_windows
 from mm_ovseg.baselines.fgaseg.text_convolution import TextConvolution
@@ -146,6 +147,18 @@ def test_a_convolution_of_the_text_is_a_convolution(size, weighs_places):
     for image in range(2):
         expected = F.conv2d(features[image], kernels[image], bias[image], padding=size // 2)
         torch.testing.assert_close(module(features, text)[image], expected)
+
+
+def test_what_golden_values_are_blind_to():
+    """Class attention, among hundreds of padding tokens, hardly feels the length of the text; the labels are blocks."""
+    model, seen = make(), []
+    model.sem_seg_head.aggregator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
+    refined = []
+    model.sem_seg_head.text_refinement.register_forward_hook(lambda *arguments: refined.append(arguments[2]))
+    scores_of(model, batch())
+    torch.testing.assert_close(seen[0], F.normalize(refined[0], dim=-1))
+    target = torch.arange(16 * 20).view(16, 20)
+    assert torch.equal(_nearest(target, (4, 5)), target[::4, ::4])
 
 
 def test_windows_cover_the_image_and_join_to_it():
