@@ -227,6 +227,22 @@ def test_every_parameter_that_learns_gets_a_gradient(tiny_model, recompute):
         assert parameter.grad is None or parameter.grad.isfinite().all(), name
 
 
+@pytest.mark.parametrize("term,reached", [
+    ("loss_ce", ["query_feat.weight", "class_embed.4.weight", "logit_scale"]),
+    ("1_loss_ce", ["query_feat.weight", "mask_embed.4.weight", "bias_proj.0.weight", "bias_scaling.weight"]),
+    ("loss_mask", ["query_feat.weight", "mask_embed.4.weight"]),
+    ("mse_ssc_loss_1", ["query_feat.weight", "class_embed.4.weight"]),
+])  # fmt: skip
+def test_the_gradient_of_each_term(tiny_model, term, reached):
+    model = tiny_model().train()
+    model([random_pair(64, 64, num_classes=3)])[term].backward()
+    head = dict(model.sem_seg_head.named_parameters())
+    for name in ("pixel_decoder.mask_features.weight", *(f"transformer_decoder.{name}" for name in reached)):
+        assert head[name].grad.abs().max() > 0, name
+    others = ["class_embed.4.weight"] if term in ("1_loss_ce", "loss_mask") else ["bias_proj.0.weight"]
+    assert all(head[f"transformer_decoder.{name}"].grad is None for name in others)
+
+
 def test_images_of_different_sizes_are_padded_for_training(tiny_model):
     model = tiny_model().train()
     losses = model([random_pair(64, 40, num_classes=3), random_pair(33, 64, 1, num_classes=2)])
@@ -262,6 +278,11 @@ def test_wrong_settings(tiny_cfg, overrides, message):
     with pytest.raises(ConfigError, match=message) as error:
         build_model(tiny_cfg(f"{KEYS}{overrides[0]}", overrides[1]))
     assert "\n" not in str(error.value)
+
+
+def test_it_is_not_compiled(tiny_cfg):
+    with pytest.raises(ConfigError, match="MODEL.COMPILE is on"):
+        build_model(tiny_cfg("MODEL.COMPILE", True))
 
 
 def test_wrong_input(tiny_model):

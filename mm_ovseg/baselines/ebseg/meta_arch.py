@@ -115,6 +115,8 @@ class EBSeg(OpenVocabularySegmenter):
             ConfigError: a size does not fit.
         """
         settings, clip_settings = cfg.MODEL.EBSEG, cfg.MODEL.CLIP
+        if cfg.MODEL.COMPILE:
+            raise ConfigError("MODEL.COMPILE is on, but EBSeg is not compiled; set it to False.")
         for key in ("HEADS", "QUERIES", "PIXEL_LAYERS", "LAYERS"):
             if settings[key] < 1:
                 raise ConfigError(f"MODEL.EBSEG.{key} is {settings[key]}; it must be at least 1.")
