@@ -2,9 +2,9 @@
 
 import itertools
 import json
-import re
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 import yaml
@@ -19,7 +19,6 @@ from mm_ovseg.baselines.ebseg.clip_stages import recognition_bias
 from mm_ovseg.baselines.ebseg.deformable_attention import DeformableAttention, cell_centres
 from mm_ovseg.baselines.ebseg.sam import SAMEncoder
 from mm_ovseg.baselines.ebseg.transformer_decoder import Stage, _blocked, mask_pooled
-from mm_ovseg.checkpoint.ebseg_table import SAM_BLOCK
 from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.errors import CheckpointError, ConfigError, DataError, VocabularyError
 from tests.conftest import ROOT, no_warnings, random_pair
@@ -297,22 +296,20 @@ def test_wrong_input(tiny_model):
         model([random_pair(num_classes=3)])
 
 
-def test_weights_of_sam_as_published(tmp_path, tiny_model):
-    ours = tiny_model().sam.model.state_dict()
-    names = {f"mlp.fc{i}": f"mlp.lin{i}" for i in (1, 2)}
-    published = {"image_encoder.neck.0.weight": torch.zeros(1), "mask_decoder.iou_token.weight": torch.zeros(1)}
-    for name, tensor in ours.items():
-        published["image_encoder." + re.sub(r"mlp\.fc\d", lambda found: names[found[0]], name)] = tensor + 1
-    assert "image_encoder.blocks.0.mlp.lin1.weight" in published and "mlp.lin" in str(SAM_BLOCK)
-    torch.save(published, tmp_path / "sam_vit_b_01ec64.pth")
-    arguments = {"name": "samvit_base_patch16", "arguments": SAM, "blocks": [1, 1, 2, 3]}
-    sam = SAMEncoder(weights=str(tmp_path / "sam_vit_b_01ec64.pth"), **arguments)
-    assert all(torch.equal(tensor, ours[name] + 1) for name, tensor in sam.model.state_dict().items())
+def test_weights_of_sam_as_published(tmp_path):
+    whole = timm.create_model("samvit_base_patch16", num_classes=0, **SAM).state_dict()  # with the neck
+    published = {f"image_encoder.{name.replace('mlp.fc', 'mlp.lin')}": tensor + 1 for name, tensor in whole.items()}
+    assert {"image_encoder.blocks.0.mlp.lin1.weight", "image_encoder.neck.0.weight"} <= published.keys()
+    torch.save({**published, "mask_decoder.iou_token.weight": torch.zeros(1)}, tmp_path / "sam_vit_b_01ec64.pth")
+    settings = {"name": "samvit_base_patch16", "arguments": SAM, "blocks": [1, 1, 2, 2]}
+    ours = SAMEncoder(weights=str(tmp_path / "sam_vit_b_01ec64.pth"), **settings).model.state_dict()
+    assert all(torch.equal(tensor, whole[name] + 1) for name, tensor in ours.items())
+    assert "pos_embed" in ours and not any(name.startswith(("neck.", "blocks.2.")) for name in ours)
     torch.save({"norm.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="other.pth holds weights of another architecture"):
-        SAMEncoder(weights=str(tmp_path / "other.pth"), **arguments)
+        SAMEncoder(weights=str(tmp_path / "other.pth"), **settings)
     with pytest.raises(CheckpointError, match="nothing.pth"):
-        SAMEncoder(weights=str(tmp_path / "nothing.pth"), **arguments)
+        SAMEncoder(weights=str(tmp_path / "nothing.pth"), **settings)
 
 
 def test_weight_decay_is_that_of_the_release(tiny_model, tiny_cfg):

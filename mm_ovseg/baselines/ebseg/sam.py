@@ -45,17 +45,12 @@ class SAMEncoder(nn.Module):
             raise ConfigError(
                 f"MODEL.EBSEG.SAM.BLOCKS is {list(blocks)}; give four blocks from 1 to {depth}, which {name} has."
             )
-        model.prune_intermediate_layers([block - 1 for block in sorted(set(blocks))], prune_norm=True)
-        use_onednn(model)
         if weights:
             is_of_timm = weights in timm.list_pretrained()
             state_dict = read_timm_weights(weights, arguments) if is_of_timm else read_encoder_file(weights)
-            state_dict = {
-                key: tensor
-                for key, tensor in checkpoint_filter_fn(state_dict, model).items()
-                if not key.startswith("neck.")
-            }
-            load_encoder_state_dict(model, state_dict, source=weights)
+            load_encoder_state_dict(model, checkpoint_filter_fn(state_dict, model), source=weights)
+        model.prune_intermediate_layers([block - 1 for block in sorted(set(blocks))], prune_norm=True)
+        use_onednn(model)
         model.requires_grad_(False)
         model.pos_embed.requires_grad_(True)
         self.model = model
