@@ -185,7 +185,9 @@ def _add_training_config(cfg: CN) -> None:
     cfg.SOLVER.IMS_PER_BATCH = 8  # pairs per iteration, over all processes
     cfg.SOLVER.ACCUMULATION_STEPS = 1  # batches per iteration, whose gradients are averaged
     cfg.SOLVER.MAX_ITER = 80000
-    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupCosineLR"
+    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupCosineLR"  # or "WarmupMultiStepLR", "WarmupPolyLR"
+    cfg.SOLVER.POLY_LR_POWER = 0.9  # of WarmupPolyLR: (1 - iteration / MAX_ITER) ** power
+    cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0  # of WarmupPolyLR: > 0 ends with this share of BASE_LR
     cfg.SOLVER.WARMUP_ITERS = 0
     cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"
@@ -229,12 +231,67 @@ def _add_training_config(cfg: CN) -> None:
 
 
 def _add_segearth_config(cfg: CN) -> None:
-    """Of SegEarth-OV (mm_ovseg/baselines)."""
+    """Of SegEarth-OV (mm_ovseg/baselines).
+
+    Its windows have MODEL.CLIP.IMAGE_SIZE pixels a side, or, with 0, are the whole image.
+    """
+    cfg.MODEL.SEGEARTH = CN()
+    # "": features are resized bilinearly; a file of SimFeatUp, local or hf://. The published one has no licence.
+    cfg.MODEL.SEGEARTH.UPSAMPLER_WEIGHTS = ""
+    cfg.MODEL.SEGEARTH.STRIDE = 112  # pixels from one window to the next
+    # Windows in a batch: each of 224 pixels takes 0.5 GB in float32. On a CPU one is as fast as more, GPUs want more.
+    cfg.MODEL.SEGEARTH.WINDOWS_AT_ONCE = 1
+    # Weight of the similarity of the whole window, added to that of each pixel; below 0 since it is a bias.
+    cfg.MODEL.SEGEARTH.LAMBDA = -0.3
+    cfg.MODEL.SEGEARTH.SCALE = 50.0  # factor of cosine similarities before the softmax
+    # Pixels whose best score is below it, 0..1, are of the class with the name BACKGROUND; without it, as they are.
+    cfg.MODEL.SEGEARTH.THRESHOLD = 0.0
+    cfg.MODEL.SEGEARTH.BACKGROUND = ""
 
 
 def _add_ebseg_config(cfg: CN) -> None:
     """Of EBSeg (mm_ovseg/baselines)."""
+    cfg.MODEL.EBSEG = CN()
+    # 1-based blocks of CLIP that guide the decoder, coarse features last; the recognition head is what follows them.
+    cfg.MODEL.EBSEG.CLIP_BLOCKS = [3, 6, 9]
+    cfg.MODEL.EBSEG.SURGERY_BLOCK = 3  # 1-based block from which on CLIP has its second stream
+    cfg.MODEL.EBSEG.CLIP_SCALE = 0.5  # share of the image's sides at which CLIP sees it; the release has 0.7 for ViT-L
+    cfg.MODEL.EBSEG.WIDTH = 256  # channels of both decoders
+    cfg.MODEL.EBSEG.HEADS = 8  # attention heads of both decoders
+    cfg.MODEL.EBSEG.PIXEL_LAYERS = 6  # layers of the pixel decoder
+    cfg.MODEL.EBSEG.LAYERS = 9  # layers of the transformer decoder
+    cfg.MODEL.EBSEG.QUERIES = 100  # masks per image
+    # Names that the weights were trained with, which are weighted by ALPHA instead of BETA; []: those of
+    # DATASETS.TRAIN, without the unseen ones.
+    cfg.MODEL.EBSEG.SEEN_CLASSES = []
+    cfg.MODEL.EBSEG.ALPHA = 0.09  # weight of CLIP's features in the mask, for seen classes
+    cfg.MODEL.EBSEG.BETA = 0.3  # the same for unseen classes
+    cfg.MODEL.EBSEG.GAMMA = 0.7  # weight of CLIP's recognition head; what is left to 1 is the decoder's own
+
+    cfg.MODEL.EBSEG.SAM = CN()
+    cfg.MODEL.EBSEG.SAM.NAME = "samvit_base_patch16"  # a timm model
+    cfg.MODEL.EBSEG.SAM.ARGUMENTS = CN(new_allowed=True)  # of timm.create_model, e.g. {embed_dim: 64, depth: 3}
+    # "": random; a name from timm.list_pretrained() ("samvit_base_patch16.sa1b"); a file, local or hf://
+    cfg.MODEL.EBSEG.SAM.PRETRAINED = ""
+    cfg.MODEL.EBSEG.SAM.BLOCKS = [3, 6, 9, 12]  # 1-based; fine to coarse maps
+    cfg.MODEL.EBSEG.SAM.PIXEL_MEAN = [123.675, 116.28, 103.53]  # on the 0..255 scale
+    cfg.MODEL.EBSEG.SAM.PIXEL_STD = [58.395, 57.12, 57.375]
 
 
 def _add_fgaseg_config(cfg: CN) -> None:
     """Of FGAseg (mm_ovseg/baselines)."""
+    cfg.MODEL.FGASEG = CN()
+    cfg.MODEL.FGASEG.REFINEMENT_LAYERS = 1  # of cross-attention from the text to the image; published variants: 2, 4, 6
+    cfg.MODEL.FGASEG.REFINEMENT_HEADS = 8  # must divide CLIP's channels
+    # Dense tokens, odd, of the local correlation. Its kernels average, so that 1 leaves them all equal.
+    cfg.MODEL.FGASEG.KERNEL_SIZE = 3
+    cfg.MODEL.FGASEG.FUSION = "concatenate"  # of global and local correlation; or "add"
+    cfg.MODEL.FGASEG.AUXILIARY_HEADS = True  # False: neither their losses nor pruning, the published "no_fast" decoder
+    # Of a larger vocabulary, evaluation drops the classes that an auxiliary head sees nowhere among this number of best
+    # classes, each image on its own; 0: none.
+    cfg.MODEL.FGASEG.KEPT_CLASSES = 16
+    cfg.MODEL.FGASEG.AUXILIARY_WEIGHTS = [0.2, 1.0, 1.0]  # of the losses of the three auxiliary heads
+    cfg.MODEL.FGASEG.ALIGN_WEIGHT = 0.02  # of the loss of the alignment branch
+    cfg.MODEL.FGASEG.NORM = "BN"  # of the alignment branch; or "SyncBN", for few images a GPU
+    # True: evaluation averages four overlapping windows and the whole image, as published; five times slower
+    cfg.MODEL.FGASEG.SLIDING_WINDOW = False

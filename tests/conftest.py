@@ -43,6 +43,7 @@ SLOWEST = (
     "rehearsal/test_models.py",
     "engine/test_launch.py",
     "checkpoint/test_golden.py",
+    "baselines/test_segearth_golden.py",
     "inference/test_scene_memory.py",
     "export/test_export.py",
     "inference/test_archive_pool.py",

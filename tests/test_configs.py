@@ -19,10 +19,11 @@ WITHOUT_FILES = [
     "MODEL.CLIP_SAR.WEIGHTS",
     "",
 ]
-WITHOUT_FILES += ["MODEL.DENSE_ENCODER.PRETRAINED", "", "MODEL.CLIP.PRETRAINED", ""]
+WITHOUT_FILES += ["MODEL.DENSE_ENCODER.PRETRAINED", "", "MODEL.CLIP.PRETRAINED", "", "MODEL.EBSEG.SAM.PRETRAINED", ""]
 # Depth and blocks stay as they are, but for CLIP's: open_clip's models come in their own sizes only.
 SMALL = ["MODEL.CLIP.NAME", "ViT-quickstart-16", "MODEL.CLIP.GUIDANCE_BLOCKS", [1, 2], "MODEL.CLIP.IMAGE_SIZE", 192]
 SMALL += ["MODEL.DENSE_ENCODER.IMAGE_SIZE", 192, "MODEL.AGGREGATOR.WINDOW_SIZE", 6]
+SMALL += ["MODEL.EBSEG.CLIP_BLOCKS", [1, 2, 3], "MODEL.EBSEG.SURGERY_BLOCK", 2]
 
 
 def read(config, *overrides):
@@ -40,9 +41,11 @@ def test_every_config_builds_its_model(config):
     cfg.merge_from_list(WITHOUT_FILES)
     if not is_small:
         cfg.MODEL.DENSE_ENCODER.ARGUMENTS = CfgNode({"embed_dim": 24, "num_heads": 2})
+        cfg.MODEL.EBSEG.SAM.ARGUMENTS = CfgNode({"embed_dim": 24, "num_heads": 2, "img_size": 128})
     model = build_model(cfg)
     assert type(model).__name__ == cfg.MODEL.META_ARCHITECTURE
-    assert any(parameter.requires_grad for parameter in model.parameters())
+    trains = any(parameter.requires_grad for parameter in model.parameters())
+    assert trains == getattr(model, "needs_training", True)
 
 
 @pytest.mark.parametrize("name,encoder,blocks", [

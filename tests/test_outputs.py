@@ -381,9 +381,14 @@ def test_a_map_of_an_earlier_run_is_replaced(folder):
     assert Path("map.tif").stat().st_size > 1000 and not Path("map.tif.work").exists()
 
 
-def test_a_config_in_its_own_output_folder_stays_as_it_is(folder, capsys):
-    put(own_config(), "run/config.yaml")
-    before = Path("run/config.yaml").read_text()
+@pytest.mark.parametrize("words,output", [
+    (["run/config.yaml"], "run"),
+    (["own/other.yaml", "--base", "based/config.yaml"], "based"),
+])  # fmt: skip
+def test_a_config_in_its_own_output_folder_stays_as_it_is(folder, capsys, words, output):
+    put(own_config(), f"{output}/config.yaml")
+    text("own/other.yaml", "_BASE_: none.yaml\n")
+    before = Path(output, "config.yaml").read_text()
     with pytest.raises(SystemExit):  # there is nothing to evaluate
-        train_net.main(["--config-file", "run/config.yaml", "--eval-only", "OUTPUT_DIR", "run", "MODEL.DEVICE", "cpu"])
-    assert Path("run/log.txt").is_file() and Path("run/config.yaml").read_text() == before
+        train_net.main(["--config-file", *words, "--eval-only", "OUTPUT_DIR", output, "MODEL.DEVICE", "cpu"])
+    assert Path(output, "log.txt").is_file() and Path(output, "config.yaml").read_text() == before

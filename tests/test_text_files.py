@@ -14,6 +14,7 @@ from mm_ovseg.errors import MMOVSegError
 from mm_ovseg.evaluation.report_file import read_segmentation_report
 from mm_ovseg.inference.typed_classes import read_vocabulary
 from mm_ovseg.plain_data import read_text
+from mm_ovseg.tables.checkpoints import _read_checkpoints
 from tests.conftest import ROOT
 
 NAMES = ["Straße", "Wälder"]
@@ -53,6 +54,9 @@ READERS = {
     "CSV": (
         "a.csv", "rgb,sar\r\nStraße,Wälder\r\n",
         lambda p: list(read_table(p, required=("rgb", "sar"), optional=())[0][1].values()),
+    ),
+    "list of checkpoints": (
+        "a.yaml", "[{config: Straße}, {config: Wälder}]", lambda p: [entry.config for entry in _read_checkpoints(p)],
     ),
     "label map": ("a.yaml", "1: Straße\r\n2: Wälder\r\n", lambda p: read_legend(p).classes),
     "evaluation": (
@@ -108,6 +112,7 @@ def test_no_file_is_read_as_text_without_saying_how():
         "mm_ovseg/engine/weights_and_biases.py",
         "mm_ovseg/inference/scene.py", "mm_ovseg/inference/scene_work.py",
         "mm_ovseg/raster/virtual_raster.py",  # a format that GDAL reads
+        "mm_ovseg/tables/contents.py",
     }  # fmt: skip
     readers = {
         str(path.relative_to(ROOT))

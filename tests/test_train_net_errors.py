@@ -2,6 +2,7 @@
 
 import re
 
+import open_clip
 import pytest
 import torch
 
@@ -75,6 +76,21 @@ def test_bad_settings_end_in_one_sentence(command, capsys, words, message):
 def test_eval_only_needs_weights(command, capsys):
     assert "--eval-only needs weights" in fails(capsys, "--eval-only", *command)
     assert "--eval-only needs weights" in fails(capsys, "--eval-only", "--resume", *command)
+
+
+def test_a_model_that_needs_no_training(datasets, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
+    weights = tmp_path / "clip.pth"
+    torch.save(open_clip.create_model("ViT-laptop-4").state_dict(), weights)
+    words = ["--config-file", ROOT / "configs/siblings/segearth_ov_vitb16.yaml", "OUTPUT_DIR", tmp_path]
+    words += ["DATASETS.FILES", [str(ROOT / "projects/laptop/datasets.yaml")], "DATASETS.TEST", "('synthetic_val',)"]
+    words += ["MODEL.DEVICE", "cpu", "MODEL.CLIP.NAME", "ViT-laptop-4", "MODEL.TEXT.TEMPLATES", "['{}']"]
+    words += ["MODEL.CLIP.IMAGE_SIZE", 64, "INPUT.MIN_SIZE_TEST", 48]
+    words += ["MODEL.SEGEARTH.STRIDE", 64, "DATALOADER.NUM_WORKERS", 0]
+    assert "SegEarthOV needs no training; evaluate it with --eval-only" in fails(capsys, *words)
+    assert "--eval-only needs weights: add MODEL.CLIP.PRETRAINED openai" in fails(capsys, "--eval-only", *words)
+    train_net.main([str(word) for word in ("--eval-only", *words, "MODEL.CLIP.PRETRAINED", weights)])
+    assert "mIoU-unseen" in (tmp_path / "log.txt").read_text()
 
 
 def test_an_output_folder_that_is_a_file(command, capsys, tmp_path):

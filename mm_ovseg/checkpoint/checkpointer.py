@@ -11,7 +11,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
 
 from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant
-from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES
+from mm_ovseg.checkpoint.rename_tables import ENCODERS
 from mm_ovseg.checkpoint.state_dict import describe_misfits, find_container, unwrap_state_dict
 from mm_ovseg.checkpoint.weights_file import complete_weights_file, load_weights_file, local_weights_path
 from mm_ovseg.errors import CheckpointError, DataError, UnreadableWeightsError
@@ -133,7 +133,7 @@ class StrictCheckpointer(DetectionCheckpointer):
             if self._variant is None:
                 return {**others, "model": state_dict}
             published = VARIANTS[self._variant]
-            if self._variant not in MODEL_TABLES:
+            if self._variant in ENCODERS:
                 raise CheckpointError(f"The file holds {published.title}, only an encoder; give it as {published.use}.")
             converted = convert_official_state_dict(state_dict, self._variant)
         except CheckpointError as error:

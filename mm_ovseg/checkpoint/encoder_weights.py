@@ -8,7 +8,7 @@ from torch import nn
 
 from mm_ovseg.checkpoint.official import VARIANTS, convert_official_state_dict, detect_variant
 from mm_ovseg.checkpoint.positional_embedding import grid_size_of, resize_positional_embedding
-from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES
+from mm_ovseg.checkpoint.rename_tables import ENCODERS
 from mm_ovseg.checkpoint.state_dict import TRAINING_HEADS, describe_misfits, unwrap_state_dict
 from mm_ovseg.checkpoint.weights_file import load_weights_file
 from mm_ovseg.errors import CheckpointError
@@ -42,7 +42,7 @@ def read_encoder_file(path: str | Path) -> dict[str, torch.Tensor]:
             return convert_official_state_dict(state_dict, variant)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error
-    if variant in MODEL_TABLES:
+    if variant not in (None, *ENCODERS):
         published = VARIANTS[variant]
         raise CheckpointError(f"{path} holds {published.title}, a whole model; give it as {published.use}.")
     return {name: value for name, value in state_dict.items() if not name.startswith(UNUSED_PREFIXES)}

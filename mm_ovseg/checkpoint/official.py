@@ -5,13 +5,14 @@ Every tensor is accounted for: renamed, derived, or dropped for a reason given i
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from mm_ovseg.checkpoint.rename_tables import MODEL_TABLES, RenameTable, encoder_table
+from mm_ovseg.checkpoint.segearth_table import segearth_table
 from mm_ovseg.checkpoint.state_dict import describe_misfits, unwrap_state_dict
 from mm_ovseg.errors import CheckpointError
 
@@ -31,6 +32,12 @@ VARIANTS = {
     "vitl14": Variant("MM-OVSeg ViT-L/14", "MODEL.WEIGHTS with configs/mm_ovseg_vitl14_336.yaml"),
     "gsnet": Variant("GSNet ViT-B/16", "MODEL.WEIGHTS with configs/siblings/gsnet_vitb16_384.yaml"),
     "catseg": Variant("CAT-Seg ViT-B/16", "MODEL.WEIGHTS with configs/siblings/catseg_vitb16_384.yaml"),
+    "ebseg": Variant("EBSeg ViT-B/16", "MODEL.WEIGHTS with configs/siblings/ebseg_vitb16_640.yaml"),
+    "fgaseg": Variant("FGAseg ViT-B/16", "MODEL.WEIGHTS with configs/siblings/fgaseg_vitb16_384.yaml"),
+    "segearth": Variant(
+        "SegEarth-OV, or its upsampler SimFeatUp alone",
+        "MODEL.SEGEARTH.UPSAMPLER_WEIGHTS with configs/siblings/segearth_ov_vitb16.yaml",
+    ),
     "dino": Variant("DINO v1", "MODEL.DENSE_ENCODER.PRETRAINED or MODEL.DENSE_ENCODER_SAR.WEIGHTS"),
     "dinov3": Variant(
         "DINOv3", "MODEL.DENSE_ENCODER.PRETRAINED or MODEL.DENSE_ENCODER_SAR.WEIGHTS, of a model named ..._qkvb"
@@ -38,9 +45,10 @@ VARIANTS = {
     "clip": Variant("OpenAI CLIP", "MODEL.CLIP.PRETRAINED"),
 }
 
-# Names in our own checkpoints: of a whole model, of stage 1, and of a converted DINOv3.
+# Names in our own checkpoints: of a whole model, of SimFeatUp, of stage 1, and of a converted DINOv3.
 OWN_NAMES = re.compile(
-    r"clip\.encoder\.|sem_seg_head\.cost_volume_embedding\.|student\.(?:model|visual)\.|blocks\.\d+\.attn\.q_bias"
+    r"clip\.encoder\.|sam\.model\.|sem_seg_head\.cost_volume_embedding\.|upsampler\.step\.|student\.(?:model|visual)\.|"
+    r"blocks\.\d+\.attn\.q_bias"
 )
 
 
@@ -50,9 +58,9 @@ def convert_official_state_dict(state_dict: Mapping[str, Any], variant: str | No
     Args:
         state_dict: published names to tensors; or a file's content that contains them under ``model``, ``teacher`` or
             ``state_dict``, with names prefixed by ``module.`` or ``backbone.``.
-        variant: a key of :data:`VARIANTS`. ``"vitb16"``, ``"vitl14"``, ``"gsnet"`` and ``"catseg"`` give whole models,
-            ``"dino"`` and ``"dinov3"`` encoders with timm's names (also for stage 1), ``"clip"`` one with open_clip's.
-            None: detected from the names.
+        variant: a key of :data:`VARIANTS`. Those of ``MODEL_TABLES`` give whole models, ``"segearth"`` a whole one
+            or, of its upsampler's file, only that; ``"dino"`` and ``"dinov3"`` encoders with timm's names (for stage
+            1, too), ``"clip"`` one with open_clip's. None: detected from the names.
 
     Returns:
         Our names to tensors of unchanged type (float32 for an interpolated positional embedding). Shapes are not
@@ -88,6 +96,8 @@ def detect_variant(state_dict: Mapping[str, torch.Tensor]) -> str | None:
         return None
     if any(name.startswith("sem_seg_head.predictor.") for name in names):
         return min(MODEL_TABLES, key=lambda variant: len(names ^ _required(MODEL_TABLES[variant])))
+    if any(name.startswith("upsampler.up.") for name in names):
+        return "segearth"
     if any(name.startswith("blocks.0.attn.qkv.") for name in names):
         if names & {"storage_tokens", "rope_embed.periods"}:
             return "dinov3"
@@ -115,7 +125,7 @@ def find_renames(state_dict: Mapping[str, torch.Tensor], variant: str | None = N
             f"The checkpoint is not of {' or '.join(VARIANTS[key].title for key in wanted)}: it holds "
             f"{', '.join(sorted(state_dict)[:3]) or 'no tensors'}{', …' if len(state_dict) > 3 else ''}."
         )
-    table = MODEL_TABLES[detected] if detected in MODEL_TABLES else encoder_table(detected, state_dict)
+    table = _table_of(detected, state_dict)
     names = state_dict.keys()
     problems = describe_misfits(missing=_required(table) - names, unexpected=names - table.keys())
     title = VARIANTS[detected].title
@@ -128,6 +138,12 @@ def find_renames(state_dict: Mapping[str, torch.Tensor], variant: str | None = N
             "Check that the file is the published one, complete and unchanged."
         )
     return table
+
+
+def _table_of(variant: str, names: Collection[str]) -> RenameTable:
+    if variant == "segearth":
+        return segearth_table(names)
+    return MODEL_TABLES[variant] if variant in MODEL_TABLES else encoder_table(variant, names)
 
 
 def _required(table: RenameTable) -> set[str]:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import torch
 
+from mm_ovseg.checkpoint.ebseg_table import EBSEG_HEAD, EBSEG_PIXEL_LAYER, EBSEG_REST, SAM, SAM_BLOCK
+from mm_ovseg.checkpoint.fgaseg_table import FGASEG_ROWS
 from mm_ovseg.checkpoint.positional_embedding import resize_positional_embedding
 from mm_ovseg.checkpoint.state_dict import TRAINING_HEADS
 
-__all__ = ["MODEL_TABLES", "Rename", "RenameTable", "encoder_table"]
+__all__ = ["ENCODERS", "MODEL_TABLES", "Rename", "RenameTable", "encoder_table"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ def _thirds(packed: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return packed.unflatten(0, (3, -1)).unbind()
 
 
+SPLIT = "split into those of queries, keys and values"
 TRAINING_ONLY = "used only in the encoder's own training"
 DINO_BOTH = [
     *_same("cls_token", "{patch_embed.proj,norm}.*"),
@@ -77,7 +80,7 @@ CLIP_PACKED_BLOCK = [*CLIP_BLOCK, *_same("attn.in_proj_{weight,bias}", "attn.out
 CLIP_SPLIT_BLOCK = [  # of CAT-Seg's CLIP and ours
     *CLIP_BLOCK,
     ("attn.{q,k,v}_proj_weight", "attn.{query,key,value}.weight"),
-    ("attn.in_proj_bias", "attn.{query,key,value}.bias", "split into those of queries, keys and values", _thirds),
+    ("attn.in_proj_bias", "attn.{query,key,value}.bias", SPLIT, _thirds),
     ("attn.out_proj.*", "attn.output.*"),
 ]
 CLIP_VISUAL = _same("class_embedding", "positional_embedding", "proj", "conv1.weight", "ln_{pre,post}.*")
@@ -160,6 +163,35 @@ def _model_table(depth: int, dino: Rows | None = None, encoders: Mapping[str, st
     return table
 
 
+def _ebseg_table() -> RenameTable:
+    """EBSeg, whose CLIP has its blocks in two parts, and other names in those of its second stream."""
+    clip, again, text = "clip_visual_extractor.", "clip_rec_head.", "ov_classifier."
+    blocks, layers = "clip.visual.transformer.resblocks.", "sem_seg_head.pixel_decoder."
+    usual, streamed = _split_block("attn.in_proj_", "attn.out_proj"), _split_block("attn.qkv.", "attn.proj")
+    return {
+        **_table(CLIP_VISUAL, clip, "clip.visual."),
+        **_table(usual, f"{clip}resblocks.{{0,1}}.", f"{blocks}{{0,1}}."),
+        **_table(streamed, f"{clip}resblocks.{{2,3,4,5,6,7,8}}.", f"{blocks}{{2,3,4,5,6,7,8}}."),
+        **_table(streamed, f"{again}resblocks.{{0,1,2}}.", f"{blocks}{{9,10,11}}."),
+        **_table(CLIP_TEXT, text, "text.tower."),
+        **_table(usual, f"{text}transformer.resblocks.#.", "text.tower.transformer.resblocks.#.", depth=12),
+        **_table(SAM, "backbone.", "sam.model."),
+        **_table(SAM_BLOCK, "backbone.blocks.#.", "sam.model.blocks.#.", depth=12),
+        **_table(EBSEG_PIXEL_LAYER, f"{layers}transformer.encoder.layers.#.", f"{layers}layers.#.", depth=6),
+        **_table(EBSEG_HEAD, "sem_seg_head.", "sem_seg_head.", depth=9),
+        **_table(EBSEG_REST),
+    }
+
+
+def _split_block(packed: str, output: str) -> Rows:
+    """A block of CLIP with packed projections, as our blocks have them."""
+    return [
+        *CLIP_BLOCK,
+        *((f"{packed}{kind}", f"attn.{{query,key,value}}.{kind}", SPLIT, _thirds) for kind in ("weight", "bias")),
+        (f"{output}.*", "attn.output.*"),
+    ]
+
+
 def _table(rows: Rows, published: str = "", ours: str = "", depth: int = 1) -> RenameTable:
     """Expand rows; ``published`` and ``ours`` are prefixes, which may also be patterns."""
     table: RenameTable = {}
@@ -178,9 +210,12 @@ def _expand(pattern: str, depth: int) -> list[str]:
     return ["".join(parts) for parts in itertools.product(*(part.split(",") for part in re.split("[{}]", pattern)))]
 
 
+ENCODERS = ("dino", "dinov3", "clip")  # see encoder_table
 MODEL_TABLES = {
     "vitb16": _model_table(12, DINO_48, {"dino_": "dino", "dino_sar": "dino_sar"}),
     "vitl14": _model_table(24, DINOV3, {"dino_": "dino", "dino_sar": "dino_sar"}),
     "gsnet": _model_table(12, DINO_48, {"dino_": "dino"}),
     "catseg": _model_table(12),
+    "ebseg": _ebseg_table(),
+    "fgaseg": _model_table(12) | _table(FGASEG_ROWS, "sem_seg_head.predictor.", "sem_seg_head."),
 }

@@ -153,6 +153,7 @@ def _why_unreadable(error: Exception) -> str:
     if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
         return (
             f"holds Python objects other than tensors ({match[1]}), which are refused for safety. If you trust it, "
-            "save its tensors once: torch.save(torch.load(path, weights_only=False)['model'], 'weights.pth')."
+            "save its tensors once: torch.save(torch.load(path, weights_only=False)['model'], 'weights.pth'), with "
+            "['state_dict'] for Lightning's."
         )
     return f"is not a readable weights file ({type(error).__name__}); it may be truncated, or of another format."

@@ -3,9 +3,10 @@
 mm-ovseg convert released.pth weights/mm_ovseg_vitb16.safetensors
 mm-ovseg convert dino_sar.pth weights/dino_sar.pth --variant dino
 
-Reads checkpoints of MM-OVSeg, GSNet, CAT-Seg, stage 1, OpenAI's CLIP, DINO v1 and DINOv3, and recognises them by their
-parameter names. Only tensors and plain containers are unpickled. Published checkpoints also work unconverted
-(MODEL.WEIGHTS); a converted file loads faster, is safe to share, and records its origin.
+Reads checkpoints of MM-OVSeg, GSNet, CAT-Seg, EBSeg, FGAseg, SegEarth-OV's upsampler, stage 1, OpenAI's CLIP, DINO v1
+and DINOv3, and recognises them by their parameter names. Only tensors and plain containers are unpickled. Published
+checkpoints also work unconverted (MODEL.WEIGHTS); a converted file loads faster, is safe to share, and records its
+origin.
 """
 
 import argparse
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mm_ovseg.checkpoint.rename_tables import Rename
 
 # As in mm_ovseg.checkpoint.official.
-VARIANTS = ("vitb16", "vitl14", "gsnet", "catseg", "dino", "dinov3", "clip")
+VARIANTS = ("vitb16", "vitl14", "gsnet", "catseg", "ebseg", "fgaseg", "segearth", "dino", "dinov3", "clip")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

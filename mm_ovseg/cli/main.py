@@ -28,6 +28,7 @@ COMMANDS = {
     "figure": ("mm_ovseg.cli.figure", "draw pairs with ground truth and predictions"),
     "explain": ("mm_ovseg.cli.explain", "draw how a model arrives at a class"),
     "scores": ("mm_ovseg.cli.scores", "plot the scores of evaluations"),
+    "tables": ("mm_ovseg.cli.tables", "write the paper's tables with your runs"),
     "efficiency": ("mm_ovseg.cli.efficiency", "measure parameters, FLOPs, time and memory of a config"),
     "export": ("mm_ovseg.cli.export", "export a model to ONNX or PyTorch"),
     "app": ("mm_ovseg.cli.app", "serve the web page"),

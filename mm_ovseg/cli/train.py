@@ -6,6 +6,8 @@ mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 \
 mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --num-gpus 8 --resume
 mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --eval-only MODEL.WEIGHTS model.pth
 mm-ovseg train --config-file configs/mm_ovseg_vitb16_384.yaml --unseen "water,building"   # another split
+mm-ovseg train --config-file configs/settings/ddhr_sk.yaml --base configs/siblings/gsnet_vitb16_384.yaml \
+    OUTPUT_DIR output/settings/gsnet/ddhr_sk                                           # another model in a setting
 torchrun --nproc-per-node 8 train_net.py --config-file configs/mm_ovseg_vitb16_384.yaml
 
 On Ctrl-C (SIGINT) and SIGTERM, training finishes the iteration, writes a checkpoint and exits with status 130 or 143; a
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, eval_only: bool = False) -> None:
-    """Add the arguments of Detectron2's ``default_argument_parser``, which would import PyTorch, and --unseen.
+    """Add the arguments of Detectron2's ``default_argument_parser``, which would import PyTorch, --base and --unseen.
 
     Args:
         parser: gets the arguments.
@@ -33,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser, *, eval_only: bool = False) -
     """
     port = 2**15 + 2**14 + hash(os.getuid() if sys.platform != "win32" else 1) % 2**14
     parser.add_argument("--config-file", default="", metavar="FILE", help="a config from configs/, or your own")
+    parser.add_argument(
+        "--base", metavar="FILE", help="a config in place of the one that _BASE_ names: another model in this setting"
+    )
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR")
     if eval_only:
         parser.set_defaults(eval_only=True)
@@ -90,16 +95,19 @@ def _evaluate(cfg: "CfgNode", resume: bool) -> None:
     from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
     from mm_ovseg.engine import Trainer
     from mm_ovseg.engine.dataset_checks import check_datasets
+    from mm_ovseg.modeling.meta_arch.segmenter import needed_weights
 
     if not cfg.DATASETS.TEST:
         raise ConfigError("--eval-only has nothing to evaluate: DATASETS.TEST is empty.")
     check_datasets(cfg, training=False)
     model = Trainer.build_model(cfg)
     checkpointer = StrictCheckpointer(model, cfg.OUTPUT_DIR)
-    if not (cfg.MODEL.WEIGHTS or (resume and checkpointer.has_checkpoint())):
+    key, weights = needed_weights(cfg)
+    if not (weights or (resume and checkpointer.has_checkpoint())):
+        example = "path/to/model.pth" if key == "MODEL.WEIGHTS" else "openai"
         raise CheckpointError(
-            "--eval-only needs weights: add MODEL.WEIGHTS path/to/model.pth, or --resume if OUTPUT_DIR "
-            f"({cfg.OUTPUT_DIR}) holds a checkpoint."
+            f"--eval-only needs weights: add {key} {example}, or --resume if OUTPUT_DIR ({cfg.OUTPUT_DIR}) holds a "
+            "checkpoint."
         )
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     Trainer.test(cfg, model)

@@ -13,6 +13,7 @@ from mm_ovseg.efficiency.flops import compare_flop_counts, flop_counter, release
 from mm_ovseg.efficiency.machine import describe_machine, matrix_rate, peak_memory, reset_peak_memory, resident_mb
 from mm_ovseg.efficiency.timer import time_runs
 from mm_ovseg.efficiency.workload import Workload
+from mm_ovseg.modeling.encoders import encoder_names
 
 __all__ = ["MODES", "count_parameters", "measure_efficiency"]
 
@@ -43,6 +44,7 @@ def measure_efficiency(
     rate_before = matrix_rate(device, torch.float32)
     report = {
         "model": workload.cfg.MODEL.META_ARCHITECTURE,
+        "encoders": encoder_names(workload.cfg),
         "machine": describe_machine(device),
         **workload.describe(),
         "country": country,

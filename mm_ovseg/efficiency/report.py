@@ -34,9 +34,9 @@ def write_report(report: Mapping[str, Any], text: str, *, json_file: Path | None
                 temporary.write_text(content, encoding="utf-8")
 
 
-def format_table(rows: Iterable[Sequence[str]], headers: Sequence[str], style: str = "github") -> str:
-    """A table in one of tabulate's styles, with the first column left-aligned and the others right-aligned."""
-    alignment = ["left"] + ["right"] * (len(headers) - 1)
+def format_table(rows: Iterable[Sequence[str]], headers: Sequence[str], style: str = "github", labels: int = 1) -> str:
+    """A table in one of tabulate's styles, with the first ``labels`` columns left-aligned, and numbers to the right."""
+    alignment = ["left"] * labels + ["right"] * (len(headers) - labels)
     return tabulate(rows, headers, tablefmt=style, disable_numparse=True, colalign=alignment)
 
 

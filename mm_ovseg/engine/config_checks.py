@@ -14,7 +14,7 @@ from mm_ovseg.data.mappers import DATASET_MAPPER_REGISTRY
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.fusion import FUSION_REGISTRY
 
-__all__ = ["check_solver", "check_unread_keys"]
+__all__ = ["check_needs_training", "check_solver", "check_unread_keys"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,19 @@ def check_unread_keys(cfg: CfgNode) -> None:
             raise ConfigError(
                 f"{key} is a key of Detectron2 that nothing here reads{_advice(key)}; remove it from the config."
             )
+
+
+def check_needs_training(cfg: CfgNode) -> None:
+    """Check that the model has something to train.
+
+    Raises:
+        ConfigError: it does without training.
+    """
+    name = cfg.MODEL.META_ARCHITECTURE
+    if not getattr(META_ARCH_REGISTRY.get(name), "needs_training", True):
+        raise ConfigError(
+            f"{name} needs no training; evaluate it with --eval-only and CLIP's weights (MODEL.CLIP.PRETRAINED openai)."
+        )
 
 
 def check_solver(cfg: CfgNode) -> None:

@@ -23,6 +23,7 @@ WEIGHTS = (
     "MODEL.CLIP_SAR.WEIGHTS",
     "MODEL.DENSE_ENCODER.PRETRAINED",
     "MODEL.DENSE_ENCODER_SAR.WEIGHTS",
+    "MODEL.SEGEARTH.UPSAMPLER_WEIGHTS",
 )
 
 
@@ -38,7 +39,7 @@ def find_config(name: str | os.PathLike, folder: Path = Path()) -> Path:
     return shipped if Path(name).parts[:1] == ("configs",) and shipped.is_file() and not path.is_file() else path
 
 
-def read_config_file(path: str | os.PathLike) -> dict[str, Any]:
+def read_config_file(path: str | os.PathLike, base: str | os.PathLike | None = None) -> dict[str, Any]:
     """Read a config and its bases, given by ``_BASE_``.
 
     Relative paths in ``DATASETS.FILES`` and ``TEST.PROMPT_FILES`` become absolute if they exist in the folder of their
@@ -47,15 +48,17 @@ def read_config_file(path: str | os.PathLike) -> dict[str, Any]:
 
     Args:
         path: a YAML file, as in :func:`find_config`.
+        base: replaces all that ``_BASE_`` of ``path`` names; relative to the working folder.
 
     Returns:
         The nested keys and values, without ``_BASE_``.
 
     Raises:
-        ConfigError: one of the files cannot be read, is not plain YAML or not a mapping, or the bases form a circle.
+        ConfigError: one of the files cannot be read, is not plain YAML or not a mapping, the bases form a circle, or
+            there is no ``_BASE_`` to replace.
     """
     merged: dict[str, Any] = {}
-    for file, content in _read_chain(find_config(path)):
+    for file, content in _read_files(path, base):
         translate_config(content, str(file))
         folder = file.absolute().parent
         for key in PATHS:
@@ -66,13 +69,34 @@ def read_config_file(path: str | os.PathLike) -> dict[str, Any]:
     return merged
 
 
-def config_files(path: str | os.PathLike) -> list[Path]:
-    """A config and its bases.
+def config_files(path: str | os.PathLike, base: str | os.PathLike | None = None) -> list[Path]:
+    """A config and its bases; arguments and errors are those of :func:`read_config_file`."""
+    return [file for file, _ in reversed(_read_files(path, base))]
 
-    Raises:
-        ConfigError: as in :func:`read_config_file`.
-    """
-    return [file for file, _ in reversed(_read_chain(find_config(path)))]
+
+def _read_files(path: str | os.PathLike, base: str | os.PathLike | None) -> list[tuple[Path, dict[str, Any]]]:
+    file = find_config(path)
+    if base is None:
+        return _read_chain(file)
+    content = _read_alone(file)
+    if not content.pop(BASE, None):
+        raise ConfigError(
+            f"--base replaces what {BASE} of a config names, but {path} has no {BASE}; give a config that has one, "
+            "such as those in configs/settings."
+        )
+    if not find_config(base).is_file():
+        raise ConfigError(f"--base {base} does not exist; give a config of a model, such as those in configs/siblings.")
+    return [*_read_chain(find_config(base), (file.resolve(),)), (file, content)]
+
+
+def _read_alone(path: Path) -> dict[str, Any]:
+    try:
+        content = parse_yaml(read_text(path, ConfigError))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid YAML ({error}); correct it there.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} does not hold 'KEY: value' entries; configs/ shows the form.")
+    return content
 
 
 def _read_chain(path: Path, within: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
@@ -80,12 +104,7 @@ def _read_chain(path: Path, within: tuple[Path, ...] = ()) -> list[tuple[Path, d
     identity = path.resolve()
     if identity in within:
         raise ConfigError(f"{path} builds on itself by {BASE}; correct it there.")
-    try:
-        content = parse_yaml(read_text(path, ConfigError))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid YAML ({error}); correct it there.") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} does not hold 'KEY: value' entries; configs/ shows the form.")
+    content = _read_alone(path)
     bases = content.pop(BASE, [])
     chain = []
     for base in bases if isinstance(bases, list) else [bases]:

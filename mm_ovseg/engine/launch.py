@@ -59,7 +59,7 @@ def launch(main: Main, args: Namespace) -> None:
     else:
         _check_machines(args)
         if args.num_gpus * args.num_machines == 1:
-            main(load_config(args.config_file, args.opts), args)
+            main(load_config(args.config_file, args.opts, base=args.base), args)
             return
         status = _start(main, args)
     if status:
@@ -91,7 +91,7 @@ def _start(main: Main, args: Namespace) -> int:
     """
     store, address = _open_store(args)
     try:
-        cfg = load_config(args.config_file, args.opts)
+        cfg = load_config(args.config_file, args.opts, base=args.base)
         _check_cpu_is_meant(args)
         check_device(cfg.MODEL.DEVICE, args.num_gpus)
     except MMOVSegError as error:  # found here, it is reported once
@@ -112,7 +112,7 @@ def _start(main: Main, args: Namespace) -> int:
 
 def _check_cpu_is_meant(args: Namespace) -> None:
     """Refuse to replace GPUs by processes on the CPU where MODEL.DEVICE is cpu only by default."""
-    is_given = "MODEL.DEVICE" in args.opts or "DEVICE" in read_config_file(args.config_file).get("MODEL", {})
+    is_given = "MODEL.DEVICE" in args.opts or "DEVICE" in read_config_file(args.config_file, args.base).get("MODEL", {})
     if not is_given and default_device() != "cuda":
         raise ConfigError(
             f"--num-gpus is {args.num_gpus}, but this machine has no GPU that PyTorch can use; for {args.num_gpus} "
@@ -240,7 +240,7 @@ def _run(
     status = None
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        cfg = load_config(args.config_file, args.opts)
+        cfg = load_config(args.config_file, args.opts, base=args.base)
         join_group(cfg.MODEL.DEVICE, place, connect())
         main(cfg, args)
     except SystemExit as stop:  # its traceback, dropped after this block, keeps the trainer and thus the group alive

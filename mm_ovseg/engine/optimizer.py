@@ -12,6 +12,7 @@ __all__ = ["build_optimizer", "parameter_groups"]
 CLIP_PREFIXES = ("clip.encoder.", "clip_sar.encoder.", "text.")
 NORM_TYPES = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 FITTED_PREFIXES = ("dino.projection.dense.", "dino_sar.projection.dense.")
+DECAYED_SCALARS = ("sem_seg_head.transformer_decoder.logit_scale",)  # EBSeg's, as published
 EMBEDDING_NAMES = (
     *("pos_embed", "cls_token", "reg_token"),  # timm's
     *("positional_embedding", "class_embedding"),  # CLIP's
@@ -38,7 +39,7 @@ def parameter_groups(
         base_lr: learning rate of everything else.
         clip_multiplier: CLIP's learning rate as a share of ``base_lr``.
         fit_multiplier: that of DINO's projections into the text space.
-        weight_decay: of weights and biases; scalars have none.
+        weight_decay: of weights and biases; scalars have none, but for EBSeg's.
         weight_decay_norm: of normalisation layers.
         weight_decay_embed: of learned tokens and positional embeddings.
         bias_lr_factor: learning rate of biases relative to that of the weights beside them.
@@ -53,7 +54,7 @@ def parameter_groups(
             decay = weight_decay
             if isinstance(module, NORM_TYPES):
                 decay = weight_decay_norm
-            elif parameter.dim() == 0:
+            elif parameter.dim() == 0 and full_name not in DECAYED_SCALARS:
                 decay = 0.0  # a learned temperature, for which 0 is not simpler
             elif name in EMBEDDING_NAMES or isinstance(module, nn.Embedding):
                 decay = weight_decay_embed

@@ -31,18 +31,25 @@ from mm_ovseg.plain_data import read_text
 from mm_ovseg.shipped import SHIPPED
 from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class_names
 
-__all__ = ["config_inputs", "load_config", "set_up_run"]
+__all__ = ["config_inputs", "load_config", "read_config", "set_up_run"]
 
 TOO_DEEP = (RecursionError, MemoryError)  # raised by Python for thousands of nested brackets
 
 
-def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs_datasets: bool = True) -> CfgNode:
+def load_config(
+    config_file: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    base: str | Path | None = None,
+    needs_datasets: bool = True,
+) -> CfgNode:
     """Read a config file and overrides, register the declared datasets, and freeze the config.
 
     Args:
         config_file: a YAML file; ``_BASE_`` in it gives its base. If no file ``configs/...`` exists, the one shipped
             with the package is used.
         overrides: key, value, key, value, ... as typed at the end of a command line.
+        base: a config that takes the place of those that ``_BASE_`` names: the model of one, in the setting of another.
         needs_datasets: False ignores missing files of DATASETS.FILES, for commands that only use a model.
 
     Paths in ``overrides`` are relative to the working folder; for those in config files see
@@ -54,20 +61,7 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs
         DataError, VocabularyError: a declared dataset cannot be registered, or DATASETS.UNSEEN names no class of the
             datasets.
     """
-    cfg = get_cfg()
-    add_mm_ovseg_config(cfg)
-    if not find_config(config_file).is_file():
-        raise ConfigError(
-            f"The config file '{config_file}' does not exist{_counted_from(config_file)}; give one with --config-file, "
-            f"see {SHIPPED / 'configs'}."
-        )
-    content = read_config_file(config_file)
-    version = content.get("VERSION", cfg.VERSION)
-    if version != cfg.VERSION:
-        raise ConfigError(f"{config_file} has VERSION {version!r}; convert it to VERSION {cfg.VERSION} of Detectron2.")
-    _merge(cfg, str(config_file), lambda: cfg.merge_from_other_cfg(CfgNode(content)))
-    _check_override_pairs(overrides)
-    _merge(cfg, "the command line", lambda: cfg.merge_from_list(list(overrides)))
+    cfg = read_config(config_file, overrides, base=base)
     _register_dataset_files(cfg.DATASETS.FILES or (), needs_datasets)
     cfg.DATASETS.UNSEEN = _read_unseen(cfg)
     _check_device(cfg.MODEL.DEVICE)
@@ -75,6 +69,29 @@ def load_config(config_file: str | Path, overrides: Sequence[str] = (), *, needs
     check_registered("MODEL.SEM_SEG_HEAD.NAME", cfg.MODEL.SEM_SEG_HEAD.NAME, SEM_SEG_HEADS_REGISTRY)
     check_unread_keys(cfg)
     cfg.freeze()
+    return cfg
+
+
+def read_config(config_file: str | Path, overrides: Sequence[str] = (), *, base: str | Path | None = None) -> CfgNode:
+    """Read a config as :func:`load_config` does, but register and check nothing: it may be another machine's.
+
+    Raises:
+        ConfigError: a file is missing or malformed, a key does not exist, or a value has the wrong type.
+    """
+    cfg = get_cfg()
+    add_mm_ovseg_config(cfg)
+    if not find_config(config_file).is_file():
+        raise ConfigError(
+            f"The config file '{config_file}' does not exist{_counted_from(config_file)}; give one with --config-file, "
+            f"see {SHIPPED / 'configs'}."
+        )
+    content = read_config_file(config_file, base)
+    version = content.get("VERSION", cfg.VERSION)
+    if version != cfg.VERSION:
+        raise ConfigError(f"{config_file} has VERSION {version!r}; convert it to VERSION {cfg.VERSION} of Detectron2.")
+    _merge(cfg, str(config_file), lambda: cfg.merge_from_other_cfg(CfgNode(content)))
+    _check_override_pairs(overrides)
+    _merge(cfg, "the command line", lambda: cfg.merge_from_list(list(overrides)))
     return cfg
 
 
@@ -90,7 +107,7 @@ def config_inputs(cfg: CfgNode, config_file: str | Path | None = None) -> dict[s
     """
     model = cfg.MODEL
     weights = [model.WEIGHTS, model.CLIP.PRETRAINED, model.DENSE_ENCODER.PRETRAINED]
-    weights += [model.CLIP_SAR.WEIGHTS, model.DENSE_ENCODER_SAR.WEIGHTS]
+    weights += [model.CLIP_SAR.WEIGHTS, model.DENSE_ENCODER_SAR.WEIGHTS, model.SEGEARTH.UPSAMPLER_WEIGHTS]
     return {
         "the config": [] if config_file is None else config_files(config_file),
         "one of the weights files": [QUICKSTART_FILE if name == QUICKSTART else name for name in weights if name],
@@ -126,7 +143,8 @@ def set_up_run(cfg: CfgNode, args: Namespace) -> None:
     detectron2_logger.info("Contents of %s:\n%s", config_file, read_text(config_file, ConfigError))
     # Keeps a user's own config.yaml, which Detectron2 would overwrite.
     dumped = Path(cfg.OUTPUT_DIR, "config.yaml")
-    own = dumped.read_bytes() if rank == 0 and dumped.exists() and dumped.samefile(config_file) else None
+    is_own = dumped.exists() and any(dumped.samefile(file) for file in config_files(args.config_file, args.base))
+    own = dumped.read_bytes() if rank == 0 and is_own else None
     try:
         default_setup(cfg, Namespace(**{**vars(args), "config_file": ""}))
     finally:

@@ -14,6 +14,7 @@ from detectron2.data import MetadataCatalog, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
+from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from torch import nn
@@ -22,7 +23,7 @@ from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.loader import build_train_loader, in_own_process_group
 from mm_ovseg.data.mappers import build_dataset_mapper
 from mm_ovseg.engine.checkpoint_hooks import BestCheckpointHook, PeriodicCheckpointHook
-from mm_ovseg.engine.config_checks import check_solver
+from mm_ovseg.engine.config_checks import check_needs_training, check_solver
 from mm_ovseg.engine.dataset_checks import check_datasets, list_test_pairs
 from mm_ovseg.engine.initialization import initialize_text_projections
 from mm_ovseg.engine.interruption import InterruptionHook
@@ -50,14 +51,15 @@ class Trainer(DefaultTrainer):
     """Trains, resumes and evaluates the model of a config.
 
     Raises:
-        ConfigError: the batch size is not divisible by the number of processes, or a setting of the solver is out of
-            range.
+        ConfigError: the model needs no training, the batch size is not divisible by the number of processes, or a
+            setting of the solver is out of range.
         ConfigError, DataError, VocabularyError: a dataset cannot be used; see
             :func:`~mm_ovseg.engine.dataset_checks.check_datasets`.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
         TrainerBase.__init__(self)  # DefaultTrainer's builds a training loop for CUDA only
+        check_needs_training(cfg)
         check_solver(cfg)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
@@ -217,17 +219,17 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        """Detectron2's.
+        """Detectron2's, with the schedule of its DeepLab.
 
         Raises:
             ConfigError: it knows no such schedule, or the schedule's settings do not fit.
         """
         try:
-            return super().build_lr_scheduler(cfg, optimizer)
+            return build_lr_scheduler(cfg, optimizer)
         except (ValueError, AssertionError, ArithmeticError) as error:
             raise ConfigError(
-                f"SOLVER.LR_SCHEDULER_NAME {cfg.SOLVER.LR_SCHEDULER_NAME} cannot be built ({error}); WarmupCosineLR "
-                "and WarmupMultiStepLR are known, with SOLVER.WARMUP_METHOD linear or constant."
+                f"SOLVER.LR_SCHEDULER_NAME {cfg.SOLVER.LR_SCHEDULER_NAME} cannot be built ({error}); WarmupCosineLR, "
+                "WarmupMultiStepLR and WarmupPolyLR are known, with SOLVER.WARMUP_METHOD linear or constant."
             ) from error
 
     @classmethod

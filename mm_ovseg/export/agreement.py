@@ -56,8 +56,8 @@ def check_agreement(
     Raises:
         ExportError: they exceed rounding errors.
     """
-    size = graph.model.clip.encoder.image_size
-    max_classes = graph.model.sem_seg_head.max_classes or CHECKED_CLASSES
+    size = graph.sizes.image
+    max_classes = graph.sizes.classes or CHECKED_CLASSES
     agreements = []
     for seed, (batch, height, width, classes) in enumerate(
         ((1, size, size, min(2, max_classes)), (2, size // 2 + 3, size + 5, min(CHECKED_CLASSES, max_classes))), start=1

@@ -9,7 +9,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from mm_ovseg.errors import ExportError, brief_reason
-from mm_ovseg.modeling import MMOVSeg
+from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter
 from mm_ovseg.modeling.scores import scores_of_size
 
 __all__ = ["AXES", "OUTPUTS", "SegmentationGraph", "export_program"]
@@ -26,7 +26,7 @@ EXAMPLE_BATCH, EXAMPLE_HEIGHT, EXAMPLE_WIDTH, EXAMPLE_CLASSES = 2, 60, 70, 5
 
 
 class SegmentationGraph(nn.Module):
-    """An MMOVSeg in evaluation mode, as a function of tensors.
+    """A model in evaluation mode, as a function of tensors.
 
     Text embeddings are an input, so that the vocabulary stays open; the text encoder is not part of the graph, which
     computes in float32 regardless of ``MODEL.INFERENCE_DTYPE``.
@@ -34,11 +34,20 @@ class SegmentationGraph(nn.Module):
     Args:
         model: in evaluation mode; its modules are shared, not copied.
         with_sar: False leaves out the SAR encoders and the input ``sar_image``.
+
+    Raises:
+        ExportError: the model is not a function of images and text embeddings.
     """
 
-    def __init__(self, model: MMOVSeg, *, with_sar: bool = True) -> None:
+    def __init__(self, model: OpenVocabularySegmenter, *, with_sar: bool = True) -> None:
         super().__init__()
+        if model.graph_sizes is None:
+            raise ExportError(
+                f"{type(model).__name__} cannot be exported: its maps need more than images and text embeddings; "
+                "export MMOVSeg or FGAseg, or use it in PyTorch."
+            )
         self.model = model
+        self.sizes = model.graph_sizes
         self.input_names = tuple(name for name in AXES if name != "sar_image" or (with_sar and model.needs_sar))
 
     def forward(
@@ -68,8 +77,7 @@ class SegmentationGraph(nn.Module):
             name: torch.rand(shape, generator=generator) * 255 if name in self.input_names else None
             for name in ("image", "sar_image")
         }
-        templates, channels = len(self.model.text.templates), self.model.clip.encoder.out_channels
-        text = torch.randn(templates, classes, channels, generator=generator)
+        text = torch.randn(len(self.model.text.templates), classes, self.sizes.text, generator=generator)
         return {**images, "text_embeddings": F.normalize(text, dim=-1)}
 
 
@@ -80,9 +88,9 @@ def export_program(graph: SegmentationGraph) -> ExportedProgram:
     Raises:
         ExportError: the model cannot be traced, for instance because a custom head branches on values.
     """
-    # A vocabulary above MAX_CLASSES would need another graph, which selects classes.
-    max_classes = graph.model.sem_seg_head.max_classes or None
-    lengths = {name: Dim(name) for name in ("batch", "height", "width")} | {"classes": Dim("classes", max=max_classes)}
+    # A larger vocabulary would need another graph, which selects classes.
+    lengths = {name: Dim(name) for name in ("batch", "height", "width")}
+    lengths["classes"] = Dim("classes", max=graph.sizes.classes)
     shapes = {
         name: {axis: lengths[length] for axis, length in axes.items()} if name in graph.input_names else None
         for name, axes in AXES.items()
@@ -101,7 +109,7 @@ def export_program(graph: SegmentationGraph) -> ExportedProgram:
 
 
 @contextmanager
-def _without_text_encoder(model: MMOVSeg) -> Iterator[None]:
+def _without_text_encoder(model: OpenVocabularySegmenter) -> Iterator[None]:
     # Otherwise the exported program would contain its unused weights.
     text, model.text = model.text, nn.Identity()
     try:

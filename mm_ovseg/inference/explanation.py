@@ -105,7 +105,7 @@ def explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, 
         that uses SAR only in that part.
 
     Raises:
-        ConfigError: the model has another head, or looks at only some of the classes.
+        ConfigError: the model is another one, has another head, or looks at only some of the classes.
         DataError, ProcessError: as for the predictor.
     """
     with predictor.lock:  # the vocabulary, and the hooks on the model
@@ -114,6 +114,8 @@ def explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, 
 
 def _explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, Explanation]:
     model = predictor.model
+    if not isinstance(model, MMOVSeg):
+        raise ConfigError(f"MODEL.META_ARCHITECTURE is {type(model).__name__}; only MMOVSeg can be explained.")
     head = model.sem_seg_head
     if not isinstance(head, MMOVSegHead):
         raise ConfigError(

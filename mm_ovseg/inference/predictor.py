@@ -17,6 +17,7 @@ from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference.batches import BatchRunner, check_batch_size
 from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.model_lock import ModelLock
+from mm_ovseg.modeling.meta_arch.segmenter import needed_weights
 from mm_ovseg.modeling.precision import allow_tf32
 from mm_ovseg.vocabulary import validate_class_names
 
@@ -100,10 +101,9 @@ class Predictor:
         self.model.eval()
         if cfg.MODEL.WEIGHTS:
             StrictCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
-        else:
-            logger.warning(
-                "MODEL.WEIGHTS is empty: the fusion, aggregator and decoder are random, and so are the maps."
-            )
+        key, weights = needed_weights(cfg)
+        if not weights:
+            logger.warning("%s is empty: weights are random, and so are the maps.", key)
 
     @property
     def class_names(self) -> tuple[str, ...]:

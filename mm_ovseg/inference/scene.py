@@ -37,6 +37,7 @@ from mm_ovseg.inference.scene_files import (
 from mm_ovseg.inference.scene_options import SceneOptions, check_options
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
+from mm_ovseg.modeling.meta_arch.segmenter import needed_weights
 from mm_ovseg.raster import Paths, path_list
 from mm_ovseg.vocabulary import select_unseen, validate_class_names
 
@@ -81,8 +82,9 @@ class ScenePredictor:
         self.model = self.predictor.model
         self.cfg = cfg
         self._legend = _legend(self.predictor.class_names, colors, unseen)
-        weights = cfg.MODEL.WEIGHTS
-        self._weights = {"path": weights, "sha256": sha256(local_weights_path(weights)) if weights else None}
+        _, weights = needed_weights(cfg)
+        is_file = "://" in weights or Path(weights).is_file()  # else none, or a tag of open_clip's
+        self._weights = {"path": weights, "sha256": sha256(local_weights_path(weights)) if is_file else None}
 
     def set_vocabulary(
         self,

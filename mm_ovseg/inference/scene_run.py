@@ -20,7 +20,8 @@ from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.scene_files import COVERAGE
 from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork
-from mm_ovseg.inference.windows import RowBlender, window_starts
+from mm_ovseg.inference.windows import RowBlender
+from mm_ovseg.modeling.windows import window_starts
 
 __all__ = ["SceneRun"]
 

@@ -1,4 +1,4 @@
-"""The windows of a scene: their positions, and the blending of their scores where they overlap.
+"""The windows of a scene, and the blending of their scores where they overlap.
 
 Windows are on a lattice that starts at the first pixel of the scene, whatever part of it is mapped. So a pixel is in
 the same windows, and gets the same class, whether the whole scene is mapped or only a corner of it.
@@ -7,20 +7,7 @@ the same windows, and gets the same class, whether the whole scene is mapped or 
 import numpy as np
 import torch
 
-__all__ = ["RowBlender", "blend_weights", "window_starts"]
-
-
-def window_starts(length: int, window: int, overlap: int) -> list[int]:
-    """First pixels of the windows along one side of a scene, ascending; [0] for a scene no larger than a window.
-
-    Args:
-        length: length of the side in pixels.
-        window: side of a window in pixels.
-        overlap: overlap of neighbouring windows in pixels, below ``window``; the last window ends at the border and
-            may overlap more.
-    """
-    last = max(0, length - window)
-    return [*range(0, last, window - overlap), last]
+__all__ = ["RowBlender", "blend_weights"]
 
 
 def blend_weights(window: int, overlap: int) -> np.ndarray:

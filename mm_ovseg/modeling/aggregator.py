@@ -11,6 +11,8 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
 from torch import nn
 
 from mm_ovseg.errors import ConfigError
@@ -227,6 +229,7 @@ class CostVolumeAggregator(nn.Module):
         recompute: store only the inputs of a layer for the backward pass, and recompute the rest.
     """
 
+    @configurable
     def __init__(
         self,
         *,
@@ -280,6 +283,26 @@ class CostVolumeAggregator(nn.Module):
             )
             for _ in range(layers)
         )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, dense: ShapeSpec) -> dict:
+        """Arguments from MODEL.AGGREGATOR and the shape of CLIP's dense feature."""
+        node = cfg.MODEL.AGGREGATOR
+        return {
+            "layers": node.LAYERS,
+            "width": cfg.MODEL.COST_VOLUME.WIDTH,
+            "heads": node.HEADS,
+            "grid_size": dense.height,
+            "window_size": node.WINDOW_SIZE,
+            "dense_channels": dense.channels,
+            "text_channels": dense.channels,
+            "appearance_width": node.APPEARANCE_WIDTH,
+            "text_width": node.TEXT_WIDTH,
+            "class_pooling": node.CLASS_POOLING,
+            "padded_classes": node.PADDED_CLASSES,
+            "class_chunk": node.CLASS_CHUNK,
+            "recompute": cfg.MODEL.ACTIVATION_CHECKPOINTING,
+        }
 
     def forward(self, cost_embedding: torch.Tensor, dense: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """Aggregate a cost embedding.

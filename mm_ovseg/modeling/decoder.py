@@ -5,12 +5,13 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
 from torch import nn
 
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.memory import by_class_chunks, recomputed
 
-__all__ = ["GuidedDecoder"]
+__all__ = ["GuidedDecoder", "GuidedUpsampling", "class_logits"]
 
 CHANNELS_PER_GROUP = 16
 
@@ -19,7 +20,8 @@ class GuidedUpsampling(nn.Module):
     """Upsample every class's map by 2 and refine it with guidance that all classes share.
 
     The input of the first convolution is [map; guidance]. A convolution of concatenated inputs is a sum, so the
-    guidance's part is computed once per image and added to every class. The upsampled map has ``up_channels``.
+    guidance's part is computed once per image and added to every class. The upsampled map has ``up_channels``. Without
+    guidance, of 0 channels, it upsamples and refines alone.
     """
 
     def __init__(self, *, in_channels: int, guidance_channels: int, up_channels: int, out_channels: int) -> None:
@@ -33,12 +35,13 @@ class GuidedUpsampling(nn.Module):
         self.conv = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
         self.norm = nn.GroupNorm(out_channels // CHANNELS_PER_GROUP, out_channels)
 
-    def forward(self, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
-        """Class maps (B, T, D, h, w) and guidance (B, G, 2h, 2w) -> (B, T, out_channels, 2h, 2w)."""
+    def forward(self, x: torch.Tensor, guidance: torch.Tensor | None = None) -> torch.Tensor:
+        """Class maps (B, T, D, h, w) and guidance (B, G, 2h, 2w), if any -> (B, T, out_channels, 2h, 2w)."""
         batch = x.shape[0]
         map_weight, guidance_weight = self.guided_conv.weight.tensor_split([self.up_channels], dim=1)
         x = F.conv2d(self.up(x.flatten(0, 1)), map_weight, padding=1).unflatten(0, (batch, -1))
-        x = x + F.conv2d(guidance, guidance_weight, padding=1)[:, None]
+        if guidance is not None:
+            x = x + F.conv2d(guidance, guidance_weight, padding=1)[:, None]
         x = F.relu(self.guided_norm(x.flatten(0, 1)))
         x = F.relu(self.norm(self.conv(x)))
         return x.unflatten(0, (batch, -1))
@@ -56,6 +59,7 @@ class GuidedDecoder(nn.Module):
         recompute: store only the inputs for the backward pass, and recompute the rest.
     """
 
+    @configurable
     def __init__(
         self,
         *,
@@ -94,6 +98,18 @@ class GuidedDecoder(nn.Module):
             in_channels = width
         self.logits = nn.Conv2d(in_channels, 1, kernel_size=3, padding=1)
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode, encoders: int) -> dict:
+        """Arguments from MODEL.DECODER, for guidance from this number of encoders."""
+        return {
+            "in_channels": cfg.MODEL.COST_VOLUME.WIDTH,
+            "widths": cfg.MODEL.DECODER.WIDTHS,
+            "encoder_guidance_channels": [cfg.MODEL.GUIDANCE_WIDTHS] * encoders,
+            "guidance_widths": cfg.MODEL.DECODER.GUIDANCE_WIDTHS,
+            "class_chunk": cfg.MODEL.AGGREGATOR.CLASS_CHUNK,
+            "recompute": cfg.MODEL.ACTIVATION_CHECKPOINTING,
+        }
+
     def forward(self, x: torch.Tensor, guidance: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
         """Decode an aggregated cost volume.
 
@@ -104,19 +120,25 @@ class GuidedDecoder(nn.Module):
         Returns:
             Logits (B, T, 4h, 4w).
         """
-        # Once per image, for all classes: (B, G, 2h, 2w), (B, G, 4h, 4w).
-        projected = [
+        decode = partial(recomputed, self.recompute, self._decode, guidance=self.project_guidance(guidance))
+        return by_class_chunks(self.class_chunk, decode, x)
+
+    def project_guidance(self, guidance: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
+        """The guidance of :meth:`forward`, projected once per image for all classes: (B, G, 2h, 2w), (B, G, 4h, 4w)."""
+        return [
             torch.cat(
                 [F.relu(projection(maps[level])) for projection, maps in zip(projections, guidance, strict=True)], 1
             )
             for level, projections in enumerate(self.guidance_projections)
         ]
 
-        decode = partial(recomputed, self.recompute, self._decode, guidance=projected)
-        return by_class_chunks(self.class_chunk, decode, x)
-
     def _decode(self, x: torch.Tensor, guidance: Sequence[torch.Tensor]) -> torch.Tensor:
         """Decode classes (B, T, D, h, w) with projected guidance."""
         for upsampling, maps in zip(self.upsamplings, guidance, strict=True):
             x = upsampling(x, maps)
-        return self.logits(x.flatten(0, 1)).squeeze(1).unflatten(0, (x.shape[0], -1))
+        return class_logits(self.logits, x)
+
+
+def class_logits(convolution: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """One logit per class and position: (B, T, D, h, w) -> (B, T, h, w), for a convolution to one channel."""
+    return convolution(x.flatten(0, 1)).squeeze(1).unflatten(0, (x.shape[0], -1))

@@ -15,7 +15,7 @@ def mean_over_processes(total: torch.Tensor, count: torch.Tensor) -> torch.Tenso
     """The mean over everything that the processes count, for DistributedDataParallel.
 
     Args:
-        total: a scalar, the sum over what this process counts.
+        total: a scalar, the sum over what this process counts; or several such sums, of any shape.
         count: a scalar, its number or total weight, without gradient.
 
     Returns:

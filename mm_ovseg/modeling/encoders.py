@@ -16,7 +16,7 @@ from mm_ovseg.modeling.backbone.image_encoder import (
     build_sar_twin,
 )
 
-__all__ = ["FeatureProjection", "ProjectedEncoder", "build_encoders", "scale_layer"]
+__all__ = ["FeatureProjection", "ProjectedEncoder", "build_encoders", "encoder_names", "scale_layer"]
 
 
 def scale_layer(in_channels: int, out_channels: int, in_size: int, out_size: int) -> nn.Module:
@@ -119,6 +119,21 @@ def build_encoders(cfg: CfgNode) -> tuple[dict[str, ProjectedEncoder | None], tu
         for projected in filter(None, encoders.values()):
             projected.encoder.compile_blocks()
     return encoders, (text_tower, tokenizer)
+
+
+def encoder_names(cfg: CfgNode) -> dict[str, str]:
+    """The encoders that a config's model has: their keys under MODEL, such as DENSE_ENCODER_SAR, and their names.
+
+    A baseline (mm_ovseg/baselines) has CLIP, and others of its own.
+    """
+    model = cfg.MODEL
+    roles = ["CLIP"]
+    if model.META_ARCHITECTURE == "MMOVSeg":
+        roles += [role for role in ("CLIP_SAR", "DENSE_ENCODER", "DENSE_ENCODER_SAR") if model[role].ENABLED]
+    elif model.META_ARCHITECTURE == "CrossModalUnification":
+        role = "CLIP" if cfg.CMU.ENCODER == "clip" else "DENSE_ENCODER"
+        roles = [role, f"{role}_SAR"]
+    return {role: model[role.removesuffix("_SAR")].NAME for role in roles}
 
 
 def _with_twin(

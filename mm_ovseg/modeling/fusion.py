@@ -26,13 +26,14 @@ def cost_volume(dense: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
 
     Args:
         dense: (B, C, h, w).
-        text: (P, T, C), L2-normalised.
+        text: L2-normalised, (P, T, C), or (B, P, T, C) if each image has its own.
 
     Returns:
         (B, P, T, h, w), in -1..1.
     """
     dense = F.normalize(dense, dim=1)
-    return torch.einsum("bchw,ptc->bpthw", dense, text.to(dense.dtype))
+    equation = "bchw,ptc->bpthw" if text.dim() == 3 else "bchw,bptc->bpthw"
+    return torch.einsum(equation, dense, text.to(dense.dtype))
 
 
 @FUSION_REGISTRY.register()

@@ -10,12 +10,11 @@ from torch import nn
 
 from mm_ovseg.modeling.aggregator import CostVolumeAggregator
 from mm_ovseg.modeling.backbone.image_encoder import EncoderFeatures
+from mm_ovseg.modeling.class_selection import most_similar_classes, restore_classes, take_classes
 from mm_ovseg.modeling.decoder import GuidedDecoder
 from mm_ovseg.modeling.fusion import build_fusion, cost_volume
 
 __all__ = ["MMOVSegHead"]
-
-EXCLUDED_LOGIT = -100.0  # of classes excluded by MAX_CLASSES: a probability of 0
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -56,32 +55,10 @@ class MMOVSegHead(nn.Module):
         """
         dense = input_shape["dense"]
         with_dino = "dino" in input_shape
-        width = cfg.MODEL.COST_VOLUME.WIDTH
         return {
             "cost_volume_embedding": build_fusion(cfg, input_shape),
-            "aggregator": CostVolumeAggregator(
-                layers=cfg.MODEL.AGGREGATOR.LAYERS,
-                width=width,
-                heads=cfg.MODEL.AGGREGATOR.HEADS,
-                grid_size=dense.height,
-                window_size=cfg.MODEL.AGGREGATOR.WINDOW_SIZE,
-                dense_channels=dense.channels,
-                text_channels=dense.channels,
-                appearance_width=cfg.MODEL.AGGREGATOR.APPEARANCE_WIDTH,
-                text_width=cfg.MODEL.AGGREGATOR.TEXT_WIDTH,
-                class_pooling=cfg.MODEL.AGGREGATOR.CLASS_POOLING,
-                padded_classes=cfg.MODEL.AGGREGATOR.PADDED_CLASSES,
-                class_chunk=cfg.MODEL.AGGREGATOR.CLASS_CHUNK,
-                recompute=cfg.MODEL.ACTIVATION_CHECKPOINTING,
-            ),
-            "decoder": GuidedDecoder(
-                in_channels=width,
-                widths=cfg.MODEL.DECODER.WIDTHS,
-                encoder_guidance_channels=[cfg.MODEL.GUIDANCE_WIDTHS] * (2 if with_dino else 1),
-                guidance_widths=cfg.MODEL.DECODER.GUIDANCE_WIDTHS,
-                class_chunk=cfg.MODEL.AGGREGATOR.CLASS_CHUNK,
-                recompute=cfg.MODEL.ACTIVATION_CHECKPOINTING,
-            ),
+            "aggregator": CostVolumeAggregator(cfg, dense),
+            "decoder": GuidedDecoder(cfg, 2 if with_dino else 1),
             "max_classes": cfg.MODEL.AGGREGATOR.MAX_CLASSES,
         }
 
@@ -102,23 +79,13 @@ class MMOVSegHead(nn.Module):
         classes = text.shape[1]
         selected = None
         if 0 < self.max_classes < classes:
-            selected = clip_cost.mean(dim=1).amax(dim=(-2, -1)).topk(self.max_classes).indices  # (B, max_classes)
-            clip_cost = _take_classes(clip_cost, selected, dim=2)
-            dino_cost = _take_classes(dino_cost, selected, dim=2) if dino_cost is not None else None
-            class_text = _take_classes(class_text, selected, dim=1)
+            selected = most_similar_classes(clip_cost, self.max_classes)  # (B, max_classes)
+            clip_cost = take_classes(clip_cost, selected, dim=2)
+            dino_cost = take_classes(dino_cost, selected, dim=2) if dino_cost is not None else None
+            class_text = take_classes(class_text, selected, dim=1)
 
         x = self.cost_volume_embedding(clip_cost, dino_cost)
         x = self.aggregator(x, clip.dense, class_text)
         guidance = [clip.guidance] + ([dino.guidance] if dino else [])
         logits = self.decoder(x, guidance)
-        if selected is None:
-            return logits
-        everything = logits.new_full((logits.shape[0], classes, *logits.shape[2:]), EXCLUDED_LOGIT)
-        return everything.scatter(1, selected[:, :, None, None].expand_as(logits), logits)
-
-
-def _take_classes(tensor: torch.Tensor, indices: torch.Tensor, dim: int) -> torch.Tensor:
-    """Take each image's own classes ``indices`` (B, K) along axis ``dim`` of ``tensor`` (B, ...)."""
-    shape = [1] * tensor.dim()
-    shape[0], shape[dim] = indices.shape
-    return tensor.take_along_dim(indices.view(shape), dim=dim)
+        return logits if selected is None else restore_classes(logits, selected, classes)

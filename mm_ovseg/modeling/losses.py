@@ -8,8 +8,9 @@ from fvcore.common.registry import Registry
 
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.distributed import mean_over_processes
+from mm_ovseg.modeling.precision import at_least_float32
 
-__all__ = ["SEGMENTATION_LOSS_REGISTRY", "segmentation_loss"]
+__all__ = ["SEGMENTATION_LOSS_REGISTRY", "at_label_sizes", "segmentation_loss"]
 
 SEGMENTATION_LOSS_REGISTRY = Registry("SEGMENTATION_LOSS")
 SEGMENTATION_LOSS_REGISTRY.__doc__ = """
@@ -17,6 +18,26 @@ Registry of functions ``(logits, target, *, ignore_label, ignored_as_negative)``
 two tensors of one shape, usually (B, H, W); LOSS.NAME names one. The arguments are those of :func:`segmentation_loss`,
 for images of one size.
 """
+
+
+def at_label_sizes(logits: torch.Tensor, targets: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Resize logits to the sizes of their label maps, for :func:`segmentation_loss`.
+
+    Args:
+        logits: (B, T, h, w); half precision becomes float32.
+        targets: B label maps (H, W) int64, of any sizes, on the device of the logits.
+
+    Returns:
+        Logits (B, T, H, W), resized bilinearly, and targets (B, H, W); one pair for each image if sizes differ.
+    """
+    if len({target.shape for target in targets}) == 1:
+        pairs = [(logits, torch.stack(tuple(targets)))]
+    else:
+        pairs = [(item_logits[None], target[None]) for item_logits, target in zip(logits, targets, strict=True)]
+    return [
+        (F.interpolate(at_least_float32(some), target.shape[1:], mode="bilinear", align_corners=False), target)
+        for some, target in pairs
+    ]
 
 
 def segmentation_loss(

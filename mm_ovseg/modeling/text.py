@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call
 
 from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import MAX_REASON, ConfigError, VocabularyError
@@ -16,6 +17,7 @@ from mm_ovseg.vocabulary import split_synonyms
 __all__ = ["TextEmbedder"]
 
 MAX_WORD = 30  # characters shown in a message
+TEXTS = 256  # encoded at a time, to save memory: 80 templates of 100 names are 8000
 EQUAL = 1e-6  # components of unit vectors; different names differ by 1e-2, one name in different batches by rounding
 
 
@@ -107,7 +109,7 @@ class TextEmbedder(nn.Module):
     def _cut(self, name: str) -> str | None:
         """A sentence about the part of a name that is not read; None if all of it is."""
         for template in self.templates:
-            for synonym in self._synonyms(name):
+            for synonym in self.synonyms_of(name):
                 if not self._is_cut(text := template.replace("{}", synonym)):
                     continue
                 words = text.split(" ")
@@ -137,24 +139,37 @@ class TextEmbedder(nn.Module):
         (whole,) = self.tokenizer([text], context_length=length + 8 + 2 * len(text.encode())).tolist()
         return len(Counter(whole) - Counter(read)) > 1
 
-    def _synonyms(self, name: str) -> list[str]:
-        """The synonyms that are embedded."""
+    def synonyms_of(self, name: str) -> list[str]:
+        """The synonyms of a class name that are embedded."""
         return split_synonyms(name)[: 1 if self.synonyms == "first" else None]
 
     def embed(self, names: Sequence[str]) -> torch.Tensor:
         """Compute the embeddings (P, T, C) of T names."""
-        synonyms = [self._synonyms(name) for name in names]
+        synonyms = [self.synonyms_of(name) for name in names]
         texts = [
             template.replace("{}", synonym) for template in self.templates for group in synonyms for synonym in group
         ]
-        tokens = self.tokenizer(texts).to(self.device)
-        embeddings = F.normalize(at_least_float32(self.tower(tokens)), dim=-1)  # (P * synonyms, C)
+        features = torch.cat([self._encode(tokens) for tokens in self.tokenizer(texts).split(TEXTS)])
+        embeddings = F.normalize(at_least_float32(features), dim=-1)  # (P * synonyms, C)
         embeddings = embeddings.unflatten(0, (len(self.templates), -1))  # (P, synonyms, C)
         counts = [len(group) for group in synonyms]
         if max(counts) > 1:
             groups = embeddings.split(counts, dim=1)
             embeddings = F.normalize(torch.stack([group.mean(dim=1) for group in groups], dim=1), dim=-1)
         return embeddings  # (P, T, C)
+
+    def _encode(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The tower's features (N, C) of token ids (N, L).
+
+        CLIP's tower, which is causal and reads the feature at the end of the text, does not see the padding behind it,
+        most of a prompt; so it is left out.
+        """
+        mask, pooling, cls_token = (getattr(self.tower, name, None) for name in ("attn_mask", "pool_type", "cls_emb"))
+        if mask is None or pooling != "argmax" or cls_token is not None:  # another tower
+            return self.tower(tokens.to(self.device))
+        length = int(tokens.argmax(dim=1).max()) + 1
+        mask = {"attn_mask": mask[:length, :length]}  # open_clip does not cut it itself
+        return functional_call(self.tower, mask, (tokens[:, :length].to(self.device),))
 
     @property
     def device(self) -> torch.device:

@@ -112,9 +112,9 @@ def test_the_arguments_of_training_are_those_of_detectron2():
 
     own, theirs = options(build_parser(train)), options(default_argument_parser())
     assert theirs.pop("help") and {name: own[name] for name in theirs} == theirs
-    assert own.keys() - theirs.keys() == {"help", "unseen"}
+    assert own.keys() - theirs.keys() == {"help", "base", "unseen"}
     empty = default_argument_parser().parse_args([])
-    assert {**vars(build_parser(train).parse_args([]))} == {**vars(empty), "unseen": None}
+    assert {**vars(build_parser(train).parse_args([]))} == {**vars(empty), "base": None, "unseen": None}
 
 
 def test_what_help_states_without_importing_it_is_so():

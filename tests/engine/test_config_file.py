@@ -100,6 +100,44 @@ def test_several_bases_in_their_order(tmp_path):
     assert content == {"SEED": 3, "SOLVER": {"MAX_ITER": 2, "IMS_PER_BATCH": 1}}
 
 
+def test_another_base_takes_the_place_of_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.yaml", "SEED: 1\nSOLVER: {MAX_ITER: 1}")
+    write(tmp_path / "b.yaml", "SEED: 2")
+    own = write(tmp_path / "own" / "c.yaml", "_BASE_: [../a.yaml, ../b.yaml]\nOUTPUT_DIR: here")
+    other = write(tmp_path / "models" / "d.yaml", "_BASE_: e.yaml\nSEED: 4\nOUTPUT_DIR: there")
+    write(tmp_path / "models" / "e.yaml", "SEED: 5\nVERSION: 2\nMODEL: {WEIGHTS: model.pth}")
+    write(tmp_path / "models" / "model.pth", "")
+    content = read_config_file(own, "models/d.yaml")
+    assert content == {
+        "SEED": 4,
+        "VERSION": 2,
+        "OUTPUT_DIR": "here",
+        "MODEL": {"WEIGHTS": str(tmp_path / "models" / "model.pth")},
+    }
+    assert [path.name for path in config_files(own, "models/d.yaml")] == ["c.yaml", "d.yaml", "e.yaml"]
+    write(tmp_path / "gone.yaml", "_BASE_: nowhere.yaml")  # which need not exist then
+    assert load_config("gone.yaml", CPU, base=other).SEED == 4
+    assert load_config("gone.yaml", CPU, base="configs/base.yaml").SOLVER.MAX_ITER == 80000  # the package's
+
+
+@pytest.mark.parametrize("own,base,message", [
+    ("SEED: 1", "a.yaml", "own.yaml has no _BASE_; give a config that has one"),
+    ("_BASE_: a.yaml", "none.yaml", "--base none.yaml does not exist; give a config of a model"),
+    ("_BASE_: a.yaml", "https://a.org/a.yaml", "--base https://a.org/a.yaml does not exist"),
+    ("_BASE_: a.yaml", ".", r"--base \. does not exist"),
+    ("_BASE_: a.yaml", "own.yaml", "own.yaml builds on itself"),
+    ("_BASE_: a.yaml", "circle.yaml", "own.yaml builds on itself"),
+    ("_BASE_: a.yaml", "list.yaml", "list.yaml does not hold"),
+])  # fmt: skip
+def test_another_base_that_cannot_be_used_is_one_sentence(tmp_path, monkeypatch, own, base, message):
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("a", "SEED: 1"), ("own", own), ("circle", "_BASE_: own.yaml"), ("list", "[1]")):
+        write(tmp_path / f"{name}.yaml", text)
+    with pytest.raises(ConfigError, match=message):
+        load_config("own.yaml", CPU, base=base)
+
+
 @pytest.mark.parametrize("text,message", [
     ("_BASE_: 3", "builds on 3, which is not a path"),
     ("_BASE_: [a.yaml, own.yaml]", "builds on itself"),

@@ -23,6 +23,7 @@ CONFIG = str(ROOT / "projects/laptop/configs/quickstart_cmu.yaml")
 def arguments(num_gpus, *opts, num_machines=1, machine_rank=0, dist_url="tcp://127.0.0.1:1"):
     return Namespace(
         config_file=CONFIG,
+        base=None,
         opts=["MODEL.DEVICE", "cpu", *opts],
         num_gpus=num_gpus,
         num_machines=num_machines,

@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_ovseg.inference.windows import RowBlender, blend_weights, window_starts
+from mm_ovseg.inference.windows import RowBlender, blend_weights
+from mm_ovseg.modeling.windows import window_starts
 
 WINDOW, OVERLAP, CLASSES = 16, 6, 3
 

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.modeling.decoder import GuidedDecoder
+from mm_ovseg.modeling.decoder import GuidedDecoder, GuidedUpsampling
 
 
 def build(encoders=2):
@@ -32,6 +32,15 @@ def test_decoder_equals_concatenating_the_guidance_to_every_class():
 
 def test_guidance_of_one_encoder_only():
     assert build(encoders=1)(torch.randn(1, 2, 24, 4, 4), guidance_of(1, 4)[:1]).shape == (1, 2, 16, 16)
+
+
+def test_an_upsampling_without_guidance():
+    torch.manual_seed(0)
+    upsampling = GuidedUpsampling(in_channels=8, guidance_channels=0, up_channels=16, out_channels=16)
+    x = torch.randn(2, 3, 8, 4, 4)
+    plain = F.relu(upsampling.guided_norm(upsampling.guided_conv(upsampling.up(x.flatten(0, 1)))))
+    plain = F.relu(upsampling.norm(upsampling.conv(plain))).unflatten(0, (2, 3))
+    torch.testing.assert_close(upsampling(x), plain)
 
 
 def test_widths_must_fit_the_group_norm():

@@ -34,6 +34,12 @@ def test_the_features_of_two_encoders_are_added():
     torch.testing.assert_close(both.guidance[1], rgb.fine(maps[2]) + sar.fine(maps[2]))
 
 
+def test_each_image_may_have_text_of_its_own():
+    dense, text = torch.randn(2, 5, 3, 4), F.normalize(torch.randn(2, 1, 6, 5), dim=-1)
+    apart = [cost_volume(dense[image, None], text[image]) for image in range(2)]
+    torch.testing.assert_close(cost_volume(dense, text), torch.cat(apart))
+
+
 def test_cost_volume_is_the_cosine_of_every_patch_class_and_template():
     dense, text = torch.randn(2, 5, 3, 4) * 7, F.normalize(torch.randn(2, 6, 5), dim=-1)
     cost = cost_volume(dense, text)

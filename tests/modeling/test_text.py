@@ -97,6 +97,22 @@ def test_synonyms_are_averaged_or_the_first_is_taken():
     torch.testing.assert_close(average(("water, river", "road"))[0, 1], average(("road",))[0, 0])
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_padding_is_left_out_only_where_the_tower_does_not_see_it(causal, monkeypatch):
+    torch.manual_seed(0)
+    settings = {"context_length": 32, "width": 64, "heads": 2, "layers": 2, "no_causal_mask": not causal}
+    tower, tokenizer = open_clip.transformer.TextTransformer(**settings), open_clip.get_tokenizer("ViT-laptop-4")
+    text = TextEmbedder(tower=tower, tokenizer=tokenizer, templates=["a {}", "{} seen"], synonyms="average").eval()
+    monkeypatch.setattr("mm_ovseg.modeling.text.TEXTS", 2)
+    names, seen = ["water", "a wide road", "city"], []
+    handle = tower.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    ours = text.embed(names)
+    handle.remove()
+    prompts = [template.replace("{}", name) for template in text.templates for name in names]
+    torch.testing.assert_close(ours.flatten(0, 1), nn.functional.normalize(tower(tokenizer(prompts)), dim=-1))
+    assert seen == ([(2, 6), (2, 4), (2, 6)] if causal else [(2, 32)] * 3)
+
+
 @pytest.mark.parametrize("templates", [[], ["no place"], ["{} and {}"]])
 def test_templates_need_one_place_for_the_name(templates):
     with pytest.raises(ConfigError, match="TEMPLATES"):

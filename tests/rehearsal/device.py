@@ -29,7 +29,9 @@ TINY = ["MODEL.CLIP.NAME", "ViT-laptop-4", "MODEL.CLIP.IMAGE_SIZE", 32, "MODEL.C
 TINY += ["MODEL.DENSE_ENCODER.IMAGE_SIZE", 128, "MODEL.DENSE_ENCODER.BLOCKS", [1, 1, 2], "CMU.BLOCKS", [1, 1, 2]]
 TINY += ["MODEL.AGGREGATOR.WINDOW_SIZE", 4, "MODEL.AGGREGATOR.LAYERS", 1, "MODEL.COST_VOLUME.WIDTH", 32]
 TINY += ["MODEL.AGGREGATOR.APPEARANCE_WIDTH", 16, "MODEL.AGGREGATOR.TEXT_WIDTH", 16, "MODEL.DECODER.WIDTHS", [32, 16]]
-TINY += ["MODEL.DECODER.GUIDANCE_WIDTHS", [16, 8], *WITHOUT_FILES]
+TINY += ["MODEL.DECODER.GUIDANCE_WIDTHS", [16, 8], "MODEL.SEGEARTH.STRIDE", 24, *WITHOUT_FILES]
+TINY += ["MODEL.EBSEG.CLIP_BLOCKS", [1, 1, 1], "MODEL.EBSEG.SURGERY_BLOCK", 1, "MODEL.EBSEG.SAM.BLOCKS", [1, 1, 2, 2]]
+TINY += ["MODEL.EBSEG.WIDTH", 32, "MODEL.EBSEG.PIXEL_LAYERS", 1, "MODEL.EBSEG.LAYERS", 2, "MODEL.EBSEG.QUERIES", 10]
 
 
 def tiny_cfg(config: str, *overrides) -> CfgNode:
@@ -38,6 +40,8 @@ def tiny_cfg(config: str, *overrides) -> CfgNode:
     cfg.defrost()
     cfg.merge_from_list([*TINY, *overrides])
     cfg.MODEL.DENSE_ENCODER.ARGUMENTS = CfgNode({"embed_dim": 24, "num_heads": 2, "depth": 2})
+    sam = {"embed_dim": 24, "num_heads": 2, "depth": 2, "global_attn_indexes": (1,), "img_size": 128}
+    cfg.MODEL.EBSEG.SAM.ARGUMENTS = CfgNode(sam)
     return cfg
 
 

@@ -37,6 +37,8 @@ def trainer_of(cfg, model, dtype=None):
     (STAGE_2, ["MODEL.ACTIVATION_CHECKPOINTING", True]),
     ("configs/mm_ovseg_vitl14_336.yaml", ["MODEL.CLIP_SAR.ENABLED", True]),
     ("configs/siblings/catseg_vitb16_384.yaml", ["MODEL.AGGREGATOR.MAX_CLASSES", 2, "LOSS.NAME", "cross_entropy"]),
+    ("configs/siblings/ebseg_vitb16_640.yaml", []),
+    ("configs/siblings/fgaseg_vitb16_384.yaml", []),
 ])  # fmt: skip
 def test_a_whole_step_on_a_device_that_autograd_accepts(monkeypatch, config, overrides):
     autocast = torch.autocast

@@ -73,12 +73,21 @@ class SelfAttention(nn.Module):
         attn_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, None]:
         """Attend among the tokens of ``x`` (B, N, D); the signature is the one that open_clip's blocks call."""
+        return self._attend(x, (self.query, self.key, self.value), attn_mask), None
+
+    def value_attention(self, x: torch.Tensor, attn_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """The output for ``x`` (B, N, D) if the values are also the queries and the keys."""
+        return self._attend(x, (self.value, self.value, self.value), attn_mask)
+
+    def _attend(
+        self, x: torch.Tensor, projections: Sequence[nn.Module], attn_mask: torch.Tensor | None
+    ) -> torch.Tensor:
         query, key, value = (
             projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, D / heads)
-            for projection in (self.query, self.key, self.value)
+            for projection in projections
         )
         x = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
-        return self.output(x.transpose(1, 2).flatten(2)), None  # (B, N, D)
+        return self.output(x.transpose(1, 2).flatten(2))  # (B, N, D)
 
     def value_path(self, x: torch.Tensor) -> torch.Tensor:
         """The output for ``x`` (B, N, D) if every token attends only to itself."""

@@ -12,7 +12,7 @@ from mm_ovseg.errors import CheckpointError, ConfigError
 from mm_ovseg.modeling.backbone.image_encoder import IMAGE_ENCODER_REGISTRY, EncoderFeatures, ImageEncoder
 from mm_ovseg.modeling.cpu_kernels import fast_attention, use_onednn
 
-__all__ = ["DINOEncoder"]
+__all__ = ["DINOEncoder", "read_timm_weights"]
 
 
 @IMAGE_ENCODER_REGISTRY.register()
@@ -62,7 +62,8 @@ class DINOEncoder(ImageEncoder):
         model.blocks[max(blocks) :].requires_grad_(False)  # they are unused
         self.model = model
         if weights in timm.list_pretrained():
-            self._load_from_hub(weights, arguments)
+            # At its own size, since timm would resize the positional embedding in a different way than the method.
+            load_encoder_state_dict(self.model, read_timm_weights(weights, arguments), source=weights)
         elif weights:
             load_encoder_file(self.model, weights)
 
@@ -85,16 +86,24 @@ class DINOEncoder(ImageEncoder):
         *guidance, dense = (maps[indices.index(block - 1)] for block in self.blocks)
         return EncoderFeatures(dense, tuple(guidance))
 
-    def _load_from_hub(self, name: str, arguments: Mapping[str, Any]) -> None:
-        try:
-            # At its own size, since timm would resize the positional embedding in a different way than the method.
-            source = timm.create_model(name, pretrained=True, num_classes=0, **arguments)
-        except (OSError, RuntimeError) as error:
-            raise CheckpointError(
-                f"The weights '{name}' could not be downloaded by timm ({type(error).__name__}); "
-                "without network, download the file elsewhere and give its path instead."
-            ) from error
-        load_encoder_state_dict(self.model, source.state_dict(), source=name)
+
+def read_timm_weights(name: str, arguments: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Download the weights of an encoder, at the size that they were trained with.
+
+    Args:
+        name: from ``timm.list_pretrained()``.
+        arguments: of ``timm.create_model``.
+
+    Raises:
+        CheckpointError: they cannot be downloaded.
+    """
+    try:
+        return timm.create_model(name, pretrained=True, num_classes=0, **arguments).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"The weights '{name}' could not be downloaded by timm ({type(error).__name__}); "
+            "without network, download the file elsewhere and give its path instead."
+        ) from error
 
 
 def _create_timm_model(name: str, image_size: int, arguments: Mapping[str, Any]) -> nn.Module:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.semantic_seg import build_sem_seg_head
@@ -14,9 +13,9 @@ from mm_ovseg.choices import check_registered
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.backbone.image_encoder import EncoderFeatures
 from mm_ovseg.modeling.encoders import ProjectedEncoder, build_encoders
-from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, segmentation_loss
-from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter, output_size, vocabularies
-from mm_ovseg.modeling.precision import at_least_float32, inference_precision
+from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, at_label_sizes, segmentation_loss
+from mm_ovseg.modeling.meta_arch.segmenter import GraphSizes, OpenVocabularySegmenter, output_size, vocabularies
+from mm_ovseg.modeling.precision import inference_precision
 from mm_ovseg.modeling.sar_validity import WITH_SAR, WITHOUT_SAR, join_by_validity, needed_answers
 from mm_ovseg.modeling.scores import scores_of_size
 from mm_ovseg.modeling.text import TextEmbedder
@@ -106,6 +105,12 @@ class MMOVSeg(OpenVocabularySegmenter):
         """Whether pairs need a SAR image."""
         return self.dino_sar is not None or self.clip_sar is not None
 
+    @property
+    def graph_sizes(self) -> GraphSizes:
+        """See :class:`~mm_ovseg.modeling.meta_arch.segmenter.GraphSizes`."""
+        encoder = self.clip.encoder
+        return GraphSizes(encoder.image_size, encoder.out_channels, self.sem_seg_head.max_classes or None)
+
     def forward(self, batched_inputs: Sequence[dict]) -> list[dict[str, torch.Tensor]] | dict[str, torch.Tensor]:
         """Segment, or compute the training loss.
 
@@ -139,16 +144,7 @@ class MMOVSeg(OpenVocabularySegmenter):
         sar_images: Sequence[torch.Tensor] | torch.Tensor | None,
         text: torch.Tensor,
     ) -> torch.Tensor:
-        """Compare images with an embedded vocabulary.
-
-        Args:
-            images: B tensors (3, H, W) of any sizes, 0..255, or one (B, 3, H, W), on the model's device.
-            sar_images: the same; None skips the SAR encoders.
-            text: embeddings of the class names by :class:`~mm_ovseg.modeling.text.TextEmbedder`, (P, T, C).
-
-        Returns:
-            The head's logits (B, T, 4h, 4w).
-        """
+        """The head's logits (B, T, 4h, 4w)."""
         return self._compare_features(*self._encode(images), sar_images, text)
 
     def _encode(self, images: Sequence[torch.Tensor] | torch.Tensor) -> tuple[EncoderFeatures, EncoderFeatures | None]:
@@ -198,18 +194,13 @@ class MMOVSeg(OpenVocabularySegmenter):
         """See :meth:`forward`."""
         logits = self.predict_logits(batched_inputs, self.train_vocabulary)
         targets = [item["sem_seg"].to(self.device) for item in batched_inputs]
-        if len({target.shape for target in targets}) == 1:
-            pairs = [(logits, torch.stack(targets))]
-        else:
-            pairs = [(item_logits[None], target[None]) for item_logits, target in zip(logits, targets, strict=True)]
-        batch = [
-            (F.interpolate(at_least_float32(some), target.shape[1:], mode="bilinear", align_corners=False), target)
-            for some, target in pairs
-        ]
-        loss = segmentation_loss(
+        return {"loss_sem_seg": self.compute_loss(at_label_sizes(logits, targets))}
+
+    def compute_loss(self, batch: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        """The loss of the config, see :func:`~mm_ovseg.modeling.losses.segmentation_loss`."""
+        return segmentation_loss(
             batch,
             name=self.loss_name,
             ignore_label=self.ignore_label,
             ignored_as_negative=self.ignored_as_negative,
         )
-        return {"loss_sem_seg": loss}

@@ -1,10 +1,12 @@
 """The common part of all models that segment images by class names."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
 from mm_ovseg.errors import DataError, VocabularyError
@@ -12,7 +14,22 @@ from mm_ovseg.modeling.precision import read_inference_dtype
 from mm_ovseg.modeling.text import TextEmbedder
 from mm_ovseg.vocabulary import seen_classes, unseen_classes, validate_class_names
 
-__all__ = ["OpenVocabularySegmenter", "output_size", "vocabularies"]
+__all__ = ["GraphSizes", "OpenVocabularySegmenter", "needed_weights", "output_size", "vocabularies"]
+
+
+@dataclass(frozen=True)
+class GraphSizes:
+    """The sizes of a model that is a function of images and text embeddings alone, for its export.
+
+    Attributes:
+        image: height and width in pixels to which the model resizes.
+        text: channels of the text embeddings.
+        classes: the largest vocabulary with which the graph is the model; None: any.
+    """
+
+    image: int
+    text: int
+    classes: int | None
 
 
 class OpenVocabularySegmenter(nn.Module):
@@ -28,6 +45,7 @@ class OpenVocabularySegmenter(nn.Module):
     """
 
     task = "sem_seg"  # selects the evaluator, see mm_ovseg.evaluation.build
+    needs_training = True  # False: CLIP's weights are all that it needs
 
     def __init__(
         self,
@@ -52,6 +70,29 @@ class OpenVocabularySegmenter(nn.Module):
     def needs_sar(self) -> bool:
         """Whether pairs need a SAR image; a model of RGB alone ignores it."""
         return False
+
+    @property
+    def graph_sizes(self) -> GraphSizes | None:
+        """The sizes of the function :meth:`compare`; None if the model has none, and cannot be exported."""
+        return None
+
+    def compare(
+        self,
+        images: Sequence[torch.Tensor] | torch.Tensor,
+        sar_images: Sequence[torch.Tensor] | torch.Tensor | None,
+        text: torch.Tensor,
+    ) -> torch.Tensor:
+        """Compare images with an embedded vocabulary; only models with :attr:`graph_sizes` can.
+
+        Args:
+            images: B tensors (3, H, W) of any sizes, 0..255, or one (B, 3, H, W), on the model's device.
+            sar_images: the same; None skips the SAR encoders.
+            text: embeddings of the class names by :class:`~mm_ovseg.modeling.text.TextEmbedder`, (P, T, C).
+
+        Returns:
+            Logits (B, T, h, w), before the sigmoid.
+        """
+        raise NotImplementedError
 
     def set_vocabulary(self, names: Sequence[str]) -> None:
         """Set the classes that the model predicts in evaluation mode; training keeps its own.
@@ -137,6 +178,14 @@ def output_size(item: dict) -> tuple[int, int]:
     """Height and width of the output for a batch item: those asked for, or the image's."""
     height, width = item["image"].shape[1:]
     return int(item.get("height", height)), int(item.get("width", width))
+
+
+def needed_weights(cfg: CfgNode) -> tuple[str, str]:
+    """The weights without which the model of a config, of either stage, would be random: their key and its value."""
+    model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    if cfg.MODEL.WEIGHTS or getattr(model, "needs_training", True):
+        return "MODEL.WEIGHTS", cfg.MODEL.WEIGHTS
+    return "MODEL.CLIP.PRETRAINED", cfg.MODEL.CLIP.PRETRAINED
 
 
 def vocabularies(cfg: CfgNode) -> dict[str, Sequence[str]]:

@@ -1,0 +1,337 @@
+"""EBSeg in tiny: sizes, batches, vocabularies, bad input, training."""
+
+import itertools
+import json
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+import train_net
+from laptop.drawn_world import write_synthetic_dataset
+from mm_ovseg.baselines.ebseg import losses, matching
+from mm_ovseg.baselines.ebseg.class_scores import Exponents, balanced_class_scores, share_a_name
+from mm_ovseg.baselines.ebseg.clip_stages import recognition_bias
+from mm_ovseg.baselines.ebseg.deformable_attention import DeformableAttention, cell_centres
+from mm_ovseg.baselines.ebseg.sam import SAMEncoder
+from mm_ovseg.baselines.ebseg.transformer_decoder import Stage, _blocked, mask_pooled
+from mm_ovseg.checkpoint.ebseg_table import SAM_BLOCK
+from mm_ovseg.engine.optimizer import build_optimizer
+from mm_ovseg.errors import CheckpointError, ConfigError, DataError, VocabularyError
+from tests.conftest import ROOT, no_warnings, random_pair
+from tests.engine.test_optimizer import settings_by_name
+
+CONFIG = "configs/siblings/ebseg_vitb16_640.yaml"
+SAM = {"embed_dim": 32, "num_heads": 2, "depth": 3, "global_attn_indexes": [1], "window_size": 3, "img_size": 64}
+TINY = {
+    "CLIP": {"NAME": "ViT-quickstart-16"},
+    "TEXT": {"TEMPLATES": ["a photo of a {}.", "There is a {} in the scene"]},
+    "EBSEG": {
+        **{"CLIP_BLOCKS": [1, 2, 3], "SURGERY_BLOCK": 2, "WIDTH": 32, "HEADS": 4},
+        **{"QUERIES": 12, "PIXEL_LAYERS": 1, "LAYERS": 4},
+        "SAM": {"ARGUMENTS": SAM, "BLOCKS": [1, 1, 2, 3]},
+    },
+}
+NAMES = ["city", "water, river", "forest"]
+KEYS = "MODEL.EBSEG."
+
+
+@pytest.fixture(autouse=True)
+def few_points(monkeypatch):
+    for module in (losses, matching):
+        monkeypatch.setattr(module, "POINTS", 64)
+
+
+@pytest.fixture
+def tiny_cfg(make_cfg):
+    def make(*overrides):
+        cfg = make_cfg(CONFIG)
+        cfg.MODEL.merge_from_other_cfg(CfgNode(TINY))
+        cfg.merge_from_list(list(overrides))
+        return cfg
+
+    return make
+
+
+@pytest.fixture
+def tiny_model(tiny_cfg):
+    def make(*overrides, sharp=True):
+        torch.manual_seed(0)
+        model = build_model(tiny_cfg(*overrides))
+        model.train_vocabulary = ("city", "water", "road")
+        model.set_vocabulary(NAMES)
+        if sharp:
+            sharpen(model)
+        return model.eval()
+
+    return make
+
+
+@torch.no_grad()
+def sharpen(model):
+    """Random weights with which the images, queries and names matter."""
+    for parameter in model.sem_seg_head.parameters():
+        parameter.mul_(2)
+    model.sem_seg_head.transformer_decoder.query_feat.weight.mul_(8)
+
+
+@no_warnings
+def test_a_batch_gives_what_its_images_give_alone(tiny_model):
+    model = tiny_model()
+    batch = [random_pair(*size, seed) for seed, size in enumerate([(64, 64), (50, 70), (64, 64), (96, 33)])]
+    batch[2].update(height=40, width=100)
+    together = [output["sem_seg"] for output in model(batch)]
+    alone = [model([item])[0]["sem_seg"] for item in batch]
+    assert [tuple(scores.shape) for scores in together] == [(3, 64, 64), (3, 50, 70), (3, 40, 100), (3, 96, 33)]
+    for ours, theirs in zip(together, alone, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        assert ours.dtype == torch.float32 and ours.std() > 0
+    assert model([]) == []
+
+
+def test_padding_is_cut_off_and_the_rest_is_resized(tiny_model):
+    """The scores of an image are those of the whole padded one, at its place, if no mask is resized in between."""
+    model = tiny_model()
+    item = random_pair(64, 64)
+    whole = model([item])[0]["sem_seg"]
+    half = model([{**item, "height": 32, "width": 32}])[0]["sem_seg"]
+    assert half.shape == (3, 32, 32) and (half - F.avg_pool2d(whole, 2)).abs().max() < 0.5 * whole.abs().max()
+    _, masks = model.predict_queries([item["image"]], (64, 64))
+    assert masks.shape == (1, 12, 16, 16)
+
+
+@no_warnings
+def test_two_vocabularies_in_one_process(tiny_model):
+    model, item = tiny_model(), random_pair(40, 48)
+    first = model([item])[0]["sem_seg"]
+    model.set_vocabulary(["grass", "city"])
+    assert model([item])[0]["sem_seg"].shape == (2, 40, 48)
+    labelled = random_pair(40, 48, num_classes=3)
+    torch.manual_seed(1)
+    before = model.train()([labelled])["mse_ssc_loss_1"]
+    model.eval().set_vocabulary(NAMES)
+    assert torch.equal(model([item])[0]["sem_seg"], first)
+    torch.manual_seed(1)
+    assert model.train()([labelled])["mse_ssc_loss_1"] == before  # the text of the loss is that of training
+
+
+def test_seen_names_come_from_training_or_by_hand(tiny_model, tiny_cfg):
+    model, item = tiny_model(), random_pair(48, 48)
+    of_training = model([item])[0]["sem_seg"]
+    model.seen_classes = ("river", "city")
+    assert torch.equal(model([item])[0]["sem_seg"], of_training)  # the same classes share a name
+    model.seen_classes = ("rivers", "City")
+    unseen = model([item])[0]["sem_seg"]
+    assert not torch.equal(unseen, of_training)
+    by_key = tiny_model(f"{KEYS}SEEN_CLASSES", ["rivers", "City"])
+    assert torch.equal(by_key([item])[0]["sem_seg"], unseen)
+    assert share_a_name(["water, river", "road"], ["lake,river", "roads"]) == [True, False]
+
+
+def test_class_scores_are_products_of_powers():
+    logits = torch.randn(3, 2, 5, 4)  # (decoder, pooled, recognition; B, Q, T + 1)
+    exponents = torch.tensor(Exponents(seen=0.1, unseen=0.3, recognition=0.7).of_classes([True, False, True]))
+    torch.testing.assert_close(exponents, torch.tensor([[0.2, 0.1, 0.7], [0.0, 0.3, 0.7], [0.2, 0.1, 0.7]]))
+    scores = balanced_class_scores(*logits, exponents).exp()
+    product = (logits[..., :3].softmax(-1) ** exponents.T[:, None, None]).prod(0)
+    no_object = logits[0].softmax(-1)[..., -1:]
+    expected = torch.cat([product / product.sum(-1, keepdim=True) * (1 - no_object), no_object], dim=-1)
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
+    certain = torch.tensor([[[1000.0, 0.0, 0.0, 0.0]]])
+    assert balanced_class_scores(certain, certain, certain, exponents).isfinite().all()
+
+
+def test_deformable_attention_samples_each_level():
+    torch.manual_seed(0)
+    sizes, heads, points = [(2, 3), (4, 5)], 2, 3
+    attention = DeformableAttention(8, heads, levels=2, points=points)
+    steps = attention.offsets.bias.view(heads, 2, points, 2)
+    assert torch.equal(steps[0, 1], torch.tensor([[1.0, 0], [2, 0], [3, 0]])) and (attention.weights.weight == 0).all()
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    reference = cell_centres(sizes, torch.device("cpu"))
+    assert reference.shape == (26, 2) and torch.equal(reference[4], torch.tensor([0.5, 0.75]))
+    query, value = torch.randn(2, 1, 26, 8)
+    ours = attention(query, value, reference, sizes)
+    offsets = attention.offsets(query)[0].view(26, heads, 2, points, 2)
+    weights = attention.weights(query)[0].view(26, heads, 2 * points).softmax(-1).view(26, heads, 2, points)
+    parts = attention.value(value)[0].split([6, 20])
+    maps = [part.view(*size, heads, 4) for part, size in zip(parts, sizes, strict=True)]
+    result = torch.zeros(26, heads, 4)
+    for n, h, level, point in torch.cartesian_prod(*map(torch.arange, (26, heads, 2, points))).tolist():
+        height, width = sizes[level]
+        x, y = reference[n] * torch.tensor([width, height]) + offsets[n, h, level, point] - 0.5
+        for row, column in itertools.product((y.floor(), y.floor() + 1), (x.floor(), x.floor() + 1)):
+            if 0 <= row < height and 0 <= column < width:
+                share = (1 - (y - row).abs()) * (1 - (x - column).abs()) * weights[n, h, level, point]
+                result[n, h] += share * maps[level][int(row), int(column), h]
+    torch.testing.assert_close(ours[0], attention.output(result.flatten(1)), rtol=1e-4, atol=1e-5)
+
+
+def test_the_bias_of_recognition():
+    bias = torch.rand(1, 2, 3, 4, 4)
+    full = recognition_bias(bias, (2, 2))
+    assert full.shape == (1, 2, 8, 8)  # three SOS tokens, CLS, four patches
+    assert (full[..., :3, :3].diagonal(dim1=-2, dim2=-1) == 0).all() and (full[..., 3:, 3:] == 0).all()
+    assert full[0, 0, 1, 0] == full[0, 1, 4, 2] == full[0, 0, 2, 3] == -100
+    assert full[0, 1, 2, 4 + 2] == bias[0, 1, 2, 2:, :2].max()
+
+
+def test_pooling_over_an_empty_mask_gives_zeros():
+    masks = torch.tensor([[[[1.0, -1.0]], [[-1.0, -1.0]]]])
+    assert torch.equal(mask_pooled(torch.tensor([[[[3.0, 5.0]]]]), masks), torch.tensor([[[3.0], [0.0]]]))
+
+
+def test_attention_is_blocked_outside_a_mask_unless_that_is_empty():
+    masks = torch.full((1, 2, 4, 4), -3.0)
+    masks[0, 0, :2] = 3
+    blocked = _blocked(masks, (2, 2))
+    assert blocked[0].tolist() == [[False, False, True, True], [False] * 4]
+
+
+def test_class_embeddings_have_one_length_of_at_most_10(tiny_model):
+    decoder = tiny_model().sem_seg_head.transformer_decoder
+    stage = Stage(*torch.randn(2, 1, 12, 32), torch.randn(1, 12, 4, 4))
+    for scale, length in ((3.0, 3.0), (20.0, 10.0)):
+        torch.nn.init.constant_(decoder.logit_scale, scale)
+        embeddings = decoder.class_embeddings(stage, torch.randn(1, 32, 4, 4))
+        torch.testing.assert_close(embeddings.norm(dim=-1), torch.full((1, 12), length))
+
+
+@no_warnings
+def test_the_frozen_parts_are_frozen_and_in_evaluation_mode(tiny_model):
+    model = tiny_model().train()
+    assert model.training and model.sem_seg_head.training
+    assert not any(part.training for part in (model.text, model.clip, model.sam))
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    learning = {name for name in learning if not name.startswith("sem_seg_head.")}
+    assert learning == {"clip.visual.positional_embedding", "sam.model.pos_embed", "no_object"}
+    model([random_pair(num_classes=3)])["loss_ce"].backward()
+
+
+@no_warnings
+@pytest.mark.parametrize("recompute", [False, True])
+def test_every_parameter_that_learns_gets_a_gradient(tiny_model, recompute):
+    model = tiny_model("MODEL.ACTIVATION_CHECKPOINTING", recompute).train()
+    batch = [random_pair(64, 64, seed, num_classes=3) for seed in range(2)]
+    batch[1]["sem_seg"][:] = 255  # nothing to match
+    losses = model(batch)
+    assert len(losses) == 5 * 4 + 1 and all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+def test_images_of_different_sizes_are_padded_for_training(tiny_model):
+    model = tiny_model().train()
+    losses = model([random_pair(64, 40, num_classes=3), random_pair(33, 64, 1, num_classes=2)])
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_mixed_precision_on_a_cpu(tiny_model):
+    model, item = tiny_model(sharp=False), random_pair(64, 64, num_classes=3)
+    exact = model([item])[0]["sem_seg"]
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model.train()([item])
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
+    rough = tiny_model("MODEL.INFERENCE_DTYPE", "bfloat16", sharp=False)([item])[0]["sem_seg"]
+    assert rough.dtype == torch.float32 and (rough - exact).abs().mean() < 0.1 * exact.abs().mean()
+
+
+@pytest.mark.parametrize("overrides,message", [
+    (["CLIP_BLOCKS", [1, 2, 4]], r"CLIP_BLOCKS is \[1, 2, 4\]; give blocks from 1 to 3 in ascending order"),
+    (["CLIP_BLOCKS", [3, 2, 1]], "in ascending order"),
+    (["CLIP_BLOCKS", [1, 2]], "it must have 3 entries"),
+    (["SURGERY_BLOCK", 4], "SURGERY_BLOCK is 4; give one from 1 to 3"),
+    (["CLIP_SCALE", 0.0], "CLIP_SCALE is 0.0"),
+    (["WIDTH", 40], "WIDTH is 40; give a multiple of 32"),
+    (["ALPHA", 0.5], "ALPHA, BETA and GAMMA are 0.5, 0.3 and 0.7"),
+    (["QUERIES", 0], "QUERIES is 0"),
+    (["LAYERS", 0], "LAYERS is 0"),
+    (["SAM.BLOCKS", [1, 2, 3]], r"SAM.BLOCKS is \[1, 2, 3\]; give four blocks from 1 to 3"),
+    (["SAM.BLOCKS", [1, 2, 3, 4]], "give four blocks from 1 to 3"),
+    (["SAM.NAME", "vit_tiny_patch16_224"], "timm cannot build|not SAM's image encoder"),
+    (["SAM.NAME", "nonsense"], "timm cannot build MODEL.EBSEG.SAM.NAME 'nonsense'"),
+])  # fmt: skip
+def test_wrong_settings(tiny_cfg, overrides, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        build_model(tiny_cfg(f"{KEYS}{overrides[0]}", overrides[1]))
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_input(tiny_model):
+    model = tiny_model()
+    with pytest.raises(DataError, match="has no 'image'"):
+        model([{"file_name": "a.png"}])
+    model.train()
+    with pytest.raises(DataError, match=r"The labels of pair_0.png have the shape \(3, 3\)"):
+        model([{**random_pair(num_classes=3), "sem_seg": torch.zeros(3, 3, dtype=torch.int64)}])
+    model.train_vocabulary = ()
+    with pytest.raises(VocabularyError, match="no class names"):
+        model([random_pair(num_classes=3)])
+
+
+def test_weights_of_sam_as_published(tmp_path, tiny_model):
+    ours = tiny_model().sam.model.state_dict()
+    names = {f"mlp.fc{i}": f"mlp.lin{i}" for i in (1, 2)}
+    published = {"image_encoder.neck.0.weight": torch.zeros(1), "mask_decoder.iou_token.weight": torch.zeros(1)}
+    for name, tensor in ours.items():
+        published["image_encoder." + re.sub(r"mlp\.fc\d", lambda found: names[found[0]], name)] = tensor + 1
+    assert "image_encoder.blocks.0.mlp.lin1.weight" in published and "mlp.lin" in str(SAM_BLOCK)
+    torch.save(published, tmp_path / "sam_vit_b_01ec64.pth")
+    arguments = {"name": "samvit_base_patch16", "arguments": SAM, "blocks": [1, 1, 2, 3]}
+    sam = SAMEncoder(weights=str(tmp_path / "sam_vit_b_01ec64.pth"), **arguments)
+    assert all(torch.equal(tensor, ours[name] + 1) for name, tensor in sam.model.state_dict().items())
+    torch.save({"norm.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="other.pth holds weights of another architecture"):
+        SAMEncoder(weights=str(tmp_path / "other.pth"), **arguments)
+    with pytest.raises(CheckpointError, match="nothing.pth"):
+        SAMEncoder(weights=str(tmp_path / "nothing.pth"), **arguments)
+
+
+def test_weight_decay_is_that_of_the_release(tiny_model, tiny_cfg):
+    model = tiny_model()
+    groups = build_optimizer(tiny_cfg(), model).param_groups
+    assert {group["lr"] for group in groups} == {1e-4} and {group["weight_decay"] for group in groups} == {0, 0.05}
+    decays = {name: decay for name, (_, decay) in settings_by_name(model, groups).items()}
+    head = "sem_seg_head."
+    for name in (
+        *("clip.visual.positional_embedding", "sam.model.pos_embed", f"{head}pixel_decoder.smooth.norm.weight"),
+        *(f"{head}transformer_decoder.{x}.weight" for x in ("query_feat", "query_embed", "level_embed", "norm")),
+        *(f"{head}pixel_decoder.projections.0.1.bias", f"{head}transformer_decoder.pool_proj.0.weight"),
+    ):
+        assert decays[name] == 0, name
+    for name in (
+        *("no_object", f"{head}fusion.layers.0.0.weight", f"{head}pixel_decoder.level_embed"),
+        *(f"{head}transformer_decoder.logit_scale", f"{head}transformer_decoder.layers.0.attention.in_proj_bias"),
+    ):
+        assert decays[name] == 0.05, name
+
+
+def test_train_net_trains_and_evaluates(tmp_path, monkeypatch, forget_datasets):
+    write_synthetic_dataset(tmp_path / "synthetic", num_train=2, num_val=1, size=64)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    declared = ROOT / "projects" / "laptop" / "datasets.yaml"
+    config = {
+        "_BASE_": str(ROOT / CONFIG),
+        "MODEL": {**TINY, "DEVICE": "cpu"},
+        "DATASETS": {"FILES": [str(declared)], "TRAIN": ["synthetic_train"], "TEST": ["synthetic_val"]},
+        "INPUT": {"CROP": {"SIZE": [64, 64]}, "MIN_SIZE_TRAIN": [48, 96], "MIN_SIZE_TEST": 80},
+        "SOLVER": {"IMS_PER_BATCH": 2, "MAX_ITER": 3, "AMP": {"ENABLED": False}},
+        "DATALOADER": {"NUM_WORKERS": 0},
+        "VERSION": 2,
+    }
+    (tmp_path / "ebseg.yaml").write_text(yaml.safe_dump(config))
+    output = tmp_path / "output"
+    train_net.main(["--config-file", str(tmp_path / "ebseg.yaml"), "OUTPUT_DIR", str(output)])
+    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    (trained,) = (line for line in lines if "total_loss" in line)
+    terms = [value for name, value in trained.items() if "loss" in name and name != "total_loss"]
+    assert len(terms) == 21 and all(0 <= term < trained["total_loss"] for term in terms)
+    assert trained["lr"] == pytest.approx(1e-4 * (1 / 3) ** 0.9)  # of the last step, by the poly schedule
+    assert (output / "model_final.pth").is_file() and (output / "inference").is_dir()
