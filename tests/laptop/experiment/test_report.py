@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from laptop.drawn_world import SYNTHETIC_CLASSES
-from laptop.experiment.protocol import STAGE_1, TEST_DATASETS, VARIANTS, Schedule, build_steps, shifted_names
+from laptop.experiment.protocol import (
+    BASELINES,
+    STAGE_1,
+    TEST_DATASETS,
+    VARIANTS,
+    Schedule,
+    build_steps,
+    shifted_names,
+)
 from laptop.experiment.report import GROUPS, RECALLS, collect_results, write_report
 
 SEEDS = (1, 2)
@@ -20,7 +28,7 @@ def output(tmp_path):
     """Scores that tell where they come from: 10 a variant, 1 a seed."""
     keys = (*GROUPS, *(f"IoU-{name}" for name in SYNTHETIC_CLASSES))
     for seed in SEEDS:
-        for number, variant in enumerate(VARIANTS):
+        for number, variant in enumerate((*VARIANTS, *BASELINES)):
             for dataset in TEST_DATASETS:
                 file = tmp_path / f"seed_{seed}" / variant / "inference" / dataset / "sem_seg_evaluation.json"
                 write(file, dict.fromkeys(keys, 10.0 * number + seed))
@@ -56,7 +64,7 @@ def test_one_seed_has_no_spread(output):
 def test_the_steps_of_a_seed_hang_together(tmp_path):
     steps = build_steps(tmp_path, SEEDS, Schedule().scaled(0.01))
     names = [step.name for step in steps]
-    assert len(set(names)) == len(names) == 3 + 2 * (2 + 1 + len(STAGE_1) + len(VARIANTS) + 4)
+    assert len(set(names)) == len(names) == 3 + 2 * (3 + 1 + len(STAGE_1) + len(VARIANTS) + len(BASELINES) + 4)
     for index, step in enumerate(steps):
         assert set(step.needs) <= set(names[:index])
         for other in steps[:index]:  # whatever file of another step a command names, it waits for

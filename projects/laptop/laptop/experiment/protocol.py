@@ -8,7 +8,7 @@ from pathlib import Path
 from laptop.drawn_world import SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
 from laptop.experiment.runner import Step
 
-__all__ = ["STAGE_1", "TEST_DATASETS", "VARIANTS", "Schedule", "Variant", "build_steps", "shifted_names"]
+__all__ = ["BASELINES", "STAGE_1", "TEST_DATASETS", "VARIANTS", "Baseline", "Schedule", "Variant", "build_steps", "shifted_names"]
 
 TEST_DATASETS = ("laptop_val", "laptop_clear_val", "laptop_region_b_val")
 STAGE_1 = {  # name: config and its overrides
@@ -55,18 +55,44 @@ VARIANTS = {
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """One of the paper's other systems, from RGB alone.
+
+    Attributes:
+        title, paper: as of a :class:`Variant`.
+        config: its file.
+        trained: whether it is trained, with the schedule of stage 2.
+        sam: whether it has an encoder that stands in for SAM's.
+    """
+
+    title: str
+    paper: float
+    config: str
+    trained: bool = True
+    sam: bool = False
+
+
+BASELINES = {
+    "segearth_ov": Baseline("SegEarth-OV, not trained", 17.6, "segearth_ov.yaml", trained=False),
+    "ebseg": Baseline("EBSeg", 51.1, "ebseg.yaml", sam=True),
+    "fgaseg": Baseline("FGAseg", 51.6, "fgaseg.yaml"),
+}
+
+
+@dataclass(frozen=True)
 class Schedule:
     """The amount of data and training.
 
     Attributes:
         train_scenes, test_scenes: numbers of synthetic scenes.
-        clip, dense, stage_1, stage_2: iterations.
+        clip, dense, sam, stage_1, stage_2: iterations.
     """
 
     train_scenes: int = 160
     test_scenes: int = 48
     clip: int = 600
     dense: int = 500
+    sam: int = 500
     stage_1: int = 400
     stage_2: int = 400
 
@@ -115,18 +141,19 @@ def shifted_names_file(output: Path, shift: int) -> Path:
 
 def _steps_of_seed(output: Path, seed: int, schedule: Schedule, scenes: tuple[str, ...]) -> list[Step]:
     folder = output / f"seed_{seed}"
-    pretrained = {encoder: folder / f"{encoder}.safetensors" for encoder in ("clip", "dense")}
+    pretrained = {encoder: folder / f"{encoder}.safetensors" for encoder in ("clip", "dense", "sam")}
     steps = [
         Step(
             f"seed_{seed}-{encoder}",
             ("projects/laptop/pretrain.py", encoder, "--dataset", "laptop_clear_train")
+            + (("--config-file", "projects/laptop/configs/ebseg.yaml") if encoder == "sam" else ())
             + ("--iterations", str(getattr(schedule, encoder)), "--seed", str(seed), "--output", str(file)),
             file,
             scenes,
         )
         for encoder, file in pretrained.items()
     ]
-    encoders = tuple(step.name for step in steps)
+    encoders = (f"seed_{seed}-clip", f"seed_{seed}-dense")
     weights = (
         "MODEL.CLIP.PRETRAINED",
         str(pretrained["clip"]),
@@ -163,6 +190,13 @@ def _steps_of_seed(output: Path, seed: int, schedule: Schedule, scenes: tuple[st
                 options += [f"MODEL.{key}.WEIGHTS", folder / f"cmu_{source}" / "model_final.pth"]
                 needs.append(f"seed_{seed}-cmu_{source}")
         steps.append(train_net(name, "mm_ovseg.yaml", options, needs))
+    for name, baseline in BASELINES.items():
+        options, needs = ["SOLVER.MAX_ITER", schedule.stage_2, "MODEL.DENSE_ENCODER.FIT_DATASET", ""], []
+        if baseline.sam:
+            options += ["MODEL.EBSEG.SAM.PRETRAINED", pretrained["sam"]]
+            needs.append(f"seed_{seed}-sam")
+        result = {"flags": ("--eval-only",), "result": f"inference/{TEST_DATASETS[-1]}/sem_seg_evaluation.json"}
+        steps.append(train_net(name, baseline.config, options, needs, **({} if baseline.trained else result)))
     cloudy = TEST_DATASETS[0]
     full = ("MODEL.WEIGHTS", folder / "full" / "model_final.pth")
     for shift in range(1, len(SYNTHETIC_CLASSES)):

@@ -9,11 +9,12 @@ import numpy as np
 from tabulate import tabulate
 
 from laptop.drawn_world import SYNTHETIC_CLASSES
-from laptop.experiment.protocol import STAGE_1, TEST_DATASETS, VARIANTS
+from laptop.experiment.protocol import BASELINES, STAGE_1, TEST_DATASETS, VARIANTS
 from mm_ovseg.files import complete_file
 
 __all__ = ["collect_results", "write_report"]
 
+MODELS = {**VARIANTS, **BASELINES}
 CLOUDY = TEST_DATASETS[0]
 DATASET_TITLES = dict(zip(TEST_DATASETS, ("under clouds", "clear", "another region, under clouds"), strict=True))
 SHIFTS = range(1, len(SYNTHETIC_CLASSES))
@@ -47,7 +48,7 @@ def collect_results(output: Path, seeds: Sequence[int]) -> dict:
         "seeds": list(seeds),
         "segmentation": {
             variant: {dataset: evaluations(variant, f"{dataset}/sem_seg_evaluation.json") for dataset in TEST_DATASETS}
-            for variant in VARIANTS
+            for variant in MODELS
         },
         "shifted": {group: np.mean([scores[group] for scores in shifted], axis=0).tolist() for group in GROUPS},
         "retrieval": {
@@ -79,7 +80,7 @@ def format_tables(results: Mapping) -> str:
         rows = [
             [variant.title, *(_spread(results["segmentation"][name][dataset][group]) for group in GROUPS)]
             + ([f"{variant.paper:.1f}"] if dataset == CLOUDY else [])
-            for name, variant in VARIANTS.items()
+            for name, variant in MODELS.items()
         ]
         headers = ["", *GROUP_TITLES]
         if dataset == CLOUDY:
@@ -90,7 +91,7 @@ def format_tables(results: Mapping) -> str:
         parts.append(f"### {DATASET_TITLES[dataset].capitalize()}\n\n{_markdown(rows, headers)}")
     per_class = [
         [
-            f"{VARIANTS[name].title}, {DATASET_TITLES[dataset]}",
+            f"{MODELS[name].title}, {DATASET_TITLES[dataset]}",
             *(_spread(results["segmentation"][name][dataset][f"IoU-{label}"]) for label in SYNTHETIC_CLASSES),
         ]
         for dataset in TEST_DATASETS
@@ -110,9 +111,9 @@ def format_tables(results: Mapping) -> str:
 
 def draw_scores(path: Path, segmentation: Mapping) -> None:
     """Draw the mIoU of every variant: bars for the mean over seeds, dots for the seeds."""
-    figure = matplotlib.figure.Figure(figsize=(9, 3.6), dpi=150, layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(9, 4.5), dpi=150, layout="constrained")
     axes = figure.subplots(1, len(TEST_DATASETS), sharey=True)
-    names = list(VARIANTS)
+    names = list(MODELS)
     for panel, dataset in zip(axes, TEST_DATASETS, strict=True):
         for offset, (group, title) in enumerate(zip(GROUPS, GROUP_TITLES, strict=True)):
             scores = np.array([segmentation[name][dataset][group] for name in names])  # (variants, seeds)
@@ -122,7 +123,7 @@ def draw_scores(path: Path, segmentation: Mapping) -> None:
         panel.set_title(DATASET_TITLES[dataset], fontsize=9)
         panel.set_xlabel("mIoU, percent", fontsize=8)
         panel.tick_params(labelsize=8)
-    axes[0].set_yticks(range(len(names)), [VARIANTS[name].title for name in names])
+    axes[0].set_yticks(range(len(names)), [MODELS[name].title for name in names])
     axes[0].invert_yaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside upper right", ncols=len(GROUPS))
     with complete_file(path) as temporary:

@@ -52,7 +52,7 @@ def pretrain_dense_encoder(
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
-    encoder = timm.create_model(vit, num_classes=0, img_size=image_size, **arguments)
+    encoder = timm.create_model(vit, num_classes=0, **{"img_size": image_size, **arguments})
     patch_size = encoder.patch_embed.patch_size[0]
     contrastive_loss = NTXentLoss(temperature=TEMPERATURE)
     look = v2.Compose([v2.ColorJitter(0.4, 0.4, 0.2, 0.05), v2.GaussianNoise(sigma=0.03)])
