@@ -17,7 +17,7 @@ from mm_ovseg.checkpoint.fgaseg_table import FGASEG_ROWS
 from mm_ovseg.checkpoint.positional_embedding import resize_positional_embedding
 from mm_ovseg.checkpoint.state_dict import TRAINING_HEADS
 
-__all__ = ["ENCODERS", "MODEL_TABLES", "Rename", "RenameTable", "encoder_table"]
+__all__ = ["ENCODERS", "MODEL_TABLES", "Rename", "RenameTable", "encoder_table", "expand_rows", "split_block"]
 
 
 @dataclass(frozen=True)
@@ -130,13 +130,13 @@ def encoder_table(variant: str, names: Collection[str]) -> RenameTable:
     if variant != "clip":
         heads = [name for name in names if name.startswith(TRAINING_HEADS)]
         dropped = dict.fromkeys(heads, Rename(reason="a head of the encoder's own training"))
-        return _table(DINOV3 if variant == "dinov3" else DINO, depth=depth("blocks.")) | dropped
+        return expand_rows(DINOV3 if variant == "dinov3" else DINO, depth=depth("blocks.")) | dropped
     blocks = "transformer.resblocks."
     return {
-        **_table(CLIP_VISUAL, "visual.", "visual."),
-        **_table(CLIP_PACKED_BLOCK, f"visual.{blocks}#.", f"visual.{blocks}#.", depth(f"visual.{blocks}")),
-        **_table([*CLIP_TEXT, *CLIP_REST]),
-        **_table(CLIP_PACKED_BLOCK, f"{blocks}#.", f"{blocks}#.", depth(blocks)),
+        **expand_rows(CLIP_VISUAL, "visual.", "visual."),
+        **expand_rows(CLIP_PACKED_BLOCK, f"visual.{blocks}#.", f"visual.{blocks}#.", depth(f"visual.{blocks}")),
+        **expand_rows([*CLIP_TEXT, *CLIP_REST]),
+        **expand_rows(CLIP_PACKED_BLOCK, f"{blocks}#.", f"{blocks}#.", depth(blocks)),
     }
 
 
@@ -146,20 +146,20 @@ def _model_table(depth: int, dino: Rows | None = None, encoders: Mapping[str, st
     blocks, layers = "transformer.resblocks.#.", f"{head}layers.{{0,1}}."
     stages = f"{head}Fusiondecoder{{1,2}}." if encoders else f"{head}decoder{{1,2}}."
     table = {
-        **_table(CLIP_VISUAL, f"{clip}visual.", "clip.encoder.visual."),
-        **_table(CLIP_SPLIT_BLOCK, f"{clip}visual.{blocks}", f"clip.encoder.visual.{blocks}", depth),
-        **_table([("upsample{1,2}.*", "clip.projection.{coarse,fine}.*")]),
-        **_table(CLIP_TEXT, clip, "text.tower."),
-        **_table(CLIP_SPLIT_BLOCK, f"{clip}{blocks}", f"text.tower.{blocks}", depth=12),
-        **_table([("logit_scale", None, "CLIP's temperature, which the cost volume does not use")], clip),
-        **_table(HEAD_WITH_DINO if encoders else HEAD, head, "sem_seg_head."),
-        **_table(SPATIAL, f"{layers}swin_block.", "sem_seg_head.aggregator.spatial.{0,1}."),
-        **_table(CLASSES, f"{layers}attention.", "sem_seg_head.aggregator.classes.{0,1}."),
-        **_table(DECODER_STAGE, stages, "sem_seg_head.decoder.upsamplings.{0,1}."),
+        **expand_rows(CLIP_VISUAL, f"{clip}visual.", "clip.encoder.visual."),
+        **expand_rows(CLIP_SPLIT_BLOCK, f"{clip}visual.{blocks}", f"clip.encoder.visual.{blocks}", depth),
+        **expand_rows([("upsample{1,2}.*", "clip.projection.{coarse,fine}.*")]),
+        **expand_rows(CLIP_TEXT, clip, "text.tower."),
+        **expand_rows(CLIP_SPLIT_BLOCK, f"{clip}{blocks}", f"text.tower.{blocks}", depth=12),
+        **expand_rows([("logit_scale", None, "CLIP's temperature, which the cost volume does not use")], clip),
+        **expand_rows(HEAD_WITH_DINO if encoders else HEAD, head, "sem_seg_head."),
+        **expand_rows(SPATIAL, f"{layers}swin_block.", "sem_seg_head.aggregator.spatial.{0,1}."),
+        **expand_rows(CLASSES, f"{layers}attention.", "sem_seg_head.aggregator.classes.{0,1}."),
+        **expand_rows(DECODER_STAGE, stages, "sem_seg_head.decoder.upsamplings.{0,1}."),
     }
     for published, ours in (encoders or {}).items():
-        table |= _table(dino, f"{published}model.", f"{ours}.encoder.model.", depth)
-        table |= _table(DINO_PROJECTION, published, f"{ours}.projection.")
+        table |= expand_rows(dino, f"{published}model.", f"{ours}.encoder.model.", depth)
+        table |= expand_rows(DINO_PROJECTION, published, f"{ours}.projection.")
     return table
 
 
@@ -167,23 +167,23 @@ def _ebseg_table() -> RenameTable:
     """EBSeg, whose CLIP has its blocks in two parts, and other names in those of its second stream."""
     clip, again, text = "clip_visual_extractor.", "clip_rec_head.", "ov_classifier."
     blocks, layers = "clip.visual.transformer.resblocks.", "sem_seg_head.pixel_decoder."
-    usual, streamed = _split_block("attn.in_proj_", "attn.out_proj"), _split_block("attn.qkv.", "attn.proj")
+    usual, streamed = split_block("attn.in_proj_", "attn.out_proj"), split_block("attn.qkv.", "attn.proj")
     return {
-        **_table(CLIP_VISUAL, clip, "clip.visual."),
-        **_table(usual, f"{clip}resblocks.{{0,1}}.", f"{blocks}{{0,1}}."),
-        **_table(streamed, f"{clip}resblocks.{{2,3,4,5,6,7,8}}.", f"{blocks}{{2,3,4,5,6,7,8}}."),
-        **_table(streamed, f"{again}resblocks.{{0,1,2}}.", f"{blocks}{{9,10,11}}."),
-        **_table(CLIP_TEXT, text, "text.tower."),
-        **_table(usual, f"{text}transformer.resblocks.#.", "text.tower.transformer.resblocks.#.", depth=12),
-        **_table(SAM, "backbone.", "sam.model."),
-        **_table(SAM_BLOCK, "backbone.blocks.#.", "sam.model.blocks.#.", depth=12),
-        **_table(EBSEG_PIXEL_LAYER, f"{layers}transformer.encoder.layers.#.", f"{layers}layers.#.", depth=6),
-        **_table(EBSEG_HEAD, "sem_seg_head.", "sem_seg_head.", depth=9),
-        **_table(EBSEG_REST),
+        **expand_rows(CLIP_VISUAL, clip, "clip.visual."),
+        **expand_rows(usual, f"{clip}resblocks.{{0,1}}.", f"{blocks}{{0,1}}."),
+        **expand_rows(streamed, f"{clip}resblocks.{{2,3,4,5,6,7,8}}.", f"{blocks}{{2,3,4,5,6,7,8}}."),
+        **expand_rows(streamed, f"{again}resblocks.{{0,1,2}}.", f"{blocks}{{9,10,11}}."),
+        **expand_rows(CLIP_TEXT, text, "text.tower."),
+        **expand_rows(usual, f"{text}transformer.resblocks.#.", "text.tower.transformer.resblocks.#.", depth=12),
+        **expand_rows(SAM, "backbone.", "sam.model."),
+        **expand_rows(SAM_BLOCK, "backbone.blocks.#.", "sam.model.blocks.#.", depth=12),
+        **expand_rows(EBSEG_PIXEL_LAYER, f"{layers}transformer.encoder.layers.#.", f"{layers}layers.#.", depth=6),
+        **expand_rows(EBSEG_HEAD, "sem_seg_head.", "sem_seg_head.", depth=9),
+        **expand_rows(EBSEG_REST),
     }
 
 
-def _split_block(packed: str, output: str) -> Rows:
+def split_block(packed: str, output: str) -> Rows:
     """A block of CLIP with packed projections, as our blocks have them."""
     return [
         *CLIP_BLOCK,
@@ -192,7 +192,7 @@ def _split_block(packed: str, output: str) -> Rows:
     ]
 
 
-def _table(rows: Rows, published: str = "", ours: str = "", depth: int = 1) -> RenameTable:
+def expand_rows(rows: Rows, published: str = "", ours: str = "", depth: int = 1) -> RenameTable:
     """Expand rows; ``published`` and ``ours`` are prefixes, which may also be patterns."""
     table: RenameTable = {}
     for source, target, *rest in rows:
@@ -217,5 +217,5 @@ MODEL_TABLES = {
     "gsnet": _model_table(12, DINO_48, {"dino_": "dino"}),
     "catseg": _model_table(12),
     "ebseg": _ebseg_table(),
-    "fgaseg": _model_table(12) | _table(FGASEG_ROWS, "sem_seg_head.predictor.", "sem_seg_head."),
+    "fgaseg": _model_table(12) | expand_rows(FGASEG_ROWS, "sem_seg_head.predictor.", "sem_seg_head."),
 }

@@ -16,7 +16,7 @@ from mm_ovseg.cli.arguments import add_config_arguments, from_arguments
 
 MODES = ("infer", "train")
 DTYPES = ("float32", "bfloat16", "float16")
-MODELS = ("MMOVSeg", "CrossModalUnification")
+MODELS = ("MMOVSeg", "CrossModalUnification", "SegEarthOV", "EBSeg", "FGAseg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

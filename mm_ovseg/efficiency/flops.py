@@ -43,7 +43,7 @@ def compare_flop_counts(model: nn.Module, batch: Sequence[dict[str, torch.Tensor
     """Count the operations of a forward pass in evaluation mode by both counters.
 
     Args:
-        model: an ``MMOVSeg`` whose text embeddings are cached, or a ``CrossModalUnification``.
+        model: of either stage, or a baseline, with cached text embeddings.
         batch: pairs with only ``image`` and ``sar_image``.
 
     Returns:

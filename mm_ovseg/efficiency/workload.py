@@ -12,6 +12,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from mm_ovseg.engine import load_config
+from mm_ovseg.engine.config_checks import check_needs_training
 from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.engine.training_step import AccumulatingTrainer, step_arguments
 from mm_ovseg.errors import ConfigError
@@ -125,7 +126,12 @@ class Workload:
         return model.train()
 
     def build_trainer(self, model: nn.Module, *, accumulation_steps: int = 1) -> AccumulatingTrainer:
-        """A training loop as configured by ``SOLVER``, but with the same batch, and this number of them in a step."""
+        """A training loop as configured by ``SOLVER``, but with the same batch, and this number of them in a step.
+
+        Raises:
+            ConfigError: the model needs no training.
+        """
+        check_needs_training(self.cfg)
         arguments = {
             **step_arguments(self.cfg),
             "accumulation_steps": accumulation_steps,

@@ -8,8 +8,9 @@ python projects/laptop/pretrain.py dense --config-file projects/laptop/configs/b
 python projects/laptop/pretrain.py sam --config-file projects/laptop/configs/ebseg.yaml --dataset laptop_clear_train \
     --output sam.safetensors                      # then: MODEL.EBSEG.SAM.PRETRAINED sam.safetensors
 
-CLIP learns contrastively from captions that list every class of a crop; the dense encoders, "dense" of the method and
-"sam", which stands in for SAM's in EBSeg, learn without labels to recognise the same place in two views. The architectures are those of the config. Needs mm_ovseg[experiment].
+CLIP learns contrastively from captions that list every class of a crop. The dense encoders, "dense" of the method and
+"sam", which stands in for SAM's in EBSeg, learn without labels to recognise the same place in two views. The
+architectures are those of the config. Needs mm_ovseg[experiment].
 """
 
 import argparse

@@ -20,11 +20,12 @@ def run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     write_synthetic_dataset(tmp_path / "laptop" / "region_a", num_train=3, num_val=0, size=112)
 
-    def run_tool(encoder, iterations, output="weights.safetensors", seed=0):
+    def run_tool(encoder, iterations, output="weights.safetensors", seed=0, config=None):
         path = tmp_path / output
         batch_size = 48 if encoder == "clip" else 8
         arguments = [encoder, "--dataset", "laptop_clear_train", "--output", path, "--seed", seed]
         arguments += ["--iterations", iterations, "--batch-size", batch_size, "--opts", *TINY]
+        arguments = [*(["--config-file", config] if config else []), *arguments]
         monkeypatch.setattr(sys, "argv", ["pretrain.py", *map(str, arguments)])
         pretrain.main()
         return path, capsys.readouterr().out
@@ -45,6 +46,13 @@ def test_training_lowers_the_loss_and_the_weights_fit_the_model(run, make_cfg, e
     else:
         name, loaded = "blocks.2.mlp.fc1.weight", model.dino.encoder.model.blocks[2].mlp.fc1.weight
     assert torch.equal(loaded, state[name])
+
+
+def test_a_stand_in_for_the_encoder_of_sam(run, make_cfg):
+    key, config = "MODEL.EBSEG.SAM.PRETRAINED", "projects/laptop/configs/ebseg.yaml"
+    path, _ = run("sam", 2, config=config)
+    model = build_model(make_cfg(config, key, str(path)))
+    assert torch.equal(model.sam.model.blocks[3].mlp.fc1.weight, load_file(path)["blocks.3.mlp.fc1.weight"])
 
 
 @pytest.mark.parametrize("encoder", ["clip", "dense"])

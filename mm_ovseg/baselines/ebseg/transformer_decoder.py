@@ -78,7 +78,7 @@ class TransformerDecoder(nn.Module):
         positions = [
             sine_position(*level.shape[-2:], level.shape[1] // 2, device=level.device).flatten(1).T for level in levels
         ]
-        z = self.query_feat.weight.expand(mask_features.shape[0], -1, -1)  # (B, Q, width)
+        z = self.query_feat.weight.repeat(mask_features.shape[0], 1, 1)  # (B, Q, width)
         stages = [self._stage(z, mask_features)]
         for index, layer in enumerate(self.layers):
             level = index % len(levels)

@@ -19,8 +19,8 @@ def encode_tokens(visual: VisionTransformer, images: torch.Tensor) -> tuple[torc
     Returns:
         Those of the image (B, C) and of the patches (B, h, w, C), none of them normalised.
     """
-    height, width = (side // visual.patch_size[0] for side in images.shape[2:])
-    stored = visual.positional_embedding.shape[0] - 1
+    height, width = (int(side) // visual.patch_size[0] for side in images.shape[2:])
+    stored = int(visual.positional_embedding.shape[0]) - 1
     # As DINO and the released code: factors that are a tenth of a token too large, against rounding.
     scale = tuple((side + 0.1) / stored**0.5 for side in (height, width))
     x = embed_patches(visual, images, resize_position(visual.positional_embedding, (height, width), scale))

@@ -104,6 +104,8 @@ class SegEarthOV(OpenVocabularySegmenter):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Build CLIP and the upsampler; class names come from the metadata of DATASETS.TRAIN and TEST."""
+        if cfg.MODEL.COMPILE:
+            raise ConfigError("MODEL.COMPILE is on, but SegEarth-OV is not compiled; set it to False.")
         clip, own = cfg.MODEL.CLIP, cfg.MODEL.SEGEARTH
         visual, tower, tokenizer = build_clip(clip.NAME, clip.PRETRAINED, clip.ARGUMENTS)
         steps = visual.patch_size[0].bit_length() - 1

@@ -8,7 +8,17 @@ from pathlib import Path
 from laptop.drawn_world import SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
 from laptop.experiment.runner import Step
 
-__all__ = ["BASELINES", "STAGE_1", "TEST_DATASETS", "VARIANTS", "Baseline", "Schedule", "Variant", "build_steps", "shifted_names"]
+__all__ = [
+    "BASELINES",
+    "STAGE_1",
+    "TEST_DATASETS",
+    "VARIANTS",
+    "Baseline",
+    "Schedule",
+    "Variant",
+    "build_steps",
+    "shifted_names",
+]
 
 TEST_DATASETS = ("laptop_val", "laptop_clear_val", "laptop_region_b_val")
 STAGE_1 = {  # name: config and its overrides
