@@ -1,6 +1,5 @@
 """EBSeg in tiny: sizes, batches, vocabularies, bad input, training."""
 
-import itertools
 import json
 
 import pytest
@@ -13,12 +12,11 @@ from detectron2.modeling import build_model
 
 import train_net
 from laptop.drawn_world import write_synthetic_dataset
-from mm_ovseg.baselines.ebseg import losses, matching
-from mm_ovseg.baselines.ebseg.class_scores import Exponents, balanced_class_scores, share_a_name
-from mm_ovseg.baselines.ebseg.clip_stages import recognition_bias
-from mm_ovseg.baselines.ebseg.deformable_attention import DeformableAttention, cell_centres
+from mm_ovseg.baselines.ebseg import losses, matching, meta_arch, pixel_decoder, transformer_decoder
+from mm_ovseg.baselines.ebseg.class_scores import share_a_name
 from mm_ovseg.baselines.ebseg.sam import SAMEncoder
-from mm_ovseg.baselines.ebseg.transformer_decoder import Stage, _blocked, mask_pooled
+from mm_ovseg.baselines.ebseg.transformer_decoder import Stage
+from mm_ovseg.baselines.position_embedding import sine_position
 from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.errors import CheckpointError, ConfigError, DataError, VocabularyError
 from tests.conftest import ROOT, no_warnings, random_pair
@@ -92,15 +90,52 @@ def test_a_batch_gives_what_its_images_give_alone(tiny_model):
     assert model([]) == []
 
 
-def test_padding_is_cut_off_and_the_rest_is_resized(tiny_model):
-    """The scores of an image are those of the whole padded one, at its place, if no mask is resized in between."""
+def test_normalised_images_are_padded_with_zeros_at_the_right_and_the_bottom(tiny_model, monkeypatch):
+    model, seen = tiny_model(), {}
+    for encoder in (model.clip, model.sam):
+        encoder.register_forward_pre_hook(lambda module, inputs: seen.update({module: inputs[0]}))
+    items = [random_pair(50, 70, num_classes=3), random_pair(33, 90, 1, num_classes=3)]
+    model(items)
+    monkeypatch.setattr(meta_arch, "ebseg_losses", lambda *inputs: {"labels": inputs[-1]})
+    labels = model.train()(items)["labels"]
+    for place, item in enumerate(items):
+        height, width = item["image"].shape[1:]
+        rest = torch.ones(64, 96, dtype=torch.bool)
+        rest[:height, :width] = False
+        image = (item["image"] - model.sam_pixel_mean) / model.sam_pixel_std
+        torch.testing.assert_close(seen[model.sam][place, :, :height, :width], image)
+        assert (seen[model.sam][place, :, rest] == 0).all() and (labels[place, rest] == -1).all()
+        assert torch.equal(labels[place, :height, :width], item["sem_seg"])
+        padded = F.pad((item["image"] - model.pixel_mean) / model.pixel_std, (0, 96 - width, 0, 64 - height))
+        torch.testing.assert_close(seen[model.clip][place], F.avg_pool2d(padded, 2))
+
+
+@torch.no_grad()
+def test_rows_and_columns_are_treated_alike(tiny_model, monkeypatch):
+    """With weights that do not tell them apart, the transposed image has transposed scores; golden ones are squares."""
+
+    def of_both_axes(height, width, channels, **options):
+        position = sine_position(height, width, channels, **options)
+        return position + position.roll(channels, dims=0)
+
+    for module in (pixel_decoder, transformer_decoder):
+        monkeypatch.setattr(module, "sine_position", of_both_axes)
     model = tiny_model()
-    item = random_pair(64, 64)
-    whole = model([item])[0]["sem_seg"]
-    half = model([{**item, "height": 32, "width": 32}])[0]["sem_seg"]
-    assert half.shape == (3, 32, 32) and (half - F.avg_pool2d(whole, 2)).abs().max() < 0.5 * whole.abs().max()
-    _, masks = model.predict_queries([item["image"]], (64, 64))
-    assert masks.shape == (1, 12, 16, 16)
+    position = model.clip.visual.positional_embedding
+    grid = position[1:].unflatten(0, (12, 12))
+    position[1:] = (grid + grid.transpose(0, 1)).flatten(0, 1)
+    model.sam.model.pos_embed.add_(model.sam.model.pos_embed.transpose(1, 2).clone())
+    for name, parameter in model.named_parameters():
+        if name.endswith("rel_pos_h"):
+            model.get_parameter(name.replace("rel_pos_h", "rel_pos_w")).copy_(parameter.normal_())
+        elif parameter.dim() == 4 and parameter.shape[-1] > 1 and not name.endswith("pos_embed"):
+            parameter.add_(parameter.mT.clone())  # a convolution
+        elif ".attention.offsets." in name:
+            parameter.unflatten(0, (-1, 2))[:, 1] = parameter.unflatten(0, (-1, 2))[:, 0]
+    item = random_pair(50, 90)
+    scores, turned = (model([{"image": image}])[0]["sem_seg"] for image in (item["image"], item["image"].mT))
+    assert scores.shape == (3, 50, 90) and scores.std() > 0.01 * scores.mean()
+    torch.testing.assert_close(turned.mT, scores, rtol=1e-4, atol=1e-5)
 
 
 @no_warnings
@@ -129,67 +164,6 @@ def test_seen_names_come_from_training_or_by_hand(tiny_model, tiny_cfg):
     by_key = tiny_model(f"{KEYS}SEEN_CLASSES", ["rivers", "City"])
     assert torch.equal(by_key([item])[0]["sem_seg"], unseen)
     assert share_a_name(["water, river", "road"], ["lake,river", "roads"]) == [True, False]
-
-
-def test_class_scores_are_products_of_powers():
-    logits = torch.randn(3, 2, 5, 4)  # (decoder, pooled, recognition; B, Q, T + 1)
-    exponents = torch.tensor(Exponents(seen=0.1, unseen=0.3, recognition=0.7).of_classes([True, False, True]))
-    torch.testing.assert_close(exponents, torch.tensor([[0.2, 0.1, 0.7], [0.0, 0.3, 0.7], [0.2, 0.1, 0.7]]))
-    scores = balanced_class_scores(*logits, exponents).exp()
-    product = (logits[..., :3].softmax(-1) ** exponents.T[:, None, None]).prod(0)
-    no_object = logits[0].softmax(-1)[..., -1:]
-    expected = torch.cat([product / product.sum(-1, keepdim=True) * (1 - no_object), no_object], dim=-1)
-    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
-    certain = torch.tensor([[[1000.0, 0.0, 0.0, 0.0]]])
-    assert balanced_class_scores(certain, certain, certain, exponents).isfinite().all()
-
-
-def test_deformable_attention_samples_each_level():
-    torch.manual_seed(0)
-    sizes, heads, points = [(2, 3), (4, 5)], 2, 3
-    attention = DeformableAttention(8, heads, levels=2, points=points)
-    steps = attention.offsets.bias.view(heads, 2, points, 2)
-    assert torch.equal(steps[0, 1], torch.tensor([[1.0, 0], [2, 0], [3, 0]])) and (attention.weights.weight == 0).all()
-    for parameter in attention.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    reference = cell_centres(sizes, torch.device("cpu"))
-    assert reference.shape == (26, 2) and torch.equal(reference[4], torch.tensor([0.5, 0.75]))
-    query, value = torch.randn(2, 1, 26, 8)
-    ours = attention(query, value, reference, sizes)
-    offsets = attention.offsets(query)[0].view(26, heads, 2, points, 2)
-    weights = attention.weights(query)[0].view(26, heads, 2 * points).softmax(-1).view(26, heads, 2, points)
-    parts = attention.value(value)[0].split([6, 20])
-    maps = [part.view(*size, heads, 4) for part, size in zip(parts, sizes, strict=True)]
-    result = torch.zeros(26, heads, 4)
-    for n, h, level, point in torch.cartesian_prod(*map(torch.arange, (26, heads, 2, points))).tolist():
-        height, width = sizes[level]
-        x, y = reference[n] * torch.tensor([width, height]) + offsets[n, h, level, point] - 0.5
-        for row, column in itertools.product((y.floor(), y.floor() + 1), (x.floor(), x.floor() + 1)):
-            if 0 <= row < height and 0 <= column < width:
-                share = (1 - (y - row).abs()) * (1 - (x - column).abs()) * weights[n, h, level, point]
-                result[n, h] += share * maps[level][int(row), int(column), h]
-    torch.testing.assert_close(ours[0], attention.output(result.flatten(1)), rtol=1e-4, atol=1e-5)
-
-
-def test_the_bias_of_recognition():
-    bias = torch.rand(1, 2, 3, 4, 4)
-    full = recognition_bias(bias, (2, 2))
-    assert full.shape == (1, 2, 8, 8)  # three SOS tokens, CLS, four patches
-    assert (full[..., :3, :3].diagonal(dim1=-2, dim2=-1) == 0).all() and (full[..., 3:, 3:] == 0).all()
-    assert full[0, 0, 1, 0] == full[0, 1, 4, 2] == full[0, 0, 2, 3] == -100
-    assert full[0, 1, 2, 4 + 2] == bias[0, 1, 2, 2:, :2].max()
-
-
-def test_pooling_over_an_empty_mask_gives_zeros():
-    masks = torch.tensor([[[[1.0, -1.0]], [[-1.0, -1.0]]]])
-    assert torch.equal(mask_pooled(torch.tensor([[[[3.0, 5.0]]]]), masks), torch.tensor([[[3.0], [0.0]]]))
-
-
-def test_attention_is_blocked_outside_a_mask_unless_that_is_empty():
-    masks = torch.full((1, 2, 4, 4), -3.0)
-    masks[0, 0, :2] = 3
-    blocked = _blocked(masks, (2, 2))
-    assert blocked[0].tolist() == [[False, False, True, True], [False] * 4]
 
 
 def test_class_embeddings_have_one_length_of_at_most_10(tiny_model):

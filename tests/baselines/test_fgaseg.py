@@ -188,6 +188,19 @@ def test_losses_are_weighted_and_every_weight_that_learns_gets_a_gradient():
         assert (parameter.grad is not None) == parameter.requires_grad, name
 
 
+@pytest.mark.parametrize("negative", [True, False])
+def test_a_batch_without_labels_has_finite_losses_and_every_gradient(negative):
+    model, items = make("LOSS.IGNORED_AS_NEGATIVE", negative).train(), batch(3)
+    for item in items:
+        item["sem_seg"][:] = 255
+    losses = model(items)
+    assert all((loss > 0) if negative else (loss == 0) for loss in losses.values())
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+        assert parameter.grad is None or (parameter.grad.isfinite() if negative else parameter.grad == 0).all(), name
+
+
 def test_the_loss_of_a_batch_of_one_size_is_that_of_its_images():
     model = make("LOSS.IGNORED_AS_NEGATIVE", False).train()
     items = [random_pair(32, 48, seed, num_classes=3) for seed in range(2)]
@@ -244,6 +257,8 @@ def test_learning_rates_and_decay():
     cfg = tiny_cfg(CONFIG)
     assert (cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR, cfg.SOLVER.IMS_PER_BATCH) == ("ADAMW", 2e-4, 8)
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE) == (80000, 0, 0.01)
+    node = cfg.MODEL.FGASEG
+    assert (node.KEPT_CLASSES, cfg.MODEL.AGGREGATOR.MAX_CLASSES, node.KERNEL_SIZE) == (16, 256, 3)
     model = build_model(cfg)
     groups = {id(p): group for group in build_optimizer(cfg, model).param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():

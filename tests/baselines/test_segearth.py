@@ -132,6 +132,23 @@ def test_what_is_no_whole_patch_is_padded_with_zeros_half_before_and_half_after(
     torch.testing.assert_close(ours, padded[:, :, 1:31, 1:42])
 
 
+@pytest.mark.parametrize("window", [32, 0])
+@torch.no_grad()
+def test_rows_and_columns_are_treated_alike(window):
+    """With weights that do not tell them apart, the transposed image has transposed scores; golden ones are squares."""
+    model = build("MODEL.CLIP.IMAGE_SIZE", window)
+    model.set_vocabulary(NAMES)
+    visual = model.visual
+    visual.conv1.weight.add_(visual.conv1.weight.mT.clone())
+    grid = visual.positional_embedding[1:].unflatten(0, (6, 6))
+    visual.positional_embedding[1:] = 50 * (grid + grid.transpose(0, 1)).flatten(0, 1)
+    for size in ((30, 62), (20, 48)):
+        image = random_pair(*size)["image"]
+        scores, turned = (scores_of(model, {"image": some})[0] for some in (image, image.mT))
+        assert scores.shape == (3, *size) and scores.std(dim=(1, 2)).min() > 0.01
+        torch.testing.assert_close(turned.mT, scores, rtol=1e-4, atol=1e-5)
+
+
 def test_the_last_windows_are_inside_the_image(complete):
     batches = list(complete._batches([(48, 90), (32, 20)]))
     places = [[(image, rows.start, columns.start) for image, rows, columns in windows] for windows in batches]
@@ -156,6 +173,11 @@ def test_a_name_in_two_classes_is_refused(complete):
     complete.set_vocabulary(["water, river", "river"])
     with pytest.raises(VocabularyError, match="'river' = 'river'"):
         complete([random_pair()])
+
+
+def test_the_published_templates():
+    templates = [template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES]
+    assert len(templates) == 80 and tiny_cfg(CONFIG).MODEL.TEXT.TEMPLATES == templates
 
 
 def test_first_synonyms_alone_by_config():

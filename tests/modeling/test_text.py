@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from mm_ovseg.errors import ConfigError, VocabularyError
+from mm_ovseg.modeling.backbone.clip import build_clip
 from mm_ovseg.modeling.text import TextEmbedder
 
 
@@ -111,6 +112,34 @@ def test_padding_is_left_out_only_where_the_tower_does_not_see_it(causal, monkey
     prompts = [template.replace("{}", name) for template in text.templates for name in names]
     torch.testing.assert_close(ours.flatten(0, 1), nn.functional.normalize(tower(tokenizer(prompts)), dim=-1))
     assert seen == ([(2, 6), (2, 4), (2, 6)] if causal else [(2, 32)] * 3)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gradients_are_the_same_without_padding(recompute):
+    torch.manual_seed(0)
+    _, tower, tokenizer = build_clip("ViT-laptop-4", "")
+    if recompute:
+        tower.set_grad_checkpointing()
+    text = TextEmbedder(tower=tower, tokenizer=tokenizer, templates=["a {}"], synonyms="average").train()
+    names, gradients, weights = ["water", "a wide road"], [], torch.randn(2, 64)
+    prompts = tokenizer([f"a {name}" for name in names])
+    for embed in (lambda: text(names)[0], lambda: nn.functional.normalize(tower(prompts), dim=-1)):
+        tower.zero_grad()
+        (embed() * weights).sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in tower.named_parameters()})
+    assert all(gradient is not None for gradient in gradients[0].values())
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    assert tower.attn_mask.shape == (32, 32)  # again
+
+
+def test_half_precision_is_near_without_padding():
+    torch.manual_seed(0)
+    _, tower, tokenizer = build_clip("ViT-laptop-4", "")
+    text = TextEmbedder(tower=tower, tokenizer=tokenizer, templates=["a {}"], synonyms="average").train()
+    exact = text(["water"])
+    with torch.autocast("cpu", torch.bfloat16):
+        half = text(["water"])
+    assert half.dtype == torch.float32 and 0 < (half - exact).abs().max() < 0.02
 
 
 @pytest.mark.parametrize("templates", [[], ["no place"], ["{} and {}"]])
