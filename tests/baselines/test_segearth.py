@@ -177,7 +177,7 @@ def test_a_name_in_two_classes_is_refused(complete):
 
 def test_the_published_templates():
     templates = [template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES]
-    assert len(templates) == 80 and tiny_cfg(CONFIG).MODEL.TEXT.TEMPLATES == templates
+    assert len(templates) == 80 and templates == tiny_cfg(CONFIG).MODEL.TEXT.TEMPLATES
 
 
 def test_first_synonyms_alone_by_config():
