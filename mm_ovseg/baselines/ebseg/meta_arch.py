@@ -18,9 +18,8 @@ from mm_ovseg.baselines.ebseg.sam import SAMEncoder
 from mm_ovseg.baselines.ebseg.transformer_decoder import Stage, TransformerDecoder, mask_pooled
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.modeling.backbone.clip import build_clip
-from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter, output_size, vocabularies
+from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter, output_size, segmenter_arguments
 from mm_ovseg.modeling.precision import at_least_float32, inference_precision
-from mm_ovseg.modeling.text import TextEmbedder
 
 __all__ = ["EBSeg", "EBSegHead"]
 
@@ -160,14 +159,7 @@ class EBSeg(OpenVocabularySegmenter):
             "pixel_std": clip_settings.PIXEL_STD,
             "sam_pixel_mean": settings.SAM.PIXEL_MEAN,
             "sam_pixel_std": settings.SAM.PIXEL_STD,
-            "text": TextEmbedder(
-                tower=tower,
-                tokenizer=tokenizer,
-                templates=cfg.MODEL.TEXT.TEMPLATES,
-                synonyms=cfg.MODEL.TEXT.SYNONYMS,
-            ),
-            **vocabularies(cfg),
-            "inference_dtype": cfg.MODEL.INFERENCE_DTYPE,
+            **segmenter_arguments(cfg, tower, tokenizer),
         }
 
     def train(self, mode: bool = True) -> "EBSeg":

@@ -15,9 +15,8 @@ from mm_ovseg.baselines.segearth.image_encoder import encode_tokens
 from mm_ovseg.baselines.segearth.upsampler import MIN_GRID, SimFeatUp, load_upsampler
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.backbone.clip import build_clip
-from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter, output_size, vocabularies
+from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter, output_size, segmenter_arguments
 from mm_ovseg.modeling.precision import at_least_float32, inference_precision
-from mm_ovseg.modeling.text import TextEmbedder
 from mm_ovseg.modeling.windows import window_starts
 from mm_ovseg.vocabulary import split_synonyms
 
@@ -120,14 +119,7 @@ class SegEarthOV(OpenVocabularySegmenter):
         return {
             "visual": visual,
             "upsampler": upsampler,
-            "text": TextEmbedder(
-                tower=tower,
-                tokenizer=tokenizer,
-                templates=cfg.MODEL.TEXT.TEMPLATES,
-                synonyms=cfg.MODEL.TEXT.SYNONYMS,
-            ),
-            **vocabularies(cfg),
-            "inference_dtype": cfg.MODEL.INFERENCE_DTYPE,
+            **segmenter_arguments(cfg, tower, tokenizer),
             "window": clip.IMAGE_SIZE,
             "stride": own.STRIDE,
             "windows_at_once": own.WINDOWS_AT_ONCE,

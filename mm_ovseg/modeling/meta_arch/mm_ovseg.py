@@ -14,11 +14,10 @@ from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.backbone.image_encoder import EncoderFeatures
 from mm_ovseg.modeling.encoders import ProjectedEncoder, build_encoders
 from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, at_label_sizes, segmentation_loss
-from mm_ovseg.modeling.meta_arch.segmenter import GraphSizes, OpenVocabularySegmenter, output_size, vocabularies
+from mm_ovseg.modeling.meta_arch.segmenter import GraphSizes, OpenVocabularySegmenter, output_size, segmenter_arguments
 from mm_ovseg.modeling.precision import inference_precision
 from mm_ovseg.modeling.sar_validity import WITH_SAR, WITHOUT_SAR, join_by_validity, needed_answers
 from mm_ovseg.modeling.scores import scores_of_size
-from mm_ovseg.modeling.text import TextEmbedder
 
 __all__ = ["MMOVSeg"]
 
@@ -81,15 +80,8 @@ class MMOVSeg(OpenVocabularySegmenter):
 
         return {
             **encoders,
-            "text": TextEmbedder(
-                tower=text_tower,
-                tokenizer=tokenizer,
-                templates=cfg.MODEL.TEXT.TEMPLATES,
-                synonyms=cfg.MODEL.TEXT.SYNONYMS,
-            ),
             "sem_seg_head": build_sem_seg_head(cfg, input_shape),
-            **vocabularies(cfg),
-            "inference_dtype": cfg.MODEL.INFERENCE_DTYPE,
+            **segmenter_arguments(cfg, text_tower, tokenizer),
             "loss_name": cfg.LOSS.NAME,
             "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
             "ignored_as_negative": cfg.LOSS.IGNORED_AS_NEGATIVE,

@@ -1,7 +1,8 @@
 """The common part of all models that segment images by class names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -14,7 +15,7 @@ from mm_ovseg.modeling.precision import read_inference_dtype
 from mm_ovseg.modeling.text import TextEmbedder
 from mm_ovseg.vocabulary import seen_classes, unseen_classes, validate_class_names
 
-__all__ = ["GraphSizes", "OpenVocabularySegmenter", "needed_weights", "output_size", "vocabularies"]
+__all__ = ["GraphSizes", "OpenVocabularySegmenter", "needed_weights", "output_size", "segmenter_arguments"]
 
 
 @dataclass(frozen=True)
@@ -188,14 +189,24 @@ def needed_weights(cfg: CfgNode) -> tuple[str, str]:
     return "MODEL.CLIP.PRETRAINED", cfg.MODEL.CLIP.PRETRAINED
 
 
-def vocabularies(cfg: CfgNode) -> dict[str, Sequence[str]]:
-    """The arguments ``train_vocabulary`` and ``vocabulary``, from the metadata of DATASETS.TRAIN and TEST."""
+def segmenter_arguments(cfg: CfgNode, tower: nn.Module, tokenizer: Callable) -> dict[str, Any]:
+    """The arguments of :class:`OpenVocabularySegmenter`.
+
+    Args:
+        cfg: says how names are embedded; they come from the metadata of DATASETS.TRAIN and TEST.
+        tower, tokenizer: CLIP's for text.
+    """
 
     def names_of(datasets: Sequence[str], key: str) -> list[str]:
         return [name for dataset in datasets[:1] for name in MetadataCatalog.get(dataset).get(key, [])]
 
     classes, unseen = (names_of(cfg.DATASETS.TRAIN, key) for key in ("stuff_classes", "unseen_classes"))
+    settings = cfg.MODEL.TEXT
     return {
+        "text": TextEmbedder(
+            tower=tower, tokenizer=tokenizer, templates=settings.TEMPLATES, synonyms=settings.SYNONYMS
+        ),
         "train_vocabulary": seen_classes(classes, unseen_classes(classes, unseen, cfg.DATASETS.UNSEEN)),
         "vocabulary": names_of(cfg.DATASETS.TEST, "stuff_classes"),
+        "inference_dtype": cfg.MODEL.INFERENCE_DTYPE,
     }
