@@ -2,6 +2,7 @@
 
 import json
 
+import open_clip
 import pytest
 import timm
 import torch
@@ -268,6 +269,14 @@ def test_wrong_input(tiny_model):
     model.train_vocabulary = ()
     with pytest.raises(VocabularyError, match="no class names"):
         model([random_pair(num_classes=3)])
+
+
+def test_similarities_are_scaled_as_in_clips_training(tiny_cfg, tmp_path):
+    clip = open_clip.create_model(TINY["CLIP"]["NAME"])
+    torch.nn.init.constant_(clip.logit_scale, 2.5)
+    torch.save(clip.state_dict(), tmp_path / "clip.pth")
+    model = build_model(tiny_cfg("MODEL.CLIP.PRETRAINED", str(tmp_path / "clip.pth")))
+    assert model.logit_scale == 2.5 and not model.logit_scale.requires_grad
 
 
 def test_weights_of_sam_as_published(tmp_path):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import open_clip
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
@@ -17,7 +18,7 @@ from mm_ovseg.baselines.ebseg.pixel_decoder import CLIPFusion, PixelDecoder
 from mm_ovseg.baselines.ebseg.sam import SAMEncoder
 from mm_ovseg.baselines.ebseg.transformer_decoder import Stage, TransformerDecoder, mask_pooled
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.modeling.backbone.clip import build_clip
+from mm_ovseg.modeling.backbone.clip import build_whole_clip
 from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter, output_size, segmenter_arguments
 from mm_ovseg.modeling.precision import at_least_float32, inference_precision
 
@@ -56,6 +57,7 @@ class EBSeg(OpenVocabularySegmenter):
         sam: the same.
         sem_seg_head: learns.
         clip_scale: the share of the image's sides at which CLIP sees it.
+        logit_scale: logarithm of the factor of all similarities, at which CLIP's own training ended; of OpenAI's, 100.
         seen_classes: names that training has seen, which decide how the three classifications are weighted; empty for
             ``train_vocabulary``. The attribute of this name may be set at any time.
         exponents: weights of the classifications.
@@ -77,6 +79,7 @@ class EBSeg(OpenVocabularySegmenter):
         sam: SAMEncoder,
         sem_seg_head: EBSegHead,
         clip_scale: float,
+        logit_scale: float,
         seen_classes: Sequence[str],
         exponents: Exponents,
         pixel_mean: Sequence[float],
@@ -95,8 +98,7 @@ class EBSeg(OpenVocabularySegmenter):
         self.clip_scale = clip_scale
         self.seen_classes = tuple(seen_classes)
         self.exponents = exponents
-        # Logarithm of the factor of all similarities, at which CLIP's own training ended.
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(100.0)), requires_grad=False)
+        self.logit_scale = nn.Parameter(torch.tensor(logit_scale), requires_grad=False)
         self.no_object = nn.Parameter(0.02 * torch.randn(1, clip.visual.output_dim))
         for name, values in (
             ("pixel_mean", pixel_mean),
@@ -126,7 +128,8 @@ class EBSeg(OpenVocabularySegmenter):
             )
         if len(settings.CLIP_BLOCKS) != 3:
             raise ConfigError(f"MODEL.EBSEG.CLIP_BLOCKS is {list(settings.CLIP_BLOCKS)}; it must have 3 entries.")
-        visual, tower, tokenizer = build_clip(clip_settings.NAME, clip_settings.PRETRAINED, clip_settings.ARGUMENTS)
+        whole_clip = build_whole_clip(clip_settings.NAME, clip_settings.PRETRAINED, clip_settings.ARGUMENTS)
+        visual = whole_clip.visual
         clip = CLIPStages(visual, blocks=settings.CLIP_BLOCKS, surgery_block=settings.SURGERY_BLOCK)
         sam = SAMEncoder(
             name=settings.SAM.NAME,
@@ -153,13 +156,14 @@ class EBSeg(OpenVocabularySegmenter):
             "sam": sam,
             "sem_seg_head": head,
             "clip_scale": settings.CLIP_SCALE,
+            "logit_scale": whole_clip.logit_scale.item(),
             "seen_classes": settings.SEEN_CLASSES,
             "exponents": Exponents(seen=settings.ALPHA, unseen=settings.BETA, recognition=settings.GAMMA),
             "pixel_mean": clip_settings.PIXEL_MEAN,
             "pixel_std": clip_settings.PIXEL_STD,
             "sam_pixel_mean": settings.SAM.PIXEL_MEAN,
             "sam_pixel_std": settings.SAM.PIXEL_STD,
-            **segmenter_arguments(cfg, tower, tokenizer),
+            **segmenter_arguments(cfg, whole_clip.text, open_clip.get_tokenizer(clip_settings.NAME)),
         }
 
     def train(self, mode: bool = True) -> "EBSeg":

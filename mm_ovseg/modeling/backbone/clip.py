@@ -24,6 +24,7 @@ __all__ = [
     "CLIPImageEncoder",
     "SelfAttention",
     "build_clip",
+    "build_whole_clip",
     "embed_patches",
     "resize_position",
     "set_clip_trainable",
@@ -104,15 +105,15 @@ class CLIPImageEncoder(ImageEncoder):
     """CLIP's ViT without pooling: a text-aligned feature for every patch.
 
     Args:
-        name, arguments, weights: see :func:`build_clip`; without text, the weights may be a stage-1 checkpoint with a
-            CLIP student.
+        name, arguments, weights: see :func:`build_whole_clip`; without text, the weights may be a stage-1 checkpoint
+            with a CLIP student.
         image_size: input height and width in pixels; the positional embedding is resized to fit.
         blocks: see :class:`ImageEncoder`; the dense feature is that of CLIP's last block, which -1 also names.
         pixel_mean, pixel_std: three values on the 0..255 scale.
         with_text: keep the text tower and the tokenizer for :meth:`take_text_encoder`.
 
     Raises:
-        ConfigError, CheckpointError: see ``build_clip``; or CLIP does not have these blocks.
+        ConfigError, CheckpointError: see :func:`build_whole_clip`; or CLIP does not have these blocks.
     """
 
     def __init__(
@@ -196,6 +197,14 @@ class CLIPImageEncoder(ImageEncoder):
 def build_clip(
     name: str, pretrained: str, arguments: Mapping[str, Any] = MappingProxyType({})
 ) -> tuple[VisionTransformer, nn.Module, Callable]:
+    """The image tower, the text tower (token ids (N, L) -> (N, C)) and the tokenizer of :func:`build_whole_clip`."""
+    model = build_whole_clip(name, pretrained, arguments)
+    return model.visual, model.text, open_clip.get_tokenizer(name)
+
+
+def build_whole_clip(
+    name: str, pretrained: str, arguments: Mapping[str, Any] = MappingProxyType({})
+) -> open_clip.CustomTextCLIP:
     """Build open_clip's model ``name`` and split the packed projections of its attention.
 
     Args:
@@ -203,9 +212,6 @@ def build_clip(
         pretrained: ``""`` for random weights, a tag that open_clip knows (``"openai"``), a local file, or one on the
             hub (``hf://organisation/repository/file``).
         arguments: passed to ``open_clip.create_model``.
-
-    Returns:
-        The image tower, the text tower (token ids (N, L) -> (N, C)) and the tokenizer.
 
     Raises:
         ConfigError: the architecture is unknown or not a plain ViT.
@@ -242,7 +248,7 @@ def build_clip(
         if isinstance(getattr(module, "attn", None), nn.MultiheadAttention):
             module.attn = SelfAttention.from_packed(module.attn)
     use_onednn(model)
-    return model.visual, model.text, open_clip.get_tokenizer(name)
+    return model
 
 
 def embed_patches(visual: VisionTransformer, images: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
