@@ -175,6 +175,14 @@ def test_a_name_in_two_classes_is_refused(complete):
         complete([random_pair()])
 
 
+def test_a_synonym_that_a_class_repeats_counts_once(complete):
+    item = random_pair()
+    complete.set_vocabulary(NAMES)
+    once = scores_of(complete, item)[0]
+    complete.set_vocabulary(["water, river, Water", *NAMES[1:]])
+    torch.testing.assert_close(scores_of(complete, item)[0], once)
+
+
 def test_the_published_templates():
     templates = [template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES]
     assert len(templates) == 80 and templates == tiny_cfg(CONFIG).MODEL.TEXT.TEMPLATES

@@ -166,7 +166,7 @@ class SegEarthOV(OpenVocabularySegmenter):
         return scores
 
     def embed_queries(self, names: Sequence[str]) -> tuple[torch.Tensor, list[int]]:
-        """Embed every synonym of T classes by itself, averaged over the templates.
+        """Embed every synonym of T classes by itself, averaged over the templates; one that a class repeats, once.
 
         Returns:
             (Q, C), L2-normalised, in the order of the classes; and the number of queries of each class.
@@ -174,7 +174,9 @@ class SegEarthOV(OpenVocabularySegmenter):
         Raises:
             VocabularyError: there are no names, or two synonyms have equal embeddings.
         """
-        groups = [self.text.synonyms_of(name) for name in names]
+        groups = [
+            list({synonym.casefold(): synonym for synonym in self.text.synonyms_of(name)}.values()) for name in names
+        ]
         embeddings = self.embed([synonym for group in groups for synonym in group])  # (P, Q, C)
         return F.normalize(embeddings.mean(dim=0), dim=-1), [len(group) for group in groups]
 
