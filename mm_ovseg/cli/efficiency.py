@@ -22,7 +22,7 @@ MODELS = ("MMOVSeg", "CrossModalUnification", "SegEarthOV", "EBSeg", "FGAseg")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the config, the options of measuring, and the files to write."""
     add_config_arguments(parser, help="a config of stage 1 or 2")
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="default: both")
+    parser.add_argument("--modes", nargs="+", choices=MODES, help="default: all that the model has")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest available)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default: float32")
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="pairs per batch (default: 1)")

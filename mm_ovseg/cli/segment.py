@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> None:
     predictor = Predictor(cfg, classes)
     if args.sar is None and predictor.model.needs_sar:
         print("This model was made for RGB and SAR; without --sar it maps RGB alone.", file=sys.stderr)
+    elif args.sar is not None and not predictor.model.needs_sar:
+        print("This model maps RGB alone; --sar is only shown in the figures.", file=sys.stderr)
     rows, scores, written = [], {}, 0
     for pair in tqdm(pairs, unit="pair", disable=len(pairs) == 1):
         prediction = predictor(pair["file_name"], pair.get("sar_file_name"))

@@ -13,6 +13,7 @@ from mm_ovseg.efficiency.flops import compare_flop_counts, flop_counter, release
 from mm_ovseg.efficiency.machine import describe_machine, matrix_rate, peak_memory, reset_peak_memory, resident_mb
 from mm_ovseg.efficiency.timer import time_runs
 from mm_ovseg.efficiency.workload import Workload
+from mm_ovseg.engine.config_checks import needs_training
 from mm_ovseg.modeling.encoders import encoder_names
 
 __all__ = ["MODES", "count_parameters", "measure_efficiency"]
@@ -22,21 +23,24 @@ MODULE_DEPTH = 2  # of names such as dino_sar.encoder and sem_seg_head.aggregato
 
 
 def measure_efficiency(
-    workload: Workload, *, modes: Sequence[str] = MODES, country: str | None = None
+    workload: Workload, *, modes: Sequence[str] | None = None, country: str | None = None
 ) -> dict[str, Any]:
     """Measure parameters, operations, time, memory and, given a country, energy and CO2.
 
     Args:
         workload: the model and its input.
-        modes: those of ``MODES`` to measure.
+        modes: those of ``MODES`` to measure; None for all that the model has.
         country: three-letter ISO 3166-1 code of the electricity; None leaves out energy and CO2.
 
     Returns:
         A report for :func:`~mm_ovseg.efficiency.report.format_efficiency`, serialisable as JSON.
 
     Raises:
-        ConfigError: codecarbon is not installed, the country is unknown, or the GPU's energy cannot be measured.
+        ConfigError: codecarbon is not installed, the country is unknown, the GPU's energy cannot be measured, or there
+            is no training to measure.
     """
+    if modes is None:
+        modes = MODES if needs_training(workload.cfg) else ("infer",)
     country = country and country.upper()
     new_tracker = nullcontext if country is None else emissions_tracker(country, workload.device)
     device, resident_at_start = workload.device, resident_mb()

@@ -14,7 +14,7 @@ from mm_ovseg.data.mappers import DATASET_MAPPER_REGISTRY
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.fusion import FUSION_REGISTRY
 
-__all__ = ["check_needs_training", "check_solver", "check_unread_keys"]
+__all__ = ["check_needs_training", "check_solver", "check_unread_keys", "needs_training"]
 
 logger = logging.getLogger(__name__)
 
@@ -78,16 +78,21 @@ def check_unread_keys(cfg: CfgNode) -> None:
             )
 
 
+def needs_training(cfg: CfgNode) -> bool:
+    """Whether the model has something to train."""
+    return getattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), "needs_training", True)
+
+
 def check_needs_training(cfg: CfgNode) -> None:
     """Check that the model has something to train.
 
     Raises:
         ConfigError: it does without training.
     """
-    name = cfg.MODEL.META_ARCHITECTURE
-    if not getattr(META_ARCH_REGISTRY.get(name), "needs_training", True):
+    if not needs_training(cfg):
         raise ConfigError(
-            f"{name} needs no training; evaluate it with --eval-only and CLIP's weights (MODEL.CLIP.PRETRAINED openai)."
+            f"{cfg.MODEL.META_ARCHITECTURE} needs no training; evaluate it with --eval-only and CLIP's weights "
+            "(MODEL.CLIP.PRETRAINED openai)."
         )
 
 

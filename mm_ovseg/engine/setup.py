@@ -20,19 +20,19 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 import mm_ovseg.baselines  # noqa: F401 (registers models)
-from mm_ovseg.checkpoint.weights_file import QUICKSTART, QUICKSTART_FILE
+from mm_ovseg.checkpoint.weights_file import QUICKSTART, QUICKSTART_FILE, local_weights_path
 from mm_ovseg.choices import check_registered
 from mm_ovseg.config import add_mm_ovseg_config
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.engine.config_checks import check_unread_keys
 from mm_ovseg.engine.config_file import WEIGHTS_KEYS, config_files, find_config, read_config_file
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.files import check_outputs, check_writable_folder, complete_file
+from mm_ovseg.files import check_outputs, check_writable_folder, complete_file, sha256
 from mm_ovseg.plain_data import read_text
 from mm_ovseg.shipped import SHIPPED
 from mm_ovseg.vocabulary import parse_class_names, select_unseen, validate_class_names
 
-__all__ = ["config_inputs", "load_config", "read_config", "set_up_run"]
+__all__ = ["config_inputs", "load_config", "read_config", "set_up_run", "weights_hashes"]
 
 TOO_DEEP = (RecursionError, MemoryError)  # raised by Python for thousands of nested brackets
 
@@ -112,6 +112,20 @@ def config_inputs(cfg: CfgNode, config_file: str | Path | None = None) -> dict[s
         "one of the weights files": [QUICKSTART_FILE if name == QUICKSTART else name for name in weights if name],
         "one of the dataset files": list(cfg.DATASETS.FILES),
     }
+
+
+def weights_hashes(cfg: CfgNode) -> dict[str, str | None]:
+    """SHA-256 of the weights files that a model is made of, by config key; None for weights that a library names.
+
+    ``MODEL.WEIGHTS`` stands alone, since it replaces the weights of all parts.
+
+    Raises:
+        CheckpointError: a file on the hub cannot be downloaded.
+    """
+    keys = ("MODEL.WEIGHTS",) if cfg.MODEL.WEIGHTS else WEIGHTS_KEYS
+    given = {key: name for key in keys if (name := attrgetter(key)(cfg))}
+    is_file = {key: "://" in name or os.path.isfile(name) for key, name in given.items()}
+    return {key: sha256(local_weights_path(name)) if is_file[key] else None for key, name in given.items()}
 
 
 def set_up_run(cfg: CfgNode, args: Namespace) -> None:

@@ -34,8 +34,8 @@ class Prediction:
         class_map: uint8 (H, W), an index into ``classes``, or 255 where RGB has no data.
         classes: T class names.
         confidence: float32 (H, W), the score 0..1 of the class in ``class_map``; 0 where RGB has no data. Scores of all
-            classes do not sum to 1.
-        scores: float32 (T, H, W), the scores 0..1 of all classes; None unless requested.
+            classes do not sum to 1. EBSeg's are sums over queries, and may be above 1.
+        scores: float32 (T, H, W), the scores of all classes; None unless requested.
         image: uint8 (H, W, 3), the RGB as the model saw it, 0..255.
         sar_image: uint8 (H, W, 3), the SAR as the model saw it, 0..255; None for a pair without SAR.
     """

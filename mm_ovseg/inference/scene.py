@@ -14,11 +14,10 @@ from typing import Any
 from detectron2.config import CfgNode
 
 import mm_ovseg
-from mm_ovseg.checkpoint.weights_file import local_weights_path
 from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.data.palette import LegendEntry, class_legend
 from mm_ovseg.data.scene_source import SceneSource
-from mm_ovseg.engine import config_inputs
+from mm_ovseg.engine import config_inputs, weights_hashes
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_outputs, sha256
 from mm_ovseg.inference.batches import BatchRunner
@@ -82,9 +81,9 @@ class ScenePredictor:
         self.model = self.predictor.model
         self.cfg = cfg
         self._legend = _legend(self.predictor.class_names, colors, unseen)
-        _, weights = needed_weights(cfg)
-        is_file = "://" in weights or Path(weights).is_file()  # else none, or a tag of open_clip's
-        self._weights = {"path": weights, "sha256": sha256(local_weights_path(weights)) if is_file else None}
+        self._hashes = weights_hashes(cfg)
+        key, weights = needed_weights(cfg)
+        self._weights = {"path": weights, "sha256": self._hashes.get(key)}
 
     def set_vocabulary(
         self,
@@ -120,7 +119,7 @@ class ScenePredictor:
 
         Args:
             rgb: a file, or several whose bands are concatenated, such as red, green and blue.
-            sar: a file, or several, on any grid; None to use RGB alone.
+            sar: a file, or several, on any grid; None to use RGB alone, as a model without SAR encoders does anyway.
             output: the map, ``.tif``.
             options: see :class:`SceneOptions`.
             show_progress: show a progress bar on stderr.
@@ -143,8 +142,9 @@ class ScenePredictor:
             inputs = {**scene_inputs(rgb, sar, options), **config_inputs(self.cfg)}
             check_outputs(scene_outputs(output, options), inputs)
             options = check_options(options, self.cfg)
+            given, sar = sar, self._used(sar)
             source = stack.enter_context(self._open(rgb, sar, options))
-            warnings = source.concerns()
+            warnings = source.concerns() + self._concerns(options, sar_is_unused=sar != given)
             for warning in warnings:
                 logger.warning(warning)
             shift = self._check_registration(source, options)
@@ -208,7 +208,7 @@ class ScenePredictor:
             legend = [(entry["name"], tuple(entry["color"]), entry["unseen"]) for entry in report["classes"]]
             with self.lock:
                 # The shift depends only on the files; estimating it again would mean reading them.
-                now = json.loads(json.dumps(self._settings(rgb, sar, options, None)))
+                now = json.loads(json.dumps(self._settings(rgb, self._used(sar), options, None)))
                 same = {**then, "shift": None} == now and legend == list(self._legend)
                 same = same and layers >= self._layers(options).keys()
             if options.vector is not None:
@@ -216,6 +216,17 @@ class ScenePredictor:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return report if same else None
+
+    def _used(self, sar: Paths | None) -> Paths | None:
+        """The files that the model sees: none if it has no SAR encoder."""
+        return sar if self.model.needs_sar else None
+
+    def _concerns(self, options: SceneOptions, *, sar_is_unused: bool) -> list[str]:
+        """Warnings about what the model cannot do, as sentences."""
+        found = ["This model maps RGB alone; SAR is not used."] if sar_is_unused else []
+        if (options.confidence or options.probabilities) and not self.model.bounded_scores:
+            found.append("The scores of this model are not probabilities; those above 1 are written as 100 percent.")
+        return found
 
     def _layers(self, options: SceneOptions) -> dict[str, int]:
         """Name -> bands of the layers to write."""
@@ -272,7 +283,7 @@ class ScenePredictor:
             "area": None if options.area is None else _content(options.area),
             "files": [_fingerprint(Path(path)) for path in (*path_list(rgb), *path_list(sar))],
             "classes": list(self.predictor.class_names),
-            "weights": self._weights["sha256"],
+            "weights": self._hashes,
             "config": hashlib.sha256(self.cfg.dump().encode()).hexdigest(),
             "shift": None if shift is None else [shift.rows, shift.columns],
         }

@@ -1,7 +1,6 @@
 """Evaluating a list of checkpoints, each once, into a folder of runs."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from mm_ovseg.engine import load_config
+from mm_ovseg.engine import load_config, weights_hashes
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.files import check_writable_folder, complete_file, sha256
+from mm_ovseg.files import check_writable_folder, complete_file
 from mm_ovseg.plain_data import parse_json, parse_yaml, read_text
 
 __all__ = ["evaluate_checkpoints"]
@@ -112,11 +111,11 @@ def _read_checkpoint(entry: Any) -> Checkpoint:
     return Checkpoint(entry["config"], entry.get("base"), entry.get("weights"), tuple(map(str, opts)))
 
 
-def _fingerprint(cfg: CfgNode) -> dict[str, str]:
-    weights, cfg = cfg.MODEL.WEIGHTS, cfg.clone()
+def _fingerprint(cfg: CfgNode) -> dict[str, Any]:
+    cfg = cfg.clone()
     cfg.defrost()
     cfg.OUTPUT_DIR = ""  # the same evaluation, however --runs is spelled
-    return {"config": cfg.dump(), "weights": sha256(weights) if os.path.isfile(weights) else weights}
+    return {"config": cfg.dump(), "weights": weights_hashes(cfg)}
 
 
 def _evaluations(cfg: CfgNode, folder: Path) -> list[Path]:
@@ -131,6 +130,6 @@ def _read_record(folder: Path) -> Any:
         return None
 
 
-def _write_record(folder: Path, content: dict[str, str]) -> None:
+def _write_record(folder: Path, content: dict[str, Any]) -> None:
     with complete_file(folder / RECORD) as temporary:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")

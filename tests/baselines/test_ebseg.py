@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import open_clip
 import pytest
 import timm
@@ -20,6 +21,7 @@ from mm_ovseg.baselines.ebseg.transformer_decoder import Stage
 from mm_ovseg.baselines.position_embedding import sine_position
 from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.errors import CheckpointError, ConfigError, DataError, VocabularyError
+from mm_ovseg.inference import SceneOptions, ScenePredictor
 from tests.conftest import ROOT, no_warnings, random_pair
 from tests.engine.test_optimizer import settings_by_name
 
@@ -336,3 +338,15 @@ def test_train_net_trains_and_evaluates(tmp_path, monkeypatch, forget_datasets):
     assert len(terms) == 21 and all(0 <= term < trained["total_loss"] for term in terms)
     assert trained["lr"] == pytest.approx(1e-4 * (1 / 3) ** 0.9)  # of the last step, by the poly schedule
     assert (output / "model_final.pth").is_file() and (output / "inference").is_dir()
+
+
+def test_scores_above_1_in_a_scene_are_said_to_be_cut(tiny_cfg, write_raster, tmp_path):
+    scenes = ScenePredictor(tiny_cfg(), NAMES)
+    rgb = write_raster(tmp_path / "rgb.tif", np.full((40, 30, 3), 99, np.uint8))
+    for confidence in (False, True):
+        options = SceneOptions(window=64, confidence=confidence)
+        warnings = scenes.segment(rgb, None, tmp_path / f"{confidence}.tif", options)["warnings"]
+        assert (
+            any("not probabilities; those above 1 are written as 100 percent" in text for text in warnings)
+            == confidence
+        )

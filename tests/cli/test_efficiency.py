@@ -47,6 +47,11 @@ def test_stage_2_beside_the_paper(efficiency):
     assert "`--country` selects" in markdown and "4 classes" in markdown
 
 
+def test_a_model_that_needs_no_training_has_an_inference_alone(efficiency):
+    report, _ = efficiency(config=ROOT / "projects/laptop/configs/segearth_ov.yaml")
+    assert report["inference"]["seconds_per_pair"] > 0 and "training" not in report
+
+
 def test_stage_1_has_a_row_too_with_the_precision_that_ran(efficiency, monkeypatch):
     seen = set()
     preprocess = ImageEncoder.preprocess

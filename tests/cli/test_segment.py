@@ -326,3 +326,10 @@ def test_a_corrupt_pair_among_many_is_skipped_and_counted(scenes, weights, tmp_p
     assert "00001.tif is an empty file" in error
     assert "2 of 3 pairs" in printed.out and "1 pairs" in printed.err
     assert {path.name for path in (tmp_path / "out").glob("*.tif")} == {"00000_map.tif", "00002_map.tif"}
+
+
+def test_sar_that_a_model_does_not_see_is_said(scenes, tmp_path, capsys):
+    config = ROOT / "projects/laptop/configs/fgaseg.yaml"
+    pair = [scenes / kind / "00000.tif" for kind in ("rgb", "sar")]
+    run_cli("segment", *arguments(*pair, tmp_path)[2:], "--config-file", config, "--opts", "MODEL.DEVICE", "cpu")
+    assert "This model maps RGB alone; --sar is only shown in the figures." in capsys.readouterr().err

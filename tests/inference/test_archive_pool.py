@@ -111,6 +111,8 @@ def make_factory(log, kill_after=None, stuck_on=None):
                 brightness = items[0]["image"][0] / 255
                 return [{"sem_seg": torch.stack([1 - brightness, brightness])}]
 
+            model.needs_sar = model.bounded_scores = True
+
         scene.Predictor = StubPredictor
         return scene.ScenePredictor(cfg, ["dark", "bright"])
 

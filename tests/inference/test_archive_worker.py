@@ -33,6 +33,8 @@ class StubPredictor:
     def model(self, items):
         return [{"sem_seg": torch.tensor([0.2, 0.8])[:, None, None].expand(2, *i["image"].shape[1:])} for i in items]
 
+    model.needs_sar = model.bounded_scores = True
+
 
 @pytest.fixture
 def make_worker(monkeypatch):
@@ -124,7 +126,12 @@ def test_faults_of_files_stay_and_others_are_tried_again(worker, scene, tmp_path
     missing = replace(scene, sar=(Path("none.tif"),))
     outcome = worker.segment(missing, tmp_path / "map.tif", replace(OPTIONS, resume=True))
     assert outcome.status == "failed" and "none.tif does not exist" in outcome.error and not outcome.retry
-    monkeypatch.setattr(StubPredictor, "model", lambda self, items: 1 / 0)
+
+    def broken(self, items):
+        return 1 / 0
+
+    broken.needs_sar = broken.bounded_scores = True
+    monkeypatch.setattr(StubPredictor, "model", broken)
     worker.build()
     outcome = worker.segment(scene, tmp_path / "map.tif", OPTIONS)
     assert outcome == Outcome("failed", error="ZeroDivisionError: division by zero", retry=True)

@@ -28,6 +28,8 @@ PLACE = from_origin(500_000, 5_000_000, 10, 10)
 class StubModel:
     """Scores by brightness of RGB; where it is given SAR with data, by that of SAR. Counts its batches."""
 
+    needs_sar = bounded_scores = True
+
     def __init__(self):
         self.batches, self.stop_after, self.before = [], None, lambda: None
 
@@ -299,6 +301,7 @@ def test_a_scene_whose_batches_memory_does_not_hold(predictor, pair, tmp_path, m
             raise fault
         return model(items)
 
+    limited.needs_sar = limited.bounded_scores = True
     monkeypatch.setattr(predictor, "model", limited)
     predictor.segment(*pair, tmp_path / "halved.tif", SceneOptions(window=40, batch_size=4))
     assert max(sizes) > 1 and sizes.count(1) > 4

@@ -33,6 +33,8 @@ class StubPredictor:
     def model(self, items):
         return [{"sem_seg": torch.stack([item["image"][0], item["sar_image"][0]]) / 255} for item in items]
 
+    model.needs_sar = model.bounded_scores = True
+
 scene.Predictor = StubPredictor
 scene_source.GDAL_CACHE_BYTES = areas.CACHE_BYTES = cog.CACHE_BYTES = 4 << 20
 folder = Path(sys.argv[1])

@@ -75,15 +75,16 @@ def test_a_failure_is_no_evaluation(project, monkeypatch, forget_datasets):
         assert not (project / EVALUATION).exists() and (project / RECORD).read_text() == "{}"
 
 
+class Done:
+    returncode = 0
+
+
 @pytest.mark.parametrize("key,value", [
     ("weights", "other.pth"), ("opts", [*SIZES, "TEST.PROMPT_FILES", "('pie.json',)"]), ("config", "copy/own.yaml")
 ])  # fmt: skip
 def test_what_an_evaluation_is_made_from(project, monkeypatch, forget_datasets, key, value):
     """Its config and its weights, by their content."""
     calls = []
-
-    class Done:
-        returncode = 0
 
     def write(command, **_):
         calls.append(command)
@@ -116,6 +117,18 @@ def test_what_an_evaluation_is_made_from(project, monkeypatch, forget_datasets, 
     (project / EVALUATION).unlink()
     evaluate_checkpoints(project / "list.yaml", project / "output")
     assert len(calls) == 4
+
+
+def test_an_evaluation_without_weights_of_the_model_is_made_from_those_of_its_parts(project, monkeypatch):
+    calls = []
+    monkeypatch.setattr(checkpoints.subprocess, "run", lambda command, **_: calls.append(command) or Done)
+    write_list({"config": "own.yaml", "base": QUICKSTART, "opts": [*SIZES, "MODEL.CLIP.PRETRAINED", "clip.pth"]})
+    for content, expected in ((1.0, 1), (1.0, 1), (2.0, 2)):
+        torch.save({"a": torch.tensor(content)}, "clip.pth")
+        evaluate_checkpoints(project / "list.yaml", project / "output")
+        (project / EVALUATION).parent.mkdir(parents=True, exist_ok=True)
+        (project / EVALUATION).write_text("{}")
+        assert len(calls) == expected
 
 
 @pytest.mark.parametrize("entries,message", [

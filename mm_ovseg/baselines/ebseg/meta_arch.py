@@ -66,6 +66,8 @@ class EBSeg(OpenVocabularySegmenter):
         arguments: those of :class:`~mm_ovseg.modeling.meta_arch.segmenter.OpenVocabularySegmenter`.
     """
 
+    bounded_scores = False
+
     pixel_mean: torch.Tensor
     pixel_std: torch.Tensor
     sam_pixel_mean: torch.Tensor

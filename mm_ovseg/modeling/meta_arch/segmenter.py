@@ -47,6 +47,7 @@ class OpenVocabularySegmenter(nn.Module):
 
     task = "sem_seg"  # selects the evaluator, see mm_ovseg.evaluation.build
     needs_training = True  # False: CLIP's weights are all that it needs
+    bounded_scores = True  # 0..1
 
     def __init__(
         self,
