@@ -44,7 +44,7 @@ MAX_JSON_BYTES = 1_000_000
 MEASURED = ("config_file", "model", "parameters", "machine")  # keys of what mm-ovseg efficiency writes
 
 
-class FitsNoRowError(Exception):
+class FitsNoRowError(DataError):
     """Why a run belongs to no row of a table."""
 
 

@@ -1,5 +1,7 @@
 """What is done with the outputs of a model on a GPU: pairs, scenes, explanations, evaluation."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -76,7 +78,17 @@ def test_explanations(overrides):
         assert all(recorded.query.device.type == "cpu" for recorded in explanation.attentions)
 
 
-def test_a_scene(write_raster, tmp_path):
+class RunAtOnce(ThreadPoolExecutor):
+    """Runs what it is given in the thread of the caller: two threads may not share a mode of fake tensors."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+def test_a_scene(write_raster, tmp_path, monkeypatch):
+    monkeypatch.setattr(scene_run, "ThreadPoolExecutor", RunAtOnce)
     rgb, sar = (GENERATOR.integers(1, 256, shape, dtype=np.uint8) for shape in ((70, 90, 3), (70, 90)))
     sar[:, 50:70] = 0
     files = [write_raster(tmp_path / f"{name}.tif", image, nodata=0) for name, image in (("rgb", rgb), ("sar", sar))]
