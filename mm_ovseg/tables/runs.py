@@ -211,7 +211,7 @@ def _read_measurement(path: Path, report: dict[str, Any]) -> tuple[str, Measurem
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} is not as mm-ovseg efficiency writes it; measure again, or remove it.") from error
     if row is None:
-        raise FitsNoRowError(f"{report['config_file']} is no row of the efficiency table")
+        raise FitsNoRowError(f"{report['config_file']} is not a row of the efficiency table")
     return row, Measurement(tuple(values), device)
 
 

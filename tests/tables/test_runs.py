@@ -171,7 +171,7 @@ def test_measurements_are_rows_of_the_efficiency_table(tmp_path):
     assert runs.measured["GSNet"].device == "a GPU for gsnet"
     assert runs.measured["GSNet"].values == pytest.approx((400, 50.1, None, 0.015, 334.294417))
     [line] = runs.left_out
-    assert line == f"{tmp_path}/quickstart.json is left out: quickstart is no row of the efficiency table."
+    assert line == f"{tmp_path}/quickstart.json is left out: quickstart is not a row of the efficiency table."
     write_measurement(tmp_path / "again.json", "gsnet")
     with pytest.raises(DataError, match=r"again.json and .*/gsnet/any.json are both GSNet"):
         find_runs(tmp_path)
