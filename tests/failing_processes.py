@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.errors import DataError
+from tests.forked_ranks import fork_ranks
 
 launch_module = importlib.import_module("mm_ovseg.engine.launch")  # its name in the package is the function
 
@@ -27,7 +28,7 @@ def launch(main, args, log, environment):
     os.dup2(descriptor, 2)
     sys.stdout.reconfigure(line_buffering=True)
     os.environ.update(environment)
-    launch_module.START_METHOD = "fork"
+    fork_ranks()
     launch_module.END_SECONDS = 1.0
     try:
         clean_exit(lambda _: launch_module.launch(main, args))(args)

@@ -26,6 +26,7 @@ from mm_ovseg import files
 from mm_ovseg.engine.interruption import DUPLICATE_SECONDS
 from mm_ovseg.engine.training_step import AccumulatingTrainer
 from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
+from tests.forked_ranks import fork_ranks
 from tests.patience import PATIENCE
 
 launch = importlib.import_module("mm_ovseg.engine.launch")  # its name in the package is the function
@@ -99,7 +100,7 @@ def _main(main, words, log, fault, environment):
     os.environ.update(environment)
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # for readers, as in a process of the command line
-    launch.START_METHOD = "fork"  # so that the processes of --num-gpus have the fault, and start in a moment
+    fork_ranks()
     _print_losses()
     if fault is not None:
         globals()[fault[0]](*fault[1:])
