@@ -6,7 +6,7 @@ mm-ovseg tables --tables 2 A3                                    # the paper's n
 
 Runs are found at any depth of the folder: evaluations (inference/DATASET/sem_seg_evaluation.json, with config.yaml
 beside inference/), and files of `mm-ovseg efficiency --json`. Their configs say which method, size and setting they
-are; those that are none of the paper's are listed. Cells without a run stay empty. Table A1 needs no runs.
+are; those that match no row are listed. Cells without a run stay empty. Table A1 needs no runs.
 
 checkpoints.yaml lists what to evaluate; all but config may be left out:
 - {config: configs/settings/ddhr_sk.yaml, base: configs/siblings/gsnet_vitb16_384.yaml, weights: gsnet.pth,

@@ -132,7 +132,7 @@ class SegEarthOV(OpenVocabularySegmenter):
         }
 
     def losses(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor]:
-        """There are none.
+        """Always an error: nothing here is trained.
 
         Raises:
             ConfigError: always.
@@ -172,7 +172,7 @@ class SegEarthOV(OpenVocabularySegmenter):
             (Q, C), L2-normalised, in the order of the classes; and the number of queries of each class.
 
         Raises:
-            VocabularyError: there are no names, or two synonyms have equal embeddings.
+            VocabularyError: no name is set, or two synonyms have equal embeddings.
         """
         groups = [
             list({synonym.casefold(): synonym for synonym in self.text.synonyms_of(name)}.values()) for name in names
@@ -269,7 +269,7 @@ def class_scores(
         logits: (Q, H, W).
         counts: number of queries of each class, T numbers.
         threshold: of the best score, 0..1.
-        background: index of the class to which pixels below the threshold belong; None: there is no threshold.
+        background: index of the class to which pixels below the threshold belong; None turns the threshold off.
 
     Returns:
         (T, H, W), 0..1.

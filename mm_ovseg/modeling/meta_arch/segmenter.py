@@ -149,7 +149,7 @@ class OpenVocabularySegmenter(nn.Module):
         """Embed class names (P, T, C), see :class:`~mm_ovseg.modeling.text.TextEmbedder`.
 
         Raises:
-            VocabularyError: there are none.
+            VocabularyError: ``names`` is empty.
         """
         if not names:
             raise VocabularyError('The model has no class names; call set_vocabulary(["water", "road"]).')
