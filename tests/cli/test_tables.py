@@ -227,4 +227,4 @@ def test_what_efficiency_writes_says_which_encoders_were_measured(tables, tmp_pa
     report = json.loads((tmp_path / "output" / "quickstart.json").read_text())
     assert report["encoders"] == {"CLIP": "ViT-quickstart-16", **dino}
     tables("--runs", "output", "--tables", "A2")
-    assert ["is no row of the efficiency table." in line for line in tables.left_out] == [True]
+    assert ["is not a row of the efficiency table." in line for line in tables.left_out] == [True]
