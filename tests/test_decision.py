@@ -40,7 +40,7 @@ def test_minimums_by_class_and_the_calibrations():
     scores = torch.tensor([0.0, 0.2, 0.5, 1.0])
     expected = torch.sigmoid(2 * torch.logit(scores[1:3]) + 1)
     probabilities = calibration(scores)
-    assert torch.allclose(probabilities[1:3], expected) and 0 <= probabilities.min() and probabilities.max() <= 1
+    assert torch.allclose(probabilities[1:3], expected) and probabilities.min() >= 0 and probabilities.max() <= 1
 
 
 @pytest.mark.parametrize(("arguments", "error", "words"), [
