@@ -68,11 +68,12 @@ def run(args: argparse.Namespace) -> None:
     )
     from mm_ovseg.inference.archive_pool import RayPool
     from mm_ovseg.inference.scene_options import check_options
-    from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
+    from mm_ovseg.inference.typed_classes import read_decision_options, read_vocabulary, vocabulary_inputs
 
     if not args.quiet:
         setup_logger(name="mm_ovseg")
     vocabulary = read_vocabulary(args.classes, args.unseen)
+    decision = read_decision_options(vocabulary.classes, args.background, args.min_score)
     cfg, gpus = place_on_gpus(read_scene_config(args), args.gpus_per_worker)
     options = read_scene_options(args)
     check_options(options, cfg)
@@ -83,9 +84,8 @@ def run(args: argparse.Namespace) -> None:
     inputs |= vocabulary_inputs(args.classes)
     check_archive_outputs(scenes, args.output_dir, options, polygons=args.vector, others=inputs)
     check_writable_folder(args.output_dir)
-    make_predictor = functools.partial(
-        ScenePredictor, cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen
-    )
+    style = {"colors": vocabulary.colors, "unseen": vocabulary.unseen}
+    make_predictor = functools.partial(ScenePredictor, cfg, vocabulary.classes, **decision, **style)
     pool = RayPool(make_predictor, num_workers=args.num_workers, address=args.address, gpus_per_worker=gpus)
     table = args.output_dir / RESULTS
     results: dict[str, SceneResult | None] = dict.fromkeys(scene.name for scene in scenes)  # in the order of the list

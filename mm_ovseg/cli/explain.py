@@ -27,7 +27,7 @@ from mm_ovseg.cli.arguments import (
     check_positive,
 )
 from mm_ovseg.errors import VocabularyError
-from mm_ovseg.vocabulary import split_synonyms
+from mm_ovseg.vocabulary import find_class
 
 NEEDED = ("INPUT.SKIP_CORRUPT", "False", "MODEL.COMPILE", "False")
 
@@ -76,12 +76,10 @@ def run(args: argparse.Namespace) -> None:
 
 def _select_classes(names: Sequence[str], classes: Sequence[str]) -> list[int]:
     """The indices of classes, given by name or by their first synonym."""
-    known = {split_synonyms(name)[0].casefold(): index for index, name in enumerate(classes)}
-    known |= {name.casefold(): index for index, name in enumerate(classes)}
-    keys = [", ".join(split_synonyms(name)).casefold() for name in names]
-    if unknown := [name for name, key in zip(names, keys, strict=True) if key not in known]:
-        raise VocabularyError(f"--class names '{unknown[0]}', but the classes are {', '.join(classes)}.")
-    indices = [known[key] for key in keys]
+    indices = [find_class(name, classes) for name in names]
+    if None in indices:
+        unknown = names[indices.index(None)]
+        raise VocabularyError(f"--class names '{unknown}', but the classes are {', '.join(classes)}.")
     if len(set(indices)) < len(indices):
         raise VocabularyError(f"--class names a class twice: {', '.join(names)}; give each once.")
     return indices

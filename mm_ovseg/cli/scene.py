@@ -7,7 +7,8 @@ mm-ovseg scene ... --rgb B04.jp2 B03.jp2 B02.jp2 --gsd 10 --aoi district.geojson
 SAR may be on any grid; it is warped to the grid of RGB, window by window. Where SAR has no data, the model uses RGB
 alone; where RGB has no data, neither does the map. Besides map.tif (Cloud-Optimized GeoTIFF, nodata 255), the command
 writes map.qml (QGIS style), map_coverage.tif (0: no RGB, 1: RGB alone, 2: RGB and SAR) and map.json (hectares per class
-and all settings). --resume continues an interrupted run, with the same result.
+and all settings). One name alone gives a map of where it is and where it is not ("none", 254); so do --background and
+--min-score with several. --resume continues an interrupted run, with the same result.
 
 Exit status: 0, done; 2, failed (the error says what to fix); 130, stopped by Ctrl-C.
 """
@@ -38,16 +39,18 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.files import check_outputs
     from mm_ovseg.inference import ScenePredictor
     from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs
-    from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
+    from mm_ovseg.inference.typed_classes import read_decision_options, read_vocabulary, vocabulary_inputs
 
     vocabulary = read_vocabulary(args.classes, args.unseen)
+    decision = read_decision_options(vocabulary.classes, args.background, args.min_score)
     cfg = read_scene_config(args)
     if not args.quiet:
         setup_logger(name="mm_ovseg")
     options = read_scene_options(args, vector=args.vector)
     inputs = {**scene_inputs(args.rgb, args.sar, options), **config_inputs(cfg, args.config_file)}
     check_outputs(scene_outputs(args.output, options), {**inputs, **vocabulary_inputs(args.classes)})
-    predictor = ScenePredictor(cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen)
+    style = {"colors": vocabulary.colors, "unseen": vocabulary.unseen}
+    predictor = ScenePredictor(cfg, vocabulary.classes, **decision, **style)
     with stopping(f"the same command with --resume continues {args.output}."):
         report = predictor.segment(args.rgb, args.sar, args.output, options, show_progress=not args.quiet)
     if not args.quiet:
@@ -58,11 +61,13 @@ def run(args: argparse.Namespace) -> None:
 def _format_areas(report: dict) -> str:
     from tabulate import tabulate
 
+    from mm_ovseg.decision import NONE_CLASS
+
     mapped = max(sum(area["pixels"] for area in report["classes"]), 1)
     rows = [
         [
             area["name"],
-            "unseen" if area["unseen"] else "seen",
+            "" if area["value"] == NONE_CLASS else "unseen" if area["unseen"] else "seen",
             area["pixels"],
             "-" if area["hectares"] is None else f"{area['hectares']:.2f}",
             f"{100 * area['pixels'] / mapped:.1f}",

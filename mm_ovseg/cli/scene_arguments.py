@@ -4,7 +4,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_ovseg.cli.arguments import add_class_arguments, add_config_arguments, from_arguments
+from mm_ovseg.cli.arguments import (
+    add_class_arguments,
+    add_config_arguments,
+    add_decision_arguments,
+    from_arguments,
+)
 from mm_ovseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,6 +24,7 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the model and of every map; each command adds its own files."""
     add_config_arguments(parser)
     add_class_arguments(parser)
+    add_decision_arguments(parser)
     parser.add_argument("--rgb-bands", type=int, nargs=3, metavar="N", help="bands of red, green and blue, from 1")
     parser.add_argument("--window", type=int, metavar="PIXELS", help="side of a window (default: as training crops)")
     parser.add_argument("--overlap", type=float, default=0.33, metavar="SHARE", help="of windows (default: 0.33)")
