@@ -36,11 +36,11 @@ class PageMap:
     """A map of a scene, made with or without SAR.
 
     Attributes:
-        class_map: uint8 (h, w), class indices of the preview, 255 for no data.
+        class_map: uint8 (h, w), class indices of the preview, 254 for none of the classes, 255 for no data.
         confidence: uint8 (h, w), percent, of the preview, 255 for no data.
-        classes: statistics of each class over the whole map: ``name``, ``color``, ``unseen``, ``pixels``, ``hectares``
-            (None without georeference), ``share`` of the mapped pixels, 0..1, and mean ``confidence``, 0..1 (None if
-            no pixel has the class).
+        classes: statistics of each class, and of "none" if there may be such pixels, over the whole map: ``name``,
+            ``value`` in the map, ``color``, ``unseen``, ``pixels``, ``hectares`` (None without georeference), ``share``
+            of the mapped pixels, 0..1, and mean ``confidence``, 0..1 (None if no pixel has the class).
         sar_share: share of the mapped pixels with SAR data, 0..1.
         geotiff, confidence_geotiff: files to download.
     """
@@ -60,6 +60,7 @@ class PageScene:
     Attributes:
         rgb, sar: the files; SAR may be None.
         class_names: the names to look for.
+        background: names that compete with them, and are mapped to "none".
         image, sar_image: uint8 (h, w, 3), previews of at most 1024 pixels a side.
         width, height: size of the scene in pixels.
         crs: name of its coordinate reference system, or None.
@@ -77,6 +78,7 @@ class PageScene:
     height: int
     crs: str | None
     folder: Path
+    background: tuple[str, ...] = ()
     maps: dict[bool, PageMap] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -113,6 +115,8 @@ class MapMaker:
         typed_classes: str,
         folder: Path | None = None,
         should_stop: Callable[[], bool] | None = None,
+        *,
+        typed_background: str = "",
     ) -> PageScene:
         """Map a pair, with SAR if it is given.
 
@@ -121,6 +125,7 @@ class MapMaker:
             typed_classes: "water,road,city", or with synonyms "water,river,lake; road,street".
             folder: folder to create for its maps; None for a new one in the maker's own.
             should_stop: called before each window of the scene; returns True if the map is no longer wanted.
+            typed_background: names that compete with the classes and are mapped to "none", spelled like them.
 
         Returns:
             The scene with one map; the caller removes it.
@@ -133,6 +138,7 @@ class MapMaker:
             raise DataError("There is no RGB image; choose one.")
         # Not read_vocabulary, which opens files.
         class_names = parse_class_names(typed_classes)
+        background = parse_class_names(typed_background) if typed_background.strip() else ()
         folder = folder or Path(tempfile.mkdtemp(dir=self._folder))
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -155,6 +161,7 @@ class MapMaker:
                 height=grid.height,
                 crs=None if grid.crs is None else grid.crs.to_string(),
                 folder=folder,
+                background=background,
             )
             self.make_map(scene, with_sar=sar is not None, should_stop=should_stop)
         except BaseException:
@@ -179,14 +186,19 @@ class MapMaker:
         output = scene.folder / ("with_sar" if with_sar else "rgb_alone") / f"{scene.rgb.stem[:MAX_STEM]}_map.tif"
         unseen = unseen_names(scene.class_names, self._seen)
         sar = scene.sar if with_sar else None
-        self._predictor.set_vocabulary(scene.class_names, colors=default_colors(scene.class_names), unseen=unseen)
+        self._predictor.set_vocabulary(
+            scene.class_names,
+            background=scene.background,
+            colors=default_colors(scene.class_names),
+            unseen=unseen,
+        )
         options = SceneOptions(confidence=True)
         report = self._predictor.segment(scene.rgb, sar, output, options, should_stop=should_stop)
         warnings = (page_message(warning, scene.rgb, scene.sar) for warning in report.get("warnings", []))
         scene.warnings = tuple(dict.fromkeys((*scene.warnings, *warnings)))
         confidence = sibling(output, "_confidence.tif")
         shape = scene.image.shape[:2]
-        means = _mean_confidences(output, confidence, len(scene.class_names))
+        means = _mean_confidences(output, confidence, [entry["value"] for entry in report["classes"]])
         mapped = max(1, sum(entry["pixels"] for entry in report["classes"]))
         return PageMap(
             class_map=_read_shrunk(output, shape),
@@ -248,11 +260,11 @@ def _read_shrunk(path: Path, shape: tuple[int, int]) -> np.ndarray:
         return file.read(1, out_shape=shape)
 
 
-def _mean_confidences(class_path: Path, confidence_path: Path, num_classes: int) -> list[float | None]:
-    """Mean confidence, 0..1, of the pixels of each class; None for a class without pixels."""
+def _mean_confidences(class_path: Path, confidence_path: Path, values: Sequence[int]) -> list[float | None]:
+    """Mean confidence, 0..1, of the pixels with each value in the map; None for a value without pixels."""
     counts, sums = np.zeros(256), np.zeros(256)
     with RasterSource(class_path) as class_map, RasterSource(confidence_path) as confidence:
         for (_, classes), (_, percent) in zip(class_map.strips(1), confidence.strips(1), strict=True):
             counts += np.bincount(classes.ravel(), minlength=256)
             sums += np.bincount(classes.ravel(), weights=percent.ravel(), minlength=256)
-    return [float(sums[index] / counts[index] / 100) if counts[index] else None for index in range(num_classes)]
+    return [float(sums[index] / counts[index] / 100) if counts[index] else None for index in values]

@@ -81,6 +81,13 @@ def build_page(
                     max_length=MAX_CLASSES_LENGTH,
                     elem_id="ovseg-classes",
                 )
+                with gr.Accordion("More options", open=False, elem_id="ovseg-more"):
+                    background = gr.Textbox(
+                        label="Other things there",
+                        info="They compete with the classes, and are mapped to none: bare ground, something else",
+                        max_length=MAX_CLASSES_LENGTH,
+                        elem_id="ovseg-background",
+                    )
                 start = gr.Button("Make the map", variant="primary", elem_id="ovseg-start")
                 message = gr.HTML(elem_id="ovseg-message")
                 examples = []
@@ -118,9 +125,10 @@ def build_page(
             step = begun(_no_downloads, None, downloads, **direct).then(function, inputs, outputs, **model, **common)
             step.failure(scenes.downloads, [state, sensors], downloads, **direct)
 
-        pair_inputs, made = [state, rgb, sar, classes, layer, opacity], [state, *shown]
+        pair_inputs, made = [state, rgb, sar, classes, background, layer, opacity], [state, *shown]
         run(start.click, scenes.make, pair_inputs, made)
-        run(classes.submit, scenes.make, pair_inputs, made)
+        for names in (classes, background):
+            run(names.submit, scenes.make, pair_inputs, made)
         for button, pair in zip(examples, pairs.values(), strict=True):
             chosen = button.click(
                 lambda pair=pair: [str(path) for path in pair], None, [rgb, sar], queue=False, **common
@@ -149,6 +157,7 @@ class _Scenes:
         rgb: str | None,
         sar: str | None,
         classes: str,
+        background: str,
         layer: str,
         opacity: float,
         request: gr.Request,
@@ -158,7 +167,10 @@ class _Scenes:
         files = [None if path is None else Path(path) for path in (rgb, sar)]
         folder = self._files.new_folder(request.request.state.visitor)
         with self._runs.of(request.session_hash) as left:
-            made, message = _attempt(lambda: self._maker.make_scene(*files, classes or "", folder, left), *files)
+            made, message = _attempt(
+                lambda: self._maker.make_scene(*files, classes or "", folder, left, typed_background=background or ""),
+                *files,
+            )
         if made is None:
             return [None, *_nothing(message)]
         return [made, *_shown(made, made.sar is not None, layer, RGB, opacity)]
@@ -226,7 +238,7 @@ def _shown(scene: PageScene, with_sar: bool, layer: str, beneath: str, opacity: 
     if layer == CONFIDENCE:
         colored = color_confidence(page_map.confidence)
     else:
-        colored = color_classes(page_map.class_map, [entry["color"] for entry in page_map.classes])
+        colored = color_classes(page_map.class_map, {entry["value"]: entry["color"] for entry in page_map.classes})
     image = scene.sar_image if beneath == SAR else scene.image
     names = ", ".join(entry["name"] for entry in page_map.classes)
     made_from = WITH_SAR if with_sar else RGB_ALONE

@@ -47,12 +47,28 @@ def test_pictures_without_a_place_get_shares_only(suffix, maker, write_image):
     assert scene.maps[True].geotiff.name == "rgb_map.tif"
 
 
+def test_none_of_the_classes_has_an_area_a_share_and_a_confidence(maker, cloudy_pair):
+    page_map = maker.make_scene(*cloudy_pair, "forest", typed_background="city, road; water; farmland").maps[True]
+    forest, none = page_map.classes
+    assert (forest["value"], none["value"], none["name"], none["unseen"]) == (0, 254, "none", False)
+    assert 0 < none["share"] < 1 and forest["share"] + none["share"] == pytest.approx(1)
+    assert none["hectares"] == pytest.approx((page_map.class_map == 254).sum() * 4 / 10_000, rel=0.005)
+    assert none["confidence"] == pytest.approx(page_map.confidence[page_map.class_map == 254].mean() / 100)
+    with rasterio.open(page_map.geotiff) as file:
+        assert file.tags(1)["class_254"] == "none"
+
+
+def test_one_name_alone_may_be_nowhere(maker, cloudy_pair):
+    names = [entry["name"] for entry in maker.make_scene(*cloudy_pair, "forest").maps[True].classes]
+    assert names == ["forest", "none"]
+
+
 def test_another_vocabulary_does_not_linger(maker, write_image):
     rgb = write_image("rgb.tif")
     first = maker.make_scene(rgb, write_image("sar.tif", bands=1), "city, farmland")
     second = maker.make_scene(rgb, None, "meadow")
     assert second.sar is None and second.sar_image is None and list(second.maps) == [False]
-    assert [entry["unseen"] for entry in second.maps[False].classes] == [True]
+    assert [entry["unseen"] for entry in second.maps[False].classes] == [True, False]
     alone = maker.make_map(first, with_sar=False)  # made after the other scene
     assert [entry["name"] for entry in alone.classes] == ["city", "farmland"]
 
@@ -125,9 +141,9 @@ def test_large_scenes_are_shown_small(maker, write_image, monkeypatch):
         assert np.abs(scene.image[0, 0] - file.read()[:, :3, :3].mean(axis=(1, 2))).max() <= 1
 
 
-def refused(maker, rgb, sar, classes="water"):
+def refused(maker, rgb, sar, classes="water", background=""):
     with pytest.raises(MMOVSegError) as raised:
-        maker.make_scene(rgb, sar, classes)
+        maker.make_scene(rgb, sar, classes, typed_background=background)
     return page_message(raised.value, rgb, sar)
 
 
@@ -142,6 +158,7 @@ def test_bad_input_is_told_in_a_sentence(maker, write_image, tmp_path):
     assert "rgb.png is 96x64 pixels and sar.png 96x32" in message and str(tmp_path) not in message
     assert "empty" in refused(maker, rgb, None, "  ")
     assert "more than once" in refused(maker, rgb, None, "water, Water")
+    assert "more than once: Water" in refused(maker, rgb, None, "water", "rock, Water")
     assert set(maker._folder.iterdir()) == folders
 
 
