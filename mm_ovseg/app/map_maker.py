@@ -21,14 +21,13 @@ from mm_ovseg.errors import DataError
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from mm_ovseg.inference.scene_files import sibling
 from mm_ovseg.raster import RasterSource, open_raster
-from mm_ovseg.vocabulary import parse_class_names, seen_classes, split_synonyms, unseen_classes
+from mm_ovseg.vocabulary import GENERIC_CLASSES, parse_class_names, seen_classes, split_synonyms, unseen_classes
 
 __all__ = ["MapMaker", "PageMap", "PageScene", "known_classes", "unseen_names"]
 
 PREVIEW_SIDE = 1024  # pixels; longer side of the images shown
 ROWS_AT_ONCE = 512
 MAX_STEM = 60
-GENERIC_CLASSES = ("water", "road", "city", "forest")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +59,7 @@ class PageScene:
     Attributes:
         rgb, sar: the files; SAR may be None.
         class_names: the names to look for.
-        background: names that compete with them, and are mapped to "none".
+        background: names that compete with them, and are mapped to "none"; None for the default ones.
         image, sar_image: uint8 (h, w, 3), previews of at most 1024 pixels a side.
         width, height: size of the scene in pixels.
         crs: name of its coordinate reference system, or None.
@@ -78,7 +77,7 @@ class PageScene:
     height: int
     crs: str | None
     folder: Path
-    background: tuple[str, ...] = ()
+    background: tuple[str, ...] | None = None
     maps: dict[bool, PageMap] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -125,7 +124,8 @@ class MapMaker:
             typed_classes: "water,road,city", or with synonyms "water,river,lake; road,street".
             folder: folder to create for its maps; None for a new one in the maker's own.
             should_stop: called before each window of the scene; returns True if the map is no longer wanted.
-            typed_background: names that compete with the classes and are mapped to "none", spelled like them.
+            typed_background: names that compete with the classes and are mapped to "none", spelled like them;
+                "" for the default ones.
 
         Returns:
             The scene with one map; the caller removes it.
@@ -138,7 +138,7 @@ class MapMaker:
             raise DataError("There is no RGB image; choose one.")
         # Not read_vocabulary, which opens files.
         class_names = parse_class_names(typed_classes)
-        background = parse_class_names(typed_background) if typed_background.strip() else ()
+        background = parse_class_names(typed_background) if typed_background.strip() else None
         folder = folder or Path(tempfile.mkdtemp(dir=self._folder))
         folder.mkdir(parents=True, exist_ok=True)
         try:

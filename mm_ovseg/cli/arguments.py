@@ -62,13 +62,13 @@ def add_decision_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--background",
         metavar="NAMES",
-        help='names that compete with the classes and are mapped to "none", such as "bare ground, something else"',
+        help='names that compete with the classes and are mapped to "none", such as "bare ground, something else" '
+        '(default: for one name alone, the other classes of the training; "": nothing)',
     )
     parser.add_argument(
         "--min-score",
         metavar="SCORE",
-        help='minimum score, 0..1, below which a pixel is "none"; by class: "water=0.3; road=0.2" (default: 0, but '
-        "0.5 for one name alone)",
+        help='minimum score, 0..1, below which a pixel is "none"; by class: "water=0.3; road=0.2"',
     )
 
 

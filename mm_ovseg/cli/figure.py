@@ -97,8 +97,9 @@ def run(args: argparse.Namespace) -> None:
     first = next(iter(configs.values()))
     rows = [read_panel_row(first, sample, metadata) for sample in samples]
     for title, cfg in configs.items():
-        min_score = None if args.dataset is None else 0.0  # as it is scored
-        maps = _predict(title, cfg, samples, metadata, with_sar=title not in args.rgb_only, min_score=min_score)
+        maps = _predict(
+            title, cfg, samples, metadata, with_sar=title not in args.rgb_only, as_scored=bool(args.dataset)
+        )
         pairs = zip(rows, maps, strict=True)
         rows = [replace(row, predictions={**row.predictions, title: class_map}) for row, class_map in pairs]
     unseen = unseen_classes(classes, metadata.unseen_classes, first.DATASETS.UNSEEN)
@@ -171,7 +172,7 @@ def _predict(
     metadata: "Metadata",
     *,
     with_sar: bool,
-    min_score: float | None,
+    as_scored: bool,
 ) -> list["np.ndarray"]:
     """The class maps of one model, which is freed on return."""
     from tqdm import tqdm
@@ -180,7 +181,8 @@ def _predict(
     from mm_ovseg.inference.predictor import Predictor
 
     prompts = dict(zip(cfg.DATASETS.TEST, read_prompts(cfg), strict=True))
-    predictor = Predictor(cfg, prompts.get(metadata.name) or metadata.stuff_classes, min_score=min_score)
+    decision = {"background": (), "min_score": 0.0} if as_scored else {}
+    predictor = Predictor(cfg, prompts.get(metadata.name) or metadata.stuff_classes, **decision)
     return [
         predictor(sample["file_name"], sample["sar_file_name"] if with_sar else None).class_map
         for sample in tqdm(samples, desc=title, unit="pair")

@@ -49,7 +49,7 @@ def read_decision_options(classes: Sequence[str], background: str | None, min_sc
 
     Args:
         classes: their names.
-        background: ``"bare ground, something else"``, spelled like ``--classes``.
+        background: ``"bare ground, something else"``, spelled like ``--classes``; ``""``: nothing.
         min_score: ``"0.4"``, or by class ``"water=0.3; road=0.2"``, where the first of several synonyms is enough.
 
     Returns:
@@ -59,10 +59,11 @@ def read_decision_options(classes: Sequence[str], background: str | None, min_sc
         ConfigError: ``min_score`` is malformed, or not within 0..1.
         VocabularyError: a name is empty, repeated, or, in ``min_score``, not among the classes.
     """
-    options = {
-        "background": parse_class_names(background) if background else (),
-        "min_score": None if min_score is None else _read_min_score(min_score, classes),
-    }
+    names = background
+    if background is not None:
+        names = parse_class_names(background) if background.strip() else ()
+    minimums = None if min_score is None else _read_min_score(min_score, classes)
+    options = {"background": names, "min_score": minimums}
     Decision(classes, **options)
     return options
 

@@ -112,7 +112,7 @@ def test_one_name_alone_is_mapped_where_it_is_and_compared_with_labels_of_other_
     scenes, weights, tmp_path, capsys
 ):
     rgb, sar, label = (scenes / kind / "00000.tif" for kind in ("rgb", "sar", "labels"))
-    words = ["--label", label, "--label-classes", CLASSES, "--min-score", "Water=0.45"]
+    words = ["--label", label, "--label-classes", CLASSES, "--background", "", "--min-score", "Water=0.45"]
     run_cli("segment", *arguments(rgb, sar, tmp_path, *words, *options(weights), classes="water, river;"))
     with rasterio.open(tmp_path / "00000_map.tif") as file:
         class_map = file.read(1)
@@ -129,7 +129,7 @@ def test_labels_of_one_name_alone_may_say_where_it_is_not(scenes, weights, tmp_p
     rgb, sar, label = (scenes / kind / "00000.tif" for kind in ("rgb", "sar", "labels"))
     truth = np.asarray(Image.open(label)) == SYNTHETIC_CLASSES.index("water")
     Image.fromarray(np.where(truth, 0, 254).astype(np.uint8)).save(tmp_path / "label.png")
-    words = arguments(rgb, sar, tmp_path, "--min-score", "0", classes="water")
+    words = arguments(rgb, sar, tmp_path, "--min-score", "0", "--background", "", classes="water")
     run_cli("segment", *words, "--label", str(tmp_path / "label.png"), *map(str, options(weights)))
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 00000")]
     assert f"{100 * truth.mean():.1f} |" in row  # everything is water
@@ -161,17 +161,19 @@ def test_wrong_options_of_the_decision(scenes, tmp_path, capsys, words, message)
     assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_a_pair_without_georeference_gives_no_geotiff_and_nodata_stays_nodata(weights, tmp_path):
+def test_a_pair_without_georeference_gives_no_geotiff_and_pixels_without_both_stay_nodata(weights, tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (40, 60, 4), dtype=np.uint8)
     image[:10, :, 3] = 0
     image[10:, :, 3] = 255
     Image.fromarray(image).save(tmp_path / "rgb.png")
+    image[:, :, 0] |= 1
+    image[:5, :, 0] = 0
     Image.fromarray(image[:, :, 0]).save(tmp_path / "sar.png")
-    output = tmp_path / "output"
-    run_cli("segment", *arguments(tmp_path / "rgb.png", tmp_path / "sar.png", output, *options(weights)))
+    output, words = tmp_path / "output", (*options(weights), "INPUT.SAR.NODATA", "0")
+    run_cli("segment", *arguments(tmp_path / "rgb.png", tmp_path / "sar.png", output, *words))
     assert {path.name for path in output.iterdir()} == {"rgb_map.png", "rgb_figure.png"}
     class_map = np.asarray(Image.open(output / "rgb_map.png"))
-    assert (class_map[:10] == 255).all() and (class_map[10:] < 5).all()
+    assert (class_map[:5] == 255).all() and (class_map[5:] < 5).all()
 
 
 def test_a_class_file_gives_names_unseen_ones_and_colours(scenes, weights, tmp_path, monkeypatch):
@@ -200,7 +202,7 @@ def test_a_class_file_gives_names_unseen_ones_and_colours(scenes, weights, tmp_p
 def test_a_published_checkpoint_is_taken_as_it_is(scenes, released_catseg, tmp_path, caplog):
     # Of zeros: to its text encoder two classes would be one.
     rgb, sar = (scenes / kind / "00000.tif" for kind in ("rgb_clouds", "sar"))
-    words = arguments(rgb, sar, tmp_path / "maps", *options(released_catseg), classes="road")
+    words = arguments(rgb, sar, tmp_path / "maps", "--background", "", *options(released_catseg), classes="road")
     words[1] = str(ROOT / "configs" / "siblings" / "catseg_vitb16_384.yaml")
     with caplog.at_level("INFO", logger="mm_ovseg"):
         run_cli("segment", *words)
@@ -324,6 +326,31 @@ def test_without_sar_the_map_rests_on_rgb_alone(scenes, weights, tmp_path, capsy
     expected = Predictor(cfg, SYNTHETIC_CLASSES)(scenes / "rgb" / "00001.tif", None)
     np.testing.assert_array_equal(class_map, expected.class_map)
     assert (tmp_path / f"{name}_figure.png").is_file()
+
+
+@pytest.mark.parametrize("given", ["sar/00001.tif", "sar/*1.tif"])
+def test_without_rgb_the_map_rests_on_sar_alone(scenes, weights, tmp_path, given):
+    words = arguments("", scenes / given, tmp_path, *options(weights))
+    place = words.index("--input")
+    run_cli("segment", *words[:place], *words[place + 2 :])
+    name = "0000" if "*" in given else "00001"
+    with rasterio.open(tmp_path / f"{name}_map.tif") as made, rasterio.open(scenes / "sar" / "00001.tif") as sar:
+        class_map = made.read(1)
+        assert made.transform == sar.transform and made.crs == sar.crs
+    cfg = load_config(CONFIG, ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", str(weights)], needs_datasets=False)
+    expected = Predictor(cfg, SYNTHETIC_CLASSES)(None, scenes / "sar" / "00001.tif")
+    np.testing.assert_array_equal(class_map, expected.class_map)
+    assert (class_map < 5).all() and (tmp_path / f"{name}_figure.png").is_file()
+
+
+def test_what_cannot_be_mapped_without_rgb(scenes, weights, tmp_path, capsys):
+    words = arguments("", scenes / "sar", tmp_path / "maps", *options(weights))
+    place, no_sar = words.index("--input"), ("MODEL.DENSE_ENCODER_SAR.ENABLED", "False")
+    for left, message in (
+        (words[:place] + words[place + 4 :], "give --input (RGB), --sar, or both"),
+        (words[:place] + words[place + 2 :] + [*no_sar, "MODEL.WEIGHTS", ""], "a model of RGB alone"),
+    ):
+        assert message in fails(capsys, tmp_path / "maps", left)
 
 
 def test_very_long_pairs(weights, tmp_path):

@@ -9,12 +9,13 @@ CLASSES = ("water, river", "road", "a=b")
 
 
 @pytest.mark.parametrize(("background", "min_score", "expected"), [
-    (None, None, {"background": (), "min_score": None}),
+    (None, None, {"background": None, "min_score": None}),
+    ("", None, {"background": (), "min_score": None}),
     ("bare ground, something else", "0.4", {"background": ("bare ground", "something else"), "min_score": 0.4}),
     ("bare ground, sand; else;", "Water=0.3; a=b = .2;", {
         "background": ("bare ground, sand", "else"), "min_score": {"water, river": 0.3, "a=b": 0.2}
     }),
-    (None, "water,river=0", {"background": (), "min_score": {"water, river": 0.0}}),
+    (None, "water,river=0", {"background": None, "min_score": {"water, river": 0.0}}),
 ])  # fmt: skip
 def test_typed_options(background, min_score, expected):
     assert read_decision_options(CLASSES, background, min_score) == expected
