@@ -18,6 +18,7 @@ from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.data.palette import default_colors
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import DataError
+from mm_ovseg.inference.coverage import sar_share
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from mm_ovseg.inference.scene_files import sibling
 from mm_ovseg.raster import RasterSource, open_raster
@@ -195,7 +196,7 @@ class MapMaker:
                 {**entry, "share": entry["pixels"] / mapped, "confidence": mean}
                 for entry, mean in zip(report["classes"], means, strict=True)
             ],
-            sar_share=report["coverage"]["rgb_and_sar"] / mapped,
+            sar_share=sar_share(report) or 0.0,
             geotiff=output,
             confidence_geotiff=confidence,
         )

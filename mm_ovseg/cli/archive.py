@@ -3,10 +3,11 @@ r"""Segment an archive: every scene of a list, on all cores or GPUs of this mach
 mm-ovseg archive --config-file configs/mm_ovseg_vitb16_384.yaml --manifest pairs.csv --output-dir maps \
     --classes "water,road,city,burnt forest" --num-workers 4 --opts MODEL.WEIGHTS model.pth INPUT.SAR.SCALE db
 
-pairs.csv has a header line and one scene per line. Its columns are rgb (one file, or red;green;blue), sar (may be
-empty) and, optionally, name (default: the RGB file's name without suffix) and aoi (a file of polygons to map). Paths
-are relative to the folder of pairs.csv. Each scene is written to maps/NAME.tif and the accompanying files that
-`mm-ovseg scene` describes, and gets a line in maps/results.csv, which is updated after every scene.
+pairs.csv has a header line and one scene per line. Its columns are rgb (one file, or red;green;blue) and sar, of which
+one may be empty, and, optionally, name (default: the RGB or else the SAR file's name without suffix), aoi (a file of
+polygons to map) and clouds (a cloud mask). Paths are relative to the folder of pairs.csv. Each scene is written to
+maps/NAME.tif and the accompanying files that `mm-ovseg scene` describes, and gets a line in maps/results.csv, which is
+updated after every scene.
 
 A scene with unusable files does not stop the others. If a worker is killed, its scene is retried and continues where it
 stopped. --resume continues the whole archive and skips finished maps. --address connects to a Ray cluster, whose

@@ -1,6 +1,7 @@
 """The files that segmenting a scene reads and writes."""
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -11,7 +12,16 @@ from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.palette import LegendEntry
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
-from mm_ovseg.inference.areas import count_values, measure_areas
+from mm_ovseg.inference.areas import measure_areas
+from mm_ovseg.inference.cloud_detection import DETECT
+from mm_ovseg.inference.coverage import (
+    COVERAGE,
+    COVERAGE_LEGEND,
+    class_coverage,
+    coverage_concerns,
+    coverage_report,
+    measure_coverage,
+)
 from mm_ovseg.inference.map_writer import NODATA_CLASS, class_band, write_qgis_style
 from mm_ovseg.inference.polygons import write_polygons
 from mm_ovseg.inference.scene_options import SceneOptions
@@ -22,7 +32,6 @@ from mm_ovseg.raster.vector_drivers import check_name
 from mm_ovseg.vocabulary import is_text
 
 __all__ = [
-    "COVERAGE",
     "check_scene_outputs",
     "polygon_options",
     "scene_inputs",
@@ -31,7 +40,7 @@ __all__ = [
     "write_scene_outputs",
 ]
 
-COVERAGE = {"no_rgb": 0, "rgb_only": 1, "rgb_and_sar": 2}  # values of the coverage file
+logger = logging.getLogger(__name__)
 
 
 def sibling(output: Path, ending: str) -> Path:
@@ -41,18 +50,21 @@ def sibling(output: Path, ending: str) -> Path:
 
 def scene_outputs(output: Path, options: SceneOptions) -> dict[str, list[Path | None]]:
     """Option -> paths that it may write, for :func:`mm_ovseg.files.check_outputs`."""
-    endings = ["_coverage.tif", ".qml", ".json"]
+    endings = ["_coverage.tif", "_coverage.qml", ".qml", ".json"]
     endings += ["_confidence.tif"] if options.confidence else []
     endings += ["_probabilities.tif"] if options.probabilities else []
     beside = [sibling(output, ending) for ending in endings]
     return {"--output": [output, *beside, work_folder(output)], "--vector": [options.vector]}
 
 
-def scene_inputs(rgb: Paths, sar: Paths | None, options: SceneOptions) -> dict[str, Iterable[str | os.PathLike | None]]:
+def scene_inputs(
+    rgb: Paths | None, sar: Paths | None, options: SceneOptions
+) -> dict[str, Iterable[str | os.PathLike | None]]:
     """Description -> input paths of a scene, for :func:`mm_ovseg.files.check_outputs`."""
     images = {}
     for kind, paths in (("RGB", path_list(rgb)), ("SAR", path_list(sar))):
         images[f"the {kind} image" if len(paths) < 2 else f"one of the {kind} images"] = paths
+    images["the cloud mask"] = [None if options.clouds == DETECT else options.clouds]
     return {**raster_inputs(images), "the area of interest": [options.area]}
 
 
@@ -105,6 +117,7 @@ def write_scene_outputs(
     contents = {
         "class": class_band(legend),
         "coverage": {
+            "colors": {value: entry.color for value, entry in enumerate(COVERAGE_LEGEND)},
             "descriptions": ["what the map was made from"],
             "band_tags": {f"value_{value}": name for name, value in COVERAGE.items()},
         },
@@ -119,16 +132,29 @@ def write_scene_outputs(
         path = output if layer == "class" else sibling(output, f"_{layer}.tif")
         write_cog(plain, path, categorical=layer in ("class", "coverage"))
     write_qgis_style(output.with_suffix(".qml"), legend)
+    write_qgis_style(sibling(output, "_coverage.qml"), COVERAGE_LEGEND)
     if options.vector is not None:
         shape = polygon_options(options)
         count = write_polygons(output, options.vector, names, **shape)
         report = {**report, "polygons": count, "polygon_options": shape}
     areas = zip(measure_areas(output, names), legend, strict=True)
-    coverage = count_values(sibling(output, "_coverage.tif"))
+    measured = measure_coverage(output, sibling(output, "_coverage.tif"))
+    coverage = coverage_report(measured)
+    concerns = coverage_concerns(coverage)
+    for concern in concerns:
+        logger.warning(concern)
     report = {
         "map": output.name,
-        "classes": [{**asdict(area), "color": list(entry.color), "unseen": entry.unseen} for area, entry in areas],
-        "coverage": {name: int(coverage[value]) for name, value in COVERAGE.items()},
+        "classes": [
+            {
+                **asdict(area),
+                "color": list(entry.color),
+                "unseen": entry.unseen,
+                "coverage": class_coverage(measured, index),
+            }
+            for index, (area, entry) in enumerate(areas)
+        ],
+        "coverage": coverage,
         "grid": {
             "width": grid.width,
             "height": grid.height,
@@ -137,6 +163,7 @@ def write_scene_outputs(
             "pixel_size_metres": grid.pixel_size_metres,
         },
         **report,
+        "warnings": [*report["warnings"], *concerns],
     }
     with complete_file(sibling(output, ".json")) as temporary:
         temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

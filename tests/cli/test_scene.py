@@ -37,7 +37,7 @@ def test_a_pair_of_files_becomes_a_map(scene, tmp_path):
     words = command(scene, output, "--unseen", "road,water", "--confidence", "--batch-size", 4)
     done = run_cli_process("scene", *words)
     assert done.returncode == 0, done.stderr
-    assert "window/s" in done.stderr and "| water " in done.stdout and "from RGB alone: 0.0%." in done.stdout
+    assert "window/s" in done.stderr and "| water " in done.stdout and "rests on: RGB and SAR 100.0%." in done.stdout
     with rasterio.open(output) as file, rasterio.open(scene[0]) as given:
         assert (file.crs, file.transform, file.shape) == (given.crs, given.transform, given.shape)
         assert set(np.unique(file.read(1))) <= set(range(5))
