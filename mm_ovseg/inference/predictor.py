@@ -31,12 +31,12 @@ class Prediction:
     """The prediction of a model for one pair.
 
     Attributes:
-        class_map: uint8 (H, W), an index into ``classes``, or 255 where RGB has no data.
+        class_map: uint8 (H, W), an index into ``classes``, or 255 where no image that the model can use has data.
         classes: T class names.
-        confidence: float32 (H, W), the score 0..1 of the class in ``class_map``; 0 where RGB has no data. Scores of all
-            classes do not sum to 1. EBSeg's are sums over queries, and may be above 1.
+        confidence: float32 (H, W), the score 0..1 of the class in ``class_map``; 0 without data. Scores of all classes
+            do not sum to 1. EBSeg's are sums over queries, and may be above 1.
         scores: float32 (T, H, W), the scores of all classes; None unless requested.
-        image: uint8 (H, W, 3), the RGB as the model saw it, 0..255.
+        image: uint8 (H, W, 3), the RGB as the model saw it, 0..255; zeros for SAR alone.
         sar_image: uint8 (H, W, 3), the SAR as the model saw it, 0..255; None for a pair without SAR.
     """
 
@@ -122,12 +122,12 @@ class Predictor:
         with self.lock:
             self.model.set_vocabulary(names)
 
-    def __call__(self, rgb: Raster, sar: Raster | None, *, with_scores: bool = False) -> Prediction | None:
+    def __call__(self, rgb: Raster | None, sar: Raster | None, *, with_scores: bool = False) -> Prediction | None:
         """Segment one pair.
 
         Args:
             rgb: a file, or an array (H, W, 3) of red, green and blue: uint8, or other types with ``INPUT.RGB.RANGE``;
-                with ``INPUT.RGB.BANDS``, an array (H, W, C).
+                with ``INPUT.RGB.BANDS``, an array (H, W, C); None to use SAR alone, as is done where RGB has no data.
             sar: a file, or an array (H, W) or (H, W, C) on the same grid: uint8, or, with ``INPUT.SAR.SCALE``, power,
                 amplitude or dB; None to use RGB alone, as is done where SAR has no data. NaN in floats and masked
                 pixels of masked arrays mean no data.
@@ -137,15 +137,15 @@ class Predictor:
             The prediction; None if an image cannot be used and ``INPUT.SKIP_CORRUPT`` is on.
 
         Raises:
-            DataError: an image cannot be read or used, or the two do not share a grid.
+            DataError: an image cannot be read or used, the two do not share a grid, or both are None.
             ProcessError: this is a fork of the process that built the predictor.
         """
         return self._predict([self._read(rgb, sar, "")], BatchRunner(self.model), with_scores)[0]
 
     def batch(
-        self, pairs: Iterable[tuple[Raster, Raster | None]], *, batch_size: int = 4, with_scores: bool = False
+        self, pairs: Iterable[tuple[Raster | None, Raster | None]], *, batch_size: int = 4, with_scores: bool = False
     ) -> list[Prediction | None]:
-        """Segment many pairs of any sizes, with or without SAR.
+        """Segment many pairs of any sizes, also of RGB or SAR alone.
 
         Args:
             pairs: (rgb, sar) of each, as in a single call.
@@ -168,7 +168,7 @@ class Predictor:
             raise DataError("There are no pairs to segment; give at least one (rgb, sar).")
         for index, pair in enumerate(pairs):
             if not isinstance(pair, tuple | list) or len(pair) != 2:
-                raise DataError(f"Pair {index} is not (rgb, sar); give two paths or arrays, or None for SAR.")
+                raise DataError(f"Pair {index} is not (rgb, sar); give two paths or arrays, or None for one.")
         predictions, run_batch = [], BatchRunner(self.model)
         with self.lock:
             for start in range(0, len(pairs), batch_size):
@@ -177,7 +177,7 @@ class Predictor:
                 predictions += self._predict(samples, run_batch, with_scores)
         return predictions
 
-    def _read(self, rgb: Raster, sar: Raster | None, prefix: str) -> PairSample | None:
+    def _read(self, rgb: Raster | None, sar: Raster | None, prefix: str) -> PairSample | None:
         """The arrays of a pair; None if it is skipped. Errors start with ``prefix``."""
         try:
             return self.reader.read(rgb, sar)
@@ -200,20 +200,24 @@ class Predictor:
             classes = self.class_names
             outputs = iter(run_batch([self._item(sample) for sample in read]))
         return [
-            None if sample is None else _prediction(sample, next(outputs)["sem_seg"], classes, with_scores)
+            None if sample is None else self._prediction(sample, next(outputs)["sem_seg"], classes, with_scores)
             for sample in samples
         ]
 
-
-def _prediction(sample: PairSample, scores: torch.Tensor, classes: tuple[str, ...], with_scores: bool) -> Prediction:
-    """The prediction for a pair from its scores (T, H, W)."""
-    empty = torch.from_numpy(~sample.image_valid).to(scores.device)
-    confidence, class_map = scores.masked_fill_(empty, 0.0).max(dim=0)
-    return Prediction(
-        class_map=class_map.to(torch.uint8).masked_fill(empty, NODATA_CLASS).cpu().numpy(),
-        classes=classes,
-        confidence=confidence.cpu().numpy(),
-        scores=scores.cpu().numpy() if with_scores else None,
-        image=sample.image,
-        sar_image=None if sample.sar_image is None else np.rint(sample.sar_image).astype(np.uint8),
-    )
+    def _prediction(
+        self, sample: PairSample, scores: torch.Tensor, classes: tuple[str, ...], with_scores: bool
+    ) -> Prediction:
+        """The prediction for a pair from its scores (T, H, W)."""
+        valid = sample.image_valid
+        if self.model.needs_sar and sample.sar_valid is not None:
+            valid = valid | sample.sar_valid
+        empty = torch.from_numpy(~valid).to(scores.device)
+        confidence, class_map = scores.masked_fill_(empty, 0.0).max(dim=0)
+        return Prediction(
+            class_map=class_map.to(torch.uint8).masked_fill(empty, NODATA_CLASS).cpu().numpy(),
+            classes=classes,
+            confidence=confidence.cpu().numpy(),
+            scores=scores.cpu().numpy() if with_scores else None,
+            image=sample.image,
+            sar_image=None if sample.sar_image is None else np.rint(sample.sar_image).astype(np.uint8),
+        )

@@ -35,14 +35,14 @@ class PanelRow:
     """One pair and its maps.
 
     Attributes:
-        rgb: (H, W, 3) uint8.
+        rgb: (H, W, 3) uint8; None for SAR alone.
         sar: (H, W) or (H, W, 3), 0..255; None for RGB alone.
         label: (H, W) class indices, 255 where ignored; None for an unlabelled pair.
         predictions: Title -> (H, W) class indices, 255 for no data.
         name: Text to the left of the row.
     """
 
-    rgb: np.ndarray
+    rgb: np.ndarray | None
     sar: np.ndarray | None
     label: np.ndarray | None = None
     predictions: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -102,8 +102,7 @@ def draw_panels(
 
 def _row_images(row: PanelRow, number: int, colors: np.ndarray) -> dict[str, np.ndarray]:
     """Title -> (H, W, 3) uint8 of one row."""
-    size = row.rgb.shape[:2]
-    images = {"RGB": row.rgb}
+    images = {} if row.rgb is None else {"RGB": row.rgb}
     if row.sar is not None:
         sar = row.sar if row.sar.ndim == 3 else np.dstack([row.sar] * 3)
         images["SAR"] = np.clip(sar, 0, 255).astype(np.uint8)
@@ -116,11 +115,10 @@ def _row_images(row: PanelRow, number: int, colors: np.ndarray) -> dict[str, np.
             )
         colored = colors.take(class_map.astype(int), axis=0, mode="clip")
         images[title] = np.where((class_map == IGNORED)[..., None], _stripes(class_map.shape), colored)
-    for title, image in images.items():
-        if image.shape[:2] != size:
-            raise DataError(
-                f"'{title}' in {which} has the size {image.shape[:2]}, its RGB image {size}; they must be equal."
-            )
+    (first, size), *others = ((title, image.shape[:2]) for title, image in images.items())
+    for title, other in others:
+        if other != size:
+            raise DataError(f"'{title}' in {which} has the size {other}, its {first} image {size}; they must be equal.")
     return images
 
 
@@ -152,7 +150,7 @@ def _compose(
                 f"{len(titles)} columns ({', '.join(titles)}) do not fit a page of {page_width:g} inches; draw fewer, "
                 "or make the page wider."
             )
-    shapes = [images["RGB"].shape for images in table]
+    shapes = [next(iter(images.values())).shape for images in table]
     heights = [panel_width * float(np.clip(shape[0] / shape[1], *_ASPECT_LIMITS)) for shape in shapes]
     headings = [break_text(title, panel_width, font_size) for title in titles]
     title_height = max(map(len, headings)) * line_height + 0.09

@@ -51,7 +51,9 @@ def test_a_pair_gives_a_map_names_and_confidence(make_predictor):
     rgb, sar = random_arrays(40, 60, 0)
     rgb = np.ma.masked_array(rgb, np.zeros_like(rgb, bool))
     rgb[:10] = np.ma.masked
-    prediction = make_predictor()(rgb, sar, with_scores=True)
+    seen = np.ma.masked_array(sar, np.zeros_like(sar, bool))
+    seen[:10] = np.ma.masked
+    prediction = make_predictor()(rgb, seen, with_scores=True)
     assert prediction.classes == CLASSES
     assert prediction.class_map.shape == (40, 60) and prediction.class_map.dtype == np.uint8
     assert prediction.confidence.dtype == prediction.scores.dtype == np.float32
@@ -61,7 +63,29 @@ def test_a_pair_gives_a_map_names_and_confidence(make_predictor):
     np.testing.assert_array_equal(prediction.confidence, prediction.scores.max(axis=0))
     assert prediction.confidence[10:].min() > 0 and prediction.confidence.max() < 1
     np.testing.assert_array_equal(prediction.image[10:], rgb[10:])
-    np.testing.assert_array_equal(prediction.sar_image, np.repeat(sar[..., None], 3, axis=2))
+    np.testing.assert_array_equal(prediction.sar_image[10:], np.repeat(sar[10:, :, None], 3, axis=2))
+
+
+def test_sar_answers_alone_where_rgb_has_no_data(make_predictor):
+    predictor, (rgb, sar) = make_predictor(), random_arrays(40, 60, 0)
+    partial = np.ma.masked_array(rgb, np.zeros_like(rgb, bool))
+    partial[:10] = np.ma.masked
+    both, partly, alone, nothing = predictor.batch([(rgb, sar), (partial, sar), (None, sar), (partial, None)])
+    for prediction in (both, partly, alone):
+        assert (prediction.class_map < 3).all() and (prediction.confidence > 0).all()
+    np.testing.assert_allclose(partly.confidence[:10], alone.confidence[:10], atol=1e-6)
+    assert not np.allclose(both.confidence, alone.confidence, atol=1e-4)
+    assert (nothing.class_map[:10] == 255).all() and (nothing.class_map[10:] < 3).all()
+    assert alone.image.shape == (40, 60, 3) and not alone.image.any()
+    with pytest.raises(DataError, match="neither RGB nor SAR"):
+        predictor(None, None)
+
+
+def test_a_model_of_rgb_alone_makes_no_map_of_sar_alone(make_predictor):
+    rgb, sar = random_arrays(40, 60, 0)
+    predictor = make_predictor("MODEL.DENSE_ENCODER_SAR.ENABLED", False)
+    alone, both = predictor.batch([(None, sar), (rgb, sar)])
+    assert (alone.class_map == 255).all() and (alone.confidence == 0).all() and (both.class_map < 3).all()
 
 
 def test_scores_come_when_asked_for(make_predictor):
