@@ -1,4 +1,4 @@
-"""Making the page's maps: from two files and typed class names to a map, its areas, and images to show."""
+"""Making the page's maps: from one or two files and typed class names to a map, its areas, and images to show."""
 
 import shutil
 import tempfile
@@ -56,12 +56,12 @@ class PageMap:
 
 @dataclass(eq=False)
 class PageScene:
-    """A pair that was mapped, and its maps so far.
+    """A pair, or an image without a partner, that was mapped, and its maps so far.
 
     Attributes:
-        rgb, sar: the files; SAR may be None.
+        rgb, sar: the files; one may be None.
         class_names: the names to look for.
-        image, sar_image: uint8 (h, w, 3), previews of at most 1024 pixels a side.
+        image, sar_image: uint8 (h, w, 3), previews of at most 1024 pixels a side; None like the file.
         width, height: size of the scene in pixels.
         crs: name of its coordinate reference system, or None.
         folder: the folder of the maps.
@@ -69,10 +69,10 @@ class PageScene:
         warnings: sentences for the visitor about possible problems with the files or the maps.
     """
 
-    rgb: Path
+    rgb: Path | None
     sar: Path | None
     class_names: tuple[str, ...]
-    image: np.ndarray
+    image: np.ndarray | None
     sar_image: np.ndarray | None
     width: int
     height: int
@@ -80,6 +80,11 @@ class PageScene:
     folder: Path
     maps: dict[bool, PageMap] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """The file that gives the grid."""
+        return self.sar if self.rgb is None else self.rgb
 
     def remove(self) -> None:
         """Delete the files of the maps."""
@@ -115,10 +120,10 @@ class MapMaker:
         folder: Path | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> PageScene:
-        """Map a pair, with SAR if it is given.
+        """Map a pair, or one image alone.
 
         Args:
-            rgb, sar: the files; SAR on any grid, or None.
+            rgb, sar: the files; SAR on any grid; one may be None.
             typed_classes: "water,road,city", or with synonyms "water,river,lake; road,street".
             folder: folder to create for its maps; None for a new one in the maker's own.
             should_stop: called before each window of the scene; returns True if the map is no longer wanted.
@@ -130,8 +135,8 @@ class MapMaker:
             MMOVSegError: the files or the names cannot be used; :mod:`mm_ovseg.app.messages` rewords them for visitors.
             StoppedError: ``should_stop`` returned True.
         """
-        if rgb is None:
-            raise DataError("There is no RGB image; choose one.")
+        if rgb is None and sar is None:
+            raise DataError("There is no image; choose an RGB image, a SAR image or both.")
         # Not read_vocabulary, which opens files.
         class_names = parse_class_names(typed_classes)
         folder = folder or Path(tempfile.mkdtemp(dir=self._folder))
@@ -142,7 +147,7 @@ class MapMaker:
                 grid = source.grid
                 if grid.width * grid.height > self._max_pixels:
                     raise DataError(
-                        f"{rgb} has {grid.width}x{grid.height} pixels, more than the {self._max_pixels / 1e6:g} "
+                        f"{rgb or sar} has {grid.width}x{grid.height} pixels, more than the {self._max_pixels / 1e6:g} "
                         "million allowed; cut it into smaller images."
                     )
                 image, sar_image = _read_previews(source)
@@ -150,7 +155,7 @@ class MapMaker:
                 rgb=rgb,
                 sar=sar,
                 class_names=class_names,
-                image=image,
+                image=None if rgb is None else image,
                 sar_image=None if sar is None else sar_image,
                 width=grid.width,
                 height=grid.height,
@@ -177,7 +182,7 @@ class MapMaker:
         return scene.maps[with_sar]
 
     def _segment(self, scene: PageScene, with_sar: bool, should_stop: Callable[[], bool] | None) -> PageMap:
-        output = scene.folder / ("with_sar" if with_sar else "rgb_alone") / f"{scene.rgb.stem[:MAX_STEM]}_map.tif"
+        output = scene.folder / ("with_sar" if with_sar else "rgb_alone") / f"{scene.file.stem[:MAX_STEM]}_map.tif"
         unseen = unseen_names(scene.class_names, self._seen)
         sar = scene.sar if with_sar else None
         self._predictor.set_vocabulary(scene.class_names, colors=default_colors(scene.class_names), unseen=unseen)
@@ -186,7 +191,7 @@ class MapMaker:
         warnings = (page_message(warning, scene.rgb, scene.sar) for warning in report.get("warnings", []))
         scene.warnings = tuple(dict.fromkeys((*scene.warnings, *warnings)))
         confidence = sibling(output, "_confidence.tif")
-        shape = scene.image.shape[:2]
+        shape = (scene.sar_image if scene.image is None else scene.image).shape[:2]
         means = _mean_confidences(output, confidence, len(scene.class_names))
         mapped = max(1, sum(entry["pixels"] for entry in report["classes"]))
         return PageMap(

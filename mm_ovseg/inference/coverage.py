@@ -41,7 +41,7 @@ COVERAGE_LEGEND = (
 )
 ON_SAR_ALONE = ("sar_only", "cloudy_rgb_and_sar")  # only SAR sees the ground
 WITH_SAR = ("rgb_and_sar", *ON_SAR_ALONE)
-MAX_UNSEEN_SHARE = 0.05  # of the mapped pixels, before there is a warning
+NOTED_SHARE = 0.01  # of the mapped pixels, from which on there is a warning
 
 
 def coverage_of(image_valid: np.ndarray, sar_valid: np.ndarray, cloudy: np.ndarray | None) -> np.ndarray:
@@ -96,15 +96,26 @@ def sar_share(report: Mapping[str, Any]) -> float | None:
     return None if None in shares else sum(shares)
 
 
-def coverage_concerns(coverage: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Warnings about what a map rests on, from :func:`coverage_report`, as sentences."""
-    unseen = coverage["cloudy_rgb_only"]["share"] or 0.0
-    if unseen <= MAX_UNSEEN_SHARE:
-        return []
-    return [
-        f"{unseen:.0%} of the map is under cloud where SAR has no data, so nothing sees the ground there; see value "
-        f"{COVERAGE['cloudy_rgb_only']} of the coverage."
-    ]
+def coverage_concerns(coverage: Mapping[str, Mapping[str, Any]], *, trained_without_rgb: bool) -> list[str]:
+    """Warnings about what a map rests on, as sentences.
+
+    Args:
+        coverage: from :func:`coverage_report`.
+        trained_without_rgb: whether training showed the model SAR alone, too.
+    """
+    found = []
+    unseen, without_rgb = (coverage[name]["share"] or 0.0 for name in ("cloudy_rgb_only", "sar_only"))
+    if unseen >= NOTED_SHARE:
+        found.append(
+            f"{unseen:.0%} of the map is under cloud where SAR has no data, so nothing sees the ground there; see "
+            f"value {COVERAGE['cloudy_rgb_only']} of the coverage."
+        )
+    if without_rgb >= NOTED_SHARE and not trained_without_rgb:
+        found.append(
+            f"{without_rgb:.0%} of the map rests on SAR alone, for which this model was not trained; do not rely on it "
+            "there, or train it with INPUT.DROP_RGB."
+        )
+    return found
 
 
 def _by_coverage(measured: MeasuredValues, value: int | slice) -> dict[str, dict[str, Any]]:

@@ -191,7 +191,10 @@ class ScenePredictor:
                 "layers": list(layers),
                 "mm_ovseg_version": mm_ovseg.__version__,
             }
-            return write_scene_outputs(output, work, grid, report, options, self._legend)
+            trained_without_rgb = self.cfg.INPUT.DROP_RGB > 0
+            return write_scene_outputs(
+                output, work, grid, report, options, self._legend, trained_without_rgb=trained_without_rgb
+            )
 
     def finished_report(
         self, rgb: Paths | None, sar: Paths | None, output: str | os.PathLike, options: SceneOptions

@@ -99,6 +99,8 @@ def write_scene_outputs(
     report: Mapping[str, Any],
     options: SceneOptions,
     legend: Sequence[LegendEntry],
+    *,
+    trained_without_rgb: bool,
 ) -> dict[str, Any]:
     """Write the map of a finished scene and its accompanying files, the JSON report last.
 
@@ -106,6 +108,7 @@ def write_scene_outputs(
         output, grid, options, legend: those of the map.
         work: all rows.
         report: the report so far.
+        trained_without_rgb: whether training showed the model SAR alone, too.
 
     Returns:
         The complete report.
@@ -140,7 +143,7 @@ def write_scene_outputs(
     areas = zip(measure_areas(output, names), legend, strict=True)
     measured = measure_coverage(output, sibling(output, "_coverage.tif"))
     coverage = coverage_report(measured)
-    concerns = coverage_concerns(coverage)
+    concerns = coverage_concerns(coverage, trained_without_rgb=trained_without_rgb)
     for concern in concerns:
         logger.warning(concern)
     report = {
