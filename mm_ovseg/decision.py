@@ -1,7 +1,8 @@
 """From scores to a map: which class a pixel gets, or none of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 
@@ -60,7 +61,7 @@ class Decision:
         min_scores: the minimum score of each class.
 
     Raises:
-        VocabularyError: names are empty, repeated, or too many, or a class is called "none".
+        VocabularyError: names are empty, repeated, or too many, or a class is called "none" in a map with such pixels.
         ConfigError: a minimum is not within 0..1, or is that of an unknown class.
     """
 
@@ -75,12 +76,12 @@ class Decision:
         self.classes = validate_class_names(classes)
         if len(self.classes) > MAX_CLASSES:
             raise VocabularyError(f"There are {len(classes)} class names; a uint8 map holds at most {MAX_CLASSES}.")
-        if any(name.casefold() == NONE_NAME for name in self.classes):
-            raise VocabularyError(f'A class is called "{NONE_NAME}", which means none of the classes; rename it.')
         self.background = validate_class_names(background) if background else ()
         self.names = validate_class_names([*self.classes, *self.background])
         self.calibration = calibration
         self.min_scores = self._min_scores(min_score)
+        if self.has_none and any(name.casefold() == NONE_NAME for name in self.classes):
+            raise VocabularyError(f'A class is called "{NONE_NAME}", which means none of the classes; rename it.')
 
     @property
     def has_none(self) -> bool:
@@ -101,17 +102,28 @@ class Decision:
         """
         scores = self.calibrated(scores)
         count = len(self.classes)
-        confidence, class_map = scores[:count].max(dim=0)
-        minimums = torch.tensor(self.min_scores, dtype=scores.dtype, device=scores.device)
-        none = confidence < minimums[class_map]
-        if self.background:
-            none |= scores[count:].amax(dim=0) > confidence
-        confidence = torch.where(none, (1 - confidence).clamp_(min=0), confidence)
-        class_map = class_map.to(torch.uint8).masked_fill_(none, NONE_CLASS)
+        confidence, indices = scores[:count].max(dim=0)
+        class_map = indices.to(torch.uint8)
+        if self.has_none:
+            minimums = torch.tensor(self.min_scores, dtype=scores.dtype, device=scores.device)
+            none = confidence < minimums[indices]
+            if self.background:
+                none |= scores[count:].amax(dim=0) > confidence
+            confidence = torch.where(none, (1 - confidence).clamp_(min=0), confidence)
+            class_map.masked_fill_(none, NONE_CLASS)
         if valid is not None:
             class_map.masked_fill_(~valid, NODATA_CLASS)
             confidence = confidence.masked_fill(~valid, 0)
         return class_map, confidence
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that the map depends on besides the scores, for JSON."""
+        return {
+            "classes": list(self.classes),
+            "background": list(self.background),
+            "min_scores": list(self.min_scores),
+            "calibration": None if self.calibration is None else asdict(self.calibration),
+        }
 
     def calibrated(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores of any shape as probabilities, or as they are without a calibration."""

@@ -44,7 +44,7 @@ def test_minimums_by_class_and_the_calibrations():
 
 
 @pytest.mark.parametrize(("arguments", "error", "words"), [
-    ({"classes": ["none", "water"]}, VocabularyError, "none of the classes"),
+    ({"classes": ["none", "water"], "min_score": 0.1}, VocabularyError, "none of the classes"),
     ({"classes": [str(index) for index in range(255)]}, VocabularyError, "at most 254"),
     ({"classes": ["water"], "background": ["Water"]}, VocabularyError, "more than once"),
     ({"classes": ["water"], "min_score": 1.5}, ConfigError, "from 0 to 1"),

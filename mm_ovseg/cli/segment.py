@@ -56,11 +56,11 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from mm_ovseg.data.input_files import sample_inputs
+    from mm_ovseg.decision import NODATA_CLASS
     from mm_ovseg.engine import config_inputs, load_config
     from mm_ovseg.evaluation import count_pixels, segmentation_metrics
     from mm_ovseg.files import check_outputs, check_writable_folder
     from mm_ovseg.inference import Predictor
-    from mm_ovseg.inference.map_writer import NODATA_CLASS
     from mm_ovseg.inference.pairs import find_pairs, read_pair_label
     from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
     from mm_ovseg.visualization.panels import draw_panels

@@ -32,12 +32,12 @@ COVERAGE = {
 }
 # In the order of the values; colours of Okabe and Ito, which colour-blind readers can distinguish: blue is SAR alone.
 COVERAGE_LEGEND = (
-    LegendEntry("nothing", (110, 110, 110), False),
-    LegendEntry("RGB alone", (230, 159, 0), False),
-    LegendEntry("RGB and SAR", (0, 158, 115), False),
-    LegendEntry("SAR alone", (0, 114, 178), False),
-    LegendEntry("SAR, and RGB under cloud", (86, 180, 233), False),
-    LegendEntry("RGB under cloud alone: the ground is not seen", (213, 94, 0), False),
+    LegendEntry("nothing", (110, 110, 110), False, 0),
+    LegendEntry("RGB alone", (230, 159, 0), False, 1),
+    LegendEntry("RGB and SAR", (0, 158, 115), False, 2),
+    LegendEntry("SAR alone", (0, 114, 178), False, 3),
+    LegendEntry("SAR, and RGB under cloud", (86, 180, 233), False, 4),
+    LegendEntry("RGB under cloud alone: the ground is not seen", (213, 94, 0), False, 5),
 )
 ON_SAR_ALONE = ("sar_only", "cloudy_rgb_and_sar")  # only SAR sees the ground
 WITH_SAR = ("rgb_and_sar", *ON_SAR_ALONE)

@@ -8,8 +8,8 @@ import numpy as np
 from detectron2.data import DatasetCatalog
 
 from mm_ovseg.data import register_rgb_sar_dataset
+from mm_ovseg.decision import NODATA_CLASS
 from mm_ovseg.errors import DataError
-from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.raster import RasterSource, read_label
 from mm_ovseg.raster.trust import check_before_opening
 

@@ -177,7 +177,7 @@ def test_the_vocabulary_can_change(make_predictor):
         ([], "empty"),
         ("water", "must be a list"),
         (["sea", "Sea"], "more than once"),
-        ([f"class {index}" for index in range(256)], "256 class names; .* at most 255"),
+        ([f"class {index}" for index in range(256)], "256 class names; .* at most 254"),
     ):
         with pytest.raises(VocabularyError, match=message):
             predictor.set_vocabulary(wrong)
