@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import rasterio
+import torch
 from rasterio.transform import from_origin
 
 from mm_ovseg.engine import load_config
@@ -74,6 +75,30 @@ def test_a_map_of_sar_alone_at_another_sampling_distance(predictor, files, tmp_p
     with rasterio.open(tmp_path / "map.tif") as file:
         assert file.shape == (30, 25) and file.transform.a == 30
     np.testing.assert_array_equal(coverage_beside(tmp_path / "map.tif")[:, :16], 3)
+
+
+def test_where_coverage_says_sar_only_the_answer_is_that_of_a_run_without_rgb(make_cfg, tmp_path):
+    torch.manual_seed(0)
+    predictor = ScenePredictor(make_cfg(), CLASSES)
+    generator = np.random.default_rng(0)
+    values = generator.integers(1, 255, (3, 56, 80), dtype=np.uint8)
+    sar = write(tmp_path / "sar.tif", generator.integers(1, 255, (56, 80), dtype=np.uint8), nodata=0)
+    full = write(tmp_path / "full.tif", values, nodata=0)
+    values[:, :, 40:] = values[:, 10:13, 10:20] = 0
+    half = write(tmp_path / "half.tif", values, nodata=0)
+    probabilities = {}
+    options = SceneOptions(window=32, overlap=0.25, batch_size=2, probabilities=True)
+    for rgb in (None, full, half):
+        predictor.segment(rgb, sar, tmp_path / "map.tif", options)
+        probabilities[rgb] = read(tmp_path / "map_probabilities.tif").astype(int)
+    alone = coverage_beside(tmp_path / "map.tif") == 3
+    np.testing.assert_array_equal(alone, values[0] == 0)
+    difference = np.abs(probabilities[half] - probabilities[None])
+    # Percent of scores that are equal but for rounding.
+    assert difference[:, alone].max() <= 1 and difference[:, alone].mean() < 1e-3
+    assert difference[:, ~alone].max() > 1
+    # Windows that RGB covers whole are as they were.
+    np.testing.assert_array_equal(probabilities[half][:, 32:, :24], probabilities[full][:, 32:, :24])
 
 
 @pytest.mark.parametrize("masked", ["by values of its grid", "by classes on another grid"])
