@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
 def _format_areas(report: dict) -> str:
     from tabulate import tabulate
 
-    from mm_ovseg.inference.coverage import COVERAGE, COVERAGE_LEGEND
+    from mm_ovseg.inference.coverage import COVERAGE, COVERAGE_LEGEND, ON_SAR_ALONE
 
     mapped = max(sum(area["pixels"] for area in report["classes"]), 1)
     rows = [
@@ -80,7 +80,13 @@ def _format_areas(report: dict) -> str:
         ]
         for area in report["classes"]
     ]
-    table = tabulate(rows, ["class", "", "pixels", "hectares", "%"], tablefmt="github", disable_numparse=True)
+    headers = ["class", "", "pixels", "hectares", "%"]
+    if any(report["coverage"][name]["pixels"] for name in ON_SAR_ALONE):
+        headers.append("hectares on SAR alone")
+        for row, area in zip(rows, report["classes"], strict=True):
+            parts = [area["coverage"][name]["hectares"] for name in ON_SAR_ALONE]
+            row.append("-" if None in parts else f"{sum(parts):.2f}")
+    table = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
     rests_on = [
         f"{COVERAGE_LEGEND[value].name} {report['coverage'][name]['share']:.1%}"
         for name, value in COVERAGE.items()
