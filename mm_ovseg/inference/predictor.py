@@ -17,8 +17,10 @@ from mm_ovseg.decision import Calibration, Decision
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference.batches import BatchRunner, check_batch_size
 from mm_ovseg.inference.model_lock import ModelLock
+from mm_ovseg.inference.same_names import find_same_names
 from mm_ovseg.modeling.meta_arch.segmenter import needed_weights
 from mm_ovseg.modeling.precision import allow_tf32
+from mm_ovseg.vocabulary import GENERIC_CLASSES
 
 __all__ = ["Prediction", "Predictor"]
 
@@ -66,9 +68,10 @@ class Predictor:
         cfg: a config of a model that segments; ``INPUT.RGB`` and ``INPUT.SAR`` say how images (files or arrays) are
             read, ``INPUT.MIN_SIZE_TEST`` and ``MAX_SIZE_TEST`` how large the model sees them.
         class_names: at most 254 names; "water, river" is one class with two synonyms.
-        background: names that compete with the classes, and are mapped to "none" (254).
-        min_score: score 0..1, of all classes or by name, below which a pixel is "none"; None: 0.5 for one name alone,
-            0 for several, unless the weights come with a calibration; see :class:`~mm_ovseg.decision.Decision`.
+        background: names that compete with the classes, and are mapped to "none" (254); None: for one name alone, or
+            with a calibration, the other classes that training saw; (): nothing.
+        min_score: score 0..1, of all classes or by name, below which a pixel is "none"; None: as
+            :class:`~mm_ovseg.decision.Decision` says.
         any_format: allow every local format that GDAL reads; False for untrusted files.
 
     Attributes:
@@ -89,7 +92,7 @@ class Predictor:
         cfg: CfgNode,
         class_names: Sequence[str],
         *,
-        background: Sequence[str] = (),
+        background: Sequence[str] | None = None,
         min_score: float | Mapping[str, float] | None = None,
         any_format: bool = True,
     ) -> None:
@@ -113,10 +116,11 @@ class Predictor:
         allow_tf32(cfg.MODEL.ALLOW_TF32)
         self.model = build_model(cfg)
         self.calibration: Calibration | None = None
-        self.set_vocabulary(class_names, background=background, min_score=min_score)
         self.model.eval()
+        self.model.text.check_length(Decision(class_names).names)  # before loading weights, which takes longer
         if cfg.MODEL.WEIGHTS:
             StrictCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
+        self.set_vocabulary(class_names, background=background, min_score=min_score)
         key, weights = needed_weights(cfg)
         if not weights:
             logger.warning("%s is empty: weights are random, and so are the maps.", key)
@@ -130,7 +134,7 @@ class Predictor:
         self,
         class_names: Sequence[str],
         *,
-        background: Sequence[str] = (),
+        background: Sequence[str] | None = None,
         min_score: float | Mapping[str, float] | None = None,
     ) -> None:
         """Change the vocabulary; its text embeddings are computed once, for the next pair.
@@ -142,15 +146,39 @@ class Predictor:
             ConfigError: a minimum score is invalid.
             VocabularyError: the names are empty, repeated, too many, or, for SegEarth-OV, only one.
         """
-        decision = Decision(class_names, background=background, min_score=min_score, calibration=self.calibration)
-        if self.model.relative_scores and len(decision.names) == 1:
-            raise VocabularyError(
-                f"{type(self.model).__name__} only compares names with each other, and would find "
-                f"'{decision.names[0]}' everywhere; give other classes too, or --background names."
-            )
         with self.lock:
+            decision = self._decide(class_names, background, min_score)
+            if self.model.relative_scores and len(decision.names) == 1:
+                raise VocabularyError(
+                    f"{type(self.model).__name__} only compares names with each other, and would find "
+                    f"'{decision.names[0]}' everywhere; give other classes too, or --background names."
+                )
             self.model.set_vocabulary(decision.names)
             self.decision = decision
+        if background is None and decision.background:
+            logger.info(
+                'Pixels that look more like %s than like what is asked for are "none"; --background names others.',
+                ", ".join(decision.background),
+            )
+
+    def _decide(
+        self,
+        class_names: Sequence[str],
+        background: Sequence[str] | None,
+        min_score: float | Mapping[str, float] | None,
+    ) -> Decision:
+        """The decision for a vocabulary, with what training saw of it where that matters."""
+        options = {"min_score": min_score, "calibration": self.calibration}
+        decision = Decision(class_names, background=background, **options)
+        if self.calibration is None and len(decision.classes) > 1:
+            return decision
+        self.model.text.check_length(decision.names)
+        trained = tuple(self.calibration.min_scores) if self.calibration else self.model.train_vocabulary
+        others = trained or (GENERIC_CLASSES if self.model.relative_scores else ())
+        same = find_same_names(self.model.text, decision.names, others)
+        asked = {same.get(name) for name in decision.classes}
+        rivals = [name for name in others if name not in asked]
+        return Decision(class_names, background=background, seen=same if trained else {}, rivals=rivals, **options)
 
     def __call__(self, rgb: Raster | None, sar: Raster | None, *, with_scores: bool = False) -> Prediction | None:
         """Segment one pair.

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from detectron2.modeling import build_model
 from PIL import Image
 
 from mm_ovseg.data.mappers import RGBSARPairMapper
+from mm_ovseg.decision import NONE_CLASS
+from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference import Prediction, Predictor
 from tests.conftest import AnnouncingLock
@@ -182,6 +185,21 @@ def test_the_vocabulary_can_change(make_predictor):
         with pytest.raises(VocabularyError, match=message):
             predictor.set_vocabulary(wrong)
     assert predictor.class_names == CLASSES
+
+
+def test_one_name_alone_competes_with_what_training_saw():
+    predictor = Predictor(load_config("configs/quickstart/demo.yaml", needs_datasets=False), ["woods"])
+    assert predictor.decision.names == ("woods", "city", "farmland") and predictor.decision.min_scores == (0.5,)
+    folder = Path("demo/assets/pair/val")
+    class_map = predictor(folder / "rgb" / "00000.tif", folder / "sar" / "00000.tif").class_map
+    label = rasterio.open(folder / "labels" / "00000.tif").read(1)
+    found, forest = class_map == 0, label == 2
+    assert set(np.unique(class_map)) == {0, NONE_CLASS}
+    assert (found & forest).sum() > 0.5 * (found | forest).sum()
+    predictor.set_vocabulary(["glacier"])
+    assert predictor.decision.names == ("glacier", "city", "forest", "farmland")
+    predictor.set_vocabulary(["glacier"], background=())
+    assert predictor.decision.names == ("glacier",) and predictor.class_names == ("glacier",)
 
 
 def test_arrays_stay_as_they_are(make_predictor):
