@@ -26,7 +26,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_ovseg.cli.clean_exit import stopping
-from mm_ovseg.cli.scene_arguments import add_scene_arguments, read_scene_config, read_scene_options
+from mm_ovseg.cli.scene_arguments import (
+    add_scene_arguments,
+    check_cloud_arguments,
+    read_scene_config,
+    read_scene_options,
+)
 from mm_ovseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,6 +73,7 @@ def run(args: argparse.Namespace) -> None:
         write_results,
     )
     from mm_ovseg.inference.archive_pool import RayPool
+    from mm_ovseg.inference.cloud_detection import DETECT
     from mm_ovseg.inference.scene_options import check_options
     from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
 
@@ -77,9 +83,12 @@ def run(args: argparse.Namespace) -> None:
     cfg, gpus = place_on_gpus(read_scene_config(args), args.gpus_per_worker)
     options = read_scene_options(args)
     check_options(options, cfg)
-    if args.aoi is not None and not args.aoi.exists():
-        raise ConfigError(f"The file '{args.aoi}' of --aoi does not exist; check its name.")
+    shared = {"--aoi": options.area, "--clouds": None if options.clouds == DETECT else options.clouds}
+    for option, path in shared.items():
+        if path is not None and not Path(path).exists():
+            raise ConfigError(f"The file '{path}' of {option} does not exist; check its name.")
     scenes = read_archive(args.manifest)
+    check_cloud_arguments(args, given=args.clouds is not None or any(scene.clouds for scene in scenes))
     inputs = {"the list of scenes": [args.manifest], **config_inputs(cfg, args.config_file)}
     inputs |= vocabulary_inputs(args.classes)
     check_archive_outputs(scenes, args.output_dir, options, polygons=args.vector, others=inputs)

@@ -18,8 +18,12 @@ import argparse
 from pathlib import Path
 
 from mm_ovseg.cli.clean_exit import stopping
-from mm_ovseg.cli.scene_arguments import add_scene_arguments, read_scene_config, read_scene_options
-from mm_ovseg.errors import ConfigError
+from mm_ovseg.cli.scene_arguments import (
+    add_scene_arguments,
+    check_cloud_arguments,
+    read_scene_config,
+    read_scene_options,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +56,7 @@ def run(args: argparse.Namespace) -> None:
         setup_logger(name="mm_ovseg")
     options = read_scene_options(args, vector=args.vector)
     check_images(args.rgb, args.sar, options)
-    if args.clouds is None and (args.cloud_values is not None or args.nir_band is not None):
-        raise ConfigError("--cloud-values and --nir-band belong to --clouds; give that too, or leave them out.")
+    check_cloud_arguments(args, given=args.clouds is not None)
     inputs = {**scene_inputs(args.rgb, args.sar, options), **config_inputs(cfg, args.config_file)}
     check_outputs(scene_outputs(args.output, options), {**inputs, **vocabulary_inputs(args.classes)})
     predictor = ScenePredictor(cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mm_ovseg.data.cloud_mask import CloudValues
     from mm_ovseg.inference import SceneOptions
 
-__all__ = ["add_scene_arguments", "read_scene_config", "read_scene_options"]
+__all__ = ["add_scene_arguments", "check_cloud_arguments", "read_scene_config", "read_scene_options"]
 
 
 def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +81,16 @@ def read_scene_options(args: argparse.Namespace, *, vector: Path | None = None) 
     others = {"ground_sampling_distance": args.gsd, "area": args.aoi, "area_layer": args.aoi_layer}
     others |= {"cloud_values": _read_cloud_values(args.cloud_values), "near_infrared": args.nir_band}
     return from_arguments(SceneOptions, args, vector=vector, **others)
+
+
+def check_cloud_arguments(args: argparse.Namespace, *, given: bool) -> None:
+    """Check that what says how to read cloud masks goes with one; ``given`` says whether there is any.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if not given and (args.cloud_values is not None or args.nir_band is not None):
+        raise ConfigError("--cloud-values and --nir-band belong to --clouds; give that too, or leave them out.")
 
 
 def _read_cloud_values(words: list[str] | None) -> "CloudValues":
