@@ -1,4 +1,4 @@
-"""Making the page's maps: from two files and typed class names to a map, its areas, and images to show."""
+"""Making the page's maps: from one or two files and typed class names to a map, its areas, and images to show."""
 
 import shutil
 import tempfile
@@ -18,6 +18,7 @@ from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.data.palette import default_colors
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import DataError
+from mm_ovseg.inference.coverage import sar_share
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from mm_ovseg.inference.scene_files import sibling
 from mm_ovseg.raster import RasterSource, open_raster
@@ -54,13 +55,13 @@ class PageMap:
 
 @dataclass(eq=False)
 class PageScene:
-    """A pair that was mapped, and its maps so far.
+    """A pair, or an image without a partner, that was mapped, and its maps so far.
 
     Attributes:
-        rgb, sar: the files; SAR may be None.
+        rgb, sar: the files; one may be None.
         class_names: the names to look for.
         background: names that compete with them, and are mapped to "none"; None for the default ones.
-        image, sar_image: uint8 (h, w, 3), previews of at most 1024 pixels a side.
+        image, sar_image: uint8 (h, w, 3), previews of at most 1024 pixels a side; None like the file.
         width, height: size of the scene in pixels.
         crs: name of its coordinate reference system, or None.
         folder: the folder of the maps.
@@ -68,10 +69,10 @@ class PageScene:
         warnings: sentences for the visitor about possible problems with the files or the maps.
     """
 
-    rgb: Path
+    rgb: Path | None
     sar: Path | None
     class_names: tuple[str, ...]
-    image: np.ndarray
+    image: np.ndarray | None
     sar_image: np.ndarray | None
     width: int
     height: int
@@ -80,6 +81,11 @@ class PageScene:
     background: tuple[str, ...] | None = None
     maps: dict[bool, PageMap] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """The file that gives the grid."""
+        return self.sar if self.rgb is None else self.rgb
 
     def remove(self) -> None:
         """Delete the files of the maps."""
@@ -117,10 +123,10 @@ class MapMaker:
         *,
         typed_background: str = "",
     ) -> PageScene:
-        """Map a pair, with SAR if it is given.
+        """Map a pair, or one image alone.
 
         Args:
-            rgb, sar: the files; SAR on any grid, or None.
+            rgb, sar: the files; SAR on any grid; one may be None.
             typed_classes: "water,road,city", or with synonyms "water,river,lake; road,street".
             folder: folder to create for its maps; None for a new one in the maker's own.
             should_stop: called before each window of the scene; returns True if the map is no longer wanted.
@@ -134,8 +140,8 @@ class MapMaker:
             MMOVSegError: the files or the names cannot be used; :mod:`mm_ovseg.app.messages` rewords them for visitors.
             StoppedError: ``should_stop`` returned True.
         """
-        if rgb is None:
-            raise DataError("There is no RGB image; choose one.")
+        if rgb is None and sar is None:
+            raise DataError("There is no image; choose an RGB image, a SAR image or both.")
         # Not read_vocabulary, which opens files.
         class_names = parse_class_names(typed_classes)
         background = parse_class_names(typed_background) if typed_background.strip() else None
@@ -147,7 +153,7 @@ class MapMaker:
                 grid = source.grid
                 if grid.width * grid.height > self._max_pixels:
                     raise DataError(
-                        f"{rgb} has {grid.width}x{grid.height} pixels, more than the {self._max_pixels / 1e6:g} "
+                        f"{rgb or sar} has {grid.width}x{grid.height} pixels, more than the {self._max_pixels / 1e6:g} "
                         "million allowed; cut it into smaller images."
                     )
                 image, sar_image = _read_previews(source)
@@ -155,7 +161,7 @@ class MapMaker:
                 rgb=rgb,
                 sar=sar,
                 class_names=class_names,
-                image=image,
+                image=None if rgb is None else image,
                 sar_image=None if sar is None else sar_image,
                 width=grid.width,
                 height=grid.height,
@@ -183,7 +189,7 @@ class MapMaker:
         return scene.maps[with_sar]
 
     def _segment(self, scene: PageScene, with_sar: bool, should_stop: Callable[[], bool] | None) -> PageMap:
-        output = scene.folder / ("with_sar" if with_sar else "rgb_alone") / f"{scene.rgb.stem[:MAX_STEM]}_map.tif"
+        output = scene.folder / ("with_sar" if with_sar else "rgb_alone") / f"{scene.file.stem[:MAX_STEM]}_map.tif"
         unseen = unseen_names(scene.class_names, self._seen)
         sar = scene.sar if with_sar else None
         self._predictor.set_vocabulary(
@@ -197,7 +203,7 @@ class MapMaker:
         warnings = (page_message(warning, scene.rgb, scene.sar) for warning in report.get("warnings", []))
         scene.warnings = tuple(dict.fromkeys((*scene.warnings, *warnings)))
         confidence = sibling(output, "_confidence.tif")
-        shape = scene.image.shape[:2]
+        shape = (scene.sar_image if scene.image is None else scene.image).shape[:2]
         means = _mean_confidences(output, confidence, [entry["value"] for entry in report["classes"]])
         mapped = max(1, sum(entry["pixels"] for entry in report["classes"]))
         return PageMap(
@@ -207,7 +213,7 @@ class MapMaker:
                 {**entry, "share": entry["pixels"] / mapped, "confidence": mean}
                 for entry, mean in zip(report["classes"], means, strict=True)
             ],
-            sar_share=report["coverage"]["rgb_and_sar"] / mapped,
+            sar_share=sar_share(report) or 0.0,
             geotiff=output,
             confidence_geotiff=confidence,
         )

@@ -63,6 +63,27 @@ def test_one_name_alone_may_be_nowhere(maker, cloudy_pair):
     assert names == ["forest", "none"]
 
 
+def test_sar_alone(maker, write_image, tmp_path):
+    page = pytest.importorskip("mm_ovseg.app.page", reason="needs mm_ovseg[app]")
+    scene = maker.make_scene(None, write_image("sar.tif", bands=1), "water, city")
+    assert scene.image is None and scene.sar_image.shape == (64, 96, 3) and list(scene.maps) == [True]
+    assert scene.maps[True].sar_share == 1 and scene.maps[True].geotiff.name == "sar_map.tif"
+    assert scene.maps[True].class_map.shape == (64, 96)
+    sentence = "100% of the map rests on SAR alone, for which this model was not trained; do not rely on it there."
+    assert scene.warnings == (f"{sentence} {ADVICE}",)
+    # Whatever the last scene was shown as.
+    assert page._uses_sar(scene, page.RGB_ALONE)
+    _, picture, legend, sensors, beneath, *_ = page._shown(scene, True, page.CLASSES, page.RGB, 0.5)
+    assert "<img" in picture and "made from SAR alone." in legend
+    assert (sensors["choices"], sensors["value"], sensors["interactive"]) == (["SAR alone"], "SAR alone", False)
+    assert (beneath["value"], beneath["interactive"]) == ("SAR", False)
+    _, _, _, sensors, beneath, *_ = page._shown(
+        maker.make_scene(write_image("rgb.tif"), write_image("sar.tif", bands=1), "water, city"),
+        True, page.CLASSES, page.RGB, 0.5,
+    )  # fmt: skip
+    assert sensors["choices"] == ["RGB and SAR", "RGB alone"] and beneath["value"] == "RGB"
+
+
 def test_another_vocabulary_does_not_linger(maker, write_image):
     rgb = write_image("rgb.tif")
     first = maker.make_scene(rgb, write_image("sar.tif", bands=1), "city, farmland")
@@ -151,7 +172,7 @@ def test_bad_input_is_told_in_a_sentence(maker, write_image, tmp_path):
     rgb = write_image("rgb.tif")
     (tmp_path / "text.png").write_text("no picture")
     folders = set(maker._folder.iterdir())
-    assert refused(maker, None, rgb) == "There is no RGB image; choose one."
+    assert refused(maker, None, None) == "There is no image; choose an RGB image, a SAR image or both."
     assert refused(maker, tmp_path / "text.png", None).startswith("text.png cannot be read as a PNG")
     assert "large.tif has 400x300 pixels" in refused(maker, write_image("large.tif", 300, 400), None)
     message = refused(maker, write_image("rgb.png"), write_image("sar.png", height=32, bands=1))
