@@ -24,6 +24,8 @@ __all__ = [
     "check_classes",
     "count_values",
     "measure_areas",
+    "measure_strips",
+    "pixel_areas",
     "read_class_map_info",
 ]
 
@@ -124,23 +126,50 @@ def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[C
         DataError: the file is missing, damaged, not a uint8 raster, or holds an index without a class.
     """
     info = read_class_map_info(path)
+    with RasterSource(path) as source:
+        pixels, hectares = measure_strips(info, source.strips(1))
+    check_classes(path, np.flatnonzero(pixels), class_names)
+    known = [None if math.isnan(area) else area for area in hectares.tolist()]
+    return [ClassArea(name, int(pixels[index]), known[index]) for index, name in enumerate(class_names)]
+
+
+def measure_strips(info: RasterInfo, strips: Iterable[tuple[int, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Count the pixels of every value of a raster, and measure their areas.
+
+    Args:
+        info: its header.
+        strips: the first row of each strip, and its values, uint8 (rows, W), as from
+            :meth:`mm_ovseg.raster.RasterSource.strips`.
+
+    Returns:
+        Pixels, int64 (256,), and hectares, float (256,), NaN if unknown, of the values 0..255.
+    """
     ellipsoid = Ellipsoid.of(info)
     edge = block_edge(info, ellipsoid)
     pixels = np.zeros(256, dtype=np.int64)
     square_metres = np.zeros(256)
-    with RasterSource(path) as source, rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
-        for top, rows in source.strips(1):
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        for top, rows in strips:
             for (i, j), area in np.ndenumerate(_block_areas(info, ellipsoid, top, len(rows), edge)):
                 block = rows[i * edge : (i + 1) * edge, j * edge : (j + 1) * edge]
                 counts = np.bincount(block.ravel(), minlength=256)
                 pixels += counts
                 held = counts > 0  # blocks of nodata may be anywhere, even outside the domain of the projection
                 square_metres[held] += counts[held] * (area / block.size)
-    check_classes(path, np.flatnonzero(pixels), class_names)
     if ellipsoid is None:
         square_metres[:] = np.nan
-    hectares = [None if math.isnan(area) else area / SQUARE_METRES_PER_HECTARE for area in square_metres.tolist()]
-    return [ClassArea(name, int(pixels[index]), hectares[index]) for index, name in enumerate(class_names)]
+    return pixels, square_metres / SQUARE_METRES_PER_HECTARE
+
+
+def pixel_areas(info: RasterInfo, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Square metres (N,) of pixels, each the mean of a small block around it; NaN where unknown."""
+    ellipsoid = Ellipsoid.of(info)
+    if ellipsoid is None:
+        return np.full(len(rows), np.nan)
+    sides = np.minimum(BLOCK_EDGES[-1], (info.grid.width, info.grid.height))
+    starts = np.stack([columns, rows], axis=1) - sides // 2
+    starts = np.clip(starts, 0, (info.grid.width, info.grid.height) - sides)
+    return ellipsoid.areas(_outlines(info, starts, sides)) / np.prod(sides)
 
 
 def count_values(path: str | os.PathLike) -> np.ndarray:
