@@ -78,7 +78,8 @@ def assess_map(
     mapped, values = _read_map(reference, population, rows, columns)
     in_strata = np.searchsorted(census.values, values)
     check_numbers(reference, np.bincount(in_strata, minlength=len(census.values)), census)
-    check_spread(reference, in_strata, block_of(rows, columns, *grid.shape), census)
+    if design is None or unlabelled:  # otherwise they are known to have been drawn at random
+        check_spread(reference, in_strata, block_of(rows, columns, *grid.shape), census)
     in_training = np.zeros(len(rows), bool) if area is None else area.contains(rows, columns)
     if area is not None:
         check_training(reference, in_strata, in_training, census)

@@ -18,7 +18,7 @@ MIN_EXPECTED = 5  # points in a bin, for the chi-square test
 _down, _across = (index.ravel() for index in np.indices((BLOCKS_PER_SIDE, BLOCKS_PER_SIDE)))
 _z = sum((_down >> bit & 1) << (2 * bit + 1) | (_across >> bit & 1) << (2 * bit) for bit in range(4))
 ORDERS = tuple(np.argsort(key, kind="stable") for key in (_down, _across, _z))
-# A sample is refused if one drawn at random would be as uneven in less than one case in a million.
+# A sample is refused if one drawn at random would be as uneven, by any of a few tests, in one case in a million.
 MIN_PROBABILITY = 1e-6
 
 
@@ -39,7 +39,7 @@ def check_distinct(path: Path, rows: np.ndarray, columns: np.ndarray) -> None:
 
 
 def check_as_drawn(
-    path: Path, rows: np.ndarray, columns: np.ndarray, design: Design, census: Census, map_path: Path
+    path: Path, rows: np.ndarray, columns: np.ndarray, design: Design, census: Census, strata_path: Path
 ) -> None:
     """Check that points are those of a design, all of them and no others, and that its strata are still the same.
 
@@ -47,15 +47,15 @@ def check_as_drawn(
         path: the points' file.
         rows, columns: (N,), their distinct pixels.
         design, census: the design, and the strata that it should be of.
-        map_path: file of the strata.
+        strata_path: file of those strata.
 
     Raises:
         DataError: they are not.
     """
     if design.sha256 != census.sha256:
         raise DataError(
-            f"The sample was drawn from the strata of {design.strata_file}, but those of {map_path} differ; give the "
-            "raster that it was drawn from as --strata, or as --map."
+            f"The strata of {strata_path} are not those that the sample was drawn from ({design.strata_file}, as it "
+            "was then); give that raster as --strata, and as --map one with classes at the same pixels."
         )
     drawn = {pixel: number for number, pixel in enumerate(zip(design.rows, design.columns, strict=True), start=1)}
     given = list(zip(rows, columns, strict=True))

@@ -162,14 +162,11 @@ def measure_strips(info: RasterInfo, strips: Iterable[tuple[int, np.ndarray]]) -
 
 
 def pixel_areas(info: RasterInfo, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Square metres (N,) of pixels, each the mean of a small block around it; NaN where unknown."""
+    """Square metres (N,) of pixels; NaN where unknown."""
     ellipsoid = Ellipsoid.of(info)
     if ellipsoid is None:
         return np.full(len(rows), np.nan)
-    sides = np.minimum(BLOCK_EDGES[-1], (info.grid.width, info.grid.height))
-    starts = np.stack([columns, rows], axis=1) - sides // 2
-    starts = np.clip(starts, 0, (info.grid.width, info.grid.height) - sides)
-    return ellipsoid.areas(_outlines(info, starts, sides)) / np.prod(sides)
+    return ellipsoid.areas(_outlines(info, np.stack([columns, rows], axis=1), np.ones(2)))
 
 
 def count_values(path: str | os.PathLike) -> np.ndarray:

