@@ -57,7 +57,8 @@ class Population:
         held = dict(enumerate(class_names)) or _names_in(self.map_path)
         if not held:
             raise DataError(f"{map_path} does not hold the names of its classes; give them with --classes.")
-        self.class_names = {**held, NONE_CLASS: NONE_NAME}
+        own_none = any(name.casefold() == NONE_NAME for name in held.values())  # in a map without pixels of none
+        self.class_names = held if own_none else {**held, NONE_CLASS: NONE_NAME}
         self.stratum_names = self.class_names
         if self.strata_path is not None:
             names = {value: f"stratum {value}" for value in range(NODATA_CLASS)} | _names_in(self.strata_path)
