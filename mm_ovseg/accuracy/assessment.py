@@ -62,11 +62,8 @@ def assess_map(
     area = TrainingArea(grid, training) if training else None
     points = read_points(reference, grid, attribute=field, layer=layer)
     labels = _labels(reference, points, population.class_names)
-    census = take_census(population, area)
+    drawn = None if design is None else read_design(design)
     check_distinct(reference, points.rows, points.columns)
-    if design is not None:
-        source = population.strata_path or population.map_path
-        check_as_drawn(reference, points.rows, points.columns, read_design(design), census, source)
     labelled = labels >= 0
     unlabelled = int((~labelled).sum())
     if unlabelled and not skip_unlabelled:
@@ -74,16 +71,20 @@ def assess_map(
             f"{reference} has {unlabelled} points of {len(labels)} without a '{field}'; label them, or leave them out "
             "with --skip-unlabelled, as if they were missing by chance."
         )
+    census = take_census(population, area)
+    if drawn is not None:
+        source = population.strata_path or population.map_path
+        check_as_drawn(reference, points.rows, points.columns, drawn, census, source)
     rows, columns, labels = points.rows[labelled], points.columns[labelled], labels[labelled]
     mapped, values = _read_map(reference, population, rows, columns)
     in_strata = np.searchsorted(census.values, values)
     check_numbers(reference, np.bincount(in_strata, minlength=len(census.values)), census)
-    if design is None or unlabelled:  # otherwise they are known to have been drawn at random
+    if drawn is None or unlabelled:  # otherwise they are known to have been drawn at random
         check_spread(reference, in_strata, block_of(rows, columns, *grid.shape), census)
     in_training = np.zeros(len(rows), bool) if area is None else area.contains(rows, columns)
     if area is not None:
         check_training(reference, in_strata, in_training, census)
-    of_classes = census_of_classes(population, census)
+    of_classes = _census_of_classes(population, census)
     classes = sorted({*of_classes, *mapped.tolist(), *labels.tolist()})
     names = named(population.map_path, classes, population.class_names)
     known = not np.isnan(census.hectares).any()
@@ -112,7 +113,7 @@ def assess_map(
     )
 
 
-def census_of_classes(population: Population, census: Census) -> dict[int, tuple[int, float | None]]:
+def _census_of_classes(population: Population, census: Census) -> dict[int, tuple[int, float | None]]:
     """Class index -> pixels and hectares (None if unknown) of the map, for classes that it has."""
     pixels, hectares = np.zeros(256, np.int64), np.zeros(256)
     if population.strata_path is None:

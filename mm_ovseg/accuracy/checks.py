@@ -14,11 +14,7 @@ __all__ = ["check_as_drawn", "check_distinct", "check_numbers", "check_spread", 
 
 MAX_SHOWN = 5
 MIN_EXPECTED = 5  # points in a bin, for the chi-square test
-# Blocks of the map along its rows, along its columns, and in Z-order, in which squares of blocks follow one another.
-_down, _across = (index.ravel() for index in np.indices((BLOCKS_PER_SIDE, BLOCKS_PER_SIDE)))
-_z = sum((_down >> bit & 1) << (2 * bit + 1) | (_across >> bit & 1) << (2 * bit) for bit in range(4))
-ORDERS = tuple(np.argsort(key, kind="stable") for key in (_down, _across, _z))
-# A sample is refused if one drawn at random would be as uneven, by any of a few tests, in one case in a million.
+# Of a test, below which a sample is refused; a few tests are made of each.
 MIN_PROBABILITY = 1e-6
 
 
@@ -106,7 +102,7 @@ def check_spread(path: Path, strata: np.ndarray, blocks: np.ndarray, census: Cen
     expected = census.blocks * (observed.sum(axis=1) / census.pixels)[:, np.newaxis]
     tests = [(f" in the stratum '{name}'", *rows) for name, *rows in zip(census.names, observed, expected, strict=True)]
     for where, *counts in [("", observed.sum(axis=0), expected.sum(axis=0)), *tests]:
-        for order in ORDERS:
+        for order in _orders():
             seen, likely = (np.bincount(_bins(counts[1][order]), part[order]) for part in counts)
             statistic = float(((seen - likely) ** 2 / likely).sum())
             if stats.chi2.sf(statistic, len(likely) - 1) < MIN_PROBABILITY:
@@ -128,7 +124,7 @@ def check_training(path: Path, strata: np.ndarray, in_training: np.ndarray, cens
         census: the population, with its pixels in that area.
 
     Raises:
-        DataError: more of them are in it than in one random sample of a million.
+        DataError: more of them are in it than in a random sample.
     """
     # A sum of draws with unequal probabilities is above their mean no more often than one with equal ones (Hoeffding).
     probability = float((census.in_training / census.pixels)[strata].mean())
@@ -139,6 +135,14 @@ def check_training(path: Path, strata: np.ndarray, in_training: np.ndarray, cens
             f"{probability * len(strata):.0f}; accuracy where the model was trained says nothing of the map: draw a "
             "sample with mm-ovseg sample."
         )
+
+
+def _orders() -> list[np.ndarray]:
+    """The blocks of a map row by row, column by column, and in Z-order, in which squares of blocks lie together."""
+    down, across = (index.ravel() for index in np.indices((BLOCKS_PER_SIDE, BLOCKS_PER_SIDE)))
+    bits = range(BLOCKS_PER_SIDE.bit_length() - 1)
+    z = sum((down >> bit & 1) << (2 * bit + 1) | (across >> bit & 1) << (2 * bit) for bit in bits)
+    return [np.argsort(key, kind="stable") for key in (down, across, z)]
 
 
 def _bins(expected: Sequence[float]) -> np.ndarray:

@@ -54,15 +54,13 @@ class Population:
                 raise DataError(f"{path} holds {dtype}, but classes and strata are uint8; convert it (gdal_translate).")
         if self.info.grid.transform is None:
             raise DataError(f"{map_path} is not georeferenced, so nobody could find its points; georeference it.")
-        held = dict(enumerate(class_names)) or _names_in(self.map_path)
-        if not held:
+        self.class_names = _with_none(dict(enumerate(class_names)) or _names_in(self.map_path))
+        if not self.class_names:
             raise DataError(f"{map_path} does not hold the names of its classes; give them with --classes.")
-        own_none = any(name.casefold() == NONE_NAME for name in held.values())  # in a map without pixels of none
-        self.class_names = held if own_none else {**held, NONE_CLASS: NONE_NAME}
         self.stratum_names = self.class_names
         if self.strata_path is not None:
-            names = {value: f"stratum {value}" for value in range(NODATA_CLASS)} | _names_in(self.strata_path)
-            self.stratum_names = names
+            unnamed = {value: f"stratum {value}" for value in range(NODATA_CLASS)}
+            self.stratum_names = unnamed | _with_none(_names_in(self.strata_path))
 
     def strips(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Read the map from the first row to the last.
@@ -130,6 +128,13 @@ def _names_in(path: Path) -> dict[int, str]:
         return dict(zip(values, validate_class_names([found[value] for value in values]), strict=True))
     except VocabularyError as error:
         raise VocabularyError(f"{path}: {error}") from error
+
+
+def _with_none(names: dict[int, str]) -> dict[int, str]:
+    """Names with that of 254, unless there are none, or a class is called so, whose map has no such pixels."""
+    if not names or NONE_NAME in map(str.casefold, names.values()):
+        return names
+    return {**names, NONE_CLASS: NONE_NAME}
 
 
 def _strips(source: RasterSource) -> Iterator[tuple[int, np.ndarray]]:

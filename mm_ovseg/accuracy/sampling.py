@@ -20,7 +20,7 @@ def allocate(pixels: Sequence[int], total: int, minimum: int) -> list[int]:
     Args:
         pixels: pixels of each stratum, at least 1.
         total: number of points.
-        minimum: the least of a stratum.
+        minimum: the minimum of a stratum.
 
     Returns:
         Points of each stratum; they sum up to ``total``.
@@ -29,21 +29,21 @@ def allocate(pixels: Sequence[int], total: int, minimum: int) -> list[int]:
         ConfigError: there are too few points for the minimum, or more than pixels.
     """
     sizes = np.asarray(pixels, dtype=np.int64)
-    least = np.minimum(minimum, sizes)
-    if not least.sum() <= total <= sizes.sum():
+    minimums = np.minimum(minimum, sizes)
+    if not minimums.sum() <= total <= sizes.sum():
         raise ConfigError(
-            f"--n is {total}, but {minimum} points in each of {len(sizes)} strata are {least.sum()}, and the map has "
-            f"{sizes.sum()} pixels; give a number between, or a smaller --min-per-stratum."
+            f"--n is {total}, but {minimum} points in each of {len(sizes)} strata are {minimums.sum()}, and the map "
+            f"has {sizes.sum()} pixels; give a number between, or a smaller --min-per-stratum."
         )
     at_minimum = np.zeros(len(sizes), dtype=bool)
     while True:  # in whole numbers, since what is exactly the minimum must not be less
-        rest = total - int(least[at_minimum].sum())
+        rest = total - int(minimums[at_minimum].sum())
         others = int(sizes[~at_minimum].sum())
-        too_few = ~at_minimum & (rest * sizes < least * others)
+        too_few = ~at_minimum & (rest * sizes < minimums * others)
         if not too_few.any():
             break
         at_minimum |= too_few
-    points = np.where(at_minimum, least, rest * sizes // max(others, 1))
+    points = np.where(at_minimum, minimums, rest * sizes // max(others, 1))
     remainders = np.where(at_minimum, -1, rest * sizes % max(others, 1))
     points[np.argsort(-remainders, kind="stable")[: total - points.sum()]] += 1
     return points.tolist()

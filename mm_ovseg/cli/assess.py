@@ -4,10 +4,9 @@ mm-ovseg assess --map map.tif --reference points.gpkg --output accuracy.json
 mm-ovseg assess --map newer.tif --strata map.tif --reference points.gpkg     # another map, by the sample of the first
 mm-ovseg assess --map map.tif --reference plots.shp --field landcover        # points from elsewhere
 
-Prints the error matrix, and user's, producer's and overall accuracy and areas by the stratified estimators of Olofsson
-et al. 2014, as a report for people and as JSON. Points that are not a probability sample are refused: those that were
-moved, added or left out since mm-ovseg sample, those that are crowded in a part of the map, and, with --training,
-those from where the model was trained.
+Prints the error matrix, user's, producer's and overall accuracy, and areas, by the stratified estimators of Olofsson et
+al. 2014. Points that are not a probability sample are refused: points that were moved, added or removed since mm-ovseg
+sample, that are crowded in a part of the map, or, with --training, that come from where the model was trained.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-r"""Draw a random sample of a map's pixels for people to label, so that mm-ovseg assess can say how right the map is.
+r"""Draw a random sample of a map's pixels for people to label, so that mm-ovseg assess can measure its accuracy.
 
 mm-ovseg sample --map map.tif --n 500 --output points.gpkg
 mm-ovseg sample --map map.tif --per-stratum 100 --seed 1 --output points.gpkg
@@ -6,8 +6,8 @@ mm-ovseg sample --map map.tif --strata districts.tif --n 500 --output points.gpk
 
 Points of each class are drawn at random, in proportion to its pixels but at least --min-per-stratum. Fill in
 reference_class in the GeoPackage (in QGIS, say) with what is at each point on the day of the images, from images better
-than those that the map was made from: a class of the map, or "none". The points do not tell the map's class, and
-points.json, which assess needs, is not for those who label.
+than those that the map was made from: a class of the map, or "none". The points do not show the map's class, which must
+not influence the labels; points.json, which assess needs, does.
 """
 
 import argparse

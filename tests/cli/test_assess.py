@@ -241,6 +241,7 @@ CASES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:'crs' was not provided:UserWarning")
 @pytest.mark.parametrize("name", CASES)
 def test_points_that_are_not_the_sample_are_refused(labelled, capsys, name):
     changes, message = CASES[name]
