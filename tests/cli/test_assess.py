@@ -119,11 +119,32 @@ def test_from_a_map_to_its_accuracy_and_back(folder, capsys):
     assert report["design"] == "points.json" and report["warnings"] == []
 
 
+def relative_sizes():
+    """The sizes of pixels of each row of the grid in degrees, on the ellipsoid, (700,)."""
+    latitudes = np.radians(70 - 0.1 * (np.arange(700) + 0.5))
+    return np.cos(latitudes) / (1 - 0.00669438 * np.sin(latitudes) ** 2) ** 2
+
+
+def test_a_point_counts_by_the_size_of_its_pixel(folder):
+    mapped, truth = draw_map()
+    write_map(folder / "map.tif", mapped, DEGREES)
+    sample()
+    label(grid=DEGREES)
+    report = assess()
+    rows, columns = np.array(json.loads((folder / "points.json").read_text())["points"])[:, 1:3].T
+    sizes, found = relative_sizes()[rows], mapped[rows, columns]
+    areas = {value: ((mapped == value) * relative_sizes()[:, np.newaxis]).sum() for value in NAMES}
+    weights = sum(areas[value] * (found == value) / sizes[found == value].sum() for value in NAMES) * sizes
+    for entry, value in zip(report["classes"], NAMES, strict=True):
+        share = weights[truth[rows, columns] == value].sum() / sum(areas.values())
+        assert entry["area_share"]["value"] == pytest.approx(share, rel=1e-3)
+
+
 @pytest.mark.parametrize("grid", [UTM, DEGREES], ids=["UTM", "degrees"])
 def test_intervals_hold_the_true_areas_through_both_commands(folder, grid):
     mapped, truth = draw_map()
     write_map(folder / "map.tif", mapped, grid)
-    heights = np.ones(700) if grid is UTM else np.cos(np.radians(70 - 0.1 * (np.arange(700) + 0.5)))
+    heights = np.ones(700) if grid is UTM else relative_sizes()
     sizes = np.where(mapped == 255, 0, heights[:, np.newaxis])
     true_shares = [(sizes * (truth == value)).sum() / sizes.sum() for value in NAMES]
     right = (sizes * (truth == mapped)).sum() / sizes.sum()
