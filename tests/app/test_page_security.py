@@ -118,7 +118,7 @@ def test_the_servers_files_are_refused_and_not_told_of(server, visitor, write_im
     for path in ([str(RGB)], {"path": str(RGB)}, 1, None, True):
         refused_in_the_same_words(visitor.make({**file_value(own), "path": path}))
     # In any place of a request, and by the route that waits for no queue.
-    body = visitor.event("ovseg-start", None, None, None, "water", "Classes", 60)
+    body = visitor.event("ovseg-start", None, None, None, "water", "", "Classes", 60)
     for route in ("queue/join", "run/predict"):
         for changed in ({"event_data": [file_value("/etc/x")]}, {"data": [0, [[file_value("/dev/zero")]], 2]}):
             refused_in_the_same_words(visitor.post(f"/gradio_api/{route}", json={**body, **changed}))

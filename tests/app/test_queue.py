@@ -58,7 +58,7 @@ def test_one_address_cannot_fill_the_queue_and_a_run_ends_with_its_visitor(serve
 def test_the_queue_cannot_be_passed_by(server, write_image):
     with Visitor(server.url) as visitor:
         path = visitor.upload(write_image("rgb.tif"))
-        body = visitor.event("ovseg-start", None, file_value(path), None, "water", "Classes", 60)
+        body = visitor.event("ovseg-start", None, file_value(path), None, "water", "", "Classes", 60)
         for route in ("run/predict", "run/make"):
             assert visitor.post(f"/gradio_api/{route}", json=body).status_code == 404
 
