@@ -13,6 +13,7 @@ from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.augmentation import PairSample, build_augmentations
 from mm_ovseg.data.mappers import model_item
 from mm_ovseg.data.pair_reader import PairReader, Raster
+from mm_ovseg.engine.calibration import load_calibration
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference.batches import BatchRunner, check_batch_size
 from mm_ovseg.inference.map_writer import NODATA_CLASS
@@ -69,11 +70,12 @@ class Predictor:
 
     Attributes:
         lock: held by each call and each change of the vocabulary; reentrant.
+        calibration: of the weights, if there is one.
 
     Raises:
         ConfigError: the model does not segment, the config moves pixels, or an ``INPUT`` setting is invalid.
         VocabularyError: the names are empty, repeated, or too many.
-        CheckpointError: ``MODEL.WEIGHTS`` cannot be loaded.
+        CheckpointError: ``MODEL.WEIGHTS`` or their calibration cannot be loaded.
     """
 
     @torch.inference_mode(False)  # whatever the caller's mode: weights made in it could never change again
@@ -97,6 +99,7 @@ class Predictor:
         self.skip_corrupt = cfg.INPUT.SKIP_CORRUPT
         allow_tf32(cfg.MODEL.ALLOW_TF32)
         self.model = build_model(cfg)
+        self.calibration = load_calibration(cfg)
         self.set_vocabulary(class_names)
         self.model.eval()
         if cfg.MODEL.WEIGHTS:

@@ -94,12 +94,13 @@ class Schedule:
     """The amount of data and training.
 
     Attributes:
-        train_scenes, test_scenes: numbers of synthetic scenes.
+        train_scenes, test_scenes, calibration_scenes: numbers of synthetic scenes.
         clip, dense, sam, stage_1, stage_2: iterations.
     """
 
     train_scenes: int = 160
     test_scenes: int = 48
+    calibration_scenes: int = 24
     clip: int = 600
     dense: int = 500
     sam: int = 500
@@ -129,6 +130,7 @@ def build_steps(output: Path, seeds: Sequence[int], schedule: Schedule) -> list[
     for name, seed, counts, extra in (
         ("region_a", 0, (schedule.train_scenes, 0), ("--size", "192")),
         ("region_a_test", 1, (0, schedule.test_scenes), ("--size", "64")),
+        ("region_a_calibration", 5, (0, schedule.calibration_scenes), ("--size", "64")),
         ("region_b_test", 2, (0, schedule.test_scenes), ("--size", "64", "--domain", "b")),
     ):
         numbers = ("--num-train", str(counts[0]), "--num-val", str(counts[1]), "--seed", str(seed))

@@ -1,0 +1,138 @@
+"""Fitting a calibration on labelled pairs, from histograms of the logits of scores."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from mm_ovseg.decision import EPSILON, Calibration
+from mm_ovseg.errors import DataError
+from mm_ovseg.evaluation.confidence import CONFIDENCE_BINS, confidence_bins, expected_calibration_error
+
+__all__ = ["CalibrationCounts", "count_logits", "f1_scores", "fit_logit"]
+
+BIN_WIDTH = 0.01
+BINS = 2 * math.ceil(math.log(1 / EPSILON) / BIN_WIDTH)  # of logits, which a calibration clips
+CENTERS = (np.arange(BINS) + 0.5 - BINS / 2) * BIN_WIDTH
+
+
+class CalibrationCounts:
+    """Counts scores of labelled pixels, and fits a calibration.
+
+    * Scale and bias make the score of the mapped class, among all names of the dataset, the probability that it is
+      right. (A fit of all scores, each class against the rest, gives a larger error of the map's confidence.)
+    * The minimum of a class makes its F1 largest where it is asked for alone; that of names never seen, the mean F1.
+
+    Args:
+        names: T names of the dataset's classes, as the model is asked for them.
+        seen: the S indices of those whose labels are used.
+    """
+
+    def __init__(self, names: Sequence[str], seen: Sequence[int]) -> None:
+        self._seen = np.array(seen)
+        self._names = [names[index] for index in seen]
+        self._mapped = np.zeros((2, BINS), np.int64)  # wrong and right pixels, by the score of the mapped class
+        self._alone = np.zeros((len(seen), 2, BINS), np.int64)  # other and its own pixels, by the score of each class
+
+    @property
+    def pixels(self) -> int:
+        """Number of labelled pixels."""
+        return int(self._mapped.sum())
+
+    def add(self, label: np.ndarray, scores: torch.Tensor, alone: torch.Tensor) -> None:
+        """Count the pixels of one image.
+
+        Args:
+            label: (H, W), an index into ``seen`` or, where the label is not used, any larger number.
+            scores: (T, H, W) of all names together.
+            alone: (S, H, W) of each seen name alone.
+        """
+        counted = label < len(self._seen)
+        label = label[counted]
+        mapped = scores.argmax(dim=0).cpu().numpy()[counted]
+        self._mapped += count_logits(scores.amax(dim=0).cpu().numpy()[counted], mapped == self._seen[label])
+        for index, of_class in enumerate(alone):
+            self._alone[index] += count_logits(of_class.cpu().numpy()[counted], label == index)
+
+    def fit(self) -> Calibration:
+        """Fit the calibration.
+
+        Raises:
+            DataError: no pixel is labelled, or see :func:`fit_logit`.
+        """
+        if not self.pixels:
+            raise DataError("No pixel of these pairs has a label of a seen class, which a calibration is fitted on.")
+        scale, bias = fit_logit(self._mapped)
+        f1 = {name: f1_scores(counts) for name, counts in self._alone_by_name().items()}
+        borders = expit(scale * (CENTERS - BIN_WIDTH / 2) + bias)
+        minimums = {name: float(borders[of_class.argmax()]) for name, of_class in f1.items()}
+        return Calibration(scale, bias, float(borders[np.mean(list(f1.values()), axis=0).argmax()]), minimums)
+
+    def f1(self) -> dict[str, float]:
+        """F1 in percent of each class asked for alone, with its minimum score."""
+        return {name: float(100 * f1_scores(counts).max()) for name, counts in self._alone_by_name().items()}
+
+    def calibration_errors(self, calibration: Calibration) -> tuple[float, float]:
+        """ECE of the counted pixels in percent, before and after."""
+        raw, calibrated = expit(CENTERS), expit(calibration.scale * CENTERS + calibration.bias)
+        return tuple(expected_calibration_error(_rebin(self._mapped, scores)) for scores in (raw, calibrated))
+
+    def _alone_by_name(self) -> dict[str, np.ndarray]:
+        """The histograms (2, BINS) of each class that has labelled pixels."""
+        return {name: counts for name, counts in zip(self._names, self._alone, strict=True) if counts[1].any()}
+
+
+def count_logits(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Histograms (2, BINS) int64 of the logits of scores (N,), 0..1, of negatives and of positives, bool (N,)."""
+    scores = np.clip(scores.astype(np.float64), EPSILON, 1 - EPSILON)
+    bins = np.floor(np.log(scores / (1 - scores)) / BIN_WIDTH + BINS / 2).astype(np.int64).clip(0, BINS - 1)
+    return np.bincount(BINS * positive.astype(np.int64) + bins, minlength=2 * BINS).reshape(2, BINS)
+
+
+def fit_logit(counts: np.ndarray) -> tuple[float, float]:
+    """Scale and bias that make sigmoid(scale * logit + bias) the probability of a positive.
+
+    Logistic regression by maximum likelihood, with the targets of Platt 1999, "Probabilistic Outputs for Support Vector
+    Machines", which keep the numbers finite where a score separates all positives.
+
+    Args:
+        counts: histograms (2, BINS) of negatives and positives.
+
+    Raises:
+        DataError: higher scores are not more often positive, so that no scale above 0 fits.
+    """
+    negatives, positives = counts.sum(axis=1)
+    weight = counts.sum(axis=0) / counts.sum()
+    target = (counts[0] / (negatives + 2) + counts[1] * (positives + 1) / (positives + 2)) / counts.sum()
+
+    def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = numbers[0] * CENTERS + numbers[1]
+        slope = weight * expit(logits) - target
+        return (weight * np.logaddexp(0, logits) - target * logits).sum(), np.array([slope @ CENTERS, slope.sum()])
+
+    scale, bias = minimize(loss, (1.0, 0.0), jac=True, method="BFGS").x.tolist()
+    if not scale > 0:
+        raise DataError(
+            "These scores cannot be calibrated, since higher ones are not more often right; check that the weights, "
+            "the config and the labels belong together."
+        )
+    return scale, bias
+
+
+def f1_scores(counts: np.ndarray) -> np.ndarray:
+    """F1, 0..1, (BINS,), of taking the pixels from each bin on for positive: mean of precision and recall, harmonic.
+
+    Args:
+        counts: histograms (2, BINS) of negatives and positives, with at least one positive.
+    """
+    negatives, positives = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
+    return 2 * positives / (positives + negatives + positives[0])
+
+
+def _rebin(counts: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Histograms (2, BINS) of logits as those of confidences, (BINS,) of which belong to the bins."""
+    bins = confidence_bins(confidence)
+    return np.stack([np.bincount(bins, of_kind, minlength=CONFIDENCE_BINS) for of_kind in counts])
