@@ -60,6 +60,11 @@ def _add_data_config(cfg: CN) -> None:
     cfg.INPUT.RELEASED_GEOMETRY = False
     cfg.INPUT.COLOR_AUG_SSD = True  # brightness, contrast, saturation, hue; of the RGB image only
 
+    # Probabilities, 0..1, that stage 2 trains a pair without RGB, and without SAR; never without both. A model that has
+    # learned neither still maps SAR alone, but badly.
+    cfg.INPUT.DROP_RGB = 0.0
+    cfg.INPUT.DROP_SAR = 0.0
+
     cfg.INPUT.CLOUDS = CN()
     cfg.INPUT.CLOUDS.ENABLED = False  # True: training draws clouds and their shadows over RGB, not over SAR
     cfg.INPUT.CLOUDS.KIND = "varied"  # "thin" | "thick" | "varied" (need mm_ovseg[clouds]) | "fractal"
@@ -222,6 +227,7 @@ def _add_training_config(cfg: CN) -> None:
     # dataset; 0: none.
     cfg.TEST.ABSENT_NAMES = 0
     cfg.TEST.SINGLE_NAMES = False  # True: also ask for each class alone
+    cfg.TEST.MODALITIES = "both"  # or "rgb" | "sar": evaluation shows the model this image alone
     cfg.TEST.EVAL_PERIOD = 5000  # iterations; 0: only after the last one
     # The checkpoint with the highest value is kept as model_best.pth. It is not the score of all classes: to choose by
     # the labels of unseen classes is to learn from them.

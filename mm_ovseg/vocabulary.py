@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from mm_ovseg.errors import VocabularyError
 
 __all__ = [
+    "GENERIC_CLASSES",
     "is_text",
     "parse_class_names",
     "seen_classes",
@@ -15,6 +16,7 @@ __all__ = [
     "validate_class_names",
 ]
 
+GENERIC_CLASSES = ("water", "road", "city", "forest")  # where no training says what there is
 NOT_TEXT = ("Cc", "Cs")
 
 

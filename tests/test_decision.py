@@ -34,8 +34,9 @@ def test_background_names_compete_and_give_none():
 
 def test_minimums_by_class_and_the_calibrations():
     calibration = Calibration(scale=2.0, bias=1.0, min_score=0.6, min_scores={"water": 0.3})
-    assert Decision(["water", "road"], calibration=calibration).min_scores == (0.3, 0.6)
-    assert Decision(["water", "road"], calibration=calibration, min_score={"road": 0.2}).min_scores == (0.3, 0.2)
+    known = {"calibration": calibration, "seen": {"river": "water"}}
+    assert Decision(["river", "road"], **known).min_scores == (0.3, 0.6)
+    assert Decision(["river", "road"], **known, min_score={"road": 0.2}).min_scores == (0.3, 0.2)
     assert Decision(["water", "road"], calibration=calibration, min_score=0.0).min_scores == (0.0, 0.0)
     scores = torch.tensor([0.0, 0.2, 0.5, 1.0])
     expected = torch.sigmoid(2 * torch.logit(scores[1:3]) + 1)
@@ -43,8 +44,32 @@ def test_minimums_by_class_and_the_calibrations():
     assert torch.allclose(probabilities[1:3], expected) and probabilities.min() >= 0 and probabilities.max() <= 1
 
 
+def test_classes_of_the_training_compete_with_one_name_or_with_a_calibration():
+    training = {"seen": {"woods": "forest"}, "rivals": ["city", "farmland"]}
+    assert Decision(["woods", "water"], **training).names == ("woods", "water")
+    seen, unseen = Decision(["woods"], **training), Decision(["water"], seen={}, rivals=["forest", "city"])
+    assert seen.names == ("woods", "city", "farmland") and seen.min_scores == (0.5,)
+    assert unseen.names == ("water", "forest", "city") and unseen.min_scores == (0.0,)
+    assert Decision(["woods"], background=[], **training).names == ("woods",)
+    calibrated = Decision(["woods", "water"], calibration=Calibration(min_scores={"forest": 0.3}), **training)
+    assert calibrated.names == ("woods", "water", "city", "farmland") and calibrated.min_scores == (0.3, 0.0)
+
+
+def test_of_many_names_never_seen_each_must_win_by_a_margin():
+    calibration = Calibration(margin=2.0)
+    names = ["forest", *(f"word {index}" for index in range(20))]
+    few, many = (Decision(names[:count], calibration=calibration, seen={"forest": "forest"}) for count in (6, 21))
+    assert few.margin == 0 and many.margin == pytest.approx(2.0)
+    scores = torch.full((21, 1, 2), 0.1)
+    scores[0], scores[3] = 0.5, torch.sigmoid(torch.tensor([1.9, 2.1]))
+    assert few(scores[:6])[0].tolist() == [[3, 3]]
+    class_map, confidence = many(scores)
+    assert class_map.tolist() == [[0, 3]]
+    assert confidence[0].tolist() == pytest.approx([0.5, float(scores[3, 0, 1])])
+
+
 @pytest.mark.parametrize(("arguments", "error", "words"), [
-    ({"classes": ["none", "water"]}, VocabularyError, "none of the classes"),
+    ({"classes": ["none", "water"], "min_score": 0.1}, VocabularyError, "none of the classes"),
     ({"classes": [str(index) for index in range(255)]}, VocabularyError, "at most 254"),
     ({"classes": ["water"], "background": ["Water"]}, VocabularyError, "more than once"),
     ({"classes": ["water"], "min_score": 1.5}, ConfigError, "from 0 to 1"),

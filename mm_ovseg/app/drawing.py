@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from matplotlib import colormaps
 
-from mm_ovseg.inference.map_writer import NODATA_CLASS
+from mm_ovseg.decision import NODATA_CLASS
 
 __all__ = [
     "color_classes",

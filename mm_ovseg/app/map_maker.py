@@ -21,14 +21,13 @@ from mm_ovseg.errors import DataError
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from mm_ovseg.inference.scene_files import sibling
 from mm_ovseg.raster import RasterSource, open_raster
-from mm_ovseg.vocabulary import parse_class_names, seen_classes, split_synonyms, unseen_classes
+from mm_ovseg.vocabulary import GENERIC_CLASSES, parse_class_names, seen_classes, split_synonyms, unseen_classes
 
 __all__ = ["MapMaker", "PageMap", "PageScene", "known_classes", "unseen_names"]
 
 PREVIEW_SIDE = 1024  # pixels; longer side of the images shown
 ROWS_AT_ONCE = 512
 MAX_STEM = 60
-GENERIC_CLASSES = ("water", "road", "city", "forest")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-r"""Segment one RGB-SAR pair or folders of pairs, or RGB images alone, into maps and figures.
+r"""Segment one RGB-SAR pair or folders of pairs, or RGB or SAR images alone, into maps and figures.
 
 mm-ovseg segment --config-file configs/mm_ovseg_vitb16_384.yaml --input rgb.tif --sar sar.tif \
     --classes "water,road,city,forest" --unseen "water,road" --output maps --opts MODEL.WEIGHTS model.pth
@@ -36,7 +36,11 @@ ENDINGS = MAP, GEOTIFF, FIGURE = "_map.png", "_map.tif", "_figure.png"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model, the pairs, the classes, and the output."""
     add_config_arguments(parser)
-    parser.add_argument("--input", required=True, metavar="RGB", help="a file, a folder, or a glob in quotes")
+    parser.add_argument(
+        "--input",
+        metavar="RGB",
+        help="a file, a folder, or a glob in quotes (default: none, and the maps rest on SAR alone)",
+    )
     parser.add_argument(
         "--sar", metavar="SAR", help="the same for SAR, matched by stem (default: none, and the maps rest on RGB alone)"
     )
@@ -52,11 +56,11 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from mm_ovseg.data.input_files import sample_inputs
+    from mm_ovseg.decision import NODATA_CLASS
     from mm_ovseg.engine import config_inputs, load_config
     from mm_ovseg.evaluation import count_pixels, segmentation_metrics
     from mm_ovseg.files import check_outputs, check_writable_folder
     from mm_ovseg.inference import Predictor
-    from mm_ovseg.inference.map_writer import NODATA_CLASS
     from mm_ovseg.inference.pairs import find_pairs, read_pair_label
     from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
     from mm_ovseg.visualization.panels import draw_panels
@@ -73,13 +77,15 @@ def run(args: argparse.Namespace) -> None:
     check_outputs({"--output": outputs}, inputs)
     setup_logger(name="mm_ovseg")
     predictor = Predictor(cfg, classes)
+    if args.input is None and not predictor.model.needs_sar:
+        raise DataError(f"{args.config_file} is a model of RGB alone, which SAR says nothing to; give --input.")
     if args.sar is None and predictor.model.needs_sar:
         print("This model was made for RGB and SAR; without --sar it maps RGB alone.", file=sys.stderr)
     elif args.sar is not None and not predictor.model.needs_sar:
         print("This model maps RGB alone; --sar is only shown in the figures.", file=sys.stderr)
     rows, scores, written = [], {}, 0
     for pair in tqdm(pairs, unit="pair", disable=len(pairs) == 1):
-        prediction = predictor(pair["file_name"], pair.get("sar_file_name"))
+        prediction = predictor(pair.get("file_name"), pair.get("sar_file_name"))
         if prediction is None:
             continue
         label = read_pair_label(pair, len(classes))  # before writing anything for this pair
@@ -111,13 +117,14 @@ def _write_results(
 ) -> "PanelRow":
     """Write the maps and the figure of one pair; returns the figure's row."""
     from mm_ovseg.inference import write_class_map_geotiff, write_class_map_png
+    from mm_ovseg.inference.pairs import image_file
     from mm_ovseg.raster import read_raster_info
     from mm_ovseg.visualization.panels import PanelRow, draw_panels
 
     classes, unseen, colors = vocabulary
     name = pair["image_id"]
     write_class_map_png(folder / f"{name}{MAP}", prediction.class_map, colors)
-    info = read_raster_info(pair["file_name"], any_format=True)
+    info = read_raster_info(image_file(pair), any_format=True)
     if info.grid.crs is not None:
         write_class_map_geotiff(
             folder / f"{name}{GEOTIFF}",
@@ -128,7 +135,7 @@ def _write_results(
             colors=colors,
         )
     row = PanelRow(
-        rgb=prediction.image,
+        rgb=prediction.image if "file_name" in pair else None,
         sar=prediction.sar_image,
         label=label,
         predictions={"Prediction": prediction.class_map},

@@ -40,7 +40,8 @@ class PairSample:
     """The arrays of a pair or of a window of a scene.
 
     RGB is uint8 (H, W, 3), SAR float32 (H, W, 3) 0..255, masks are bool and the label is uint8, both (H, W).
-    A pair without SAR, which is not for training, has None for SAR and its mask.
+    Without RGB, the image is zeros and its mask False everywhere. A pair without SAR has the same for SAR or, if it is
+    not for training, None for both.
     """
 
     image: np.ndarray

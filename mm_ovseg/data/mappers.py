@@ -18,6 +18,7 @@ from fvcore.common.registry import Registry
 
 from mm_ovseg.choices import check_registered
 from mm_ovseg.data.augmentation import PairSample, build_augmentations
+from mm_ovseg.data.modality_dropout import build_modality_dropout
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.sample_cache import SampleCache
 from mm_ovseg.data.seen_labels import SeenLabelReader, build_seen_label_readers
@@ -59,7 +60,7 @@ class RGBSARPairMapper:
     * ``image``: float32 (3, H, W), RGB, 0..255
     * ``sar_image``: float32 (3, H, W), 0..255
     * ``image_valid``, ``sar_valid``: bool (H, W), False where a file has no data and at padding; all True with
-      ``INPUT.RELEASED_GEOMETRY``
+      ``INPUT.RELEASED_GEOMETRY``, and all False for an image that is left out
     * ``height``, ``width``: size of the files, at which the output is evaluated
 
     Attributes:
@@ -74,6 +75,7 @@ class RGBSARPairMapper:
         is_train: bool,
         reader: PairReader,
         augmentation: Callable[[PairSample], PairSample],
+        modality_dropout: Callable[[PairSample], PairSample] | None = None,
         skip_corrupt: bool = False,
         cache: SampleCache | None = None,
     ) -> None:
@@ -83,6 +85,7 @@ class RGBSARPairMapper:
             is_train: Whether items are for training.
             reader: Reads the files.
             augmentation: Applied to a pair after reading.
+            modality_dropout: Applied after that; None to leave out neither image.
             skip_corrupt: Log and count an unusable sample. Return None in training, so that the loader takes another
                 one, and the dataset dict with the reason under ``skipped`` in evaluation.
             cache: Cache for samples that have been read; None for none.
@@ -91,6 +94,7 @@ class RGBSARPairMapper:
         self.entries: tuple[str, ...] = ("file_name", "sar_file_name")
         self.reader = reader
         self.augmentation = augmentation
+        self.modality_dropout = modality_dropout
         self.skip_corrupt = skip_corrupt
         self.cache = cache
         self.skipped = multiprocessing.Value("q", 0)
@@ -154,6 +158,8 @@ class RGBSARPairMapper:
             sample = self.cache.get(*self._sources(item), lambda: self._read_sample(item))
         item["height"], item["width"] = sample.image_valid.shape
         sample = self.augmentation(sample)
+        if self.modality_dropout is not None:
+            sample = self.modality_dropout(sample)
         item |= model_item(sample)
         if sample.sem_seg is not None:
             item["sem_seg"] = torch.from_numpy(sample.sem_seg.astype(np.int64))  # (H, W)
@@ -199,6 +205,7 @@ class RGBSARSemanticMapper(RGBSARPairMapper):
         ignore_value = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
         return {
             **super().from_config(cfg, is_train),
+            "modality_dropout": build_modality_dropout(cfg, is_train),
             "label_readers": (
                 build_seen_label_readers(cfg.DATASETS.TRAIN, ignore_value, cfg.DATASETS.UNSEEN) if is_train else {}
             ),

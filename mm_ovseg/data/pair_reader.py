@@ -65,7 +65,7 @@ class PairReader:
 
     def read(
         self,
-        rgb: Raster,
+        rgb: Raster | None,
         sar: Raster | None,
         label: str | os.PathLike | None = None,
         label_reader: SeenLabelReader | None = None,
@@ -73,14 +73,18 @@ class PairReader:
         """Read one pair, opening each file once.
 
         Args:
-            rgb: A file, or an array as for :meth:`mm_ovseg.raster.RGBReader.read_array`.
+            rgb: A file, or an array as for :meth:`mm_ovseg.raster.RGBReader.read_array`; None for SAR alone, whose
+                sample has zeros for RGB and a mask that is False everywhere.
             sar: The same for SAR; None for a pair without SAR, whose sample has None for the SAR image and its mask.
-            label: A label file on the grid of ``rgb``, which must then be a file, too; None to read no labels.
+            label: A label file on the grid of the others, which must then be files, too; None to read no labels.
             label_reader: Reader of the labels.
 
         Raises:
-            DataError: An image cannot be read or used or has no data, or the files do not share one grid.
+            DataError: An image cannot be read or used or has no data, the files do not share one grid, or neither image
+                is given.
         """
+        if rgb is None and sar is None:
+            raise DataError("A pair has neither RGB nor SAR; give at least one of them.")
         with ExitStack() as stack:
             rgb_source, sar_source, label_source = (
                 stack.enter_context(RasterSource(raster, any_format=self._any_format))
@@ -88,19 +92,22 @@ class PairReader:
                 else None
                 for raster in (rgb, sar, label)
             )
-            for other in (sar_source, label_source):
-                if rgb_source is not None and other is not None:
-                    rgb_source.align(other)
-            image, image_valid = self.read_image(self.rgb, rgb_source or rgb)
-            sar_image = sar_valid = sem_seg = None
+            sources = [source for source in (rgb_source, sar_source, label_source) if source is not None]
+            for other in sources[1:]:
+                sources[0].align(other)
+            image = image_valid = sar_image = sar_valid = sem_seg = None
+            if rgb is not None:
+                image, image_valid = self.read_image(self.rgb, rgb_source or rgb)
             if sar is not None:
                 sar_image, sar_valid = self.read_image(self.sar, sar_source or sar)
-                if image.shape != sar_image.shape:
-                    (height, width), (sar_height, sar_width) = image.shape[:2], sar_image.shape[:2]
-                    raise DataError(
-                        f"RGB is {width}x{height} pixels and SAR {sar_width}x{sar_height}; the images of a pair must "
-                        "have the same size: resample one of them to the other's grid."
-                    )
+            if image is None:
+                image, image_valid = np.zeros(sar_image.shape, np.uint8), np.zeros(sar_image.shape[:2], bool)
+            elif sar_image is not None and image.shape != sar_image.shape:
+                (height, width), (sar_height, sar_width) = image.shape[:2], sar_image.shape[:2]
+                raise DataError(
+                    f"RGB is {width}x{height} pixels and SAR {sar_width}x{sar_height}; the images of a pair must "
+                    "have the same size: resample one of them to the other's grid."
+                )
             if label_source is not None:
                 sem_seg = label_reader.read(label_source)
         return PairSample(image, image_valid, sar_image, sar_valid, sem_seg)

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mm_ovseg.decision import NONE_CLASS, NONE_NAME
 from mm_ovseg.errors import VocabularyError
 
 __all__ = [
     "COLOR_BLIND_SAFE_COLORS",
+    "NONE_COLOR",
     "LegendEntry",
     "class_colors",
     "class_legend",
@@ -37,6 +39,9 @@ COLOR_BLIND_SAFE_COLORS: tuple[RGBColor, ...] = (
     (118, 117, 147),
     (72, 1, 199),
 )
+
+# Of pixels that are none of the classes: the grey that differs most from all colours above, to all eyes.
+NONE_COLOR: RGBColor = (190, 190, 190)
 
 # Conventional colour, and index of the nearest one of the colours above.
 LAND_COVER: dict[str, tuple[RGBColor, int]] = {
@@ -140,11 +145,13 @@ class LegendEntry(NamedTuple):
         name: Class name.
         color: (red, green, blue), 0..255; None for ignored pixels, which pictures show striped.
         unseen: Whether training saw no labels of it; such names are underlined.
+        value: Of its pixels in a class map.
     """
 
     name: str
     color: RGBColor | None
     unseen: bool
+    value: int
 
 
 def class_legend(
@@ -152,6 +159,7 @@ def class_legend(
     colors: Sequence[Sequence[int]] | None = None,
     unseen: Sequence[str] = (),
     *,
+    has_none: bool = False,
     owner: str = "The legend",
 ) -> tuple[LegendEntry, ...]:
     """The entries of every legend and colour table: of figures, the web page, reports, maps and QGIS styles.
@@ -159,12 +167,16 @@ def class_legend(
     Args:
         classes, colors, owner: See :func:`class_colors`.
         unseen: Those of ``classes`` whose labels training did not see.
+        has_none: Whether pixels may be none of the classes; "none" is then the last entry.
 
     Raises:
         VocabularyError: See :func:`class_colors`.
     """
-    checked = class_colors(classes, colors, owner=owner)
-    return tuple(LegendEntry(name, color, name in unseen) for name, color in zip(classes, checked, strict=True))
+    named = zip(classes, class_colors(classes, colors, owner=owner), strict=True)
+    entries = [LegendEntry(name, color, name in unseen, value) for value, (name, color) in enumerate(named)]
+    if has_none:
+        entries.append(LegendEntry(NONE_NAME, NONE_COLOR, unseen=False, value=NONE_CLASS))
+    return tuple(entries)
 
 
 def _land_cover(name: str) -> tuple[RGBColor, int] | None:

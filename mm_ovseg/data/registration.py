@@ -11,6 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mm_ovseg.data.palette import class_colors
 from mm_ovseg.data.rgb_sar_dataset import RGBSARDataset
+from mm_ovseg.decision import MAX_CLASSES
 from mm_ovseg.errors import ConfigError, DataError, MMOVSegError, VocabularyError
 from mm_ovseg.plain_data import parse_json, parse_yaml, read_text
 from mm_ovseg.vocabulary import select_unseen, validate_class_names
@@ -195,8 +196,8 @@ def check_label_numbers(name: str, num_classes: int, ignore_label: int, label_va
         VocabularyError: There are too many classes.
         DataError: ``ignore_label`` or ``label_values`` is invalid.
     """
-    if num_classes > 255:
-        raise VocabularyError(f"Dataset '{name}' has {num_classes} classes; an 8-bit label map has at most 255.")
+    if num_classes > MAX_CLASSES:
+        raise VocabularyError(f"Dataset '{name}' has {num_classes} classes; an 8-bit map has at most {MAX_CLASSES}.")
     if not isinstance(ignore_label, int) or not num_classes <= ignore_label <= 255:
         raise DataError(
             f"Dataset '{name}' has ignore_label {ignore_label}; give a number from {num_classes}, the number of "

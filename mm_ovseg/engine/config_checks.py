@@ -12,9 +12,10 @@ from fvcore.common.registry import Registry
 from mm_ovseg.choices import check_choice
 from mm_ovseg.data.mappers import DATASET_MAPPER_REGISTRY
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.encoders import encoder_names
 from mm_ovseg.modeling.fusion import FUSION_REGISTRY
 
-__all__ = ["check_needs_training", "check_solver", "check_unread_keys", "needs_training"]
+__all__ = ["check_modalities", "check_needs_training", "check_solver", "check_unread_keys", "needs_training"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,28 @@ def check_unread_keys(cfg: CfgNode) -> None:
         if unread and json.dumps(values.get(key, default)) != json.dumps(default):
             raise ConfigError(
                 f"{key} is a key of Detectron2 that nothing here reads{_advice(key)}; remove it from the config."
+            )
+
+
+def check_modalities(cfg: CfgNode) -> None:
+    """Check that the model can do without an image where the config asks for it; one of your own is taken to.
+
+    Raises:
+        ConfigError: it is one of stage 1, or has no SAR encoder.
+    """
+    if _is_foreign(META_ARCH_REGISTRY, cfg.MODEL.META_ARCHITECTURE):
+        return
+    segments_sar = cfg.MODEL.META_ARCHITECTURE == "MMOVSeg" and any(
+        name.endswith("_SAR") for name in encoder_names(cfg)
+    )
+    for key, value, harmless in (
+        ("INPUT.DROP_RGB", cfg.INPUT.DROP_RGB, (0,)),
+        ("INPUT.DROP_SAR", cfg.INPUT.DROP_SAR, (0,)),
+        ("TEST.MODALITIES", cfg.TEST.MODALITIES, ("both", "rgb")),
+    ):
+        if value not in harmless and not segments_sar:
+            raise ConfigError(
+                f"{key} is {value}, which is for a model of stage 2 with SAR encoders; set it to {harmless[0]}."
             )
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from mm_ovseg.data.mappers import build_dataset_mapper
+from mm_ovseg.decision import Decision
 from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.errors import DataError
 from mm_ovseg.visualization.dataset_sheet import choose_evenly, read_panel_row
@@ -57,12 +58,13 @@ class PredictionImages:
             return
         metadata = MetadataCatalog.get(self._dataset_name)
         classes = metadata.stuff_classes
+        decision = Decision(classes, min_score=0.0)  # the plain argmax, as it is scored
         self._model.set_vocabulary(read_prompts(self._cfg)[0])  # other datasets may have changed it
         rows = []
         for item, row in self._pairs:
             with inference_context(self._model), torch.no_grad():
                 scores = self._model([item])[0]["sem_seg"]  # (T, H, W)
-            rows.append(replace(row, predictions={"Prediction": scores.argmax(dim=0).cpu().numpy()}))
+            rows.append(replace(row, predictions={"Prediction": decision(scores)[0].cpu().numpy()}))
         draw_panels(
             self._file,
             rows,

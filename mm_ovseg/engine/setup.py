@@ -25,7 +25,7 @@ from mm_ovseg.choices import check_registered
 from mm_ovseg.config import add_mm_ovseg_config
 from mm_ovseg.data import register_datasets_from_file
 from mm_ovseg.engine.calibration import find_calibration
-from mm_ovseg.engine.config_checks import check_unread_keys
+from mm_ovseg.engine.config_checks import check_modalities, check_unread_keys
 from mm_ovseg.engine.config_file import WEIGHTS_KEYS, config_files, find_config, read_config_file
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_outputs, check_writable_folder, complete_file, sha256
@@ -70,6 +70,7 @@ def load_config(
     check_registered("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY)
     check_registered("MODEL.SEM_SEG_HEAD.NAME", cfg.MODEL.SEM_SEG_HEAD.NAME, SEM_SEG_HEADS_REGISTRY)
     check_unread_keys(cfg)
+    check_modalities(cfg)
     cfg.freeze()
     return cfg
 

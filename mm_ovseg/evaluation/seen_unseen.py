@@ -18,7 +18,7 @@ from detectron2.utils import comm
 
 from mm_ovseg.data.catalog import label_scheme
 from mm_ovseg.data.registration import check_dataset
-from mm_ovseg.decision import Calibration
+from mm_ovseg.decision import Calibration, Decision
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.evaluation.confidence import ConfidenceTest
 from mm_ovseg.evaluation.metrics import count_pixels, format_results_table, segmentation_metrics
@@ -88,6 +88,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
         self._skip_corrupt = skip_corrupt
         self._classes = list(scheme.classes)
         self._unseen_classes = list(scheme.unseen if unseen_classes is None else unseen_classes)
+        self._decision = Decision(self._classes, min_score=0.0)  # the plain argmax
         self._ignore_label = scheme.ignore_label
         self._label_values = scheme.label_values
         self._confidence = ConfidenceTest(self._classes, self._unseen_classes, calibration)
@@ -131,7 +132,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
                     f"The model scores {len(scores)} classes but dataset '{self._dataset_name}' has "
                     f"{len(self._classes)}; give the model the dataset's classes with set_vocabulary."
                 )
-            prediction = scores.argmax(dim=0).cpu().numpy()  # (H, W)
+            prediction = self._decision(scores)[0].cpu().numpy()  # (H, W)
             try:
                 label = self._read_label(dataset_dict, prediction.shape)
             except DataError as error:

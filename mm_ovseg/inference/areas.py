@@ -12,8 +12,8 @@ import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
+from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS, NONE_NAME
 from mm_ovseg.errors import DataError
-from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.raster import Grid, RasterInfo, RasterSource, read_raster_info
 from mm_ovseg.raster.grid import pixels_to_map
 
@@ -107,18 +107,19 @@ class Ellipsoid:
         return np.where(unknown, np.nan, x), np.where(unknown, np.nan, np.clip(y, -90, 90))
 
 
-def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[ClassArea]:
+def measure_areas(path: str | os.PathLike, class_names: Sequence[str], *, has_none: bool = False) -> list[ClassArea]:
     """Count the pixels of every class of a class map, and measure their areas.
 
     Areas are accurate to 0.1 %, except for pixels of kilometres or near the poles. The map is read in strips, so
     memory use does not depend on its height.
 
     Args:
-        path: uint8 raster of class indices 0..T-1, or 255 for nodata.
-        class_names: T names, T <= 255.
+        path: uint8 raster of class indices 0..T-1, 254 for none of the classes, or 255 for nodata.
+        class_names: T names, T <= 254.
+        has_none: measure "none" even if no pixel is.
 
     Returns:
-        One entry per class, in the order of ``class_names``.
+        One entry per class, in the order of ``class_names``, then that of "none".
 
     Raises:
         DataError: the file is missing, damaged, not a uint8 raster, or holds an index without a class.
@@ -140,7 +141,10 @@ def measure_areas(path: str | os.PathLike, class_names: Sequence[str]) -> list[C
     if ellipsoid is None:
         square_metres[:] = np.nan
     hectares = [None if math.isnan(area) else area / SQUARE_METRES_PER_HECTARE for area in square_metres.tolist()]
-    return [ClassArea(name, int(pixels[index]), hectares[index]) for index, name in enumerate(class_names)]
+    named = list(enumerate(class_names))
+    if has_none or pixels[NONE_CLASS]:
+        named.append((NONE_CLASS, NONE_NAME))
+    return [ClassArea(name, int(pixels[value]), hectares[value]) for value, name in named]
 
 
 def count_values(path: str | os.PathLike) -> np.ndarray:
@@ -171,8 +175,9 @@ def read_class_map_info(path: str | os.PathLike) -> RasterInfo:
 
 
 def check_classes(path: str | os.PathLike, indices: Iterable[int], class_names: Sequence[str]) -> None:
-    """Raise a DataError unless every index has a name or is nodata."""
-    strange = [int(index) for index in indices if index >= len(class_names) and index != NODATA_CLASS]
+    """Raise a DataError unless every index has a name, or means none of the classes or nodata."""
+    known = {*range(len(class_names)), NONE_CLASS, NODATA_CLASS}
+    strange = [int(index) for index in indices if index not in known]
     if strange:
         raise DataError(
             f"{path} has the values {', '.join(map(str, strange[:10]))} but there are only {len(class_names)} class "

@@ -121,9 +121,9 @@ def _explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str,
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.NAME builds a {type(head).__name__}; only an MMOVSegHead can be explained."
         )
-    if 0 < head.max_classes < len(predictor.class_names):
+    if 0 < head.max_classes < len(predictor.decision.names):
         raise ConfigError(
-            f"The model looks at only {head.max_classes} of {len(predictor.class_names)} classes "
+            f"The model looks at only {head.max_classes} of {len(predictor.decision.names)} classes "
             "(MODEL.AGGREGATOR.MAX_CLASSES); give no more than that."
         )
     explanations = {RGB_ONLY: _run(predictor, rgb, None)}

@@ -8,30 +8,32 @@ import numpy as np
 from detectron2.data import DatasetCatalog
 
 from mm_ovseg.data import register_rgb_sar_dataset
+from mm_ovseg.decision import NODATA_CLASS
 from mm_ovseg.errors import DataError
-from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.raster import RasterSource, read_label
 from mm_ovseg.raster.trust import check_before_opening
 
-__all__ = ["find_pairs", "read_pair_label"]
+__all__ = ["find_pairs", "image_file", "read_pair_label"]
 
+SOURCES = ("file_name", "sar_file_name", "sem_seg_file_name")
 INPUT_NAME = "--input, --sar"  # name of the dataset in error messages
 
 
-def find_pairs(rgb: str, sar: str | None, label: str | None, classes: Sequence[str]) -> list[dict]:
-    """The dataset dicts of one pair of files, or of folders or globs matched by stem; without SAR, of RGB alone.
+def find_pairs(rgb: str | None, sar: str | None, label: str | None, classes: Sequence[str]) -> list[dict]:
+    """The dataset dicts of one pair of files, or of folders or globs matched by stem; or of RGB or SAR alone.
 
     Raises:
-        DataError: a file is missing, or has no partner.
+        DataError: a file is missing, or has no partner, or neither RGB nor SAR is given.
     """
-    sources = {"file_name": rgb, "sar_file_name": sar, "sem_seg_file_name": label}
-    sources = {kind: path for kind, path in sources.items() if path}
+    if not (rgb or sar):
+        raise DataError("There is nothing to map; give --input (RGB), --sar, or both.")
+    sources = {kind: path for kind, path in zip(SOURCES, (rgb, sar, label), strict=True) if path}
     folders = [path for path in sources.values() if Path(path).is_dir() or Path(path).name.count("*") == 1]
     for path in sources.values():
         if path not in folders:
             check_before_opening(path, any_format=True)
     if not folders:
-        return [{**sources, "image_id": Path(rgb).stem}]
+        return [{**sources, "image_id": Path(rgb or sar).stem}]
     for path in map(Path, folders):
         if not path.is_dir() and not path.parent.is_dir():
             raise DataError(f"The folder {path.parent} of {path} does not exist; check the path.")
@@ -40,18 +42,24 @@ def find_pairs(rgb: str, sar: str | None, label: str | None, classes: Sequence[s
     absolute = {kind: os.path.abspath(path) for kind, path in sources.items()}
     root = os.path.commonpath([os.path.dirname(path) for path in absolute.values()])
     patterns = {kind: os.path.relpath(path, root) for kind, path in absolute.items()}
+    image = patterns.get("file_name") or patterns["sar_file_name"]  # a dataset has both: one stands in for the other
     register_rgb_sar_dataset(
         INPUT_NAME,
         root=root,
-        rgb=patterns["file_name"],
-        sar=patterns.get("sar_file_name", patterns["file_name"]),  # a dataset has SAR: RGB itself stands in for it
+        rgb=image,
+        sar=patterns.get("sar_file_name", image),
         labels=patterns.get("sem_seg_file_name"),
         classes=list(classes),
     )
     return [
-        {key: value for key, value in item.items() if sar or key != "sar_file_name"}
+        {key: value for key, value in item.items() if key in sources or key not in SOURCES}
         for item in DatasetCatalog.get(INPUT_NAME)
     ]
+
+
+def image_file(pair: Mapping[str, str]) -> str:
+    """The image of a pair that gives its grid: RGB or, without it, SAR."""
+    return pair.get("file_name") or pair["sar_file_name"]
 
 
 def read_pair_label(pair: Mapping[str, str], num_classes: int) -> np.ndarray | None:
@@ -62,7 +70,7 @@ def read_pair_label(pair: Mapping[str, str], num_classes: int) -> np.ndarray | N
     """
     if "sem_seg_file_name" not in pair:
         return None
-    with RasterSource(pair["file_name"], any_format=True) as image:
+    with RasterSource(image_file(pair), any_format=True) as image:
         return read_label(
             pair["sem_seg_file_name"], num_classes=num_classes, ignore_label=NODATA_CLASS, like=image, any_format=True
         )

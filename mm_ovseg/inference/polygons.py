@@ -17,6 +17,7 @@ import shapely
 from rasterio import Affine
 from rasterio._err import CPLE_BaseError
 
+from mm_ovseg.decision import NODATA_CLASS, NONE_NAME
 from mm_ovseg.errors import ConfigError, DataError, brief_reason
 from mm_ovseg.files import complete_file
 from mm_ovseg.inference.areas import (
@@ -28,7 +29,6 @@ from mm_ovseg.inference.areas import (
     count_values,
     read_class_map_info,
 )
-from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.raster import Grid, RasterInfo, open_raster
 from mm_ovseg.raster.grid import pixels_to_map
 from mm_ovseg.raster.vector import write_geopackage
@@ -69,11 +69,12 @@ def write_polygons(
     and ``simplify`` all polygons.
 
     Args:
-        map_path: uint8 raster of class indices 0..T-1, or 255 for nodata, which gets no polygon.
+        map_path: uint8 raster of class indices 0..T-1, 254 for "none", whose patches are outlined like those of a
+            class, or 255 for nodata, which gets no polygon.
         path: the GeoPackage to write; missing folders are made, an existing file is replaced. Its layer is named after
             it and has the fields class_index, class_name and area_ha: hectares of the polygon on the ellipsoid, null
             for a map that is not georeferenced. Coordinates are then (column, -row), where QGIS draws the map.
-        class_names: T names, T <= 255.
+        class_names: T names, T <= 254.
         min_area: hectares, based on the size of the central pixel; smaller patches are merged into their largest
             neighbour, unless they are surrounded by nodata.
         simplify: metres; removes corners whose triangles are smaller than its square (Visvalingam-Whyatt). Neighbours
@@ -176,7 +177,8 @@ def _chunks(
     patches: Iterator[tuple[np.ndarray, np.ndarray]], info: RasterInfo, class_names: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """The columns of the layer; empty without patches."""
-    names = np.array(class_names, dtype=object)
+    names = np.full(256, NONE_NAME, dtype=object)
+    names[: len(class_names)] = class_names
     ellipsoid = Ellipsoid.of(info)
     longest = 0.0
     if ellipsoid is not None:

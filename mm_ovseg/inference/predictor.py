@@ -1,7 +1,7 @@
 """From pairs of images, in files or in memory, to class maps."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +13,15 @@ from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.augmentation import PairSample, build_augmentations
 from mm_ovseg.data.mappers import model_item
 from mm_ovseg.data.pair_reader import PairReader, Raster
+from mm_ovseg.decision import Decision
 from mm_ovseg.engine.calibration import load_calibration
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference.batches import BatchRunner, check_batch_size
-from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.model_lock import ModelLock
+from mm_ovseg.inference.same_names import find_same_names
 from mm_ovseg.modeling.meta_arch.segmenter import needed_weights
 from mm_ovseg.modeling.precision import allow_tf32
-from mm_ovseg.vocabulary import validate_class_names
+from mm_ovseg.vocabulary import GENERIC_CLASSES
 
 __all__ = ["Prediction", "Predictor"]
 
@@ -32,12 +33,14 @@ class Prediction:
     """The prediction of a model for one pair.
 
     Attributes:
-        class_map: uint8 (H, W), an index into ``classes``, or 255 where RGB has no data.
+        class_map: uint8 (H, W), an index into ``classes``, 254 for none of them, or 255 where no image that the model
+            can use has data.
         classes: T class names.
-        confidence: float32 (H, W), the score 0..1 of the class in ``class_map``; 0 where RGB has no data. Scores of all
-            classes do not sum to 1. EBSeg's are sums over queries, and may be above 1.
-        scores: float32 (T, H, W), the scores of all classes; None unless requested.
-        image: uint8 (H, W, 3), the RGB as the model saw it, 0..255.
+        confidence: float32 (H, W), the (calibrated) score 0..1 of the class in ``class_map``; where it is none of them,
+            1 minus the highest score of a class; 0 without data. Scores of all classes do not sum to 1. EBSeg's are
+            sums over queries, and may be above 1.
+        scores: float32 (T, H, W), the (calibrated) scores of all classes; None unless requested.
+        image: uint8 (H, W, 3), the RGB as the model saw it, 0..255; zeros for SAR alone.
         sar_image: uint8 (H, W, 3), the SAR as the model saw it, 0..255; None for a pair without SAR.
     """
 
@@ -65,21 +68,35 @@ class Predictor:
     Args:
         cfg: a config of a model that segments; ``INPUT.RGB`` and ``INPUT.SAR`` say how images (files or arrays) are
             read, ``INPUT.MIN_SIZE_TEST`` and ``MAX_SIZE_TEST`` how large the model sees them.
-        class_names: at most 255 names; "water, river" is one class with two synonyms.
+        class_names: at most 254 names; "water, river" is one class with two synonyms.
+        background: names that compete with the classes, and are mapped to "none" (254); None: for one name alone, or
+            with a calibration, the other classes that training saw; (): nothing.
+        min_score: score 0..1, of all classes or by name, below which a pixel is "none"; None: as
+            :class:`~mm_ovseg.decision.Decision` says.
         any_format: allow every local format that GDAL reads; False for untrusted files.
 
     Attributes:
         lock: held by each call and each change of the vocabulary; reentrant.
         calibration: of the weights, if there is one.
+        decision: from the scores of the current vocabulary to the map.
 
     Raises:
-        ConfigError: the model does not segment, the config moves pixels, or an ``INPUT`` setting is invalid.
-        VocabularyError: the names are empty, repeated, or too many.
+        ConfigError: the model does not segment, the config moves pixels, or a minimum score or an ``INPUT`` setting is
+            invalid.
+        VocabularyError: the names are empty, repeated, too many, or, for SegEarth-OV, only one.
         CheckpointError: ``MODEL.WEIGHTS`` or their calibration cannot be loaded.
     """
 
     @torch.inference_mode(False)  # whatever the caller's mode: weights made in it could never change again
-    def __init__(self, cfg: CfgNode, class_names: Sequence[str], *, any_format: bool = True) -> None:
+    def __init__(
+        self,
+        cfg: CfgNode,
+        class_names: Sequence[str],
+        *,
+        background: Sequence[str] | None = None,
+        min_score: float | Mapping[str, float] | None = None,
+        any_format: bool = True,
+    ) -> None:
         name = cfg.MODEL.META_ARCHITECTURE
         if getattr(META_ARCH_REGISTRY.get(name), "task", None) != "sem_seg":
             raise ConfigError(f"This config builds {name}, which cannot segment; give a config of MMOVSeg, for one.")
@@ -100,37 +117,76 @@ class Predictor:
         allow_tf32(cfg.MODEL.ALLOW_TF32)
         self.model = build_model(cfg)
         self.calibration = load_calibration(cfg)
-        self.set_vocabulary(class_names)
         self.model.eval()
+        self.model.text.check_length(Decision(class_names).names)  # before loading weights, which takes longer
         if cfg.MODEL.WEIGHTS:
             StrictCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
+        self.set_vocabulary(class_names, background=background, min_score=min_score)
         key, weights = needed_weights(cfg)
         if not weights:
             logger.warning("%s is empty: weights are random, and so are the maps.", key)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The current vocabulary."""
-        return self.model.vocabulary
+        """The classes of the map."""
+        return self.decision.classes
 
-    def set_vocabulary(self, class_names: Sequence[str]) -> None:
+    def set_vocabulary(
+        self,
+        class_names: Sequence[str],
+        *,
+        background: Sequence[str] | None = None,
+        min_score: float | Mapping[str, float] | None = None,
+    ) -> None:
         """Change the vocabulary; its text embeddings are computed once, for the next pair.
 
-        Raises:
-            VocabularyError: the names are empty, repeated, or too many.
-        """
-        names = validate_class_names(class_names)
-        if len(names) > NODATA_CLASS:
-            raise VocabularyError(f"There are {len(names)} class names; a uint8 map holds at most {NODATA_CLASS}.")
-        with self.lock:
-            self.model.set_vocabulary(names)
+        Args:
+            class_names, background, min_score: as in the class.
 
-    def __call__(self, rgb: Raster, sar: Raster | None, *, with_scores: bool = False) -> Prediction | None:
+        Raises:
+            ConfigError: a minimum score is invalid.
+            VocabularyError: the names are empty, repeated, too many, or, for SegEarth-OV, only one.
+        """
+        with self.lock:
+            decision = self._decide(class_names, background, min_score)
+            if self.model.relative_scores and len(decision.names) == 1:
+                raise VocabularyError(
+                    f"{type(self.model).__name__} only compares names with each other, and would find "
+                    f"'{decision.names[0]}' everywhere; give other classes too, or --background names."
+                )
+            self.model.set_vocabulary(decision.names)
+            self.decision = decision
+        if background is None and decision.background:
+            logger.info(
+                'Pixels that look more like %s than like what is asked for are "none"; --background names others.',
+                ", ".join(decision.background),
+            )
+
+    def _decide(
+        self,
+        class_names: Sequence[str],
+        background: Sequence[str] | None,
+        min_score: float | Mapping[str, float] | None,
+    ) -> Decision:
+        """The decision for a vocabulary, with what training saw of it where that matters."""
+        options = {"min_score": min_score, "calibration": self.calibration}
+        decision = Decision(class_names, background=background, **options)
+        if self.calibration is None and len(decision.classes) > 1:
+            return decision
+        self.model.text.check_length(decision.names)
+        trained = tuple(self.calibration.min_scores) if self.calibration else self.model.train_vocabulary
+        others = trained or (GENERIC_CLASSES if self.model.relative_scores else ())
+        same = find_same_names(self.model.text, decision.names, others)
+        asked = {same.get(name) for name in decision.classes}
+        rivals = [name for name in others if name not in asked]
+        return Decision(class_names, background=background, seen=same if trained else {}, rivals=rivals, **options)
+
+    def __call__(self, rgb: Raster | None, sar: Raster | None, *, with_scores: bool = False) -> Prediction | None:
         """Segment one pair.
 
         Args:
             rgb: a file, or an array (H, W, 3) of red, green and blue: uint8, or other types with ``INPUT.RGB.RANGE``;
-                with ``INPUT.RGB.BANDS``, an array (H, W, C).
+                with ``INPUT.RGB.BANDS``, an array (H, W, C); None to use SAR alone, as is done where RGB has no data.
             sar: a file, or an array (H, W) or (H, W, C) on the same grid: uint8, or, with ``INPUT.SAR.SCALE``, power,
                 amplitude or dB; None to use RGB alone, as is done where SAR has no data. NaN in floats and masked
                 pixels of masked arrays mean no data.
@@ -140,15 +196,15 @@ class Predictor:
             The prediction; None if an image cannot be used and ``INPUT.SKIP_CORRUPT`` is on.
 
         Raises:
-            DataError: an image cannot be read or used, or the two do not share a grid.
+            DataError: an image cannot be read or used, the two do not share a grid, or both are None.
             ProcessError: this is a fork of the process that built the predictor.
         """
         return self._predict([self._read(rgb, sar, "")], BatchRunner(self.model), with_scores)[0]
 
     def batch(
-        self, pairs: Iterable[tuple[Raster, Raster | None]], *, batch_size: int = 4, with_scores: bool = False
+        self, pairs: Iterable[tuple[Raster | None, Raster | None]], *, batch_size: int = 4, with_scores: bool = False
     ) -> list[Prediction | None]:
-        """Segment many pairs of any sizes, with or without SAR.
+        """Segment many pairs of any sizes, also of RGB or SAR alone.
 
         Args:
             pairs: (rgb, sar) of each, as in a single call.
@@ -171,7 +227,7 @@ class Predictor:
             raise DataError("There are no pairs to segment; give at least one (rgb, sar).")
         for index, pair in enumerate(pairs):
             if not isinstance(pair, tuple | list) or len(pair) != 2:
-                raise DataError(f"Pair {index} is not (rgb, sar); give two paths or arrays, or None for SAR.")
+                raise DataError(f"Pair {index} is not (rgb, sar); give two paths or arrays, or None for one.")
         predictions, run_batch = [], BatchRunner(self.model)
         with self.lock:
             for start in range(0, len(pairs), batch_size):
@@ -180,7 +236,7 @@ class Predictor:
                 predictions += self._predict(samples, run_batch, with_scores)
         return predictions
 
-    def _read(self, rgb: Raster, sar: Raster | None, prefix: str) -> PairSample | None:
+    def _read(self, rgb: Raster | None, sar: Raster | None, prefix: str) -> PairSample | None:
         """The arrays of a pair; None if it is skipped. Errors start with ``prefix``."""
         try:
             return self.reader.read(rgb, sar)
@@ -200,23 +256,29 @@ class Predictor:
     ) -> list[Prediction | None]:
         read = [sample for sample in samples if sample is not None]
         with self.lock:
-            classes = self.class_names
+            decision = self.decision
             outputs = iter(run_batch([self._item(sample) for sample in read]))
         return [
-            None if sample is None else _prediction(sample, next(outputs)["sem_seg"], classes, with_scores)
+            None if sample is None else self._prediction(sample, next(outputs)["sem_seg"], decision, with_scores)
             for sample in samples
         ]
 
-
-def _prediction(sample: PairSample, scores: torch.Tensor, classes: tuple[str, ...], with_scores: bool) -> Prediction:
-    """The prediction for a pair from its scores (T, H, W)."""
-    empty = torch.from_numpy(~sample.image_valid).to(scores.device)
-    confidence, class_map = scores.masked_fill_(empty, 0.0).max(dim=0)
-    return Prediction(
-        class_map=class_map.to(torch.uint8).masked_fill(empty, NODATA_CLASS).cpu().numpy(),
-        classes=classes,
-        confidence=confidence.cpu().numpy(),
-        scores=scores.cpu().numpy() if with_scores else None,
-        image=sample.image,
-        sar_image=None if sample.sar_image is None else np.rint(sample.sar_image).astype(np.uint8),
-    )
+    def _prediction(
+        self, sample: PairSample, scores: torch.Tensor, decision: Decision, with_scores: bool
+    ) -> Prediction:
+        """The prediction for a pair from the scores (N, H, W) of the decision's names."""
+        valid = sample.image_valid
+        if self.model.needs_sar and sample.sar_valid is not None:
+            valid = valid | sample.sar_valid
+        valid = torch.from_numpy(valid).to(scores.device)
+        class_map, confidence = decision(scores, valid)
+        if with_scores:
+            scores = decision.calibrated(scores[: len(decision.classes)]).masked_fill(~valid, 0)  # (T, H, W)
+        return Prediction(
+            class_map=class_map.cpu().numpy(),
+            classes=decision.classes,
+            confidence=confidence.cpu().numpy(),
+            scores=scores.cpu().numpy() if with_scores else None,
+            image=sample.image,
+            sar_image=None if sample.sar_image is None else np.rint(sample.sar_image).astype(np.uint8),
+        )

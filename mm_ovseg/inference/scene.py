@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import chain
@@ -15,8 +15,9 @@ from detectron2.config import CfgNode
 
 import mm_ovseg
 from mm_ovseg.data.pair_reader import image_readers
-from mm_ovseg.data.palette import LegendEntry, class_legend
+from mm_ovseg.data.palette import LegendEntry, class_colors, class_legend
 from mm_ovseg.data.scene_source import SceneSource
+from mm_ovseg.decision import Decision
 from mm_ovseg.engine import config_inputs, weights_hashes
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_outputs, sha256
@@ -54,7 +55,8 @@ class ScenePredictor:
 
     Args:
         cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT`` says how the files are read.
-        class_names: at most 255 names.
+        class_names: at most 254 names.
+        background, min_score: as in :class:`~mm_ovseg.inference.predictor.Predictor`.
         colors: (red, green, blue) of each, 0..255; None for the default ones.
         unseen: those without labels in training; they are marked in the report.
         any_format: allow every local format that GDAL reads; False for untrusted files.
@@ -71,16 +73,18 @@ class ScenePredictor:
         cfg: CfgNode,
         class_names: Sequence[str],
         *,
+        background: Sequence[str] | None = None,
+        min_score: float | Mapping[str, float] | None = None,
         colors: Sequence[Sequence[int]] | None = None,
         unseen: Sequence[str] = (),
         any_format: bool = True,
     ) -> None:
-        self.predictor = Predictor(cfg, class_names, any_format=any_format)
+        self.predictor = Predictor(cfg, class_names, background=background, min_score=min_score, any_format=any_format)
         self.lock = self.predictor.lock
         self._any_format = any_format
         self.model = self.predictor.model
         self.cfg = cfg
-        self._legend = _legend(self.predictor.class_names, colors, unseen)
+        self._legend = _legend(self.predictor.decision, colors, unseen)
         self._hashes = weights_hashes(cfg)
         key, weights = needed_weights(cfg)
         self._weights = {"path": weights, "sha256": self._hashes.get(key)}
@@ -89,15 +93,17 @@ class ScenePredictor:
         self,
         class_names: Sequence[str],
         *,
+        background: Sequence[str] | None = None,
+        min_score: float | Mapping[str, float] | None = None,
         colors: Sequence[Sequence[int]] | None = None,
         unseen: Sequence[str] = (),
     ) -> None:
         """Change the vocabulary; arguments and errors as in the class."""
         names = validate_class_names(class_names)
-        legend = _legend(names, colors, unseen)
+        style = {"colors": class_colors(names, colors, owner="The map"), "unseen": select_unseen(names, unseen)}
         with self.lock:
-            self.predictor.set_vocabulary(names)
-            self._legend = legend
+            self.predictor.set_vocabulary(class_names, background=background, min_score=min_score)
+            self._legend = _legend(self.predictor.decision, **style)
 
     def segment(
         self,
@@ -111,8 +117,8 @@ class ScenePredictor:
     ) -> dict[str, Any]:
         """Segment a scene into ``output`` and files next to it.
 
-        ``output`` is a Cloud-Optimized GeoTIFF of class indices (255: no data). With the same stem come ``.qml``, a
-        style for QGIS; ``_coverage.tif``, the images that each pixel was made from
+        ``output`` is a Cloud-Optimized GeoTIFF of class indices (254: none of them, 255: no data). With the same stem
+        come ``.qml``, a style for QGIS; ``_coverage.tif``, the images that each pixel was made from
         (:data:`~mm_ovseg.inference.scene_files.COVERAGE`); ``.json``, the report; and optionally ``_confidence.tif``
         and ``_probabilities.tif``. Files appear when they are complete. Until then the work is in ``{output}.work``,
         which survives an interrupted run, and from which ``resume`` continues with identical results.
@@ -162,7 +168,7 @@ class ScenePredictor:
             stack.push(lambda error, *_: work.close(finished=error is None))
             run = SceneRun(
                 run_batch=BatchRunner(self.model),
-                num_classes=len(self.predictor.class_names),
+                decision=self.predictor.decision,
                 source=source,
                 area=area,
                 work=work,
@@ -205,7 +211,10 @@ class ScenePredictor:
             report = json.loads(sibling(output, ".json").read_text(encoding="utf-8"))
             then, layers = report["settings"], set(report["layers"])
             # Colours and unseen classes only affect the finished files, not unfinished work.
-            legend = [(entry["name"], tuple(entry["color"]), entry["unseen"]) for entry in report["classes"]]
+            legend = [
+                LegendEntry(entry["name"], tuple(entry["color"]), entry["unseen"], entry["value"])
+                for entry in report["classes"]
+            ]
             with self.lock:
                 # The shift depends only on the files; estimating it again would mean reading them.
                 now = json.loads(json.dumps(self._settings(rgb, self._used(sar), options, None)))
@@ -230,7 +239,7 @@ class ScenePredictor:
 
     def _layers(self, options: SceneOptions) -> dict[str, int]:
         """Name -> bands of the layers to write."""
-        bands = {"class": 1, "coverage": 1, "confidence": 1, "probabilities": len(self.predictor.class_names)}
+        bands = {"class": 1, "coverage": 1, "confidence": 1, "probabilities": len(self.predictor.decision.classes)}
         return {name: count for name, count in bands.items() if getattr(options, name, True)}
 
     def _open(
@@ -282,7 +291,7 @@ class ScenePredictor:
             **chosen,
             "area": None if options.area is None else _content(options.area),
             "files": [_fingerprint(Path(path)) for path in (*path_list(rgb), *path_list(sar))],
-            "classes": list(self.predictor.class_names),
+            **self.predictor.decision.settings(),
             "weights": self._hashes,
             "config": hashlib.sha256(self.cfg.dump().encode()).hexdigest(),
             "shift": None if shift is None else [shift.rows, shift.columns],
@@ -290,9 +299,10 @@ class ScenePredictor:
 
 
 def _legend(
-    names: Sequence[str], colors: Sequence[Sequence[int]] | None, unseen: Sequence[str]
+    decision: Decision, colors: Sequence[Sequence[int]] | None, unseen: Sequence[str]
 ) -> tuple[LegendEntry, ...]:
-    return class_legend(names, colors, select_unseen(names, unseen), owner="The map")
+    unseen = select_unseen(decision.classes, unseen)
+    return class_legend(decision.classes, colors, unseen, has_none=decision.has_none, owner="The map")
 
 
 def _fingerprint(file: Path) -> list:

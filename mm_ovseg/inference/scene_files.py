@@ -9,10 +9,11 @@ from typing import Any
 
 from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.palette import LegendEntry
+from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
 from mm_ovseg.inference.areas import count_values, measure_areas
-from mm_ovseg.inference.map_writer import NODATA_CLASS, class_band, write_qgis_style
+from mm_ovseg.inference.map_writer import class_band, write_qgis_style
 from mm_ovseg.inference.polygons import write_polygons
 from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
@@ -101,7 +102,8 @@ def write_scene_outputs(
     Raises:
         DataError: a file cannot be written.
     """
-    names = [entry.name for entry in legend]
+    names = [entry.name for entry in legend if entry.value != NONE_CLASS]
+    has_none = len(names) < len(legend)
     contents = {
         "class": class_band(legend),
         "coverage": {
@@ -123,11 +125,14 @@ def write_scene_outputs(
         shape = polygon_options(options)
         count = write_polygons(output, options.vector, names, **shape)
         report = {**report, "polygons": count, "polygon_options": shape}
-    areas = zip(measure_areas(output, names), legend, strict=True)
+    areas = zip(legend, measure_areas(output, names, has_none=has_none), strict=True)
     coverage = count_values(sibling(output, "_coverage.tif"))
     report = {
         "map": output.name,
-        "classes": [{**asdict(area), "color": list(entry.color), "unseen": entry.unseen} for area, entry in areas],
+        "classes": [
+            {**asdict(area), "value": entry.value, "color": list(entry.color), "unseen": entry.unseen}
+            for entry, area in areas
+        ],
         "coverage": {name: int(coverage[value]) for name, value in COVERAGE.items()},
         "grid": {
             "width": grid.width,

@@ -12,9 +12,9 @@ from tqdm import tqdm
 from mm_ovseg.data.augmentation import PairSample
 from mm_ovseg.data.mappers import model_item
 from mm_ovseg.data.scene_source import SceneSource
+from mm_ovseg.decision import NODATA_CLASS, Decision
 from mm_ovseg.errors import StoppedError
 from mm_ovseg.inference.batches import BatchRunner
-from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.prefetch import prefetched
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.scene_files import COVERAGE
@@ -31,8 +31,8 @@ class SceneRun:
     """Computes the rows of a scene.
 
     Attributes:
-        run_batch: the model; returns ``{"sem_seg": (T, height, width) scores}`` for each item.
-        num_classes: T.
+        run_batch: the model; returns ``{"sem_seg": (N, height, width) scores}`` for each item.
+        decision: from the scores of its N names to the map.
         area: the part to map; None for the whole scene.
         work: receives the rows; finished rows are not computed again.
         options: with the window size.
@@ -40,7 +40,7 @@ class SceneRun:
     """
 
     run_batch: BatchRunner
-    num_classes: int
+    decision: Decision
     source: SceneSource
     area: SceneArea | None
     work: SceneWork
@@ -62,7 +62,9 @@ class SceneRun:
         if done >= height:
             return total
         first = bisect_right(rows, done - size)  # the first that reaches an unfinished row
-        blender = RowBlender(num_classes=self.num_classes, width=width, window=size, overlap=overlap, start=rows[first])
+        blender = RowBlender(
+            num_classes=len(self.decision.names), width=width, window=size, overlap=overlap, start=rows[first]
+        )
         coverage = np.full((size, width), NODATA_CLASS, np.uint8)
         written: Future | None = None
         bar = {"unit": "window", "disable": not self.show_progress, "smoothing": 0.05}
@@ -124,13 +126,14 @@ class SceneRun:
             progress.update()
 
     def _write(self, scores: torch.Tensor, coverage: np.ndarray) -> None:
-        """Turn blended scores (T, rows, W) into the rows of every layer."""
-        confidence, class_map = (values.numpy() for values in scores.max(dim=0))
+        """Turn blended scores (N, rows, W) into the rows of every layer."""
         empty = (coverage == COVERAGE["no_rgb"]) | (coverage == NODATA_CLASS)
-        rows = {"class": np.where(empty, NODATA_CLASS, class_map).astype(np.uint8)[None], "coverage": coverage[None]}
+        class_map, confidence = self.decision(scores, torch.from_numpy(~empty))
+        rows = {"class": class_map.numpy()[None], "coverage": coverage[None]}
         if "confidence" in self.work.layers:
-            rows["confidence"] = _percent(confidence, empty)[None]
+            rows["confidence"] = _percent(confidence.numpy(), empty)[None]
         if "probabilities" in self.work.layers:
+            scores = self.decision.calibrated(scores[: len(self.decision.classes)])  # (T, rows, W)
             rows["probabilities"] = _percent(scores.numpy(), empty)
         self.work.append(rows)
 

@@ -50,7 +50,7 @@ class Legend:
         for number, line in enumerate(self._lines):
             y = bottom + self.height * (1 - (number + 0.5) / len(self._lines))
             x = (figure.get_figwidth() - sum(inches for inches, _ in line) - _ENTRY_GAP * (len(line) - 1)) / 2
-            for inches, (name, color, unseen) in line:
+            for inches, (name, color, unseen, _) in line:
                 filling = (
                     {"facecolor": "white", "hatch": "/////"} if color is None else {"facecolor": np.divide(color, 255)}
                 )

@@ -4,13 +4,14 @@ draw_panels("maps.png", [PanelRow(rgb, sar, label, {"MM-OVSeg": prediction})], c
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from mm_ovseg.data.palette import LegendEntry, class_legend
+from mm_ovseg.data.palette import LegendEntry, RGBColor, class_legend
+from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
 from mm_ovseg.errors import DataError
 from mm_ovseg.visualization.legend import Legend
 from mm_ovseg.visualization.picture_file import PRINT_DPI, PRINT_FONT_SIZE, add_panel, write_figure
@@ -18,7 +19,6 @@ from mm_ovseg.visualization.typesetting import break_text, shorten_text
 
 __all__ = ["IMAGE_TITLES", "PanelRow", "draw_panels"]
 
-IGNORED = 255
 GROUND_TRUTH = "Ground truth"
 IMAGE_TITLES = ("RGB", "SAR", GROUND_TRUTH)  # of the columns before the predictions
 # With more classes, the legend only shows those that occur in the figure.
@@ -35,14 +35,14 @@ class PanelRow:
     """One pair and its maps.
 
     Attributes:
-        rgb: (H, W, 3) uint8.
+        rgb: (H, W, 3) uint8; None for SAR alone.
         sar: (H, W) or (H, W, 3), 0..255; None for RGB alone.
-        label: (H, W) class indices, 255 where ignored; None for an unlabelled pair.
-        predictions: Title -> (H, W) class indices, 255 for no data.
+        label: (H, W) class indices, 254 for none of the classes, 255 where ignored; None for an unlabelled pair.
+        predictions: Title -> (H, W) class indices, 254 for none of the classes, 255 for no data.
         name: Text to the left of the row.
     """
 
-    rgb: np.ndarray
+    rgb: np.ndarray | None
     sar: np.ndarray | None
     label: np.ndarray | None = None
     predictions: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -67,7 +67,8 @@ def draw_panels(
     """Draw the figure and write it.
 
     Columns are RGB, SAR and the ground truth (if any row has them), and every prediction title in order of appearance.
-    Ignored and nodata pixels are white with grey stripes. The names of unseen classes are underlined in the legend.
+    Ignored and nodata pixels are white with grey stripes, pixels of none of the classes are grey. The names of unseen
+    classes are underlined in the legend.
 
     Args:
         path: The file, .png, .jpg, .pdf or .svg; missing folders are made.
@@ -86,41 +87,49 @@ def draw_panels(
     """
     if not rows:
         raise DataError(f"There is nothing to draw in {path}; give at least one pair.")
-    entries = class_legend(classes, colors, unseen, owner=str(path))
-    palette = np.array([entry.color for entry in entries], np.uint8)
+    in_labels = _values_in(row.label for row in rows if row.label is not None)
+    in_predictions = _values_in(class_map for row in rows for class_map in row.predictions.values())
+    occurring = in_labels | in_predictions
+    entries = class_legend(classes, colors, unseen, has_none=NONE_CLASS in occurring, owner=str(path))
+    palette = {entry.value: entry.color for entry in entries}
     table = [_row_images(row, number, palette) for number, row in enumerate(rows, start=1)]
     titles = [title for title in IMAGE_TITLES if any(title in images for images in table)]
     titles += dict.fromkeys(title for images in table for title in images if title not in IMAGE_TITLES)
-    occurring = set().union(*(np.unique(maps).tolist() for row in rows for maps in row.maps.values()))
     if len(classes) > MAX_CLASSES_IN_LEGEND:
-        entries = tuple(entry for index, entry in enumerate(entries) if index in occurring)
-    if IGNORED in occurring:
-        entries += (LegendEntry("ignored", None, unseen=False),)
+        entries = tuple(entry for entry in entries if entry.value in occurring)
+    striped = [name for name, values in (("ignored", in_labels), ("no data", in_predictions)) if NODATA_CLASS in values]
+    if striped:
+        entries += (LegendEntry(" or ".join(striped), None, unseen=False, value=NODATA_CLASS),)
     figure = _compose(table, titles, [row.name for row in rows], entries, page_width)
     write_figure(path, figure, dpi=dpi or "figure")
 
 
-def _row_images(row: PanelRow, number: int, colors: np.ndarray) -> dict[str, np.ndarray]:
+def _values_in(maps: Iterable[np.ndarray]) -> set[int]:
+    return set().union(*(np.unique(class_map).tolist() for class_map in maps))
+
+
+def _row_images(row: PanelRow, number: int, palette: Mapping[int, RGBColor]) -> dict[str, np.ndarray]:
     """Title -> (H, W, 3) uint8 of one row."""
-    size = row.rgb.shape[:2]
-    images = {"RGB": row.rgb}
+    images = {} if row.rgb is None else {"RGB": row.rgb}
     if row.sar is not None:
         sar = row.sar if row.sar.ndim == 3 else np.dstack([row.sar] * 3)
         images["SAR"] = np.clip(sar, 0, 255).astype(np.uint8)
     which = f"row {number}" + (f" ({row.name})" if row.name else "")
+    colors = np.zeros((256, 3), np.uint8)
+    colors[list(palette)] = list(palette.values())
     for title, class_map in row.maps.items():
-        if len(bad := np.setdiff1d(class_map, [*range(len(colors)), IGNORED])):
+        if len(bad := np.setdiff1d(class_map, [*palette, NODATA_CLASS])):
+            count = len(palette.keys() - {NONE_CLASS})
             raise DataError(
-                f"'{title}' in {which} holds the value {bad[0]}, which is not a class; there are {len(colors)} "
-                f"classes, and {IGNORED} means ignored."
+                f"'{title}' in {which} holds the value {bad[0]}, which is not a class; there are {count} classes, "
+                f"{NONE_CLASS} means none of them, and {NODATA_CLASS} ignored."
             )
-        colored = colors.take(class_map.astype(int), axis=0, mode="clip")
-        images[title] = np.where((class_map == IGNORED)[..., None], _stripes(class_map.shape), colored)
-    for title, image in images.items():
-        if image.shape[:2] != size:
-            raise DataError(
-                f"'{title}' in {which} has the size {image.shape[:2]}, its RGB image {size}; they must be equal."
-            )
+        colored = colors[class_map.astype(int)]
+        images[title] = np.where((class_map == NODATA_CLASS)[..., None], _stripes(class_map.shape), colored)
+    (first, size), *others = ((title, image.shape[:2]) for title, image in images.items())
+    for title, other in others:
+        if other != size:
+            raise DataError(f"'{title}' in {which} has the size {other}, its {first} image {size}; they must be equal.")
     return images
 
 
@@ -152,7 +161,7 @@ def _compose(
                 f"{len(titles)} columns ({', '.join(titles)}) do not fit a page of {page_width:g} inches; draw fewer, "
                 "or make the page wider."
             )
-    shapes = [images["RGB"].shape for images in table]
+    shapes = [next(iter(images.values())).shape for images in table]
     heights = [panel_width * float(np.clip(shape[0] / shape[1], *_ASPECT_LIMITS)) for shape in shapes]
     headings = [break_text(title, panel_width, font_size) for title in titles]
     title_height = max(map(len, headings)) * line_height + 0.09

@@ -18,11 +18,11 @@ from tabulate import tabulate
 
 from laptop.drawn_world import SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
 from mm_ovseg.cli.clean_exit import clean_exit
+from mm_ovseg.decision import NODATA_CLASS
 from mm_ovseg.engine import load_config
 from mm_ovseg.evaluation import count_pixels, segmentation_metrics
 from mm_ovseg.files import check_writable_folder
 from mm_ovseg.inference import ScenePredictor
-from mm_ovseg.inference.map_writer import NODATA_CLASS
 from mm_ovseg.inference.typed_classes import read_vocabulary
 from mm_ovseg.raster import open_raster, read_label, read_rgb, read_sar
 from mm_ovseg.visualization.panels import PanelRow, draw_panels

@@ -108,17 +108,19 @@ def test_labels_give_the_iou_of_every_class(scenes, weights, tmp_path, capsys):
         assert [cell.strip() for cell in row.split("|")[5:10]] == expected
 
 
-def test_a_pair_without_georeference_gives_no_geotiff_and_nodata_stays_nodata(weights, tmp_path):
+def test_a_pair_without_georeference_gives_no_geotiff_and_pixels_without_both_stay_nodata(weights, tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (40, 60, 4), dtype=np.uint8)
     image[:10, :, 3] = 0
     image[10:, :, 3] = 255
     Image.fromarray(image).save(tmp_path / "rgb.png")
+    image[:, :, 0] |= 1
+    image[:5, :, 0] = 0
     Image.fromarray(image[:, :, 0]).save(tmp_path / "sar.png")
-    output = tmp_path / "output"
-    run_cli("segment", *arguments(tmp_path / "rgb.png", tmp_path / "sar.png", output, *options(weights)))
+    output, words = tmp_path / "output", (*options(weights), "INPUT.SAR.NODATA", "0")
+    run_cli("segment", *arguments(tmp_path / "rgb.png", tmp_path / "sar.png", output, *words))
     assert {path.name for path in output.iterdir()} == {"rgb_map.png", "rgb_figure.png"}
     class_map = np.asarray(Image.open(output / "rgb_map.png"))
-    assert (class_map[:10] == 255).all() and (class_map[10:] < 5).all()
+    assert (class_map[:5] == 255).all() and (class_map[5:] < 5).all()
 
 
 def test_a_class_file_gives_names_unseen_ones_and_colours(scenes, weights, tmp_path, monkeypatch):
@@ -271,6 +273,31 @@ def test_without_sar_the_map_rests_on_rgb_alone(scenes, weights, tmp_path, capsy
     expected = Predictor(cfg, SYNTHETIC_CLASSES)(scenes / "rgb" / "00001.tif", None)
     np.testing.assert_array_equal(class_map, expected.class_map)
     assert (tmp_path / f"{name}_figure.png").is_file()
+
+
+@pytest.mark.parametrize("given", ["sar/00001.tif", "sar/*1.tif"])
+def test_without_rgb_the_map_rests_on_sar_alone(scenes, weights, tmp_path, given):
+    words = arguments("", scenes / given, tmp_path, *options(weights))
+    place = words.index("--input")
+    run_cli("segment", *words[:place], *words[place + 2 :])
+    name = "0000" if "*" in given else "00001"
+    with rasterio.open(tmp_path / f"{name}_map.tif") as made, rasterio.open(scenes / "sar" / "00001.tif") as sar:
+        class_map = made.read(1)
+        assert made.transform == sar.transform and made.crs == sar.crs
+    cfg = load_config(CONFIG, ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", str(weights)], needs_datasets=False)
+    expected = Predictor(cfg, SYNTHETIC_CLASSES)(None, scenes / "sar" / "00001.tif")
+    np.testing.assert_array_equal(class_map, expected.class_map)
+    assert (class_map < 5).all() and (tmp_path / f"{name}_figure.png").is_file()
+
+
+def test_what_cannot_be_mapped_without_rgb(scenes, weights, tmp_path, capsys):
+    words = arguments("", scenes / "sar", tmp_path / "maps", *options(weights))
+    place, no_sar = words.index("--input"), ("MODEL.DENSE_ENCODER_SAR.ENABLED", "False")
+    for left, message in (
+        (words[:place] + words[place + 4 :], "give --input (RGB), --sar, or both"),
+        (words[:place] + words[place + 2 :] + [*no_sar, "MODEL.WEIGHTS", ""], "a model of RGB alone"),
+    ):
+        assert message in fails(capsys, tmp_path / "maps", left)
 
 
 def test_very_long_pairs(weights, tmp_path):

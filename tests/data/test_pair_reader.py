@@ -26,6 +26,15 @@ def test_a_pair_without_sar():
     assert sample.sar_image is None and sample.sar_valid is None
 
 
+def test_a_pair_without_rgb(tmp_path, write_raster):
+    for sar in (SAR, write_raster(tmp_path / "sar.png", SAR)):
+        sample = PairReader().read(None, sar)
+        assert sample.image.dtype == np.uint8 and sample.image.shape == (6, 8, 3) and not sample.image.any()
+        assert sample.image_valid.dtype == bool and sample.image_valid.shape == (6, 8) and not sample.image_valid.any()
+        np.testing.assert_array_equal(sample.sar_image, np.repeat(SAR[..., None], 3, axis=2))
+        assert sample.sar_valid.all()
+
+
 def test_the_config_says_how_images_are_read(cfg):
     cfg.INPUT.RGB.BANDS, cfg.INPUT.RGB.RANGE = [3, 2, 1], [0.0, 51.0]
     cfg.INPUT.SAR.SCALE, cfg.INPUT.SAR.RANGE, cfg.INPUT.SAR.BANDS = "db", [-20.0, -10.0], [2]
@@ -53,7 +62,7 @@ def test_what_is_no_pair(tmp_path, write_raster):
         reader.read(rgb, np.full((6, 8), np.nan))
     with pytest.raises(DataError, match="RGB is given as Tensor; give a path or a NumPy array"):
         reader.read(torch.zeros(6, 8, 3), SAR)
-    with pytest.raises(DataError, match="RGB is given as NoneType"):
-        reader.read(None, SAR)
+    with pytest.raises(DataError, match="neither RGB nor SAR"):
+        reader.read(None, None)
     with pytest.raises(DataError, match=r"gone\.tif does not exist"):
         reader.read(RGB, tmp_path / "gone.tif")

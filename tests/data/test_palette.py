@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from mm_ovseg.data.builtin import CLASS_FILES
-from mm_ovseg.data.palette import COLOR_BLIND_SAFE_COLORS, color_blind_safe_colors, default_colors
+from mm_ovseg.data.palette import (
+    COLOR_BLIND_SAFE_COLORS,
+    LAND_COVER,
+    NONE_COLOR,
+    color_blind_safe_colors,
+    default_colors,
+)
 from mm_ovseg.errors import VocabularyError
 
 # The least difference in CIELAB (CIE 1976): 2.3 is just noticed.
@@ -26,6 +32,12 @@ def least_difference(colors, vision):
 @pytest.mark.parametrize("vision", LEAST_DIFFERENCE)
 def test_color_blind_readers_can_tell_the_colors_apart(vision):
     assert least_difference(COLOR_BLIND_SAFE_COLORS, vision) > LEAST_DIFFERENCE[vision]
+
+
+@pytest.mark.parametrize("vision", LEAST_DIFFERENCE)
+def test_the_color_of_none_of_the_classes_differs_from_every_class(vision):
+    assert min(least_difference([NONE_COLOR, color], vision) for color in COLOR_BLIND_SAFE_COLORS) > 18
+    assert min(least_difference([NONE_COLOR, color], "normal") for color, _ in LAND_COVER.values()) > 12
 
 
 def test_the_conventional_colors_are_not_safe():

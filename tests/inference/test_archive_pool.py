@@ -87,13 +87,14 @@ def make_factory(log, kill_after=None, stuck_on=None):
         import ray
         import torch
 
+        from mm_ovseg.decision import Decision
         from mm_ovseg.inference import scene
 
         machine = ray.get_runtime_context().get_node_id()
 
         class StubPredictor:
-            def __init__(self, cfg, class_names, *, any_format):
-                self.class_names, self.lock = tuple(class_names), threading.RLock()
+            def __init__(self, cfg, class_names, **options):
+                self.decision, self.lock = Decision(class_names), threading.RLock()
 
             def model(self, items):
                 with open(log, "a+") as file:

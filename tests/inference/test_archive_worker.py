@@ -13,6 +13,7 @@ import torch
 from rasterio.transform import from_origin
 
 from mm_ovseg.data.manifest import SceneFiles
+from mm_ovseg.decision import Decision
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import CheckpointError
 from mm_ovseg.inference import scene as scene_module
@@ -27,8 +28,8 @@ OPTIONS = SceneOptions(window=40)
 class StubPredictor:
     """Of two classes, the second everywhere."""
 
-    def __init__(self, cfg, class_names, *, any_format):
-        self.class_names, self.lock = tuple(class_names), threading.RLock()
+    def __init__(self, cfg, class_names, **options):
+        self.decision, self.lock = Decision(class_names), threading.RLock()
 
     def model(self, items):
         return [{"sem_seg": torch.tensor([0.2, 0.8])[:, None, None].expand(2, *i["image"].shape[1:])} for i in items]

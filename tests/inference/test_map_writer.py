@@ -6,7 +6,7 @@ import rasterio
 from PIL import Image
 from rasterio import Affine
 
-from mm_ovseg.data.palette import class_legend
+from mm_ovseg.data.palette import NONE_COLOR, class_legend
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.inference import write_class_map_geotiff, write_class_map_png
 from mm_ovseg.inference.map_writer import write_qgis_style
@@ -28,8 +28,9 @@ def class_map():
     return class_map
 
 
-def write_geotiff(path, class_map, *, crs="EPSG:32652", transform=TRANSFORM, class_names=NAMES, colors=COLORS):
-    write_class_map_geotiff(path, class_map, crs=crs, transform=transform, class_names=class_names, colors=colors)
+def write_geotiff(path, class_map, *, crs="EPSG:32652", transform=TRANSFORM, class_names=NAMES, colors=COLORS, **more):
+    place = {"crs": crs, "transform": transform}
+    write_class_map_geotiff(path, class_map, **place, class_names=class_names, colors=colors, **more)
 
 
 def write_png(path, class_map):
@@ -136,7 +137,7 @@ def test_failure_half_way_leaves_the_old_file(tmp_path, class_map, monkeypatch):
 def test_wrong_vocabularies(tmp_path, class_map):
     with pytest.raises(VocabularyError, match="3 colors for 2 classes"):
         write_geotiff(tmp_path / "map.tif", class_map, class_names=NAMES[:2])
-    for colors in ([[0, 0]], [[0, 0, 256]], [[0, -1, 0]], [[0, 0, 0]] * 256, []):
+    for colors in ([[0, 0]], [[0, 0, 256]], [[0, -1, 0]], [[0, 0, 0]] * 255, []):
         with pytest.raises(VocabularyError):
             write_class_map_png(tmp_path / "map.png", class_map, colors)
     assert not list(tmp_path.iterdir())
@@ -168,9 +169,27 @@ def test_the_root_is_what_qgis_looks_for(tmp_path):
     assert (tmp_path / "map.qml").read_bytes().startswith(b"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>")
 
 
-def test_a_style_of_255_classes(tmp_path):
-    write_qgis_style(tmp_path / "map.qml", class_legend([f"class {i}" for i in range(255)]))
-    assert [entry["value"] for entry in read_entries(tmp_path / "map.qml")] == [str(i) for i in range(255)]
+def test_a_style_of_254_classes_and_none_of_them(tmp_path):
+    write_qgis_style(tmp_path / "map.qml", class_legend([f"class {i}" for i in range(254)], has_none=True))
+    entries = read_entries(tmp_path / "map.qml")
+    assert [entry["value"] for entry in entries] == [str(i) for i in range(255)]
+    assert entries[-1] == {"value": "254", "color": "#bebebe", "label": "none", "alpha": "255"}
+
+
+def test_none_of_the_classes_has_its_value_name_and_color_in_every_file(tmp_path, class_map):
+    write_geotiff(tmp_path / "plain.tif", class_map)
+    write_geotiff(tmp_path / "possible.tif", class_map, has_none=True)
+    class_map[50:90] = 254
+    write_geotiff(tmp_path / "found.tif", class_map)
+    for name, expected in (("plain", None), ("possible", "none"), ("found", "none")):
+        with rasterio.open(tmp_path / f"{name}.tif") as file:
+            assert file.tags(1).get("class_254") == expected
+            assert (file.colormap(1)[254][:3] == NONE_COLOR) == (expected is not None)
+            assert file.colormap(1)[0][:3] == tuple(COLORS[0]) and file.nodata == 255
+    write_png(tmp_path / "map.png", class_map)
+    image = Image.open(tmp_path / "map.png")
+    assert (np.array(image) == class_map).all()
+    assert (np.array(image.convert("RGBA"))[50:90] == [*NONE_COLOR, 255]).all()
 
 
 def test_characters_that_xml_forbids_are_replaced(tmp_path):

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from detectron2.modeling import build_model
 from PIL import Image
 
 from mm_ovseg.data.mappers import RGBSARPairMapper
+from mm_ovseg.decision import NONE_CLASS
+from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference import Prediction, Predictor
 from tests.conftest import AnnouncingLock
@@ -51,7 +54,9 @@ def test_a_pair_gives_a_map_names_and_confidence(make_predictor):
     rgb, sar = random_arrays(40, 60, 0)
     rgb = np.ma.masked_array(rgb, np.zeros_like(rgb, bool))
     rgb[:10] = np.ma.masked
-    prediction = make_predictor()(rgb, sar, with_scores=True)
+    seen = np.ma.masked_array(sar, np.zeros_like(sar, bool))
+    seen[:10] = np.ma.masked
+    prediction = make_predictor()(rgb, seen, with_scores=True)
     assert prediction.classes == CLASSES
     assert prediction.class_map.shape == (40, 60) and prediction.class_map.dtype == np.uint8
     assert prediction.confidence.dtype == prediction.scores.dtype == np.float32
@@ -61,7 +66,29 @@ def test_a_pair_gives_a_map_names_and_confidence(make_predictor):
     np.testing.assert_array_equal(prediction.confidence, prediction.scores.max(axis=0))
     assert prediction.confidence[10:].min() > 0 and prediction.confidence.max() < 1
     np.testing.assert_array_equal(prediction.image[10:], rgb[10:])
-    np.testing.assert_array_equal(prediction.sar_image, np.repeat(sar[..., None], 3, axis=2))
+    np.testing.assert_array_equal(prediction.sar_image[10:], np.repeat(sar[10:, :, None], 3, axis=2))
+
+
+def test_sar_answers_alone_where_rgb_has_no_data(make_predictor):
+    predictor, (rgb, sar) = make_predictor(), random_arrays(40, 60, 0)
+    partial = np.ma.masked_array(rgb, np.zeros_like(rgb, bool))
+    partial[:10] = np.ma.masked
+    both, partly, alone, nothing = predictor.batch([(rgb, sar), (partial, sar), (None, sar), (partial, None)])
+    for prediction in (both, partly, alone):
+        assert (prediction.class_map < 3).all() and (prediction.confidence > 0).all()
+    np.testing.assert_allclose(partly.confidence[:10], alone.confidence[:10], atol=1e-6)
+    assert not np.allclose(both.confidence, alone.confidence, atol=1e-4)
+    assert (nothing.class_map[:10] == 255).all() and (nothing.class_map[10:] < 3).all()
+    assert alone.image.shape == (40, 60, 3) and not alone.image.any()
+    with pytest.raises(DataError, match="neither RGB nor SAR"):
+        predictor(None, None)
+
+
+def test_a_model_of_rgb_alone_makes_no_map_of_sar_alone(make_predictor):
+    rgb, sar = random_arrays(40, 60, 0)
+    predictor = make_predictor("MODEL.DENSE_ENCODER_SAR.ENABLED", False)
+    alone, both = predictor.batch([(None, sar), (rgb, sar)])
+    assert (alone.class_map == 255).all() and (alone.confidence == 0).all() and (both.class_map < 3).all()
 
 
 def test_scores_come_when_asked_for(make_predictor):
@@ -153,11 +180,26 @@ def test_the_vocabulary_can_change(make_predictor):
         ([], "empty"),
         ("water", "must be a list"),
         (["sea", "Sea"], "more than once"),
-        ([f"class {index}" for index in range(256)], "256 class names; .* at most 255"),
+        ([f"class {index}" for index in range(256)], "256 class names; .* at most 254"),
     ):
         with pytest.raises(VocabularyError, match=message):
             predictor.set_vocabulary(wrong)
     assert predictor.class_names == CLASSES
+
+
+def test_one_name_alone_competes_with_what_training_saw():
+    predictor = Predictor(load_config("configs/quickstart/demo.yaml", needs_datasets=False), ["woods"])
+    assert predictor.decision.names == ("woods", "city", "farmland") and predictor.decision.min_scores == (0.5,)
+    folder = Path("demo/assets/pair/val")
+    class_map = predictor(folder / "rgb" / "00000.tif", folder / "sar" / "00000.tif").class_map
+    label = rasterio.open(folder / "labels" / "00000.tif").read(1)
+    found, forest = class_map == 0, label == 2
+    assert set(np.unique(class_map)) == {0, NONE_CLASS}
+    assert (found & forest).sum() > 0.5 * (found | forest).sum()
+    predictor.set_vocabulary(["glacier"])
+    assert predictor.decision.names == ("glacier", "city", "forest", "farmland")
+    predictor.set_vocabulary(["glacier"], background=())
+    assert predictor.decision.names == ("glacier",) and predictor.class_names == ("glacier",)
 
 
 def test_arrays_stay_as_they_are(make_predictor):

@@ -12,6 +12,7 @@ import torch
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
+from mm_ovseg.decision import Decision
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference import scene as scene_module
@@ -49,12 +50,13 @@ class StubModel:
 
 
 class StubPredictor:
-    def __init__(self, cfg, class_names, *, any_format):
+    def __init__(self, cfg, class_names, *, any_format, **options):
         self.model, self.lock = StubModel(), ModelLock()
-        self.set_vocabulary(class_names)
+        self.set_vocabulary(class_names, **options)
 
-    def set_vocabulary(self, class_names):
-        self.class_names = tuple(class_names)
+    def set_vocabulary(self, class_names, **options):
+        self.decision = Decision(class_names, **options)
+        self.class_names = self.decision.classes
 
 
 @pytest.fixture

@@ -22,13 +22,14 @@ from pathlib import Path
 import torch
 from mm_ovseg.efficiency.machine import peak_memory
 from mm_ovseg.data import scene_source
+from mm_ovseg.decision import Decision
 from mm_ovseg.engine import load_config
 from mm_ovseg.inference import areas, scene
 from mm_ovseg.raster import cog
 
 class StubPredictor:
-    def __init__(self, cfg, class_names, *, any_format):
-        self.class_names, self.lock = tuple(class_names), threading.RLock()
+    def __init__(self, cfg, class_names, **options):
+        self.decision, self.lock = Decision(class_names), threading.RLock()
 
     def model(self, items):
         return [{"sem_seg": torch.stack([item["image"][0], item["sar_image"][0]]) / 255} for item in items]

@@ -19,7 +19,11 @@ def drawn(entries, width, font_size=8):
 
 
 def test_every_class_has_its_swatch_at_its_left_inside_the_page():
-    entries = [LegendEntry("city", RED, False), LegendEntry("water", BLUE, True), LegendEntry("ignored", None, False)]
+    entries = [
+        LegendEntry("city", RED, False, 0),
+        LegendEntry("water", BLUE, True, 1),
+        LegendEntry("ignored", None, False, 255),
+    ]
     figure = drawn(entries, 3)
     swatches = figure.artists
     assert [text.get_text() for text in figure.texts] == ["city", "water", "ignored"]
@@ -35,7 +39,7 @@ def test_every_class_has_its_swatch_at_its_left_inside_the_page():
 
 
 def test_what_does_not_fit_a_line_goes_to_the_next_and_lines_are_centred():
-    entries = [LegendEntry(f"class number {index}", RED, False) for index in range(5)]
+    entries = [LegendEntry(f"class number {index}", RED, False, index) for index in range(5)]
     figure = drawn(entries, 3)
     lines = {}
     for swatch, text in zip(figure.artists, figure.texts, strict=True):
@@ -48,6 +52,6 @@ def test_what_does_not_fit_a_line_goes_to_the_next_and_lines_are_centred():
 
 
 def test_a_name_that_is_longer_than_the_page_is_shortened():
-    [text] = drawn([LegendEntry("a class of very many words" * 9, RED, False)], 2).texts
+    [text] = drawn([LegendEntry("a class of very many words" * 9, RED, False, 0)], 2).texts
     assert text.get_text().startswith("a class") and "…" in text.get_text()
     assert text.get_window_extent().x1 <= 400

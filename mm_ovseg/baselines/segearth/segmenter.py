@@ -56,6 +56,7 @@ class SegEarthOV(OpenVocabularySegmenter):
     """
 
     needs_training = False
+    relative_scores = True
 
     pixel_mean: torch.Tensor
     pixel_std: torch.Tensor

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mm_ovseg.decision import MAX_CLASSES
 from mm_ovseg.errors import DataError
 from mm_ovseg.plain_data import parse_table, read_text
 from mm_ovseg.vocabulary import validate_class_names
@@ -19,7 +20,6 @@ __all__ = ["IGNORED", "Legend", "legend_of_values", "parse_legend", "read_legend
 
 IGNORED = 255
 NO_LABEL = "ignore"  # in place of a class name, like null
-MAX_CLASSES = 255
 WHOLE_NUMBER = re.compile(r"[-+]?[0-9]{1,20}(\.0*)?")
 NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 

@@ -1,6 +1,7 @@
 """MM-OVSeg: open-vocabulary semantic segmentation of RGB-SAR pairs (stage 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,11 +16,14 @@ from mm_ovseg.modeling.backbone.image_encoder import EncoderFeatures
 from mm_ovseg.modeling.encoders import ProjectedEncoder, build_encoders
 from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, at_label_sizes, segmentation_loss
 from mm_ovseg.modeling.meta_arch.segmenter import GraphSizes, OpenVocabularySegmenter, output_size, segmenter_arguments
+from mm_ovseg.modeling.modality import ANSWERS, RGB_ALONE, SAR_ALONE, answer_masks, has_data, replace_where
 from mm_ovseg.modeling.precision import inference_precision
-from mm_ovseg.modeling.sar_validity import WITH_SAR, WITHOUT_SAR, join_by_validity, needed_answers
 from mm_ovseg.modeling.scores import scores_of_size
 
 __all__ = ["MMOVSeg"]
+
+Images = Sequence[torch.Tensor] | torch.Tensor
+Features = tuple[EncoderFeatures | None, EncoderFeatures | None]  # of CLIP and DINO, or of their SAR twins
 
 
 @META_ARCH_REGISTRY.register()
@@ -108,11 +112,12 @@ class MMOVSeg(OpenVocabularySegmenter):
 
         Args:
             batched_inputs: one dict per pair, of any sizes, with ``image`` and ``sar_image`` (3, H, W) 0..255 (SAR is
-                not needed if the config has no SAR encoder). In training also ``sem_seg`` (H, W) int64. In evaluation
-                ``sar_image`` may be None, which skips the SAR encoders, and ``sar_valid`` bool (H, W) is SAR's valid
-                mask, by default all True: other pixels get the scores that the model gives without SAR.
-                ``image_valid`` bool (H, W) saves work for pixels without RGB. ``height`` and ``width`` are the size
-                of the output in pixels, by default that of the image.
+                not needed if the config has no SAR encoder). In training also ``sem_seg`` (H, W) int64.
+                ``image_valid`` and ``sar_valid``, bool (H, W), are the valid masks, by default all True. In evaluation
+                each pixel gets the scores that the model gives for what is there: RGB and SAR, RGB alone or SAR alone;
+                ``sar_image`` may be None, for RGB alone. In training a mask without any True means that the pair lacks
+                that image, and others are not read. ``height`` and ``width`` are the size of the output in pixels, by
+                default that of the image.
 
         Returns:
             In evaluation a list with ``{"sem_seg": (T, height, width) float32 scores in 0..1}`` per pair, in the order
@@ -125,61 +130,69 @@ class MMOVSeg(OpenVocabularySegmenter):
         return super().forward(batched_inputs)
 
     def predict_logits(self, batched_inputs: Sequence[dict], names: Sequence[str]) -> torch.Tensor:
-        """The head's logits (B, T, 4h, 4w) for T class names, from RGB and, if the model has SAR encoders, SAR."""
+        """The head's logits (B, T, 4h, 4w) for T class names, from RGB and, if the model has SAR encoders, SAR.
+
+        Every encoder sees every pair, whatever the pair lacks, so that all processes of a training use all parameters.
+        """
         images = self.images(batched_inputs, "image")
-        sar_images = self.images(batched_inputs, "sar_image") if self.needs_sar else None
-        return self.compare(images, sar_images, self.embed(names))
+        if not self.needs_sar:
+            return self.compare(images, None, self.embed(names))
+        sar_images = self.images(batched_inputs, "sar_image")
+        has_rgb, has_sar = (has_data(batched_inputs, key) for key in ("image_valid", "sar_valid"))
+        shown = [rgb if has else sar for rgb, sar, has in zip(images, sar_images, has_rgb, strict=True)]
+        clip, dino = self._encode_rgb(shown)
+        if self.dino_sar is not None:
+            dino = dino.keep(has_rgb)
+        sar = (kind and kind.keep(has_sar) for kind in self._encode_sar(sar_images))
+        return self.sem_seg_head(*_add((clip, dino), sar), self.embed(names))
 
-    def compare(
-        self,
-        images: Sequence[torch.Tensor] | torch.Tensor,
-        sar_images: Sequence[torch.Tensor] | torch.Tensor | None,
-        text: torch.Tensor,
-    ) -> torch.Tensor:
+    def compare(self, images: Images, sar_images: Images | None, text: torch.Tensor) -> torch.Tensor:
         """The head's logits (B, T, 4h, 4w)."""
-        return self._compare_features(*self._encode(images), sar_images, text)
+        features = self._encode_rgb(images)
+        if sar_images is not None:
+            features = _add(features, self._encode_sar(sar_images))
+        return self.sem_seg_head(*features, text)
 
-    def _encode(self, images: Sequence[torch.Tensor] | torch.Tensor) -> tuple[EncoderFeatures, EncoderFeatures | None]:
-        """CLIP's and DINO's features of RGB."""
-        return self.clip(images), self.dino(images) if self.dino is not None else None
+    def _encode_rgb(self, images: Images) -> Features:
+        return self.clip(images), None if self.dino is None else self.dino(images)
 
-    def _compare_features(
-        self,
-        clip: EncoderFeatures,
-        dino: EncoderFeatures | None,
-        sar_images: Sequence[torch.Tensor] | torch.Tensor | None,
-        text: torch.Tensor,
-    ) -> torch.Tensor:
-        """Like :meth:`compare`, for RGB features."""
-        if self.clip_sar is not None and sar_images is not None:
-            clip = clip + self.clip_sar(sar_images)
-        if self.dino_sar is not None and sar_images is not None:
-            dino = dino + self.dino_sar(sar_images)
-        return self.sem_seg_head(clip, dino, text)
+    def _encode_sar(self, images: Images) -> Features:
+        return tuple(None if twin is None else twin(images) for twin in (self.clip_sar, self.dino_sar))
+
+    def _stand_in(self, images: Images) -> Features:
+        """What takes the place of the features of RGB, from SAR images."""
+        return self.clip(images), self.dino(images) if self.dino is not None and self.dino_sar is None else None
 
     @torch.no_grad()
     def segment(self, batched_inputs: Sequence[dict]) -> list[torch.Tensor]:
-        """Scores (T, height, width) of each pair. Text and RGB are encoded only once, whatever SAR covers."""
+        """Scores (T, height, width) of each pair. Text and images are encoded only once, and only where needed."""
         images = self.images(batched_inputs, "image")
-        needed = [needed_answers(item) if self.needs_sar else {WITHOUT_SAR} for item in batched_inputs]
+        masks = [answer_masks(item) if self.needs_sar else {RGB_ALONE: None} for item in batched_inputs]
+        rgb_places = [place for place, needed in enumerate(masks) if needed.keys() != {SAR_ALONE}]
+        sar_places = [place for place, needed in enumerate(masks) if needed.keys() != {RGB_ALONE}]
+        chosen = self.images([batched_inputs[place] for place in sar_places], "sar_image")
+        sar_images = dict(zip(sar_places, chosen, strict=True))
         with inference_precision(self.inference_dtype, self.device):
             text = self.embed(self.vocabulary)
-            features = self._encode(images)
+            rgb = _Encoded(rgb_places, self._encode_rgb([images[place] for place in rgb_places]) if rgb_places else ())
+            sar = _Encoded(sar_places, self._encode_sar(chosen) if sar_places else ())
         scores: list[torch.Tensor | None] = [None] * len(images)
-        for answer in (WITHOUT_SAR, WITH_SAR):  # in this order: an explanation keeps the last result
-            places = [place for place, answers in enumerate(needed) if answer in answers]
+        for answer in ANSWERS:
+            places = [place for place, needed in enumerate(masks) if answer in needed]
             if not places:
                 continue
-            chosen = [batched_inputs[place] for place in places]
-            sar_images = self.images(chosen, "sar_image") if answer == WITH_SAR else None
             with inference_precision(self.inference_dtype, self.device):
-                clip, dino = (
-                    kind if kind is None or len(places) == len(images) else kind.take(places) for kind in features
-                )
-                logits = self._compare_features(clip, dino, sar_images, text)
-            for place, item, item_logits in zip(places, chosen, logits, strict=True):
-                new, other = scores_of_size(item_logits[None], output_size(item))[0], scores[place]
-                scores[place] = new if other is None else join_by_validity(new, other, item["sar_valid"])
+                if answer == SAR_ALONE:
+                    features = self._stand_in([sar_images[place] for place in places])
+                else:
+                    features = rgb.take(places)
+                if answer != RGB_ALONE:
+                    features = _add(features, sar.take(places))
+                logits = self.sem_seg_head(*features, text)
+            for place, item_logits in zip(places, logits, strict=True):
+                new = scores_of_size(item_logits[None], output_size(batched_inputs[place]))[0]
+                other, mask = scores[place], masks[place][answer]
+                scores[place] = new if other is None else replace_where(mask, new, other)
         return scores
 
     def losses(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor]:
@@ -196,3 +209,23 @@ class MMOVSeg(OpenVocabularySegmenter):
             ignore_label=self.ignore_label,
             ignored_as_negative=self.ignored_as_negative,
         )
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """The features of the images at some places of a batch."""
+
+    places: Sequence[int]
+    features: Features
+
+    def take(self, places: Sequence[int]) -> Features:
+        """The features at some of the places."""
+        if places == self.places:
+            return self.features
+        rows = [self.places.index(place) for place in places]
+        return tuple(kind and kind.take(rows) for kind in self.features)
+
+
+def _add(features: Features, others: Iterable[EncoderFeatures | None]) -> Features:
+    """The sums of the features of CLIP and of DINO; what is None adds nothing."""
+    return tuple(one + other if one and other else one or other for one, other in zip(features, others, strict=True))

@@ -48,6 +48,7 @@ class OpenVocabularySegmenter(nn.Module):
     task = "sem_seg"  # selects the evaluator, see mm_ovseg.evaluation.build
     needs_training = True  # False: CLIP's weights are all that it needs
     bounded_scores = True  # 0..1
+    relative_scores = False  # True: they only compare names, so that one name alone has the same everywhere
 
     def __init__(
         self,

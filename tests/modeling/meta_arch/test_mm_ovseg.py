@@ -108,18 +108,18 @@ def test_a_batch_may_mix_pairs_with_sar_without_and_with_some(model):
             torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_rgb_and_text_are_encoded_once_and_no_more_work_is_done_than_needed(model):
+def test_images_and_text_are_encoded_once_and_no_more_work_is_done_than_needed(model):
     calls = []
     for name in ("clip", "dino", "dino_sar", "text"):
         getattr(model, name).register_forward_hook(lambda *_, name=name: calls.append(name))
     model.sem_seg_head.register_forward_hook(lambda _, inputs, logits: calls.append(len(logits)))
     pair, no_rgb = random_pair(), {"image_valid": left_of(40)}
     for sar, expected in (
-        ([{"sar_valid": left_of(40)}], ["text", "clip", "dino", 1, "dino_sar", 1]),
+        ([{"sar_valid": left_of(40)}], ["text", "clip", "dino", "dino_sar", 1, 1]),
         ([{"sar_valid": left_of(40), **no_rgb}], ["text", "clip", "dino", "dino_sar", 1]),
-        ([{"sar_valid": left_of(39), **no_rgb}], ["text", "clip", "dino", 1, "dino_sar", 1]),
+        ([{"sar_valid": left_of(39), **no_rgb}], ["text", "clip", "dino", "dino_sar", 1, 1]),
         ([{"sar_valid": left_of(0), **no_rgb}], ["text", "clip", "dino", 1]),
-        ([{"sar_valid": left_of(40)}, {}, {"sar_image": None}], ["text", "clip", "dino", 2, "dino_sar", 2]),
+        ([{"sar_valid": left_of(40)}, {}, {"sar_image": None}], ["text", "clip", "dino", "dino_sar", 2, 2]),
     ):
         calls.clear()
         model([{**pair, **part} for part in sar])
