@@ -41,11 +41,11 @@ def read_calibration(path: str | os.PathLike, weights: str | os.PathLike) -> Cal
     try:
         content = parse_json(read_text(path, CheckpointError))
         of_weights = content["weights"]["sha256"]
-        numbers = [float(content[name]) for name in ("scale", "bias", "min_score")]
+        numbers = {name: float(content[name]) for name in ("scale", "bias", "min_score", "margin")}
         minimums = {str(name): float(minimum) for name, minimum in content["min_scores"].items()}
-        calibration = Calibration(*numbers, minimums)
-        if not all(map(math.isfinite, numbers)) or calibration.scale <= 0:
-            raise ValueError("the scale is not above 0, or a number is not finite")
+        calibration = Calibration(**numbers, min_scores=minimums)
+        if not all(map(math.isfinite, numbers.values())) or calibration.scale <= 0 or calibration.margin < 0:
+            raise ValueError("the scale is not above 0, the margin is below 0, or a number is not finite")
         if not all(0 <= minimum <= 1 for minimum in (calibration.min_score, *minimums.values())):
             raise ValueError("a minimum score is not within 0..1")
     except (ValueError, TypeError, KeyError, AttributeError) as error:

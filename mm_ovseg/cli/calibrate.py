@@ -5,9 +5,10 @@ mm-ovseg calibrate --config-file configs/mm_ovseg_vitb16_384.yaml --dataset mine
 mm-ovseg calibrate --config-file projects/laptop/configs/mm_ovseg.yaml --dataset laptop_calibration \
     laptop_clear_calibration --max-pairs 20 --output mixed.json --opts MODEL.WEIGHTS model.pth
 
-Writes model_final.calibration.json beside model_final.pth, where every command finds it from then on
-(MODEL.CALIBRATION none: raw scores): the scale and bias of the logit, and the score from which on a pixel is mapped at
-all, of each seen class and of other names. Only labels of seen classes are used.
+Writes model_final.calibration.json beside model_final.pth, where every command finds it from then on (MODEL.CALIBRATION
+none: raw scores). It holds the scale and bias of the logit; of each seen class, the score from which on a pixel is
+mapped at all; and by how much names that training never saw must exceed the seen classes where many are asked for. Only
+labels of seen classes are used.
 
 Choose pairs like those to be mapped: confidences are right where clear and cloudy pairs are mixed as in them.
 Evaluate on other pairs than these.
@@ -107,14 +108,16 @@ def _check_output(args: argparse.Namespace, cfg: "CfgNode") -> Path:
 def _describe(calibration: "Calibration", details: dict[str, Any]) -> str:
     from tabulate import tabulate
 
+    from mm_ovseg.decision import CALIBRATED_NAMES
+
     fitted, ece, f1 = details["fitted_on"], details["ece"], details["f1"]
     datasets = ", ".join(fitted["datasets"])
     rows = [[name, f"{minimum:.3f}", f"{f1[name]:.1f}"] for name, minimum in calibration.min_scores.items()]
-    rows.append(["names never seen", f"{calibration.min_score:.3f}", ""])
     headers = ["class", "minimum score", "F1 asked for alone, %"]
     table = tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=("left", "right", "right"))
     return (
         f"{fitted['pairs']} pairs of {datasets}, {fitted['pixels']} pixels with a label of a seen class.\n"
         f"Scale {calibration.scale:.3f} and bias {calibration.bias:.3f} of the logit; calibration error (ECE) on these "
-        f"pixels: {ece['before']:.1f} % before, {ece['after']:.1f} % after.\n{table}"
+        f"pixels: {ece['before']:.1f} % before, {ece['after']:.1f} % after.\n{table}\n"
+        f"Of {CALIBRATED_NAMES} names never seen, one must exceed these classes by {calibration.margin:.2f} in logits."
     )

@@ -12,18 +12,19 @@ from tqdm import tqdm
 import mm_ovseg
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.seen_labels import SeenLabelReader, build_seen_label_readers
-from mm_ovseg.decision import Calibration
+from mm_ovseg.decision import CALIBRATED_NAMES, Calibration
 from mm_ovseg.engine.dataset_checks import check_datasets
 from mm_ovseg.engine.many_vocabularies import ManyVocabularies
 from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.engine.trainer import Trainer
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.evaluation.calibration_fit import CalibrationCounts
+from mm_ovseg.evaluation.open_vocabulary import absent_names
 from mm_ovseg.raster import RasterSource
 
 __all__ = ["fit_calibration"]
 
-ALONE = "alone"  # key of the scores of each seen name alone
+SEEN, ABSENT = "seen", "absent"  # keys of scores
 
 
 def fit_calibration(
@@ -54,7 +55,8 @@ def fit_calibration(
     model = Trainer.build_model(cfg)
     StrictCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     model.set_vocabulary(names)
-    asked = ManyVocabularies(model, {ALONE: [(names[index],) for index in seen]}).eval()
+    others = {SEEN: [[names[index] for index in seen]], ABSENT: [[*names, *absent_names(names)[:CALIBRATED_NAMES]]]}
+    asked = ManyVocabularies(model, others).eval()
     counts = CalibrationCounts(names, seen)
     loaders = [Trainer.build_test_loader(cfg, name, max_pairs) for name in datasets]
     num_pairs = sum(len(loader.dataset) for loader in loaders)
@@ -62,7 +64,8 @@ def fit_calibration(
         with torch.no_grad():
             outputs = asked(batch)
         for item, output in zip(batch, outputs, strict=True):
-            counts.add(_read_label(item, readers[item["dataset_name"]]), output["sem_seg"], output[ALONE])
+            label = _read_label(item, readers[item["dataset_name"]])
+            counts.add(label, output["sem_seg"], output[SEEN], output[ABSENT])
     calibration = counts.fit()
     before, after = counts.calibration_errors(calibration)
     return calibration, {

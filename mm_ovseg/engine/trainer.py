@@ -4,8 +4,9 @@ import errno
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,10 +23,11 @@ from torch import nn
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.loader import build_train_loader, in_own_process_group
 from mm_ovseg.data.mappers import build_dataset_mapper
-from mm_ovseg.decision import Calibration
+from mm_ovseg.decision import Calibration, Decision
 from mm_ovseg.engine.checkpoint_hooks import BestCheckpointHook, PeriodicCheckpointHook
 from mm_ovseg.engine.config_checks import check_needs_training, check_solver
 from mm_ovseg.engine.dataset_checks import check_datasets, list_test_pairs
+from mm_ovseg.engine.decisions import build_decision
 from mm_ovseg.engine.initialization import initialize_text_projections
 from mm_ovseg.engine.interruption import InterruptionHook
 from mm_ovseg.engine.many_vocabularies import ManyVocabularies
@@ -249,12 +251,17 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(
-        cls, cfg: CfgNode, dataset_name: str, calibration: Calibration | None = None
+        cls,
+        cfg: CfgNode,
+        dataset_name: str,
+        calibration: Calibration | None = None,
+        decide: Callable[[Sequence[str]], Decision] | None = None,
     ) -> DatasetEvaluator:
         """See :func:`mm_ovseg.evaluation.build_evaluator`; each dataset has its own output folder."""
         names = dict(zip(cfg.DATASETS.TEST, read_prompts(cfg), strict=True)).get(dataset_name)
         folder = f"{cfg.OUTPUT_DIR}/inference/{dataset_name}"
-        return build_evaluator(cfg, dataset_name, folder, names=names or None, calibration=calibration)
+        options = {"names": names or None, "calibration": calibration, "decide": decide}
+        return build_evaluator(cfg, dataset_name, folder, **options)
 
     @classmethod
     def test(
@@ -280,6 +287,7 @@ class Trainer(DefaultTrainer):
         unwrapped = unwrap(model)
         check_evaluator_types(unwrapped, cfg.DATASETS.TEST)
         prompts = read_prompts(cfg) if unwrapped.task == "sem_seg" else None
+        decide = partial(build_decision, unwrapped, calibration)
         results = OrderedDict()
         for index, dataset_name in enumerate(cfg.DATASETS.TEST):
             if prompts is not None:
@@ -288,7 +296,7 @@ class Trainer(DefaultTrainer):
             single.defrost()
             single.DATASETS.TEST = (dataset_name,)
             given = evaluators is not None
-            evaluator = evaluators[index] if given else cls.build_evaluator(cfg, dataset_name, calibration)
+            evaluator = evaluators[index] if given else cls.build_evaluator(cfg, dataset_name, calibration, decide)
             vocabularies = getattr(evaluator, "vocabularies", {})
             asked = ManyVocabularies(model, vocabularies) if vocabularies else model
             results[dataset_name] = super().test(single, asked, [evaluator])

@@ -13,6 +13,7 @@ from mm_ovseg.data.catalog import label_scheme
 from mm_ovseg.data.registration import check_dataset
 from mm_ovseg.decision import Calibration
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.evaluation.open_vocabulary import Decide
 from mm_ovseg.evaluation.retrieval import RetrievalEvaluator
 from mm_ovseg.evaluation.seen_unseen import SeenUnseenSemSegEvaluator
 from mm_ovseg.vocabulary import unseen_classes
@@ -34,6 +35,7 @@ def build_evaluator(
     *,
     names: Sequence[str] | None = None,
     calibration: Calibration | None = None,
+    decide: Decide | None = None,
 ) -> DatasetEvaluator:
     """Build the evaluator of a dataset for the model of a config.
 
@@ -52,6 +54,7 @@ def build_evaluator(
         output_dir: folder for the evaluator's files; None: write no files.
         names: what the model is asked for, one for each class; None: the classes.
         calibration: of the model's scores.
+        decide: names -> the decision that users get; None: with the calibration alone.
 
     Raises:
         ConfigError: the dataset cannot score the model, or there are not as many absent names.
@@ -71,6 +74,7 @@ def build_evaluator(
         skip_corrupt=cfg.INPUT.SKIP_CORRUPT,
         names=names,
         calibration=calibration,
+        decide=decide,
         num_absent_names=cfg.TEST.ABSENT_NAMES,
         single_names=cfg.TEST.SINGLE_NAMES,
     )

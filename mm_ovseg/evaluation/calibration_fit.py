@@ -12,10 +12,11 @@ from mm_ovseg.decision import EPSILON, Calibration
 from mm_ovseg.errors import DataError
 from mm_ovseg.evaluation.confidence import CONFIDENCE_BINS, confidence_bins, expected_calibration_error
 
-__all__ = ["CalibrationCounts", "count_logits", "f1_scores", "fit_logit"]
+__all__ = ["CalibrationCounts", "count_logits", "f1_scores", "fit_logit", "logits"]
 
 BIN_WIDTH = 0.01
 BINS = 2 * math.ceil(math.log(1 / EPSILON) / BIN_WIDTH)  # of logits, which a calibration clips
+MAX_ABSENT = 0.05  # of the pixels
 CENTERS = (np.arange(BINS) + 0.5 - BINS / 2) * BIN_WIDTH
 
 
@@ -24,7 +25,10 @@ class CalibrationCounts:
 
     * Scale and bias make the score of the mapped class, among all names of the dataset, the probability that it is
       right. (A fit of all scores, each class against the rest, gives a larger error of the map's confidence.)
-    * The minimum of a class makes its F1 largest where it is asked for alone; that of names never seen, the mean F1.
+    * The minimum of a class makes its F1 largest where it is asked for alone, against the other seen classes.
+    * The margin lets names of what is not there win over the seen classes in 5% of the pixels.
+
+    There is no minimum for names never seen: their scores among the seen classes tell less than their rank.
 
     Args:
         names: T names of the dataset's classes, as the model is asked for them.
@@ -36,26 +40,36 @@ class CalibrationCounts:
         self._names = [names[index] for index in seen]
         self._mapped = np.zeros((2, BINS), np.int64)  # wrong and right pixels, by the score of the mapped class
         self._alone = np.zeros((len(seen), 2, BINS), np.int64)  # other and its own pixels, by the score of each class
+        self._excess = np.zeros(2 * BINS, np.int64)  # by the logit of the best absent name, less that of the best seen
 
     @property
     def pixels(self) -> int:
         """Number of labelled pixels."""
         return int(self._mapped.sum())
 
-    def add(self, label: np.ndarray, scores: torch.Tensor, alone: torch.Tensor) -> None:
+    def add(self, label: np.ndarray, scores: torch.Tensor, seen: torch.Tensor, absent: torch.Tensor) -> None:
         """Count the pixels of one image.
 
         Args:
-            label: (H, W), an index into ``seen`` or, where the label is not used, any larger number.
+            label: (H, W), an index into the seen names or, where the label is not used, any larger number.
             scores: (T, H, W) of all names together.
-            alone: (S, H, W) of each seen name alone.
+            seen: (S, H, W) of the seen names together.
+            absent: (T + N, H, W) of all names and N of what is not there.
         """
         counted = label < len(self._seen)
         label = label[counted]
-        mapped = scores.argmax(dim=0).cpu().numpy()[counted]
-        self._mapped += count_logits(scores.amax(dim=0).cpu().numpy()[counted], mapped == self._seen[label])
-        for index, of_class in enumerate(alone):
-            self._alone[index] += count_logits(of_class.cpu().numpy()[counted], label == index)
+        scores, seen, absent = (
+            values.cpu().numpy()[:, counted] for values in (scores, seen, absent)
+        )  # (names, pixels)
+        self._mapped += count_logits(scores.max(axis=0), scores.argmax(axis=0) == self._seen[label])
+        best = seen.max(axis=0)
+        for index, of_class in enumerate(seen):
+            wins = np.where(of_class == best, of_class, 0)  # where another class wins, no minimum is low enough
+            self._alone[index] += count_logits(wins, label == index)
+        if len(absent) > len(scores):
+            excess = logits(absent[len(scores) :].max(axis=0)) - logits(absent[self._seen].max(axis=0))
+            bins = np.floor(excess / BIN_WIDTH + BINS).astype(np.int64).clip(0, 2 * BINS - 1)
+            self._excess += np.bincount(bins, minlength=2 * BINS)
 
     def fit(self) -> Calibration:
         """Fit the calibration.
@@ -66,16 +80,20 @@ class CalibrationCounts:
         if not self.pixels:
             raise DataError("No pixel of these pairs has a label of a seen class, which a calibration is fitted on.")
         scale, bias = fit_logit(self._mapped)
-        f1 = {name: f1_scores(counts) for name, counts in self._alone_by_name().items()}
         borders = expit(scale * (CENTERS - BIN_WIDTH / 2) + bias)
+        f1 = {name: f1_scores(counts) for name, counts in self._alone_by_name().items()}
         minimums = {name: float(borders[of_class.argmax()]) for name, of_class in f1.items()}
-        return Calibration(scale, bias, float(borders[np.mean(list(f1.values()), axis=0).argmax()]), minimums)
+        allowed = (
+            self._excess[::-1].cumsum()[::-1] > MAX_ABSENT * self._excess.sum()
+        )  # more pixels than that from here on
+        margin = scale * max(0.0, (np.flatnonzero(allowed).max(initial=-1) + 1 - BINS) * BIN_WIDTH)
+        return Calibration(scale, bias, min_scores=minimums, margin=float(margin))
 
     def f1(self) -> dict[str, float]:
         """F1 in percent of each class asked for alone, with its minimum score."""
         return {name: float(100 * f1_scores(counts).max()) for name, counts in self._alone_by_name().items()}
 
-    def calibration_errors(self, calibration: Calibration) -> tuple[float, float]:
+    def calibration_errors(self, calibration: Calibration) -> tuple[float, ...]:
         """ECE of the counted pixels in percent, before and after."""
         raw, calibrated = expit(CENTERS), expit(calibration.scale * CENTERS + calibration.bias)
         return tuple(expected_calibration_error(_rebin(self._mapped, scores)) for scores in (raw, calibrated))
@@ -85,10 +103,15 @@ class CalibrationCounts:
         return {name: counts for name, counts in zip(self._names, self._alone, strict=True) if counts[1].any()}
 
 
+def logits(scores: np.ndarray) -> np.ndarray:
+    """Logits, float64, of scores, 0..1, of any shape, clipped as by a calibration."""
+    scores = np.clip(scores.astype(np.float64), EPSILON, 1 - EPSILON)
+    return np.log(scores / (1 - scores))
+
+
 def count_logits(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """Histograms (2, BINS) int64 of the logits of scores (N,), 0..1, of negatives and of positives, bool (N,)."""
-    scores = np.clip(scores.astype(np.float64), EPSILON, 1 - EPSILON)
-    bins = np.floor(np.log(scores / (1 - scores)) / BIN_WIDTH + BINS / 2).astype(np.int64).clip(0, BINS - 1)
+    bins = np.floor(logits(scores) / BIN_WIDTH + BINS / 2).astype(np.int64).clip(0, BINS - 1)
     return np.bincount(BINS * positive.astype(np.int64) + bins, minlength=2 * BINS).reshape(2, BINS)
 
 
@@ -126,10 +149,11 @@ def f1_scores(counts: np.ndarray) -> np.ndarray:
     """F1, 0..1, (BINS,), of taking the pixels from each bin on for positive: mean of precision and recall, harmonic.
 
     Args:
-        counts: histograms (2, BINS) of negatives and positives, with at least one positive.
+        counts: histograms (2, BINS) of negatives and positives, with at least one positive. Those of the first bin are
+            never taken.
     """
-    negatives, positives = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
-    return 2 * positives / (positives + negatives + positives[0])
+    negatives, positives = np.pad(counts[:, 1:], ((0, 0), (1, 0)))[:, ::-1].cumsum(axis=1)[:, ::-1]
+    return 2 * positives / (positives + negatives + counts[1].sum())
 
 
 def _rebin(counts: np.ndarray, confidence: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from mm_ovseg.decision import Calibration, Decision
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.evaluation.confidence import ConfidenceTest
 from mm_ovseg.evaluation.metrics import count_pixels, format_results_table, segmentation_metrics
-from mm_ovseg.evaluation.open_vocabulary import AbsentNames, SingleNames, choose_absent_names
+from mm_ovseg.evaluation.open_vocabulary import AbsentNames, Decide, SingleNames, choose_absent_names
 from mm_ovseg.evaluation.pixel_test import PixelTest
 from mm_ovseg.evaluation.score_tables import format_absent_names_table, format_confidence_table
 from mm_ovseg.files import complete_file
@@ -56,6 +57,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
         skip_corrupt: bool = False,
         names: Sequence[str] | None = None,
         calibration: Calibration | None = None,
+        decide: Decide | None = None,
         num_absent_names: int = 0,
         single_names: bool = False,
     ) -> None:
@@ -70,6 +72,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
             skip_corrupt: log an image whose label map cannot be used, and leave it out.
             names: what the model is asked for, one for each class; None: the classes.
             calibration: of the model's scores; the map stays the highest score.
+            decide: names -> the decision that users get, for the next two; None: with the calibration alone.
             num_absent_names: number of distractors of :class:`~mm_ovseg.evaluation.open_vocabulary.AbsentNames`; 0
                 leaves out this test.
             single_names: also test :class:`~mm_ovseg.evaluation.open_vocabulary.SingleNames`.
@@ -94,10 +97,11 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
         self._confidence = ConfidenceTest(self._classes, self._unseen_classes, calibration)
         self._tests: list[PixelTest] = [self._confidence]
         names = self._classes if names is None else names
+        decide = decide or partial(Decision, calibration=calibration)
         if num_absent_names:
-            self._tests.append(AbsentNames(names, choose_absent_names(num_absent_names, names), calibration))
+            self._tests.append(AbsentNames(names, choose_absent_names(num_absent_names, names), decide))
         if single_names:
-            self._tests.append(SingleNames(names, self._classes, self._unseen_classes, calibration))
+            self._tests.append(SingleNames(names, self._classes, self._unseen_classes, decide))
         self.reset()
 
     @property

@@ -19,6 +19,7 @@ from mm_ovseg.data.palette import LegendEntry, class_colors, class_legend
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.decision import Decision
 from mm_ovseg.engine import config_inputs, weights_hashes
+from mm_ovseg.engine.calibration import find_calibration
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_outputs, sha256
 from mm_ovseg.inference.batches import BatchRunner
@@ -88,6 +89,8 @@ class ScenePredictor:
         self._hashes = weights_hashes(cfg)
         key, weights = needed_weights(cfg)
         self._weights = {"path": weights, "sha256": self._hashes.get(key)}
+        file = find_calibration(cfg)
+        self._calibration = None if file is None else {"path": str(file), "sha256": sha256(file)}
 
     def set_vocabulary(
         self,
@@ -182,6 +185,7 @@ class ScenePredictor:
                 "shift": None if shift is None else {**asdict(shift), "corrected": corrected},
                 "warnings": warnings,
                 "weights": self._weights,
+                "calibration": self._calibration,
                 "settings": settings,
                 "layers": list(layers),
                 "mm_ovseg_version": mm_ovseg.__version__,

@@ -9,7 +9,7 @@ from mm_ovseg.checkpoint.weights_file import QUICKSTART_FILE
 from mm_ovseg.decision import Calibration
 from mm_ovseg.errors import CheckpointError
 
-CALIBRATION = Calibration(0.5, -0.25, 0.125, {"city": 0.5, "water": 0.75})
+CALIBRATION = Calibration(0.5, -0.25, 0.125, {"city": 0.5, "water": 0.75}, margin=1.5)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_of_other_weights_it_is_refused(weights):
 
 
 @pytest.mark.parametrize("change", [
-    {"scale": 0}, {"scale": float("nan")}, {"scale": "steep"}, {"bias": None}, {"min_score": 1.5},
+    {"scale": 0}, {"margin": -1}, {"scale": float("nan")}, {"scale": "steep"}, {"bias": None}, {"min_score": 1.5},
     {"min_scores": {"city": -0.1}}, {"min_scores": ["city"]}, {"min_scores": {"city": float("nan")}}, {"weights": None},
 ])  # fmt: skip
 def test_what_is_malformed_is_refused(weights, change):

@@ -45,50 +45,61 @@ def test_f1_is_that_of_a_plain_computation():
 
 
 def make_pixels(generator):
-    """A label map (40, 50) of seen classes 0 and 1 and ignored pixels, scores of three names, and of the seen alone."""
+    """A label map (40, 50) of seen classes 0 and 1 and ignored pixels, and scores as of add."""
     label = generator.choice([0, 1, 255], (40, 50))
     wanted = np.choose(np.minimum(label, 2), [0, 2, 1])
-    logits = generator.normal(-1, 1, (3, 40, 50))
+    logits = generator.normal(-1, 1, (5, 40, 50))
     np.put_along_axis(logits, wanted[None], np.take_along_axis(logits, wanted[None], 0) + 1.5, 0)
-    alone = generator.normal(-2, 1, (2, 40, 50)) + 3 * np.stack([label == 0, label == 1])
-    return label, torch.from_numpy(sigmoid(logits)), torch.from_numpy(sigmoid(alone))
+    seen = generator.normal(-2, 1, (2, 40, 50)) + 3 * np.stack([label == 0, label == 1])
+    return label, *(torch.from_numpy(sigmoid(values)) for values in (logits[:3], seen, logits))
 
 
 def test_a_calibration_of_pairs():
     generator = np.random.default_rng(2)
     counts, pixels = CalibrationCounts(["city", "road", "water"], [0, 2]), [make_pixels(generator) for _ in range(5)]
-    for label, scores, alone in pixels:
-        counts.add(label, scores, alone)
+    for of_image in pixels:
+        counts.add(*of_image)
     assert counts.pixels == sum((label != 255).sum() for label, *_ in pixels)
     calibration = counts.fit()
     before, after = counts.calibration_errors(calibration)
-    assert calibration.scale > 0 and after < 3 < before
+    assert calibration.scale > 0 and after < 3 < before and calibration.min_score == 0
     assert list(calibration.min_scores) == ["city", "water"]
-    # The minimums are probabilities: of the raw score half-way between a class and the others, a logit of about -0.5.
-    (score,) = calibration(torch.sigmoid(torch.tensor([-0.5]))).tolist()
-    assert all(abs(minimum - score) < 0.2 for minimum in (*calibration.min_scores.values(), calibration.min_score))
-    assert all(85 < f1 < 97 for f1 in counts.f1().values())
+
+    # With its minimum, a class asked for alone has the F1 that was counted, and no other minimum has a higher one.
+    label, seen = (np.stack([of_image[place] for of_image in pixels]) for place in (0, 2))
+    for index, name in enumerate(("city", "water")):
+        scores = [calibration(torch.from_numpy(seen[:, place])).numpy()[label != 255] for place in (index, 1 - index)]
+
+        def f1(minimum, own=scores[0], other=scores[1], of_class=label[label != 255] == index):
+            mapped = (own >= other) & (own >= minimum)
+            return 200 * (mapped & of_class).sum() / (mapped.sum() + of_class.sum())
+
+        assert f1(calibration.min_scores[name]) == pytest.approx(counts.f1()[name], abs=0.01) and counts.f1()[name] > 85
+        assert counts.f1()[name] >= max(map(f1, np.linspace(0, 1, 50))) - 0.05
+
+    # With the margin, the absent names win in 5% of the pixels.
+    absent = np.stack([of_image[3] for of_image in pixels])
+    strengths = np.log(absent / (1 - absent)) * calibration.scale
+    lead = (strengths[:, 3:].max(axis=1) - strengths[:, [0, 2]].max(axis=1))[label != 255]
+    assert (lead > calibration.margin).mean() == pytest.approx(0.05, abs=0.002) and (lead > 0).mean() > 0.1
 
 
 def test_what_unlabelled_pixels_score_changes_nothing():
-    pixels = make_pixels(np.random.default_rng(3))
     calibrations = []
     for change in (0, 0.3):
-        label, scores, alone = (
-            values.copy() if isinstance(values, np.ndarray) else values.clone() for values in pixels
-        )
-        scores[:, label == 255] = change
-        alone[:, label == 255] = change
+        label, *answers = make_pixels(np.random.default_rng(3))
+        for scores in answers:
+            scores[:, label == 255] = change
         counts = CalibrationCounts(["city", "road", "water"], [0, 2])
-        counts.add(label, scores, alone)
+        counts.add(label, *answers)
         calibrations.append(counts.fit())
     assert calibrations[0] == calibrations[1]
 
 
 def test_a_class_without_labels_has_no_minimum_and_no_label_is_an_error():
-    label, scores, alone = make_pixels(np.random.default_rng(4))
+    label, *answers = make_pixels(np.random.default_rng(4))
     counts = CalibrationCounts(["city", "road", "water"], [0, 2])
-    counts.add(np.where(label == 1, 255, label), scores, alone)
+    counts.add(np.where(label == 1, 255, label), *answers)
     assert list(counts.fit().min_scores) == ["city"]
     with pytest.raises(DataError, match="label of a seen class"):
         CalibrationCounts(["city"], [0]).fit()

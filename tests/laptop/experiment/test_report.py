@@ -64,7 +64,7 @@ def test_one_seed_has_no_spread(output):
 def test_the_steps_of_a_seed_hang_together(tmp_path):
     steps = build_steps(tmp_path, SEEDS, Schedule().scaled(0.01))
     names = [step.name for step in steps]
-    assert len(set(names)) == len(names) == 3 + 2 * (3 + 1 + len(STAGE_1) + len(VARIANTS) + len(BASELINES) + 4)
+    assert len(set(names)) == len(names) == 4 + 2 * (3 + 1 + len(STAGE_1) + len(VARIANTS) + len(BASELINES) + 4)
     for index, step in enumerate(steps):
         assert set(step.needs) <= set(names[:index])
         for other in steps[:index]:  # whatever file of another step a command names, it waits for
