@@ -115,6 +115,11 @@ setup(
             # It needs kornia and imageio, 35 MB together.
             "satellite-cloud-generator>=0.4,<0.5",
         ],
+        "cloud-detection": [
+            # mm-ovseg scene --clouds detect; written for the functions of 1.8. It downloads its weights on first use.
+            # Not installed by `make setup`.
+            "omnicloudmask>=1.8,<2",
+        ],
         "wandb": [
             # WANDB.ENABLED; older releases are untested. Not installed by `make setup`, as it takes 100 MB.
             "wandb>=0.31",

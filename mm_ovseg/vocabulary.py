@@ -7,6 +7,7 @@ from mm_ovseg.errors import VocabularyError
 
 __all__ = [
     "GENERIC_CLASSES",
+    "find_class",
     "is_text",
     "parse_class_names",
     "seen_classes",
@@ -78,6 +79,17 @@ def select_unseen(classes: Sequence[str], unseen: Sequence[str]) -> tuple[str, .
             "use names from that list."
         )
     return unseen_classes(classes, (), unseen)
+
+
+def find_class(name: str, classes: Sequence[str]) -> int | None:
+    """The index of the class with this name, in any case, or this first synonym; None if there is none."""
+    wanted = ", ".join(split_synonyms(name)).casefold()
+    synonyms = [[synonym.casefold() for synonym in split_synonyms(known)] for known in classes]
+    for spellings in (map(", ".join, synonyms), (first for first, *_ in synonyms)):
+        for index, spelling in enumerate(spellings):
+            if spelling == wanted:
+                return index
+    return None
 
 
 def seen_classes(classes: Sequence[str], unseen: Sequence[str]) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def test_python_of_getting_started(project):
     assert names["prediction"].class_map.shape == (128, 128) and names["prediction"].scores.shape == (5, 128, 128)
     assert names["predictor"].class_names == ("settlement", "lake, river, sea")
     made = {path.name for path in (project / "output" / "scene").iterdir()}
-    assert made == {"map.tif", "map.qml", "map.json", "map_coverage.tif", "map_confidence.tif"}
+    assert made == {"map.tif", "map.qml", "map.json", "map_coverage.tif", "map_coverage.qml", "map_confidence.tif"}
     assert [area["name"] for area in names["report"]["classes"]] == list(names["scenes"].predictor.class_names)
 
 

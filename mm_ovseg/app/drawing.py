@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from matplotlib import colormaps
 
-from mm_ovseg.decision import NODATA_CLASS
+from mm_ovseg.decision import NONE_CLASS
 
 __all__ = [
     "color_classes",
@@ -32,11 +32,11 @@ def escape_text(text: str) -> str:
     return html.escape(text).translate({ord(letter): f"&#{ord(letter)};" for letter in "{}$`@"})
 
 
-def color_classes(class_map: np.ndarray, colors: Sequence[Sequence[int]]) -> np.ndarray:
-    """Class indices (H, W), 255 for no data, as RGBA uint8 (H, W, 4); no data is transparent."""
+def color_classes(class_map: np.ndarray, colors: Mapping[int, Sequence[int]]) -> np.ndarray:
+    """A class map (H, W) as RGBA uint8 (H, W, 4), with the color of each value; others (no data) are transparent."""
     table = np.zeros((256, 4), np.uint8)
-    table[: len(colors)] = [(*color, 255) for color in colors]
-    table[NODATA_CLASS] = 0
+    for value, color in colors.items():
+        table[value] = (*color, 255)
     return table[class_map]
 
 
@@ -87,6 +87,8 @@ def draw_legend(classes: Sequence[Mapping[str, Any]], *, confidence_scale: bool 
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     head = "".join(f'<th scope="col">{title}</th>' for title in header)
     notes = ["Confidence: mean score of the class over its area."]
+    if any(entry["value"] == NONE_CLASS for entry in classes):
+        notes.append("None: none of the classes; its confidence is what the best of their scores lacks to 100%.")
     if any(entry["unseen"] for entry in classes):
         notes.insert(0, "<u>Underlined</u>: never labelled in the model's training.")
     return (

@@ -1,4 +1,4 @@
-"""Making the page's maps: from two files and typed class names to a map, its areas, and images to show."""
+"""Making the page's maps: from one or two files and typed class names to a map, its areas, and images to show."""
 
 import shutil
 import tempfile
@@ -18,6 +18,7 @@ from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.data.palette import default_colors
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import DataError
+from mm_ovseg.inference.coverage import sar_share
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from mm_ovseg.inference.scene_files import sibling
 from mm_ovseg.raster import RasterSource, open_raster
@@ -35,11 +36,11 @@ class PageMap:
     """A map of a scene, made with or without SAR.
 
     Attributes:
-        class_map: uint8 (h, w), class indices of the preview, 255 for no data.
+        class_map: uint8 (h, w), class indices of the preview, 254 for none of the classes, 255 for no data.
         confidence: uint8 (h, w), percent, of the preview, 255 for no data.
-        classes: statistics of each class over the whole map: ``name``, ``color``, ``unseen``, ``pixels``, ``hectares``
-            (None without georeference), ``share`` of the mapped pixels, 0..1, and mean ``confidence``, 0..1 (None if
-            no pixel has the class).
+        classes: statistics of each class, and of "none" if there may be such pixels, over the whole map: ``name``,
+            ``value`` in the map, ``color``, ``unseen``, ``pixels``, ``hectares`` (None without georeference), ``share``
+            of the mapped pixels, 0..1, and mean ``confidence``, 0..1 (None if no pixel has the class).
         sar_share: share of the mapped pixels with SAR data, 0..1.
         geotiff, confidence_geotiff: files to download.
     """
@@ -54,12 +55,13 @@ class PageMap:
 
 @dataclass(eq=False)
 class PageScene:
-    """A pair that was mapped, and its maps so far.
+    """A pair, or an image without a partner, that was mapped, and its maps so far.
 
     Attributes:
-        rgb, sar: the files; SAR may be None.
+        rgb, sar: the files; one may be None.
         class_names: the names to look for.
-        image, sar_image: uint8 (h, w, 3), previews of at most 1024 pixels a side.
+        background: names that compete with them, and are mapped to "none"; None for the default ones.
+        image, sar_image: uint8 (h, w, 3), previews of at most 1024 pixels a side; None like the file.
         width, height: size of the scene in pixels.
         crs: name of its coordinate reference system, or None.
         folder: the folder of the maps.
@@ -67,17 +69,23 @@ class PageScene:
         warnings: sentences for the visitor about possible problems with the files or the maps.
     """
 
-    rgb: Path
+    rgb: Path | None
     sar: Path | None
     class_names: tuple[str, ...]
-    image: np.ndarray
+    image: np.ndarray | None
     sar_image: np.ndarray | None
     width: int
     height: int
     crs: str | None
     folder: Path
+    background: tuple[str, ...] | None = None
     maps: dict[bool, PageMap] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """The file that gives the grid."""
+        return self.sar if self.rgb is None else self.rgb
 
     def remove(self) -> None:
         """Delete the files of the maps."""
@@ -112,14 +120,18 @@ class MapMaker:
         typed_classes: str,
         folder: Path | None = None,
         should_stop: Callable[[], bool] | None = None,
+        *,
+        typed_background: str = "",
     ) -> PageScene:
-        """Map a pair, with SAR if it is given.
+        """Map a pair, or one image alone.
 
         Args:
-            rgb, sar: the files; SAR on any grid, or None.
+            rgb, sar: the files; SAR on any grid; one may be None.
             typed_classes: "water,road,city", or with synonyms "water,river,lake; road,street".
             folder: folder to create for its maps; None for a new one in the maker's own.
             should_stop: called before each window of the scene; returns True if the map is no longer wanted.
+            typed_background: names that compete with the classes and are mapped to "none", spelled like them;
+                "" for the default ones.
 
         Returns:
             The scene with one map; the caller removes it.
@@ -128,10 +140,11 @@ class MapMaker:
             MMOVSegError: the files or the names cannot be used; :mod:`mm_ovseg.app.messages` rewords them for visitors.
             StoppedError: ``should_stop`` returned True.
         """
-        if rgb is None:
-            raise DataError("There is no RGB image; choose one.")
+        if rgb is None and sar is None:
+            raise DataError("There is no image; choose an RGB image, a SAR image or both.")
         # Not read_vocabulary, which opens files.
         class_names = parse_class_names(typed_classes)
+        background = parse_class_names(typed_background) if typed_background.strip() else None
         folder = folder or Path(tempfile.mkdtemp(dir=self._folder))
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -140,7 +153,7 @@ class MapMaker:
                 grid = source.grid
                 if grid.width * grid.height > self._max_pixels:
                     raise DataError(
-                        f"{rgb} has {grid.width}x{grid.height} pixels, more than the {self._max_pixels / 1e6:g} "
+                        f"{rgb or sar} has {grid.width}x{grid.height} pixels, more than the {self._max_pixels / 1e6:g} "
                         "million allowed; cut it into smaller images."
                     )
                 image, sar_image = _read_previews(source)
@@ -148,12 +161,13 @@ class MapMaker:
                 rgb=rgb,
                 sar=sar,
                 class_names=class_names,
-                image=image,
+                image=None if rgb is None else image,
                 sar_image=None if sar is None else sar_image,
                 width=grid.width,
                 height=grid.height,
                 crs=None if grid.crs is None else grid.crs.to_string(),
                 folder=folder,
+                background=background,
             )
             self.make_map(scene, with_sar=sar is not None, should_stop=should_stop)
         except BaseException:
@@ -175,17 +189,22 @@ class MapMaker:
         return scene.maps[with_sar]
 
     def _segment(self, scene: PageScene, with_sar: bool, should_stop: Callable[[], bool] | None) -> PageMap:
-        output = scene.folder / ("with_sar" if with_sar else "rgb_alone") / f"{scene.rgb.stem[:MAX_STEM]}_map.tif"
+        output = scene.folder / ("with_sar" if with_sar else "rgb_alone") / f"{scene.file.stem[:MAX_STEM]}_map.tif"
         unseen = unseen_names(scene.class_names, self._seen)
         sar = scene.sar if with_sar else None
-        self._predictor.set_vocabulary(scene.class_names, colors=default_colors(scene.class_names), unseen=unseen)
+        self._predictor.set_vocabulary(
+            scene.class_names,
+            background=scene.background,
+            colors=default_colors(scene.class_names),
+            unseen=unseen,
+        )
         options = SceneOptions(confidence=True)
         report = self._predictor.segment(scene.rgb, sar, output, options, should_stop=should_stop)
         warnings = (page_message(warning, scene.rgb, scene.sar) for warning in report.get("warnings", []))
         scene.warnings = tuple(dict.fromkeys((*scene.warnings, *warnings)))
         confidence = sibling(output, "_confidence.tif")
-        shape = scene.image.shape[:2]
-        means = _mean_confidences(output, confidence, len(scene.class_names))
+        shape = (scene.sar_image if scene.image is None else scene.image).shape[:2]
+        means = _mean_confidences(output, confidence, [entry["value"] for entry in report["classes"]])
         mapped = max(1, sum(entry["pixels"] for entry in report["classes"]))
         return PageMap(
             class_map=_read_shrunk(output, shape),
@@ -194,7 +213,7 @@ class MapMaker:
                 {**entry, "share": entry["pixels"] / mapped, "confidence": mean}
                 for entry, mean in zip(report["classes"], means, strict=True)
             ],
-            sar_share=report["coverage"]["rgb_and_sar"] / mapped,
+            sar_share=sar_share(report) or 0.0,
             geotiff=output,
             confidence_geotiff=confidence,
         )
@@ -247,11 +266,11 @@ def _read_shrunk(path: Path, shape: tuple[int, int]) -> np.ndarray:
         return file.read(1, out_shape=shape)
 
 
-def _mean_confidences(class_path: Path, confidence_path: Path, num_classes: int) -> list[float | None]:
-    """Mean confidence, 0..1, of the pixels of each class; None for a class without pixels."""
+def _mean_confidences(class_path: Path, confidence_path: Path, values: Sequence[int]) -> list[float | None]:
+    """Mean confidence, 0..1, of the pixels with each value in the map; None for a value without pixels."""
     counts, sums = np.zeros(256), np.zeros(256)
     with RasterSource(class_path) as class_map, RasterSource(confidence_path) as confidence:
         for (_, classes), (_, percent) in zip(class_map.strips(1), confidence.strips(1), strict=True):
             counts += np.bincount(classes.ravel(), minlength=256)
             sums += np.bincount(classes.ravel(), weights=percent.ravel(), minlength=256)
-    return [float(sums[index] / counts[index] / 100) if counts[index] else None for index in range(num_classes)]
+    return [float(sums[index] / counts[index] / 100) if counts[index] else None for index in values]

@@ -27,7 +27,7 @@ __all__ = ["build_page"]
 
 logger = logging.getLogger(__name__)
 
-WITH_SAR, RGB_ALONE = "RGB and SAR", "RGB alone"
+WITH_SAR, RGB_ALONE, SAR_ALONE = "RGB and SAR", "RGB alone", "SAR alone"
 CLASSES, CONFIDENCE = "Classes", "Confidence"
 RGB, SAR = "RGB", "SAR"
 FILE_TYPES = [".tif", ".tiff", ".png", ".jpg", ".jpeg"]
@@ -65,15 +65,15 @@ def build_page(
     with gr.Blocks(title="mm_ovseg", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as page:
         state = gr.State(None, time_to_live=KEPT_SECONDS, delete_callback=scenes.remove)
         gr.HTML(
-            "<h1>From names to a map</h1><p>Choose an optical (RGB) and a radar (SAR) image of one place, type what to "
-            "look for, and get a land-cover map, even where clouds hide the ground.</p>",
+            "<h1>From names to a map</h1><p>Choose an optical (RGB) and a radar (SAR) image of one place, or one of "
+            "them, type what to look for, and get a land-cover map, even where clouds hide the ground.</p>",
             elem_id="ovseg-head",
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=300, elem_id="ovseg-left"):
                 with gr.Row():
                     rgb = _file_input("RGB image", "ovseg-rgb")
-                    sar = _file_input("SAR image (optional)", "ovseg-sar")
+                    sar = _file_input("SAR image", "ovseg-sar")
                 classes = gr.Textbox(
                     value=", ".join(maker.classes),
                     label="Classes to look for",
@@ -81,6 +81,13 @@ def build_page(
                     max_length=MAX_CLASSES_LENGTH,
                     elem_id="ovseg-classes",
                 )
+                with gr.Accordion("More options", open=False, elem_id="ovseg-more"):
+                    background = gr.Textbox(
+                        label="Other things there",
+                        info="They compete with the classes, and are mapped to none: bare ground, something else",
+                        max_length=MAX_CLASSES_LENGTH,
+                        elem_id="ovseg-background",
+                    )
                 start = gr.Button("Make the map", variant="primary", elem_id="ovseg-start")
                 message = gr.HTML(elem_id="ovseg-message")
                 examples = []
@@ -118,9 +125,10 @@ def build_page(
             step = begun(_no_downloads, None, downloads, **direct).then(function, inputs, outputs, **model, **common)
             step.failure(scenes.downloads, [state, sensors], downloads, **direct)
 
-        pair_inputs, made = [state, rgb, sar, classes, layer, opacity], [state, *shown]
+        pair_inputs, made = [state, rgb, sar, classes, background, layer, opacity], [state, *shown]
         run(start.click, scenes.make, pair_inputs, made)
-        run(classes.submit, scenes.make, pair_inputs, made)
+        for names in (classes, background):
+            run(names.submit, scenes.make, pair_inputs, made)
         for button, pair in zip(examples, pairs.values(), strict=True):
             chosen = button.click(
                 lambda pair=pair: [str(path) for path in pair], None, [rgb, sar], queue=False, **common
@@ -149,6 +157,7 @@ class _Scenes:
         rgb: str | None,
         sar: str | None,
         classes: str,
+        background: str,
         layer: str,
         opacity: float,
         request: gr.Request,
@@ -158,7 +167,10 @@ class _Scenes:
         files = [None if path is None else Path(path) for path in (rgb, sar)]
         folder = self._files.new_folder(request.request.state.visitor)
         with self._runs.of(request.session_hash) as left:
-            made, message = _attempt(lambda: self._maker.make_scene(*files, classes or "", folder, left), *files)
+            made, message = _attempt(
+                lambda: self._maker.make_scene(*files, classes or "", folder, left, typed_background=background or ""),
+                *files,
+            )
         if made is None:
             return [None, *_nothing(message)]
         return [made, *_shown(made, made.sar is not None, layer, RGB, opacity)]
@@ -181,7 +193,7 @@ class _Scenes:
         """Change the view of a scene; a map without SAR is computed on first request."""
         if scene is None:
             return _nothing(NO_MAP)
-        with_sar = sensors == WITH_SAR and scene.sar is not None
+        with_sar = _uses_sar(scene, sensors)
         with self._runs.of(request.session_hash) as left:
             made, message = _attempt(
                 lambda: self._maker.make_map(scene, with_sar=with_sar, should_stop=left), scene.rgb, scene.sar
@@ -192,14 +204,14 @@ class _Scenes:
         """Change the view of an existing map, without waiting for the model."""
         if scene is None:
             return _nothing(NO_MAP)
-        with_sar = sensors == WITH_SAR and scene.sar is not None
+        with_sar = _uses_sar(scene, sensors)
         if with_sar in scene.maps:
             return _shown(scene, with_sar, layer, beneath, opacity)
         return [gr.skip()] * 7  # being computed, and shown in this view when finished
 
     def downloads(self, scene: PageScene | None, sensors: str) -> list[Any]:
         """Enable the downloads of the map that is still shown, after another one failed."""
-        page_map = None if scene is None else scene.maps.get(sensors == WITH_SAR and scene.sar is not None)
+        page_map = None if scene is None else scene.maps.get(_uses_sar(scene, sensors))
         return _no_downloads() if page_map is None else _downloads(page_map)
 
     def remove(self, scene: PageScene | None) -> None:
@@ -219,17 +231,24 @@ def _attempt(make: Callable[[], Any], *files: Path | None) -> tuple[Any, str]:
         return None, UNEXPECTED
 
 
+def _uses_sar(scene: PageScene, sensors: str) -> bool:
+    return scene.sar is not None and (scene.rgb is None or sensors == WITH_SAR)
+
+
 def _shown(scene: PageScene, with_sar: bool, layer: str, beneath: str, opacity: float) -> list[Any]:
     """The page updates that show a map of a scene."""
     page_map = scene.maps[with_sar]
-    beneath = beneath if scene.sar_image is not None else RGB
+    is_pair = scene.image is not None and scene.sar_image is not None
+    if not is_pair:
+        beneath = SAR if scene.image is None else RGB
     if layer == CONFIDENCE:
         colored = color_confidence(page_map.confidence)
     else:
-        colored = color_classes(page_map.class_map, [entry["color"] for entry in page_map.classes])
+        colored = color_classes(page_map.class_map, {entry["value"]: entry["color"] for entry in page_map.classes})
     image = scene.sar_image if beneath == SAR else scene.image
     names = ", ".join(entry["name"] for entry in page_map.classes)
-    made_from = WITH_SAR if with_sar else RGB_ALONE
+    choices = [WITH_SAR, RGB_ALONE] if scene.image is not None else [SAR_ALONE]
+    made_from = choices[0] if with_sar else RGB_ALONE
     place = scene.crs or "not georeferenced"
     note = f"{scene.width:,} × {scene.height:,} pixels, {place}; made from {made_from}"
     if with_sar and page_map.sar_share < 0.9995:
@@ -240,8 +259,8 @@ def _shown(scene: PageScene, with_sar: bool, layer: str, beneath: str, opacity: 
         draw_warnings(scene.warnings)
         + draw_legend(page_map.classes, confidence_scale=layer == CONFIDENCE)
         + f'<p class="ovseg-note">{escape_text(note)}.</p>',
-        gr.update(value=made_from, interactive=scene.sar is not None),
-        gr.update(value=beneath, interactive=scene.sar is not None),
+        gr.update(choices=choices, value=made_from, interactive=is_pair),
+        gr.update(value=beneath, interactive=is_pair),
         *_downloads(page_map),
     ]
 

@@ -3,10 +3,11 @@ r"""Segment an archive: every scene of a list, on all cores or GPUs of this mach
 mm-ovseg archive --config-file configs/mm_ovseg_vitb16_384.yaml --manifest pairs.csv --output-dir maps \
     --classes "water,road,city,burnt forest" --num-workers 4 --opts MODEL.WEIGHTS model.pth INPUT.SAR.SCALE db
 
-pairs.csv has a header line and one scene per line. Its columns are rgb (one file, or red;green;blue), sar (may be
-empty) and, optionally, name (default: the RGB file's name without suffix) and aoi (a file of polygons to map). Paths
-are relative to the folder of pairs.csv. Each scene is written to maps/NAME.tif and the accompanying files that
-`mm-ovseg scene` describes, and gets a line in maps/results.csv, which is updated after every scene.
+pairs.csv has a header line and one scene per line. Its columns are rgb (one file, or red;green;blue) and sar, of which
+one may be empty, and, optionally, name (default: the RGB or else the SAR file's name without suffix), aoi (a file of
+polygons to map) and clouds (a cloud mask). Paths are relative to the folder of pairs.csv. Each scene is written to
+maps/NAME.tif and the accompanying files that `mm-ovseg scene` describes, and gets a line in maps/results.csv, which is
+updated after every scene.
 
 A scene with unusable files does not stop the others. If a worker is killed, its scene is retried and continues where it
 stopped. --resume continues the whole archive and skips finished maps. --address connects to a Ray cluster, whose
@@ -25,7 +26,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_ovseg.cli.clean_exit import stopping
-from mm_ovseg.cli.scene_arguments import add_scene_arguments, read_scene_config, read_scene_options
+from mm_ovseg.cli.scene_arguments import (
+    add_scene_arguments,
+    check_cloud_arguments,
+    read_scene_config,
+    read_scene_options,
+)
 from mm_ovseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,25 +73,29 @@ def run(args: argparse.Namespace) -> None:
         write_results,
     )
     from mm_ovseg.inference.archive_pool import RayPool
+    from mm_ovseg.inference.cloud_detection import DETECT
     from mm_ovseg.inference.scene_options import check_options
-    from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
+    from mm_ovseg.inference.typed_classes import read_decision_options, read_vocabulary, vocabulary_inputs
 
     if not args.quiet:
         setup_logger(name="mm_ovseg")
     vocabulary = read_vocabulary(args.classes, args.unseen)
+    decision = read_decision_options(vocabulary.classes, args.background, args.min_score)
     cfg, gpus = place_on_gpus(read_scene_config(args), args.gpus_per_worker)
     options = read_scene_options(args)
     check_options(options, cfg)
-    if args.aoi is not None and not args.aoi.exists():
-        raise ConfigError(f"The file '{args.aoi}' of --aoi does not exist; check its name.")
+    shared = {"--aoi": options.area, "--clouds": None if options.clouds == DETECT else options.clouds}
+    for option, path in shared.items():
+        if path is not None and not Path(path).exists():
+            raise ConfigError(f"The file '{path}' of {option} does not exist; check its name.")
     scenes = read_archive(args.manifest)
+    check_cloud_arguments(args, given=args.clouds is not None or any(scene.clouds for scene in scenes))
     inputs = {"the list of scenes": [args.manifest], **config_inputs(cfg, args.config_file)}
     inputs |= vocabulary_inputs(args.classes)
     check_archive_outputs(scenes, args.output_dir, options, polygons=args.vector, others=inputs)
     check_writable_folder(args.output_dir)
-    make_predictor = functools.partial(
-        ScenePredictor, cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen
-    )
+    style = {"colors": vocabulary.colors, "unseen": vocabulary.unseen}
+    make_predictor = functools.partial(ScenePredictor, cfg, vocabulary.classes, **decision, **style)
     pool = RayPool(make_predictor, num_workers=args.num_workers, address=args.address, gpus_per_worker=gpus)
     table = args.output_dir / RESULTS
     results: dict[str, SceneResult | None] = dict.fromkeys(scene.name for scene in scenes)  # in the order of the list

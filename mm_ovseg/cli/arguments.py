@@ -14,6 +14,7 @@ __all__ = [
     "add_class_arguments",
     "add_config_arguments",
     "add_dataset_file_argument",
+    "add_decision_arguments",
     "add_picture_arguments",
     "add_rgb_arguments",
     "check_pictures",
@@ -53,6 +54,21 @@ def add_class_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
     )
     parser.add_argument(
         "--unseen", metavar="NAMES", help="classes that had no labels in training (default: those of the class file)"
+    )
+
+
+def add_decision_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--background`` and ``--min-score``."""
+    parser.add_argument(
+        "--background",
+        metavar="NAMES",
+        help='names that compete with the classes and are mapped to "none", such as "bare ground, something else" '
+        '(default: for one name alone, the other classes of the training; "": nothing)',
+    )
+    parser.add_argument(
+        "--min-score",
+        metavar="SCORE",
+        help='minimum score, 0..1, below which a pixel is "none"; by class: "water=0.3; road=0.2"',
     )
 
 

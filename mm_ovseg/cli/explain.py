@@ -11,8 +11,8 @@ volume; the first principal component of the fused cost; the attention of DINO's
 places (with both images, the mean of the two encoders); and the probability, with an outline of the class in the map.
 The ring marks --point, by default the place with the highest probability from RGB and SAR.
 
-"RGB only" leaves out the SAR encoders. "SAR only" leaves out DINO's RGB encoder and gives an empty image to CLIP, which
-usually has no SAR encoder. See docs/FIGURES.md.
+"RGB only" leaves out the SAR encoders, "SAR only" those of RGB; then DINO-SAR's features take the place of CLIP's,
+which usually has no SAR encoder. See docs/FIGURES.md.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from mm_ovseg.cli.arguments import (
     check_positive,
 )
 from mm_ovseg.errors import VocabularyError
-from mm_ovseg.vocabulary import split_synonyms
+from mm_ovseg.vocabulary import find_class
 
 NEEDED = ("INPUT.SKIP_CORRUPT", "False", "MODEL.COMPILE", "False")
 
@@ -35,7 +35,7 @@ NEEDED = ("INPUT.SKIP_CORRUPT", "False", "MODEL.COMPILE", "False")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model, the pair, the classes, and the figure."""
     add_config_arguments(parser)
-    parser.add_argument("--rgb", required=True, metavar="FILE", help="the RGB image")
+    parser.add_argument("--rgb", metavar="FILE", help="the RGB image (default: none, SAR only)")
     parser.add_argument("--sar", metavar="FILE", help="SAR on the same grid (default: none, RGB only)")
     add_class_arguments(parser)
     parser.add_argument(
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.data.input_files import raster_inputs
     from mm_ovseg.engine import config_inputs, load_config
     from mm_ovseg.files import check_outputs
-    from mm_ovseg.inference.explanation import SAR_ONLY, explain
+    from mm_ovseg.inference.explanation import explain
     from mm_ovseg.inference.explanation_figure import draw_explanations
     from mm_ovseg.inference.predictor import Predictor
     from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     check_outputs({"--output": args.output}, inputs)
     predictor = Predictor(cfg, vocabulary.classes)
     explanations = explain(predictor, args.rgb, args.sar)
-    if args.sar is not None and SAR_ONLY not in explanations:
+    if args.sar is not None and not predictor.model.needs_sar:
         print("This model has no SAR encoder; the SAR image is ignored.", file=sys.stderr)
     style = {"page_width": args.width, "dpi": args.dpi}
     draw_explanations(args.output, explanations, vocabulary, indices, point=args.point, **style)
@@ -76,12 +76,10 @@ def run(args: argparse.Namespace) -> None:
 
 def _select_classes(names: Sequence[str], classes: Sequence[str]) -> list[int]:
     """The indices of classes, given by name or by their first synonym."""
-    known = {split_synonyms(name)[0].casefold(): index for index, name in enumerate(classes)}
-    known |= {name.casefold(): index for index, name in enumerate(classes)}
-    keys = [", ".join(split_synonyms(name)).casefold() for name in names]
-    if unknown := [name for name, key in zip(names, keys, strict=True) if key not in known]:
-        raise VocabularyError(f"--class names '{unknown[0]}', but the classes are {', '.join(classes)}.")
-    indices = [known[key] for key in keys]
+    indices = [find_class(name, classes) for name in names]
+    if None in indices:
+        unknown = names[indices.index(None)]
+        raise VocabularyError(f"--class names '{unknown}', but the classes are {', '.join(classes)}.")
     if len(set(indices)) < len(indices):
         raise VocabularyError(f"--class names a class twice: {', '.join(names)}; give each once.")
     return indices

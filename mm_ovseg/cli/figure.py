@@ -10,7 +10,8 @@ mm-ovseg figure --pairs pairs.csv --classes "water,road,city" --unseen road --ou
 
 pairs.csv has the columns rgb, sar and, optionally, label (indices into --classes) and name. The figure fills the width
 of a two-column page (--width), its text is 8 points high, and the names of unseen classes are underlined. Each pair is
-segmented in one piece, as in evaluation; for large scenes, use `mm-ovseg scene`.
+segmented in one piece, as in evaluation; for large scenes, use `mm-ovseg scene`. With a dataset, the class with the
+highest score wins, also as in evaluation; with --pairs, one class alone is mapped where it is, and "none" elsewhere.
 """
 
 import argparse
@@ -96,7 +97,9 @@ def run(args: argparse.Namespace) -> None:
     first = next(iter(configs.values()))
     rows = [read_panel_row(first, sample, metadata) for sample in samples]
     for title, cfg in configs.items():
-        maps = _predict(title, cfg, samples, metadata, with_sar=title not in args.rgb_only)
+        maps = _predict(
+            title, cfg, samples, metadata, with_sar=title not in args.rgb_only, as_scored=bool(args.dataset)
+        )
         pairs = zip(rows, maps, strict=True)
         rows = [replace(row, predictions={**row.predictions, title: class_map}) for row, class_map in pairs]
     unseen = unseen_classes(classes, metadata.unseen_classes, first.DATASETS.UNSEEN)
@@ -163,7 +166,13 @@ def _read_samples(args: argparse.Namespace) -> tuple[list[dict], "Metadata"]:
 
 
 def _predict(
-    title: str, cfg: "CfgNode", samples: Sequence[dict], metadata: "Metadata", *, with_sar: bool
+    title: str,
+    cfg: "CfgNode",
+    samples: Sequence[dict],
+    metadata: "Metadata",
+    *,
+    with_sar: bool,
+    as_scored: bool,
 ) -> list["np.ndarray"]:
     """The class maps of one model, which is freed on return."""
     from tqdm import tqdm
@@ -172,7 +181,8 @@ def _predict(
     from mm_ovseg.inference.predictor import Predictor
 
     prompts = dict(zip(cfg.DATASETS.TEST, read_prompts(cfg), strict=True))
-    predictor = Predictor(cfg, prompts.get(metadata.name) or metadata.stuff_classes)
+    decision = {"background": (), "min_score": 0.0} if as_scored else {}
+    predictor = Predictor(cfg, prompts.get(metadata.name) or metadata.stuff_classes, **decision)
     return [
         predictor(sample["file_name"], sample["sar_file_name"] if with_sar else None).class_map
         for sample in tqdm(samples, desc=title, unit="pair")

@@ -1,13 +1,16 @@
-r"""Segment a large scene: from an RGB and a SAR raster to a map for QGIS.
+r"""Segment a large scene: from RGB, SAR or both to a map for QGIS.
 
 mm-ovseg scene --config-file configs/mm_ovseg_vitb16_384.yaml --rgb optical.tif --sar sar.tif \
     --classes "water,road,city,burnt forest" --output map.tif --opts MODEL.WEIGHTS model.pth INPUT.SAR.SCALE db
 mm-ovseg scene ... --rgb B04.jp2 B03.jp2 B02.jp2 --gsd 10 --aoi district.geojson --vector map.gpkg
+mm-ovseg scene ... --rgb B04.jp2 B03.jp2 B02.jp2 --sar sar.tif --clouds SCL.jp2 --cloud-values scl
 
-SAR may be on any grid; it is warped to the grid of RGB, window by window. Where SAR has no data, the model uses RGB
-alone; where RGB has no data, neither does the map. Besides map.tif (Cloud-Optimized GeoTIFF, nodata 255), the command
-writes map.qml (QGIS style), map_coverage.tif (0: no RGB, 1: RGB alone, 2: RGB and SAR) and map.json (hectares per class
-and all settings). --resume continues an interrupted run, with the same result.
+SAR may be on any grid; it is warped to the grid of RGB, window by window. Where one of the two has no data, the model
+uses the other alone. Besides map.tif (Cloud-Optimized GeoTIFF, nodata 255), the command writes map.qml (QGIS style),
+map_coverage.tif, with a style too (0: nothing, 1: RGB alone, 2: RGB and SAR, 3: SAR alone; with --clouds also 4: SAR,
+and RGB under cloud, 5: RGB under cloud alone), and map.json (hectares per class and coverage, and all settings). One
+name alone gives a map of where it is and where it is not ("none", 254); so do --background and --min-score with
+several. --resume continues an interrupted run, with the same result.
 
 Exit status: 0, done; 2, failed (the error says what to fix); 130, stopped by Ctrl-C.
 """
@@ -16,12 +19,19 @@ import argparse
 from pathlib import Path
 
 from mm_ovseg.cli.clean_exit import stopping
-from mm_ovseg.cli.scene_arguments import add_scene_arguments, read_scene_config, read_scene_options
+from mm_ovseg.cli.scene_arguments import (
+    add_scene_arguments,
+    check_cloud_arguments,
+    read_scene_config,
+    read_scene_options,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the files of one scene, and the options of segmentation."""
-    parser.add_argument("--rgb", required=True, nargs="+", metavar="FILE", help="RGB; or red, green and blue files")
+    parser.add_argument(
+        "--rgb", nargs="+", metavar="FILE", help="RGB; or red, green and blue files (default: SAR alone)"
+    )
     parser.add_argument(
         "--sar", nargs="+", metavar="FILE", help="SAR, on any grid; or one file per polarisation (default: RGB alone)"
     )
@@ -38,16 +48,21 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.files import check_outputs
     from mm_ovseg.inference import ScenePredictor
     from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs
-    from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
+    from mm_ovseg.inference.scene_options import check_images
+    from mm_ovseg.inference.typed_classes import read_decision_options, read_vocabulary, vocabulary_inputs
 
     vocabulary = read_vocabulary(args.classes, args.unseen)
+    decision = read_decision_options(vocabulary.classes, args.background, args.min_score)
     cfg = read_scene_config(args)
     if not args.quiet:
         setup_logger(name="mm_ovseg")
     options = read_scene_options(args, vector=args.vector)
+    check_images(args.rgb, args.sar, options)
+    check_cloud_arguments(args, given=args.clouds is not None)
     inputs = {**scene_inputs(args.rgb, args.sar, options), **config_inputs(cfg, args.config_file)}
     check_outputs(scene_outputs(args.output, options), {**inputs, **vocabulary_inputs(args.classes)})
-    predictor = ScenePredictor(cfg, vocabulary.classes, colors=vocabulary.colors, unseen=vocabulary.unseen)
+    style = {"colors": vocabulary.colors, "unseen": vocabulary.unseen}
+    predictor = ScenePredictor(cfg, vocabulary.classes, **decision, **style)
     with stopping(f"the same command with --resume continues {args.output}."):
         report = predictor.segment(args.rgb, args.sar, args.output, options, show_progress=not args.quiet)
     if not args.quiet:
@@ -58,17 +73,30 @@ def run(args: argparse.Namespace) -> None:
 def _format_areas(report: dict) -> str:
     from tabulate import tabulate
 
+    from mm_ovseg.decision import NONE_CLASS
+    from mm_ovseg.inference.coverage import COVERAGE, COVERAGE_LEGEND, ON_SAR_ALONE
+
     mapped = max(sum(area["pixels"] for area in report["classes"]), 1)
     rows = [
         [
             area["name"],
-            "unseen" if area["unseen"] else "seen",
+            "" if area["value"] == NONE_CLASS else "unseen" if area["unseen"] else "seen",
             area["pixels"],
             "-" if area["hectares"] is None else f"{area['hectares']:.2f}",
             f"{100 * area['pixels'] / mapped:.1f}",
         ]
         for area in report["classes"]
     ]
-    table = tabulate(rows, ["class", "", "pixels", "hectares", "%"], tablefmt="github", disable_numparse=True)
-    both, rgb_only = (report["coverage"][key] / mapped for key in ("rgb_and_sar", "rgb_only"))
-    return f"{table}\n\nMapped from RGB and SAR: {both:.1%}; from RGB alone: {rgb_only:.1%}."
+    headers = ["class", "", "pixels", "hectares", "%"]
+    if any(report["coverage"][name]["pixels"] for name in ON_SAR_ALONE):
+        headers.append("hectares on SAR alone")
+        for row, area in zip(rows, report["classes"], strict=True):
+            parts = [area["coverage"][name]["hectares"] for name in ON_SAR_ALONE]
+            row.append("-" if None in parts else f"{sum(parts):.2f}")
+    table = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+    rests_on = [
+        f"{COVERAGE_LEGEND[value].name} {report['coverage'][name]['share']:.1%}"
+        for name, value in COVERAGE.items()
+        if report["coverage"][name]["share"]
+    ]
+    return f"{table}\n\nThe map rests on: {'; '.join(rests_on) or 'nothing'}."

@@ -7,7 +7,8 @@ mm-ovseg segment --config-file ... --input "images/rgb_*.png" --sar "images/sar_
 
 For each pair, the output folder gets NAME_map.png (class indices with a colour table), NAME_figure.png and, if the
 input is georeferenced, NAME_map.tif. With several pairs, overview.png shows the first ones together. With --label, the
-IoU of every class is printed.
+IoU of every class is printed. One name alone gives a map of where it is and where it is not ("none", 254); so do
+--background and --min-score with several.
 """
 
 import argparse
@@ -18,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_ovseg.cli.arguments import add_class_arguments, add_config_arguments
-from mm_ovseg.errors import DataError
+from mm_ovseg.cli.arguments import add_class_arguments, add_config_arguments, add_decision_arguments
+from mm_ovseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,8 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sar", metavar="SAR", help="the same for SAR, matched by stem (default: none, and the maps rest on RGB alone)"
     )
-    parser.add_argument("--label", metavar="LABEL", help="label maps to compare with (indices into --classes)")
+    parser.add_argument(
+        "--label",
+        metavar="LABEL",
+        help="label maps to compare with: indices into --classes, 254 for none of them, 255 where unknown",
+    )
+    parser.add_argument(
+        "--label-classes",
+        metavar="NAMES",
+        help="names of the values 0, 1, ... of the label maps, if they have other classes than --classes",
+    )
     add_class_arguments(parser)
+    add_decision_arguments(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
 
 
@@ -61,12 +72,17 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.evaluation import count_pixels, segmentation_metrics
     from mm_ovseg.files import check_outputs, check_writable_folder
     from mm_ovseg.inference import Predictor
-    from mm_ovseg.inference.pairs import find_pairs, read_pair_label
-    from mm_ovseg.inference.typed_classes import read_vocabulary, vocabulary_inputs
+    from mm_ovseg.inference.pairs import find_pairs, read_label_values, read_pair_label
+    from mm_ovseg.inference.typed_classes import read_decision_options, read_vocabulary, vocabulary_inputs
     from mm_ovseg.visualization.panels import draw_panels
+    from mm_ovseg.vocabulary import parse_class_names
 
     vocabulary = read_vocabulary(args.classes, args.unseen)
     classes = vocabulary.classes
+    decision = read_decision_options(classes, args.background, args.min_score)
+    if args.label_classes and args.label is None:
+        raise ConfigError("--label-classes names the values of --label; give that too, or leave it out.")
+    label_values = read_label_values(classes, args.label_classes and parse_class_names(args.label_classes))
     folder = Path(args.output)
     check_writable_folder(folder)
     pairs = find_pairs(args.input, args.sar, args.label, classes)
@@ -76,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
     inputs = {**sample_inputs(pairs), **config_inputs(cfg, args.config_file), **vocabulary_inputs(args.classes)}
     check_outputs({"--output": outputs}, inputs)
     setup_logger(name="mm_ovseg")
-    predictor = Predictor(cfg, classes)
+    predictor = Predictor(cfg, classes, **decision)
     if args.input is None and not predictor.model.needs_sar:
         raise DataError(f"{args.config_file} is a model of RGB alone, which SAR says nothing to; give --input.")
     if args.sar is None and predictor.model.needs_sar:
@@ -88,12 +104,12 @@ def run(args: argparse.Namespace) -> None:
         prediction = predictor(pair.get("file_name"), pair.get("sar_file_name"))
         if prediction is None:
             continue
-        label = read_pair_label(pair, len(classes))  # before writing anything for this pair
-        row = _write_results(folder, pair, prediction, label, vocabulary)
+        label = read_pair_label(pair, label_values)  # before writing anything for this pair
+        row = _write_results(folder, pair, prediction, label, vocabulary, predictor.decision.has_none)
         rows = [*rows, row][:PAIRS_IN_OVERVIEW]
         if label is not None:
             label = np.where(prediction.class_map == NODATA_CLASS, NODATA_CLASS, label)
-            counts = count_pixels(label, prediction.class_map, len(classes), NODATA_CLASS)
+            counts = count_pixels(label, prediction.class_map, len(classes), NODATA_CLASS, has_none=True)
             scores[pair["image_id"]] = segmentation_metrics(counts, classes, vocabulary.unseen)
         written += 1
     if not written:
@@ -114,6 +130,7 @@ def _write_results(
     prediction: "Prediction",
     label: "np.ndarray | None",
     vocabulary: "Vocabulary",
+    has_none: bool,
 ) -> "PanelRow":
     """Write the maps and the figure of one pair; returns the figure's row."""
     from mm_ovseg.inference import write_class_map_geotiff, write_class_map_png
@@ -133,6 +150,7 @@ def _write_results(
             transform=info.grid.transform,
             class_names=classes,
             colors=colors,
+            has_none=has_none,
         )
     row = PanelRow(
         rgb=prediction.image if "file_name" in pair else None,

@@ -19,10 +19,11 @@ class SceneFiles:
 
     Attributes:
         name: Stem of the files made from it.
-        rgb: One file, or several whose bands are joined, such as red, green and blue.
+        rgb: One file, or several whose bands are joined, such as red, green and blue; empty for SAR alone.
         sar: The same; empty for RGB alone.
         labels: A raster or polygons; None if the scene has no labels.
         area: A vector file with the polygons to map; None for the whole scene.
+        clouds: A raster that says where RGB is under cloud; None if that is not known.
     """
 
     name: str
@@ -30,25 +31,26 @@ class SceneFiles:
     sar: tuple[Path, ...] = ()
     labels: Path | None = None
     area: Path | None = None
+    clouds: Path | None = None
 
 
 def read_manifest(
     path: str | os.PathLike,
     *,
-    required: Sequence[str] = ("rgb",),
+    required: Sequence[str] = (),
     optional: Sequence[str] = (),
     companions: Sequence[str] = (),
 ) -> list[SceneFiles]:
     """Read the scenes of a manifest.
 
     The first line names the columns: ``rgb`` and ``sar``, each one file or several separated by ``;``; ``labels``;
-    ``aoi``; and ``name``, by default the stem of the first RGB file. Other columns are ignored, and so are empty lines.
-    Paths are relative to the manifest's folder.
+    ``aoi``; ``clouds``; and ``name``, by default the stem of the first RGB file, or of the first SAR file. Other
+    columns are ignored, and so are empty lines. Paths are relative to the manifest's folder.
 
     Args:
         path: A CSV file in UTF-8, separated by commas.
-        required: Columns that must have a value in every line, ``rgb`` among them.
-        optional: Columns that the file may omit, besides ``name``; ``sar`` is always required.
+        required: Columns that must have a value in every line; of ``rgb`` and ``sar``, one always must.
+        optional: Columns that the file may omit, besides ``name``; ``rgb`` and ``sar`` it may not.
         companions: Endings of the names of other files that will be written for each scene.
 
     Returns:
@@ -67,10 +69,14 @@ def read_manifest(
             tuple(path.parent / part.strip() for part in row[column].split(SEPARATOR) if part.strip())
             for column in ("rgb", "sar")
         )
-        name = row.get("name") or rgb[0].stem
+        if not (rgb or sar):
+            raise DataError(f"{path}, line {line}: the columns 'rgb' and 'sar' are empty; name a file in one of them.")
+        name = row.get("name") or (rgb or sar)[0].stem
         if fault := fault_of_name(name):
             raise DataError(f"{path}, line {line}: the name '{name}' {fault}; give another in the column 'name'.")
-        labels, area = (path.parent / row[column] if row.get(column) else None for column in ("labels", "aoi"))
+        labels, area, clouds = (
+            path.parent / row[column] if row.get(column) else None for column in ("labels", "aoi", "clouds")
+        )
         folded = name.casefold()  # some file systems treat "A.tif" and "a.tif" as the same file
         if folded in lines:
             raise DataError(
@@ -78,7 +84,7 @@ def read_manifest(
                 "names in the column 'name'."
             )
         lines[folded] = line
-        scenes.append(SceneFiles(name, rgb, sar, labels, area))
+        scenes.append(SceneFiles(name, rgb, sar, labels, area, clouds))
     for name, line in lines.items():
         for ending in companions:
             if name.endswith(ending) and name.removesuffix(ending) in lines:

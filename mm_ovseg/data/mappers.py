@@ -264,11 +264,18 @@ def build_dataset_mapper(cfg: CfgNode, is_train: bool) -> Callable[[Mapping], di
     """
     name = cfg.INPUT.DATASET_MAPPER_NAME
     check_registered("INPUT.DATASET_MAPPER_NAME", name, DATASET_MAPPER_REGISTRY)
-    if cfg.INPUT.RELEASED_GEOMETRY and name != rgb_sar_semantic.__name__:
-        raise ConfigError(
-            f"INPUT.DATASET_MAPPER_NAME is '{name}', but INPUT.RELEASED_GEOMETRY is for {rgb_sar_semantic.__name__} "
-            "only; set it to False."
-        )
+    is_own = name not in (rgb_sar_semantic.__name__, rgb_sar_pair.__name__)  # which may read any key but the first
+    for key, value, default, is_read in (
+        ("INPUT.RELEASED_GEOMETRY", cfg.INPUT.RELEASED_GEOMETRY, False, False),
+        ("INPUT.DROP_RGB", cfg.INPUT.DROP_RGB, 0.0, is_own),
+        ("INPUT.DROP_SAR", cfg.INPUT.DROP_SAR, 0.0, is_own),
+        ("TEST.MODALITIES", cfg.TEST.MODALITIES, "both", is_own),
+    ):
+        if value != default and name != rgb_sar_semantic.__name__ and not is_read:
+            raise ConfigError(
+                f"INPUT.DATASET_MAPPER_NAME is '{name}', but {key} is for {rgb_sar_semantic.__name__} only; set it to "
+                f"{default}."
+            )
     return DATASET_MAPPER_REGISTRY.get(name)(cfg, is_train)
 
 

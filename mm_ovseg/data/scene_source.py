@@ -1,4 +1,4 @@
-"""Reading windows of a scene: RGB and SAR on one grid, whatever the grids of their files."""
+"""Reading windows of a scene: RGB, SAR or both on one grid, whatever the grids of their files."""
 
 from contextlib import ExitStack
 
@@ -6,6 +6,7 @@ import numpy as np
 import rasterio
 
 from mm_ovseg.data.augmentation import PairSample
+from mm_ovseg.errors import DataError
 from mm_ovseg.raster import Paths, Placement, RasterSource, RGBReader, SARReader
 
 __all__ = ["SceneSource"]
@@ -14,17 +15,18 @@ GDAL_CACHE_BYTES = 256 << 20
 
 
 class SceneSource:
-    """An RGB and a SAR raster, open for reading windows on one grid; a context manager.
+    """An RGB and a SAR raster, or one of them, open for reading windows on one grid; a context manager.
 
-    The grid is that of RGB, or one of the same extent at another ground sampling distance. A raster on another grid is
-    resampled window by window: bilinearly, or averaged (SAR in linear power) if the grid's pixels are larger than its
-    own. Not thread-safe.
+    The grid is that of RGB (of SAR in a scene without RGB), or one of the same extent at another ground sampling
+    distance. A raster on another grid is resampled window by window: bilinearly, or averaged (SAR in linear power) if
+    the grid's pixels are larger than its own. Not thread-safe.
 
     Args:
-        rgb: The file, or several on one grid whose bands are joined, such as red, green and blue.
+        rgb: The file, or several on one grid whose bands are joined, such as red, green and blue; None for a scene
+            without RGB.
         sar: The file, or several, on any grid; None for a scene without SAR.
         rgb_reader, sar_reader: Readers of the images.
-        ground_sampling_distance: Metres per pixel of the grid; None for RGB's own pixels.
+        ground_sampling_distance: Metres per pixel of the grid; None for the raster's own pixels.
         sar_shift: (rows, columns) in grid pixels by which SAR content is moved down and right.
         any_format: See :func:`mm_ovseg.raster.open_raster`.
 
@@ -34,12 +36,12 @@ class SceneSource:
 
     Raises:
         ConfigError: The sampling distance is invalid.
-        DataError: A file cannot be read, or SAR cannot be placed on the grid of RGB.
+        DataError: No image is given, a file cannot be read, or SAR cannot be placed on the grid of RGB.
     """
 
     def __init__(
         self,
-        rgb: Paths,
+        rgb: Paths | None,
         sar: Paths | None,
         *,
         rgb_reader: RGBReader | None = None,
@@ -49,17 +51,21 @@ class SceneSource:
         any_format: bool = False,
     ) -> None:
         self._rgb_reader, self._sar_reader = rgb_reader or RGBReader(), sar_reader or SARReader()
-        self._sar: RasterSource | None = None
+        if rgb is None and sar is None:
+            raise DataError("The scene has no image; give RGB, SAR or both.")
         self.covered = 0.0
         self._stack = ExitStack()
         try:
             self._stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES))
-            self._rgb = self._stack.enter_context(RasterSource(rgb, any_format=any_format))
-            self.grid = self._rgb.grid.at_sampling_distance(ground_sampling_distance, self._rgb.name)
-            self._rgb_placement = Placement(self._rgb.grid, self.grid)
-            if sar is not None:
-                self._sar = self._stack.enter_context(RasterSource(sar, any_format=any_format))
-                self._sar_placement = self.place(self._sar, sar_shift)
+            self._rgb, self._sar = (
+                None if files is None else self._stack.enter_context(RasterSource(files, any_format=any_format))
+                for files in (rgb, sar)
+            )
+            self._base = self._sar if self._rgb is None else self._rgb
+            self.grid = self._base.grid.at_sampling_distance(ground_sampling_distance, self._base.name)
+            self._base_placement = Placement(self._base.grid, self.grid)
+            if self._sar is not None:
+                self._sar_placement = self._base_placement if self._rgb is None else self.place(self._sar, sar_shift)
                 self.covered = self._sar_placement.covered
             for reader, source in ((self._rgb_reader, self._rgb), (self._sar_reader, self._sar)):
                 if source is not None:
@@ -86,7 +92,10 @@ class SceneSource:
         """
         inside = (min(height, self.grid.height - row), min(width, self.grid.width - column))
         window = (row, column, *inside)
-        image, image_valid = self._rgb_reader.read_onto(self._rgb, self._rgb_placement, window)
+        if self._rgb is None:
+            image, image_valid = np.zeros((*inside, 3), np.uint8), np.zeros(inside, bool)
+        else:
+            image, image_valid = self._rgb_reader.read_onto(self._rgb, self._base_placement, window)
         if self._sar is None:
             sar_image, sar_valid = np.zeros((*inside, 3), np.float32), np.zeros(inside, bool)
         else:
@@ -104,24 +113,25 @@ class SceneSource:
 
     def concerns(self) -> list[str]:
         """Warnings about the files, as sentences; see :meth:`mm_ovseg.raster.ImageReader.concerns`."""
-        found = self._rgb_reader.concerns(self._rgb)
-        return found if self._sar is None else found + self._sar_reader.concerns(self._sar)
+        given = ((self._rgb_reader, self._rgb), (self._sar_reader, self._sar))
+        return [concern for reader, raster in given if raster is not None for concern in reader.concerns(raster)]
 
     def place(self, other: RasterSource, shift: tuple[float, float] = (0.0, 0.0)) -> Placement:
         """The placement of the grid's pixels on another raster, such as labels.
 
         Args:
-            other: The raster. If it or RGB has no reference system or georeference, it is assumed to match RGB.
+            other: The raster. If it or the scene's own has no reference system or georeference, it is assumed to match
+                that.
             shift: (rows, columns) in grid pixels by which its content is moved down and right.
 
         Raises:
             DataError: It cannot be put on the grid.
         """
-        unplaced = [raster.name for raster in (self._rgb, other) if None in (raster.grid.crs, raster.grid.transform)]
+        unplaced = [raster.name for raster in (self._base, other) if None in (raster.grid.crs, raster.grid.transform)]
         if unplaced:
             remedy = (
                 f"georeference {' and '.join(unplaced)} (gdal_edit -a_srs, -a_ullr), so that one can be put on the "
                 "other's grid"
             )
-            self._rgb.align(other, remedy)
-        return Placement(other.grid, self.grid, shift, (other.name, self._rgb.name))
+            self._base.align(other, remedy)
+        return Placement(other.grid, self.grid, shift, (other.name, self._base.name))

@@ -71,6 +71,7 @@ def fit_calibration(
     return calibration, {
         "fitted_on": {
             "datasets": list(datasets),
+            "modalities": cfg.TEST.MODALITIES,
             "pairs": num_pairs,
             "pixels": counts.pixels,
             "seen_classes": [names[index] for index in seen],

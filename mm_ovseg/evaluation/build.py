@@ -49,7 +49,7 @@ def build_evaluator(
 
     Args:
         cfg: ``MODEL.META_ARCHITECTURE`` names the model; ``DATASETS.UNSEEN``, ``INPUT.SKIP_CORRUPT``, ``CMU.BLOCKS``,
-            ``TEST.ABSENT_NAMES`` and ``TEST.SINGLE_NAMES`` are used.
+            ``TEST.ABSENT_NAMES``, ``TEST.SINGLE_NAMES`` and ``TEST.MODALITIES`` are used.
         dataset_name: a registered dataset.
         output_dir: folder for the evaluator's files; None: write no files.
         names: what the model is asked for, one for each class; None: the classes.
@@ -77,6 +77,7 @@ def build_evaluator(
         decide=decide,
         num_absent_names=cfg.TEST.ABSENT_NAMES,
         single_names=cfg.TEST.SINGLE_NAMES,
+        modalities=cfg.TEST.MODALITIES,
     )
 
 

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tabulate import tabulate
 
+from mm_ovseg.decision import NONE_CLASS
 from mm_ovseg.errors import VocabularyError
 
 __all__ = ["count_pixels", "format_results_table", "intersection_over_union", "segmentation_metrics", "unseen_mask"]
 
 
-def count_pixels(label: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_label: int) -> np.ndarray:
+def count_pixels(
+    label: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_label: int, *, has_none: bool = False
+) -> np.ndarray:
     """The confusion matrix of one map.
 
     Args:
@@ -19,13 +22,18 @@ def count_pixels(label: np.ndarray, prediction: np.ndarray, num_classes: int, ig
         prediction: (H, W) class indices.
         num_classes: T.
         ignore_label: value of ignored pixels in ``label``.
+        has_none: both may also hold 254 for none of the classes, which the last row and column count.
 
     Returns:
-        (T, T) int64 pixel counts, ground truth by prediction.
+        (T, T) int64 pixel counts, ground truth by prediction; (T + 1, T + 1) with ``has_none``.
     """
     counted = label != ignore_label
-    pairs = num_classes * label[counted].astype(np.int64) + prediction[counted]
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+    label, prediction = label[counted].astype(np.int64), prediction[counted].astype(np.int64)
+    size = num_classes
+    if has_none:
+        label, prediction = (np.where(values == NONE_CLASS, size, values) for values in (label, prediction))
+        size += 1
+    return np.bincount(size * label + prediction, minlength=size**2).reshape(size, size)
 
 
 def segmentation_metrics(
@@ -38,7 +46,8 @@ def segmentation_metrics(
     score, ``n * mIoU = n_seen * mIoU-seen + n_unseen * mIoU-unseen``.
 
     Args:
-        confusion_matrix: (T, T) pixel counts, ground truth by prediction, without ignored pixels.
+        confusion_matrix: (T, T) pixel counts, ground truth by prediction, without ignored pixels. Of (T + 1, T + 1),
+            the last row and column are none of the classes: false alarms and misses of the classes.
         classes: the T class names.
         unseen_classes: those of them whose labels training did not see.
 
@@ -50,9 +59,9 @@ def segmentation_metrics(
     Raises:
         VocabularyError: an unseen class is not among the classes.
     """
-    true_positive = confusion_matrix.diagonal().astype(np.float64)
-    label_pixels = confusion_matrix.sum(axis=1).astype(np.float64)
-    map_pixels = confusion_matrix.sum(axis=0).astype(np.float64)
+    true_positive = confusion_matrix.diagonal()[: len(classes)].astype(np.float64)
+    label_pixels = confusion_matrix.sum(axis=1)[: len(classes)].astype(np.float64)
+    map_pixels = confusion_matrix.sum(axis=0)[: len(classes)].astype(np.float64)
     ious = intersection_over_union(true_positive, label_pixels, map_pixels, classes, unseen_classes)
     iou = np.array([ious[f"IoU-{name}"] for name in classes])
     present = label_pixels > 0

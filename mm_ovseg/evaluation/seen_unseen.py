@@ -60,6 +60,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
         decide: Decide | None = None,
         num_absent_names: int = 0,
         single_names: bool = False,
+        modalities: str = "both",
     ) -> None:
         """Read the size of the dataset and its metadata: classes, unseen classes, ignore_label and label_values.
 
@@ -76,6 +77,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
             num_absent_names: number of distractors of :class:`~mm_ovseg.evaluation.open_vocabulary.AbsentNames`; 0
                 leaves out this test.
             single_names: also test :class:`~mm_ovseg.evaluation.open_vocabulary.SingleNames`.
+            modalities: what the model is shown, for the file.
 
         Raises:
             ConfigError: no dataset of that name is registered, or there are not as many absent names.
@@ -88,7 +90,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
         self._dataset_size = len(DatasetCatalog.get(dataset_name))
         self._distributed = distributed
         self._output_dir = None if output_dir is None else Path(output_dir)
-        self._skip_corrupt = skip_corrupt
+        self._skip_corrupt, self._modalities = skip_corrupt, modalities
         self._classes = list(scheme.classes)
         self._unseen_classes = list(scheme.unseen if unseen_classes is None else unseen_classes)
         self._decision = Decision(self._classes, min_score=0.0)  # the plain argmax
@@ -225,6 +227,7 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
         }
         report = {
             "dataset": self._dataset_name,
+            "modalities": self._modalities,
             "classes": self._classes,
             "unseen_classes": self._unseen_classes,
             "results": plain.pop("sem_seg"),

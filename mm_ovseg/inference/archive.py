@@ -37,7 +37,7 @@ class SceneResult:
         attempts: number of workers that tried it; 0 if skipped.
         seconds: total time of all attempts.
         output: the map; empty if failed.
-        sar_share: share of the mapped pixels made from RGB and SAR, 0..1; None if nothing was mapped.
+        sar_share: share of the mapped pixels with SAR data, 0..1; None if nothing was mapped.
         error: one sentence on the reason of a failure.
     """
 
@@ -53,12 +53,12 @@ class SceneResult:
 
 
 def read_archive(path: str | os.PathLike) -> list[SceneFiles]:
-    """Read the scenes of an archive from a manifest with ``rgb``, ``sar`` (may be empty), ``name`` and ``aoi``.
+    """Read the scenes of an archive from a manifest with ``rgb``, ``sar``, ``name``, ``aoi`` and ``clouds``.
 
     Raises:
         DataError: as in :func:`~mm_ovseg.data.manifest.read_manifest`.
     """
-    return read_manifest(path, optional=("aoi",), companions=COMPANIONS)
+    return read_manifest(path, optional=("aoi", "clouds"), companions=COMPANIONS)
 
 
 def check_archive_outputs(
@@ -105,8 +105,8 @@ def segment_archive(
     Args:
         scenes: with distinct names.
         output_dir: created if missing.
-        options: for every scene; a scene may override ``area``, and ``vector`` is not used. With ``resume``, scenes
-            with finished maps are skipped.
+        options: for every scene; a scene may override ``area`` and ``clouds``, which do not matter without RGB, and
+            ``vector`` is not used. With ``resume``, scenes with finished maps are skipped.
         pool: a connected pool.
         polygons: also write ``NAME.gpkg``.
         retries: attempts after the first, for scenes and for starting workers.
@@ -155,6 +155,7 @@ def _plan(scenes: Sequence[SceneFiles], output_dir: Path, options: SceneOptions,
         own = replace(options, vector=vector)
         if scene.area is not None:  # --aoi-layer is a layer of --aoi
             own = replace(own, area=scene.area, area_layer=None)
+        own = replace(own, clouds=(scene.clouds or own.clouds) if scene.rgb else None)
         yield _Work(scene, output_dir / f"{scene.name}.tif", own)
 
 

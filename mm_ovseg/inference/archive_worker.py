@@ -7,12 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from mm_ovseg.data.manifest import SceneFiles
 from mm_ovseg.errors import MMOVSegError, brief_reason
+from mm_ovseg.inference.coverage import sar_share
 from mm_ovseg.inference.scene import ScenePredictor
 from mm_ovseg.inference.scene_options import SceneOptions
 
@@ -27,7 +28,7 @@ class Outcome:
 
     Attributes:
         status: "ready" for a model, the others for a scene.
-        sar_share: share of the mapped pixels made from RGB and SAR, 0..1; None if nothing is mapped.
+        sar_share: share of the mapped pixels with SAR data, 0..1; None if nothing is mapped.
         error: the reason of a failure; a sentence or, with ``retry``, part of one.
         retry: whether another process might succeed; not if files or settings are at fault.
     """
@@ -64,13 +65,13 @@ class SceneWorker:
 
     def segment(self, scene: SceneFiles, output: Path, options: SceneOptions) -> Outcome:
         """Segment a scene into ``output``, unless ``options.resume`` finds its map finished."""
-        images = (scene.rgb, scene.sar or None)
+        images = (scene.rgb or None, scene.sar or None)
         try:
             report = self._predictor.finished_report(*images, output, options) if options.resume else None
             if report is not None:
-                return Outcome("skipped", _sar_share(report))
+                return Outcome("skipped", sar_share(report))
             _remove_leftovers(output)
-            return Outcome("done", _sar_share(self._predictor.segment(*images, output, options)))
+            return Outcome("done", sar_share(self._predictor.segment(*images, output, options)))
         except Exception as error:
             return _failure(error)
 
@@ -81,11 +82,6 @@ def _failure(error: Exception) -> Outcome:
     # The traceback goes to the worker's log.
     logger.error("A worker failed.", exc_info=error)
     return Outcome("failed", error=brief_reason(error), retry=True)
-
-
-def _sar_share(report: dict[str, Any]) -> float | None:
-    both, alone = (report["coverage"][name] for name in ("rgb_and_sar", "rgb_only"))
-    return both / (both + alone) if both + alone else None
 
 
 def _remove_leftovers(output: Path) -> None:

@@ -4,6 +4,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +21,12 @@ from mm_ovseg.raster.grid import pixels_to_map
 __all__ = [
     "ClassArea",
     "Ellipsoid",
+    "MeasuredValues",
     "block_edge",
     "check_classes",
     "count_values",
     "measure_areas",
+    "measure_values",
     "read_class_map_info",
 ]
 
@@ -110,41 +113,83 @@ class Ellipsoid:
 def measure_areas(path: str | os.PathLike, class_names: Sequence[str], *, has_none: bool = False) -> list[ClassArea]:
     """Count the pixels of every class of a class map, and measure their areas.
 
-    Areas are accurate to 0.1 %, except for pixels of kilometres or near the poles. The map is read in strips, so
-    memory use does not depend on its height.
-
     Args:
         path: uint8 raster of class indices 0..T-1, 254 for none of the classes, or 255 for nodata.
         class_names: T names, T <= 254.
         has_none: measure "none" even if no pixel is.
 
     Returns:
-        One entry per class, in the order of ``class_names``, then that of "none".
+        One entry per class, in the order of ``class_names``, then that of "none"; see :func:`measure_values`.
 
     Raises:
         DataError: the file is missing, damaged, not a uint8 raster, or holds an index without a class.
     """
+    measured = measure_values(path)
+    check_classes(path, measured.values, class_names)
+    named = list(enumerate(class_names))
+    if has_none or NONE_CLASS in measured.values:
+        named.append((NONE_CLASS, NONE_NAME))
+    return [ClassArea(name, int(measured.pixels[value].sum()), measured.hectares(value)) for value, name in named]
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredValues:
+    """The pixels and areas of the values of a map, by the values of another one on its grid.
+
+    Attributes:
+        pixels: int64 (256, G), the number of pixels with a value of the map and one of the other.
+        square_metres: float64 (256, G), their areas on the ellipsoid; NaN where unknown.
+    """
+
+    pixels: np.ndarray
+    square_metres: np.ndarray
+
+    @property
+    def values(self) -> np.ndarray:
+        """The values of the map, ascending."""
+        return np.flatnonzero(self.pixels.sum(axis=1))
+
+    def hectares(self, value: int | slice, group: int | slice = slice(None)) -> float | None:
+        """The area of some values of the map and of the other one; None for a map that is not georeferenced."""
+        area = float(self.square_metres[value, group].sum())
+        return None if math.isnan(area) else area / SQUARE_METRES_PER_HECTARE
+
+
+def measure_values(path: str | os.PathLike, by: str | os.PathLike | None = None, groups: int = 1) -> MeasuredValues:
+    """Count the pixels of every value of a uint8 raster, and measure their areas.
+
+    Areas are accurate to 0.1 %, except for pixels of kilometres or near the poles. The map is read in strips, so
+    memory use does not depend on its height.
+
+    Args:
+        path: the raster.
+        by: another one on the same grid, whose values form the groups; None for a single group.
+        groups: G; values from G - 1 on form the last one.
+
+    Raises:
+        DataError: a file is missing, damaged, or not a uint8 raster.
+    """
     info = read_class_map_info(path)
     ellipsoid = Ellipsoid.of(info)
     edge = block_edge(info, ellipsoid)
-    pixels = np.zeros(256, dtype=np.int64)
-    square_metres = np.zeros(256)
-    with RasterSource(path) as source, rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
-        for top, rows in source.strips(1):
+    pixels = np.zeros(256 * groups, dtype=np.int64)
+    square_metres = np.zeros(256 * groups)
+    with ExitStack() as stack:
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES))
+        sources = [stack.enter_context(RasterSource(file)) for file in (path, by) if file is not None]
+        for (top, rows), *others in zip(*(source.strips(1) for source in sources), strict=True):
+            keys = rows.astype(np.int32) * groups
+            for _, other in others:
+                keys += np.minimum(other, groups - 1)
             for (i, j), area in np.ndenumerate(_block_areas(info, ellipsoid, top, len(rows), edge)):
-                block = rows[i * edge : (i + 1) * edge, j * edge : (j + 1) * edge]
-                counts = np.bincount(block.ravel(), minlength=256)
+                block = keys[i * edge : (i + 1) * edge, j * edge : (j + 1) * edge]
+                counts = np.bincount(block.ravel(), minlength=len(pixels))
                 pixels += counts
                 held = counts > 0  # blocks of nodata may be anywhere, even outside the domain of the projection
                 square_metres[held] += counts[held] * (area / block.size)
-    check_classes(path, np.flatnonzero(pixels), class_names)
     if ellipsoid is None:
         square_metres[:] = np.nan
-    hectares = [None if math.isnan(area) else area / SQUARE_METRES_PER_HECTARE for area in square_metres.tolist()]
-    named = list(enumerate(class_names))
-    if has_none or pixels[NONE_CLASS]:
-        named.append((NONE_CLASS, NONE_NAME))
-    return [ClassArea(name, int(pixels[value]), hectares[value]) for value, name in named]
+    return MeasuredValues(pixels.reshape(256, groups), square_metres.reshape(256, groups))
 
 
 def count_values(path: str | os.PathLike) -> np.ndarray:

@@ -20,8 +20,6 @@ from torch.overrides import TorchFunctionMode
 from mm_ovseg.data.pair_reader import Raster
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.predictor import Prediction, Predictor
-from mm_ovseg.modeling.backbone import EncoderFeatures
-from mm_ovseg.modeling.encoders import ProjectedEncoder
 from mm_ovseg.modeling.head import MMOVSegHead
 from mm_ovseg.modeling.meta_arch.mm_ovseg import MMOVSeg
 
@@ -68,7 +66,7 @@ class Explanation:
     Attributes:
         prediction: the prediction, with the scores of all classes.
         clip_cost: float32 (T, h, w), cosine similarity -1..1 of CLIP's dense feature to each class, averaged over the
-            prompt templates; None if CLIP saw nothing.
+            prompt templates; None if no CLIP saw the pair.
         dino_cost: the same for the summed DINO features.
         fused_cost: float32 (T, D, h, w), the embedding of both, the input of the aggregator.
         attentions: those of the DINO encoders in use, RGB before SAR; empty if they cannot be recorded.
@@ -87,32 +85,31 @@ class Explanation:
         return np.mean([attention.of(x, y) for attention in self.attentions], axis=0)
 
 
-def explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, Explanation]:
+def explain(predictor: Predictor, rgb: Raster | None, sar: Raster | None) -> dict[str, Explanation]:
     """Segment a pair with RGB only, SAR only, and both, and record the intermediate results of the model.
 
-    ``RGB only`` leaves out the SAR encoders, as the predictor does without SAR. ``SAR only`` leaves out the RGB
-    encoders of DINO and, if it has a SAR encoder, of CLIP. The usual model has no such encoder and needs CLIP, which
-    then gets an empty image of its mean colour. No model was trained on such input: it shows what SAR alone would
-    decide, not how well the model performs.
+    They are what the predictor gives for RGB alone, SAR alone and both. Without RGB, the features of the SAR encoder
+    that there is take the place of a missing one's, which has no cost of its own then.
 
     Args:
         predictor: its config has ``INPUT.SKIP_CORRUPT`` and ``MODEL.COMPILE`` off, so that hooks see every module.
-        rgb, sar: as for the predictor; SAR may be None.
+        rgb, sar: as for the predictor; one may be None.
 
     Returns:
-        ``RGB only``, ``SAR only`` and ``RGB and SAR``, in this order; without SAR or SAR encoders, just
-        ``RGB only``. If SAR covers part of the pair, the last two hold the results computed with SAR, and a prediction
-        that uses SAR only in that part.
+        ``RGB only``, ``SAR only`` and ``RGB and SAR``, in this order, or just the first or the second one for a pair
+        without SAR, or SAR encoders, or without RGB. If RGB and SAR cover parts of the pair, the last one holds the
+        results computed with both, and a prediction that uses each only in its part.
 
     Raises:
-        ConfigError: the model is another one, has another head, or looks at only some of the classes.
+        ConfigError: the model is another one, has another head, looks at only some of the classes, or cannot use the
+            only image.
         DataError, ProcessError: as for the predictor.
     """
     with predictor.lock:  # the vocabulary, and the hooks on the model
         return _explain(predictor, rgb, sar)
 
 
-def _explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str, Explanation]:
+def _explain(predictor: Predictor, rgb: Raster | None, sar: Raster | None) -> dict[str, Explanation]:
     model = predictor.model
     if not isinstance(model, MMOVSeg):
         raise ConfigError(f"MODEL.META_ARCHITECTURE is {type(model).__name__}; only MMOVSeg can be explained.")
@@ -126,18 +123,21 @@ def _explain(predictor: Predictor, rgb: Raster, sar: Raster | None) -> dict[str,
             f"The model looks at only {head.max_classes} of {len(predictor.decision.names)} classes "
             "(MODEL.AGGREGATOR.MAX_CLASSES); give no more than that."
         )
-    explanations = {RGB_ONLY: _run(predictor, rgb, None)}
-    if sar is not None and model.needs_sar:
-        explanations[SAR_ONLY] = _run(predictor, rgb, sar, with_rgb=False)
-        explanations[BOTH] = _run(predictor, rgb, sar)
-    return explanations
+    if not model.needs_sar:
+        sar = None
+        if rgb is None:
+            raise ConfigError("The model maps RGB alone, so there is nothing to explain; give RGB.")
+    runs = {RGB_ONLY: (rgb, None), SAR_ONLY: (None, sar), BOTH: (rgb, sar)}
+    if rgb is None or sar is None:
+        runs = {RGB_ONLY if sar is None else SAR_ONLY: (rgb, sar)}
+    return {name: _run(predictor, *images) for name, images in runs.items()}
 
 
 def first_component(explanations: Mapping[str, Explanation]) -> tuple[dict[str, np.ndarray], float]:
     """The fused cost as one number per place and class, comparable across places, classes and explanations.
 
     The channels of the fused cost have no individual meaning. This is its first principal component over all places,
-    classes and explanations, with the sign that agrees with CLIP's similarity.
+    classes and explanations, with the sign that agrees with CLIP's similarity or, without any, with DINO's.
 
     Returns:
         Key of the explanation -> float32 (T, h, w), and the share 0..1 of the variance that the component explains.
@@ -148,59 +148,38 @@ def first_component(explanations: Mapping[str, Explanation]) -> tuple[dict[str, 
     flat = centred.reshape(-1, centred.shape[-1])
     variances, directions = np.linalg.eigh(flat.T @ flat)
     component = np.moveaxis(centred @ directions[:, -1], 1, 0)  # (K, T, h, w)
-    clip_costs = [explanation.clip_cost for explanation in explanations.values()]
-    known = [index for index, cost in enumerate(clip_costs) if cost is not None]
-    clip_cost = np.stack([clip_costs[index] for index in known])
-    if np.sum(component[known] * (clip_cost - clip_cost.mean())) < 0:
+    costs = [explanation.clip_cost for explanation in explanations.values()]
+    if all(cost is None for cost in costs):
+        costs = [explanation.dino_cost for explanation in explanations.values()]
+    known = [index for index, cost in enumerate(costs) if cost is not None]
+    cost = np.stack([costs[index] for index in known])
+    if np.sum(component[known] * (cost - cost.mean())) < 0:
         component = -component
     share = variances[-1] / max(variances.sum(), np.finfo(np.float64).tiny)
     return dict(zip(explanations, component.astype(np.float32), strict=True)), float(share)
 
 
-def _run(predictor: Predictor, rgb: Raster, sar: Raster | None, *, with_rgb: bool = True) -> Explanation:
+def _run(predictor: Predictor, rgb: Raster | None, sar: Raster | None) -> Explanation:
     """Segment, and record the costs and the attention of the DINO encoders in use."""
     model = predictor.model
-    dinos = [model.dino if with_rgb else None, None if sar is None else model.dino_sar]
+    dinos = [None if rgb is None else model.dino, None if sar is None else model.dino_sar]
     costs: dict[str, Any] = {}
 
     def record_costs(_module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
         costs["inputs"], costs["output"] = inputs, output
 
     with ExitStack() as stack:
-        if not with_rgb:
-            stack.enter_context(_without_rgb(model))
         stack.callback(model.sem_seg_head.cost_volume_embedding.register_forward_hook(record_costs).remove)
         recorders = [stack.enter_context(_recording(dino.encoder)) for dino in dinos if dino is not None]
         prediction = predictor(rgb, sar, with_scores=True)
     clip_cost, dino_cost = (None if cost is None else _array(cost[0].mean(dim=0)) for cost in costs["inputs"])
     return Explanation(
         prediction=prediction,
-        clip_cost=clip_cost if with_rgb or model.clip_sar is not None else None,
-        dino_cost=dino_cost if with_rgb or model.dino_sar is not None else None,
+        clip_cost=None if rgb is None and model.clip_sar is None else clip_cost,
+        dino_cost=None if rgb is None and model.dino_sar is None else dino_cost,
         fused_cost=_array(costs["output"][0]),
         attentions=tuple(recorder.attention for recorder in recorders if recorder.attention is not None),
     )
-
-
-@contextmanager
-def _without_rgb(model: MMOVSeg) -> Iterator[None]:
-    """A context in which nothing of the RGB image reaches the head; see :func:`explain`."""
-
-    def nothing(_module: nn.Module, _inputs: tuple, features: EncoderFeatures) -> EncoderFeatures:
-        coarse, fine = map(torch.zeros_like, features.guidance)
-        return EncoderFeatures(torch.zeros_like(features.dense), (coarse, fine))
-
-    def empty_images(module: ProjectedEncoder, inputs: tuple) -> tuple:
-        return ([module.encoder.pixel_mean.expand_as(image) for image in inputs[0]],)
-
-    with ExitStack() as stack:
-        if model.dino is not None:
-            stack.callback(model.dino.register_forward_hook(nothing).remove)
-        if model.clip_sar is not None:
-            stack.callback(model.clip.register_forward_hook(nothing).remove)
-        else:
-            stack.callback(model.clip.register_forward_pre_hook(empty_images).remove)
-        yield
 
 
 class _AttentionRecorder(TorchFunctionMode):

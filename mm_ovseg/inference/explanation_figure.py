@@ -1,6 +1,7 @@
 """From the intermediate results of a pair to the figure that explains the prediction of classes."""
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -88,16 +89,11 @@ def _build_rows(
 ) -> list[MapRow]:
     """The rows of the figure, without those of missing encoders."""
     shown = [(index, explanation) for index in indices for explanation in explanations.values()]
-    rows = [
-        MapRow(
-            "CLIP cost (cosine)",
-            [None if explanation.clip_cost is None else explanation.clip_cost[index] for index, explanation in shown],
-            missing="CLIP sees no SAR",
-        )
-    ]
-    if any(explanation.dino_cost is not None for explanation in explanations.values()):
-        maps = [None if explanation.dino_cost is None else explanation.dino_cost[index] for index, explanation in shown]
-        rows.append(MapRow("DINO cost (cosine)", maps, missing="DINO sees no SAR"))
+    rows = []
+    for encoder, cost in (("CLIP", attrgetter("clip_cost")), ("DINO", attrgetter("dino_cost"))):
+        if any(cost(explanation) is not None for explanation in explanations.values()):
+            maps = [None if cost(explanation) is None else cost(explanation)[index] for index, explanation in shown]
+            rows.append(MapRow(f"{encoder} cost (cosine)", maps, missing=f"{encoder} sees no SAR"))
     components, share = first_component(explanations)
     maps = [component[index] for index in indices for component in components.values()]
     rows.append(MapRow(f"fused cost (first component, {share:.0%} of variance)", maps))

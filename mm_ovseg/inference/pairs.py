@@ -8,12 +8,13 @@ import numpy as np
 from detectron2.data import DatasetCatalog
 
 from mm_ovseg.data import register_rgb_sar_dataset
-from mm_ovseg.decision import NODATA_CLASS
-from mm_ovseg.errors import DataError
+from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
+from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.raster import RasterSource, read_label
 from mm_ovseg.raster.trust import check_before_opening
+from mm_ovseg.vocabulary import find_class, split_synonyms
 
-__all__ = ["find_pairs", "image_file", "read_pair_label"]
+__all__ = ["find_pairs", "image_file", "read_label_values", "read_pair_label"]
 
 SOURCES = ("file_name", "sar_file_name", "sem_seg_file_name")
 INPUT_NAME = "--input, --sar"  # name of the dataset in error messages
@@ -62,15 +63,48 @@ def image_file(pair: Mapping[str, str]) -> str:
     return pair.get("file_name") or pair["sar_file_name"]
 
 
-def read_pair_label(pair: Mapping[str, str], num_classes: int) -> np.ndarray | None:
-    """The label map (H, W) of a pair, if any.
+def read_label_values(classes: Sequence[str], label_classes: Sequence[str] | None) -> dict[int, int]:
+    """The meaning of the values of label maps: value -> index into ``classes``, or 254 for none of them.
+
+    Args:
+        classes: the classes of the map.
+        label_classes: names of the values 0, 1, ... in the label maps; None: those of ``classes``, and 254.
 
     Raises:
-        DataError: it cannot be read, is on another grid, or holds a value without a class.
+        VocabularyError: none of the label classes is among the classes.
+    """
+    if label_classes is None:
+        return {**{index: index for index in range(len(classes))}, NONE_CLASS: NONE_CLASS}
+    found = [_class_or_none(name, classes) for name in label_classes]
+    if set(found) == {NONE_CLASS}:
+        raise VocabularyError(
+            f"--label-classes ({', '.join(label_classes)}) has none of the classes ({', '.join(classes)}); spell them "
+            "alike."
+        )
+    return dict(enumerate(found))
+
+
+def read_pair_label(pair: Mapping[str, str], label_values: Mapping[int, int]) -> np.ndarray | None:
+    """The label map (H, W) of a pair, if any: the ``label_values`` of its values, 255 where ignored.
+
+    Raises:
+        DataError: it cannot be read, is on another grid, or holds an unknown value.
     """
     if "sem_seg_file_name" not in pair:
         return None
     with RasterSource(image_file(pair), any_format=True) as image:
         return read_label(
-            pair["sem_seg_file_name"], num_classes=num_classes, ignore_label=NODATA_CLASS, like=image, any_format=True
+            pair["sem_seg_file_name"],
+            num_classes=len(label_values),
+            ignore_label=NODATA_CLASS,
+            label_values=label_values,
+            like=image,
+            any_format=True,
         )
+
+
+def _class_or_none(name: str, classes: Sequence[str]) -> int:
+    index = find_class(name, classes)
+    if index is None:
+        index = find_class(split_synonyms(name)[0], classes)
+    return NONE_CLASS if index is None else index

@@ -1,4 +1,4 @@
-"""Large scenes: from two rasters to a map, window by window, in bounded memory."""
+"""Large scenes: from RGB, SAR or both to a map, window by window, in bounded memory."""
 
 import hashlib
 import json
@@ -14,15 +14,17 @@ from typing import Any
 from detectron2.config import CfgNode
 
 import mm_ovseg
+from mm_ovseg.data.cloud_mask import CloudMask
 from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.data.palette import LegendEntry, class_colors, class_legend
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.decision import Decision
 from mm_ovseg.engine import config_inputs, weights_hashes
 from mm_ovseg.engine.calibration import find_calibration
-from mm_ovseg.errors import DataError
+from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import check_outputs, sha256
 from mm_ovseg.inference.batches import BatchRunner
+from mm_ovseg.inference.cloud_detection import DETECT, DETECTED_CLOUDS, detect_clouds
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
 from mm_ovseg.inference.polygons import check_polygon_options
 from mm_ovseg.inference.predictor import Predictor
@@ -35,11 +37,11 @@ from mm_ovseg.inference.scene_files import (
     sibling,
     write_scene_outputs,
 )
-from mm_ovseg.inference.scene_options import SceneOptions, check_options
+from mm_ovseg.inference.scene_options import SceneOptions, check_images, check_options
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
 from mm_ovseg.modeling.meta_arch.segmenter import needed_weights
-from mm_ovseg.raster import Paths, path_list
+from mm_ovseg.raster import Paths, RasterSource, path_list
 from mm_ovseg.vocabulary import select_unseen, validate_class_names
 
 __all__ = ["SceneOptions", "ScenePredictor"]
@@ -47,6 +49,7 @@ __all__ = ["SceneOptions", "ScenePredictor"]
 logger = logging.getLogger(__name__)
 
 LARGE_SHIFT = 2.0  # pixels
+CLOUD_FILE = "clouds.tif"  # in the folder of work: detected clouds
 
 
 class ScenePredictor:
@@ -110,7 +113,7 @@ class ScenePredictor:
 
     def segment(
         self,
-        rgb: Paths,
+        rgb: Paths | None,
         sar: Paths | None,
         output: str | os.PathLike,
         options: SceneOptions = SceneOptions(),  # noqa: B008 (frozen)
@@ -121,13 +124,13 @@ class ScenePredictor:
         """Segment a scene into ``output`` and files next to it.
 
         ``output`` is a Cloud-Optimized GeoTIFF of class indices (254: none of them, 255: no data). With the same stem
-        come ``.qml``, a style for QGIS; ``_coverage.tif``, the images that each pixel was made from
-        (:data:`~mm_ovseg.inference.scene_files.COVERAGE`); ``.json``, the report; and optionally ``_confidence.tif``
+        come ``.qml``, a style for QGIS; ``_coverage.tif`` and ``.qml``, the images that each pixel rests on
+        (:data:`~mm_ovseg.inference.coverage.COVERAGE`); ``.json``, the report; and optionally ``_confidence.tif``
         and ``_probabilities.tif``. Files appear when they are complete. Until then the work is in ``{output}.work``,
         which survives an interrupted run, and from which ``resume`` continues with identical results.
 
         Args:
-            rgb: a file, or several whose bands are concatenated, such as red, green and blue.
+            rgb: a file, or several whose bands are concatenated, such as red, green and blue; None to use SAR alone.
             sar: a file, or several, on any grid; None to use RGB alone, as a model without SAR encoders does anyway.
             output: the map, ``.tif``.
             options: see :class:`SceneOptions`.
@@ -138,7 +141,7 @@ class ScenePredictor:
             The report that the JSON file holds.
 
         Raises:
-            ConfigError: an option is invalid.
+            ConfigError: an option is invalid, or there is no image that the model can use.
             DataError: a file cannot be read or written, an output would replace an input, SAR covers too little of the
                 scene, or unfinished work was made with other options.
             ProcessError: this is a fork of the process that built the predictor.
@@ -147,16 +150,17 @@ class ScenePredictor:
         output = Path(output)
         with ExitStack() as stack:
             stack.enter_context(self.lock)
+            check_images(rgb, sar, options)
             check_scene_outputs(output, options.vector)
             inputs = {**scene_inputs(rgb, sar, options), **config_inputs(self.cfg)}
             check_outputs(scene_outputs(output, options), inputs)
             options = check_options(options, self.cfg)
-            given, sar = sar, self._used(sar)
+            given, sar = sar, self._used(rgb, sar)
             source = stack.enter_context(self._open(rgb, sar, options))
             warnings = source.concerns() + self._concerns(options, sar_is_unused=sar != given)
             for warning in warnings:
                 logger.warning(warning)
-            shift = self._check_registration(source, options)
+            shift = None if rgb is None else self._check_registration(source, options)
             corrected = options.correct_shift and shift is not None and shift.reliable
             if corrected:
                 source.close()
@@ -169,10 +173,17 @@ class ScenePredictor:
             size = {"width": grid.width, "height": grid.height}
             work = SceneWork(output, layers=layers, settings=settings, resume=options.resume, **size)
             stack.push(lambda error, *_: work.close(finished=error is None))
+            clouds = self._open_clouds(rgb, source, work, options)
+            if clouds is not None:
+                stack.enter_context(clouds)
+                for warning in clouds.concerns():
+                    logger.warning(warning)
+                    warnings.append(warning)
             run = SceneRun(
                 run_batch=BatchRunner(self.model),
                 decision=self.predictor.decision,
                 source=source,
+                clouds=clouds,
                 area=area,
                 work=work,
                 options=options,
@@ -190,10 +201,13 @@ class ScenePredictor:
                 "layers": list(layers),
                 "mm_ovseg_version": mm_ovseg.__version__,
             }
-            return write_scene_outputs(output, work, grid, report, options, self._legend)
+            trained_without_rgb = self.cfg.INPUT.DROP_RGB > 0
+            return write_scene_outputs(
+                output, work, grid, report, options, self._legend, trained_without_rgb=trained_without_rgb
+            )
 
     def finished_report(
-        self, rgb: Paths, sar: Paths | None, output: str | os.PathLike, options: SceneOptions
+        self, rgb: Paths | None, sar: Paths | None, output: str | os.PathLike, options: SceneOptions
     ) -> dict[str, Any] | None:
         """The report of an earlier run that made ``output`` from the same files, settings and legend.
 
@@ -221,7 +235,7 @@ class ScenePredictor:
             ]
             with self.lock:
                 # The shift depends only on the files; estimating it again would mean reading them.
-                now = json.loads(json.dumps(self._settings(rgb, self._used(sar), options, None)))
+                now = json.loads(json.dumps(self._settings(rgb, self._used(rgb, sar), options, None)))
                 same = {**then, "shift": None} == now and legend == list(self._legend)
                 same = same and layers >= self._layers(options).keys()
             if options.vector is not None:
@@ -230,9 +244,17 @@ class ScenePredictor:
             return None
         return report if same else None
 
-    def _used(self, sar: Paths | None) -> Paths | None:
-        """The files that the model sees: none if it has no SAR encoder."""
-        return sar if self.model.needs_sar else None
+    def _used(self, rgb: Paths | None, sar: Paths | None) -> Paths | None:
+        """The SAR files that the model sees: none if it has no SAR encoder.
+
+        Raises:
+            ConfigError: they are all that there is.
+        """
+        if self.model.needs_sar:
+            return sar
+        if rgb is None:
+            raise ConfigError("This model maps RGB alone, but the scene has only SAR; give RGB, or another model.")
+        return None
 
     def _concerns(self, options: SceneOptions, *, sar_is_unused: bool) -> list[str]:
         """Warnings about what the model cannot do, as sentences."""
@@ -247,7 +269,7 @@ class ScenePredictor:
         return {name: count for name, count in bands.items() if getattr(options, name, True)}
 
     def _open(
-        self, rgb: Paths, sar: Paths | None, options: SceneOptions, shift: tuple[float, float] = (0.0, 0.0)
+        self, rgb: Paths | None, sar: Paths | None, options: SceneOptions, shift: tuple[float, float] = (0.0, 0.0)
     ) -> SceneSource:
         rgb_reader, sar_reader = image_readers(self.cfg)
         return SceneSource(
@@ -259,6 +281,19 @@ class ScenePredictor:
             sar_shift=shift,
             any_format=self._any_format,
         )
+
+    def _open_clouds(self, rgb: Paths, source: SceneSource, work: SceneWork, options: SceneOptions) -> CloudMask | None:
+        """The mask of clouds, detected unless a file is given; None if nothing is known of them."""
+        if options.clouds is None:
+            return None
+        if options.clouds != DETECT:
+            return CloudMask(options.clouds, source, options.cloud_values, any_format=self._any_format)
+        path = work.folder / CLOUD_FILE
+        if not path.exists():  # with resume, an earlier run may have made it
+            reader, _ = image_readers(self.cfg)
+            with RasterSource(rgb, any_format=self._any_format) as images:
+                detect_clouds(images, reader, options.near_infrared, path, device=self.cfg.MODEL.DEVICE)
+        return CloudMask(path, source, DETECTED_CLOUDS)
 
     def _check_registration(self, source: SceneSource, options: SceneOptions) -> ShiftEstimate | None:
         """Estimate the shift of SAR; raise a DataError if it covers too little of the scene."""
@@ -285,7 +320,7 @@ class ScenePredictor:
         return shift
 
     def _settings(
-        self, rgb: Paths, sar: Paths | None, options: SceneOptions, shift: ShiftEstimate | None
+        self, rgb: Paths | None, sar: Paths | None, options: SceneOptions, shift: ShiftEstimate | None
     ) -> dict[str, Any]:
         """Everything that the map depends on; ``shift`` is the correction of SAR."""
         chosen = asdict(options)
@@ -294,7 +329,9 @@ class ScenePredictor:
         return {
             **chosen,
             "area": None if options.area is None else _content(options.area),
-            "files": [_fingerprint(Path(path)) for path in (*path_list(rgb), *path_list(sar))],
+            "clouds": options.clouds if options.clouds in (None, DETECT) else _fingerprint(Path(options.clouds)),
+            "rgb": [_fingerprint(Path(path)) for path in path_list(rgb)],
+            "sar": [_fingerprint(Path(path)) for path in path_list(sar)],
             **self.predictor.decision.settings(),
             "weights": self._hashes,
             "config": hashlib.sha256(self.cfg.dump().encode()).hexdigest(),

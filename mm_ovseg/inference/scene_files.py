@@ -1,6 +1,7 @@
 """The files that segmenting a scene reads and writes."""
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +13,16 @@ from mm_ovseg.data.palette import LegendEntry
 from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
-from mm_ovseg.inference.areas import count_values, measure_areas
+from mm_ovseg.inference.areas import measure_areas
+from mm_ovseg.inference.cloud_detection import DETECT
+from mm_ovseg.inference.coverage import (
+    COVERAGE,
+    COVERAGE_LEGEND,
+    class_coverage,
+    coverage_concerns,
+    coverage_report,
+    measure_coverage,
+)
 from mm_ovseg.inference.map_writer import class_band, write_qgis_style
 from mm_ovseg.inference.polygons import write_polygons
 from mm_ovseg.inference.scene_options import SceneOptions
@@ -23,7 +33,6 @@ from mm_ovseg.raster.vector_drivers import check_name
 from mm_ovseg.vocabulary import is_text
 
 __all__ = [
-    "COVERAGE",
     "check_scene_outputs",
     "polygon_options",
     "scene_inputs",
@@ -32,7 +41,7 @@ __all__ = [
     "write_scene_outputs",
 ]
 
-COVERAGE = {"no_rgb": 0, "rgb_only": 1, "rgb_and_sar": 2}  # values of the coverage file
+logger = logging.getLogger(__name__)
 
 
 def sibling(output: Path, ending: str) -> Path:
@@ -42,18 +51,21 @@ def sibling(output: Path, ending: str) -> Path:
 
 def scene_outputs(output: Path, options: SceneOptions) -> dict[str, list[Path | None]]:
     """Option -> paths that it may write, for :func:`mm_ovseg.files.check_outputs`."""
-    endings = ["_coverage.tif", ".qml", ".json"]
+    endings = ["_coverage.tif", "_coverage.qml", ".qml", ".json"]
     endings += ["_confidence.tif"] if options.confidence else []
     endings += ["_probabilities.tif"] if options.probabilities else []
     beside = [sibling(output, ending) for ending in endings]
     return {"--output": [output, *beside, work_folder(output)], "--vector": [options.vector]}
 
 
-def scene_inputs(rgb: Paths, sar: Paths | None, options: SceneOptions) -> dict[str, Iterable[str | os.PathLike | None]]:
+def scene_inputs(
+    rgb: Paths | None, sar: Paths | None, options: SceneOptions
+) -> dict[str, Iterable[str | os.PathLike | None]]:
     """Description -> input paths of a scene, for :func:`mm_ovseg.files.check_outputs`."""
     images = {}
     for kind, paths in (("RGB", path_list(rgb)), ("SAR", path_list(sar))):
         images[f"the {kind} image" if len(paths) < 2 else f"one of the {kind} images"] = paths
+    images["the cloud mask"] = [None if options.clouds == DETECT else options.clouds]
     return {**raster_inputs(images), "the area of interest": [options.area]}
 
 
@@ -88,6 +100,8 @@ def write_scene_outputs(
     report: Mapping[str, Any],
     options: SceneOptions,
     legend: Sequence[LegendEntry],
+    *,
+    trained_without_rgb: bool,
 ) -> dict[str, Any]:
     """Write the map of a finished scene and its accompanying files, the JSON report last.
 
@@ -95,6 +109,7 @@ def write_scene_outputs(
         output, grid, options, legend: those of the map.
         work: all rows.
         report: the report so far.
+        trained_without_rgb: whether training showed the model SAR alone, too.
 
     Returns:
         The complete report.
@@ -107,6 +122,7 @@ def write_scene_outputs(
     contents = {
         "class": class_band(legend),
         "coverage": {
+            "colors": {value: entry.color for value, entry in enumerate(COVERAGE_LEGEND)},
             "descriptions": ["what the map was made from"],
             "band_tags": {f"value_{value}": name for name, value in COVERAGE.items()},
         },
@@ -121,19 +137,30 @@ def write_scene_outputs(
         path = output if layer == "class" else sibling(output, f"_{layer}.tif")
         write_cog(plain, path, categorical=layer in ("class", "coverage"))
     write_qgis_style(output.with_suffix(".qml"), legend)
+    write_qgis_style(sibling(output, "_coverage.qml"), COVERAGE_LEGEND)
     if options.vector is not None:
         shape = polygon_options(options)
         count = write_polygons(output, options.vector, names, **shape)
         report = {**report, "polygons": count, "polygon_options": shape}
     areas = zip(legend, measure_areas(output, names, has_none=has_none), strict=True)
-    coverage = count_values(sibling(output, "_coverage.tif"))
+    measured = measure_coverage(output, sibling(output, "_coverage.tif"))
+    coverage = coverage_report(measured)
+    concerns = coverage_concerns(coverage, trained_without_rgb=trained_without_rgb)
+    for concern in concerns:
+        logger.warning(concern)
     report = {
         "map": output.name,
         "classes": [
-            {**asdict(area), "value": entry.value, "color": list(entry.color), "unseen": entry.unseen}
+            {
+                **asdict(area),
+                "value": entry.value,
+                "color": list(entry.color),
+                "unseen": entry.unseen,
+                "coverage": class_coverage(measured, entry.value),
+            }
             for entry, area in areas
         ],
-        "coverage": {name: int(coverage[value]) for name, value in COVERAGE.items()},
+        "coverage": coverage,
         "grid": {
             "width": grid.width,
             "height": grid.height,
@@ -142,6 +169,7 @@ def write_scene_outputs(
             "pixel_size_metres": grid.pixel_size_metres,
         },
         **report,
+        "warnings": [*report["warnings"], *concerns],
     }
     with complete_file(sibling(output, ".json")) as temporary:
         temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,18 +1,21 @@
 """The options of segmenting a scene."""
 
 import math
+import os
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
 
 from detectron2.config import CfgNode
 
+from mm_ovseg.data.cloud_mask import CloudValues, check_cloud_values
 from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.batches import check_batch_size
-from mm_ovseg.raster import check_sampling_distance
+from mm_ovseg.inference.cloud_detection import DETECT, import_detector
+from mm_ovseg.raster import Paths, check_sampling_distance
 
-__all__ = ["SceneOptions", "check_options"]
+__all__ = ["SceneOptions", "check_images", "check_options"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class SceneOptions:
     Attributes:
         window: side of a window in pixels; None for that of training crops.
         overlap: overlap of neighbouring windows, as a share of the window, 0 <= overlap < 1.
-        ground_sampling_distance: metres per pixel of the map; None for that of RGB.
+        ground_sampling_distance: metres per pixel of the map; None for that of RGB, or of SAR without RGB.
         batch_size: windows per batch.
         confidence: also write the score of each pixel's class, in percent.
         probabilities: also write the scores of all classes, in percent.
@@ -31,6 +34,9 @@ class SceneOptions:
         simplify: tolerance of simplified polygons in metres; None keeps the edges of the pixels.
         area: a vector file with the polygons to map, or None for the whole scene.
         area_layer: name of its layer; None if it has only one.
+        clouds: a raster that says where RGB is under cloud, "detect" to detect clouds, or None if nothing is known.
+        cloud_values: its values that mean cloud; see :class:`~mm_ovseg.data.cloud_mask.CloudMask`.
+        near_infrared: the band of near infrared in the RGB files, from 1, to detect clouds.
         min_covered: share of the scene that the SAR file's extent must cover, 0..1.
         correct_shift: correct the estimated shift of SAR against RGB, if it is reliable.
         resume: continue an interrupted run with the same options.
@@ -47,6 +53,9 @@ class SceneOptions:
     simplify: float | None = None
     area: Path | None = None
     area_layer: str | None = None
+    clouds: str | os.PathLike | None = None
+    cloud_values: CloudValues = None
+    near_infrared: int | None = None
     min_covered: float = 0.1
     correct_shift: bool = False
     resume: bool = False
@@ -55,6 +64,18 @@ class SceneOptions:
     def overlap_pixels(self) -> int:
         """The overlap of neighbouring windows; ``window`` must not be None."""
         return round(self.overlap * self.window)
+
+
+def check_images(rgb: Paths | None, sar: Paths | None, options: SceneOptions) -> None:
+    """Check that a scene has an image, and RGB if clouds in it matter.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if not rgb and not sar:
+        raise ConfigError("The scene has no image; give --rgb, --sar or both.")
+    if options.clouds is not None and not rgb:
+        raise ConfigError("--clouds says where clouds cover RGB, but there is no RGB; leave it out, or give --rgb.")
 
 
 def check_options(options: SceneOptions, cfg: CfgNode) -> SceneOptions:
@@ -80,5 +101,10 @@ def check_options(options: SceneOptions, cfg: CfgNode) -> SceneOptions:
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"{name} is {value}; give a positive number of {unit}.")
     check_sampling_distance(options.ground_sampling_distance)
+    check_cloud_values(options.cloud_values)
+    if options.clouds == DETECT:
+        if options.near_infrared is None:
+            raise ConfigError(f"--clouds {DETECT} needs the band of near infrared; give it with --nir-band.")
+        import_detector()
     image_readers(cfg)
     return options

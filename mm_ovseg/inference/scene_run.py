@@ -10,14 +10,15 @@ import torch
 from tqdm import tqdm
 
 from mm_ovseg.data.augmentation import PairSample
+from mm_ovseg.data.cloud_mask import CloudMask
 from mm_ovseg.data.mappers import model_item
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.decision import NODATA_CLASS, Decision
 from mm_ovseg.errors import StoppedError
 from mm_ovseg.inference.batches import BatchRunner
+from mm_ovseg.inference.coverage import COVERAGE, coverage_of
 from mm_ovseg.inference.prefetch import prefetched
 from mm_ovseg.inference.scene_area import SceneArea
-from mm_ovseg.inference.scene_files import COVERAGE
 from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork
 from mm_ovseg.inference.windows import RowBlender
@@ -33,6 +34,7 @@ class SceneRun:
     Attributes:
         run_batch: the model; returns ``{"sem_seg": (N, height, width) scores}`` for each item.
         decision: from the scores of its N names to the map.
+        clouds: where RGB is under cloud; None if that is not known.
         area: the part to map; None for the whole scene.
         work: receives the rows; finished rows are not computed again.
         options: with the window size.
@@ -42,6 +44,7 @@ class SceneRun:
     run_batch: BatchRunner
     decision: Decision
     source: SceneSource
+    clouds: CloudMask | None
     area: SceneArea | None
     work: SceneWork
     options: SceneOptions
@@ -85,15 +88,27 @@ class SceneRun:
                 written.result()
         return total
 
-    def _read(self, rows: Sequence[int], columns: Sequence[int]) -> Iterator[tuple[PairSample | None, np.ndarray]]:
-        """The windows, row by row, each with its pixels (H, W) in the area; None for a window outside it."""
+    def _read(
+        self, rows: Sequence[int], columns: Sequence[int]
+    ) -> Iterator[tuple[PairSample | None, np.ndarray | None, np.ndarray]]:
+        """The windows, row by row, each with its coverage and its pixels in the area, all (H, W).
+
+        For a window outside the area, it and its coverage are None.
+        """
         size = self.options.window
         everything = np.ones((size, self.source.grid.width), bool)
         for row in rows:
             wanted = everything if self.area is None else self.area.rows(row, size)
             for column in columns:
                 inside = wanted[:, column : column + size]
-                yield self.source.read(row, column, size, size) if inside.any() else None, inside
+                read = self._read_window(row, column) if inside.any() else (None, None)
+                yield *read, inside
+
+    def _read_window(self, row: int, column: int) -> tuple[PairSample, np.ndarray]:
+        size = self.options.window
+        window = self.source.read(row, column, size, size)
+        cloudy = None if self.clouds is None else self.clouds.read(row, column, size, size)
+        return window, coverage_of(window.image_valid, window.sar_valid, cloudy)
 
     def _blend_row(
         self, windows: Iterator, columns: Sequence[int], blender: RowBlender, coverage: np.ndarray, progress: tqdm
@@ -102,14 +117,12 @@ class SceneRun:
         size = self.options.window
         batch: list[tuple[int, dict]] = []
         for column in columns:
-            window, inside = next(windows)
+            window, rests_on, inside = next(windows)
             if self.should_stop is not None and self.should_stop():
                 raise StoppedError("The scene is not finished: it is no longer needed.")
             if window is not None:
-                code = np.where(window.sar_valid, COVERAGE["rgb_and_sar"], COVERAGE["rgb_only"])
-                code = np.where(window.image_valid, code, COVERAGE["no_rgb"])[:, : inside.shape[1]]
-                coverage[:, column : column + size][inside] = code[inside]
-            if window is None or not window.image_valid.any():
+                coverage[:, column : column + size][inside] = rests_on[:, : inside.shape[1]][inside]
+            if window is None or not rests_on.any():
                 progress.update()
                 continue
             item = model_item(window) | {"height": size, "width": size}
@@ -127,7 +140,7 @@ class SceneRun:
 
     def _write(self, scores: torch.Tensor, coverage: np.ndarray) -> None:
         """Turn blended scores (N, rows, W) into the rows of every layer."""
-        empty = (coverage == COVERAGE["no_rgb"]) | (coverage == NODATA_CLASS)
+        empty = (coverage == COVERAGE["nothing"]) | (coverage == NODATA_CLASS)
         class_map, confidence = self.decision(scores, torch.from_numpy(~empty))
         rows = {"class": class_map.numpy()[None], "coverage": coverage[None]}
         if "confidence" in self.work.layers:

@@ -28,10 +28,12 @@ class LabelReader:
     Attributes:
         index_of: Raw value -> class index or ``ignore_label``.
         ignore_label: Value for no class in the result.
+        kind: What the file is, for messages.
     """
 
     index_of: Mapping[int, int]
     ignore_label: int = 255
+    kind: str = "label map"
 
     @classmethod
     def of_classes(
@@ -67,8 +69,8 @@ class LabelReader:
         if len(bands) != 1 or np.dtype(source.bands[bands[0] - 1].dtype).kind not in "iuf":
             types = ", ".join(dict.fromkeys(band.dtype for band in source.bands))
             raise DataError(
-                f"{source.name} has {len(source.bands)} bands of {types}; a label map has one, with a whole number per "
-                "pixel: convert colours to class numbers."
+                f"{source.name} has {len(source.bands)} bands of {types}; a {self.kind} has one, with a whole number "
+                "per pixel: convert colours to class numbers."
             )
         values, known = source.read(bands, window)
         return self._look_up(values[..., 0], None if known is None else known[..., 0], source.name)
@@ -108,7 +110,7 @@ class LabelReader:
         if raw.dtype.kind == "f":
             whole = np.isfinite(raw) & (raw == np.rint(raw))
             if not (whole if known is None else whole | ~known).all():
-                raise DataError(f"{name} has label values that are not whole numbers; a label map holds class numbers.")
+                raise DataError(f"{name} has values that are not whole numbers; a {self.kind} holds class numbers.")
             raw = np.where(whole, raw, 0)
         if raw.dtype == np.uint8:
             present, places = np.arange(256), raw

@@ -73,7 +73,7 @@ class Visitor(httpx.Client):
 
     def make(self, rgb, sar=None, classes="water, road"):
         """Ask for a map, by the values of the file inputs."""
-        body = self.event("ovseg-start", None, rgb, sar, classes, "Classes", 60)
+        body = self.event("ovseg-start", None, rgb, sar, classes, "", "Classes", 60)
         return self.post("/gradio_api/queue/join", json=body)
 
     def result(self):

@@ -25,12 +25,12 @@ def decode(html, kind):
 
 
 def entry(name, **changes):
-    standard = {"color": [0, 105, 200], "unseen": False, "pixels": 5, "hectares": 1234.5, "share": 0.25}
+    standard = {"value": 0, "color": [0, 105, 200], "unseen": False, "pixels": 5, "hectares": 1234.5, "share": 0.25}
     return {"name": name, "confidence": 0.5, **standard, **changes}
 
 
 def test_the_layer_has_the_colours_of_the_classes():
-    layer = color_classes(np.array([[0, 1], [255, 1]], np.uint8), [(255, 0, 0), (1, 2, 3)])
+    layer = color_classes(np.array([[0, 254], [255, 254]], np.uint8), {0: (255, 0, 0), 254: (1, 2, 3)})
     assert layer.tolist() == [[[255, 0, 0, 255], [1, 2, 3, 255]], [[0, 0, 0, 0], [1, 2, 3, 255]]]
     image = np.full((2, 2, 3), (200, 30, 10), np.uint8)
     html = draw_map(image, layer, opacity=0.6, description='a "map" <of> nothing')
@@ -59,6 +59,12 @@ def test_the_legend_tells_area_share_and_confidence():
 def test_the_legend_of_a_picture_without_a_place_has_no_hectares():
     legend = draw_legend([entry("city", hectares=None)], confidence_scale=True)
     assert "Hectares" not in legend and "never labelled" not in legend and "100% confidence" in legend
+
+
+def test_the_legend_says_what_none_is():
+    assert "none of the classes" not in draw_legend([entry("city")])
+    legend = draw_legend([entry("city"), entry("none", value=254, share=0.5)])
+    assert "none</td><td>1,234.50</td><td>50.0%</td>" in legend and "none of the classes" in legend
 
 
 def test_what_visitors_type_is_text():

@@ -47,12 +47,49 @@ def test_pictures_without_a_place_get_shares_only(suffix, maker, write_image):
     assert scene.maps[True].geotiff.name == "rgb_map.tif"
 
 
+def test_none_of_the_classes_has_an_area_a_share_and_a_confidence(maker, cloudy_pair):
+    page_map = maker.make_scene(*cloudy_pair, "forest", typed_background="city, road; water; farmland").maps[True]
+    forest, none = page_map.classes
+    assert (forest["value"], none["value"], none["name"], none["unseen"]) == (0, 254, "none", False)
+    assert 0 < none["share"] < 1 and forest["share"] + none["share"] == pytest.approx(1)
+    assert none["hectares"] == pytest.approx((page_map.class_map == 254).sum() * 4 / 10_000, rel=0.005)
+    assert none["confidence"] == pytest.approx(page_map.confidence[page_map.class_map == 254].mean() / 100)
+    with rasterio.open(page_map.geotiff) as file:
+        assert file.tags(1)["class_254"] == "none"
+
+
+def test_one_name_alone_may_be_nowhere(maker, cloudy_pair):
+    names = [entry["name"] for entry in maker.make_scene(*cloudy_pair, "forest").maps[True].classes]
+    assert names == ["forest", "none"]
+
+
+def test_sar_alone(maker, write_image, tmp_path):
+    page = pytest.importorskip("mm_ovseg.app.page", reason="needs mm_ovseg[app]")
+    scene = maker.make_scene(None, write_image("sar.tif", bands=1), "water, city")
+    assert scene.image is None and scene.sar_image.shape == (64, 96, 3) and list(scene.maps) == [True]
+    assert scene.maps[True].sar_share == 1 and scene.maps[True].geotiff.name == "sar_map.tif"
+    assert scene.maps[True].class_map.shape == (64, 96)
+    sentence = "100% of the map rests on SAR alone, for which this model was not trained; do not rely on it there."
+    assert scene.warnings == (f"{sentence} {ADVICE}",)
+    # Whatever the last scene was shown as.
+    assert page._uses_sar(scene, page.RGB_ALONE)
+    _, picture, legend, sensors, beneath, *_ = page._shown(scene, True, page.CLASSES, page.RGB, 0.5)
+    assert "<img" in picture and "made from SAR alone." in legend
+    assert (sensors["choices"], sensors["value"], sensors["interactive"]) == (["SAR alone"], "SAR alone", False)
+    assert (beneath["value"], beneath["interactive"]) == ("SAR", False)
+    _, _, _, sensors, beneath, *_ = page._shown(
+        maker.make_scene(write_image("rgb.tif"), write_image("sar.tif", bands=1), "water, city"),
+        True, page.CLASSES, page.RGB, 0.5,
+    )  # fmt: skip
+    assert sensors["choices"] == ["RGB and SAR", "RGB alone"] and beneath["value"] == "RGB"
+
+
 def test_another_vocabulary_does_not_linger(maker, write_image):
     rgb = write_image("rgb.tif")
     first = maker.make_scene(rgb, write_image("sar.tif", bands=1), "city, farmland")
     second = maker.make_scene(rgb, None, "meadow")
     assert second.sar is None and second.sar_image is None and list(second.maps) == [False]
-    assert [entry["unseen"] for entry in second.maps[False].classes] == [True]
+    assert [entry["unseen"] for entry in second.maps[False].classes] == [True, False]
     alone = maker.make_map(first, with_sar=False)  # made after the other scene
     assert [entry["name"] for entry in alone.classes] == ["city", "farmland"]
 
@@ -125,9 +162,9 @@ def test_large_scenes_are_shown_small(maker, write_image, monkeypatch):
         assert np.abs(scene.image[0, 0] - file.read()[:, :3, :3].mean(axis=(1, 2))).max() <= 1
 
 
-def refused(maker, rgb, sar, classes="water"):
+def refused(maker, rgb, sar, classes="water", background=""):
     with pytest.raises(MMOVSegError) as raised:
-        maker.make_scene(rgb, sar, classes)
+        maker.make_scene(rgb, sar, classes, typed_background=background)
     return page_message(raised.value, rgb, sar)
 
 
@@ -135,13 +172,14 @@ def test_bad_input_is_told_in_a_sentence(maker, write_image, tmp_path):
     rgb = write_image("rgb.tif")
     (tmp_path / "text.png").write_text("no picture")
     folders = set(maker._folder.iterdir())
-    assert refused(maker, None, rgb) == "There is no RGB image; choose one."
+    assert refused(maker, None, None) == "There is no image; choose an RGB image, a SAR image or both."
     assert refused(maker, tmp_path / "text.png", None).startswith("text.png cannot be read as a PNG")
     assert "large.tif has 400x300 pixels" in refused(maker, write_image("large.tif", 300, 400), None)
     message = refused(maker, write_image("rgb.png"), write_image("sar.png", height=32, bands=1))
     assert "rgb.png is 96x64 pixels and sar.png 96x32" in message and str(tmp_path) not in message
     assert "empty" in refused(maker, rgb, None, "  ")
     assert "more than once" in refused(maker, rgb, None, "water, Water")
+    assert "more than once: Water" in refused(maker, rgb, None, "water", "rock, Water")
     assert set(maker._folder.iterdir()) == folders
 
 

@@ -54,6 +54,6 @@ def test_a_scene_is_not_said_to_be_mapped_from_sar(tmp_path, write_raster):
     rgb = write_raster(tmp_path / "rgb.tif", np.full((40, 30, 3), 99, np.uint8))
     sar = write_raster(tmp_path / "sar.tif", np.full((40, 30, 1), 99, np.uint8))
     report = scenes.segment(rgb, sar, output, options)
-    assert report["coverage"] == {"rgb_only": 1200, "rgb_and_sar": 0, "no_rgb": 0}
+    assert report["coverage"]["rgb_only"]["pixels"] == 1200 and report["coverage"]["rgb_only"]["share"] == 1
     assert report["warnings"] == ["This model maps RGB alone; SAR is not used."]
     assert scenes.finished_report(rgb, sar, output, options) == report

@@ -29,7 +29,7 @@ def test_bands_of_different_types(segment, tmp_path, pair):
     class_map, _ = segment(stack, pair[1], "--rgb-bands", 2, 3, 4)
     np.testing.assert_array_equal(class_map, plain)
     _, report = segment(pair[0], stack, opts=["INPUT.SAR.SCALE", "db", "INPUT.SAR.BANDS", "[1, 5]"])
-    assert report["coverage"]["rgb_and_sar"] == SIZE**2
+    assert report["coverage"]["rgb_and_sar"]["pixels"] == SIZE**2
     message = segment(stack, pair[1], "--rgb-bands", 1, 2, 3, code=2)
     assert "holds float32 values; set INPUT.RGB.RANGE" in message
 

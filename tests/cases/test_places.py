@@ -52,7 +52,7 @@ def test_longitudes_beyond_180_degrees(segment, tmp_path, rgb_west, sar_west):
     )  # fmt: skip
     for image in (rgb, in_degrees):
         _, report = segment(image, sar)
-        assert report["coverage"]["rgb_and_sar"] == SIZE**2 and report["covered_by_sar_file"] == 1
+        assert report["coverage"]["rgb_and_sar"]["pixels"] == SIZE**2 and report["covered_by_sar_file"] == 1
 
 
 def control_points():
@@ -131,7 +131,7 @@ def test_systems_of_their_own(segment, tmp_path, pair):
         finer = np.kron(SAR[0], np.ones((2, 2), np.uint8))
         sar = write(tmp_path / f"{name}_sar.tif", finer, crs=crs, transform=PLACE @ Affine.scale(0.5))
         class_map, report = segment(pair[0], sar)
-        assert (class_map == plain).mean() > 0.99 and report["coverage"]["rgb_and_sar"] == SIZE**2
+        assert (class_map == plain).mean() > 0.99 and report["coverage"]["rgb_and_sar"]["pixels"] == SIZE**2
 
 
 def test_metres_of_pixels_that_are_degrees(segment, tmp_path):

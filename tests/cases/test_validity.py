@@ -39,7 +39,7 @@ def test_bands_with_nodata_values_of_their_own(segment, tmp_path):
     np.testing.assert_array_equal(class_map == 255, ~known)
     assert hectares(report) == pytest.approx(known.sum() * PIXEL, rel=1e-3)
     class_map, coarse = segment(files, None, "--gsd", 4.0, opts=opts)
-    assert class_map.shape == (32, 32) and coarse["coverage"]["no_rgb"] == 12 * 32
+    assert class_map.shape == (32, 32) and coarse["coverage"]["nothing"]["pixels"] == 12 * 32
     assert hectares(coarse) == pytest.approx(hectares(report), rel=1e-3)
 
 
@@ -56,7 +56,7 @@ def test_polarisations_with_nodata_values_of_their_own_resampled(segment, tmp_pa
     opts = ["INPUT.SAR.SCALE", "db", *(["INPUT.SAR.BANDS", bands] if bands else [])]
     _, report = segment(rgb, sar, opts=opts)
     # Centres from column 23.3 - 0.5, where the first valid pixel has a part, and from row 2.3 on, to the last ones.
-    assert report["coverage"]["rgb_and_sar"] == (SIZE - 23) * (SIZE - 2)
+    assert report["coverage"]["rgb_and_sar"]["pixels"] == (SIZE - 23) * (SIZE - 2)
 
 
 def test_masked_labels_are_ignored_in_every_tool(tmp_path, pair, capsys):
@@ -107,14 +107,14 @@ def test_zeros_that_are_not_declared_to_be_no_data(segment, tmp_path, pair, logg
     ]
     assert report["warnings"][0] in logged()
     _, report = segment(pair[0], sar, opts=[*decibels, "INPUT.SAR.NODATA", 0])
-    assert report["coverage"]["rgb_and_sar"] == known.sum() and not report["warnings"]
+    assert report["coverage"]["rgb_and_sar"]["pixels"] == known.sum() and not report["warnings"]
     rgb = write(tmp_path / "rgb0.tif", np.where(known, np.maximum(RGB, 1), 0).astype(np.uint8))
     _, report = segment(rgb)
     assert "25% of the RGB pixels" in report["warnings"][0] and hectares(report) == pytest.approx(
         SIZE**2 * PIXEL, rel=1e-3
     )
     _, report = segment(rgb, opts=["INPUT.RGB.NODATA", 0])
-    assert report["coverage"]["no_rgb"] == (~known).sum() and not report["warnings"]
+    assert report["coverage"]["nothing"]["pixels"] == (~known).sum() and not report["warnings"]
 
 
 @pytest.mark.parametrize("numbers, scale, become, right", [
@@ -151,6 +151,6 @@ def test_bands_that_are_asked_for_are_data_whatever_the_file_calls_them(segment,
     with rasterio.open(rgbn) as file:
         assert file.colorinterp[3] == ColorInterp.alpha
     _, report = segment(rgbn, pair[1], "--rgb-bands", 4, 1, 2)
-    assert report["coverage"]["rgb_and_sar"] == SIZE**2
+    assert report["coverage"]["rgb_and_sar"]["pixels"] == SIZE**2
     _, report = segment(rgbn, pair[1])
-    assert report["coverage"]["no_rgb"] == 30 * SIZE
+    assert report["coverage"]["sar_only"]["pixels"] == 30 * SIZE

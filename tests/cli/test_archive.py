@@ -62,7 +62,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def archive(data, tmp_path):
-    """A whole pair, RGB alone, a broken RGB file, and a pair that lacks its SAR file."""
+    """A whole pair, RGB alone, a broken RGB file, a pair that lacks its SAR file, and SAR alone."""
     for index in range(3):
         for kind, source in (("rgb", "rgb_clouds"), ("sar", "sar")):
             shutil.copy(data / "val" / source / f"0000{index}.tif", tmp_path / f"{kind}{index}.tif")
@@ -70,7 +70,9 @@ def archive(data, tmp_path):
     (tmp_path / "rgb1.tif").rename(tmp_path / "alone.tif")
     (tmp_path / "rgb1.tif").write_bytes(b"II*\0 broken")
     manifest = tmp_path / "pairs.csv"
-    manifest.write_text("rgb,sar,name\nrgb0.tif,sar0.tif,\nalone.tif,,\nrgb1.tif,sar1.tif,broken\nrgb2.tif,sar2.tif,\n")
+    manifest.write_text(
+        "rgb,sar,name\nrgb0.tif,sar0.tif,\nalone.tif,,\nrgb1.tif,sar1.tif,broken\nrgb2.tif,sar2.tif,\n,sar0.tif,\n"
+    )
     return manifest
 
 
@@ -90,18 +92,18 @@ def test_an_archive_with_bad_scenes_and_what_resuming_does(archive, data, monkey
     assert done.returncode == 1, done.stderr
     results = read_results(archive)
     assert {name: row["status"] for name, row in results.items()} == {
-        "rgb0": "done", "alone": "done", "broken": "failed", "rgb2": "failed",
+        "rgb0": "done", "alone": "done", "broken": "failed", "rgb2": "failed", "sar0": "done",
     }  # fmt: skip
     assert "rgb1.tif cannot be read" in results["broken"]["error"]
     assert "sar2.tif does not exist" in results["rgb2"]["error"]
-    assert (results["rgb0"]["sar_share"], results["alone"]["sar_share"]) == ("1.0", "0.0")
+    assert [results[name]["sar_share"] for name in ("rgb0", "alone", "sar0")] == ["1.0", "0.0", "1.0"]
     assert all(row["attempts"] == "1" for row in results.values())
     table = archive.parent / "maps" / "results.csv"
-    assert f"2 of 4 scenes failed; see {table} for the reasons." in done.stderr and "scene/s" in done.stderr
-    assert "broken failed: " in done.stderr and "2 done, 0 skipped, 2 failed" in done.stdout
+    assert f"2 of 5 scenes failed; see {table} for the reasons." in done.stderr and "scene/s" in done.stderr
+    assert "broken failed: " in done.stderr and "3 done, 0 skipped, 2 failed" in done.stdout
     assert "Traceback" not in done.stderr and "raylet" not in done.stdout + done.stderr
     assert sorted(path.name for path in table.parent.glob("*.tif")) == [
-        "alone.tif", "alone_coverage.tif", "rgb0.tif", "rgb0_coverage.tif",
+        "alone.tif", "alone_coverage.tif", "rgb0.tif", "rgb0_coverage.tif", "sar0.tif", "sar0_coverage.tif",
     ]  # fmt: skip
 
     # Mended, the rest is done and no more.
@@ -110,8 +112,14 @@ def test_an_archive_with_bad_scenes_and_what_resuming_does(archive, data, monkey
     before = (table.parent / "rgb0.tif").stat().st_mtime_ns
     monkeypatch.setattr(archive_pool, "RayPool", LocalPool)
     run_cli("archive", *command(archive, data, "--resume"))
-    assert [row["status"] for row in read_results(archive).values()] == ["skipped", "skipped", "done", "done"]
-    assert "2 done, 2 skipped, 0 failed" in capsys.readouterr().out
+    assert [row["status"] for row in read_results(archive).values()] == [
+        "skipped",
+        "skipped",
+        "done",
+        "done",
+        "skipped",
+    ]
+    assert "2 done, 3 skipped, 0 failed" in capsys.readouterr().out
     assert (table.parent / "rgb0.tif").stat().st_mtime_ns == before
 
 
@@ -129,6 +137,8 @@ def test_what_is_wrong_for_all_scenes_is_one_sentence_before_any(archive, data, 
         (("--window", "-5"), "window"),
         (("--gsd", "-5"), "sampling distance"),
         (("--aoi", "none.geojson"), "'none.geojson' of --aoi does not exist"),
+        (("--clouds", "none.tif"), "'none.tif' of --clouds does not exist"),
+        (("--cloud-values", "scl"), "belong to --clouds"),
         (("--unseen", "unheard"), "unheard"),
         (("--manifest", "none.csv"), "none.csv cannot be read"),
         (("--output-dir", archive / "maps"), "cannot be written to"),

@@ -37,7 +37,7 @@ def test_a_pair_of_files_becomes_a_map(scene, tmp_path):
     words = command(scene, output, "--unseen", "road,water", "--confidence", "--batch-size", 4)
     done = run_cli_process("scene", *words)
     assert done.returncode == 0, done.stderr
-    assert "window/s" in done.stderr and "| water " in done.stdout and "from RGB alone: 0.0%." in done.stdout
+    assert "window/s" in done.stderr and "| water " in done.stdout and "rests on: RGB and SAR 100.0%." in done.stdout
     with rasterio.open(output) as file, rasterio.open(scene[0]) as given:
         assert (file.crs, file.transform, file.shape) == (given.crs, given.transform, given.shape)
         assert set(np.unique(file.read(1))) <= set(range(5))
@@ -71,12 +71,39 @@ def test_a_killed_run_goes_on_to_the_same_bytes(scene, tmp_path):
         assert (tmp_path / f"map{name}.tif").read_bytes() == (tmp_path / f"whole{name}.tif").read_bytes()
 
 
+def test_sar_alone_and_clouds(scene, tmp_path, capsys):
+    words = command(scene, tmp_path / "sar.tif", "--window", 192)
+    place = words.index("--rgb")
+    run_cli("scene", *words[:place], *words[place + 2 :])
+    printed = capsys.readouterr().out
+    assert "hectares on SAR alone" in printed and "rests on: SAR alone 100.0%." in printed
+    report = json.loads((tmp_path / "sar.json").read_text())
+    assert report["coverage"]["sar_only"]["pixels"] == HEIGHT**2
+    with rasterio.open(scene[0]) as file:
+        profile = {**file.profile, "count": 1, "photometric": "minisblack"}
+    classes = np.full((1, HEIGHT, HEIGHT), 4, np.uint8)
+    classes[:, :96] = 9
+    with rasterio.open(tmp_path / "scl.tif", "w", **profile) as file:
+        file.write(classes)
+    more = ("--window", 192, "--clouds", tmp_path / "scl.tif", "--cloud-values")
+    for values in (["scl"], [3, 9]):
+        run_cli("scene", *command(scene, tmp_path / "map.tif", *more, *values))
+        assert "rests on: RGB and SAR 50.0%; SAR, and RGB under cloud 50.0%." in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run_cli("scene", *words[:place], *words[place + 4 :])
+    assert "no image; give --rgb, --sar or both" in capsys.readouterr().err
+
+
 def test_errors_are_one_sentence(scene, tmp_path, capsys):
     for more, message in (
         (("--window", "-5"), "window"),
         (("--aoi", "none.geojson"), "none.geojson does not exist"),
         (("--rgb-bands", "1", "2", "9"), "has no band 9"),
         (("--aoi-layer", "fields"), "--aoi-layer names a layer of --aoi"),
+        (("--cloud-values", "scl"), "--cloud-values and --nir-band belong to --clouds"),
+        (("--clouds", "none.tif", "--cloud-values", "1", "x"), "--cloud-values is 1 x; give whole numbers"),
+        (("--clouds", "none.tif", "--cloud-values", "cloud"), "--cloud-values is 'cloud'; give whole numbers"),
+        (("--clouds", "none.tif"), "none.tif does not exist"),
         (("--aoi", "https://example.org/a.geojson"), "is an address; download the file first"),
         (("--output", f"{tmp_path}/{'n' * 245}.tif"), "_coverage.tif has a name of 258 bytes"),
         (("--output", f"{tmp_path}/{'n' * 260}.tif"), "has a name of 264 bytes"),

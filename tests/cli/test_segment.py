@@ -108,6 +108,59 @@ def test_labels_give_the_iou_of_every_class(scenes, weights, tmp_path, capsys):
         assert [cell.strip() for cell in row.split("|")[5:10]] == expected
 
 
+def test_one_name_alone_is_mapped_where_it_is_and_compared_with_labels_of_other_classes(
+    scenes, weights, tmp_path, capsys
+):
+    rgb, sar, label = (scenes / kind / "00000.tif" for kind in ("rgb", "sar", "labels"))
+    words = ["--label", label, "--label-classes", CLASSES, "--background", "", "--min-score", "Water=0.45"]
+    run_cli("segment", *arguments(rgb, sar, tmp_path, *words, *options(weights), classes="water, river;"))
+    with rasterio.open(tmp_path / "00000_map.tif") as file:
+        class_map = file.read(1)
+        assert file.tags(1)["class_254"] == "none"
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "00000_map.png")), class_map)
+    found = class_map == 0
+    assert 0 < found.mean() < 1 and (class_map[~found] == 254).all()
+    truth = np.asarray(Image.open(label)) == SYNTHETIC_CLASSES.index("water")
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 00000")]
+    assert f"{100 * (truth & found).sum() / (truth | found).sum():.1f} |" in row
+
+
+def test_labels_of_one_name_alone_may_say_where_it_is_not(scenes, weights, tmp_path, capsys):
+    rgb, sar, label = (scenes / kind / "00000.tif" for kind in ("rgb", "sar", "labels"))
+    truth = np.asarray(Image.open(label)) == SYNTHETIC_CLASSES.index("water")
+    Image.fromarray(np.where(truth, 0, 254).astype(np.uint8)).save(tmp_path / "label.png")
+    words = arguments(rgb, sar, tmp_path, "--min-score", "0", "--background", "", classes="water")
+    run_cli("segment", *words, "--label", str(tmp_path / "label.png"), *map(str, options(weights)))
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 00000")]
+    assert f"{100 * truth.mean():.1f} |" in row  # everything is water
+    assert "class_254" not in rasterio.open(tmp_path / "00000_map.tif").tags(1)
+
+
+def test_a_background_name_competes_and_is_none(scenes, weights, tmp_path):
+    rgb, sar = (scenes / kind / "00000.tif" for kind in ("rgb", "sar"))
+    run_cli("segment", *arguments(rgb, sar, tmp_path / "all", *options(weights)))
+    first, *others = SYNTHETIC_CLASSES
+    words = ["--background", ",".join(others), *options(weights)]
+    run_cli("segment", *arguments(rgb, sar, tmp_path / "one", *words, classes=first))
+    whole, one = (np.asarray(Image.open(tmp_path / name / "00000_map.png")) for name in ("all", "one"))
+    np.testing.assert_array_equal(one, np.where(whole == 0, 0, 254))
+    assert 0 < (one == 0).mean() < 1
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--min-score", "road 0.2"], "--min-score is 'road 0.2'"),
+    (["--background", "road"], "more than once: road"),
+    (["--label-classes", "road"], "--label-classes names the values of --label"),
+    (["--label", "LABEL", "--label-classes", "moor"], "(moor) has none of the classes"),
+])  # fmt: skip
+def test_wrong_options_of_the_decision(scenes, tmp_path, capsys, words, message):
+    rgb, sar, label = (scenes / kind / "00000.tif" for kind in ("rgb", "sar", "labels"))
+    words = [str(label) if word == "LABEL" else word for word in words]
+    with pytest.raises(SystemExit) as stop:
+        run_cli("segment", *arguments(rgb, sar, tmp_path, *words))
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_a_pair_without_georeference_gives_no_geotiff_and_pixels_without_both_stay_nodata(weights, tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (40, 60, 4), dtype=np.uint8)
     image[:10, :, 3] = 0
@@ -149,7 +202,7 @@ def test_a_class_file_gives_names_unseen_ones_and_colours(scenes, weights, tmp_p
 def test_a_published_checkpoint_is_taken_as_it_is(scenes, released_catseg, tmp_path, caplog):
     # Of zeros: to its text encoder two classes would be one.
     rgb, sar = (scenes / kind / "00000.tif" for kind in ("rgb_clouds", "sar"))
-    words = arguments(rgb, sar, tmp_path / "maps", *options(released_catseg), classes="road")
+    words = arguments(rgb, sar, tmp_path / "maps", "--background", "", *options(released_catseg), classes="road")
     words[1] = str(ROOT / "configs" / "siblings" / "catseg_vitb16_384.yaml")
     with caplog.at_level("INFO", logger="mm_ovseg"):
         run_cli("segment", *words)

@@ -16,11 +16,12 @@ def manifest(folder, text, encoding="utf-8"):
 
 def test_every_column_and_its_default(tmp_path, caplog):
     text = (
-        "\ufeffRGB, sar ,name,aoi,date\r\n"
-        "a/one.tif,s/one.tif,,,2020\r\n"
-        ",,,,\r\n"
-        '"B04.jp2; B03.jp2;B02.jp2",,"Zürich, south",area.geojson,\r\n'
-        "/data/three.v2.tif,vv.tif;vh.tif,,,\r\n"
+        "\ufeffRGB, sar ,name,aoi,date,clouds\r\n"
+        "a/one.tif,s/one.tif,,,2020,\r\n"
+        ",,,,,\r\n"
+        '"B04.jp2; B03.jp2;B02.jp2",,"Zürich, south",area.geojson,,SCL.jp2\r\n'
+        "/data/three.v2.tif,vv.tif;vh.tif,,,,\r\n"
+        ",four/vv.tif;four/vh.tif,,,,\r\n"
     )
     with caplog.at_level(logging.INFO, logger="mm_ovseg"):
         scenes = read_archive(manifest(tmp_path, text))
@@ -31,8 +32,10 @@ def test_every_column_and_its_default(tmp_path, caplog):
             (tmp_path / "B04.jp2", tmp_path / "B03.jp2", tmp_path / "B02.jp2"),
             (),
             area=tmp_path / "area.geojson",
+            clouds=tmp_path / "SCL.jp2",
         ),
         SceneFiles("three.v2", (Path("/data/three.v2.tif"),), (tmp_path / "vv.tif", tmp_path / "vh.tif")),
+        SceneFiles("vv", (), (tmp_path / "four/vv.tif", tmp_path / "four/vh.tif")),
     ]
     assert "pairs.csv: date." in caplog.text
 
@@ -48,7 +51,7 @@ def test_every_column_and_its_default(tmp_path, caplog):
         ("rgb,sar,RGB\na,b,c\n", "two columns 'rgb'"),
         ("rgb,sar\na.tif,b.tif\nc.tif\n", "line 3: there are 1 values for 2 columns"),
         ("rgb,sar\na,b.tif,c.tif\n", "line 2: there are 3 values"),
-        ("rgb,sar\n,b.tif\n", "line 2: the column 'rgb' is empty"),
+        ("rgb,sar\n;,\n", "line 2: the columns 'rgb' and 'sar' are empty"),
         ("rgb,sar\nx/a.tif,\n\ny/A.tif,\n", "lines 2 and 4: both scenes are named 'A'"),
         ("rgb,sar,name\na.tif,,x\nb.tif,,x_coverage\n", "lines 2 and 3: 'x_coverage' is also the name of a file"),
         ('rgb,sar\n"a.tif,b.tif\n', "is not a CSV file"),

@@ -15,6 +15,7 @@ from mm_ovseg.errors import ConfigError, DataError
 CLASSES = ["city", "road", "forest", "water"]
 RGB_OF_CLASS = np.array([(200, 60, 50), (120, 120, 190), (40, 140, 60), (90, 170, 240), (0, 0, 0)], dtype=np.uint8)
 SAR_OF_CLASS = np.array([220, 110, 55, 28, 0], dtype=np.uint8)
+MOVED = ("image", "image_valid", "sar_image", "sar_valid", "sem_seg")
 REAL_DATA = Path(__file__).parents[3] / "shared" / "realdata"
 
 
@@ -54,6 +55,17 @@ def test_an_item_of_training(cfg, make_dataset):
     assert item["sem_seg"].shape == (60, 80) and item["sem_seg"].dtype == torch.int64
     assert (item["height"], item["width"], item["image_id"]) == (60, 80, "0")
     assert item["image"].is_contiguous() and item["sar_image"].is_contiguous()
+
+
+def test_labels_stay_where_an_image_is_left_out(cfg, make_dataset):
+    (sample,) = make_dataset()
+    complete = train_mapper(cfg)(sample)
+    for key, image, mask in (("DROP_RGB", "image", "image_valid"), ("DROP_SAR", "sar_image", "sar_valid")):
+        changed = cfg.clone()
+        changed.INPUT[key] = 1.0
+        item = train_mapper(changed)(sample)
+        assert not item[image].any() and not item[mask].any()
+        assert all(torch.equal(item[name], complete[name]) for name in complete.keys() - {image, mask} if name in MOVED)
 
 
 def test_an_item_of_evaluation_has_the_files_size_and_no_label(cfg, make_dataset):

@@ -92,3 +92,14 @@ def test_pixels_are_counted_by_truth_and_prediction():
     label = np.array([[0, 0, 1], [2, 255, 1]], dtype=np.uint8)
     prediction = np.array([[0, 1, 1], [0, 2, 1]], dtype=np.uint8)
     assert count_pixels(label, prediction, 3, 255).tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]
+
+
+def test_none_of_the_classes_is_a_miss_of_the_true_class_and_no_false_alarm():
+    label = np.array([[0, 0, 0, 1], [254, 254, 255, 1]], np.uint8)
+    prediction = np.array([[0, 254, 254, 1], [0, 254, 1, 254]], np.uint8)
+    counts = count_pixels(label, prediction, 2, 255, has_none=True)
+    assert counts.tolist() == [[1, 0, 2], [0, 1, 1], [1, 0, 1]]
+    metrics = segmentation_metrics(counts, ["a", "b"], ["b"])
+    assert metrics["IoU-a"] == pytest.approx(100 / 4)  # one hit, two misses, one false alarm on a pixel of neither
+    assert metrics["IoU-b"] == metrics["mIoU-unseen"] == pytest.approx(100 / 2)
+    assert metrics["pACC"] == pytest.approx(100 * 2 / 5) and metrics["mIoU"] == pytest.approx(75 / 2)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from mm_ovseg.decision import Decision
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ExportError
 from mm_ovseg.export import SegmentationGraph, check_agreement, exported_file, write_export
@@ -56,14 +57,21 @@ def exported(project, document):
 
 
 def test_the_example_of_the_documentation_gives_the_map_of_pytorch(exported, document, predictor, project):
-    code = re.findall(r"```python\n(.*?)```", document, flags=re.DOTALL)[0]
+    example, example_of_none = re.findall(r"```python\n(.*?)```", document, flags=re.DOTALL)[:2]
     names = {}
-    exec(compile(code, "EXPORT.md", "exec"), names)
+    exec(compile(example, "EXPORT.md", "exec"), names)
     pair = "demo/assets/pair/val"
     expected = predictor(f"{pair}/rgb/00000.tif", f"{pair}/sar/00000.tif", with_scores=True)
     assert names["scores"].shape == (1, 5, 192, 192) and len(np.unique(expected.class_map)) > 2
     np.testing.assert_allclose(names["scores"][0], expected.scores, atol=1e-4)
     assert (names["class_map"] == expected.class_map).mean() > 0.999
+    exec(compile(example_of_none, "EXPORT.md", "exec"), names)
+    decision = Decision(CLASSES[:3], background=CLASSES[3:], min_score=0.3)
+    of_pytorch, _ = decision(torch.from_numpy(names["scores"][0]))
+    np.testing.assert_array_equal(names["class_map"], of_pytorch)
+    assert {0, 254} < set(np.unique(of_pytorch))
+    assert ((of_pytorch == 254) & (expected.confidence < 0.3)).any()
+    assert ((of_pytorch == 254) & (expected.confidence > 0.3)).any()
 
 
 def test_the_command_reports_the_difference_from_pytorch(exported, project):

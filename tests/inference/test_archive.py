@@ -101,6 +101,17 @@ def test_a_scene_has_its_own_area_and_polygons():
     ]
 
 
+def test_a_scene_has_its_own_clouds_and_none_without_rgb():
+    pool = ScriptedPool()
+    given = [
+        *scenes("a"),
+        SceneFiles("b", (Path("b.tif"),), clouds=Path("own.tif")),
+        SceneFiles("c", (), (Path("c.tif"),)),
+    ]
+    list(segment_archive(given, Path("maps"), SceneOptions(clouds="all.tif"), pool))
+    assert [options.clouds for *_, options in pool.asked] == ["all.tif", Path("own.tif"), None]
+
+
 def test_workers_that_cannot_start_are_given_up():
     pool = ScriptedPool(2, starts=[READY, KILLED, KILLED])
     assert len(run(pool, "abcdef", retries=1)) == 6 and len(pool.alive) == 1

@@ -96,21 +96,22 @@ def test_a_scene_becomes_a_map_and_its_companions(predictor, pair, tmp_path):
     output = tmp_path / "maps" / "map.tif"
     options = SceneOptions(window=40, overlap=0.25, batch_size=3, confidence=True, probabilities=True)
     report = predictor.segment(*pair, output, options)
-    names = {"map.tif", "map.qml", "map.json", "map_coverage.tif", "map_confidence.tif", "map_probabilities.tif"}
+    names = {"map.tif", "map.qml", "map.json", "map_coverage.tif", "map_coverage.qml"}
+    names |= {"map_confidence.tif", "map_probabilities.tif"}
     assert {path.name for path in output.parent.iterdir()} == names
     rgb, sar = read(pair[0])[0], read(pair[1])[0]
-    coverage = np.where(rgb == 0, 0, np.where(sar == 0, 1, 2))
+    coverage = np.where(sar == 0, np.where(rgb == 0, 0, 1), np.where(rgb == 0, 3, 2))
     np.testing.assert_array_equal(read(output.with_name("map_coverage.tif"))[0], coverage)
     class_map = read(output)[0]
-    assert ((class_map == 255) == (rgb == 0)).all()
-    both = coverage == 2
+    assert ((class_map == 255) == (coverage == 0)).all()
+    both = coverage >= 2
     values = sar[both] / 255
     scores = np.stack([1 - values, np.full_like(values, 0.5), values])
     clear = np.sort(scores, axis=0)[-1] - np.sort(scores, axis=0)[-2] > 1e-3
     np.testing.assert_array_equal(class_map[both][clear], scores.argmax(axis=0)[clear])
     confidence, probabilities = (read(output.with_name(f"map_{name}.tif")) for name in ("confidence", "probabilities"))
     np.testing.assert_allclose(probabilities[:, both], 100 * scores, atol=0.51)
-    np.testing.assert_array_equal(confidence[0], np.where(rgb == 0, 255, probabilities.max(axis=0)))
+    np.testing.assert_array_equal(confidence[0], np.where(coverage == 0, 255, probabilities.max(axis=0)))
     alone = coverage == 1
     values = rgb[alone] / 255
     np.testing.assert_allclose(probabilities[2][alone], 100 * values, atol=0.51)
@@ -119,10 +120,11 @@ def test_a_scene_becomes_a_map_and_its_companions(predictor, pair, tmp_path):
         assert file.nodata == 255 and file.tags(1)["class_2"] == CLASSES[2]
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
     assert json.loads(output.with_suffix(".json").read_text()) == json.loads(json.dumps(report))
-    assert report["coverage"] == {
-        name: int((coverage == value).sum()) for name, value in (("no_rgb", 0), ("rgb_only", 1), ("rgb_and_sar", 2))
+    names = ("nothing", "rgb_only", "rgb_and_sar", "sar_only", "cloudy_rgb_and_sar", "cloudy_rgb_only")
+    assert {name: entry["pixels"] for name, entry in report["coverage"].items()} == {
+        name: (coverage == value).sum() for value, name in enumerate(names)
     }
-    assert sum(area["pixels"] for area in report["classes"]) == (rgb > 0).sum()
+    assert sum(area["pixels"] for area in report["classes"]) == (coverage > 0).sum()
     assert report["classes"][0]["hectares"] == pytest.approx(0.01 * (class_map == 0).sum(), rel=2e-3)
     assert {len(batch) for batch in predictor.model.batches} == {1, 3}  # four windows a row
     assert {False, True} == {with_sar for batch in predictor.model.batches for with_sar in batch}
@@ -231,7 +233,7 @@ def test_windows_of_any_size_and_overlap_give_one_map(predictor, pair, tmp_path,
     predictor.segment(pair[0], sar, tmp_path / "map.tif", SceneOptions(window=window, overlap=overlap))
     rgb = read(pair[0])[0]
     probabilities = np.stack([255.0 - rgb, np.full(rgb.shape, 127.5), rgb])
-    np.testing.assert_array_equal(read(tmp_path / "map.tif")[0], np.where(rgb == 0, 255, probabilities.argmax(axis=0)))
+    np.testing.assert_array_equal(read(tmp_path / "map.tif")[0], probabilities.argmax(axis=0))  # SAR is RGB's equal
 
 
 @pytest.mark.parametrize("reliable", [True, False])
@@ -252,7 +254,7 @@ def test_only_a_reliable_shift_is_corrected_and_said_to_be(predictor, pair, tmp_
 def test_rgb_alone_and_no_place_on_the_ground(predictor, pair, tmp_path):
     rgb = write(tmp_path / "plain.tif", read(pair[0]), transform=None, crs=None)
     report = predictor.segment(rgb, None, tmp_path / "map.tif", SceneOptions(window=64))
-    assert report["coverage"]["rgb_and_sar"] == 0 and report["shift"] is None
+    assert report["coverage"]["rgb_and_sar"]["pixels"] == 0 and report["shift"] is None
     assert all(area["hectares"] is None for area in report["classes"])
     assert not any(any(batch) for batch in predictor.model.batches)
 

@@ -69,7 +69,7 @@ def test_an_unknown_value_names_file_value_and_pixels(tmp_path, write_raster):
 def test_what_is_not_a_label_map(tmp_path, write_raster):
     with pytest.raises(DataError, match=r"a\.png has 3 bands of uint8; a label map has one"):
         read_label(write_raster(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8)), num_classes=2)
-    with pytest.raises(DataError, match=r"b\.tif has label values that are not whole numbers"):
+    with pytest.raises(DataError, match=r"b\.tif has values that are not whole numbers"):
         read_label(write_raster(tmp_path / "b.tif", np.full((2, 2), 0.5, dtype=np.float32)), num_classes=2)
     huge = write_raster(tmp_path / "huge.tif", np.full((2, 2), -1e30))
     with pytest.raises(DataError, match=r"huge\.tif has the label value -1000000000000000\d+ \(4 pixels\)"):

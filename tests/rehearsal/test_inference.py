@@ -97,7 +97,7 @@ def test_a_scene(write_raster, tmp_path, monkeypatch):
     with fake_device() as watch:
         report = predictor.segment(*files, tmp_path / "map.tif", options)
     assert watch.reads == 6  # once for each window
-    assert report["coverage"]["rgb_only"] == 70 * 20
+    assert report["coverage"]["rgb_only"]["pixels"] == 70 * 20
 
 
 @pytest.mark.parametrize("with_sar", [True, False])

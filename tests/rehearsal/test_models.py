@@ -102,12 +102,13 @@ def test_variants(config, overrides):
 
 
 def batch_of_all_kinds():
-    """Pairs of several sizes, with SAR in all, in a part, and in no part of them, and outputs of other sizes."""
-    batch = loaded_batch((48, 64), (30, 40), (64, 64), (48, 64), (48, 64))
-    for item, columns in zip(batch, (64, 20, 30, 0, 64), strict=True):
+    """Pairs of several sizes, with each image in all, in a part, and in no part of them, and outputs of other sizes."""
+    batch = loaded_batch((48, 64), (30, 40), (64, 64), (48, 64), (48, 64), (48, 64))
+    for item, columns in zip(batch, (64, 20, 30, 0, 64, 50), strict=True):
         item["sar_valid"] = (torch.arange(item["image"].shape[2]) < columns).repeat(item["image"].shape[1], 1)
     batch[2]["image_valid"] = ~batch[2]["sar_valid"]
     batch[2]["height"] = 96
+    batch[5]["image_valid"] = torch.zeros(48, 64, dtype=torch.bool)
     batch[4]["sem_seg"][:] = 255
     return batch
 
@@ -119,6 +120,16 @@ def test_a_batch_of_all_kinds(config):
     check_outputs(model, batch, "float16")
 
 
-def test_pairs_without_sar():
-    model = tiny_model(tiny_cfg(STAGE_2))
+TWIN_OF_CLIP = ["MODEL.CLIP_SAR.ENABLED", True]
+
+
+@pytest.mark.parametrize("overrides", [[], TWIN_OF_CLIP, [*TWIN_OF_CLIP, "MODEL.DENSE_ENCODER_SAR.ENABLED", False]])
+def test_pairs_without_sar_and_without_rgb(overrides):
+    model = tiny_model(tiny_cfg(STAGE_2, *overrides))
+    without_rgb = [
+        {**item, "image_valid": torch.zeros(48, 64, dtype=torch.bool), "sem_seg": item["sem_seg"]}
+        for item in loaded_batch()
+    ]
     check_outputs(model, [{**random_pair(), "sar_image": None}, random_pair()], "bfloat16")
+    check_outputs(model, [*without_rgb, random_pair()], "bfloat16")
+    check_loss(model, without_rgb, "float16")

@@ -40,13 +40,14 @@ class EncoderFeatures:
         guidance = (ours + theirs for ours, theirs in zip(self.guidance, other.guidance, strict=True))
         return EncoderFeatures(self.dense + other.dense, tuple(guidance))
 
-    def keep(self, wanted: Sequence[bool]) -> "EncoderFeatures":
-        """The features, and zeros for the images of the batch that are not wanted."""
-        if all(wanted):
+    def where(self, chosen: Sequence[bool], others: "EncoderFeatures") -> "EncoderFeatures":
+        """The features of the chosen images of the batch, and ``others`` of the rest."""
+        if all(chosen):
             return self
-        chosen = torch.tensor(wanted).to(self.dense.device, non_blocking=True)[:, None, None, None]  # (B, 1, 1, 1)
-        guidance = (torch.where(chosen, guidance, 0.0) for guidance in self.guidance)
-        return EncoderFeatures(torch.where(chosen, self.dense, 0.0), tuple(guidance))
+        mask = torch.tensor(chosen).to(self.dense.device, non_blocking=True)[:, None, None, None]  # (B, 1, 1, 1)
+        pairs = zip(self.guidance, others.guidance, strict=True)
+        guidance = tuple(torch.where(mask, ours, theirs) for ours, theirs in pairs)
+        return EncoderFeatures(torch.where(mask, self.dense, others.dense), guidance)
 
     def take(self, places: Sequence[int]) -> "EncoderFeatures":
         """The features of some images of the batch."""

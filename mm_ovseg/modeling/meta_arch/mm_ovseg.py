@@ -1,6 +1,6 @@
 """MM-OVSeg: open-vocabulary semantic segmentation of RGB-SAR pairs (stage 2)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,14 +137,11 @@ class MMOVSeg(OpenVocabularySegmenter):
         images = self.images(batched_inputs, "image")
         if not self.needs_sar:
             return self.compare(images, None, self.embed(names))
-        sar_images = self.images(batched_inputs, "sar_image")
+        rgb = self._encode_rgb(images)
+        sar = self._encode_sar(self.images(batched_inputs, "sar_image"))
         has_rgb, has_sar = (has_data(batched_inputs, key) for key in ("image_valid", "sar_valid"))
-        shown = [rgb if has else sar for rgb, sar, has in zip(images, sar_images, has_rgb, strict=True)]
-        clip, dino = self._encode_rgb(shown)
-        if self.dino_sar is not None:
-            dino = dino.keep(has_rgb)
-        sar = (kind and kind.keep(has_sar) for kind in self._encode_sar(sar_images))
-        return self.sem_seg_head(*_add((clip, dino), sar), self.embed(names))
+        features = _where(has_sar, _add(rgb, sar), rgb)
+        return self.sem_seg_head(*_where(has_rgb, features, self._sar_alone(sar)), self.embed(names))
 
     def compare(self, images: Images, sar_images: Images | None, text: torch.Tensor) -> torch.Tensor:
         """The head's logits (B, T, 4h, 4w)."""
@@ -159,9 +156,10 @@ class MMOVSeg(OpenVocabularySegmenter):
     def _encode_sar(self, images: Images) -> Features:
         return tuple(None if twin is None else twin(images) for twin in (self.clip_sar, self.dino_sar))
 
-    def _stand_in(self, images: Images) -> Features:
-        """What takes the place of the features of RGB, from SAR images."""
-        return self.clip(images), self.dino(images) if self.dino is not None and self.dino_sar is None else None
+    def _sar_alone(self, sar: Features) -> Features:
+        """What the head gets without RGB: in the place of a missing encoder's features, those of the other SAR twin."""
+        clip_sar, dino_sar = sar
+        return clip_sar or dino_sar, None if self.dino is None else dino_sar or clip_sar
 
     @torch.no_grad()
     def segment(self, batched_inputs: Sequence[dict]) -> list[torch.Tensor]:
@@ -170,12 +168,11 @@ class MMOVSeg(OpenVocabularySegmenter):
         masks = [answer_masks(item) if self.needs_sar else {RGB_ALONE: None} for item in batched_inputs]
         rgb_places = [place for place, needed in enumerate(masks) if needed.keys() != {SAR_ALONE}]
         sar_places = [place for place, needed in enumerate(masks) if needed.keys() != {RGB_ALONE}]
-        chosen = self.images([batched_inputs[place] for place in sar_places], "sar_image")
-        sar_images = dict(zip(sar_places, chosen, strict=True))
+        sar_images = self.images([batched_inputs[place] for place in sar_places], "sar_image")
         with inference_precision(self.inference_dtype, self.device):
             text = self.embed(self.vocabulary)
             rgb = _Encoded(rgb_places, self._encode_rgb([images[place] for place in rgb_places]) if rgb_places else ())
-            sar = _Encoded(sar_places, self._encode_sar(chosen) if sar_places else ())
+            sar = _Encoded(sar_places, self._encode_sar(sar_images) if sar_places else ())
         scores: list[torch.Tensor | None] = [None] * len(images)
         for answer in ANSWERS:
             places = [place for place, needed in enumerate(masks) if answer in needed]
@@ -183,11 +180,11 @@ class MMOVSeg(OpenVocabularySegmenter):
                 continue
             with inference_precision(self.inference_dtype, self.device):
                 if answer == SAR_ALONE:
-                    features = self._stand_in([sar_images[place] for place in places])
-                else:
+                    features = self._sar_alone(sar.take(places))
+                elif answer == RGB_ALONE:
                     features = rgb.take(places)
-                if answer != RGB_ALONE:
-                    features = _add(features, sar.take(places))
+                else:
+                    features = _add(rgb.take(places), sar.take(places))
                 logits = self.sem_seg_head(*features, text)
             for place, item_logits in zip(places, logits, strict=True):
                 new = scores_of_size(item_logits[None], output_size(batched_inputs[place]))[0]
@@ -226,6 +223,11 @@ class _Encoded:
         return tuple(kind and kind.take(rows) for kind in self.features)
 
 
-def _add(features: Features, others: Iterable[EncoderFeatures | None]) -> Features:
+def _add(features: Features, others: Features) -> Features:
     """The sums of the features of CLIP and of DINO; what is None adds nothing."""
     return tuple(one + other if one and other else one or other for one, other in zip(features, others, strict=True))
+
+
+def _where(chosen: Sequence[bool], features: Features, others: Features) -> Features:
+    """The features of the chosen images of the batch, and the others of the rest."""
+    return tuple(one and one.where(chosen, other) for one, other in zip(features, others, strict=True))

@@ -83,6 +83,32 @@ def test_each_pixel_is_answered_with_sar_where_sar_has_data(make_model, override
     torch.testing.assert_close(joined[:, ~valid], alone[:, ~valid], rtol=0, atol=1e-6)
     for everywhere, expected in ((True, with_sar), (False, alone)):
         assert torch.equal(scores_of(model, {**pair, "sar_valid": torch.full((48, 64), everywhere)})[0], expected)
+    seen, nowhere = left_of(50), left_of(0)
+    (sar_alone,) = scores_of(model, {**pair, "image_valid": nowhere})
+    assert not torch.isclose(sar_alone, with_sar, atol=1e-4).any(dim=0).all()
+    assert torch.equal(sar_alone, scores_of(model, {**pair, "image": 255 - pair["image"], "image_valid": nowhere})[0])
+    (joined,) = scores_of(model, {**pair, "sar_valid": valid, "image_valid": seen})
+    for there, expected in ((seen & valid, with_sar), (seen & ~valid, alone), (~seen & valid, sar_alone)):
+        assert there.any()
+        torch.testing.assert_close(joined[:, there], expected[:, there], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("twins", [["dino_sar"], ["clip_sar"], ["clip_sar", "dino_sar"]])
+def test_sar_alone_gives_the_head_what_the_sar_encoders_say(make_model, twins):
+    enabled = [key in twins for key in ("clip_sar", "dino_sar")]
+    model = make_model("MODEL.CLIP_SAR.ENABLED", enabled[0], "MODEL.DENSE_ENCODER_SAR.ENABLED", enabled[1]).eval()
+    model.set_vocabulary(CLASSES)
+    received = []
+    model.sem_seg_head.register_forward_pre_hook(lambda _, inputs: received.extend(inputs[:2]))
+    item = {**random_pair(), "image_valid": left_of(0)}
+    (scores,) = scores_of(model, item)
+    expected = [getattr(model, name)([item["sar_image"]]) for name in (twins[0], twins[-1])]
+    for features, others in zip(received, expected, strict=True):
+        torch.testing.assert_close(features.dense, others.dense)
+        torch.testing.assert_close(features.guidance, others.guidance)
+    with torch.no_grad():
+        logits = model.predict_logits([item], CLASSES)
+    torch.testing.assert_close(F.interpolate(logits.sigmoid(), (48, 64), mode="bilinear")[0], scores)
 
 
 def test_validity_goes_by_the_nearest_pixel_where_the_output_has_another_size(model):
@@ -101,6 +127,8 @@ def test_a_batch_may_mix_pairs_with_sar_without_and_with_some(model):
         {**random_pair(192, 192, 3), "sar_valid": left_of(100, 192, 192), "height": 100, "width": 90},
         {**random_pair(48, 64, 4), "sar_valid": left_of(0)},
         {**random_pair(48, 64, 5), "sar_valid": left_of(64)},
+        {**random_pair(48, 64, 6), "image_valid": left_of(0)},
+        {**random_pair(48, 64, 7), "image_valid": left_of(20), "sar_valid": left_of(50)},
     ]
     singles = [scores_of(model, pair)[0] for pair in pairs]
     for chosen in (slice(None), slice(1, 3)):
@@ -118,6 +146,9 @@ def test_images_and_text_are_encoded_once_and_no_more_work_is_done_than_needed(m
         ([{"sar_valid": left_of(40)}], ["text", "clip", "dino", "dino_sar", 1, 1]),
         ([{"sar_valid": left_of(40), **no_rgb}], ["text", "clip", "dino", "dino_sar", 1]),
         ([{"sar_valid": left_of(39), **no_rgb}], ["text", "clip", "dino", "dino_sar", 1, 1]),
+        ([{"sar_valid": left_of(41), **no_rgb}], ["text", "clip", "dino", "dino_sar", 1, 1]),
+        ([no_rgb, {"image_valid": left_of(0)}, {"sar_image": None}], ["text", "clip", "dino", "dino_sar", 1, 2, 1]),
+        ([{"image_valid": left_of(0)}], ["text", "dino_sar", 1]),
         ([{"sar_valid": left_of(0), **no_rgb}], ["text", "clip", "dino", 1]),
         ([{"sar_valid": left_of(40)}, {}, {"sar_image": None}], ["text", "clip", "dino", "dino_sar", 2, 2]),
     ):
@@ -126,12 +157,34 @@ def test_images_and_text_are_encoded_once_and_no_more_work_is_done_than_needed(m
         assert calls == expected
 
 
-def test_training_and_models_without_sar_take_no_notice_of_its_validity(make_model, model):
+@pytest.mark.parametrize("overrides", [[], ["MODEL.CLIP_SAR.ENABLED", True]])
+def test_training_takes_no_notice_of_an_image_that_is_missing(make_model, overrides):
+    model = make_model(*overrides).train()
     model.train_vocabulary = ("city", "forest")
-    model.train()
-    pair = random_pair(num_classes=2)
-    losses = [model([{**pair, **valid}])["loss_sem_seg"].item() for valid in ({}, {"sar_valid": left_of(20)})]
-    assert losses[0] == losses[1]
+    pair, other = (random_pair(seed=seed, num_classes=2) for seed in range(2))
+
+    def loss(*items):
+        return model(list(items))["loss_sem_seg"]
+
+    complete = loss(pair).item()
+    for image, mask in (("image", "image_valid"), ("sar_image", "sar_valid")):
+        assert loss({**pair, mask: left_of(20)}).item() == complete  # missing in a part only
+        lacking, changed = {**pair, mask: left_of(0)}, {**pair, mask: left_of(0), image: other[image]}
+        assert loss(lacking).item() == loss(changed).item() != complete
+        together = loss(lacking, other).item()
+        assert together == pytest.approx((loss(lacking).item() + loss(other).item()) / 2, rel=1e-5)
+        model.zero_grad()
+        loss(lacking, lacking).backward()
+        for name, parameter in model.named_parameters():  # or the other processes of a training would wait for it
+            assert (parameter.grad is not None) == parameter.requires_grad, name
+    without_rgb = {**pair, "image_valid": left_of(0)}
+    model.zero_grad()
+    loss(without_rgb).backward()
+    assert all(not parameter.grad.any() for parameter in model.clip.parameters() if parameter.requires_grad)
+
+
+def test_models_without_sar_take_no_notice_of_its_validity(make_model):
+    pair = random_pair()
     optical = make_model("MODEL.DENSE_ENCODER_SAR.ENABLED", False).eval()
     optical.set_vocabulary(CLASSES)
     assert torch.equal(*(scores_of(optical, {**pair, **valid})[0] for valid in ({}, {"sar_valid": left_of(20)})))
