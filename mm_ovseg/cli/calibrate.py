@@ -110,9 +110,11 @@ def _describe(calibration: "Calibration", details: dict[str, Any]) -> str:
 
     from mm_ovseg.decision import CALIBRATED_NAMES
 
-    fitted, ece, f1 = details["fitted_on"], details["ece"], details["f1"]
+    fitted, ece = details["fitted_on"], details["ece"]
     datasets = ", ".join(fitted["datasets"])
-    rows = [[name, f"{minimum:.3f}", f"{f1[name]:.1f}"] for name, minimum in calibration.min_scores.items()]
+    f1 = {name: f"{value:.1f}" for name, value in details["f1"].items()}
+    minimums = calibration.min_scores.items()
+    rows = [[name, f"{minimum:.3f}", f1.get(name, "no labels")] for name, minimum in minimums]
     headers = ["class", "minimum score", "F1 asked for alone, %"]
     table = tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=("left", "right", "right"))
     return (

@@ -46,8 +46,8 @@ def fit_calibration(
         CheckpointError: the weights cannot be loaded.
     """
     check_datasets(cfg, training=False)
-    datasets, (names, *others) = cfg.DATASETS.TEST, read_prompts(cfg)
-    if any(other != names for other in others):
+    datasets, (names, *more) = cfg.DATASETS.TEST, read_prompts(cfg)
+    if any(other != names for other in more):
         raise ConfigError(f"{', '.join(datasets)} do not have the same classes, which pairs of one calibration need.")
     ignore_value = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
     readers = build_seen_label_readers(datasets, ignore_value, cfg.DATASETS.UNSEEN)
@@ -55,7 +55,8 @@ def fit_calibration(
     model = Trainer.build_model(cfg)
     StrictCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     model.set_vocabulary(names)
-    others = {SEEN: [[names[index] for index in seen]], ABSENT: [[*names, *absent_names(names)[:CALIBRATED_NAMES]]]}
+    seen_names = [names[index] for index in seen]
+    others = {SEEN: [seen_names], ABSENT: [[*names, *absent_names(names)[:CALIBRATED_NAMES]]]}
     asked = ManyVocabularies(model, others).eval()
     counts = CalibrationCounts(names, seen)
     loaders = [Trainer.build_test_loader(cfg, name, max_pairs) for name in datasets]
@@ -74,7 +75,7 @@ def fit_calibration(
             "modalities": cfg.TEST.MODALITIES,
             "pairs": num_pairs,
             "pixels": counts.pixels,
-            "seen_classes": [names[index] for index in seen],
+            "seen_classes": seen_names,
             "names": list(names),
         },
         "ece": {"before": before, "after": after},

@@ -81,8 +81,8 @@ class CalibrationCounts:
             raise DataError("No pixel of these pairs has a label of a seen class, which a calibration is fitted on.")
         scale, bias = fit_logit(self._mapped)
         borders = expit(scale * (CENTERS - BIN_WIDTH / 2) + bias)
-        f1 = {name: f1_scores(counts) for name, counts in self._alone_by_name().items()}
-        minimums = {name: float(borders[of_class.argmax()]) for name, of_class in f1.items()}
+        minimums = dict.fromkeys(self._names, 0.0)
+        minimums |= {name: float(borders[f1.argmax()]) for name, f1 in self._f1_scores().items()}
         allowed = (
             self._excess[::-1].cumsum()[::-1] > MAX_ABSENT * self._excess.sum()
         )  # more pixels than that from here on
@@ -90,17 +90,18 @@ class CalibrationCounts:
         return Calibration(scale, bias, min_scores=minimums, margin=float(margin))
 
     def f1(self) -> dict[str, float]:
-        """F1 in percent of each class asked for alone, with its minimum score."""
-        return {name: float(100 * f1_scores(counts).max()) for name, counts in self._alone_by_name().items()}
+        """F1 in percent of each labelled class asked for alone, with its minimum score."""
+        return {name: float(100 * f1.max()) for name, f1 in self._f1_scores().items()}
 
     def calibration_errors(self, calibration: Calibration) -> tuple[float, ...]:
         """ECE of the counted pixels in percent, before and after."""
         raw, calibrated = expit(CENTERS), expit(calibration.scale * CENTERS + calibration.bias)
         return tuple(expected_calibration_error(_rebin(self._mapped, scores)) for scores in (raw, calibrated))
 
-    def _alone_by_name(self) -> dict[str, np.ndarray]:
-        """The histograms (2, BINS) of each class that has labelled pixels."""
-        return {name: counts for name, counts in zip(self._names, self._alone, strict=True) if counts[1].any()}
+    def _f1_scores(self) -> dict[str, np.ndarray]:
+        """F1 (BINS,) of each class that has labelled pixels."""
+        alone = zip(self._names, self._alone, strict=True)
+        return {name: f1_scores(counts) for name, counts in alone if counts[1].any()}
 
 
 def logits(scores: np.ndarray) -> np.ndarray:

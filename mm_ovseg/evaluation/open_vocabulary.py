@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mm_ovseg.decision import NONE_CLASS, Decision
+from mm_ovseg.decision import MAX_CLASSES, NONE_CLASS, Decision
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.evaluation.metrics import intersection_over_union
 from mm_ovseg.plain_data import parse_json, read_text
@@ -29,7 +29,7 @@ def choose_absent_names(count: int, names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: there are fewer.
     """
-    suitable = absent_names(names)
+    suitable = absent_names(names)[: max(0, MAX_CLASSES - len(names))]
     if not 0 < count <= len(suitable):
         raise ConfigError(
             f"TEST.ABSENT_NAMES is {count}; give 1 to {len(suitable)}, the number of names in {ABSENT_NAMES} that have "

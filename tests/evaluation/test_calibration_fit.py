@@ -96,10 +96,12 @@ def test_what_unlabelled_pixels_score_changes_nothing():
     assert calibrations[0] == calibrations[1]
 
 
-def test_a_class_without_labels_has_no_minimum_and_no_label_is_an_error():
+def test_a_class_without_labels_has_a_minimum_of_0_and_no_label_is_an_error():
     label, *answers = make_pixels(np.random.default_rng(4))
     counts = CalibrationCounts(["city", "road", "water"], [0, 2])
     counts.add(np.where(label == 1, 255, label), *answers)
-    assert list(counts.fit().min_scores) == ["city"]
+    minimums = counts.fit().min_scores  # names the classes that training saw
+    assert list(minimums) == ["city", "water"] and minimums["city"] > 0 == minimums["water"]
+    assert list(counts.f1()) == ["city"]
     with pytest.raises(DataError, match="label of a seen class"):
         CalibrationCounts(["city"], [0]).fit()
