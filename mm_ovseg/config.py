@@ -88,7 +88,8 @@ def _add_data_config(cfg: CN) -> None:
 
 def _add_encoder_config(cfg: CN) -> None:
     # What makes scores probabilities, a file of "mm-ovseg calibrate": "" is the one beside MODEL.WEIGHTS, if there is
-    # one (model_final.calibration.json of model_final.pth); "none": raw scores. It changes no score's rank.
+    # one (model_final.calibration.json of model_final.pth); "none": raw scores. Maps depend on it, the IoU of an
+    # evaluation does not.
     cfg.MODEL.CALIBRATION = ""
     cfg.MODEL.INFERENCE_DTYPE = "float32"  # or "bfloat16", "float16": mixed precision; training's is SOLVER.AMP
     # True: in float32, NVIDIA GPUs from Ampere on compute products faster and to 3 digits (TF32); docs/GPU.md.

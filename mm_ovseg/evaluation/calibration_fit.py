@@ -58,9 +58,8 @@ class CalibrationCounts:
         """
         counted = label < len(self._seen)
         label = label[counted]
-        scores, seen, absent = (
-            values.cpu().numpy()[:, counted] for values in (scores, seen, absent)
-        )  # (names, pixels)
+        # (names, pixels)
+        scores, seen, absent = (values.cpu().numpy()[:, counted] for values in (scores, seen, absent))
         self._mapped += count_logits(scores.max(axis=0), scores.argmax(axis=0) == self._seen[label])
         best = seen.max(axis=0)
         for index, of_class in enumerate(seen):
@@ -83,11 +82,9 @@ class CalibrationCounts:
         borders = expit(scale * (CENTERS - BIN_WIDTH / 2) + bias)
         minimums = dict.fromkeys(self._names, 0.0)
         minimums |= {name: float(borders[f1.argmax()]) for name, f1 in self._f1_scores().items()}
-        allowed = (
-            self._excess[::-1].cumsum()[::-1] > MAX_ABSENT * self._excess.sum()
-        )  # more pixels than that from here on
-        margin = scale * max(0.0, (np.flatnonzero(allowed).max(initial=-1) + 1 - BINS) * BIN_WIDTH)
-        return Calibration(scale, bias, min_scores=minimums, margin=float(margin))
+        too_many = self._excess[::-1].cumsum()[::-1] > MAX_ABSENT * self._excess.sum()  # pixels from each bin on
+        margin = max(0, int(too_many.sum()) - BINS) * BIN_WIDTH
+        return Calibration(scale, bias, min_scores=minimums, margin=scale * margin)
 
     def f1(self) -> dict[str, float]:
         """F1 in percent of each labelled class asked for alone, with its minimum score."""
