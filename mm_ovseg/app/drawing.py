@@ -88,7 +88,7 @@ def draw_legend(classes: Sequence[Mapping[str, Any]], *, confidence_scale: bool 
     head = "".join(f'<th scope="col">{title}</th>' for title in header)
     notes = ["Confidence: mean score of the class over its area."]
     if any(entry["value"] == NONE_CLASS for entry in classes):
-        notes.append("None: none of the classes; its confidence is what the best of their scores lacks to 100%.")
+        notes.append("None: none of the classes; its confidence is 100% minus the score of the best class.")
     if any(entry["unseen"] for entry in classes):
         notes.insert(0, "<u>Underlined</u>: never labelled in the model's training.")
     return (

@@ -84,7 +84,8 @@ def build_page(
                 with gr.Accordion("More options", open=False, elem_id="ovseg-more"):
                     background = gr.Textbox(
                         label="Other things there",
-                        info="They compete with the classes, and are mapped to none: bare ground, something else",
+                        info='They compete with the classes, and are mapped to "none"',
+                        placeholder="bare ground, something else",
                         max_length=MAX_CLASSES_LENGTH,
                         elem_id="ovseg-background",
                     )

@@ -259,7 +259,8 @@ class ScenePredictor:
     def _concerns(self, options: SceneOptions, *, sar_is_unused: bool) -> list[str]:
         """Warnings about what the model cannot do, as sentences."""
         found = ["This model maps RGB alone; SAR is not used."] if sar_is_unused else []
-        if (options.confidence or options.probabilities) and not self.model.bounded_scores:
+        uncalibrated = self.predictor.decision.calibration is None
+        if (options.confidence or options.probabilities) and uncalibrated and not self.model.bounded_scores:
             found.append("The scores of this model are not probabilities; those above 1 are written as 100 percent.")
         return found
 

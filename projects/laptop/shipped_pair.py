@@ -18,7 +18,7 @@ from tabulate import tabulate
 
 from laptop.drawn_world import SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
 from mm_ovseg.cli.clean_exit import clean_exit
-from mm_ovseg.decision import NODATA_CLASS
+from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
 from mm_ovseg.engine import load_config
 from mm_ovseg.evaluation import count_pixels, segmentation_metrics
 from mm_ovseg.files import check_writable_folder
@@ -39,10 +39,11 @@ def scene_file(kind: str) -> Path:
 
 
 def read_truth(classes: Sequence[str]) -> np.ndarray:
-    """The true land cover (H, W) as indices into ``classes``, 255 for all others."""
+    """The true land cover (H, W) as indices into ``classes``, 254 for all others."""
     label = read_label(ROOT / scene_file("labels"), num_classes=len(SYNTHETIC_CLASSES), ignore_label=NODATA_CLASS)
     asked = [name.split(",")[0].strip().lower() for name in classes]
-    table = np.full(256, NODATA_CLASS, np.uint8)
+    table = np.full(256, NONE_CLASS, np.uint8)
+    table[NODATA_CLASS] = NODATA_CLASS
     for index, name in enumerate(SYNTHETIC_CLASSES):
         if name in asked:
             table[index] = asked.index(name)
@@ -56,7 +57,7 @@ def describe(class_maps: dict[str, np.ndarray], truth: np.ndarray, classes: Sequ
         return "None of these names is in the true land cover, so there is nothing to compare with."
     rows = []
     for run, class_map in class_maps.items():
-        counts = count_pixels(truth, class_map, len(classes), NODATA_CLASS)
+        counts = count_pixels(truth, class_map, len(classes), NODATA_CLASS, has_none=True)
         metrics = segmentation_metrics(counts, classes, ())
         rows.append([run, *(f"{metrics[f'IoU-{classes[index]}']:.1f}" for index in known)])
     headers = [

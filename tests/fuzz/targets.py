@@ -25,7 +25,7 @@ from mm_ovseg.engine import load_config
 from mm_ovseg.errors import MMOVSegError
 from mm_ovseg.inference.archive import read_archive
 from mm_ovseg.inference.scene_area import SceneArea
-from mm_ovseg.inference.typed_classes import read_vocabulary
+from mm_ovseg.inference.typed_classes import read_decision_options, read_vocabulary
 from mm_ovseg.raster import Grid, RGBReader, SARReader, read_label, read_rgb, read_sar
 from mm_ovseg.raster.points import read_points
 from mm_ovseg.raster.vector import read_polygons
@@ -103,6 +103,7 @@ def class_names(content: bytes, folder: Path) -> None:
     _each(
         lambda: parse_class_names(typed),
         lambda: None if typed.endswith(".json") else read_vocabulary(typed, unseen or None),
+        lambda: read_decision_options(("water, river", "road"), unseen, typed),
     )
 
 

@@ -45,6 +45,14 @@ def test_other_names_are_looked_for(tmp_path, capsys):
     assert "nothing to compare with" in capsys.readouterr().out
 
 
+def test_one_class_is_compared_with_all_that_it_is_not():
+    truth = shipped_pair.read_truth(["farmland"])
+    assert set(np.unique(truth)) == {0, 254}
+    for class_map, iou in ((truth, 100), (np.zeros_like(truth), 100 * (truth == 0).mean())):
+        scores = iou_of(shipped_pair.describe({"run": class_map}, truth, ["farmland"]))
+        assert abs(scores["run"]["farmland"] - iou) < 0.06
+
+
 def test_the_shipped_pair_is_what_the_card_says(tmp_path):
     card = (ASSETS / "README.md").read_text(encoding="utf-8")
     weights = local_weights_path("quickstart://")

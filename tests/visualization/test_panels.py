@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mm_ovseg.data.palette import NONE_COLOR
 from mm_ovseg.errors import DataError, VocabularyError
+from mm_ovseg.visualization import panels
+from mm_ovseg.visualization.legend import Legend
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
 
 CLASSES = ["city", "road", "water"]
@@ -74,6 +77,22 @@ def test_ignored_pixels_are_striped_and_named(tmp_path):
     picture = draw(tmp_path / "a.png", [make_row(predictions={"ours": label})])
     assert share(picture, (170, 170, 170)) > 0.02
     assert share(draw(tmp_path / "b.png", [make_row()]), (170, 170, 170)) < 0.001
+
+
+@pytest.mark.parametrize(("label_value", "predicted", "names"), [
+    (0, 1, CLASSES),
+    (0, 254, [*CLASSES, "none"]),
+    (254, 255, [*CLASSES, "none", "no data"]),
+    (255, 254, [*CLASSES, "none", "ignored"]),
+    (255, 255, [*CLASSES, "ignored or no data"]),
+])  # fmt: skip
+def test_the_legend_names_what_is_no_class_where_it_occurs(tmp_path, monkeypatch, label_value, predicted, names):
+    drawn = []
+    monkeypatch.setattr(panels, "Legend", lambda entries, *rest: drawn.extend(entries) or Legend(entries, *rest))
+    label, prediction = (np.full((40, 60), value, np.uint8) for value in (label_value, predicted))
+    picture = draw(tmp_path / "figure.png", [make_row(label=label, predictions={"ours": prediction})])
+    assert [entry.name for entry in drawn] == names
+    assert (share(picture, NONE_COLOR) > 0.1) == ("none" in names)
 
 
 def test_long_legends_are_broken_and_rare_classes_left_out(tmp_path):
