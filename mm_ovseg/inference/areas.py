@@ -3,7 +3,7 @@
 import itertools
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -26,7 +26,9 @@ __all__ = [
     "check_classes",
     "count_values",
     "measure_areas",
+    "measure_strips",
     "measure_values",
+    "pixel_areas",
     "read_class_map_info",
 ]
 
@@ -119,7 +121,7 @@ def measure_areas(path: str | os.PathLike, class_names: Sequence[str], *, has_no
         has_none: measure "none" even if no pixel is.
 
     Returns:
-        One entry per class, in the order of ``class_names``, then that of "none"; see :func:`measure_values`.
+        One entry per class, in the order of ``class_names``, then that of "none"; see :func:`measure_strips`.
 
     Raises:
         DataError: the file is missing, damaged, not a uint8 raster, or holds an index without a class.
@@ -138,11 +140,11 @@ class MeasuredValues:
 
     Attributes:
         pixels: int64 (256, G), the number of pixels with a value of the map and one of the other.
-        square_metres: float64 (256, G), their areas on the ellipsoid; NaN where unknown.
+        areas: float64 (256, G), hectares on the ellipsoid; NaN where unknown.
     """
 
     pixels: np.ndarray
-    square_metres: np.ndarray
+    areas: np.ndarray
 
     @property
     def values(self) -> np.ndarray:
@@ -151,15 +153,12 @@ class MeasuredValues:
 
     def hectares(self, value: int | slice, group: int | slice = slice(None)) -> float | None:
         """The area of some values of the map and of the other one; None for a map that is not georeferenced."""
-        area = float(self.square_metres[value, group].sum())
-        return None if math.isnan(area) else area / SQUARE_METRES_PER_HECTARE
+        area = float(self.areas[value, group].sum())
+        return None if math.isnan(area) else area
 
 
 def measure_values(path: str | os.PathLike, by: str | os.PathLike | None = None, groups: int = 1) -> MeasuredValues:
     """Count the pixels of every value of a uint8 raster, and measure their areas.
-
-    Areas are accurate to 0.1 %, except for pixels of kilometres or near the poles. The map is read in strips, so
-    memory use does not depend on its height.
 
     Args:
         path: the raster.
@@ -169,27 +168,61 @@ def measure_values(path: str | os.PathLike, by: str | os.PathLike | None = None,
     Raises:
         DataError: a file is missing, damaged, or not a uint8 raster.
     """
-    info = read_class_map_info(path)
-    ellipsoid = Ellipsoid.of(info)
-    edge = block_edge(info, ellipsoid)
-    pixels = np.zeros(256 * groups, dtype=np.int64)
-    square_metres = np.zeros(256 * groups)
-    with ExitStack() as stack:
-        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES))
-        sources = [stack.enter_context(RasterSource(file)) for file in (path, by) if file is not None]
+
+    def strips() -> Iterator[tuple[int, np.ndarray]]:
         for (top, rows), *others in zip(*(source.strips(1) for source in sources), strict=True):
             keys = rows.astype(np.int32) * groups
             for _, other in others:
                 keys += np.minimum(other, groups - 1)
+            yield top, keys
+
+    info = read_class_map_info(path)
+    with ExitStack() as stack:
+        sources = [stack.enter_context(RasterSource(file)) for file in (path, by) if file is not None]
+        pixels, areas = measure_strips(info, strips(), 256 * groups)
+    return MeasuredValues(pixels.reshape(256, groups), areas.reshape(256, groups))
+
+
+def measure_strips(
+    info: RasterInfo, strips: Iterable[tuple[int, np.ndarray]], num_values: int = 256
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count the pixels of every value of a raster, and measure their areas.
+
+    Areas are accurate to 0.1 %, except for pixels of kilometres or near the poles. Memory use does not depend on the
+    height of the raster.
+
+    Args:
+        info: its header.
+        strips: the first row of each strip, and its values, integers (rows, W), as from
+            :meth:`mm_ovseg.raster.RasterSource.strips`.
+        num_values: V; values are below it.
+
+    Returns:
+        Pixels, int64 (V,), and hectares, float64 (V,), NaN if unknown, of the values 0 to V - 1.
+    """
+    ellipsoid = Ellipsoid.of(info)
+    edge = block_edge(info, ellipsoid)
+    pixels = np.zeros(num_values, dtype=np.int64)
+    square_metres = np.zeros(num_values)
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        for top, rows in strips:
             for (i, j), area in np.ndenumerate(_block_areas(info, ellipsoid, top, len(rows), edge)):
-                block = keys[i * edge : (i + 1) * edge, j * edge : (j + 1) * edge]
-                counts = np.bincount(block.ravel(), minlength=len(pixels))
+                block = rows[i * edge : (i + 1) * edge, j * edge : (j + 1) * edge]
+                counts = np.bincount(block.ravel(), minlength=num_values)
                 pixels += counts
                 held = counts > 0  # blocks of nodata may be anywhere, even outside the domain of the projection
                 square_metres[held] += counts[held] * (area / block.size)
     if ellipsoid is None:
         square_metres[:] = np.nan
-    return MeasuredValues(pixels.reshape(256, groups), square_metres.reshape(256, groups))
+    return pixels, square_metres / SQUARE_METRES_PER_HECTARE
+
+
+def pixel_areas(info: RasterInfo, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Square metres (N,) of pixels; NaN where unknown."""
+    ellipsoid = Ellipsoid.of(info)
+    if ellipsoid is None:
+        return np.full(len(rows), np.nan)
+    return ellipsoid.areas(_outlines(info, np.stack([columns, rows], axis=1), np.ones(2)))
 
 
 def count_values(path: str | os.PathLike) -> np.ndarray:

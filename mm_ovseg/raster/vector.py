@@ -1,10 +1,9 @@
-"""Reading and writing polygons with geopandas and pyogrio: the only module that opens or writes vector files."""
+"""Reading polygons, and writing GeoPackages, with geopandas and pyogrio."""
 
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,12 @@ import pandas
 import pyogrio
 import shapely
 from rasterio.crs import CRS
-from shapely.errors import ShapelyError
 
 from mm_ovseg.errors import DataError, brief_reason
 from mm_ovseg.raster.grid import Grid
-from mm_ovseg.raster.opening import NOT_RECOGNIZED
 from mm_ovseg.raster.polygon_projection import PolygonProjector, as_polygons, gathered, simple_parts, valid
-from mm_ovseg.raster.vector_drivers import check_before_opening, gdal_options, local_drivers, path_for_pyogrio
+from mm_ovseg.raster.vector_drivers import check_before_opening, gdal_options, path_for_pyogrio
+from mm_ovseg.raster.vector_layer import attribute_values, check_attribute, check_systems, choose_layer, reading
 
 __all__ = ["Polygons", "format_left_out", "read_polygons", "write_geopackage"]
 
@@ -29,7 +27,6 @@ WITHOUT_GEOMETRY, EMPTY, DAMAGED = "without geometry", "empty", "damaged"
 BEYOND_PROJECTION = "outside of the scene's projection"
 # By shapely's geometry type.
 OTHER_KINDS = {"points": (0,), "lines": (1, 2)}
-LAYERS_SHOWN = 20
 # A file that is deleted on failure needs no journal on disk and no syncing.
 WRITING_OPTIONS = {"OGR_SQLITE_JOURNAL": "MEMORY", "OGR_SQLITE_SYNCHRONOUS": "OFF"}
 
@@ -79,8 +76,8 @@ def read_polygons(
     """
     check_before_opening(path)
     name = path_for_pyogrio(path)
-    with _data_errors(path), local_drivers(), _nothing_written_beside(path):
-        layer = _choose_layer(path, pyogrio.list_layers(name), layer, layer_option)
+    with reading(path):
+        layer = choose_layer(path, pyogrio.list_layers(name), layer, layer_option)
         info = pyogrio.read_info(name, layer=layer, force_total_bounds=True, force_feature_count=True)
         _check_content(path, info, attribute)
         projector = _projector(path, CRS.from_user_input(info["crs"]) if info["crs"] else None, grid)
@@ -100,7 +97,7 @@ def read_polygons(
     reasons[DAMAGED] += int(shapely.is_missing(read).sum()) - (without if boxes == [None] else 0)
     reasons.update({WITHOUT_GEOMETRY: without, BEYOND_PROJECTION: int(lost.sum())})
     kept = ~lost & ~shapely.is_empty(geometries)
-    values = [None] * len(frame) if attribute is None else _values(path, attribute, frame[attribute])
+    values = [None] * len(frame) if attribute is None else attribute_values(path, attribute, frame[attribute])
     return Polygons(
         geometries[kept],
         tuple(value for value, keep in zip(values, kept, strict=True) if keep),
@@ -115,19 +112,25 @@ def format_left_out(left_out: Mapping[str, int]) -> str:
 
 
 def write_geopackage(
-    path: str | os.PathLike, layer: str, chunks: Iterable[Mapping[str, Sequence[Any]]], crs: str | None
+    path: str | os.PathLike,
+    layer: str,
+    chunks: Iterable[Mapping[str, Sequence[Any]]],
+    crs: str | None,
+    *,
+    geometry_type: str = "Polygon",
 ) -> int:
-    """Write polygons to a new GeoPackage with one layer.
+    """Write polygons or points to a new GeoPackage with one layer.
 
     Args:
         path: The file, which must not exist yet.
         layer: Its name.
-        chunks: At least one dict of columns of equal length, among them ``geometry`` with shapely Polygons; may be
-            empty. All have the same columns; one chunk is in memory at a time.
+        chunks: At least one dict of columns of equal length, among them ``geometry`` with shapely geometries; may
+            be empty. All have the same columns; one chunk is in memory at a time.
         crs: Reference system as WKT, or None.
+        geometry_type: "Polygon" or "Point", that of all geometries.
 
     Returns:
-        The number of polygons.
+        The number of geometries.
 
     Raises:
         OSError: It cannot be written.
@@ -139,7 +142,7 @@ def write_geopackage(
         warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
         for index, chunk in enumerate(chunks):
             frame = geopandas.GeoDataFrame(chunk, crs=crs)
-            options = {"layer": layer, "driver": "GPKG", "geometry_type": "Polygon"}
+            options = {"layer": layer, "driver": "GPKG", "geometry_type": geometry_type}
             try:
                 pyogrio.write_dataframe(frame, written, append=index > 0, **options)
             except (RuntimeError, ValueError) as error:  # all errors of pyogrio are RuntimeErrors
@@ -149,67 +152,16 @@ def write_geopackage(
     return count
 
 
-@contextmanager
-def _data_errors(path: str | os.PathLike) -> Iterator[None]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # GDAL's warnings about what is repaired or skipped here
-            yield
-    except (RuntimeError, ValueError, OSError, ShapelyError) as error:  # all errors of pyogrio are RuntimeErrors
-        reason = f" ({brief_reason(error)}); check it"
-        if NOT_RECOGNIZED in str(error):
-            reason = ": its format is unknown; export a GeoPackage"
-        raise DataError(f"{path} cannot be read as a vector file{reason}.") from error
-
-
-@contextmanager
-def _nothing_written_beside(path: str | os.PathLike) -> Iterator[None]:
-    """Remove the .gfs file that GDAL leaves beside a GML file that it has read."""
-    description = Path(path).with_suffix(".gfs")
-    before = description.exists()
-    try:
-        yield
-    finally:
-        if not before and Path(path).suffix.lower() in (".gml", ".xml"):
-            description.unlink(missing_ok=True)
-
-
-def _choose_layer(path: str | os.PathLike, listed: np.ndarray, layer: str | None, option: str) -> str:
-    shapes = [name for name, kind in listed if kind is not None]  # QGIS stores its styles in a layer without geometry
-    names = shapes or [name for name, _ in listed]
-    shown = ", ".join(names[:LAYERS_SHOWN]) + (", ..." if len(names) > LAYERS_SHOWN else "")
-    if layer is not None and layer not in names:
-        raise DataError(f"{path} has no layer '{layer}'; its layers are {shown}.")
-    if layer is None and len(names) > 1:
-        raise DataError(f"{path} has the layers {shown}; choose one with {option}.")
-    if not names:
-        raise DataError(f"{path} has no layers; give a file with polygons.")
-    return layer or names[0]
-
-
 def _check_content(path: str | os.PathLike, info: Mapping[str, Any], attribute: str | None) -> None:
-    fields = list(info["fields"])
-    if attribute is not None and attribute not in fields:
-        raise DataError(
-            f"{path} has no attribute '{attribute}'; its attributes are {', '.join(fields)}."
-            if fields
-            else f"{path} has no attributes, so none is called '{attribute}'; give a file whose polygons have values."
-        )
+    if attribute is not None:
+        check_attribute(path, list(info["fields"]), attribute, "polygons")
     kind = str(info["geometry_type"])
     if info["features"] == 0 or "Point" in kind or "Line" in kind:
         raise DataError(f"{path} has no polygons in this layer; choose a layer that has.")
 
 
 def _projector(path: str | os.PathLike, own: CRS | None, grid: Grid) -> PolygonProjector:
-    if own is None and grid.crs is not None:
-        raise DataError(
-            f"{path} has no coordinate reference system, so its location is unknown; assign one (ogr2ogr -a_srs)."
-        )
-    if own is not None and grid.crs is None:
-        raise DataError(
-            f"{path} has a coordinate reference system and the scene has none, so its location in the scene is "
-            "unknown; georeference the scene."
-        )
+    check_systems(path, own, grid)
     return PolygonProjector(own, grid, os.fspath(path))
 
 
@@ -238,12 +190,3 @@ def _polygons_of(geometries: np.ndarray) -> tuple[np.ndarray, Counter[str]]:
     polygons[overlapping] = shapely.union_all(polygons[overlapping, np.newaxis], axis=1)
     reasons[DAMAGED] += int(shapely.is_empty(polygons[np.unique(owners)]).sum())
     return polygons, reasons
-
-
-def _values(path: str | os.PathLike, attribute: str, column: pandas.Series) -> list[str | float | None]:
-    for value in column:
-        if isinstance(value, list | tuple | dict | np.ndarray | bytes):
-            raise DataError(
-                f"{path}: the attribute '{attribute}' holds {value!r:.60}, neither text nor a number; choose another."
-            )
-    return [None if pandas.isna(value) else value for value in column.tolist()]

@@ -27,6 +27,7 @@ from mm_ovseg.inference.archive import read_archive
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.typed_classes import read_vocabulary
 from mm_ovseg.raster import Grid, RGBReader, SARReader, read_label, read_rgb, read_sar
+from mm_ovseg.raster.points import read_points
 from mm_ovseg.raster.vector import read_polygons
 from mm_ovseg.vocabulary import parse_class_names
 
@@ -132,7 +133,11 @@ def area(content: bytes, folder: Path) -> None:
 def polygons(content: bytes, folder: Path) -> None:
     """A vector file of unknown origin, its kind by its first byte."""
     path = _write(folder, f"polygons{VECTOR_SUFFIXES[content[0] % len(VECTOR_SUFFIXES)]}", content[1:])
-    _each(lambda: read_polygons(path, GRID), lambda: read_polygons(path, GRID, attribute="use"))
+    _each(
+        lambda: read_polygons(path, GRID),
+        lambda: read_polygons(path, GRID, attribute="use"),
+        lambda: read_points(path, GRID, attribute="use"),
+    )
 
 
 def weights(content: bytes, folder: Path) -> None:

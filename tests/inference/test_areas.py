@@ -6,7 +6,7 @@ from rasterio import Affine
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference import areas, write_class_map_geotiff
-from mm_ovseg.inference.areas import ClassArea, Ellipsoid, measure_areas
+from mm_ovseg.inference.areas import ClassArea, Ellipsoid, measure_areas, pixel_areas, read_class_map_info
 from mm_ovseg.raster import Grid, RasterInfo
 from mm_ovseg.raster.grid import Orientation
 
@@ -199,3 +199,18 @@ def test_a_system_that_pyproj_does_not_know_gives_no_hectares(tmp_path, monkeypa
 
     monkeypatch.setattr(areas.CRS, "from_wkt", fail)
     assert measure(tmp_path, quarters(), "EPSG:32652", UTM)[0] == ClassArea("city", 315000, None)
+
+
+@pytest.mark.parametrize("shape", [(70, 90), (5, 9)])
+def test_the_areas_of_single_pixels_add_up_to_those_of_the_classes(tmp_path, shape):
+    class_map = np.random.default_rng(0).choice([0, 1, 2], shape)
+    path = write_map(tmp_path / "map.tif", class_map, "EPSG:4326", Affine(0.005, 0, 10, 0, -0.05, 80))
+    rows, columns = (index.ravel() for index in np.indices(shape))
+    areas = pixel_areas(read_class_map_info(path), rows, columns)
+    sums = np.bincount(class_map.ravel(), areas) / 10_000
+    assert sums == pytest.approx([area.hectares for area in measure_areas(path, NAMES)], rel=0.002)
+
+
+def test_single_pixels_of_unknown_size(tmp_path):
+    info = read_class_map_info(write_map(tmp_path / "map.tif", np.zeros((9, 9), int), None, UTM))
+    assert np.isnan(pixel_areas(info, np.arange(3), np.arange(3))).all()

@@ -15,6 +15,7 @@ ROOMS["evaluation"] = {"raster", "data", "visualization"}
 ROOMS["engine"] = {"raster", "data", "checkpoint", "modeling", "baselines", "visualization", "evaluation"}
 ROOMS["inference"] = {*ROOMS["engine"], "engine"}
 ROOMS["export"] = ROOMS["efficiency"] = ROOMS["inference"]
+ROOMS["accuracy"] = {*ROOMS["inference"], "inference"}
 ROOMS["tables"] = {*ROOMS["inference"], "efficiency"}
 ROOMS["app"] = {*ROOMS["inference"], "inference"}
 NAMES = {"DatasetReader", "DatasetWriter", "MemoryFile", "WarpedVRT", "imdecode", "imread", "imwrite"}

@@ -1,0 +1,144 @@
+"""The pixels that a sample is drawn from: those of a class map that have a class, each in one stratum."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS, NONE_NAME
+from mm_ovseg.errors import DataError, VocabularyError
+from mm_ovseg.inference.areas import measure_strips
+from mm_ovseg.raster import RasterSource, open_raster, read_raster_info
+from mm_ovseg.raster.header import RESAMPLE
+from mm_ovseg.vocabulary import validate_class_names
+
+__all__ = ["Population", "named"]
+
+CLASS_TAG = re.compile(r"class_(\d{1,3})")  # of the band, as mm_ovseg.inference.map_writer writes them
+
+
+class Population:
+    """The pixels of a class map that have a class, and their strata: the map's own classes, or those of another raster.
+
+    Args:
+        map_path: uint8 raster of class indices, 254 for none of the classes, and 255 or its nodata value for no data.
+        strata_path: uint8 raster on the same grid; None for the map's classes.
+        class_names: names of the classes 0, 1, ...; empty for those that the map holds.
+
+    Attributes:
+        info: header of the map.
+        class_names: class index -> name, among them "none" for 254.
+        stratum_names: the same for the strata; of a raster without names, "stratum 3".
+
+    Raises:
+        DataError: a file is missing, not a uint8 raster, not georeferenced or on another grid, or the map has no names.
+        VocabularyError: the map's names are not names.
+    """
+
+    def __init__(
+        self,
+        map_path: str | os.PathLike,
+        strata_path: str | os.PathLike | None = None,
+        *,
+        class_names: Sequence[str] = (),
+    ) -> None:
+        self.map_path = Path(map_path)
+        self.strata_path = None if strata_path is None else Path(strata_path)
+        self.info = read_raster_info(map_path)
+        for path in filter(None, (self.map_path, self.strata_path)):
+            dtype = read_raster_info(path).dtypes[0]
+            if dtype != "uint8":
+                raise DataError(f"{path} holds {dtype}, but classes and strata are uint8; convert it (gdal_translate).")
+        if self.info.grid.transform is None:
+            raise DataError(f"{map_path} is not georeferenced, so nobody could find its points; georeference it.")
+        self.class_names = _with_none(dict(enumerate(class_names)) or _names_in(self.map_path))
+        if not self.class_names:
+            raise DataError(f"{map_path} does not hold the names of its classes; give them with --classes.")
+        self.stratum_names = self.class_names
+        if self.strata_path is not None:
+            unnamed = {value: f"stratum {value}" for value in range(NODATA_CLASS)}
+            self.stratum_names = unnamed | _with_none(_names_in(self.strata_path))
+
+    def strips(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Read the map from the first row to the last.
+
+        Yields:
+            The first row of a strip, its classes, and its strata, uint8 (rows, W); in both, 255 is no data.
+
+        Raises:
+            DataError: a block cannot be read, or a pixel with a class has no stratum.
+        """
+        with ExitStack() as stack:
+            source = stack.enter_context(RasterSource(self.map_path))
+            if self.strata_path is None:
+                yield from ((top, classes, classes) for top, classes in _strips(source))
+                return
+            other = stack.enter_context(RasterSource(self.strata_path))
+            source.align(other, RESAMPLE)
+            for (top, classes), (_, strata) in zip(_strips(source), _strips(other), strict=True):
+                without = int(((strata == NODATA_CLASS) & (classes != NODATA_CLASS)).sum())
+                if without:
+                    raise DataError(
+                        f"{self.strata_path} has no stratum for {without} pixels of {self.map_path} from row {top} on; "
+                        "each pixel with a class needs one: fill it, or cut the map."
+                    )
+                yield top, classes, np.where(classes == NODATA_CLASS, np.uint8(NODATA_CLASS), strata)
+
+    def at(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The classes and strata, uint8 (N,), of pixels (N,) on the grid."""
+        found = np.empty((2, len(rows)), np.uint8)
+        for top, *layers in self.strips():
+            here = (rows >= top) & (rows < top + len(layers[0]))
+            for result, layer in zip(found, layers, strict=True):
+                result[here] = layer[rows[here] - top, columns[here]]
+        return found[0], found[1]
+
+    def measure_classes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (256,) and hectares (256,), NaN if unknown, of the map's classes."""
+        return measure_strips(self.info, ((top, classes) for top, classes, _ in self.strips()))
+
+
+def named(path: Path, values: Iterable[int], names: Mapping[int, str]) -> list[str]:
+    """The names of classes or strata.
+
+    Raises:
+        DataError: one has none.
+    """
+    values = [int(value) for value in values]
+    if strange := [value for value in values if value not in names]:
+        raise DataError(
+            f"{path} holds the values {', '.join(map(str, strange[:10]))}, for which it has no class names; give the "
+            "map as it was written, or all names with --classes."
+        )
+    return [names[value] for value in values]
+
+
+def _names_in(path: Path) -> dict[int, str]:
+    """Value -> class name, from the tags of the band; empty if there are none."""
+    with open_raster(path) as dataset:
+        tags = dataset.tags(1)
+    found = {int(match[1]): name for key, name in tags.items() if (match := CLASS_TAG.fullmatch(key))}
+    values = sorted(value for value in found if value < NONE_CLASS)
+    if not values:
+        return {}
+    try:
+        return dict(zip(values, validate_class_names([found[value] for value in values]), strict=True))
+    except VocabularyError as error:
+        raise VocabularyError(f"{path}: {error}") from error
+
+
+def _with_none(names: dict[int, str]) -> dict[int, str]:
+    """Names with that of 254, unless there are none, or a class is called so, whose map has no such pixels."""
+    if not names or NONE_NAME in map(str.casefold, names.values()):
+        return names
+    return {**names, NONE_CLASS: NONE_NAME}
+
+
+def _strips(source: RasterSource) -> Iterator[tuple[int, np.ndarray]]:
+    """Strips of the first band with 255 where the file declares no data."""
+    for top, rows in source.strips(1):
+        missing = source.is_nodata(rows[..., np.newaxis], [1])
+        yield top, rows if missing is None else np.where(missing[..., 0], np.uint8(NODATA_CLASS), rows)
