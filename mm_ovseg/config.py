@@ -87,6 +87,10 @@ def _add_data_config(cfg: CN) -> None:
 
 
 def _add_encoder_config(cfg: CN) -> None:
+    # What makes scores probabilities, a file of "mm-ovseg calibrate": "" is the one beside MODEL.WEIGHTS, if there is
+    # one (model_final.calibration.json of model_final.pth); "none": raw scores. Maps depend on it, the IoU of an
+    # evaluation does not.
+    cfg.MODEL.CALIBRATION = ""
     cfg.MODEL.INFERENCE_DTYPE = "float32"  # or "bfloat16", "float16": mixed precision; training's is SOLVER.AMP
     # True: in float32, NVIDIA GPUs from Ampere on compute products faster and to 3 digits (TF32); docs/GPU.md.
     cfg.MODEL.ALLOW_TF32 = False
@@ -219,6 +223,11 @@ def _add_training_config(cfg: CN) -> None:
     # Class files, one for each of DATASETS.TEST, with the names that prompt the model instead of the dataset's own, in
     # the same order: as the weights spell them. A file name alone means one of mm_ovseg/data/classes.
     cfg.TEST.PROMPT_FILES = ()
+    # Two tests of the open vocabulary, off since they run the model once more, or once more for each class. Number of
+    # names of what is not there (at most 32, mm_ovseg/evaluation/absent_names.json) to ask for beside those of the
+    # dataset; 0: none.
+    cfg.TEST.ABSENT_NAMES = 0
+    cfg.TEST.SINGLE_NAMES = False  # True: also ask for each class alone
     cfg.TEST.MODALITIES = "both"  # or "rgb" | "sar": evaluation shows the model this image alone
     cfg.TEST.EVAL_PERIOD = 5000  # iterations; 0: only after the last one
     # The checkpoint with the highest value is kept as model_best.pth. It is not the score of all classes: to choose by

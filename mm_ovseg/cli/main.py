@@ -32,6 +32,7 @@ COMMANDS = {
     "scores": ("mm_ovseg.cli.scores", "plot the scores of evaluations"),
     "tables": ("mm_ovseg.cli.tables", "write the paper's tables with your runs"),
     "efficiency": ("mm_ovseg.cli.efficiency", "measure parameters, FLOPs, time and memory of a config"),
+    "calibrate": ("mm_ovseg.cli.calibrate", "make the scores of a model probabilities"),
     "export": ("mm_ovseg.cli.export", "export a model to ONNX or PyTorch"),
     "app": ("mm_ovseg.cli.app", "serve the web page"),
 }

@@ -94,6 +94,7 @@ def run_process(cfg: "CfgNode", args: argparse.Namespace) -> None:
 def _evaluate(cfg: "CfgNode", resume: bool) -> None:
     from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
     from mm_ovseg.engine import Trainer
+    from mm_ovseg.engine.calibration import load_calibration
     from mm_ovseg.engine.dataset_checks import check_datasets
     from mm_ovseg.modeling.meta_arch.segmenter import needed_weights
 
@@ -110,4 +111,5 @@ def _evaluate(cfg: "CfgNode", resume: bool) -> None:
             "checkpoint."
         )
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    Trainer.test(cfg, model)
+    resumed = checkpointer.get_checkpoint_file() if resume and checkpointer.has_checkpoint() else None
+    Trainer.test(cfg, model, calibration=load_calibration(cfg, resumed))

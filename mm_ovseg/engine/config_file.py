@@ -44,8 +44,8 @@ def read_config_file(path: str | os.PathLike, base: str | os.PathLike | None = N
     """Read a config and its bases, given by ``_BASE_``.
 
     Relative paths in ``DATASETS.FILES`` and ``TEST.PROMPT_FILES`` become absolute if they exist in the folder of their
-    config or else in the checkout; paths of weights, if they exist in the folder of their config. Other paths remain
-    relative to the working folder.
+    config or else in the checkout; paths of weights and their calibration, if they exist in the folder of their config.
+    Other paths remain relative to the working folder.
 
     Args:
         path: a YAML file, as in :func:`find_config`.
@@ -64,7 +64,7 @@ def read_config_file(path: str | os.PathLike, base: str | os.PathLike | None = N
         folder = file.absolute().parent
         for key in PATHS:
             _find_files(content, key.split("."), (folder, SHIPPED))
-        for key in WEIGHTS_KEYS:
+        for key in (*WEIGHTS_KEYS, "MODEL.CALIBRATION"):
             _find_files(content, key.split("."), (folder,))
         _merge(merged, content, file)
     return merged

@@ -11,6 +11,7 @@ from mm_ovseg.data.registration import check_dataset
 from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.evaluation import check_evaluator_types
+from mm_ovseg.evaluation.open_vocabulary import choose_absent_names
 
 __all__ = ["check_datasets", "list_test_pairs"]
 
@@ -21,7 +22,8 @@ def check_datasets(cfg: CfgNode, *, training: bool) -> None:
     Files are listed, not read.
 
     Args:
-        cfg: ``DATASETS``, ``TEST.PROMPT_FILES`` and, of the model, its task and ``FIT_DATASET`` are checked.
+        cfg: ``DATASETS``, ``TEST.PROMPT_FILES``, ``TEST.ABSENT_NAMES`` and, of the model, its task and ``FIT_DATASET``
+            are checked.
         training: False: only what an evaluation uses.
 
     Raises:
@@ -37,7 +39,10 @@ def check_datasets(cfg: CfgNode, *, training: bool) -> None:
         if model.task == "sem_seg":
             label_scheme(MetadataCatalog.get(name))
         list_test_pairs(cfg, name, build_dataset_mapper(cfg, False))
-    read_prompts(cfg)
+    prompts = read_prompts(cfg)
+    if cfg.TEST.ABSENT_NAMES and model.task == "sem_seg":
+        for names in prompts:
+            choose_absent_names(cfg.TEST.ABSENT_NAMES, names)
 
 
 def list_test_pairs(cfg: CfgNode, name: str, mapper: object) -> list[dict]:

@@ -24,6 +24,7 @@ from mm_ovseg.checkpoint.weights_file import QUICKSTART, QUICKSTART_FILE, local_
 from mm_ovseg.choices import check_registered
 from mm_ovseg.config import add_mm_ovseg_config
 from mm_ovseg.data import register_datasets_from_file
+from mm_ovseg.engine.calibration import find_calibration
 from mm_ovseg.engine.config_checks import check_modalities, check_unread_keys
 from mm_ovseg.engine.config_file import WEIGHTS_KEYS, config_files, find_config, read_config_file
 from mm_ovseg.errors import ConfigError
@@ -111,6 +112,7 @@ def config_inputs(cfg: CfgNode, config_file: str | Path | None = None) -> dict[s
     return {
         "the config": [] if config_file is None else config_files(config_file),
         "one of the weights files": [QUICKSTART_FILE if name == QUICKSTART else name for name in weights if name],
+        "their calibration": [find_calibration(cfg)],
         "one of the dataset files": list(cfg.DATASETS.FILES),
     }
 

@@ -4,8 +4,9 @@ import errno
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,11 +23,14 @@ from torch import nn
 from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.loader import build_train_loader, in_own_process_group
 from mm_ovseg.data.mappers import build_dataset_mapper
+from mm_ovseg.decision import Calibration, Decision
 from mm_ovseg.engine.checkpoint_hooks import BestCheckpointHook, PeriodicCheckpointHook
 from mm_ovseg.engine.config_checks import check_needs_training, check_solver
 from mm_ovseg.engine.dataset_checks import check_datasets, list_test_pairs
+from mm_ovseg.engine.decisions import build_decision
 from mm_ovseg.engine.initialization import initialize_text_projections
 from mm_ovseg.engine.interruption import InterruptionHook
+from mm_ovseg.engine.many_vocabularies import ManyVocabularies
 from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.engine.prediction_images import PredictionImages
 from mm_ovseg.engine.prompts import read_prompts
@@ -37,6 +41,7 @@ from mm_ovseg.evaluation import build_evaluator, check_evaluator_types
 from mm_ovseg.files import remove_leftovers
 from mm_ovseg.modeling.precision import allow_tf32
 from mm_ovseg.randomness import derived_seed
+from mm_ovseg.visualization.dataset_sheet import choose_evenly
 from mm_ovseg.vocabulary import unseen_classes
 
 __all__ = ["Trainer"]
@@ -233,24 +238,48 @@ class Trainer(DefaultTrainer):
             ) from error
 
     @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> torch.utils.data.DataLoader:
-        """A loader of one dataset, in order, with each pair in its original size."""
+    def build_test_loader(
+        cls, cfg: CfgNode, dataset_name: str, max_pairs: int | None = None
+    ) -> torch.utils.data.DataLoader:
+        """A loader of one dataset, or of ``max_pairs`` of it, in order, with each pair in its original size."""
         mapper, workers = build_dataset_mapper(cfg, False), cfg.DATALOADER.NUM_WORKERS
         pairs = list_test_pairs(cfg, dataset_name, mapper)
+        pairs = pairs if max_pairs is None else choose_evenly(pairs, max_pairs)
         data_loader = build_detection_test_loader(pairs, mapper=mapper, num_workers=workers, collate_fn=drop_skipped)
         data_loader.worker_init_fn = in_own_process_group
         return data_loader
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+    def build_evaluator(
+        cls,
+        cfg: CfgNode,
+        dataset_name: str,
+        calibration: Calibration | None = None,
+        decide: Callable[[Sequence[str]], Decision] | None = None,
+    ) -> DatasetEvaluator:
         """See :func:`mm_ovseg.evaluation.build_evaluator`; each dataset has its own output folder."""
-        return build_evaluator(cfg, dataset_name, f"{cfg.OUTPUT_DIR}/inference/{dataset_name}")
+        names = dict(zip(cfg.DATASETS.TEST, read_prompts(cfg), strict=True)).get(dataset_name)
+        folder = f"{cfg.OUTPUT_DIR}/inference/{dataset_name}"
+        options = {"names": names or None, "calibration": calibration, "decide": decide}
+        return build_evaluator(cfg, dataset_name, folder, **options)
 
     @classmethod
-    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None) -> OrderedDict:
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: list[DatasetEvaluator] | None = None,
+        *,
+        calibration: Calibration | None = None,
+    ) -> OrderedDict:
         """Evaluate on every dataset of DATASETS.TEST.
 
-        Segmentation models are asked for the class names of each dataset, or for those of TEST.PROMPT_FILES.
+        Segmentation models are asked for the class names of each dataset, or for those of TEST.PROMPT_FILES, and for
+        others that an evaluator wants to test.
+
+        Args:
+            cfg, model, evaluators: as in Detectron2.
+            calibration: of the model's weights, for evaluators that are built here.
 
         Returns:
             The results, keyed by dataset name if there are several datasets.
@@ -258,6 +287,7 @@ class Trainer(DefaultTrainer):
         unwrapped = unwrap(model)
         check_evaluator_types(unwrapped, cfg.DATASETS.TEST)
         prompts = read_prompts(cfg) if unwrapped.task == "sem_seg" else None
+        decide = partial(build_decision, unwrapped, calibration)
         results = OrderedDict()
         for index, dataset_name in enumerate(cfg.DATASETS.TEST):
             if prompts is not None:
@@ -265,8 +295,11 @@ class Trainer(DefaultTrainer):
             single = cfg.clone()
             single.defrost()
             single.DATASETS.TEST = (dataset_name,)
-            evaluator = [evaluators[index]] if evaluators is not None else None
-            results[dataset_name] = super().test(single, model, evaluator)
+            given = evaluators is not None
+            evaluator = evaluators[index] if given else cls.build_evaluator(cfg, dataset_name, calibration, decide)
+            vocabularies = getattr(evaluator, "vocabularies", {})
+            asked = ManyVocabularies(model, vocabularies) if vocabularies else model
+            results[dataset_name] = super().test(single, asked, [evaluator])
         return next(iter(results.values())) if len(results) == 1 else results
 
 

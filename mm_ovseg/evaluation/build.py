@@ -11,7 +11,9 @@ from torch import nn
 
 from mm_ovseg.data.catalog import label_scheme
 from mm_ovseg.data.registration import check_dataset
+from mm_ovseg.decision import Calibration
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.evaluation.open_vocabulary import Decide
 from mm_ovseg.evaluation.retrieval import RetrievalEvaluator
 from mm_ovseg.evaluation.seen_unseen import SeenUnseenSemSegEvaluator
 from mm_ovseg.vocabulary import unseen_classes
@@ -26,7 +28,15 @@ EVALUATOR_TYPES = {
 }
 
 
-def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | os.PathLike | None = None) -> DatasetEvaluator:
+def build_evaluator(
+    cfg: CfgNode,
+    dataset_name: str,
+    output_dir: str | os.PathLike | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    calibration: Calibration | None = None,
+    decide: Decide | None = None,
+) -> DatasetEvaluator:
     """Build the evaluator of a dataset for the model of a config.
 
     ======================= ================================ ==============================
@@ -38,13 +48,16 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | os.PathLi
     ======================= ================================ ==============================
 
     Args:
-        cfg: ``MODEL.META_ARCHITECTURE`` names the model; ``DATASETS.UNSEEN``, ``INPUT.SKIP_CORRUPT`` and
-            ``CMU.BLOCKS`` are used.
+        cfg: ``MODEL.META_ARCHITECTURE`` names the model; ``DATASETS.UNSEEN``, ``INPUT.SKIP_CORRUPT``, ``CMU.BLOCKS``,
+            ``TEST.ABSENT_NAMES``, ``TEST.SINGLE_NAMES`` and ``TEST.MODALITIES`` are used.
         dataset_name: a registered dataset.
         output_dir: folder for the evaluator's files; None: write no files.
+        names: what the model is asked for, one for each class; None: the classes.
+        calibration: of the model's scores.
+        decide: names -> the decision that users get; None: with the calibration alone.
 
     Raises:
-        ConfigError: the dataset cannot score the model.
+        ConfigError: the dataset cannot score the model, or there are not as many absent names.
         DataError, VocabularyError: its labels have no valid meaning; see
             :func:`~mm_ovseg.data.catalog.label_scheme`.
     """
@@ -55,7 +68,16 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | os.PathLi
     scheme = label_scheme(MetadataCatalog.get(dataset_name))
     unseen = unseen_classes(scheme.classes, scheme.unseen, cfg.DATASETS.UNSEEN)
     return SeenUnseenSemSegEvaluator(
-        dataset_name, output_dir=output_dir, unseen_classes=unseen, skip_corrupt=cfg.INPUT.SKIP_CORRUPT
+        dataset_name,
+        output_dir=output_dir,
+        unseen_classes=unseen,
+        skip_corrupt=cfg.INPUT.SKIP_CORRUPT,
+        names=names,
+        calibration=calibration,
+        decide=decide,
+        num_absent_names=cfg.TEST.ABSENT_NAMES,
+        single_names=cfg.TEST.SINGLE_NAMES,
+        modalities=cfg.TEST.MODALITIES,
     )
 
 

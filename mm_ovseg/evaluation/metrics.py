@@ -9,7 +9,7 @@ from tabulate import tabulate
 from mm_ovseg.decision import NONE_CLASS
 from mm_ovseg.errors import VocabularyError
 
-__all__ = ["count_pixels", "format_results_table", "segmentation_metrics", "unseen_mask"]
+__all__ = ["count_pixels", "format_results_table", "intersection_over_union", "segmentation_metrics", "unseen_mask"]
 
 
 def count_pixels(
@@ -59,32 +59,61 @@ def segmentation_metrics(
     Raises:
         VocabularyError: an unseen class is not among the classes.
     """
-    unseen = unseen_mask(classes, unseen_classes)
     true_positive = confusion_matrix.diagonal()[: len(classes)].astype(np.float64)
     label_pixels = confusion_matrix.sum(axis=1)[: len(classes)].astype(np.float64)
-    union = label_pixels + confusion_matrix.sum(axis=0)[: len(classes)] - true_positive
+    map_pixels = confusion_matrix.sum(axis=0)[: len(classes)].astype(np.float64)
+    ious = intersection_over_union(true_positive, label_pixels, map_pixels, classes, unseen_classes)
+    iou = np.array([ious[f"IoU-{name}"] for name in classes])
     present = label_pixels > 0
-    scaled = np.where(present, 100 * true_positive, np.nan)
-    iou, accuracy = scaled / np.maximum(union, 1), scaled / np.maximum(label_pixels, 1)
-    seen_miou, unseen_miou = _mean(iou[present & ~unseen]), _mean(iou[present & unseen])
-    both = seen_miou + unseen_miou
+    accuracy = np.where(present, 100 * true_positive, np.nan) / np.maximum(label_pixels, 1)
+    both = ious["mIoU-seen"] + ious["mIoU-unseen"]
     total = label_pixels.sum()
-    metrics = {
-        "mIoU": _mean(iou[present]),
-        "mIoU-seen": seen_miou,
-        "mIoU-unseen": unseen_miou,
-        "hIoU": 2 * seen_miou * unseen_miou / both if both != 0 else 0.0,
+    return {
+        **ious,
+        "hIoU": 2 * ious["mIoU-seen"] * ious["mIoU-unseen"] / both if both != 0 else 0.0,
         "fwIoU": float((iou[present] * label_pixels[present]).sum() / total) if total else math.nan,
         "mACC": _mean(accuracy[present]),
         "pACC": float(100 * true_positive.sum() / total) if total else math.nan,
+        **{f"ACC-{name}": float(value) for name, value in zip(classes, accuracy, strict=True)},
     }
-    metrics |= {f"IoU-{name}": float(value) for name, value in zip(classes, iou, strict=True)}
-    metrics |= {f"ACC-{name}": float(value) for name, value in zip(classes, accuracy, strict=True)}
-    return metrics
+
+
+def intersection_over_union(
+    both: np.ndarray,
+    label_pixels: np.ndarray,
+    map_pixels: np.ndarray,
+    classes: Sequence[str],
+    unseen_classes: Sequence[str] = (),
+) -> dict[str, float]:
+    """IoU in percent, of each class and the means over those with ground truth.
+
+    Args:
+        both: (T,) float64 pixels of each class in the ground truth that are mapped as this class.
+        label_pixels, map_pixels: (T,) float64 pixels of each class in the ground truth, and in the map.
+        classes: the T class names.
+        unseen_classes: those of them whose labels training did not see.
+
+    Returns:
+        mIoU, mIoU-seen, mIoU-unseen, IoU-<class>; nan without ground truth.
+
+    Raises:
+        VocabularyError: an unseen class is not among the classes.
+    """
+    unseen = unseen_mask(classes, unseen_classes)
+    present = label_pixels > 0
+    iou = np.where(present, 100 * both, np.nan) / np.maximum(label_pixels + map_pixels - both, 1)
+    means = {"mIoU": present, "mIoU-seen": present & ~unseen, "mIoU-unseen": present & unseen}
+    return {
+        **{name: _mean(iou[chosen]) for name, chosen in means.items()},
+        **{f"IoU-{name}": float(value) for name, value in zip(classes, iou, strict=True)},
+    }
 
 
 def format_results_table(
-    results: Mapping[str, float], classes: Sequence[str], unseen_classes: Sequence[str] = ()
+    results: Mapping[str, float],
+    classes: Sequence[str],
+    unseen_classes: Sequence[str] = (),
+    alone: Mapping[str, float] | None = None,
 ) -> str:
     """Format scores as a text table: one row per class, then the summary.
 
@@ -92,9 +121,10 @@ def format_results_table(
         results: what :func:`segmentation_metrics` returns, or ``evaluate()["sem_seg"]``.
         classes: class names in the order of their rows.
         unseen_classes: those of them whose labels training did not see.
+        alone: IoU of each class asked for alone, and its means, for a column beside the IoU of all together.
     """
 
-    def percent(name: str) -> str:
+    def percent(name: str, results: Mapping[str, float] = results) -> str:
         return "n/a" if math.isnan(results[name]) else f"{results[name]:.2f}"
 
     unseen = unseen_mask(classes, unseen_classes)
@@ -109,14 +139,15 @@ def format_results_table(
         ["hIoU", "seen, unseen", percent("hIoU"), ""],
         ["fwIoU, pACC", "all", percent("fwIoU"), percent("pACC")],
     ]
+    headers = ["class", "seen/unseen", "IoU", "ACC"]
+    if alone is not None:
+        keys = [*(f"IoU-{name}" for name in classes), "mIoU", "mIoU-seen", "mIoU-unseen"]
+        headers.append("IoU asked for alone")
+        for row, key in zip(rows, keys, strict=False):
+            row.append(percent(key, alone))
     # Numbers are not parsed, so that class names that are numbers stay unchanged.
-    return tabulate(
-        rows,
-        headers=["class", "seen/unseen", "IoU", "ACC"],
-        tablefmt="github",
-        disable_numparse=True,
-        colalign=("left", "left", "right", "right"),
-    )
+    alignment = ("left", "left", *("right" for _ in headers[2:]))
+    return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True, colalign=alignment)
 
 
 def unseen_mask(classes: Sequence[str], unseen_classes: Sequence[str]) -> np.ndarray:

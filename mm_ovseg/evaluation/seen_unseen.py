@@ -7,7 +7,9 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +19,17 @@ from detectron2.utils import comm
 
 from mm_ovseg.data.catalog import label_scheme
 from mm_ovseg.data.registration import check_dataset
-from mm_ovseg.decision import Decision
+from mm_ovseg.decision import Calibration, Decision
 from mm_ovseg.errors import DataError, VocabularyError
-from mm_ovseg.evaluation.metrics import count_pixels, format_results_table, segmentation_metrics, unseen_mask
+from mm_ovseg.evaluation.confidence import ConfidenceTest
+from mm_ovseg.evaluation.metrics import count_pixels, format_results_table, segmentation_metrics
+from mm_ovseg.evaluation.open_vocabulary import AbsentNames, Decide, SingleNames, choose_absent_names
+from mm_ovseg.evaluation.pixel_test import PixelTest
+from mm_ovseg.evaluation.score_tables import format_absent_names_table, format_confidence_table
 from mm_ovseg.files import complete_file
 from mm_ovseg.raster import RasterSource, read_label
 from mm_ovseg.visualization.confusion_matrix import draw_confusion_matrix
+from mm_ovseg.visualization.reliability import draw_reliability
 
 __all__ = ["SeenUnseenSemSegEvaluator"]
 
@@ -48,18 +55,32 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
         output_dir: str | os.PathLike | None = None,
         unseen_classes: Sequence[str] | None = None,
         skip_corrupt: bool = False,
+        names: Sequence[str] | None = None,
+        calibration: Calibration | None = None,
+        decide: Decide | None = None,
+        num_absent_names: int = 0,
+        single_names: bool = False,
+        modalities: str = "both",
     ) -> None:
         """Read the size of the dataset and its metadata: classes, unseen classes, ignore_label and label_values.
 
         Args:
             dataset_name: a registered dataset with labels.
             distributed: sum the counts of all processes; False: score only this process's images.
-            output_dir: for ``sem_seg_evaluation.json`` and ``confusion_matrix.png``; None: write no files.
+            output_dir: for ``sem_seg_evaluation.json``, ``confusion_matrix.png`` and ``reliability.png``; None: write
+                no files.
             unseen_classes: replace those of the metadata.
             skip_corrupt: log an image whose label map cannot be used, and leave it out.
+            names: what the model is asked for, one for each class; None: the classes.
+            calibration: of the model's scores; the map stays the highest score.
+            decide: names -> the decision that users get, for the next two; None: with the calibration alone.
+            num_absent_names: number of distractors of :class:`~mm_ovseg.evaluation.open_vocabulary.AbsentNames`; 0
+                leaves out this test.
+            single_names: also test :class:`~mm_ovseg.evaluation.open_vocabulary.SingleNames`.
+            modalities: what the model is shown, for the file.
 
         Raises:
-            ConfigError: no dataset of that name is registered.
+            ConfigError: no dataset of that name is registered, or there are not as many absent names.
             VocabularyError: it has no classes, or an unseen class is not among them.
             DataError: its label numbers are invalid; see :func:`~mm_ovseg.data.catalog.label_scheme`.
         """
@@ -69,17 +90,31 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
         self._dataset_size = len(DatasetCatalog.get(dataset_name))
         self._distributed = distributed
         self._output_dir = None if output_dir is None else Path(output_dir)
-        self._skip_corrupt = skip_corrupt
+        self._skip_corrupt, self._modalities = skip_corrupt, modalities
         self._classes = list(scheme.classes)
         self._unseen_classes = list(scheme.unseen if unseen_classes is None else unseen_classes)
         self._decision = Decision(self._classes, min_score=0.0)  # the plain argmax
         self._ignore_label = scheme.ignore_label
         self._label_values = scheme.label_values
-        unseen_mask(self._classes, self._unseen_classes)
+        self._confidence = ConfidenceTest(self._classes, self._unseen_classes, calibration)
+        self._tests: list[PixelTest] = [self._confidence]
+        names = self._classes if names is None else names
+        decide = decide or partial(Decision, calibration=calibration)
+        if num_absent_names:
+            self._tests.append(AbsentNames(names, choose_absent_names(num_absent_names, names), decide))
+        if single_names:
+            self._tests.append(SingleNames(names, self._classes, self._unseen_classes, decide))
         self.reset()
+
+    @property
+    def vocabularies(self) -> dict[str, Sequence[Sequence[str]]]:
+        """Key of an output -> what the model is to be asked for besides, for :meth:`process`."""
+        return {test.name: test.vocabularies for test in self._tests if test.vocabularies}
 
     def reset(self) -> None:
         """Forget all counts."""
+        for test in self._tests:
+            test.counts[...] = 0
         self._confusion_matrix = np.zeros((len(self._classes), len(self._classes)), dtype=np.int64)
         self._num_images = 0
 
@@ -88,7 +123,8 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
 
         Args:
             inputs: dataset dicts with ``file_name`` and ``sem_seg_file_name``.
-            outputs: for each, ``sem_seg``: (T, H, W) scores; the highest score of a pixel is its class.
+            outputs: for each, ``sem_seg``: (T, H, W) scores; the highest score of a pixel is its class. And for each
+                key of :attr:`vocabularies` the scores of all its names.
 
         Raises:
             DataError: an image has no label map, or one that cannot be read, differs in size from the prediction, or
@@ -111,22 +147,26 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
                 logger.warning("A sample is left out (INPUT.SKIP_CORRUPT): %s", error)
                 continue
             self._confusion_matrix += count_pixels(label, prediction, len(self._classes), self._ignore_label)
+            for test in self._tests:
+                test.add(label, label != self._ignore_label, output)
             self._num_images += 1
 
     def evaluate(self) -> "OrderedDict[str, dict[str, float]] | None":
         """Score the processed images, log the table and write the output files.
 
         Returns:
-            ``{"sem_seg": scores}`` with the scores of :func:`segmentation_metrics`, ``num_images`` (processed) and
-            ``num_skipped`` (the rest of the dataset); None in processes other than the main one.
+            ``sem_seg``: the scores of :func:`segmentation_metrics`, ``num_images`` (processed) and ``num_skipped`` (the
+            rest of the dataset); ``confidence``, ``absent_names`` and ``single_names``: the ``results`` of
+            :class:`~mm_ovseg.evaluation.confidence.ConfidenceTest` and of the tests of
+            :mod:`mm_ovseg.evaluation.open_vocabulary`. None in processes other than the main one.
 
         Raises:
             DataError: no labelled pixel was processed, or the output folder cannot be written to.
         """
-        confusion_matrix, num_images = self._confusion_matrix, self._num_images
+        counts = [self._confusion_matrix, *(test.counts for test in self._tests), np.array(self._num_images)]
         if self._distributed:
-            matrices, counts = zip(*comm.all_gather((confusion_matrix, num_images)), strict=True)
-            confusion_matrix, num_images = np.sum(matrices, axis=0), sum(counts)
+            counts = [np.sum(of_processes, axis=0) for of_processes in zip(*comm.all_gather(counts), strict=True)]
+        (confusion_matrix, *test_counts), num_images = counts[:-1], int(counts[-1])
         # Before the other processes return: all of them must stop, not just the main one.
         if not confusion_matrix.any():
             raise DataError(
@@ -139,14 +179,16 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
 
         scores = segmentation_metrics(confusion_matrix, self._classes, self._unseen_classes)
         scores |= {"num_images": num_images, "num_skipped": self._dataset_size - num_images}
-        table = format_results_table(scores, self._classes, self._unseen_classes)
+        results = OrderedDict(sem_seg=scores)
+        for test, of_test in zip(self._tests, test_counts, strict=True):
+            results[test.name] = test.results(of_test)
         logger.info(
             "Dataset '%s', %d images, %d skipped, in percent:\n%s",
-            *(self._dataset_name, num_images, scores["num_skipped"], table),
+            *(self._dataset_name, num_images, scores["num_skipped"], self._format_tables(results)),
         )
         if self._output_dir is not None:
-            self._write(scores, confusion_matrix)
-        return OrderedDict(sem_seg=scores)
+            self._write(results, confusion_matrix, self._confidence.curves(test_counts[0]))
+        return results
 
     def _read_label(self, dataset_dict: Mapping, prediction_shape: tuple[int, int]) -> np.ndarray:
         image, path = dataset_dict["file_name"], dataset_dict.get("sem_seg_file_name")
@@ -167,17 +209,35 @@ class SeenUnseenSemSegEvaluator(DatasetEvaluator):
             )
         return label
 
-    def _write(self, scores: Mapping[str, float], confusion_matrix: np.ndarray) -> None:
+    def _format_tables(self, results: Mapping[str, Mapping[str, float]]) -> str:
+        classes, alone = (self._classes, self._unseen_classes), results.get(SingleNames.name)
+        tables = [format_results_table(results["sem_seg"], *classes, alone)]
+        tables.append(format_confidence_table(results[ConfidenceTest.name]))
+        if AbsentNames.name in results:
+            tables.append(format_absent_names_table(results[AbsentNames.name]))
+        return "\n\n".join(tables)
+
+    def _write(
+        self, results: Mapping[str, Mapping[str, float]], confusion_matrix: np.ndarray, curves: Mapping[str, Any]
+    ) -> None:
+        # JSON has no nan.
+        plain = {
+            key: {name: None if math.isnan(value) else value for name, value in scores.items()}
+            for key, scores in results.items()
+        }
         report = {
             "dataset": self._dataset_name,
+            "modalities": self._modalities,
             "classes": self._classes,
             "unseen_classes": self._unseen_classes,
-            # JSON has no nan.
-            "results": {name: None if math.isnan(value) else value for name, value in scores.items()},
+            "results": plain.pop("sem_seg"),
+            **plain,
             "confusion_matrix": confusion_matrix.tolist(),
+            "confidence_curves": curves,
         }
         with complete_file(self._output_dir / "sem_seg_evaluation.json") as temporary:
             temporary.write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")
         draw_confusion_matrix(
             self._output_dir / "confusion_matrix.png", confusion_matrix, self._classes, self._unseen_classes
         )
+        draw_reliability(self._output_dir / "reliability.png", {"": curves})

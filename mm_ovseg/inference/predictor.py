@@ -13,14 +13,14 @@ from mm_ovseg.checkpoint.checkpointer import StrictCheckpointer
 from mm_ovseg.data.augmentation import PairSample, build_augmentations
 from mm_ovseg.data.mappers import model_item
 from mm_ovseg.data.pair_reader import PairReader, Raster
-from mm_ovseg.decision import Calibration, Decision
+from mm_ovseg.decision import Decision
+from mm_ovseg.engine.calibration import load_calibration
+from mm_ovseg.engine.decisions import build_decision
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference.batches import BatchRunner, check_batch_size
 from mm_ovseg.inference.model_lock import ModelLock
-from mm_ovseg.inference.same_names import find_same_names
 from mm_ovseg.modeling.meta_arch.segmenter import needed_weights
 from mm_ovseg.modeling.precision import allow_tf32
-from mm_ovseg.vocabulary import GENERIC_CLASSES
 
 __all__ = ["Prediction", "Predictor"]
 
@@ -83,7 +83,7 @@ class Predictor:
         ConfigError: the model does not segment, the config moves pixels, or a minimum score or an ``INPUT`` setting is
             invalid.
         VocabularyError: the names are empty, repeated, too many, or, for SegEarth-OV, only one.
-        CheckpointError: ``MODEL.WEIGHTS`` cannot be loaded.
+        CheckpointError: ``MODEL.WEIGHTS`` or their calibration cannot be loaded.
     """
 
     @torch.inference_mode(False)  # whatever the caller's mode: weights made in it could never change again
@@ -115,7 +115,7 @@ class Predictor:
         self.skip_corrupt = cfg.INPUT.SKIP_CORRUPT
         allow_tf32(cfg.MODEL.ALLOW_TF32)
         self.model = build_model(cfg)
-        self.calibration: Calibration | None = None
+        self.calibration = load_calibration(cfg)
         self.model.eval()
         self.model.text.check_length(Decision(class_names).names)  # before loading weights, which takes longer
         if cfg.MODEL.WEIGHTS:
@@ -147,7 +147,8 @@ class Predictor:
             VocabularyError: the names are empty, repeated, too many, or, for SegEarth-OV, only one.
         """
         with self.lock:
-            decision = self._decide(class_names, background, min_score)
+            options = {"background": background, "min_score": min_score}
+            decision = build_decision(self.model, self.calibration, class_names, **options)
             if self.model.relative_scores and len(decision.names) == 1:
                 raise VocabularyError(
                     f"{type(self.model).__name__} only compares names with each other, and would find "
@@ -160,25 +161,6 @@ class Predictor:
                 'Pixels that look more like %s than like what is asked for are "none"; --background names others.',
                 ", ".join(decision.background),
             )
-
-    def _decide(
-        self,
-        class_names: Sequence[str],
-        background: Sequence[str] | None,
-        min_score: float | Mapping[str, float] | None,
-    ) -> Decision:
-        """The decision for a vocabulary, with what training saw of it where that matters."""
-        options = {"min_score": min_score, "calibration": self.calibration}
-        decision = Decision(class_names, background=background, **options)
-        if self.calibration is None and len(decision.classes) > 1:
-            return decision
-        self.model.text.check_length(decision.names)
-        trained = tuple(self.calibration.min_scores) if self.calibration else self.model.train_vocabulary
-        others = trained or (GENERIC_CLASSES if self.model.relative_scores else ())
-        same = find_same_names(self.model.text, decision.names, others)
-        asked = {same.get(name) for name in decision.classes}
-        rivals = [name for name in others if name not in asked]
-        return Decision(class_names, background=background, seen=same if trained else {}, rivals=rivals, **options)
 
     def __call__(self, rgb: Raster | None, sar: Raster | None, *, with_scores: bool = False) -> Prediction | None:
         """Segment one pair.

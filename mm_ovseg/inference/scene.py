@@ -20,10 +20,11 @@ from mm_ovseg.data.palette import LegendEntry, class_colors, class_legend
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.decision import Decision
 from mm_ovseg.engine import config_inputs, weights_hashes
+from mm_ovseg.engine.calibration import find_calibration
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import check_outputs, sha256
 from mm_ovseg.inference.batches import BatchRunner
-from mm_ovseg.inference.cloud_detection import DETECT, DETECTED_CLOUDS, detect_clouds
+from mm_ovseg.inference.cloud_detection import DETECT, DETECTED_CLOUDS, detect_clouds, detector_bands
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
 from mm_ovseg.inference.polygons import check_polygon_options
 from mm_ovseg.inference.predictor import Predictor
@@ -91,6 +92,8 @@ class ScenePredictor:
         self._hashes = weights_hashes(cfg)
         key, weights = needed_weights(cfg)
         self._weights = {"path": weights, "sha256": self._hashes.get(key)}
+        file = find_calibration(cfg)
+        self._calibration = None if file is None else {"path": str(file), "sha256": sha256(file)}
 
     def set_vocabulary(
         self,
@@ -165,17 +168,19 @@ class ScenePredictor:
             grid = source.grid
             check_polygon_options(grid, **polygon_options(options))
             area = SceneArea(options.area, grid, options.area_layer) if options.area else None
-            settings = self._settings(rgb, sar, options, shift if corrected else None)
-            layers = self._layers(options)
-            size = {"width": grid.width, "height": grid.height}
-            work = SceneWork(output, layers=layers, settings=settings, resume=options.resume, **size)
-            stack.push(lambda error, *_: work.close(finished=error is None))
-            clouds = self._open_clouds(rgb, source, work, options)
+            clouds = self._open_clouds(rgb, source, options)
             if clouds is not None:
                 stack.enter_context(clouds)
                 for warning in clouds.concerns():
                     logger.warning(warning)
                     warnings.append(warning)
+            settings = self._settings(rgb, sar, options, shift if corrected else None)
+            layers = self._layers(options)
+            size = {"width": grid.width, "height": grid.height}
+            work = SceneWork(output, layers=layers, settings=settings, resume=options.resume, **size)
+            stack.push(lambda error, *_: work.close(finished=error is None))
+            if options.clouds == DETECT:
+                clouds = stack.enter_context(self._detected_clouds(rgb, source, work, options))
             run = SceneRun(
                 run_batch=BatchRunner(self.model),
                 decision=self.predictor.decision,
@@ -193,6 +198,7 @@ class ScenePredictor:
                 "shift": None if shift is None else {**asdict(shift), "corrected": corrected},
                 "warnings": warnings,
                 "weights": self._weights,
+                "calibration": self._calibration,
                 "settings": settings,
                 "layers": list(layers),
                 "mm_ovseg_version": mm_ovseg.__version__,
@@ -279,17 +285,22 @@ class ScenePredictor:
             any_format=self._any_format,
         )
 
-    def _open_clouds(self, rgb: Paths, source: SceneSource, work: SceneWork, options: SceneOptions) -> CloudMask | None:
-        """The mask of clouds, detected unless a file is given; None if nothing is known of them."""
+    def _open_clouds(self, rgb: Paths | None, source: SceneSource, options: SceneOptions) -> CloudMask | None:
+        """The mask of clouds; None if nothing is known of them, or if they can be, and are still to be, detected."""
         if options.clouds is None:
             return None
         if options.clouds != DETECT:
             return CloudMask(options.clouds, source, options.cloud_values, any_format=self._any_format)
+        with RasterSource(rgb, any_format=self._any_format) as images:
+            detector_bands(images, image_readers(self.cfg)[0], options.near_infrared)
+        return None
+
+    def _detected_clouds(self, rgb: Paths, source: SceneSource, work: SceneWork, options: SceneOptions) -> CloudMask:
         path = work.folder / CLOUD_FILE
         if not path.exists():  # with resume, an earlier run may have made it
-            reader, _ = image_readers(self.cfg)
             with RasterSource(rgb, any_format=self._any_format) as images:
-                detect_clouds(images, reader, options.near_infrared, path, device=self.cfg.MODEL.DEVICE)
+                bands = detector_bands(images, image_readers(self.cfg)[0], options.near_infrared)
+                detect_clouds(images, bands, path, device=self.cfg.MODEL.DEVICE)
         return CloudMask(path, source, DETECTED_CLOUDS)
 
     def _check_registration(self, source: SceneSource, options: SceneOptions) -> ShiftEstimate | None:

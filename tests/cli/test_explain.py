@@ -138,6 +138,15 @@ def test_without_sar_there_is_one_column(folder, figures, monkeypatch, capsys):
         assert "RGB only" in texts_of(figure) and "SAR only" not in texts_of(figure)
 
 
+def test_without_rgb_there_is_one_column(folder, figures, monkeypatch):
+    monkeypatch.chdir(folder)
+    options = ["--class", "city", "--output", "a.png", "--opts", "MODEL.DEVICE", "cpu"]
+    run_cli("explain", *PAIR[:2], *PAIR[4:], *options)
+    [figure] = figures
+    texts = texts_of(figure)
+    assert "SAR only" in texts and "RGB only" not in texts and not any("CLIP" in text for text in texts)
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [

@@ -43,7 +43,7 @@ def test_a_pair_of_files_becomes_a_map(scene, tmp_path):
         assert set(np.unique(file.read(1))) <= set(range(5))
     report = json.loads((tmp_path / "map.json").read_text())
     assert [area["name"] for area in report["classes"] if area["unseen"]] == ["road", "water"]
-    assert len(report["weights"]["sha256"]) == 64
+    assert len(report["weights"]["sha256"]) == 64 and report["calibration"] is None
 
 
 def test_from_another_folder_to_a_narrow_terminal(scene, tmp_path):

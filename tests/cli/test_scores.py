@@ -50,6 +50,43 @@ def test_models_side_by_side(draw_scores, tmp_path):
     assert read("two.png").shape[1] == 500
 
 
+def curves_of(confidence):
+    """The curves of an evaluation whose pixels are all of one confidence, and half of them right."""
+    pixels = [0] * 15
+    pixels[int(15 * confidence)] = 100
+    of_bins = {
+        name: [value if count else None for count in pixels]
+        for name, value in {"confidence": confidence, "accuracy": 0.5}.items()
+    }
+    return {"calibrated": True, "all": {"pixels": pixels, **of_bins, "risk": [0.5] * 100}, "seen": None, "unseen": None}
+
+
+def test_reliability_of_one_evaluation_and_of_several(draw_scores, tmp_path, capsys):
+    for name, confidence in (("a", 0.5), ("b", 0.9)):
+        write_evaluation(tmp_path / f"{name}.json", confidence_curves=curves_of(confidence))
+    draw_scores("a.json", "--reliability", "one.svg", "--dpi", 50)
+    assert capsys.readouterr().out.split() == ["one.svg"]
+    text = (tmp_path / "one.svg").read_text()
+    assert ">all ground truth<" in text and ">unseen ground truth<" not in text  # it has no such pixels
+    draw_scores("a.json", "b.json", "--titles", "clear $", "SAR alone", "--reliability", "two.svg", "two.png")
+    assert ">clear $<" in (tmp_path / "two.svg").read_text() and ">SAR alone<" in (tmp_path / "two.svg").read_text()
+    assert read("two.png").std() > 5
+
+
+@pytest.mark.parametrize(("curves", "words"), [
+    (None, "b.json is of an earlier version, without confidences; evaluate the model again"),
+    ({"all": None}, "b.json is not an evaluation of semantic segmentation"),
+    ({"all": {"pixels": [1]}, "seen": None, "unseen": None}, "b.json is not an evaluation of semantic segmentation"),
+    ({**curves_of(0.5), "all": {**curves_of(0.5)["all"], "risk": [0.5]}}, "b.json is not an evaluation"),
+])  # fmt: skip
+def test_evaluations_without_curves_of_confidences(draw_scores, tmp_path, capsys, curves, words):
+    write_evaluation(tmp_path / "a.json", confidence_curves=curves_of(0.5))
+    write_evaluation(tmp_path / "b.json", **({} if curves is None else {"confidence_curves": curves}))
+    with pytest.raises(SystemExit):
+        draw_scores("a.json", "b.json", "--reliability", "two.png")
+    assert words in capsys.readouterr().err and not (tmp_path / "two.png").exists()
+
+
 def test_the_resolution_is_of_the_confusion_matrix_too(draw_scores):
     for dpi in (50, 100):
         draw_scores("a.json", "--confusion-matrix", f"{dpi}.png", "--dpi", dpi)

@@ -131,6 +131,20 @@ def test_holes_in_sar_do_not_bleed(rgb, tmp_path):
     assert difference.max() < 10
 
 
+def test_sar_alone_on_its_own_grid(tmp_path):
+    sar = write_ground(tmp_path / "s.tif", ORIGIN, 60, 80, dtype="float32")
+    with SceneSource(None, sar, sar_reader=DB) as source:
+        assert source.grid.shape == (60, 80) and source.grid.transform == ORIGIN and source.covered == 1
+        window, edge = source.read(0, 0, 60, 80), source.read(50, 70, 20, 20)
+    assert window.image.dtype == np.uint8 and not window.image.any() and not window.image_valid.any()
+    assert window.sar_valid.all() and edge.sar_valid[:10, :10].all() and not edge.sar_valid[10:].any()
+    np.testing.assert_array_equal(edge.sar_image[:10, :10], window.sar_image[50:, 70:])
+    with SceneSource(None, sar, sar_reader=DB, ground_sampling_distance=20.0) as source:
+        assert source.grid.shape == (30, 40)
+    with pytest.raises(DataError, match="no image; give RGB, SAR or both"):
+        SceneSource(None, None)
+
+
 def test_another_ground_sampling_distance(rgb, tmp_path):
     sar = write_ground(tmp_path / "s.tif", from_origin(499_950, 5_000_030, 5, 5), 140, 190)
     for distance in (20.0, 5.0):

@@ -14,6 +14,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator, print_csv_format, verify_results
 from PIL import Image
 
+from mm_ovseg.decision import Calibration
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.evaluation import SeenUnseenSemSegEvaluator
 from tests.process_group import run_in_group
@@ -62,11 +63,15 @@ def data(tmp_path, register):
 
 
 def evaluate(samples, outputs, **arguments):
+    return evaluate_all(samples, outputs, **arguments)["sem_seg"]
+
+
+def evaluate_all(samples, outputs, **arguments):
     evaluator = SeenUnseenSemSegEvaluator(DATASET, **arguments)
     evaluator.reset()
     for sample, output in zip(samples, outputs, strict=True):
         evaluator.process([sample], [output])
-    return evaluator.evaluate()["sem_seg"]
+    return evaluator.evaluate()
 
 
 def all_pixels(samples, outputs):
@@ -235,7 +240,12 @@ def test_output_files(data, tmp_path):
     assert np.array(report["confusion_matrix"]).sum(axis=1).tolist() == counts
     assert np.array(report["confusion_matrix"])[:, 1].sum() == 0
     assert np.array(Image.open(folder / "confusion_matrix.png").convert("L")).std() > 5
-    assert {path.name for path in folder.iterdir()} == {"sem_seg_evaluation.json", "confusion_matrix.png"}
+    assert np.array(Image.open(folder / "reliability.png").convert("L")).std() > 5
+    written = {"sem_seg_evaluation.json", "confusion_matrix.png", "reliability.png"}
+    assert {path.name for path in folder.iterdir()} == written
+    assert report["confidence"].pop("ECE-unseen") is None and report["confidence"]["ECE"] > 0
+    assert report["confidence_curves"]["unseen"] is None
+    assert sum(report["confidence_curves"]["all"]["pixels"]) == sum(counts)
 
 
 def test_an_unwritable_output_folder_is_a_data_error(data, tmp_path):
@@ -262,15 +272,27 @@ def evaluate_share(folder, samples, outputs, rank):
     """Evaluate every second sample, in one of two processes."""
     DatasetCatalog.register("shared", lambda: samples)
     MetadataCatalog.get("shared").set(stuff_classes=CLASSES, unseen_classes=UNSEEN, ignore_label=255)
-    evaluator = SeenUnseenSemSegEvaluator("shared", output_dir=folder / "inference", skip_corrupt=True)
+    evaluator = SeenUnseenSemSegEvaluator("shared", output_dir=folder / "inference", **EVERY_TEST)
     evaluator.process(samples[rank::2], outputs[rank::2])
     return evaluator.evaluate()
+
+
+EVERY_TEST = {
+    "skip_corrupt": True,
+    "calibration": Calibration(0.5, 0.1, min_score=0.6),
+    "num_absent_names": 2,
+    "single_names": True,
+}
 
 
 def test_two_processes_give_exactly_the_scores_of_one(data, tmp_path):
     samples, outputs = data
     Path(samples[1]["sem_seg_file_name"]).write_bytes(b"torn")
+    for output in outputs:
+        output["single_names"] = output["sem_seg"].flip(1)
+        output["absent_names"] = torch.cat([output["sem_seg"], output["sem_seg"][:2].flip(2)])
     results = run_in_group(partial(evaluate_share, tmp_path, samples, outputs), tmp_path)
-    assert results == [{"sem_seg": evaluate(samples, outputs, skip_corrupt=True)}, None]
-    assert results[0]["sem_seg"]["num_skipped"] == 1
+    assert results == [evaluate_all(samples, outputs, **EVERY_TEST), None]
+    assert list(results[0]) == ["sem_seg", "confidence", "absent_names", "single_names"]
+    assert results[0]["sem_seg"]["num_skipped"] == 1 and results[0]["absent_names"]["decision-none"] > 0
     assert (tmp_path / "inference" / "sem_seg_evaluation.json").exists()

@@ -51,8 +51,8 @@ def test_the_answers_are_those_of_the_predictor(make_predictor, images):
     predictor = make_predictor()
     explanations = explain(predictor, *images)
     assert list(explanations) == [RGB_ONLY, SAR_ONLY, BOTH]
-    for name, sar in ((RGB_ONLY, None), (BOTH, images[1])):
-        expected = predictor(images[0], sar, with_scores=True)
+    for name, pair in ((RGB_ONLY, (images[0], None)), (SAR_ONLY, (None, images[1])), (BOTH, images)):
+        expected = predictor(*pair, with_scores=True)
         np.testing.assert_array_equal(explanations[name].prediction.scores, expected.scores)
         np.testing.assert_array_equal(explanations[name].prediction.class_map, expected.class_map)
     assert not np.array_equal(explanations[SAR_ONLY].prediction.scores, explanations[BOTH].prediction.scores)
@@ -155,6 +155,20 @@ def test_models_with_fewer_encoders(make_predictor, images):
     )
     assert clip_alone[RGB_ONLY].dino_cost is None and clip_alone[RGB_ONLY].attention(0, 0) is None
     assert list(explain(make_predictor(), images[0], None)) == [RGB_ONLY]
+    with pytest.raises(ConfigError, match="maps RGB alone"):
+        explain(make_predictor("MODEL.DENSE_ENCODER_SAR.ENABLED", False), None, images[1])
+
+
+def test_sar_without_rgb(make_predictor, images):
+    predictor = make_predictor()
+    explanations = explain(predictor, None, images[1])
+    assert list(explanations) == [SAR_ONLY]
+    expected = explain(predictor, *images)[SAR_ONLY]
+    np.testing.assert_array_equal(explanations[SAR_ONLY].prediction.scores, expected.prediction.scores)
+    np.testing.assert_array_equal(explanations[SAR_ONLY].dino_cost, expected.dino_cost)
+    assert explanations[SAR_ONLY].clip_cost is None
+    components, _ = first_component(explanations)
+    assert np.corrcoef(components[SAR_ONLY].ravel(), expected.dino_cost.ravel())[0, 1] > 0
 
 
 def test_classes_that_the_model_does_not_look_at_are_refused(make_predictor, images):

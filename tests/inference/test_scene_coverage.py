@@ -212,7 +212,7 @@ def test_what_cannot_be_used_is_one_sentence(predictor, files, tmp_path):
     ):
         with pytest.raises(error, match=message):
             predictor.segment(rgb, sar, tmp_path / "map.tif", SceneOptions(**OPTIONS, **make()))
-        assert not (tmp_path / "map.tif").exists()
+        assert not (tmp_path / "map.tif").exists() and not (tmp_path / "map.tif.work").exists()
     predictor.model.needs_sar = False
     with pytest.raises(ConfigError, match="maps RGB alone, but the scene has only SAR"):
         predictor.segment(None, files.sar, tmp_path / "map.tif", SceneOptions(**OPTIONS))
@@ -270,7 +270,7 @@ def test_clouds_that_cannot_be_detected(predictor, four_bands, files, detector, 
             predictor.segment(rgb, None, output, SceneOptions(clouds="detect", near_infrared=band, **OPTIONS))
     monkeypatch.setattr(detector, "predict_from_array", fail)
     options = SceneOptions(clouds="detect", near_infrared=4, **OPTIONS)
-    with pytest.raises(DataError, match=r"rgbn\.tif \(.*no network\); give a cloud mask instead"):
+    with pytest.raises(DataError, match=r"rgbn\.tif cannot be detected \(.*no network\); give a cloud mask instead"):
         predictor.segment(four_bands, None, output, options)
     monkeypatch.setitem(sys.modules, "omnicloudmask", None)
     with pytest.raises(ConfigError, match=r"pip install 'mm_ovseg\[cloud-detection\]'"):

@@ -20,7 +20,8 @@ SEEDS = (1, 2)
 
 def write(path, results):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"results": results}))
+    matrix = (100 * np.eye(5, dtype=int)).tolist()
+    path.write_text(json.dumps({"results": results, "confusion_matrix": matrix}))
 
 
 @pytest.fixture
@@ -32,6 +33,10 @@ def output(tmp_path):
             for dataset in TEST_DATASETS:
                 file = tmp_path / f"seed_{seed}" / variant / "inference" / dataset / "sem_seg_evaluation.json"
                 write(file, dict.fromkeys(keys, 10.0 * number + seed))
+        for number, run in enumerate(("full_rgb", "full_sar", "dropped_rgb", "dropped_sar")):
+            for dataset in TEST_DATASETS[:2]:
+                file = tmp_path / f"seed_{seed}" / run / "inference" / dataset / "sem_seg_evaluation.json"
+                write(file, dict.fromkeys(GROUPS, 200.0 + 10 * number + seed))
         for shift in range(1, 5):
             folder = tmp_path / f"seed_{seed}" / f"shifted_{shift}" / "inference"
             write(folder / TEST_DATASETS[0] / "sem_seg_evaluation.json", dict.fromkeys(GROUPS, float(shift)))
@@ -53,6 +58,10 @@ def test_the_report_says_what_the_evaluations_say(output):
     row = next(line for line in text.splitlines() if line.startswith("| DINO-SAR by InfoNCE (the method) "))
     assert [cell.strip() for cell in row.split("|")[2:6]] == [*3 * ["31.5 ± 0.7"], "73.1"]
     assert "2.5 ± 0.0" in text  # the mean of the shifts 1 to 4
+    table = text[text.index("### What is there") : text.index("### Retrieval")].splitlines()
+    means = [[cell.split("±")[0].strip() for cell in line.split("|")[2:8]] for line in table[4:]]
+    assert means[:6] == [6 * [mean] for mean in ("31.5", "201.5", "211.5", "51.5", "221.5", "231.5")]
+    assert means[6] == 2 * ["4.0", "6.7", "10.0"]  # of five classes of equal share
     assert picture.stat().st_size > 10_000
 
 
@@ -64,7 +73,7 @@ def test_one_seed_has_no_spread(output):
 def test_the_steps_of_a_seed_hang_together(tmp_path):
     steps = build_steps(tmp_path, SEEDS, Schedule().scaled(0.01))
     names = [step.name for step in steps]
-    assert len(set(names)) == len(names) == 3 + 2 * (3 + 1 + len(STAGE_1) + len(VARIANTS) + len(BASELINES) + 4)
+    assert len(set(names)) == len(names) == 4 + 2 * (3 + 1 + len(STAGE_1) + len(VARIANTS) + len(BASELINES) + 8)
     for index, step in enumerate(steps):
         assert set(step.needs) <= set(names[:index])
         for other in steps[:index]:  # whatever file of another step a command names, it waits for

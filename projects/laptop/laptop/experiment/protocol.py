@@ -10,6 +10,8 @@ from laptop.experiment.runner import Step
 
 __all__ = [
     "BASELINES",
+    "MODALITIES",
+    "OF_ANY_MODALITY",
     "STAGE_1",
     "TEST_DATASETS",
     "VARIANTS",
@@ -41,6 +43,7 @@ class Variant:
         paper: its mIoU in the paper, setting 2, in percent.
         dino: whether there is a dense encoder.
         fitted: whether its projection into the text space starts from CLIP's features; the paper's starts at random.
+        dropped: whether training leaves an image out of some pairs, as the config says; the paper's does not.
     """
 
     title: str
@@ -49,6 +52,7 @@ class Variant:
     paper: float
     dino: bool = True
     fitted: bool = True
+    dropped: bool = False
 
 
 VARIANTS = {
@@ -57,11 +61,17 @@ VARIANTS = {
     "no_cmu": Variant("SAR encoder with RGB weights (no CMU)", "rgb", None, 64.1),
     "full": Variant("DINO-SAR by InfoNCE (the method)", "infonce", None, 73.1),
     "unfitted": Variant("the method, its projection from random", "infonce", None, 73.1, fitted=False),
+    "dropped": Variant("the method, trained with dropped modalities", "infonce", None, 73.1, dropped=True),
     "clip_sar": Variant("CLIP-SAR only", None, "clip", 65.4),
     "both": Variant("CLIP-SAR and DINO-SAR", "infonce", "clip", 66.5),
     "mse": Variant("DINO-SAR by MSE", "mse", None, 67.7),
     "l1": Variant("DINO-SAR by L1", "l1", None, 69.0),
 }
+
+
+# Each is evaluated with both images, and with each alone (TEST.MODALITIES) on the first two of TEST_DATASETS.
+MODALITIES = {"both": "RGB and SAR", "rgb": "RGB alone", "sar": "SAR alone"}
+OF_ANY_MODALITY = ("full", "dropped")
 
 
 @dataclass(frozen=True)
@@ -94,12 +104,13 @@ class Schedule:
     """The amount of data and training.
 
     Attributes:
-        train_scenes, test_scenes: numbers of synthetic scenes.
+        train_scenes, test_scenes, calibration_scenes: numbers of synthetic scenes.
         clip, dense, sam, stage_1, stage_2: iterations.
     """
 
     train_scenes: int = 160
     test_scenes: int = 48
+    calibration_scenes: int = 24
     clip: int = 600
     dense: int = 500
     sam: int = 500
@@ -129,6 +140,7 @@ def build_steps(output: Path, seeds: Sequence[int], schedule: Schedule) -> list[
     for name, seed, counts, extra in (
         ("region_a", 0, (schedule.train_scenes, 0), ("--size", "192")),
         ("region_a_test", 1, (0, schedule.test_scenes), ("--size", "64")),
+        ("region_a_calibration", 5, (0, schedule.calibration_scenes), ("--size", "64")),
         ("region_b_test", 2, (0, schedule.test_scenes), ("--size", "64", "--domain", "b")),
     ):
         numbers = ("--num-train", str(counts[0]), "--num-val", str(counts[1]), "--seed", str(seed))
@@ -192,6 +204,8 @@ def _steps_of_seed(output: Path, seed: int, schedule: Schedule, scenes: tuple[st
         options, needs = ["SOLVER.MAX_ITER", schedule.stage_2, "MODEL.DENSE_ENCODER.ENABLED", variant.dino], []
         if not variant.fitted:
             options += ["MODEL.DENSE_ENCODER.FIT_DATASET", ""]
+        if not variant.dropped:
+            options += ["INPUT.DROP_RGB", 0.0, "INPUT.DROP_SAR", 0.0]
         for key, source in (("DENSE_ENCODER_SAR", variant.dino_sar), ("CLIP_SAR", variant.clip_sar)):
             options += [f"MODEL.{key}.ENABLED", source is not None]
             if source == "rgb":
@@ -207,6 +221,13 @@ def _steps_of_seed(output: Path, seed: int, schedule: Schedule, scenes: tuple[st
             needs.append(f"seed_{seed}-sam")
         result = {"flags": ("--eval-only",), "result": f"inference/{TEST_DATASETS[-1]}/sem_seg_evaluation.json"}
         steps.append(train_net(name, baseline.config, options, needs, **({} if baseline.trained else result)))
+    datasets = TEST_DATASETS[:2]
+    result = {"flags": ("--eval-only",), "result": f"inference/{datasets[-1]}/sem_seg_evaluation.json"}
+    for name in OF_ANY_MODALITY:
+        for modality in ("rgb", "sar"):
+            options = ("MODEL.WEIGHTS", folder / name / "model_final.pth", "DATASETS.TEST", str(datasets))
+            options += ("TEST.MODALITIES", modality)
+            steps.append(train_net(f"{name}_{modality}", "mm_ovseg.yaml", options, (f"seed_{seed}-{name}",), **result))
     cloudy = TEST_DATASETS[0]
     full = ("MODEL.WEIGHTS", folder / "full" / "model_final.pth")
     for shift in range(1, len(SYNTHETIC_CLASSES)):

@@ -8,8 +8,9 @@ import matplotlib.figure
 import numpy as np
 from tabulate import tabulate
 
-from laptop.drawn_world import SYNTHETIC_CLASSES
-from laptop.experiment.protocol import BASELINES, STAGE_1, TEST_DATASETS, VARIANTS
+from laptop.constant_class import constant_class_baseline
+from laptop.drawn_world import SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
+from laptop.experiment.protocol import BASELINES, MODALITIES, OF_ANY_MODALITY, STAGE_1, TEST_DATASETS, VARIANTS
 from mm_ovseg.files import complete_file
 
 __all__ = ["collect_results", "write_report"]
@@ -32,17 +33,19 @@ def collect_results(output: Path, seeds: Sequence[int]) -> dict:
     """Read the evaluations of every seed.
 
     Returns:
-        ``{"segmentation": {variant: {dataset: {score: [one per seed]}}}, "shifted": {score: [one per seed]},
-        "retrieval": {stage 1: {score: [one per seed]}}}``. Scores are in percent; those of shifted names are means over
-        the shifts.
+        ``{"segmentation": {variant: {dataset: {score: [one per seed]}}}, "modalities": {variant: {modality: {dataset:
+        {score: [one per seed]}}}}, "constant": {score: value}, "shifted": {score: [one per seed]}, "retrieval":
+        {stage 1: {score: [one per seed]}}}``. Scores are in percent; those of shifted names are means over the shifts.
     """
 
+    def read(seed: int, run: str, file: str) -> dict:
+        return json.loads((output / f"seed_{seed}" / run / "inference" / file).read_text())
+
     def evaluations(run: str, file: str) -> dict[str, list[float]]:
-        of_seeds = [
-            json.loads((output / f"seed_{seed}" / run / "inference" / file).read_text())["results"] for seed in seeds
-        ]
+        of_seeds = [read(seed, run, file)["results"] for seed in seeds]
         return {key: [results[key] for results in of_seeds] for key in of_seeds[0]}
 
+    pixels = np.sum(read(seeds[0], "full", f"{CLOUDY}/sem_seg_evaluation.json")["confusion_matrix"], axis=1)
     shifted = [evaluations(f"shifted_{shift}", f"{CLOUDY}/sem_seg_evaluation.json") for shift in SHIFTS]
     return {
         "seeds": list(seeds),
@@ -50,12 +53,27 @@ def collect_results(output: Path, seeds: Sequence[int]) -> dict:
             variant: {dataset: evaluations(variant, f"{dataset}/sem_seg_evaluation.json") for dataset in TEST_DATASETS}
             for variant in MODELS
         },
+        "modalities": {
+            variant: {
+                modality: {
+                    dataset: evaluations(run, f"{dataset}/sem_seg_evaluation.json") for dataset in TEST_DATASETS[:2]
+                }
+                for modality, run in runs_by_modality(variant).items()
+            }
+            for variant in OF_ANY_MODALITY
+        },
+        "constant": constant_class_baseline(pixels, SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES),
         "shifted": {group: np.mean([scores[group] for scores in shifted], axis=0).tolist() for group in GROUPS},
         "retrieval": {
             name: evaluations(f"cmu_{name}", "laptop_pairs_val/retrieval_evaluation.json")
             for name in ("before", *STAGE_1)
         },
     }
+
+
+def runs_by_modality(variant: str) -> dict[str, str]:
+    """The folders of a variant's evaluations, by what the model saw."""
+    return {modality: variant if modality == "both" else f"{variant}_{modality}" for modality in MODALITIES}
 
 
 def write_report(output: Path, seeds: Sequence[int]) -> list[Path]:
@@ -98,6 +116,15 @@ def format_tables(results: Mapping) -> str:
         for name in ("optical_only", "full")
     ]
     parts.append(f"### IoU of each class\n\n{_markdown(per_class, ['', *SYNTHETIC_CLASSES])}")
+    rows = [
+        [f"{VARIANTS[name].title}: {title}"]
+        + [_spread(scores[modality][dataset][group]) for dataset in TEST_DATASETS[:2] for group in GROUPS]
+        for name, scores in results["modalities"].items()
+        for modality, title in MODALITIES.items()
+    ]
+    rows.append(["best constant map", *(f"{results['constant'][group]:.1f}" for _ in range(2) for group in GROUPS)])
+    headers = ["", *(f"{DATASET_TITLES[dataset]}: {title}" for dataset in TEST_DATASETS[:2] for title in GROUP_TITLES)]
+    parts.append(f"### What is there\n\n{_markdown(rows, headers)}")
     retrieval = results["retrieval"]
     rows = [[name, *(_spread(scores[recall]) for recall in RECALLS)] for name, scores in retrieval.items()]
     chance = retrieval["before"]

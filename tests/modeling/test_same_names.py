@@ -2,7 +2,7 @@
 
 import torch
 
-from mm_ovseg.inference.same_names import find_same_names
+from mm_ovseg.modeling.same_names import find_same_names
 
 EMBEDDINGS = {
     "forest": (1.0, 0.0), "woods": (0.99, 0.14), "city": (0.0, 1.0), "glacier": (0.7, 0.7), "City, town": (0.6, -0.8),

@@ -1,0 +1,44 @@
+"""The calibration that a config asks for."""
+
+import logging
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from mm_ovseg.checkpoint.calibration_file import calibration_beside, read_calibration
+from mm_ovseg.decision import Calibration
+
+__all__ = ["find_calibration", "load_calibration"]
+
+RAW = "none"  # of MODEL.CALIBRATION
+
+logger = logging.getLogger(__name__)
+
+
+def find_calibration(cfg: CfgNode, weights: str | None = None) -> Path | None:
+    """The file that ``MODEL.CALIBRATION`` names, or, by default, the one beside the weights; None if there is none.
+
+    Args:
+        cfg: the config.
+        weights: those of the model; None: ``MODEL.WEIGHTS``.
+    """
+    weights = weights or cfg.MODEL.WEIGHTS
+    if cfg.MODEL.CALIBRATION == RAW or not weights:
+        return None
+    if cfg.MODEL.CALIBRATION:
+        return Path(cfg.MODEL.CALIBRATION)
+    beside = calibration_beside(weights)
+    return beside if beside is not None and beside.exists() else None
+
+
+def load_calibration(cfg: CfgNode, weights: str | None = None) -> Calibration | None:
+    """The calibration of a model; None if its scores stay raw. Arguments as of :func:`find_calibration`.
+
+    Raises:
+        CheckpointError: see :func:`~mm_ovseg.checkpoint.calibration_file.read_calibration`.
+    """
+    path = find_calibration(cfg, weights)
+    if path is None:
+        return None
+    logger.info("Scores are calibrated by %s.", path)
+    return read_calibration(path, weights or cfg.MODEL.WEIGHTS)
