@@ -13,19 +13,17 @@ import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
-from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS, NONE_NAME
+from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import Grid, RasterInfo, RasterSource, read_raster_info
 from mm_ovseg.raster.grid import pixels_to_map
 
 __all__ = [
-    "ClassArea",
     "Ellipsoid",
     "MeasuredValues",
     "block_edge",
     "check_classes",
     "count_values",
-    "measure_areas",
     "measure_strips",
     "measure_values",
     "pixel_areas",
@@ -40,21 +38,6 @@ MAX_CHANGE = 0.002
 BLOCK_EDGES = (256, 128, 64, 32, 16)  # pixels; divisors of the rows of a strip
 PROBES = 5  # places along each side of the map
 PIECES_PER_EDGE = 4  # the straight edge of a block is not a geodesic, but these pieces of it nearly are
-
-
-@dataclass(frozen=True)
-class ClassArea:
-    """The area of one class.
-
-    Attributes:
-        name: name of the class.
-        pixels: number of pixels.
-        hectares: area on the ellipsoid; None for a map that is not georeferenced.
-    """
-
-    name: str
-    pixels: int
-    hectares: float | None
 
 
 class Ellipsoid:
@@ -112,28 +95,6 @@ class Ellipsoid:
         return np.where(unknown, np.nan, x), np.where(unknown, np.nan, np.clip(y, -90, 90))
 
 
-def measure_areas(path: str | os.PathLike, class_names: Sequence[str], *, has_none: bool = False) -> list[ClassArea]:
-    """Count the pixels of every class of a class map, and measure their areas.
-
-    Args:
-        path: uint8 raster of class indices 0..T-1, 254 for none of the classes, or 255 for nodata.
-        class_names: T names, T <= 254.
-        has_none: measure "none" even if no pixel is.
-
-    Returns:
-        One entry per class, in the order of ``class_names``, then that of "none"; see :func:`measure_strips`.
-
-    Raises:
-        DataError: the file is missing, damaged, not a uint8 raster, or holds an index without a class.
-    """
-    measured = measure_values(path)
-    check_classes(path, measured.values, class_names)
-    named = list(enumerate(class_names))
-    if has_none or NONE_CLASS in measured.values:
-        named.append((NONE_CLASS, NONE_NAME))
-    return [ClassArea(name, int(measured.pixels[value].sum()), measured.hectares(value)) for value, name in named]
-
-
 @dataclass(frozen=True, eq=False)
 class MeasuredValues:
     """The pixels and areas of the values of a map, by the values of another one on its grid.
@@ -146,15 +107,10 @@ class MeasuredValues:
     pixels: np.ndarray
     areas: np.ndarray
 
-    @property
-    def values(self) -> np.ndarray:
-        """The values of the map, ascending."""
-        return np.flatnonzero(self.pixels.sum(axis=1))
-
-    def hectares(self, value: int | slice, group: int | slice = slice(None)) -> float | None:
-        """The area of some values of the map and of the other one; None for a map that is not georeferenced."""
+    def of(self, value: int | slice, group: int | slice = slice(None)) -> dict[str, int | float | None]:
+        """``pixels`` and ``hectares``, None if unknown, of some values of the map and of the other one."""
         area = float(self.areas[value, group].sum())
-        return None if math.isnan(area) else area
+        return {"pixels": int(self.pixels[value, group].sum()), "hectares": None if math.isnan(area) else area}
 
 
 def measure_values(path: str | os.PathLike, by: str | os.PathLike | None = None, groups: int = 1) -> MeasuredValues:

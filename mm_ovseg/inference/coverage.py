@@ -119,7 +119,4 @@ def coverage_concerns(coverage: Mapping[str, Mapping[str, Any]], *, trained_with
 
 
 def _by_coverage(measured: MeasuredValues, value: int | slice) -> dict[str, dict[str, Any]]:
-    return {
-        name: {"pixels": int(measured.pixels[value, group].sum()), "hectares": measured.hectares(value, group)}
-        for name, group in COVERAGE.items()
-    }
+    return {name: measured.of(value, group) for name, group in COVERAGE.items()}

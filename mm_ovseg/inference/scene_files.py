@@ -4,7 +4,6 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from mm_ovseg.data.palette import LegendEntry
 from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file
-from mm_ovseg.inference.areas import measure_areas
 from mm_ovseg.inference.cloud_detection import DETECT
 from mm_ovseg.inference.coverage import (
     COVERAGE,
@@ -118,7 +116,6 @@ def write_scene_outputs(
         DataError: a file cannot be written.
     """
     names = [entry.name for entry in legend if entry.value != NONE_CLASS]
-    has_none = len(names) < len(legend)
     contents = {
         "class": class_band(legend),
         "coverage": {
@@ -142,7 +139,6 @@ def write_scene_outputs(
         shape = polygon_options(options)
         count = write_polygons(output, options.vector, names, **shape)
         report = {**report, "polygons": count, "polygon_options": shape}
-    areas = zip(legend, measure_areas(output, names, has_none=has_none), strict=True)
     measured = measure_coverage(output, sibling(output, "_coverage.tif"))
     coverage = coverage_report(measured)
     concerns = coverage_concerns(coverage, trained_without_rgb=trained_without_rgb)
@@ -152,13 +148,14 @@ def write_scene_outputs(
         "map": output.name,
         "classes": [
             {
-                **asdict(area),
+                "name": entry.name,
+                **measured.of(entry.value),
                 "value": entry.value,
                 "color": list(entry.color),
                 "unseen": entry.unseen,
                 "coverage": class_coverage(measured, entry.value),
             }
-            for entry, area in areas
+            for entry in legend
         ],
         "coverage": coverage,
         "grid": {

@@ -10,7 +10,7 @@ from rasterio import Affine
 
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.inference import polygons, write_class_map_geotiff
-from mm_ovseg.inference.areas import measure_areas
+from mm_ovseg.inference.areas import measure_values
 from mm_ovseg.inference.polygons import write_polygons
 from tests.conftest import no_warnings
 
@@ -95,7 +95,8 @@ def test_areas_add_up_to_those_of_the_pixels(tmp_path, crs, transform):
     class_map = patches()
     class_map[400:] = 2  # one patch from side to side, whose straight edges are not geodesics
     sums = polygonize(tmp_path, class_map, crs=crs, transform=transform).groupby("class_index").area_ha.sum()
-    assert list(sums) == pytest.approx([area.hectares for area in measure_areas(tmp_path / "map.tif", NAMES)], rel=1e-3)
+    measured = measure_values(tmp_path / "map.tif")
+    assert list(sums) == pytest.approx([measured.of(value)["hectares"] for value in range(len(NAMES))], rel=1e-3)
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:2193", LAMBERT])
