@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from mm_ovseg.accuracy.census import Census, block_of, take_census
 from mm_ovseg.accuracy.checks import check_as_drawn, check_distinct, check_numbers, check_spread, check_training
-from mm_ovseg.accuracy.design import read_design
 from mm_ovseg.accuracy.estimators import StratifiedSample, estimate_accuracy
-from mm_ovseg.accuracy.population import Population, named
+from mm_ovseg.accuracy.population import Census, Population, block_of, named, take_census
 from mm_ovseg.accuracy.report import build_report
-from mm_ovseg.accuracy.sample import REFERENCE_FIELD
+from mm_ovseg.accuracy.sample import REFERENCE_FIELD, read_design
 from mm_ovseg.accuracy.training_area import TrainingArea
 from mm_ovseg.decision import NODATA_CLASS
 from mm_ovseg.errors import DataError

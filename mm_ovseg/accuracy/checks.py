@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from mm_ovseg.accuracy.census import BLOCKS_PER_SIDE, Census
-from mm_ovseg.accuracy.design import Design
+from mm_ovseg.accuracy.population import BLOCKS_PER_SIDE, Census
+from mm_ovseg.accuracy.sample import Design
 from mm_ovseg.errors import DataError
 
 __all__ = ["check_as_drawn", "check_distinct", "check_numbers", "check_spread", "check_training"]

@@ -1,13 +1,20 @@
-"""The pixels that a sample is drawn from: those of a class map that have a class, each in one stratum."""
+"""The pixels that a sample is drawn from: those of a class map that have a class, each in one stratum.
 
+What is known of them without a sample, the sizes and places of the strata, is their census.
+"""
+
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
+from mm_ovseg.accuracy.training_area import TrainingArea
 from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS, NONE_NAME
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.inference.areas import measure_strips
@@ -15,9 +22,11 @@ from mm_ovseg.raster import RasterSource, open_raster, read_raster_info
 from mm_ovseg.raster.header import RESAMPLE
 from mm_ovseg.vocabulary import validate_class_names
 
-__all__ = ["Population", "named"]
+__all__ = ["BLOCKS_PER_SIDE", "Census", "Population", "block_of", "named", "take_census"]
 
+BLOCKS_PER_SIDE = 16
 CLASS_TAG = re.compile(r"class_(\d{1,3})")  # of the band, as mm_ovseg.inference.map_writer writes them
+Index = TypeVar("Index", int, np.ndarray)
 
 
 class Population:
@@ -116,6 +125,67 @@ def named(path: Path, values: Iterable[int], names: Mapping[int, str]) -> list[s
     return [names[value] for value in values]
 
 
+@dataclass(frozen=True, eq=False)
+class Census:
+    """The strata of a population that have pixels.
+
+    Attributes:
+        values: (H,) uint8, their values in the raster, ascending.
+        names: their names.
+        pixels: (H,) int64.
+        hectares: (H,) float, NaN if unknown.
+        blocks: (H, B) int64, their pixels in each block of the map; see :func:`block_of`.
+        in_training: (H,) int64, their pixels in the training area.
+        sha256: hash of the strata of all pixels.
+    """
+
+    values: np.ndarray
+    names: list[str]
+    pixels: np.ndarray
+    hectares: np.ndarray
+    blocks: np.ndarray
+    in_training: np.ndarray
+    sha256: str
+
+
+def take_census(population: Population, training: TrainingArea | None = None) -> Census:
+    """Read a population once, strip by strip.
+
+    Raises:
+        DataError: a stratum has no name; see also :meth:`Population.strips`.
+    """
+    height, width = population.info.grid.shape
+    digest = hashlib.sha256()
+    blocks = np.zeros((BLOCKS_PER_SIDE**2, 256), np.int64)
+    in_training = np.zeros(256, np.int64)
+
+    def strips() -> Iterator[tuple[int, np.ndarray]]:
+        for top, _, strata in population.strips():
+            digest.update(np.ascontiguousarray(strata))
+            for row, column, part in _pieces(strata, top, height, width):
+                blocks[block_of(row, column, height, width)] += np.bincount(part.ravel(), minlength=256)
+            if training is not None:
+                in_training[:] += np.bincount(strata[training.mask(top, *strata.shape)], minlength=256)
+            yield top, strata
+
+    pixels, hectares = measure_strips(population.info, strips())
+    values = np.flatnonzero(pixels[:NODATA_CLASS])
+    return Census(
+        values=values.astype(np.uint8),
+        names=named(population.strata_path or population.map_path, values, population.stratum_names),
+        pixels=pixels[values],
+        hectares=hectares[values],
+        blocks=blocks[:, values].T,
+        in_training=in_training[values],
+        sha256=digest.hexdigest(),
+    )
+
+
+def block_of(rows: Index, columns: Index, height: int, width: int) -> Index:
+    """The blocks (N,) of pixels (N,): 16 x 16 over the map, row by row."""
+    return rows // _side(height) * BLOCKS_PER_SIDE + columns // _side(width)
+
+
 def _names_in(path: Path) -> dict[int, str]:
     """Value -> class name, from the tags of the band; empty if there are none."""
     with open_raster(path) as dataset:
@@ -142,3 +212,17 @@ def _strips(source: RasterSource) -> Iterator[tuple[int, np.ndarray]]:
     for top, rows in source.strips(1):
         missing = source.is_nodata(rows[..., np.newaxis], [1])
         yield top, rows if missing is None else np.where(missing[..., 0], np.uint8(NODATA_CLASS), rows)
+
+
+def _pieces(strata: np.ndarray, top: int, height: int, width: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Parts of a strip that are each in one block, with their first row and column in the map."""
+    tall, wide = _side(height), _side(width)
+    bottom = top + len(strata)
+    for first in range(top // tall * tall, bottom, tall):
+        rows = strata[max(first - top, 0) : first + tall - top]
+        for column in range(0, width, wide):
+            yield max(first, top), column, rows[:, column : column + wide]
+
+
+def _side(length: int) -> int:
+    return -(-length // BLOCKS_PER_SIDE)

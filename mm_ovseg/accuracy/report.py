@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from mm_ovseg.accuracy.census import Census
 from mm_ovseg.accuracy.estimators import Z_95, Accuracy, Estimate, StratifiedSample
+from mm_ovseg.accuracy.population import Census
 
 __all__ = ["build_report", "format_report"]
 

@@ -1,7 +1,6 @@
 r"""Draw a random sample of a map's pixels for people to label, so that mm-ovseg assess can measure its accuracy.
 
 mm-ovseg sample --map map.tif --n 500 --output points.gpkg
-mm-ovseg sample --map map.tif --per-stratum 100 --seed 1 --output points.gpkg
 mm-ovseg sample --map map.tif --strata districts.tif --n 500 --output points.gpkg
 
 Points of each class are drawn at random, in proportion to its pixels but at least --min-per-stratum. Fill in
@@ -20,11 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strata", metavar="FILE", help="uint8 raster of strata on the map's grid (default: the map's classes)"
     )
-    size = parser.add_mutually_exclusive_group(required=True)
-    size.add_argument("--n", type=int, metavar="POINTS", help="number of points")
-    size.add_argument("--per-stratum", type=int, metavar="POINTS", help="number of points in each stratum")
+    parser.add_argument("--n", type=int, required=True, metavar="POINTS", help="number of points")
     parser.add_argument(
-        "--min-per-stratum", type=int, default=50, metavar="POINTS", help="with --n: for rare strata (default: 50)"
+        "--min-per-stratum", type=int, default=50, metavar="POINTS", help="for rare strata (default: 50)"
     )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same points (default: 0)")
     parser.add_argument("--classes", metavar="NAMES", help="class names, for a map that does not hold them")
@@ -53,7 +50,6 @@ def run(args: argparse.Namespace) -> None:
         args.output,
         strata=args.strata,
         num_points=args.n,
-        per_stratum=args.per_stratum,
         min_per_stratum=args.min_per_stratum,
         seed=args.seed,
         class_names=parse_class_names(args.classes) if args.classes is not None else (),

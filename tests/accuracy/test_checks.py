@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mm_ovseg.accuracy.census import BLOCKS_PER_SIDE, Census, block_of
 from mm_ovseg.accuracy.checks import check_distinct, check_numbers, check_spread, check_training
+from mm_ovseg.accuracy.population import BLOCKS_PER_SIDE, Census, block_of
 from mm_ovseg.errors import DataError
 
 PATH = Path("points.gpkg")

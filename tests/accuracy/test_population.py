@@ -4,8 +4,7 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from mm_ovseg.accuracy import sample, sample_map
-from mm_ovseg.accuracy.census import take_census
-from mm_ovseg.accuracy.population import Population
+from mm_ovseg.accuracy.population import Population, take_census
 from mm_ovseg.accuracy.training_area import TrainingArea
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.raster import Grid, write_geotiff
@@ -88,5 +87,5 @@ def test_a_sample_whose_points_cannot_be_written_leaves_nothing(tmp_path, pixels
     path = write(tmp_path / "map.tif", pixels)
     monkeypatch.setattr(sample, "write_points", fail)
     with pytest.raises(DataError, match="full"):
-        sample_map(path, tmp_path / "points.gpkg", per_stratum=10)
+        sample_map(path, tmp_path / "points.gpkg", num_points=60, min_per_stratum=2)
     assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]

@@ -181,9 +181,7 @@ def test_a_sample_says_how_right_another_map_is(labelled):
 def test_strata_of_a_raster_of_their_own(folder):
     strata = np.repeat(np.repeat([[7, 8, 9]], 700, axis=0), 200, axis=1).astype(np.uint8)
     write_map(folder / "districts.tif", strata, tags={}, nodata=None)
-    run_cli(
-        *("sample", "--map", "map.tif", "--strata", "districts.tif", "--per-stratum", 90, "--output", "points.gpkg")
-    )
+    sample("--strata", "districts.tif", "--min-per-stratum", 90, n=270)
     label()
     report = assess("--strata", "districts.tif")
     assert [(entry["name"], entry["points"]) for entry in report["strata"]] == [
@@ -325,8 +323,7 @@ def test_points_where_the_model_was_trained_are_refused(labelled, capsys):
 
 @pytest.mark.parametrize("words, message", [
     (["--n", 120], "--n is 120, but 50 points in each of 4 strata are 200"),
-    (["--n", 500, "--min-per-stratum", 1], "--per-stratum and --min-per-stratum need 2 or more"),
-    (["--per-stratum", 1], "--per-stratum and --min-per-stratum need 2 or more"),
+    (["--n", 500, "--min-per-stratum", 1], "--min-per-stratum needs 2 or more"),
     (["--n", 500, "--seed", -1], "--seed 0 or more"),
     (["--n", 500, "--map", "none.tif"], "none.tif does not exist"),
     (["--n", 500, "--map", "plain.tif"], "plain.tif is not georeferenced"),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mm_ovseg.accuracy.sampling import allocate, draw_pixels
+from mm_ovseg.accuracy.sample import allocate, draw_pixels
 from mm_ovseg.errors import ConfigError
 
 
