@@ -97,6 +97,11 @@ def run(args: argparse.Namespace) -> None:
         raise DataError(f"{args.config_file} is a model of RGB alone, which SAR says nothing to; give --input.")
     if args.sar is None and predictor.model.needs_sar:
         print("This model was made for RGB and SAR; without --sar it maps RGB alone.", file=sys.stderr)
+    elif args.input is None and not cfg.INPUT.DROP_RGB:
+        print(
+            "This model was not trained for SAR alone; do not rely on its maps, or train it with INPUT.DROP_RGB.",
+            file=sys.stderr,
+        )
     elif args.sar is not None and not predictor.model.needs_sar:
         print("This model maps RGB alone; --sar is only shown in the figures.", file=sys.stderr)
     rows, scores, written = [], {}, 0

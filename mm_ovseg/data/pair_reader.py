@@ -40,6 +40,7 @@ class PairReader:
         rgb, sar: Readers of the images.
         any_format: See :func:`mm_ovseg.raster.open_raster`.
         warn: Log the readers' :meth:`~mm_ovseg.raster.ImageReader.concerns` about each file.
+        may_lack_one: Read a pair of which one image has no data, with a warning.
     """
 
     def __init__(
@@ -49,14 +50,15 @@ class PairReader:
         *,
         any_format: bool = False,
         warn: bool = False,
+        may_lack_one: bool = False,
     ) -> None:
         self.rgb, self.sar = rgb or RGBReader(), sar or SARReader()
-        self._any_format, self._warn = any_format, warn
+        self._any_format, self._warn, self._may_lack_one = any_format, warn, may_lack_one
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, *, any_format: bool = False, warn: bool = False) -> "PairReader":
-        """The reader that ``INPUT.RGB`` and ``INPUT.SAR`` describe."""
-        return cls(*image_readers(cfg), any_format=any_format, warn=warn)
+    def from_config(cls, cfg: CfgNode, **options: bool) -> "PairReader":
+        """The reader that ``INPUT.RGB`` and ``INPUT.SAR`` describe; ``options`` as in the class."""
+        return cls(*image_readers(cfg), **options)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -80,8 +82,8 @@ class PairReader:
             label_reader: Reader of the labels.
 
         Raises:
-            DataError: An image cannot be read or used or has no data, the files do not share one grid, or neither image
-                is given.
+            DataError: An image cannot be read or used, an image (or, with ``may_lack_one``, each) has no data, the
+                files do not share one grid, or neither image is given.
         """
         if rgb is None and sar is None:
             raise DataError("A pair has neither RGB nor SAR; give at least one of them.")
@@ -96,10 +98,12 @@ class PairReader:
             for other in sources[1:]:
                 sources[0].align(other)
             image = image_valid = sar_image = sar_valid = sem_seg = None
+            may_be_empty = self._may_lack_one and rgb is not None and sar is not None
             if rgb is not None:
-                image, image_valid = self.read_image(self.rgb, rgb_source or rgb)
+                image, image_valid = self.read_image(self.rgb, rgb_source or rgb, may_be_empty=may_be_empty)
             if sar is not None:
-                sar_image, sar_valid = self.read_image(self.sar, sar_source or sar)
+                may_be_empty = may_be_empty and bool(image_valid.any())
+                sar_image, sar_valid = self.read_image(self.sar, sar_source or sar, may_be_empty=may_be_empty)
             if image is None:
                 image, image_valid = np.zeros(sar_image.shape, np.uint8), np.zeros(sar_image.shape[:2], bool)
             elif sar_image is not None and image.shape != sar_image.shape:
@@ -112,11 +116,13 @@ class PairReader:
                 sem_seg = label_reader.read(label_source)
         return PairSample(image, image_valid, sar_image, sar_valid, sem_seg)
 
-    def read_image(self, reader: ImageReader, raster: RasterSource | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def read_image(
+        self, reader: ImageReader, raster: RasterSource | np.ndarray, *, may_be_empty: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Read one of the two images with its reader; see :meth:`mm_ovseg.raster.ImageReader.read`.
 
         Raises:
-            DataError: It cannot be read or used, or has no data.
+            DataError: It cannot be read or used, or has no data and ``may_be_empty`` is off.
         """
         if isinstance(raster, RasterSource):
             name, (image, valid) = raster.name, reader.read(raster)
@@ -135,5 +141,7 @@ class PairReader:
         else:
             raise DataError(f"{reader.kind} is given as {type(raster).__name__}; give a path or a NumPy array.")
         if not valid.any():
-            raise DataError(f"{name} holds no data (every pixel is nodata); leave this pair out.")
+            if not may_be_empty:
+                raise DataError(f"{name} holds no data (every pixel is nodata); leave this pair out.")
+            logger.warning("%s holds no data (every pixel is nodata); the map rests on the other image alone.", name)
         return image, valid

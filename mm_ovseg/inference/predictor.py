@@ -110,11 +110,11 @@ class Predictor:
                 cfg.INPUT.DATASET_MAPPER_NAME,
             )
         self.lock = ModelLock()
-        self.reader = PairReader.from_config(cfg, any_format=any_format, warn=True)
         self._resize = build_augmentations(cfg, is_train=False)
         self.skip_corrupt = cfg.INPUT.SKIP_CORRUPT
         allow_tf32(cfg.MODEL.ALLOW_TF32)
         self.model = build_model(cfg)
+        self.reader = PairReader.from_config(cfg, any_format=any_format, warn=True, may_lack_one=self.model.needs_sar)
         self.calibration = load_calibration(cfg)
         self.model.eval()
         self.model.text.check_length(Decision(class_names).names)  # before loading weights, which takes longer
@@ -177,7 +177,7 @@ class Predictor:
             The prediction; None if an image cannot be used and ``INPUT.SKIP_CORRUPT`` is on.
 
         Raises:
-            DataError: an image cannot be read or used, the two do not share a grid, or both are None.
+            DataError: an image cannot be read or used, the two do not share a grid, or there is no data at all.
             ProcessError: this is a fork of the process that built the predictor.
         """
         return self._predict([self._read(rgb, sar, "")], BatchRunner(self.model), with_scores)[0]

@@ -261,7 +261,7 @@ def bad_pairs(scenes, tmp_path):
         "size": (rgb, change_raster(sar, tmp_path / "small.tif", width=50)),
         "crs": (rgb, change_raster(sar, tmp_path / "crs.tif", crs="EPSG:32633")),
         "extent": (rgb, scenes / "sar" / "00001.tif"),
-        "all nodata": (empty_raster(rgb, tmp_path / "empty.tif"), sar),
+        "all nodata": (empty_raster(rgb, tmp_path / "no_rgb.tif"), empty_raster(sar, tmp_path / "empty.tif")),
         "file and folder": (rgb, scenes / "sar"),
         "float": (rgb, change_raster(sar, tmp_path / "float.tif", dtype="float32")),
     }
@@ -329,10 +329,12 @@ def test_without_sar_the_map_rests_on_rgb_alone(scenes, weights, tmp_path, capsy
 
 
 @pytest.mark.parametrize("given", ["sar/00001.tif", "sar/*1.tif"])
-def test_without_rgb_the_map_rests_on_sar_alone(scenes, weights, tmp_path, given):
-    words = arguments("", scenes / given, tmp_path, *options(weights))
+def test_without_rgb_the_map_rests_on_sar_alone(scenes, weights, tmp_path, capsys, given):
+    trained = ["INPUT.DROP_RGB", "0.2"] if "*" in given else []
+    words = arguments("", scenes / given, tmp_path, *options(weights), *trained)
     place = words.index("--input")
     run_cli("segment", *words[:place], *words[place + 2 :])
+    assert ("was not trained for SAR alone" in capsys.readouterr().err) == (not trained)
     name = "0000" if "*" in given else "00001"
     with rasterio.open(tmp_path / f"{name}_map.tif") as made, rasterio.open(scenes / "sar" / "00001.tif") as sar:
         class_map = made.read(1)

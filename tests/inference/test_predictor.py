@@ -223,7 +223,6 @@ def bad_pairs(tmp_path):
         "sar type": (rgb, sar.astype(np.float64)),
         "rgb bands": (rgb[..., :2], sar),
         "sar shape": (rgb, sar[None, None]),
-        "masked": (rgb, np.ma.masked_array(sar, True)),
         "missing": (tmp_path / "gone.tif", sar),
         "torn": (rgb, str(tmp_path / "torn.png")),
         "no array": ([[1, 2], [3, 4]], sar),
@@ -238,7 +237,6 @@ def bad_pairs(tmp_path):
     ("sar type", r"The SAR array holds float64 values, not 8-bit ones; set INPUT\.SAR\.SCALE"),
     ("rgb bands", r"The RGB array has shape \(20, 30, 2\)"),
     ("sar shape", r"The SAR array has shape \(1, 1, 20, 30\)"),
-    ("masked", "The SAR array holds no data"),
     ("missing", r"\S*gone\.tif does not exist"),
     ("torn", r"\S*torn\.png cannot be read"),
     ("no array", "RGB is given as list"),
@@ -251,16 +249,23 @@ def test_bad_pairs_end_in_one_sentence_with_their_index(make_predictor, bad_pair
         predictor.batch([good, good, bad_pairs[kind], good], batch_size=2)
 
 
-def test_images_of_nan_alone_hold_no_data(make_predictor):
-    predictor, (rgb, _) = (
-        make_predictor("INPUT.SAR.SCALE", "db", "INPUT.RGB.RANGE", [0.0, 255.0]),
-        random_arrays(9, 9, 0),
-    )
-    empty, decibels = np.full((9, 9), np.nan), np.full((9, 9), -10.0)
-    with pytest.raises(DataError, match="^Pair 1: The SAR array holds no data"):
-        predictor.batch([(rgb, decibels), (rgb, empty)])
-    with pytest.raises(DataError, match="^Pair 0: The RGB array holds no data"):
-        predictor.batch([(np.full((9, 9, 3), np.nan), decibels)])
+def test_an_image_without_data_is_like_none(make_predictor, caplog):
+    settings = ["INPUT.SAR.SCALE", "db", "INPUT.RGB.RANGE", [0.0, 255.0]]
+    predictor, (rgb, _) = make_predictor(*settings), random_arrays(9, 9, 0)
+    empty, decibels = np.full((9, 9, 3), np.nan), np.linspace(-20, 0, 81).reshape(9, 9)
+    pairs = [(rgb, empty[..., 0]), (rgb, None), (empty, decibels), (None, decibels)]
+    pairs += [(rgb, np.ma.masked_array(decibels, True))]
+    rgb_alone, expected_rgb, sar_alone, expected_sar, masked = predictor.batch(pairs, with_scores=True)
+    for prediction, expected in ((rgb_alone, expected_rgb), (sar_alone, expected_sar), (masked, expected_rgb)):
+        np.testing.assert_allclose(prediction.scores, expected.scores, atol=1e-5)
+        assert (prediction.class_map != 255).all()
+    assert "The RGB array holds no data (every pixel is nodata); the map rests on the other image" in caplog.text
+    for pair, kind in (((empty, empty[..., 0]), "SAR"), ((empty, None), "RGB"), ((None, empty[..., 0]), "SAR")):
+        with pytest.raises(DataError, match=f"^Pair 1: The {kind} array holds no data"):
+            predictor.batch([(rgb, decibels), pair])
+    optical = make_predictor(*settings, "MODEL.DENSE_ENCODER_SAR.ENABLED", False)
+    with pytest.raises(DataError, match="The RGB array holds no data"):
+        optical(empty, decibels)
 
 
 @pytest.mark.parametrize("kind", ["no pair", "path"])
