@@ -73,14 +73,13 @@ def run(args: argparse.Namespace) -> None:
 def _format_areas(report: dict) -> str:
     from tabulate import tabulate
 
-    from mm_ovseg.decision import NONE_CLASS
     from mm_ovseg.inference.coverage import COVERAGE, COVERAGE_LEGEND, ON_SAR_ALONE
 
     mapped = max(sum(area["pixels"] for area in report["classes"]), 1)
     rows = [
         [
             area["name"],
-            "" if area["value"] == NONE_CLASS else "unseen" if area["unseen"] else "seen",
+            "unseen" if area["unseen"] else "",  # only --unseen tells
             area["pixels"],
             "-" if area["hectares"] is None else f"{area['hectares']:.2f}",
             f"{100 * area['pixels'] / mapped:.1f}",

@@ -35,9 +35,7 @@ class Points:
     values: tuple[str | float | None, ...]
 
 
-def read_points(
-    path: str | os.PathLike, grid: Grid, *, attribute: str, layer: str | None = None, layer_option: str = "--layer"
-) -> Points:
+def read_points(path: str | os.PathLike, grid: Grid, *, attribute: str, layer: str | None = None) -> Points:
     """Read the points of a layer, and find their pixels; multipoints of one point count as points.
 
     Args:
@@ -45,7 +43,6 @@ def read_points(
         grid: Grid of the raster.
         attribute: Attribute to read.
         layer: Name of the layer; None if the file has only one.
-        layer_option: The option that selects the layer, for messages.
 
     Raises:
         DataError: The file cannot be read, has no such layer or attribute, or contains anything but points; or its
@@ -54,7 +51,7 @@ def read_points(
     check_before_opening(path)
     name = path_for_pyogrio(path)
     with reading(path):
-        layer = choose_layer(path, pyogrio.list_layers(name), layer, layer_option)
+        layer = choose_layer(path, pyogrio.list_layers(name), layer, "--layer")
         info = pyogrio.read_info(name, layer=layer)
         check_attribute(path, list(info["fields"]), attribute, "points")
         if info["geometry_type"] is None:

@@ -76,7 +76,7 @@ def test_sar_alone_and_clouds(scene, tmp_path, capsys):
     place = words.index("--rgb")
     run_cli("scene", *words[:place], *words[place + 2 :])
     printed = capsys.readouterr().out
-    assert "hectares on SAR alone" in printed and "rests on: SAR alone 100.0%." in printed
+    assert "hectares on SAR alone" in printed and "rests on: SAR alone 100.0%." in printed and "seen" not in printed
     report = json.loads((tmp_path / "sar.json").read_text())
     assert report["coverage"]["sar_only"]["pixels"] == HEIGHT**2
     with rasterio.open(scene[0]) as file:
