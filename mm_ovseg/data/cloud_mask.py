@@ -50,11 +50,13 @@ class CloudMask:
             self.covered = self._placement.covered
             if not self.covered:
                 raise DataError(f"The cloud mask {path} is outside the scene; give that of this scene.")
-            cloudy = _cloudy_values(_found_values(self._source), values, self._source.name)
+            found = _found_values(self._source)
+            cloudy = _cloudy_values(found, values, self._source.name)
         except BaseException:
             self.close()
             raise
         self._reader = _reader(cloudy)
+        self._missing = [] if set(cloudy) & set(found) else cloudy
 
     def __enter__(self) -> "CloudMask":
         return self
@@ -68,9 +70,17 @@ class CloudMask:
 
     def concerns(self) -> list[str]:
         """Warnings about the file, as sentences."""
-        if self.covered == 1:
-            return []
-        return [f"The cloud mask {self._source.name} covers {self.covered:.0%} of the scene; the rest counts as clear."]
+        concerns = []
+        if self._missing:
+            concerns.append(
+                f"The cloud mask {self._source.name} has none of the values that mean cloud ({_shown(self._missing)}), "
+                "so all of it counts as clear; if it has clouds, correct --cloud-values."
+            )
+        if self.covered < 1:
+            concerns.append(
+                f"The cloud mask {self._source.name} covers {self.covered:.0%} of the scene; the rest counts as clear."
+            )
+        return concerns
 
     def read(self, row: int, column: int, height: int, width: int) -> np.ndarray:
         """Read a window: bool (height, width), True under cloud or its shadow; False beyond the end of the scene.

@@ -152,6 +152,16 @@ def test_pixels_without_data_in_the_mask_are_clear(predictor, files, tmp_path):
     assert any("covers 6" in warning and "the rest counts as clear" in warning for warning in report["warnings"])
 
 
+def test_a_mask_without_any_of_the_values_that_mean_cloud_is_said(predictor, files, tmp_path):
+    for values in ("scl", (8, 9)):  # of a mask of 0 and 1
+        options = SceneOptions(clouds=files.clouds, cloud_values=values, **OPTIONS)
+        (warning,) = predictor.segment(files.rgb, files.sar, tmp_path / "map.tif", options)["warnings"]
+        assert "clouds.tif has none of the values that mean cloud (" in warning and "8, 9" in warning
+    clear = write(tmp_path / "clear.tif", np.zeros(SHAPE, np.uint8))
+    options = SceneOptions(clouds=clear, **OPTIONS)
+    assert not predictor.segment(files.rgb, files.sar, tmp_path / "map.tif", options)["warnings"]
+
+
 @pytest.mark.parametrize("stop_after", [0, 1, 2])
 def test_an_ended_run_goes_on_to_the_same_bytes(predictor, files, tmp_path, stop_after):
     options = {"clouds": files.clouds, "confidence": True, **OPTIONS}
