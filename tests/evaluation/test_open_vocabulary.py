@@ -12,7 +12,7 @@ from mm_ovseg.errors import ConfigError
 from mm_ovseg.evaluation.open_vocabulary import ABSENT_NAMES, AbsentNames, SingleNames, choose_absent_names
 from mm_ovseg.plain_data import parse_json, read_text
 
-SEEN = {"city": "city", "water": "water"}
+SEEN = {"city": ["city"], "water": ["water"]}
 
 
 def scores_of(class_map, count, score=0.9):
@@ -65,7 +65,9 @@ def test_iou_of_names_asked_for_alone():
     assert results["mIoU"] == pytest.approx((100 / 3 + 50) / 2)
     calibration = Calibration(min_score=0.5, min_scores={"city": 0.7, "lake": 0.2})
     # Minimums are of the names that the model is asked for.
-    test = SingleNames(*arguments, partial(Decision, calibration=calibration, seen={"city": "city", "lake": "lake"}))
+    test = SingleNames(
+        *arguments, partial(Decision, calibration=calibration, seen={"city": ["city"], "lake": ["lake"]})
+    )
     test.add(label, label != 255, {"single_names": scores})
     assert test.results(test.counts)["IoU-city"] == 50 and test.results(test.counts)["IoU-water"] == 100
 
