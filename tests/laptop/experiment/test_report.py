@@ -58,7 +58,7 @@ def test_the_report_says_what_the_evaluations_say(output):
     row = next(line for line in text.splitlines() if line.startswith("| DINO-SAR by InfoNCE (the method) "))
     assert [cell.strip() for cell in row.split("|")[2:6]] == [*3 * ["31.5 ± 0.7"], "73.1"]
     assert "2.5 ± 0.0" in text  # the mean of the shifts 1 to 4
-    table = text[text.index("### What is there") : text.index("### Retrieval")].splitlines()
+    table = text[text.index("### With one image alone") : text.index("### Retrieval")].splitlines()
     means = [[cell.split("±")[0].strip() for cell in line.split("|")[2:8]] for line in table[4:]]
     assert means[:6] == [6 * [mean] for mean in ("31.5", "201.5", "211.5", "51.5", "221.5", "231.5")]
     assert means[6] == 2 * ["4.0", "6.7", "10.0"]  # of five classes of equal share

@@ -124,7 +124,7 @@ def format_tables(results: Mapping) -> str:
     ]
     rows.append(["best constant map", *(f"{results['constant'][group]:.1f}" for _ in range(2) for group in GROUPS)])
     headers = ["", *(f"{DATASET_TITLES[dataset]}: {title}" for dataset in TEST_DATASETS[:2] for title in GROUP_TITLES)]
-    parts.append(f"### What is there\n\n{_markdown(rows, headers)}")
+    parts.append(f"### With one image alone\n\n{_markdown(rows, headers)}")
     retrieval = results["retrieval"]
     rows = [[name, *(_spread(scores[recall]) for recall in RECALLS)] for name, scores in retrieval.items()]
     chance = retrieval["before"]
