@@ -124,6 +124,7 @@ def _read_configs(args: argparse.Namespace) -> dict[str, "CfgNode"]:
         if not 1 <= len(files) <= 2:
             raise ConfigError(f"--model {title} is followed by {len(files)} values; give CONFIG, or CONFIG WEIGHTS.")
         overrides = [*args.opts, "INPUT.SKIP_CORRUPT", "False"]
+        overrides += [] if args.dataset is None else ["MODEL.CALIBRATION", "none"]  # as it is scored
         overrides += ["MODEL.WEIGHTS", files[1]] if len(files) == 2 else []
         configs[title] = load_config(files[0], overrides)
     return configs

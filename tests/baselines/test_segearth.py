@@ -232,6 +232,14 @@ def test_without_the_background_the_threshold_is_not_applied_and_the_log_says_so
     assert "THRESHOLD 0.9 is not applied: MODEL.SEGEARTH.BACKGROUND, 'background', is not among" in message
 
 
+def test_one_name_alone_is_compared_with_others_or_refused():
+    predictor = Predictor(tiny_cfg(CONFIG, "MODEL.DEVICE", "cpu"), ["water, river"])
+    assert predictor.decision.names == ("water, river", "road", "city", "forest") and predictor.decision.has_none
+    with pytest.raises(VocabularyError, match="SegEarthOV only compares names .* 'water, river' everywhere"):
+        predictor.set_vocabulary(["water, river"], background=())
+    assert len(predictor.decision.names) == 4
+
+
 # --------------------------------------------------------------------------------------- the weights of the upsampler
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections import deque
 
 import pytest
+import rasterio
 import torch
 
 from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
@@ -85,6 +86,17 @@ def command(archive, data, *more):
 def read_results(archive):
     with open(archive.parent / "maps" / "results.csv", newline="", encoding="utf-8") as file:
         return {row["name"]: row for row in csv.DictReader(file)}
+
+
+def test_with_another_background_the_maps_are_made_again(archive, data, monkeypatch, capsys):
+    archive.write_text("rgb,sar\nrgb0.tif,sar0.tif\n")
+    monkeypatch.setattr(archive_pool, "RayPool", LocalPool)
+    words = ["--background", "something else", "--min-score", "0.01", "--resume"]
+    for more, expected in (([], "1 done, 0 skipped"), (words, "1 done, 0 skipped"), (words, "0 done, 1 skipped")):
+        run_cli("archive", *command(archive, data, *more))
+        assert expected in capsys.readouterr().out
+    with rasterio.open(archive.parent / "maps" / "rgb0.tif") as file:
+        assert file.tags(1)["class_254"] == "none"
 
 
 def test_an_archive_with_bad_scenes_and_what_resuming_does(archive, data, monkeypatch, capsys, ray):

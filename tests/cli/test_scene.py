@@ -71,6 +71,24 @@ def test_a_killed_run_goes_on_to_the_same_bytes(scene, tmp_path):
         assert (tmp_path / f"map{name}.tif").read_bytes() == (tmp_path / f"whole{name}.tif").read_bytes()
 
 
+def test_what_is_none_of_the_classes(scene, tmp_path, capsys):
+    first, second, *others = SYNTHETIC_CLASSES
+    run_cli("scene", *command(scene, tmp_path / "all.tif", "--window", HEIGHT, "--confidence", "--quiet"))
+    words = command(scene, tmp_path / "map.tif", "--window", HEIGHT, "--background", ",".join(others))
+    words[words.index("--classes") + 1] = f"{first},{second}"
+    with rasterio.open(tmp_path / "all.tif") as file, rasterio.open(tmp_path / "all_confidence.tif") as confidence:
+        whole, minimum = file.read(1), np.median(confidence.read(1)[file.read(1) == 0])
+    run_cli("scene", *words[:-5], "--min-score", f"{first.upper()}={minimum / 100}", *words[-5:])
+    printed = capsys.readouterr().out
+    assert "| none " in printed and f"| {first} " in printed
+    with rasterio.open(tmp_path / "map.tif") as file:
+        class_map = file.read(1)
+    np.testing.assert_array_equal(class_map == 1, whole == 1)
+    assert (class_map[whole > 1] == 254).all() and set(np.unique(class_map[whole == 0])) == {0, 254}
+    settings = json.loads((tmp_path / "map.json").read_text())["settings"]
+    assert settings["background"] == others and settings["min_scores"] == [pytest.approx(minimum / 100), 0]
+
+
 def test_sar_alone_and_clouds(scene, tmp_path, capsys):
     words = command(scene, tmp_path / "sar.tif", "--window", 192)
     place = words.index("--rgb")

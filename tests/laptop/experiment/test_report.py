@@ -18,10 +18,25 @@ from laptop.experiment.report import GROUPS, RECALLS, collect_results, write_rep
 SEEDS = (1, 2)
 
 
-def write(path, results):
+ANSWER_RUNS = [f"{name}_{modality}" for name in ("full", "dropped") for modality in ("both", "rgb", "sar")]
+
+
+def write(path, results, **others):
     path.parent.mkdir(parents=True, exist_ok=True)
     matrix = (100 * np.eye(5, dtype=int)).tolist()
-    path.write_text(json.dumps({"results": results, "confusion_matrix": matrix}))
+    path.write_text(json.dumps({"results": results, "confusion_matrix": matrix, **others}))
+
+
+def answers(number, seed):
+    """The other parts of the evaluation of a calibrated model: 10 a run, 1 a seed, more for each part."""
+    keys = [f"{kind}{group}" for kind in ("ECE", "ECE-raw") for group in ("", "-seen", "-unseen")]
+    kinds = [f"{kind}-{part}" for kind in ("argmax", "decision") for part in ("distractors", "absent", "none", "right")]
+    value = 10.0 * number + seed
+    return {
+        "confidence": dict.fromkeys((*keys, "AURC"), 300 + value),
+        "absent_names": dict.fromkeys(kinds, 400 + value),
+        "single_names": dict.fromkeys([f"IoU-{name}" for name in SYNTHETIC_CLASSES], 500 + value),
+    }
 
 
 @pytest.fixture
@@ -33,10 +48,10 @@ def output(tmp_path):
             for dataset in TEST_DATASETS:
                 file = tmp_path / f"seed_{seed}" / variant / "inference" / dataset / "sem_seg_evaluation.json"
                 write(file, dict.fromkeys(keys, 10.0 * number + seed))
-        for number, run in enumerate(("full_rgb", "full_sar", "dropped_rgb", "dropped_sar")):
+        for number, run in enumerate(ANSWER_RUNS):
             for dataset in TEST_DATASETS[:2]:
                 file = tmp_path / f"seed_{seed}" / run / "inference" / dataset / "sem_seg_evaluation.json"
-                write(file, dict.fromkeys(GROUPS, 200.0 + 10 * number + seed))
+                write(file, dict.fromkeys((*keys, "pACC"), 200.0 + 10 * number + seed), **answers(number, seed))
         for shift in range(1, 5):
             folder = tmp_path / f"seed_{seed}" / f"shifted_{shift}" / "inference"
             write(folder / TEST_DATASETS[0] / "sem_seg_evaluation.json", dict.fromkeys(GROUPS, float(shift)))
@@ -50,6 +65,13 @@ def output(tmp_path):
     return tmp_path
 
 
+def means_of(text, heading):
+    """The means in the rows of a table, without their first column."""
+    table = text[text.index(f"### {heading}") :].split("\n\n###")[0].splitlines()
+    rows = [line.split("|")[2:-1] for line in table if line.startswith("|")][2:]
+    return [[cell.split("±")[0].strip() for cell in row] for row in rows]
+
+
 def test_the_report_says_what_the_evaluations_say(output):
     results, tables, picture = write_report(output, SEEDS)
     assert json.loads(results.read_text()) == collect_results(output, SEEDS)
@@ -58,10 +80,15 @@ def test_the_report_says_what_the_evaluations_say(output):
     row = next(line for line in text.splitlines() if line.startswith("| DINO-SAR by InfoNCE (the method) "))
     assert [cell.strip() for cell in row.split("|")[2:6]] == [*3 * ["31.5 ± 0.7"], "73.1"]
     assert "2.5 ± 0.0" in text  # the mean of the shifts 1 to 4
-    table = text[text.index("### With one image alone") : text.index("### Retrieval")].splitlines()
-    means = [[cell.split("±")[0].strip() for cell in line.split("|")[2:8]] for line in table[4:]]
-    assert means[:6] == [6 * [mean] for mean in ("31.5", "201.5", "211.5", "51.5", "221.5", "231.5")]
+    means = means_of(text, "With each image alone")
+    assert means[:6] == [6 * [f"{201.5 + 10 * number}"] for number in range(6)]
     assert means[6] == 2 * ["4.0", "6.7", "10.0"]  # of five classes of equal share
+    sure = means_of(text, "How sure")
+    assert [row[0] for row in sure] == [f"{301.5 + 10 * number}" for number in range(6) for _ in range(2)]
+    assert sure[0] == [*7 * ["301.5"], "-101.5"]
+    assert means_of(text, "Names of what is not there") == [8 * [f"{401.5 + 10 * run}"] for run in (0, 0, 3, 3)]
+    alone = means_of(text, "One name alone")
+    assert [row[0] for row in alone[:2]] == ["201.5", "501.5"] and len(alone) == 8
     assert picture.stat().st_size > 10_000
 
 
@@ -73,7 +100,7 @@ def test_one_seed_has_no_spread(output):
 def test_the_steps_of_a_seed_hang_together(tmp_path):
     steps = build_steps(tmp_path, SEEDS, Schedule().scaled(0.01))
     names = [step.name for step in steps]
-    assert len(set(names)) == len(names) == 4 + 2 * (3 + 1 + len(STAGE_1) + len(VARIANTS) + len(BASELINES) + 8)
+    assert len(set(names)) == len(names) == 4 + 2 * (3 + 1 + len(STAGE_1) + len(VARIANTS) + len(BASELINES) + 4 + 8)
     for index, step in enumerate(steps):
         assert set(step.needs) <= set(names[:index])
         for other in steps[:index]:  # whatever file of another step a command names, it waits for

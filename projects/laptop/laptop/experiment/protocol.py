@@ -1,7 +1,7 @@
 """The comparisons of the laptop experiment, as command lines."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +9,10 @@ from laptop.drawn_world import SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
 from laptop.experiment.runner import Step
 
 __all__ = [
+    "ANSWERING",
+    "ANSWER_DATASETS",
     "BASELINES",
     "MODALITIES",
-    "OF_ANY_MODALITY",
     "STAGE_1",
     "TEST_DATASETS",
     "VARIANTS",
@@ -69,9 +70,12 @@ VARIANTS = {
 }
 
 
-# Each is evaluated with both images, and with each alone (TEST.MODALITIES) on the first two of TEST_DATASETS.
+# These are calibrated, and evaluated with both images and with each alone (TEST.MODALITIES).
+ANSWERING = ("full", "dropped")
 MODALITIES = {"both": "RGB and SAR", "rgb": "RGB alone", "sar": "SAR alone"}
-OF_ANY_MODALITY = ("full", "dropped")
+ANSWER_DATASETS = TEST_DATASETS[:2]
+CALIBRATION_DATASETS = ("laptop_calibration", "laptop_clear_calibration")
+ABSENT_NAMES = 20
 
 
 @dataclass(frozen=True)
@@ -221,13 +225,8 @@ def _steps_of_seed(output: Path, seed: int, schedule: Schedule, scenes: tuple[st
             needs.append(f"seed_{seed}-sam")
         result = {"flags": ("--eval-only",), "result": f"inference/{TEST_DATASETS[-1]}/sem_seg_evaluation.json"}
         steps.append(train_net(name, baseline.config, options, needs, **({} if baseline.trained else result)))
-    datasets = TEST_DATASETS[:2]
-    result = {"flags": ("--eval-only",), "result": f"inference/{datasets[-1]}/sem_seg_evaluation.json"}
-    for name in OF_ANY_MODALITY:
-        for modality in ("rgb", "sar"):
-            options = ("MODEL.WEIGHTS", folder / name / "model_final.pth", "DATASETS.TEST", str(datasets))
-            options += ("TEST.MODALITIES", modality)
-            steps.append(train_net(f"{name}_{modality}", "mm_ovseg.yaml", options, (f"seed_{seed}-{name}",), **result))
+    for name in ANSWERING:
+        steps += _steps_of_answers(name, folder / name / "model_final.pth", seed, train_net)
     cloudy = TEST_DATASETS[0]
     full = ("MODEL.WEIGHTS", folder / "full" / "model_final.pth")
     for shift in range(1, len(SYNTHETIC_CLASSES)):
@@ -242,4 +241,26 @@ def _steps_of_seed(output: Path, seed: int, schedule: Schedule, scenes: tuple[st
                 result=f"inference/{cloudy}/sem_seg_evaluation.json",
             )
         )
+    return steps
+
+
+def _steps_of_answers(name: str, model: Path, seed: int, train_net: Callable[..., Step]) -> list[Step]:
+    """Calibrate a model, and evaluate it with what it is shown, and with the two tests of an open vocabulary."""
+    command = ("-m", "mm_ovseg", "calibrate", "--config-file", "projects/laptop/configs/mm_ovseg.yaml")
+    command += ("--dataset", *CALIBRATION_DATASETS, "--opts", "MODEL.WEIGHTS", str(model))
+    calibrate = Step(
+        f"seed_{seed}-{name}_calibration",
+        command,
+        model.with_name("model_final.calibration.json"),  # where evaluations find it
+        (f"seed_{seed}-{name}", "region_a_calibration"),
+    )
+    steps = [calibrate]
+    result = f"inference/{ANSWER_DATASETS[-1]}/sem_seg_evaluation.json"
+    for modality in MODALITIES:
+        options = ["MODEL.WEIGHTS", model, "DATASETS.TEST", str(ANSWER_DATASETS), "TEST.MODALITIES", modality]
+        if modality == "both":
+            options += ["TEST.ABSENT_NAMES", ABSENT_NAMES, "TEST.SINGLE_NAMES", True]
+        needs = (*calibrate.needs[:1], calibrate.name)
+        run = f"{name}_{modality}"
+        steps.append(train_net(run, "mm_ovseg.yaml", options, needs, flags=("--eval-only",), result=result))
     return steps

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
-from tabulate import tabulate
 
 from laptop.constant_class import constant_class_baseline
 from laptop.drawn_world import SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES
-from laptop.experiment.protocol import BASELINES, MODALITIES, OF_ANY_MODALITY, STAGE_1, TEST_DATASETS, VARIANTS
+from laptop.experiment.answers import collect_answers, format_answers
+from laptop.experiment.protocol import BASELINES, STAGE_1, TEST_DATASETS, VARIANTS
+from laptop.experiment.typesetting import markdown, spread
 from mm_ovseg.files import complete_file
 
 __all__ = ["collect_results", "write_report"]
@@ -33,9 +34,10 @@ def collect_results(output: Path, seeds: Sequence[int]) -> dict:
     """Read the evaluations of every seed.
 
     Returns:
-        ``{"segmentation": {variant: {dataset: {score: [one per seed]}}}, "modalities": {variant: {modality: {dataset:
-        {score: [one per seed]}}}}, "constant": {score: value}, "shifted": {score: [one per seed]}, "retrieval":
-        {stage 1: {score: [one per seed]}}}``. Scores are in percent; those of shifted names are means over the shifts.
+        ``{"segmentation": {variant: {dataset: {score: [one per seed]}}}, "answers":`` those of
+        :func:`~laptop.experiment.answers.collect_answers`, ``"constant": {score: value}, "shifted": {score: [one per
+        seed]}, "retrieval": {stage 1: {score: [one per seed]}}}``. Scores are in percent; those of shifted names are
+        means over the shifts.
     """
 
     def read(seed: int, run: str, file: str) -> dict:
@@ -53,15 +55,7 @@ def collect_results(output: Path, seeds: Sequence[int]) -> dict:
             variant: {dataset: evaluations(variant, f"{dataset}/sem_seg_evaluation.json") for dataset in TEST_DATASETS}
             for variant in MODELS
         },
-        "modalities": {
-            variant: {
-                modality: {
-                    dataset: evaluations(run, f"{dataset}/sem_seg_evaluation.json") for dataset in TEST_DATASETS[:2]
-                }
-                for modality, run in runs_by_modality(variant).items()
-            }
-            for variant in OF_ANY_MODALITY
-        },
+        "answers": collect_answers(output, seeds),
         "constant": constant_class_baseline(pixels, SYNTHETIC_CLASSES, SYNTHETIC_UNSEEN_CLASSES),
         "shifted": {group: np.mean([scores[group] for scores in shifted], axis=0).tolist() for group in GROUPS},
         "retrieval": {
@@ -69,11 +63,6 @@ def collect_results(output: Path, seeds: Sequence[int]) -> dict:
             for name in ("before", *STAGE_1)
         },
     }
-
-
-def runs_by_modality(variant: str) -> dict[str, str]:
-    """The folders of a variant's evaluations, by what the model saw."""
-    return {modality: variant if modality == "both" else f"{variant}_{modality}" for modality in MODALITIES}
 
 
 def write_report(output: Path, seeds: Sequence[int]) -> list[Path]:
@@ -96,7 +85,7 @@ def format_tables(results: Mapping) -> str:
     parts = []
     for dataset in TEST_DATASETS:
         rows = [
-            [variant.title, *(_spread(results["segmentation"][name][dataset][group]) for group in GROUPS)]
+            [variant.title, *(spread(results["segmentation"][name][dataset][group]) for group in GROUPS)]
             + ([f"{variant.paper:.1f}"] if dataset == CLOUDY else [])
             for name, variant in MODELS.items()
         ]
@@ -104,35 +93,27 @@ def format_tables(results: Mapping) -> str:
         if dataset == CLOUDY:
             headers.append("paper, setting 2, all")
             rows.append(
-                ["the method, asked for shifted names", *(_spread(results["shifted"][group]) for group in GROUPS), ""]
+                ["the method, asked for shifted names", *(spread(results["shifted"][group]) for group in GROUPS), ""]
             )
-        parts.append(f"### {DATASET_TITLES[dataset].capitalize()}\n\n{_markdown(rows, headers)}")
+        parts.append(f"### {DATASET_TITLES[dataset].capitalize()}\n\n{markdown(rows, headers)}")
     per_class = [
         [
             f"{MODELS[name].title}, {DATASET_TITLES[dataset]}",
-            *(_spread(results["segmentation"][name][dataset][f"IoU-{label}"]) for label in SYNTHETIC_CLASSES),
+            *(spread(results["segmentation"][name][dataset][f"IoU-{label}"]) for label in SYNTHETIC_CLASSES),
         ]
         for dataset in TEST_DATASETS
         for name in ("optical_only", "full")
     ]
-    parts.append(f"### IoU of each class\n\n{_markdown(per_class, ['', *SYNTHETIC_CLASSES])}")
-    rows = [
-        [f"{VARIANTS[name].title}: {title}"]
-        + [_spread(scores[modality][dataset][group]) for dataset in TEST_DATASETS[:2] for group in GROUPS]
-        for name, scores in results["modalities"].items()
-        for modality, title in MODALITIES.items()
-    ]
-    rows.append(["best constant map", *(f"{results['constant'][group]:.1f}" for _ in range(2) for group in GROUPS)])
-    headers = ["", *(f"{DATASET_TITLES[dataset]}: {title}" for dataset in TEST_DATASETS[:2] for title in GROUP_TITLES)]
-    parts.append(f"### With one image alone\n\n{_markdown(rows, headers)}")
+    parts.append(f"### IoU of each class\n\n{markdown(per_class, ['', *SYNTHETIC_CLASSES])}")
+    parts += format_answers(results["answers"], results["constant"])
     retrieval = results["retrieval"]
-    rows = [[name, *(_spread(scores[recall]) for recall in RECALLS)] for name, scores in retrieval.items()]
+    rows = [[name, *(spread(scores[recall]) for recall in RECALLS)] for name, scores in retrieval.items()]
     chance = retrieval["before"]
     rows.append(
-        ["chance"] + [_spread(chance[f"{recall.split('_')[0]}_chance@{recall.split('@')[1]}"]) for recall in RECALLS]
+        ["chance"] + [spread(chance[f"{recall.split('_')[0]}_chance@{recall.split('@')[1]}"]) for recall in RECALLS]
     )
     headers = ["", *(recall.replace("_recall", "").replace("_", " ") for recall in RECALLS)]
-    parts.append(f"### Retrieval on held-out pairs\n\n{_markdown(rows, headers)}")
+    parts.append(f"### Retrieval on held-out pairs\n\n{markdown(rows, headers)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -155,14 +136,3 @@ def draw_scores(path: Path, segmentation: Mapping) -> None:
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside upper right", ncols=len(GROUPS))
     with complete_file(path) as temporary:
         figure.savefig(temporary, format="png")
-
-
-def _spread(values: Sequence[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.1f}"
-    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
-
-
-def _markdown(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
-    alignment = ("left", *["right"] * (len(headers) - 1))
-    return tabulate(rows, headers, tablefmt="github", colalign=alignment, disable_numparse=True)
