@@ -67,7 +67,7 @@ class Decision:
             in it, the calibration's. Without one, several classes need none, and a class alone needs 0.5 if training
             saw it or nothing competes with it.
         calibration: turns scores into probabilities, which minimums and confidences then are.
-        seen: names, of the classes and the background, that training saw -> the class that they mean.
+        seen: names, of the classes and the background, that training saw -> the classes that they mean.
         rivals: the classes of the training that none of the classes means.
 
     Attributes:
@@ -87,7 +87,7 @@ class Decision:
         background: Sequence[str] | None = None,
         min_score: float | Mapping[str, float] | None = None,
         calibration: Calibration | None = None,
-        seen: Mapping[str, str] = {},  # noqa: B006 (never changed)
+        seen: Mapping[str, Sequence[str]] = {},  # noqa: B006 (never changed)
         rivals: Sequence[str] = (),
     ) -> None:
         self.classes = validate_class_names(classes)
@@ -161,14 +161,17 @@ class Decision:
         strengths[self._unseen] = (_logits(scores[self._unseen]) - self.margin).sigmoid()
         return strengths
 
-    def _min_scores(self, given: float | Mapping[str, float] | None, seen: Mapping[str, str]) -> tuple[float, ...]:
+    def _min_scores(
+        self, given: float | Mapping[str, float] | None, seen: Mapping[str, Sequence[str]]
+    ) -> tuple[float, ...]:
         by_class: Mapping[str, float] = {}
         default = 0.0
         if self.calibration is not None:
             by_class, default = self.calibration.min_scores, self.calibration.min_score
         elif len(self.names) == 1 or (len(self.classes) == 1 and self.classes[0] in seen):
             default = SINGLE_NAME_MIN_SCORE
-        by_name = {name: by_class[seen[name]] for name in self.classes if seen.get(name) in by_class}
+        fitted = {name: [by_class[other] for other in seen.get(name, ()) if other in by_class] for name in self.classes}
+        by_name = {name: min(minimums) for name, minimums in fitted.items() if minimums}
         if isinstance(given, Mapping):
             if unknown := [name for name in given if name not in self.classes]:
                 raise ConfigError(

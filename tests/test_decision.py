@@ -34,8 +34,10 @@ def test_background_names_compete_and_give_none():
 
 def test_minimums_by_class_and_the_calibrations():
     calibration = Calibration(scale=2.0, bias=1.0, min_score=0.6, min_scores={"water": 0.3})
-    known = {"calibration": calibration, "seen": {"river": "water"}}
+    known = {"calibration": calibration, "seen": {"river": ["water"]}}
     assert Decision(["river", "road"], **known).min_scores == (0.3, 0.6)
+    both = {"calibration": Calibration(min_scores={"water": 0.3, "road": 0.2}), "seen": {"both": ["water", "road"]}}
+    assert Decision(["both"], **both).min_scores == (0.2,)
     assert Decision(["river", "road"], **known, min_score={"road": 0.2}).min_scores == (0.3, 0.2)
     assert Decision(["water", "road"], calibration=calibration, min_score=0.0).min_scores == (0.0, 0.0)
     scores = torch.tensor([0.0, 0.2, 0.5, 1.0])
@@ -45,7 +47,7 @@ def test_minimums_by_class_and_the_calibrations():
 
 
 def test_classes_of_the_training_compete_with_one_name_or_with_a_calibration():
-    training = {"seen": {"woods": "forest"}, "rivals": ["city", "farmland"]}
+    training = {"seen": {"woods": ["forest"]}, "rivals": ["city", "farmland"]}
     assert Decision(["woods", "water"], **training).names == ("woods", "water")
     seen, unseen = Decision(["woods"], **training), Decision(["water"], seen={}, rivals=["forest", "city"])
     assert seen.names == ("woods", "city", "farmland") and seen.min_scores == (0.5,)
@@ -58,7 +60,7 @@ def test_classes_of_the_training_compete_with_one_name_or_with_a_calibration():
 def test_of_many_names_never_seen_each_must_win_by_a_margin():
     calibration = Calibration(margin=2.0)
     names = ["forest", *(f"word {index}" for index in range(20))]
-    few, many = (Decision(names[:count], calibration=calibration, seen={"forest": "forest"}) for count in (6, 21))
+    few, many = (Decision(names[:count], calibration=calibration, seen={"forest": ["forest"]}) for count in (6, 21))
     assert few.margin == 0 and many.margin == pytest.approx(2.0)
     scores = torch.full((21, 1, 2), 0.1)
     scores[0], scores[3] = 0.5, torch.sigmoid(torch.tensor([1.9, 2.1]))

@@ -63,12 +63,13 @@ def add_decision_arguments(parser: argparse.ArgumentParser) -> None:
         "--background",
         metavar="NAMES",
         help='names that compete with the classes and are mapped to "none", such as "bare ground, something else" '
-        '(default: for one name alone, the other classes of the training; "": nothing)',
+        '(default: for one name alone, or with a calibration, the other classes of the training; "": nothing)',
     )
     parser.add_argument(
         "--min-score",
         metavar="SCORE",
-        help='minimum score, 0..1, below which a pixel is "none"; by class: "water=0.3; road=0.2"',
+        help='minimum score, 0..1, below which a pixel is "none"; by class: "water=0.3; road=0.2" (default: the '
+        "calibration's; without one 0, or 0.5 for one name alone that training saw)",
     )
 
 

@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
     names = read_vocabulary(args.classes, None).classes if args.classes is not None else PLACEHOLDER_NAMES
     # No dataset is needed; graphs are traced in float32 on the CPU.
     overrides = ["DATASETS.TRAIN", "()", "DATASETS.TEST", "()", "MODEL.DEVICE", "cpu", "MODEL.COMPILE", "False"]
+    overrides += ["MODEL.CALIBRATION", "none"]  # its numbers are no part of the graph
     overrides = [*args.opts, *overrides, "MODEL.INFERENCE_DTYPE", "float32"]
     cfg = load_config(args.config_file, overrides, needs_datasets=False)
     outputs = [] if args.output is None else [args.output, Path(f"{args.output}.data")]

@@ -8,10 +8,11 @@ mm-ovseg figure --dataset ddhr_sk_val --samples 12 57 --palette colour-blind --o
 mm-ovseg figure --pairs pairs.csv --classes "water,road,city" --unseen road --output figure.pdf \
     --model "with SAR" configs/quickstart/demo.yaml --model "without" configs/quickstart/demo.yaml --rgb-only "without"
 
-pairs.csv has the columns rgb, sar and, optionally, label (indices into --classes) and name. The figure fills the width
-of a two-column page (--width), its text is 8 points high, and the names of unseen classes are underlined. Each pair is
-segmented in one piece, as in evaluation; for large scenes, use `mm-ovseg scene`. With a dataset, the class with the
-highest score wins, also as in evaluation; with --pairs, one class alone is mapped where it is, and "none" elsewhere.
+pairs.csv has the columns rgb, sar and, optionally, label (indices into --classes, 254 for none of them) and name. The
+figure fills the width of a two-column page (--width), its text is 8 points high, and the names of unseen classes are
+underlined. Each pair is segmented in one piece, as in evaluation; for large scenes, use `mm-ovseg scene`. With a
+dataset, the class with the highest score wins, also as in evaluation; with --pairs, one class alone is mapped where it
+is, and "none" elsewhere.
 """
 
 import argparse
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     import numpy as np
     from detectron2.config import CfgNode
     from detectron2.data import Metadata
+
+    from mm_ovseg.visualization.panels import PanelRow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +79,6 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.engine import config_inputs
     from mm_ovseg.files import check_outputs
     from mm_ovseg.inference.typed_classes import vocabulary_inputs
-    from mm_ovseg.visualization.dataset_sheet import read_panel_row
     from mm_ovseg.visualization.panels import draw_panels
     from mm_ovseg.vocabulary import unseen_classes
 
@@ -95,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
     colors = color_blind_safe_colors(classes) if args.palette == "colour-blind" else metadata.stuff_colors
     # Pairs are drawn as the first model reads them.
     first = next(iter(configs.values()))
-    rows = [read_panel_row(first, sample, metadata) for sample in samples]
+    rows = [_read_row(first, sample, metadata, has_none=args.dataset is None) for sample in samples]
     for title, cfg in configs.items():
         maps = _predict(
             title, cfg, samples, metadata, with_sar=title not in args.rgb_only, as_scored=bool(args.dataset)
@@ -164,6 +166,18 @@ def _read_samples(args: argparse.Namespace) -> tuple[list[dict], "Metadata"]:
     if missing := [name for name in args.samples if name not in known]:
         raise DataError(f"{metadata.name} has no sample '{missing[0]}'; it has {', '.join(list(known)[:5])}, ...")
     return [known[name] for name in args.samples], metadata
+
+
+def _read_row(cfg: "CfgNode", sample: dict, metadata: "Metadata", *, has_none: bool) -> "PanelRow":
+    """A pair as a model reads it, and its label, which may hold 254 with ``has_none``."""
+    from mm_ovseg.inference.pairs import read_label_values, read_pair_label
+    from mm_ovseg.visualization.dataset_sheet import read_panel_row
+
+    if not has_none:
+        return read_panel_row(cfg, sample, metadata)
+    images = {key: value for key, value in sample.items() if key != "sem_seg_file_name"}
+    label = read_pair_label(sample, read_label_values(metadata.stuff_classes, None))
+    return replace(read_panel_row(cfg, images, metadata), label=label)
 
 
 def _predict(

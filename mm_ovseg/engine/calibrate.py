@@ -19,7 +19,7 @@ from mm_ovseg.engine.prompts import read_prompts
 from mm_ovseg.engine.trainer import Trainer
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.evaluation.calibration_fit import CalibrationCounts
-from mm_ovseg.evaluation.open_vocabulary import absent_names
+from mm_ovseg.evaluation.open_vocabulary import CALIBRATION_NAMES, absent_names
 from mm_ovseg.raster import RasterSource
 
 __all__ = ["fit_calibration"]
@@ -56,7 +56,8 @@ def fit_calibration(
     StrictCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     model.set_vocabulary(names)
     seen_names = [names[index] for index in seen]
-    others = {SEEN: [seen_names], ABSENT: [[*names, *absent_names(names)[:CALIBRATED_NAMES]]]}
+    distractors = absent_names(names, CALIBRATION_NAMES)[:CALIBRATED_NAMES]
+    others = {SEEN: [seen_names], ABSENT: [[*names, *distractors]]}
     asked = ManyVocabularies(model, others).eval()
     counts = CalibrationCounts(names, seen)
     loaders = [Trainer.build_test_loader(cfg, name, max_pairs) for name in datasets]

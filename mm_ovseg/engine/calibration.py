@@ -7,6 +7,7 @@ from detectron2.config import CfgNode
 
 from mm_ovseg.checkpoint.calibration_file import calibration_beside, read_calibration
 from mm_ovseg.decision import Calibration
+from mm_ovseg.errors import CheckpointError
 
 __all__ = ["find_calibration", "load_calibration"]
 
@@ -35,10 +36,18 @@ def load_calibration(cfg: CfgNode, weights: str | None = None) -> Calibration | 
     """The calibration of a model; None if its scores stay raw. Arguments as of :func:`find_calibration`.
 
     Raises:
-        CheckpointError: see :func:`~mm_ovseg.checkpoint.calibration_file.read_calibration`.
+        CheckpointError: a file is named, but there are no weights; or see
+            :func:`~mm_ovseg.checkpoint.calibration_file.read_calibration`.
     """
+    weights = weights or cfg.MODEL.WEIGHTS
+    if not weights and cfg.MODEL.CALIBRATION not in ("", RAW):
+        raise CheckpointError(
+            f"MODEL.CALIBRATION is {cfg.MODEL.CALIBRATION}, but MODEL.WEIGHTS, which it belongs to, is empty; name the "
+            "weights, or set MODEL.CALIBRATION to none."
+        )
     path = find_calibration(cfg, weights)
     if path is None:
         return None
+    calibration = read_calibration(path, weights)
     logger.info("Scores are calibrated by %s.", path)
-    return read_calibration(path, weights or cfg.MODEL.WEIGHTS)
+    return calibration

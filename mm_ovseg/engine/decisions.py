@@ -36,6 +36,6 @@ def build_decision(
     trained = tuple(calibration.min_scores) if calibration else model.train_vocabulary
     others = trained or (GENERIC_CLASSES if model.relative_scores else ())
     same = find_same_names(model.text, decision.names, others)
-    asked = {same.get(name) for name in decision.classes}
+    asked = {other for name in decision.classes for other in same.get(name, ())}
     rivals = [name for name in others if name not in asked]
     return Decision(class_names, seen=same if trained else {}, rivals=rivals, **options)

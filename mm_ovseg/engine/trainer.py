@@ -287,7 +287,9 @@ class Trainer(DefaultTrainer):
         unwrapped = unwrap(model)
         check_evaluator_types(unwrapped, cfg.DATASETS.TEST)
         prompts = read_prompts(cfg) if unwrapped.task == "sem_seg" else None
-        decide = partial(build_decision, unwrapped, calibration)
+        options = {}  # none by default, so that build_evaluator may be overridden with Detectron2's arguments
+        if calibration is not None or cfg.TEST.ABSENT_NAMES or cfg.TEST.SINGLE_NAMES:
+            options = {"calibration": calibration, "decide": partial(build_decision, unwrapped, calibration)}
         results = OrderedDict()
         for index, dataset_name in enumerate(cfg.DATASETS.TEST):
             if prompts is not None:
@@ -296,7 +298,7 @@ class Trainer(DefaultTrainer):
             single.defrost()
             single.DATASETS.TEST = (dataset_name,)
             given = evaluators is not None
-            evaluator = evaluators[index] if given else cls.build_evaluator(cfg, dataset_name, calibration, decide)
+            evaluator = evaluators[index] if given else cls.build_evaluator(cfg, dataset_name, **options)
             vocabularies = getattr(evaluator, "vocabularies", {})
             asked = ManyVocabularies(model, vocabularies) if vocabularies else model
             results[dataset_name] = super().test(single, asked, [evaluator])

@@ -12,9 +12,10 @@ from mm_ovseg.evaluation.metrics import intersection_over_union
 from mm_ovseg.plain_data import parse_json, read_text
 from mm_ovseg.vocabulary import split_synonyms
 
-__all__ = ["AbsentNames", "Decide", "SingleNames", "absent_names", "choose_absent_names"]
+__all__ = ["CALIBRATION_NAMES", "AbsentNames", "Decide", "SingleNames", "absent_names", "choose_absent_names"]
 
-ABSENT_NAMES = Path(__file__).with_name("absent_names.json")  # name -> words of classes that it may belong to
+# Name -> words of classes that it may belong to; calibrations are fitted with other names than those of the test.
+ABSENT_NAMES, CALIBRATION_NAMES = map(Path(__file__).with_name, ("absent_names.json", "calibration_names.json"))
 Decide = Callable[[Sequence[str]], Decision]
 PARTS = ("right", "wrong", "absent-classes", "distractors", "none")
 
@@ -38,9 +39,9 @@ def choose_absent_names(count: int, names: Sequence[str]) -> tuple[str, ...]:
     return suitable[:count]
 
 
-def absent_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names of the shipped list that share no word with some names, nor do the words related to them."""
-    related = parse_json(read_text(ABSENT_NAMES))
+def absent_names(names: Sequence[str], path: Path = ABSENT_NAMES) -> tuple[str, ...]:
+    """The names of a shipped list that share no word with some names, nor do the words related to them."""
+    related = parse_json(read_text(path))
     words = {word.casefold() for name in names for synonym in split_synonyms(name) for word in synonym.split()}
     return tuple(name for name, others in related.items() if not words & {*name.split(), *others})
 

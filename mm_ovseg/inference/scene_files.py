@@ -123,7 +123,7 @@ def write_scene_outputs(
             "descriptions": ["what the map was made from"],
             "band_tags": {f"value_{value}": name for name, value in COVERAGE.items()},
         },
-        "confidence": {"descriptions": ["score of the class, percent"]},
+        "confidence": {"descriptions": ["confidence of the class or of none, percent"]},
         "probabilities": {"descriptions": [f"score of {name}, percent" for name in names]},
     }
     for layer, bands in work.layers.items():

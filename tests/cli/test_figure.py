@@ -7,7 +7,8 @@ from PIL import Image
 
 from laptop.drawn_world import SYNTHETIC_CLASSES, write_synthetic_dataset
 from mm_ovseg.data import register_datasets_from_file
-from mm_ovseg.data.palette import COLOR_BLIND_SAFE_COLORS, color_blind_safe_colors, default_colors
+from mm_ovseg.data.palette import COLOR_BLIND_SAFE_COLORS, NONE_COLOR, color_blind_safe_colors, default_colors
+from mm_ovseg.decision import NONE_CLASS
 from tests.conftest import ROOT, run_cli, save_random_weights
 
 CONFIG = str(ROOT / "configs" / "quickstart" / "mm_ovseg.yaml")
@@ -99,6 +100,11 @@ def test_a_list_of_pairs_in_colors_for_all_eyes(make_figure, datasets, tmp_path)
     make_figure(*arguments, "--classes", ",".join(SYNTHETIC_CLASSES), "--output", "b.png")
     without, with_truth = (Image.open(datasets / name) for name in ("a.png", "b.png"))
     assert with_truth.width == without.width and with_truth.height < without.height  # four panels, not three
+    label = np.array(Image.open(scenes / "labels" / "00001.png"))
+    Image.fromarray(np.where(label == 2, 0, NONE_CLASS).astype(np.uint8)).save(tmp_path / "none.png")
+    (tmp_path / "pairs.csv").write_text(f"rgb,sar,label\n{lines[1].replace(',x,site 1', '')},none.png\n")
+    make_figure(*arguments, "--classes", SYNTHETIC_CLASSES[2], "--output", "c.png")
+    assert NONE_COLOR in colors_of(datasets / "c.png")
 
 
 def test_names_of_unseen_classes_can_be_chosen_by_the_config(make_figure, datasets):

@@ -23,5 +23,7 @@ def test_the_calibration_of_a_config(make_cfg, tmp_path):
     assert find_calibration(cfg) == Path("mine.json")
     cfg.MODEL.WEIGHTS = ""
     assert find_calibration(cfg) is None
+    with pytest.raises(CheckpointError, match="MODEL.CALIBRATION is mine.json, but MODEL.WEIGHTS"):
+        load_calibration(cfg)
     cfg.merge_from_list(["MODEL.WEIGHTS", "hf://organisation/repository/model.pth", "MODEL.CALIBRATION", ""])
     assert find_calibration(cfg) is None

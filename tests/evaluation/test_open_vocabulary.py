@@ -7,12 +7,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mm_ovseg.decision import Calibration, Decision
+from mm_ovseg.decision import CALIBRATED_NAMES, Calibration, Decision
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.evaluation.open_vocabulary import ABSENT_NAMES, AbsentNames, SingleNames, choose_absent_names
+from mm_ovseg.evaluation.open_vocabulary import (
+    ABSENT_NAMES,
+    CALIBRATION_NAMES,
+    AbsentNames,
+    SingleNames,
+    absent_names,
+    choose_absent_names,
+)
 from mm_ovseg.plain_data import parse_json, read_text
 
-SEEN = {"city": "city", "water": "water"}
+SEEN = {"city": ["city"], "water": ["water"]}
 
 
 def scores_of(class_map, count, score=0.9):
@@ -28,6 +35,8 @@ def test_absent_names_are_distinct_and_do_not_share_words_with_the_classes():
     assert len(set(many)) == 25 and many[:2] == ("glacier", "lava field")
     assert not {"waterfall", "coral reef", "kelp forest", "mangrove swamp"} & set(many)
     assert "glacier" not in choose_absent_names(20, ["water", "snow and ice"])
+    fitted = absent_names(["city", "water"], CALIBRATION_NAMES)  # the test is of other names than those of calibrations
+    assert len(fitted) >= CALIBRATED_NAMES and "oasis" not in fitted and not {*fitted} & {*related}
     for count in (-1, 33):
         with pytest.raises(ConfigError, match=f"TEST.ABSENT_NAMES is {count}; give 1 to"):
             choose_absent_names(count, ["city"])
@@ -65,7 +74,9 @@ def test_iou_of_names_asked_for_alone():
     assert results["mIoU"] == pytest.approx((100 / 3 + 50) / 2)
     calibration = Calibration(min_score=0.5, min_scores={"city": 0.7, "lake": 0.2})
     # Minimums are of the names that the model is asked for.
-    test = SingleNames(*arguments, partial(Decision, calibration=calibration, seen={"city": "city", "lake": "lake"}))
+    test = SingleNames(
+        *arguments, partial(Decision, calibration=calibration, seen={"city": ["city"], "lake": ["lake"]})
+    )
     test.add(label, label != 255, {"single_names": scores})
     assert test.results(test.counts)["IoU-city"] == 50 and test.results(test.counts)["IoU-water"] == 100
 

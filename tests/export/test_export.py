@@ -101,7 +101,7 @@ def test_a_program_of_pytorch_without_sar_for_a_limited_vocabulary(predictor, pr
     names = project / "names.safetensors"
     arguments = ["--config-file", CONFIG, "--output", "rgb.pt2", "--without-sar"]
     arguments += ["--classes", "wood; lake, river", "--text-output", str(names)]
-    run_cli("export", *arguments, "--opts", "MODEL.AGGREGATOR.MAX_CLASSES", "8")
+    run_cli("export", *arguments, "--opts", "MODEL.AGGREGATOR.MAX_CLASSES", "8", "MODEL.CALIBRATION", "not read.json")
     assert "8 classes: maximum difference" in capsys.readouterr().out
     with safe_open(names, "pt") as file:
         text = file.get_tensor("text_embeddings")

@@ -196,6 +196,8 @@ def test_one_name_alone_competes_with_what_training_saw():
     found, forest = class_map == 0, label == 2
     assert set(np.unique(class_map)) == {0, NONE_CLASS}
     assert (found & forest).sum() > 0.5 * (found | forest).sum()
+    predictor.set_vocabulary(["forest, farmland"])  # one class of two that training saw: neither competes with it
+    assert predictor.decision.names == ("forest, farmland", "city")
     predictor.set_vocabulary(["glacier"])
     assert predictor.decision.names == ("glacier", "city", "forest", "farmland")
     predictor.set_vocabulary(["glacier"], background=())
