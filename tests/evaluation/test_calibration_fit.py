@@ -77,11 +77,11 @@ def test_a_calibration_of_pairs():
         assert f1(calibration.min_scores[name]) == pytest.approx(counts.f1()[name], abs=0.01) and counts.f1()[name] > 85
         assert counts.f1()[name] >= max(map(f1, np.linspace(0, 1, 50))) - 0.05
 
-    # With the margin, the absent names win in 5% of the pixels.
+    # With the margin, the absent names win in 3% of the pixels.
     absent = np.stack([of_image[3] for of_image in pixels])
     strengths = np.log(absent / (1 - absent)) * calibration.scale
     lead = (strengths[:, 3:].max(axis=1) - strengths[:, [0, 2]].max(axis=1))[label != 255]
-    assert (lead > calibration.margin).mean() == pytest.approx(0.05, abs=0.002) and (lead > 0).mean() > 0.1
+    assert (lead > calibration.margin).mean() == pytest.approx(0.03, abs=0.002) and (lead > 0).mean() > 0.1
 
 
 def test_what_unlabelled_pixels_score_changes_nothing():
