@@ -116,7 +116,8 @@ def _row_images(row: PanelRow, number: int, palette: Mapping[int, RGBColor]) -> 
         images["SAR"] = np.clip(sar, 0, 255).astype(np.uint8)
     which = f"row {number}" + (f" ({row.name})" if row.name else "")
     colors = np.zeros((256, 3), np.uint8)
-    colors[list(palette)] = list(palette.values())
+    for value, color in palette.items():
+        colors[value] = color
     for title, class_map in row.maps.items():
         if len(bad := np.setdiff1d(class_map, [*palette, NODATA_CLASS])):
             count = len(palette.keys() - {NONE_CLASS})
