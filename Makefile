@@ -31,7 +31,7 @@ app: $(STAMP) ## serve the web page at http://localhost:7860 (PORT=7860)
 quickstart: $(STAMP) ## train and evaluate a small model, into output/quickstart (minutes)
 	@$(VENV_PYTHON) projects/laptop/quickstart.py --output output/quickstart
 
-experiment: $(STAMP) ## run the laptop experiment, into output/experiment (up to 90 minutes)
+experiment: $(STAMP) ## run the laptop experiment, into output/experiment (under two hours)
 	@$(VENV_PYTHON) projects/laptop/run_experiment.py --output output/experiment
 
 test: $(STAMP) ## run the tests (set PYTEST_ADDOPTS for options)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """The whole protocol in miniature: pre-training, both stages, all variants, several seeds; see README.md.
 
-python projects/laptop/run_experiment.py --output output/experiment                    # up to 90 minutes on two cores
+python projects/laptop/run_experiment.py --output output/experiment                    # under two hours on two cores
 python projects/laptop/run_experiment.py --output output/look --seeds 1 --scale 0.02   # a quick trial
 
 Every step is a command line, which --dry-run prints; finished steps are not repeated.
