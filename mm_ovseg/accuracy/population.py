@@ -187,7 +187,7 @@ def block_of(rows: Index, columns: Index, height: int, width: int) -> Index:
 
 
 def _names_in(path: Path) -> dict[int, str]:
-    """Value -> class name, from the tags of the band; empty if there are none."""
+    """Value -> class name, from the tags of the band; empty without such tags."""
     with open_raster(path) as dataset:
         tags = dataset.tags(1)
     found = {int(match[1]): name for key, name in tags.items() if (match := CLASS_TAG.fullmatch(key))}
@@ -201,7 +201,7 @@ def _names_in(path: Path) -> dict[int, str]:
 
 
 def _with_none(names: dict[int, str]) -> dict[int, str]:
-    """Names with that of 254, unless there are none, or a class is called so, whose map has no such pixels."""
+    """The names with "none" for 254; unchanged if empty, or if a class has that name, whose map has no such pixels."""
     if not names or NONE_NAME in map(str.casefold, names.values()):
         return names
     return {**names, NONE_CLASS: NONE_NAME}

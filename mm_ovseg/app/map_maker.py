@@ -141,7 +141,7 @@ class MapMaker:
             StoppedError: ``should_stop`` returned True.
         """
         if rgb is None and sar is None:
-            raise DataError("There is no image; choose an RGB image, a SAR image or both.")
+            raise DataError("No image was chosen; choose an RGB image, a SAR image or both.")
         # Not read_vocabulary, which opens files.
         class_names = parse_class_names(typed_classes)
         background = parse_class_names(typed_background) if typed_background.strip() else None

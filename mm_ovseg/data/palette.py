@@ -40,7 +40,7 @@ COLOR_BLIND_SAFE_COLORS: tuple[RGBColor, ...] = (
     (72, 1, 199),
 )
 
-# Of pixels that are none of the classes: the grey that differs most from all colours above, to all eyes.
+# Of "none": the grey that differs most from all colours above, to all eyes.
 NONE_COLOR: RGBColor = (190, 190, 190)
 
 # Conventional colour, and index of the nearest one of the colours above.

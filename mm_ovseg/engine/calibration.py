@@ -36,7 +36,7 @@ def load_calibration(cfg: CfgNode, weights: str | None = None) -> Calibration | 
     """The calibration of a model; None if its scores stay raw. Arguments as of :func:`find_calibration`.
 
     Raises:
-        CheckpointError: a file is named, but there are no weights; or see
+        CheckpointError: a file is named without weights; or see
             :func:`~mm_ovseg.checkpoint.calibration_file.read_calibration`.
     """
     weights = weights or cfg.MODEL.WEIGHTS

@@ -47,7 +47,7 @@ def segmentation_metrics(
 
     Args:
         confusion_matrix: (T, T) pixel counts, ground truth by prediction, without ignored pixels. Of (T + 1, T + 1),
-            the last row and column are none of the classes: false alarms and misses of the classes.
+            the last row and column are "none": false alarms and misses of the classes.
         classes: the T class names.
         unseen_classes: those of them whose labels training did not see.
 

@@ -172,7 +172,7 @@ def test_bad_input_is_told_in_a_sentence(maker, write_image, tmp_path):
     rgb = write_image("rgb.tif")
     (tmp_path / "text.png").write_text("no picture")
     folders = set(maker._folder.iterdir())
-    assert refused(maker, None, None) == "There is no image; choose an RGB image, a SAR image or both."
+    assert refused(maker, None, None) == "No image was chosen; choose an RGB image, a SAR image or both."
     assert refused(maker, tmp_path / "text.png", None).startswith("text.png cannot be read as a PNG")
     assert "large.tif has 400x300 pixels" in refused(maker, write_image("large.tif", 300, 400), None)
     message = refused(maker, write_image("rgb.png"), write_image("sar.png", height=32, bands=1))
