@@ -64,8 +64,8 @@ class WindowAttentionBlock(nn.Module):
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         mask = None
-        if shift:  # the same for all heads: (windows * heads, N, N)
-            mask = shifted_window_mask(grid_size, window_size, shift).repeat_interleave(heads, dim=0)
+        if shift:  # the same for all heads: (1, windows * heads, N, N); PyTorch has no fused kernel for three axes
+            mask = shifted_window_mask(grid_size, window_size, shift).repeat_interleave(heads, dim=0)[None]
         self.register_buffer("attention_mask", mask, persistent=False)
 
     def forward(self, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
@@ -304,18 +304,21 @@ class CostVolumeAggregator(nn.Module):
             "recompute": cfg.MODEL.ACTIVATION_CHECKPOINTING,
         }
 
-    def forward(self, cost_embedding: torch.Tensor, dense: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    def project_appearance(self, dense: torch.Tensor) -> torch.Tensor:
+        """CLIP's dense feature (B, C, h, w), projected once per image for all classes: (B, G, h, w)."""
+        return F.relu(self.appearance_projection(dense))
+
+    def forward(self, cost_embedding: torch.Tensor, appearance: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """Aggregate a cost embedding.
 
         Args:
             cost_embedding: (B, T, D, h, w).
-            dense: CLIP's dense feature (B, C, h, w).
+            appearance: (B, G, h, w), from :meth:`project_appearance`.
             text: (B, T, C), one embedding per class.
 
         Returns:
             (B, T, D, h, w).
         """
-        appearance = F.relu(self.appearance_projection(dense))  # (B, G, h, w)
         text = F.relu(self.text_projection(text))  # (B, T, G)
         x = cost_embedding
         for spatial, classes in zip(self.spatial, self.classes, strict=True):

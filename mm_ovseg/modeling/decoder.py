@@ -110,27 +110,34 @@ class GuidedDecoder(nn.Module):
             "recompute": cfg.MODEL.ACTIVATION_CHECKPOINTING,
         }
 
-    def forward(self, x: torch.Tensor, guidance: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
-        """Decode an aggregated cost volume.
+    def project_guidance(self, guidance: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
+        """Project the guidance, once per image for all classes.
 
         Args:
-            x: (B, T, D, h, w).
             guidance: for each encoder, its guidance (B, G0, 2h, 2w) and (B, G1, 4h, 4w).
 
         Returns:
-            Logits (B, T, 4h, 4w).
+            (B, G, 2h, 2w) and (B, G', 4h, 4w).
         """
-        decode = partial(recomputed, self.recompute, self._decode, guidance=self.project_guidance(guidance))
-        return by_class_chunks(self.class_chunk, decode, x)
-
-    def project_guidance(self, guidance: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
-        """The guidance of :meth:`forward`, projected once per image for all classes: (B, G, 2h, 2w), (B, G, 4h, 4w)."""
         return [
             torch.cat(
                 [F.relu(projection(maps[level])) for projection, maps in zip(projections, guidance, strict=True)], 1
             )
             for level, projections in enumerate(self.guidance_projections)
         ]
+
+    def forward(self, x: torch.Tensor, guidance: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Decode an aggregated cost volume.
+
+        Args:
+            x: (B, T, D, h, w).
+            guidance: from :meth:`project_guidance`.
+
+        Returns:
+            Logits (B, T, 4h, 4w).
+        """
+        decode = partial(recomputed, self.recompute, self._decode, guidance=guidance)
+        return by_class_chunks(self.class_chunk, decode, x)
 
     def _decode(self, x: torch.Tensor, guidance: Sequence[torch.Tensor]) -> torch.Tensor:
         """Decode classes (B, T, D, h, w) with projected guidance."""

@@ -1,4 +1,7 @@
-"""The segmentation head: from encoder features and an embedded vocabulary to one logit map per class."""
+"""The segmentation head: from encoder features and an embedded vocabulary to one logit map per class.
+
+A head has two parts: ``prepare``, which depends on the images alone, and ``forward``, which compares with the names.
+"""
 
 from collections.abc import Mapping
 
@@ -62,19 +65,37 @@ class MMOVSegHead(nn.Module):
             "max_classes": cfg.MODEL.AGGREGATOR.MAX_CLASSES,
         }
 
-    def forward(self, clip: EncoderFeatures, dino: EncoderFeatures | None, text: torch.Tensor) -> torch.Tensor:
-        """Compute logits.
+    def prepare(self, clip: EncoderFeatures, dino: EncoderFeatures | None) -> dict[str, torch.Tensor]:
+        """Everything that :meth:`forward` needs of the images, whatever the names.
 
         Args:
             clip: CLIP's features.
             dino: DINO's features, or None if the config has no DINO encoder.
+
+        Returns:
+            Tensors (B, ...) by name.
+        """
+        guidance = self.decoder.project_guidance([clip.guidance] + ([dino.guidance] if dino else []))
+        features = {
+            "clip": clip.dense,  # (B, C, h, w)
+            "appearance": self.aggregator.project_appearance(clip.dense),  # (B, G, h, w)
+            "coarse_guidance": guidance[0],  # (B, G', 2h, 2w)
+            "fine_guidance": guidance[1],  # (B, G", 4h, 4w)
+        }
+        return features | {"dino": dino.dense} if dino else features  # (B, C, h, w)
+
+    def forward(self, features: Mapping[str, torch.Tensor], text: torch.Tensor) -> torch.Tensor:
+        """Compute logits.
+
+        Args:
+            features: from :meth:`prepare`.
             text: (P, T, C), L2-normalised.
 
         Returns:
             Logits (B, T, 4h, 4w).
         """
-        clip_cost = cost_volume(clip.dense, text)  # (B, P, T, h, w)
-        dino_cost = cost_volume(dino.dense, text) if dino else None
+        clip_cost = cost_volume(features["clip"], text)  # (B, P, T, h, w)
+        dino_cost = cost_volume(features["dino"], text) if "dino" in features else None
         class_text = nn.functional.normalize(text.mean(dim=0), dim=-1).expand(clip_cost.shape[0], -1, -1)  # (B, T, C)
         classes = text.shape[1]
         selected = None
@@ -85,7 +106,6 @@ class MMOVSegHead(nn.Module):
             class_text = take_classes(class_text, selected, dim=1)
 
         x = self.cost_volume_embedding(clip_cost, dino_cost)
-        x = self.aggregator(x, clip.dense, class_text)
-        guidance = [clip.guidance] + ([dino.guidance] if dino else [])
-        logits = self.decoder(x, guidance)
+        x = self.aggregator(x, features["appearance"], class_text)
+        logits = self.decoder(x, [features["coarse_guidance"], features["fine_guidance"]])
         return logits if selected is None else restore_classes(logits, selected, classes)

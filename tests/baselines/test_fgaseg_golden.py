@@ -65,15 +65,18 @@ def record(head):
     def keep_input(module, name):
         module.register_forward_pre_hook(lambda _, inputs: recorded.update({name: inputs[0].transpose(1, 2)}))
 
-    def record_features(_, inputs):
-        clip, _, text = inputs
+    def prepare(clip, dino, prepare=head.prepare):
         recorded.update(clip_feat=clip.dense, app0=clip.dense, app1=clip.guidance[0], app2=clip.guidance[1])
-        recorded["text"] = text.transpose(0, 1)[None]  # (1, T, P, C)
+        return prepare(clip, dino)
+
+    def record_text(_, inputs):
+        recorded["text"] = inputs[1].transpose(0, 1)[None]  # (1, T, P, C)
 
     def by_channel(output):
         return output.transpose(1, 2)  # (B, D, T, h, w)
 
-    head.register_forward_pre_hook(record_features)
+    head.prepare = prepare
+    head.register_forward_pre_hook(record_text)
     keep(head, "logits")
     keep(head.text_refinement, "text_p2t", lambda output: output[:, :, None])
     keep(head.local_correlation, "corr_local")

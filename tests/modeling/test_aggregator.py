@@ -124,16 +124,17 @@ def build_aggregator(**changes):
 
 def test_the_order_of_the_classes_does_not_matter():
     aggregator = randomize(build_aggregator())
-    cost, dense, text = torch.randn(1, 5, 8, 4, 4), torch.randn(1, 5, 4, 4), torch.randn(1, 5, 5)
+    cost, text = torch.randn(1, 5, 8, 4, 4), torch.randn(1, 5, 5)
+    appearance = aggregator.project_appearance(torch.randn(1, 5, 4, 4))
     order = torch.tensor([3, 0, 4, 1, 2])
-    torch.testing.assert_close(
-        aggregator(cost[:, order], dense, text[:, order]), aggregator(cost, dense, text)[:, order], rtol=1e-4, atol=1e-4
-    )
+    reordered = aggregator(cost[:, order], appearance, text[:, order])
+    torch.testing.assert_close(reordered, aggregator(cost, appearance, text)[:, order], rtol=1e-4, atol=1e-4)
 
 
 def test_every_parameter_gets_a_gradient():
     aggregator = build_aggregator()
-    aggregator(torch.randn(1, 3, 8, 4, 4), torch.randn(1, 5, 4, 4), torch.randn(1, 3, 5)).sum().backward()
+    appearance = aggregator.project_appearance(torch.randn(1, 5, 4, 4))
+    aggregator(torch.randn(1, 3, 8, 4, 4), appearance, torch.randn(1, 3, 5)).sum().backward()
     assert [name for name, parameter in aggregator.named_parameters() if parameter.grad is None] == []
 
 

@@ -27,11 +27,13 @@ def test_decoder_equals_concatenating_the_guidance_to_every_class():
         plain = F.relu(upsampling.guided_norm(plain))
         plain = F.relu(upsampling.norm(upsampling.conv(plain)))
     plain = decoder.logits(plain).view(2, 3, 16, 16)
-    torch.testing.assert_close(decoder(x, guidance), plain, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(decoder(x, decoder.project_guidance(guidance)), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_guidance_of_one_encoder_only():
-    assert build(encoders=1)(torch.randn(1, 2, 24, 4, 4), guidance_of(1, 4)[:1]).shape == (1, 2, 16, 16)
+    decoder = build(encoders=1)
+    guidance = decoder.project_guidance(guidance_of(1, 4)[:1])
+    assert decoder(torch.randn(1, 2, 24, 4, 4), guidance).shape == (1, 2, 16, 16)
 
 
 def test_an_upsampling_without_guidance():

@@ -125,15 +125,15 @@ def decoder_of(case, dtype=torch.float32):
 
 
 def fast_decoder(module, x, *guidance):
-    return module(x, list(zip(guidance[::2], guidance[1::2], strict=True)))
+    return module(x, module.project_guidance(list(zip(guidance[::2], guidance[1::2], strict=True))))
 
 
 def concatenating_decoder(module, x, *guidance):
     return plain_decoder(module, x, list(zip(guidance[::2], guidance[1::2], strict=True)))
 
 
-def fast_aggregator(module, *inputs):
-    return module(*inputs)
+def fast_aggregator(module, cost, dense, text):
+    return module(cost, module.project_appearance(dense), text)
 
 
 def output_and_gradients(function, module, inputs):

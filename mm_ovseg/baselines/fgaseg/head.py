@@ -149,42 +149,55 @@ class FGAsegHead(nn.Module):
             "recompute": cfg.MODEL.ACTIVATION_CHECKPOINTING,
         }
 
-    def forward(self, clip: EncoderFeatures, _dino: None, text: torch.Tensor) -> torch.Tensor:
-        """The logits (B, T, 4h, 4w) of :meth:`predict`; DINO's place is that of other heads."""
-        return self.predict(clip, text).logits
+    def prepare(self, clip: EncoderFeatures, _dino: None = None) -> dict[str, torch.Tensor]:
+        """What :meth:`forward` needs of the images, as in :class:`~mm_ovseg.modeling.head.MMOVSegHead`."""
+        coarse, fine = self.decoder.project_guidance([clip.guidance])
+        return {
+            "clip": clip.dense,  # (B, C, h, w)
+            "appearance": self.aggregator.project_appearance(clip.dense),  # (B, G, h, w)
+            "coarse_guidance": coarse,  # (B, G', 2h, 2w)
+            "fine_guidance": fine,  # (B, G", 4h, 4w)
+        }
 
-    def predict(self, clip: EncoderFeatures, text: torch.Tensor) -> FGAsegOutput:
+    def forward(self, features: Mapping[str, torch.Tensor], text: torch.Tensor) -> torch.Tensor:
+        """The logits (B, T, 4h, 4w) of :meth:`predict`."""
+        return self.predict(features, text).logits
+
+    def predict(self, features: Mapping[str, torch.Tensor], text: torch.Tensor) -> FGAsegOutput:
         """Compute logits.
 
         Args:
-            clip: CLIP's features.
+            features: from :meth:`prepare`.
             text: (P, T, C), L2-normalised; the mean of the P templates is used.
         """
         text = F.normalize(text.mean(dim=0), dim=-1)
-        refined = self.text_refinement(text, clip.dense)  # (B, T, C)
+        refined = self.text_refinement(text, features["clip"])  # (B, T, C)
         text = F.normalize(refined, dim=-1)
-        cost = cost_volume(clip.dense, text[:, None])  # (B, 1, T, h, w)
+        cost = cost_volume(features["clip"], text[:, None])  # (B, 1, T, h, w)
         classes, selected = text.shape[1], None
         if 0 < self.max_classes < classes:
             selected = most_similar_classes(cost, self.max_classes)  # (B, max_classes)
             cost, text = take_classes(cost, selected, dim=2), take_classes(text, selected, dim=1)
         if not self.training and 0 < self.kept_classes < text.shape[1]:
             # One by one: each image keeps its own number of classes.
-            images = ((clip.take([index]), cost[index, None], text[index, None]) for index in range(len(text)))
+            images = (
+                ({name: some[index, None] for name, some in features.items()}, cost[index, None], text[index, None])
+                for index in range(len(text))
+            )
             logits, auxiliary = torch.cat([self._decode(*image, keep=self.kept_classes)[0] for image in images]), ()
         else:
-            logits, auxiliary = self._decode(clip, cost, text)
+            logits, auxiliary = self._decode(features, cost, text)
         if selected is not None:
             logits, *auxiliary = (restore_classes(some, selected, classes) for some in (logits, *auxiliary))
         return FGAsegOutput(logits, tuple(auxiliary), refined)
 
     def _decode(
-        self, clip: EncoderFeatures, cost: torch.Tensor, text: torch.Tensor, *, keep: int = 0
+        self, features: Mapping[str, torch.Tensor], cost: torch.Tensor, text: torch.Tensor, *, keep: int = 0
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """From the global correlation (B, 1, T, h, w) and normalised text (B, T, C) to logits.
 
         Args:
-            clip: CLIP's features.
+            features: from :meth:`prepare`.
             cost, text: see above.
             keep: see :class:`~mm_ovseg.baselines.fgaseg.pruning.Candidates`; if not 0, for a single image.
 
@@ -197,17 +210,16 @@ class FGAsegHead(nn.Module):
         def judge(stage: int, x: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, ...]:
             return candidates.narrow(class_logits(heads[stage], x), x, *others) if heads else (x, *others)
 
-        guidance = self.decoder.project_guidance([clip.guidance])
-        local_cost = self.local_correlation(F.normalize(clip.dense, dim=1), text)  # (B, T, h, w)
+        local_cost = self.local_correlation(F.normalize(features["clip"], dim=1), text)  # (B, T, h, w)
         local = self.local_embedding(local_cost[:, None], None)  # (B, T, D, h, w)
         x = self._join(0, self.cost_volume_embedding(cost, None), local)
         x, local, text = judge(0, x, local, text)
-        x = self._join(1, self.aggregator(x, clip.dense, text), local)
+        x = self._join(1, self.aggregator(x, features["appearance"], text), local)
         x, local = judge(1, x, local)
-        x = self._upsample(self.decoder.upsamplings[0], x, guidance[0])  # (B, T, D', 2h, 2w)
+        x = self._upsample(self.decoder.upsamplings[0], x, features["coarse_guidance"])  # (B, T, D', 2h, 2w)
         x = self._join(2, x, self._upsample(self.local_upsampling, local, None))
         (x,) = judge(2, x)
-        return candidates.restore(self._upsample(self._to_logits, x, guidance[1])), candidates.logits
+        return candidates.restore(self._upsample(self._to_logits, x, features["fine_guidance"])), candidates.logits
 
     def _join(self, stage: int, x: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
         return by_class_chunks(self.class_chunk, self.fusions[stage], x, local)

@@ -14,7 +14,8 @@ from mm_ovseg.baselines.fgaseg.sliding_window import WINDOW, join_windows, split
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.losses import at_label_sizes
 from mm_ovseg.modeling.meta_arch.mm_ovseg import MMOVSeg
-from mm_ovseg.modeling.meta_arch.segmenter import GraphSizes, output_size
+from mm_ovseg.modeling.meta_arch.segmenter import EncodedItem, GraphSizes, output_size
+from mm_ovseg.modeling.modality import RGB_ALONE
 from mm_ovseg.modeling.precision import at_least_float32, inference_precision
 from mm_ovseg.modeling.scores import scores_of_size
 
@@ -77,28 +78,36 @@ class FGAseg(MMOVSeg):
         return replace(sizes, classes=min(limits, default=None))
 
     @torch.no_grad()
-    def segment(self, batched_inputs: Sequence[dict]) -> list[torch.Tensor]:
+    def encode(self, batched_inputs: Sequence[dict]) -> list[EncodedItem]:
+        """The features of each image, or of its windows."""
+        if not self.sliding_window:
+            return super().encode(batched_inputs)
+        with inference_precision(self.inference_dtype, self.device):
+            return [
+                EncodedItem({RGB_ALONE: self.encode_images(split_into_windows(image), None)}, {}, output_size(item))
+                for image, item in zip(self.images(batched_inputs), batched_inputs, strict=True)
+            ]
+
+    @torch.no_grad()
+    def answer(self, encoded: Sequence[EncodedItem]) -> list[torch.Tensor]:
         """Scores (T, height, width) of each image; classes that left get 0."""
         if not self.sliding_window:
-            return super().segment(batched_inputs)
-        images = self.images(batched_inputs)
-        return [
-            self._segment_windows(image, output_size(item)) for image, item in zip(images, batched_inputs, strict=True)
-        ]
+            return super().answer(encoded)
+        return [self._join_windows(item) for item in encoded]
 
-    def _segment_windows(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Scores (T, height, width) of an image (3, H, W)."""
+    def _join_windows(self, item: EncodedItem) -> torch.Tensor:
+        """Scores (T, height, width) of an image, from the features of its windows."""
         with inference_precision(self.inference_dtype, self.device):
-            logits = self.compare(split_into_windows(image), None, self.embed(self.vocabulary))
+            logits = self.sem_seg_head(item.features[RGB_ALONE], self.embed(self.vocabulary))
         scores = join_windows(scores_of_size(logits, (WINDOW, WINDOW)))
-        scores = F.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]
+        scores = F.interpolate(scores[None], item.size, mode="bilinear", align_corners=False)[0]
         return scores.clamp_(max=1.0)
 
     def losses(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor]:
         """The weighted losses of the logits, of the auxiliary heads and of the alignment branch."""
-        features = self.clip(self.images(batched_inputs))
+        features = self.encode_images(self.images(batched_inputs), None)
         output = self.sem_seg_head.predict(features, self.embed(self.train_vocabulary))
-        aligned = at_least_float32(self.sem_seg_head.alignment(features.dense, output.text))  # (B, T, 4h, 4w)
+        aligned = at_least_float32(self.sem_seg_head.alignment(features["clip"], output.text))  # (B, T, 4h, 4w)
         targets = [item["sem_seg"].to(self.device) for item in batched_inputs]
         small = [_nearest(target, aligned.shape[-2:]) for target in targets]
         losses = {"loss_sem_seg": self.compute_loss(at_label_sizes(output.logits, targets))}

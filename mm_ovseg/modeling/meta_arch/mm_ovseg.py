@@ -1,6 +1,6 @@
 """MM-OVSeg: open-vocabulary semantic segmentation of RGB-SAR pairs (stage 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,13 @@ from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.backbone.image_encoder import EncoderFeatures
 from mm_ovseg.modeling.encoders import ProjectedEncoder, build_encoders
 from mm_ovseg.modeling.losses import SEGMENTATION_LOSS_REGISTRY, at_label_sizes, segmentation_loss
-from mm_ovseg.modeling.meta_arch.segmenter import GraphSizes, OpenVocabularySegmenter, output_size, segmenter_arguments
+from mm_ovseg.modeling.meta_arch.segmenter import (
+    EncodedItem,
+    GraphSizes,
+    OpenVocabularySegmenter,
+    output_size,
+    segmenter_arguments,
+)
 from mm_ovseg.modeling.modality import ANSWERS, RGB_ALONE, SAR_ALONE, answer_masks, has_data, replace_where
 from mm_ovseg.modeling.precision import inference_precision
 from mm_ovseg.modeling.scores import scores_of_size
@@ -141,14 +147,19 @@ class MMOVSeg(OpenVocabularySegmenter):
         sar = self._encode_sar(self.images(batched_inputs, "sar_image"))
         has_rgb, has_sar = (has_data(batched_inputs, key) for key in ("image_valid", "sar_valid"))
         features = _where(has_sar, _add(rgb, sar), rgb)
-        return self.sem_seg_head(*_where(has_rgb, features, self._sar_alone(sar)), self.embed(names))
+        features = self.sem_seg_head.prepare(*_where(has_rgb, features, self._sar_alone(sar)))
+        return self.sem_seg_head(features, self.embed(names))
 
     def compare(self, images: Images, sar_images: Images | None, text: torch.Tensor) -> torch.Tensor:
         """The head's logits (B, T, 4h, 4w)."""
+        return self.sem_seg_head(self.encode_images(images, sar_images), text)
+
+    def encode_images(self, images: Images, sar_images: Images | None) -> dict[str, torch.Tensor]:
+        """What the head needs of images (3, H, W) of any sizes, or (B, 3, H, W), 0..255: tensors (B, ...) by name."""
         features = self._encode_rgb(images)
         if sar_images is not None:
             features = _add(features, self._encode_sar(sar_images))
-        return self.sem_seg_head(*features, text)
+        return self.sem_seg_head.prepare(*features)
 
     def _encode_rgb(self, images: Images) -> Features:
         return self.clip(images), None if self.dino is None else self.dino(images)
@@ -162,34 +173,50 @@ class MMOVSeg(OpenVocabularySegmenter):
         return clip_sar or dino_sar, None if self.dino is None else dino_sar or clip_sar
 
     @torch.no_grad()
-    def segment(self, batched_inputs: Sequence[dict]) -> list[torch.Tensor]:
-        """Scores (T, height, width) of each pair. Text and images are encoded only once, and only where needed."""
+    def encode(self, batched_inputs: Sequence[dict]) -> list[EncodedItem]:
+        """The features of each pair for every answer that it needs; each image is encoded at most once."""
         images = self.images(batched_inputs, "image")
         masks = [answer_masks(item) if self.needs_sar else {RGB_ALONE: None} for item in batched_inputs]
         rgb_places = [place for place, needed in enumerate(masks) if needed.keys() != {SAR_ALONE}]
         sar_places = [place for place, needed in enumerate(masks) if needed.keys() != {RGB_ALONE}]
         sar_images = self.images([batched_inputs[place] for place in sar_places], "sar_image")
+        encoded: list[dict[str, Mapping[str, torch.Tensor]]] = [{} for _ in images]
         with inference_precision(self.inference_dtype, self.device):
-            text = self.embed(self.vocabulary)
             rgb = _Encoded(rgb_places, self._encode_rgb([images[place] for place in rgb_places]) if rgb_places else ())
             sar = _Encoded(sar_places, self._encode_sar(sar_images) if sar_places else ())
-        scores: list[torch.Tensor | None] = [None] * len(images)
-        for answer in ANSWERS:
-            places = [place for place, needed in enumerate(masks) if answer in needed]
-            if not places:
-                continue
-            with inference_precision(self.inference_dtype, self.device):
+            for answer in ANSWERS:
+                places = [place for place, needed in enumerate(masks) if answer in needed]
+                if not places:
+                    continue
                 if answer == SAR_ALONE:
                     features = self._sar_alone(sar.take(places))
                 elif answer == RGB_ALONE:
                     features = rgb.take(places)
                 else:
                     features = _add(rgb.take(places), sar.take(places))
-                logits = self.sem_seg_head(*features, text)
+                prepared = self.sem_seg_head.prepare(*features)
+                for row, place in enumerate(places):
+                    encoded[place][answer] = {name: tensor[row, None] for name, tensor in prepared.items()}
+        return [
+            EncodedItem(features, needed if len(needed) > 1 else {}, output_size(item))
+            for features, needed, item in zip(encoded, masks, batched_inputs, strict=True)
+        ]
+
+    @torch.no_grad()
+    def answer(self, encoded: Sequence[EncodedItem]) -> list[torch.Tensor]:
+        """Scores (T, height, width) of each pair."""
+        scores: list[torch.Tensor | None] = [None] * len(encoded)
+        with inference_precision(self.inference_dtype, self.device):
+            text = self.embed(self.vocabulary)
+        for answer in ANSWERS:
+            places = [place for place, item in enumerate(encoded) if answer in item.features]
+            if not places:
+                continue
+            with inference_precision(self.inference_dtype, self.device):
+                logits = self.sem_seg_head(_batch([encoded[place].features[answer] for place in places]), text)
             for place, item_logits in zip(places, logits, strict=True):
-                new = scores_of_size(item_logits[None], output_size(batched_inputs[place]))[0]
-                other, mask = scores[place], masks[place][answer]
-                scores[place] = new if other is None else replace_where(mask, new, other)
+                new, other = scores_of_size(item_logits[None], encoded[place].size)[0], scores[place]
+                scores[place] = new if other is None else replace_where(encoded[place].masks[answer], new, other)
         return scores
 
     def losses(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor]:
@@ -221,6 +248,13 @@ class _Encoded:
             return self.features
         rows = [self.places.index(place) for place in places]
         return tuple(kind and kind.take(rows) for kind in self.features)
+
+
+def _batch(items: Sequence[Mapping[str, torch.Tensor]]) -> Mapping[str, torch.Tensor]:
+    """The features (1, ...) of several images as those of a batch (B, ...)."""
+    if len(items) == 1:
+        return items[0]
+    return {name: torch.cat([item[name] for item in items]) for name in items[0]}
 
 
 def _add(features: Features, others: Features) -> Features:

@@ -1,6 +1,6 @@
 """The common part of all models that segment images by class names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,29 @@ from mm_ovseg.modeling.precision import read_inference_dtype
 from mm_ovseg.modeling.text import TextEmbedder
 from mm_ovseg.vocabulary import seen_classes, unseen_classes, validate_class_names
 
-__all__ = ["GraphSizes", "OpenVocabularySegmenter", "needed_weights", "output_size", "segmenter_arguments"]
+__all__ = [
+    "EncodedItem",
+    "GraphSizes",
+    "OpenVocabularySegmenter",
+    "needed_weights",
+    "output_size",
+    "segmenter_arguments",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedItem:
+    """An item of a batch as its encoders see it: all that its scores depend on but the names.
+
+    Attributes:
+        features: for each answer that its pixels need (:mod:`mm_ovseg.modeling.modality`), tensors (1, ...) by name.
+        masks: the pixels for which each answer is, bool (H, W); empty for a single answer.
+        size: height and width of the output in pixels.
+    """
+
+    features: Mapping[str, Mapping[str, torch.Tensor]]
+    masks: Mapping[str, torch.Tensor]
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -36,7 +58,7 @@ class GraphSizes:
 class OpenVocabularySegmenter(nn.Module):
     """Base of the meta-architectures that segment by class names.
 
-    A subclass implements :meth:`segment` and, if it can be trained, :meth:`losses`.
+    A subclass implements :meth:`encode` and :meth:`answer` and, if it can be trained, :meth:`losses`.
 
     Args:
         text: embeds class names.
@@ -140,6 +162,24 @@ class OpenVocabularySegmenter(nn.Module):
 
     def segment(self, batched_inputs: Sequence[dict]) -> list[torch.Tensor]:
         """Scores (T, height, width) float32 of each item."""
+        return self.answer(self.encode(batched_inputs))
+
+    def encode(self, batched_inputs: Sequence[dict]) -> list[EncodedItem]:
+        """Encode each item, for any number of vocabularies.
+
+        Raises:
+            DataError: see :meth:`forward`.
+        """
+        raise NotImplementedError
+
+    def answer(self, encoded: Sequence[EncodedItem]) -> list[torch.Tensor]:
+        """Scores (T, height, width) float32 of each encoded item for the current vocabulary.
+
+        Items that were encoded together and are answered together get the same bits as by :meth:`segment`.
+
+        Raises:
+            VocabularyError: no vocabulary is set.
+        """
         raise NotImplementedError
 
     def losses(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor]:

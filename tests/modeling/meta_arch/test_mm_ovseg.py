@@ -99,7 +99,8 @@ def test_sar_alone_gives_the_head_what_the_sar_encoders_say(make_model, twins):
     model = make_model("MODEL.CLIP_SAR.ENABLED", enabled[0], "MODEL.DENSE_ENCODER_SAR.ENABLED", enabled[1]).eval()
     model.set_vocabulary(CLASSES)
     received = []
-    model.sem_seg_head.register_forward_pre_hook(lambda _, inputs: received.extend(inputs[:2]))
+    prepare = model.sem_seg_head.prepare
+    model.sem_seg_head.prepare = lambda *features: (received.extend(features), prepare(*features))[1]
     item = {**random_pair(), "image_valid": left_of(0)}
     (scores,) = scores_of(model, item)
     expected = [getattr(model, name)([item["sar_image"]]) for name in (twins[0], twins[-1])]
@@ -143,14 +144,14 @@ def test_images_and_text_are_encoded_once_and_no_more_work_is_done_than_needed(m
     model.sem_seg_head.register_forward_hook(lambda _, inputs, logits: calls.append(len(logits)))
     pair, no_rgb = random_pair(), {"image_valid": left_of(40)}
     for sar, expected in (
-        ([{"sar_valid": left_of(40)}], ["text", "clip", "dino", "dino_sar", 1, 1]),
-        ([{"sar_valid": left_of(40), **no_rgb}], ["text", "clip", "dino", "dino_sar", 1]),
-        ([{"sar_valid": left_of(39), **no_rgb}], ["text", "clip", "dino", "dino_sar", 1, 1]),
-        ([{"sar_valid": left_of(41), **no_rgb}], ["text", "clip", "dino", "dino_sar", 1, 1]),
-        ([no_rgb, {"image_valid": left_of(0)}, {"sar_image": None}], ["text", "clip", "dino", "dino_sar", 1, 2, 1]),
-        ([{"image_valid": left_of(0)}], ["text", "dino_sar", 1]),
-        ([{"sar_valid": left_of(0), **no_rgb}], ["text", "clip", "dino", 1]),
-        ([{"sar_valid": left_of(40)}, {}, {"sar_image": None}], ["text", "clip", "dino", "dino_sar", 2, 2]),
+        ([{"sar_valid": left_of(40)}], ["clip", "dino", "dino_sar", "text", 1, 1]),
+        ([{"sar_valid": left_of(40), **no_rgb}], ["clip", "dino", "dino_sar", "text", 1]),
+        ([{"sar_valid": left_of(39), **no_rgb}], ["clip", "dino", "dino_sar", "text", 1, 1]),
+        ([{"sar_valid": left_of(41), **no_rgb}], ["clip", "dino", "dino_sar", "text", 1, 1]),
+        ([no_rgb, {"image_valid": left_of(0)}, {"sar_image": None}], ["clip", "dino", "dino_sar", "text", 1, 2, 1]),
+        ([{"image_valid": left_of(0)}], ["dino_sar", "text", 1]),
+        ([{"sar_valid": left_of(0), **no_rgb}], ["clip", "dino", "text", 1]),
+        ([{"sar_valid": left_of(40)}, {}, {"sar_image": None}], ["clip", "dino", "dino_sar", "text", 2, 2]),
     ):
         calls.clear()
         model([{**pair, **part} for part in sar])
