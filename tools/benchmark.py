@@ -5,6 +5,7 @@ python tools/benchmark.py --config-file configs/mm_ovseg_vitb16_384.yaml
 python tools/benchmark.py --mode stages --classes 150 --json stages.json
 python tools/benchmark.py --mode train --batch-size 2 --opts MODEL.ACTIVATION_CHECKPOINTING True
 python tools/benchmark.py --mode scene --scene-size 2048
+python tools/benchmark.py --mode scene --scene-size 10980 --stub 0
 python tools/benchmark.py --dtype bfloat16 --reference tests.reference.plain
 
 Modes: "infer", forward passes; "stages", the same with a table of stages; "train", optimiser steps on one batch;
@@ -13,12 +14,13 @@ files to map, with the time for opening, warping, blending and writing besides t
 pairs have the size of the encoders, windows that of training crops. Inference leaves out the text encoder, which runs
 once per vocabulary and is timed separately; training embeds the text in every step, and counts both passes. "infer" and
 "stages" also time a first question (encoding, comparing, embedding the names) and a second one with other names for the
-same pair. --gsd turns the speed into square kilometres per hour.
+same pair. --stub shows what a scene costs beside the model. --gsd turns the speed into square kilometres per hour.
 --reference compares with another implementation of the model, always in float32.
 """
 
 import argparse
 import importlib
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +60,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--scene-size", type=int, default=1024, metavar="PIXELS", help="side of the scene (default: 1024)"
     )
     parser.add_argument(
+        "--stub", type=float, metavar="SECONDS", help="scene: a stub that waits so long per window instead of the model"
+    )
+    parser.add_argument(
         "--gsd", type=float, default=10.0, metavar="METRES", help="ground sampling distance (default: 10, Sentinel's)"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of PyTorch (default: its choice)")
@@ -78,6 +83,8 @@ def check_arguments(args: argparse.Namespace, cfg: CfgNode) -> None:
     for name in ("scene_size", "threads"):
         if (value := getattr(args, name)) is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} is {value}; give 1 or more.")
+    if args.stub is not None and (args.mode != "scene" or not 0 <= args.stub < math.inf):
+        raise ConfigError(f"--stub {args.stub} is for --mode scene, and takes 0 or more seconds; change one of them.")
     if args.reference and args.mode in ("loader", "scene"):
         raise ConfigError(f"--reference does not support --mode {args.mode}; give another --mode, or leave it out.")
     if args.reference and (cfg.MODEL.CLIP_SAR.ENABLED or 0 < cfg.MODEL.AGGREGATOR.MAX_CLASSES < args.classes):
@@ -127,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.mode == "loader":
         measured = measure_loader(workload, resident_at_start)
     elif args.mode == "scene":
-        measured = measure_scene(workload, resident_at_start, args.scene_size, args.gsd)
+        measured = measure_scene(workload, resident_at_start, args.scene_size, args.gsd, args.stub)
     else:
         measure = measure_training if args.mode == "train" else measure_inference
         measured = measure(workload, resident_at_start, reference)

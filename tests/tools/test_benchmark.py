@@ -1,13 +1,15 @@
 import json
 
 import pytest
+import torch
 from benchmarks import drawn_data, modes, scenes
 from benchmarks.stages import StageTrace
 from benchmarks.table import add_ratios
 from detectron2.data import DatasetCatalog
+from detectron2.modeling import build_model
 from torch import nn
 
-from mm_ovseg.efficiency import machine
+from mm_ovseg.efficiency import Workload, load_measured_config, machine
 from mm_ovseg.modeling.meta_arch.mm_ovseg import MMOVSeg
 from mm_ovseg.modeling.text import TextEmbedder
 from tests.conftest import ROOT, load_tool
@@ -177,6 +179,41 @@ def test_a_whole_scene_and_what_it_costs_beside_the_model(benchmark, monkeypatch
     assert report["square_kilometres_per_hour"] == pytest.approx(16 / report["scene_seconds"] * 3600)
 
 
+def test_a_scene_through_a_stub_that_waits(benchmark):
+    arguments = ["--scene-size", "150", "--stub", "0.05", "--opts", "INPUT.CROP.SIZE", "(96, 96)"]
+    report, _ = benchmark("--mode", "scene", *arguments)
+    assert report["model_seconds"] >= report["windows"] * 0.05
+    assert report["model_alone_seconds_per_window"] >= 0.05
+    assert report["cpu_seconds_per_pair"] < report["seconds_per_pair"]
+    assert report["executed_efficiency"] is report["arithmetic_efficiency"] is None
+
+
+def test_the_stub_has_the_shapes_of_the_model_and_sees_what_it_is_given():
+    cfg = load_measured_config(QUICKSTART, [], dtype="bfloat16", device="cpu", models=["MMOVSeg"])
+    batch = Workload(cfg).random_batch(96)
+    model = Workload(cfg).build_model().eval()
+    cfg.defrost()
+    cfg.MODEL.META_ARCHITECTURE = "StubSegmenter"
+    stub = build_model(cfg).eval()
+    stub.set_vocabulary(model.vocabulary)
+
+    def shapes(encoded):
+        return {name: (tensor.shape, tensor.dtype) for name, tensor in encoded.features["RGB and SAR"].items()}
+
+    encoded = stub.encode(batch)
+    assert shapes(encoded[0]) == shapes(model.encode(batch)[0])
+    scores, again = stub.answer(encoded)[0], stub.segment(batch)[0]
+    assert scores.shape == (5, 96, 96) and torch.equal(scores, again)
+    without_sar = stub.segment([batch[0] | {"sar_image": None}])[0]
+    half = torch.zeros(96, 96, dtype=torch.bool)
+    half[:48] = True
+    mixed = stub.segment([batch[0] | {"sar_valid": half}])[0]
+    assert not torch.equal(scores, without_sar)
+    assert torch.equal(mixed, torch.where(half, scores, without_sar))
+    stub.set_vocabulary(["other", "names"])
+    assert stub.answer(encoded)[0].shape == (2, 96, 96)
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -186,6 +223,8 @@ def test_a_whole_scene_and_what_it_costs_beside_the_model(benchmark, monkeypatch
         (["--mode", "loader", *REFERENCE], ["--reference", "--mode"]),
         (["--mode", "scene", *REFERENCE], ["--reference", "scene", "--mode"]),
         (["--mode", "scene", "--scene-size", "0"], ["--scene-size", "0"]),
+        (["--stub", "0"], ["--stub", "--mode scene"]),
+        (["--mode", "scene", "--stub", "-1"], ["--stub", "-1"]),
         (["--gsd", "-1"], ["ground sampling distance is -1"]),
         ([*REFERENCE, "--opts", "MODEL.CLIP_SAR.ENABLED", "True"], ["--reference", "MODEL.CLIP_SAR"]),
         ([*REFERENCE, "--opts", "MODEL.AGGREGATOR.MAX_CLASSES", "4"], ["--reference", "MAX_CLASSES"]),

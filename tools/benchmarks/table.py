@@ -60,7 +60,8 @@ def format_report(report: Mapping[str, Any]) -> str:
             spread = f"{min(every):.4g} to {max(every):.4g}" if len(every) > 1 else ""
             rows.append([name.replace("_", " "), f"{value:.4g}", spread])
     lines.append(format_table(rows, ["", "", "all runs"], "plain"))
-    if report["mode"] in ("infer", "stages", "scene") and report["tflop_per_pair"] is None:
+    is_stub = report.get("stub_seconds_per_window") is not None
+    if report["mode"] in ("infer", "stages", "scene") and report["tflop_per_pair"] is None and not is_stub:
         lines.append("The operations of the released model are unknown for this config and number of classes,")
         lines.append("so there is no arithmetic efficiency.")
     if report["mode"] == "stages":
