@@ -11,6 +11,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
 from mm_ovseg.errors import DataError, VocabularyError
+from mm_ovseg.modeling.cpu_kernels import use_cpu_kernels
 from mm_ovseg.modeling.precision import read_inference_dtype
 from mm_ovseg.modeling.text import TextEmbedder
 from mm_ovseg.vocabulary import seen_classes, unseen_classes, validate_class_names
@@ -100,6 +101,13 @@ class OpenVocabularySegmenter(nn.Module):
     def graph_sizes(self) -> GraphSizes | None:
         """The sizes of the function :meth:`compare`; None if the model has none, and cannot be exported."""
         return None
+
+    def train(self, mode: bool = True) -> "OpenVocabularySegmenter":
+        """Switch the mode; from the first evaluation on a CPU on, linear layers have faster kernels for it."""
+        super().train(mode)
+        if not mode and self.device.type == "cpu":
+            use_cpu_kernels(self)
+        return self
 
     def compare(
         self,
