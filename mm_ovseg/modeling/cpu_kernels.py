@@ -6,15 +6,14 @@ The choice depends on the CPU alone, so that all processes on a machine compute 
 CPU                   with AMX (measured: Intel)      without (measured: AMD, with AVX-512)
 ====================  ==============================  =====================================
 linear, float32       PyTorch's                       oneDNN's, GELU fused
-linear, bfloat16      oneDNN's, GELU fused, weights   PyTorch's
-                      kept in bfloat16
+linear, bfloat16      oneDNN's, with weights kept in  PyTorch's
+                      bfloat16
 attention, bfloat16   PyTorch's                       two products and a softmax in chunks
 ====================  ==============================  =====================================
 
-PyTorch uses oneDNN's layers only inside ``torch.compile``: its own path copies the bias into the output first and
-writes the input of an activation to memory only to read it again, and autocast converts the weights in every call. The
-kernel here is the one that ``torch.compile`` calls. PyTorch's fused attention uses AMX; without, it is no faster in
-bfloat16 than in float32, although a bfloat16 product is twice as fast.
+PyTorch uses oneDNN's layers only inside ``torch.compile``, whose kernel this is: its own path copies the bias into the
+output first and does not fuse GELU, and autocast converts the weights in every call. PyTorch's fused attention uses AMX;
+without, it is no faster in bfloat16 than in float32, although a bfloat16 product is twice as fast.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -73,12 +72,15 @@ class CPULinear(nn.Linear):
         if x.device.type != "cpu" or torch.is_grad_enabled() or _is_recorded():
             x = super().forward(x)
             return F.gelu(x) if self.gelu else x
-        if (weights := self._onednn_weights(x)) is not None:
+        weights = self._onednn_weights(x)
+        if weights is None:
+            x = super().forward(x)
+        else:
             weight, bias = weights
-            activation, algorithm = ("gelu", "none") if self.gelu else ("none", "")
-            return torch.ops.mkldnn._linear_pointwise(x.to(weight.dtype), weight, bias, activation, [], algorithm)
-        x = super().forward(x)
-        return torch.ops.aten.gelu_(x) if self.gelu else x  # nothing else sees this tensor
+            if self.gelu and weight.dtype is torch.float32:
+                return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "none")
+            x = torch.ops.mkldnn._linear_pointwise(x.to(weight.dtype), weight, bias, "none", [], "")
+        return torch.ops.aten.gelu_(x) if self.gelu else x  # in place, since nothing else sees this tensor
 
     def _onednn_weights(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None] | None:
         """Weight and bias for oneDNN; None if PyTorch's own layer is to run."""
