@@ -11,9 +11,9 @@ linear, bfloat16      oneDNN's, with weights kept in  PyTorch's
 attention, bfloat16   PyTorch's                       two products and a softmax in chunks
 ====================  ==============================  =====================================
 
-PyTorch uses oneDNN's layers only inside ``torch.compile``, whose kernel this is: its own path copies the bias into the
-output first and does not fuse GELU, and autocast converts the weights in every call. PyTorch's fused attention uses AMX;
-without, it is no faster in bfloat16 than in float32, although a bfloat16 product is twice as fast.
+PyTorch runs oneDNN's layers only inside ``torch.compile``, whose kernel this is: its own path copies the bias into the
+output first and does not fuse GELU, and autocast converts the weights in every call. PyTorch's fused attention needs
+AMX: without, it is no faster in bfloat16 than in float32, although a bfloat16 product is twice as fast.
 """
 
 from collections.abc import Callable, Mapping, Sequence
