@@ -22,8 +22,8 @@ from mm_ovseg.modeling.backbone.clip import build_whole_clip
 from mm_ovseg.modeling.meta_arch.segmenter import (
     EncodedItem,
     OpenVocabularySegmenter,
-    output_size,
     segmenter_arguments,
+    sizes_of,
 )
 from mm_ovseg.modeling.modality import RGB_ALONE
 from mm_ovseg.modeling.precision import at_least_float32, inference_precision
@@ -184,7 +184,7 @@ class EBSeg(OpenVocabularySegmenter):
 
     @torch.no_grad()
     def encode(self, batched_inputs: Sequence[dict]) -> list[EncodedItem]:
-        """The queries of each image, see :meth:`encode_queries`, and its size."""
+        """The queries of each image, see :meth:`encode_queries`."""
         images = self.images(batched_inputs)
         encoded: list[EncodedItem | None] = [None] * len(images)
         for size, places in _places_by_padded_size(image.shape[1:] for image in images).items():
@@ -192,24 +192,22 @@ class EBSeg(OpenVocabularySegmenter):
                 queries = self.encode_queries([images[place] for place in places], size)
             for row, place in enumerate(places):
                 features = {name: tensor[row, None] for name, tensor in queries.items()}
-                features["image_size"] = torch.tensor([images[place].shape[1:]])  # (1, 2)
-                encoded[place] = EncodedItem({RGB_ALONE: features}, {}, output_size(batched_inputs[place]))
+                encoded[place] = EncodedItem({RGB_ALONE: features}, {}, *sizes_of(batched_inputs[place]))
         return encoded
 
     @torch.no_grad()
     def answer(self, encoded: Sequence[EncodedItem]) -> list[torch.Tensor]:
         """Scores (T, height, width) of each image: sums over queries, which are not probabilities."""
         features = [item.features[RGB_ALONE] for item in encoded]
-        sizes = [tuple(of_image["image_size"][0].tolist()) for of_image in features]
         scores: list[torch.Tensor | None] = [None] * len(encoded)
-        for padded, places in _places_by_padded_size(sizes).items():
+        for padded, places in _places_by_padded_size(item.image_size for item in encoded).items():
             with inference_precision(self.inference_dtype, self.device):
                 class_scores = self.classify(
                     *(torch.cat([features[place][name] for place in places]) for name in CLASSIFIED)
                 )
             for place, query_scores in zip(places, class_scores, strict=True):
                 masks = at_least_float32(features[place]["masks"][0])
-                resized = _masks_of_size(masks, padded, sizes[place], encoded[place].size)
+                resized = _masks_of_size(masks, padded, encoded[place].image_size, encoded[place].size)
                 with torch.autocast(self.device.type, enabled=False):
                     scores[place] = torch.einsum("qt,qhw->thw", query_scores, resized.sigmoid())
         return scores

@@ -19,8 +19,8 @@ from mm_ovseg.modeling.backbone.clip import build_clip
 from mm_ovseg.modeling.meta_arch.segmenter import (
     EncodedItem,
     OpenVocabularySegmenter,
-    output_size,
     segmenter_arguments,
+    sizes_of,
 )
 from mm_ovseg.modeling.modality import RGB_ALONE
 from mm_ovseg.modeling.precision import at_least_float32, inference_precision
@@ -167,7 +167,7 @@ class SegEarthOV(OpenVocabularySegmenter):
         for item, image, of_image in zip(batched_inputs, images, tokens, strict=True):
             whole, patches = (torch.stack(kind)[None] for kind in zip(*of_image, strict=True))
             features = {"image": image[None], "whole": whole, "patches": patches}
-            encoded.append(EncodedItem({RGB_ALONE: features}, {}, output_size(item)))
+            encoded.append(EncodedItem({RGB_ALONE: features}, {}, *sizes_of(item)))
         return encoded
 
     @torch.no_grad()
