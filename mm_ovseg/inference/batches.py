@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.meta_arch.segmenter import EncodedItem
 
 __all__ = ["BatchRunner", "check_batch_size"]
 
@@ -31,21 +32,21 @@ class BatchRunner:
     """Calls a model; halves and retries a batch that does not fit into memory, and keeps to the smaller size.
 
     Args:
-        model: takes a list of dicts, and returns one result for each, which, except for rounding, does not depend on
-            the other items in its batch.
+        model: takes a list of dicts or of encoded items, and returns one result for each, which, except for rounding,
+            does not depend on the other items in its batch.
     """
 
-    def __init__(self, model: Callable[[list[dict]], list[dict]]) -> None:
+    def __init__(self, model: Callable[[list], list]) -> None:
         self._model = model
         self._max_items: int | None = None  # None: no batch has been too large so far
 
-    def __call__(self, items: Sequence[dict]) -> list[dict]:
+    def __call__(self, items: Sequence[dict] | Sequence[EncodedItem]) -> list:
         """The results of the items, in order.
 
         Raises:
             ConfigError: not even a single item fits.
         """
-        results: list[dict] = []
+        results: list = []
         while len(results) < len(items):
             batch = list(items[len(results) : len(results) + (self._max_items or len(items))])
             try:
@@ -60,7 +61,8 @@ class BatchRunner:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             if len(batch) == 1:
-                _, height, width = batch[0]["image"].shape
+                (item,) = batch
+                height, width = item.image_size if isinstance(item, EncodedItem) else item["image"].shape[1:]
                 raise ConfigError(
                     f"Memory does not hold one image of {width}x{height} pixels with this model; take a smaller "
                     "--window for scenes, fewer class names or another MODEL.DEVICE, or free memory."
