@@ -1,7 +1,6 @@
 """What a map, and what the features of a scene depend on: as JSON, to compare runs."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import chain
@@ -161,5 +160,5 @@ def _device(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         # Not in older releases of PyTorch.
-        "processor": json.dumps(getattr(torch.cpu, "get_capabilities", dict)()),
+        "processor": dict(getattr(torch.cpu, "get_capabilities", dict)()),
     }
