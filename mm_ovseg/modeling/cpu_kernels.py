@@ -26,6 +26,8 @@ from timm.layers import Mlp
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from mm_ovseg.modeling.weight_versions import weight_versions
+
 __all__ = ["CPULinear", "ChunkedAttention", "chunked_attention", "fast_attention", "use_cpu_kernels"]
 
 QUERIES = 512  # at a time: their scores with 2305 keys take 2.4 MB
@@ -65,7 +67,7 @@ class CPULinear(nn.Linear):
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self._kept: tuple[torch.Tensor, ...] = ()  # weight and bias in bfloat16
-        self._kept_of: tuple | None = None  # their originals and versions
+        self._kept_of: tuple | None = None  # the versions of their originals
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in_features) -> (..., out_features)."""
@@ -91,12 +93,10 @@ class CPULinear(nn.Linear):
 
     def _in_bfloat16(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weight and bias in bfloat16, kept as long as the parameters do not change."""
-        parameters = (self.weight, self.bias)
-        if any(parameter is not None and parameter.is_inference() for parameter in parameters):
-            return tuple(_to_bfloat16(parameter) for parameter in parameters)  # they have no version
-        versions = tuple(p is not None and (p.data_ptr(), p._version, p.dtype) for p in parameters)
-        if versions != self._kept_of:
-            self._kept, self._kept_of = tuple(_to_bfloat16(parameter) for parameter in parameters), versions
+        versions = weight_versions(self)
+        if versions is None or versions != self._kept_of:
+            self._kept = tuple(p if p is None else p.detach().to(torch.bfloat16) for p in (self.weight, self.bias))
+            self._kept_of = versions
         return self._kept
 
 
@@ -192,7 +192,3 @@ def _is_recorded() -> bool:
 def _compute_type(x: torch.Tensor) -> torch.dtype:
     """The type in which PyTorch would multiply ``x``, on a CPU."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-
-
-def _to_bfloat16(parameter: torch.Tensor | None) -> torch.Tensor | None:
-    return None if parameter is None else parameter.detach().to(torch.bfloat16)
