@@ -197,6 +197,7 @@ class KeptFeatures:
 
     def _serialised(self, columns: Sequence[int], batch: EncodedBatch) -> bytes:
         flat, layouts = {}, {}
+        items = [window.encoded or EMPTY for window in batch.windows]
         for name, tensor in _named_tensors(batch.windows):
             flat[name], layouts[name] = _to_flat(tensor), _layout(tensor)
         description = json.dumps(
@@ -204,9 +205,7 @@ class KeptFeatures:
                 "key": self._digest,
                 "columns": list(columns),
                 "sizes": list(batch.sizes),
-                "item_sizes": [
-                    [item.size, item.image_size] for item in (window.encoded or EMPTY for window in batch.windows)
-                ],
+                "item_sizes": [(item.size, item.image_size) for item in items],
                 "layouts": layouts,
             }
         )
