@@ -73,6 +73,25 @@ def test_own_uploads_and_the_shipped_pair_become_maps(server, visitor, write_ima
     refused_in_the_same_words(visitor.make(file_value(SCENE.parent / "train" / "rgb" / "00000.tif")))
 
 
+def test_features_serve_the_next_names_of_the_same_visitor_alone(server, visitor, write_image):
+    def features():
+        return {path.stat().st_ino for path in uploads(server).rglob("*.safetensors")}
+
+    def ask(client, path):
+        before = features()
+        assert client.make(file_value(path), file_value(SAR)).is_success
+        mapped(client)
+        return before, features()
+
+    before, first = ask(visitor, visitor.upload(write_image("rgb.tif", 192, 192)))
+    path = next(path for path in uploads(server).rglob("rgb.tif"))
+    assert len(first) > len(before)
+    assert ask(visitor, path) == (first, first)
+    with Visitor(server.url) as other:
+        _, more = ask(other, other.upload(write_image("rgb.tif", 192, 192)))
+    assert len(more) > len(first)
+
+
 def server_paths(server, tmp_path, write_image):
     """Paths of the server that are not the visitor's."""
     (tmp_path / "link.tif").symlink_to(write_image("secret.tif"))

@@ -92,3 +92,14 @@ def test_pairs_of_a_predictor(make_cfg, monkeypatch):
     assert sizes == [4, 2, 2, 1]
     for one, other in zip(given, expected, strict=True):
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["encode", "answer"])
+def test_one_pair_of_a_predictor_that_does_not_fit(make_cfg, monkeypatch, part):
+    predictor, rgb = Predictor(make_cfg(), ("city", "water")), np.zeros((24, 32, 3), np.uint8)
+    pair = predictor.encode(rgb, None)
+    monkeypatch.setattr(predictor.model, part, model_of(0, FAULTS[0], []))
+    calls = [lambda: predictor(rgb, None), *([lambda: predictor.ask(pair)] if part == "answer" else [])]
+    for call in calls:
+        with pytest.raises(ConfigError, match="does not hold one image of 32x24 pixels"):
+            call()

@@ -1,0 +1,164 @@
+"""What a map, and what the features of a scene depend on: as JSON, to compare runs."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from torch import nn
+
+import mm_ovseg
+from mm_ovseg.engine.config_file import WEIGHTS_KEYS
+from mm_ovseg.files import sha256
+from mm_ovseg.inference.cloud_detection import DETECT
+from mm_ovseg.inference.coregistration import ShiftEstimate
+from mm_ovseg.inference.scene_options import SceneOptions
+from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter
+from mm_ovseg.raster import Paths, path_list
+
+__all__ = ["WeightsHash", "features_key", "scene_settings"]
+
+# The map does not depend on these options.
+IRRELEVANT = (
+    *("resume", "min_covered", "vector", "min_area", "simplify", "confidence", "probabilities"),
+    *("keep_features", "max_features"),
+)
+# Features do not depend on these keys of the config. The weights themselves are compared, not where they come from.
+AFTER_ENCODING = ("MODEL.CALIBRATION", "MODEL.TEXT", "MODEL.DEVICE", *WEIGHTS_KEYS)
+TRAINING = ("OUTPUT_DIR", "DATASETS", "DATALOADER", "SOLVER", "LOSS", "TEST", "VIS_PERIOD", "VISUALIZATION", "WANDB")
+
+
+def scene_settings(
+    cfg: CfgNode,
+    rgb: Paths | None,
+    sar: Paths | None,
+    options: SceneOptions,
+    *,
+    shift: ShiftEstimate | None,
+    weights: Mapping[str, str | None],
+    decision: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything that a map depends on.
+
+    Args:
+        cfg, rgb, sar, options: those of the scene.
+        shift: the correction of SAR.
+        weights: the hashes of the weights files.
+        decision: :meth:`~mm_ovseg.decision.Decision.settings`.
+    """
+    return {
+        **{name: value for name, value in asdict(options).items() if name not in IRRELEVANT},
+        "area": None if options.area is None else _content(options.area),
+        "clouds": options.clouds if options.clouds in (None, DETECT) else _fingerprint(Path(options.clouds)),
+        **_files(rgb, sar),
+        **decision,
+        "weights": weights,
+        "config": hashlib.sha256(cfg.dump().encode()).hexdigest(),
+        "shift": None if shift is None else [shift.rows, shift.columns],
+    }
+
+
+def features_key(
+    cfg: CfgNode,
+    rgb: Paths | None,
+    sar: Paths | None,
+    options: SceneOptions,
+    *,
+    model: OpenVocabularySegmenter,
+    weights: str,
+) -> dict[str, Any]:
+    """Everything that the last bit of the features of a scene depends on.
+
+    Args:
+        cfg, rgb, sar, options: those of the scene.
+        model: what encodes.
+        weights: its :class:`WeightsHash`.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    for key in (*AFTER_ENCODING, *TRAINING):
+        *parents, name = key.split(".")
+        node = cfg
+        for parent in parents:
+            node = node[parent]
+        node.pop(name, None)
+    return {
+        **_files(rgb, sar),
+        "window": options.window,
+        "overlap": options.overlap_pixels,
+        "ground sampling distance": options.ground_sampling_distance,
+        "batch size": options.batch_size,
+        "correction of the shift": options.correct_shift,
+        "weights": weights,
+        "config": hashlib.sha256(cfg.dump().encode()).hexdigest(),
+        "device": _device(model.device),
+        "precision": str(model.inference_dtype),
+        "torch": torch.__version__,
+        "mm_ovseg": mm_ovseg.__version__,
+    }
+
+
+class WeightsHash:
+    """SHA-256 of the parameters and buffers of a model's images; those of the text encoder are left out.
+
+    It is computed again only if PyTorch's version counters say that one has changed, see
+    :class:`~mm_ovseg.modeling.text.TextEmbedder`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._versions: list[tuple] | None = None
+        self._hash = ""
+
+    def __call__(self) -> str:
+        """The hash, in hexadecimal."""
+        named = chain(self._model.named_parameters(), self._model.named_buffers())
+        tensors = {name: tensor for name, tensor in named if not name.startswith("text.")}
+        versions = None
+        if not any(tensor.is_inference() for tensor in tensors.values()):  # those have no counters
+            versions = [(name, tensor.data_ptr(), tensor._version) for name, tensor in tensors.items()]
+        if versions is None or versions != self._versions:
+            digest = hashlib.sha256()
+            for name, tensor in sorted(tensors.items()):
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            self._hash, self._versions = digest.hexdigest(), versions
+        return self._hash
+
+
+def _files(rgb: Paths | None, sar: Paths | None) -> dict[str, list]:
+    return {
+        kind: [_fingerprint(Path(path)) for path in path_list(paths)] for kind, paths in (("rgb", rgb), ("sar", sar))
+    }
+
+
+def _fingerprint(file: Path) -> list:
+    """Name, size and modification time of a file; only the name if it is within a file, such as NETCDF:"sar.nc":vv."""
+    if not file.exists():
+        return [str(file)]
+    status = file.stat()
+    return [str(file.absolute()), status.st_size, status.st_mtime_ns]
+
+
+def _content(path: Path) -> str | list:
+    """The hash of a vector file, or of the files of a folder (.gdb)."""
+    if not path.is_dir():
+        return sha256(path)
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(path.iterdir())]
+
+
+def _device(device: torch.device) -> dict[str, Any]:
+    """What computes; a CPU with other instructions, or with other numbers of threads, rounds differently."""
+    if device.type == "cuda":
+        return {"type": "cuda", "name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return {
+        "type": device.type,
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        # Not in older releases of PyTorch.
+        "processor": dict(getattr(torch.cpu, "get_capabilities", dict)()),
+    }
