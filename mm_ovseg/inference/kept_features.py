@@ -191,8 +191,8 @@ class KeptFeatures:
             try:
                 self._write(self._path(row, columns), self._serialised(columns, batch))
                 return
-            except (DataError, OSError) as error:
-                self._full = str(error).rstrip(".")
+            except (DataError, OSError, MemoryError) as error:
+                self._full = str(error).rstrip(".") or "memory is full"
         self._left_out += len(columns)
 
     def _serialised(self, columns: Sequence[int], batch: EncodedBatch) -> bytes:

@@ -1,6 +1,7 @@
 """What a map, and what the features of a scene depend on: as JSON, to compare runs."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import chain
@@ -18,7 +19,7 @@ from mm_ovseg.inference.cloud_detection import DETECT
 from mm_ovseg.inference.coregistration import ShiftEstimate
 from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter
-from mm_ovseg.raster import Paths, path_list
+from mm_ovseg.raster import Paths, open_raster, path_list
 
 __all__ = ["WeightsHash", "features_key", "scene_settings"]
 
@@ -54,7 +55,8 @@ def scene_settings(
         **{name: value for name, value in asdict(options).items() if name not in IRRELEVANT},
         "area": None if options.area is None else _content(options.area),
         "clouds": options.clouds if options.clouds in (None, DETECT) else _fingerprint(Path(options.clouds)),
-        **_files(rgb, sar),
+        "rgb": [_fingerprint(Path(path)) for path in path_list(rgb)],
+        "sar": [_fingerprint(Path(path)) for path in path_list(sar)],
         **decision,
         "weights": weights,
         "config": hashlib.sha256(cfg.dump().encode()).hexdigest(),
@@ -70,6 +72,7 @@ def features_key(
     *,
     model: OpenVocabularySegmenter,
     weights: str,
+    any_format: bool,
 ) -> dict[str, Any]:
     """Everything that the last bit of the features of a scene depends on.
 
@@ -77,6 +80,10 @@ def features_key(
         cfg, rgb, sar, options: those of the scene.
         model: what encodes.
         weights: its :class:`WeightsHash`.
+        any_format: as in :class:`~mm_ovseg.inference.scene.ScenePredictor`.
+
+    Raises:
+        DataError: a file cannot be opened.
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -86,8 +93,9 @@ def features_key(
         for parent in parents:
             node = node[parent]
         node.pop(name, None)
+    files = {"rgb": path_list(rgb), "sar": path_list(sar)}
     return {
-        **_files(rgb, sar),
+        **{kind: [_with_parts(path, any_format) for path in paths] for kind, paths in files.items()},
         "window": options.window,
         "overlap": options.overlap_pixels,
         "ground sampling distance": options.ground_sampling_distance,
@@ -130,18 +138,18 @@ class WeightsHash:
         return self._hash
 
 
-def _files(rgb: Paths | None, sar: Paths | None) -> dict[str, list]:
-    return {
-        kind: [_fingerprint(Path(path)) for path in path_list(paths)] for kind, paths in (("rgb", rgb), ("sar", sar))
-    }
-
-
 def _fingerprint(file: Path) -> list:
     """Name, size and modification time of a file; only the name if it is within a file, such as NETCDF:"sar.nc":vv."""
     if not file.exists():
         return [str(file)]
     status = file.stat()
     return [str(file.absolute()), status.st_size, status.st_mtime_ns]
+
+
+def _with_parts(path: str | os.PathLike, any_format: bool) -> list:
+    """The fingerprints of a raster and of the files that belong to it, such as the sources of a mosaic."""
+    with open_raster(path, any_format=any_format) as dataset:
+        return [_fingerprint(Path(path)), *(_fingerprint(Path(file)) for file in dataset.files)]
 
 
 def _content(path: Path) -> str | list:

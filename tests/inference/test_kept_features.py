@@ -230,6 +230,23 @@ def test_a_change_that_matters_replaces_the_features(predictor, pair, tmp_path, 
     assert notes.read_text() == "mine"
 
 
+def test_a_source_of_a_mosaic_that_changes(predictor, pair, tmp_path):
+    mosaic = tmp_path / "mosaic.vrt"
+    mosaic.write_text(
+        '<VRTDataset rasterXSize="104" rasterYSize="56"><SRS>EPSG:32633</SRS>'
+        "<GeoTransform>500000,10,0,5000000,0,-10</GeoTransform>"
+        '<VRTRasterBand dataType="Byte" band="1"><NoDataValue>0</NoDataValue><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">sar.tif</SourceFilename><SourceBand>1</SourceBand>'
+        "</SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    options = SceneOptions(**WINDOW, keep_features=tmp_path / "features")
+    for expected in (0, 7, 0):
+        if not expected:
+            os.utime(pair[1])
+        report, _ = ask(predictor, (pair[0], mosaic), tmp_path / "map.tif", options=options)
+        assert report["windows_from_features"] == expected
+
+
 def test_random_weights_never_match_others(make_cfg, predictor, pair, tmp_path):
     options = SceneOptions(**WINDOW, keep_features=tmp_path / "features")
     ask(predictor, pair, tmp_path / "map.tif", options=options)
