@@ -23,7 +23,7 @@ from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file, remove_leftovers
 from mm_ovseg.modeling.meta_arch.segmenter import EncodedItem
 
-__all__ = ["EncodedWindow", "KeptFeatures", "check_features_folder"]
+__all__ = ["EncodedBatch", "EncodedWindow", "KeptFeatures", "check_features_folder"]
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from mm_ovseg.inference.cloud_detection import DETECT
 from mm_ovseg.inference.coregistration import ShiftEstimate
 from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter
+from mm_ovseg.modeling.weight_versions import weight_versions
 from mm_ovseg.raster import Paths, open_raster, path_list
 
 __all__ = ["WeightsHash", "features_key", "scene_settings"]
@@ -113,25 +114,22 @@ def features_key(
 class WeightsHash:
     """SHA-256 of the parameters and buffers of a model's images; those of the text encoder are left out.
 
-    It is computed again only if PyTorch's version counters say that one has changed, see
-    :class:`~mm_ovseg.modeling.text.TextEmbedder`.
+    It is computed again only if one may have changed, see :func:`~mm_ovseg.modeling.weight_versions.weight_versions`.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._versions: list[tuple] | None = None
+        self._versions: tuple | None = None
         self._hash = ""
 
     def __call__(self) -> str:
         """The hash, in hexadecimal."""
-        named = chain(self._model.named_parameters(), self._model.named_buffers())
-        tensors = {name: tensor for name, tensor in named if not name.startswith("text.")}
-        versions = None
-        if not any(tensor.is_inference() for tensor in tensors.values()):  # those have no counters
-            versions = [(name, tensor.data_ptr(), tensor._version) for name, tensor in tensors.items()]
+        versions = weight_versions(self._model)
         if versions is None or versions != self._versions:
             digest = hashlib.sha256()
-            for name, tensor in sorted(tensors.items()):
+            for name, tensor in chain(self._model.named_parameters(), self._model.named_buffers()):
+                if name.startswith("text."):
+                    continue
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
                 digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
             self._hash, self._versions = digest.hexdigest(), versions

@@ -67,7 +67,7 @@ def test_one_item_that_does_not_fit(fault):
 
 def test_features_that_do_not_fit():
     with pytest.raises(ConfigError, match="does not hold one image of 6x4 pixels"):
-        BatchRunner(model_of(0, FAULTS[0], []))([EncodedItem({}, {}, (4, 6))])
+        BatchRunner(model_of(0, FAULTS[0], []))([EncodedItem({}, {}, (4, 6), (4, 6))])
 
 
 def test_other_errors_pass():
