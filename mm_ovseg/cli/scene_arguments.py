@@ -28,7 +28,7 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     add_decision_arguments(parser)
     parser.add_argument("--rgb-bands", type=int, nargs=3, metavar="N", help="bands of red, green and blue, from 1")
     parser.add_argument("--window", type=int, metavar="PIXELS", help="side of a window (default: as training crops)")
-    parser.add_argument("--overlap", type=float, default=0.33, metavar="SHARE", help="of windows (default: 0.33)")
+    parser.add_argument("--overlap", type=float, default=0.25, metavar="SHARE", help="of windows (default: 0.25)")
     parser.add_argument("--gsd", type=float, metavar="METRES", help="pixel size of the map (default: the image's)")
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="windows per batch (default: 1)")
     parser.add_argument("--confidence", action="store_true", help="also write MAP_confidence.tif, in percent")

@@ -23,7 +23,7 @@ from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file, remove_leftovers
 from mm_ovseg.modeling.meta_arch.segmenter import EncodedItem
 
-__all__ = ["EncodedWindow", "KeptFeatures", "check_features_folder"]
+__all__ = ["EncodedBatch", "EncodedWindow", "KeptFeatures", "check_features_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -191,8 +191,8 @@ class KeptFeatures:
             try:
                 self._write(self._path(row, columns), self._serialised(columns, batch))
                 return
-            except (DataError, OSError) as error:
-                self._full = str(error).rstrip(".")
+            except (DataError, OSError, MemoryError) as error:
+                self._full = str(error).rstrip(".") or "memory is full"
         self._left_out += len(columns)
 
     def _serialised(self, columns: Sequence[int], batch: EncodedBatch) -> bytes:

@@ -355,7 +355,8 @@ class ScenePredictor:
     def _keep_features(self, rgb: Paths | None, sar: Paths | None, options: SceneOptions) -> KeptFeatures | None:
         if options.keep_features is None:
             return None
-        key = features_key(self.cfg, rgb, sar, options, model=self.model, weights=self._weights_hash())
+        what_encodes = {"model": self.model, "weights": self._weights_hash()}
+        key = features_key(self.cfg, rgb, sar, options, **what_encodes, any_format=self._any_format)
         folder, max_bytes = Path(options.keep_features), 1e9 * options.max_features
         return KeptFeatures(folder, key, max_bytes=max_bytes, device=self.model.device)
 

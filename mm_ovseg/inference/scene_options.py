@@ -46,7 +46,7 @@ class SceneOptions:
     """
 
     window: int | None = None
-    overlap: float = 0.33
+    overlap: float = 0.25
     ground_sampling_distance: float | None = None
     batch_size: int = 1
     confidence: bool = False
@@ -98,7 +98,7 @@ def check_options(options: SceneOptions, cfg: CfgNode) -> SceneOptions:
     if not isinstance(window, Integral) or window < 1:
         raise ConfigError(f"The window is {window} pixels wide; give a positive whole number.")
     if not isinstance(overlap, Real) or not 0 <= overlap < 1 or options.overlap_pixels == window:
-        raise ConfigError(f"The overlap is {overlap}; give a share of the window from 0 to below 1, such as 0.33.")
+        raise ConfigError(f"The overlap is {overlap}; give a share of the window from 0 to below 1, such as 0.25.")
     if not 0 <= options.min_covered <= 1:
         raise ConfigError(f"--min-covered is {options.min_covered}; give a share from 0 to 1.")
     check_batch_size(options.batch_size)

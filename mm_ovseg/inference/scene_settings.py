@@ -1,6 +1,7 @@
 """What a map, and what the features of a scene depend on: as JSON, to compare runs."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import chain
@@ -18,7 +19,8 @@ from mm_ovseg.inference.cloud_detection import DETECT
 from mm_ovseg.inference.coregistration import ShiftEstimate
 from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter
-from mm_ovseg.raster import Paths, path_list
+from mm_ovseg.modeling.weight_versions import weight_versions
+from mm_ovseg.raster import Paths, open_raster, path_list
 
 __all__ = ["WeightsHash", "features_key", "scene_settings"]
 
@@ -54,7 +56,8 @@ def scene_settings(
         **{name: value for name, value in asdict(options).items() if name not in IRRELEVANT},
         "area": None if options.area is None else _content(options.area),
         "clouds": options.clouds if options.clouds in (None, DETECT) else _fingerprint(Path(options.clouds)),
-        **_files(rgb, sar),
+        "rgb": [_fingerprint(Path(path)) for path in path_list(rgb)],
+        "sar": [_fingerprint(Path(path)) for path in path_list(sar)],
         **decision,
         "weights": weights,
         "config": hashlib.sha256(cfg.dump().encode()).hexdigest(),
@@ -70,6 +73,7 @@ def features_key(
     *,
     model: OpenVocabularySegmenter,
     weights: str,
+    any_format: bool,
 ) -> dict[str, Any]:
     """Everything that the last bit of the features of a scene depends on.
 
@@ -77,6 +81,10 @@ def features_key(
         cfg, rgb, sar, options: those of the scene.
         model: what encodes.
         weights: its :class:`WeightsHash`.
+        any_format: as in :class:`~mm_ovseg.inference.scene.ScenePredictor`.
+
+    Raises:
+        DataError: a file cannot be opened.
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -86,8 +94,9 @@ def features_key(
         for parent in parents:
             node = node[parent]
         node.pop(name, None)
+    files = {"rgb": path_list(rgb), "sar": path_list(sar)}
     return {
-        **_files(rgb, sar),
+        **{kind: [_with_parts(path, any_format) for path in paths] for kind, paths in files.items()},
         "window": options.window,
         "overlap": options.overlap_pixels,
         "ground sampling distance": options.ground_sampling_distance,
@@ -105,35 +114,26 @@ def features_key(
 class WeightsHash:
     """SHA-256 of the parameters and buffers of a model's images; those of the text encoder are left out.
 
-    It is computed again only if PyTorch's version counters say that one has changed, see
-    :class:`~mm_ovseg.modeling.text.TextEmbedder`.
+    It is computed again only if one may have changed, see :func:`~mm_ovseg.modeling.weight_versions.weight_versions`.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._versions: list[tuple] | None = None
+        self._versions: tuple | None = None
         self._hash = ""
 
     def __call__(self) -> str:
         """The hash, in hexadecimal."""
-        named = chain(self._model.named_parameters(), self._model.named_buffers())
-        tensors = {name: tensor for name, tensor in named if not name.startswith("text.")}
-        versions = None
-        if not any(tensor.is_inference() for tensor in tensors.values()):  # those have no counters
-            versions = [(name, tensor.data_ptr(), tensor._version) for name, tensor in tensors.items()]
+        versions = weight_versions(self._model)
         if versions is None or versions != self._versions:
             digest = hashlib.sha256()
-            for name, tensor in sorted(tensors.items()):
+            for name, tensor in chain(self._model.named_parameters(), self._model.named_buffers()):
+                if name.startswith("text."):
+                    continue
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
                 digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
             self._hash, self._versions = digest.hexdigest(), versions
         return self._hash
-
-
-def _files(rgb: Paths | None, sar: Paths | None) -> dict[str, list]:
-    return {
-        kind: [_fingerprint(Path(path)) for path in path_list(paths)] for kind, paths in (("rgb", rgb), ("sar", sar))
-    }
 
 
 def _fingerprint(file: Path) -> list:
@@ -142,6 +142,12 @@ def _fingerprint(file: Path) -> list:
         return [str(file)]
     status = file.stat()
     return [str(file.absolute()), status.st_size, status.st_mtime_ns]
+
+
+def _with_parts(path: str | os.PathLike, any_format: bool) -> list:
+    """The fingerprints of a raster and of the files that belong to it, such as the sources of a mosaic."""
+    with open_raster(path, any_format=any_format) as dataset:
+        return [_fingerprint(Path(path)), *(_fingerprint(Path(file)) for file in dataset.files)]
 
 
 def _content(path: Path) -> str | list:

@@ -77,18 +77,19 @@ def test_features_serve_the_next_names_of_the_same_visitor_alone(server, visitor
     def features():
         return {path.stat().st_ino for path in uploads(server).rglob("*.safetensors")}
 
-    def ask(client, path):
+    def ask(client, *paths):
         before = features()
-        assert client.make(file_value(path), file_value(SAR)).is_success
+        assert client.make(*map(file_value, paths)).is_success
         mapped(client)
         return before, features()
 
-    before, first = ask(visitor, visitor.upload(write_image("rgb.tif", 192, 192)))
-    path = next(path for path in uploads(server).rglob("rgb.tif"))
+    pair = [write_image("rgb.tif"), write_image("sar.tif", bands=1)]
+    paths = [visitor.upload(path) for path in pair]
+    before, first = ask(visitor, *paths)
     assert len(first) > len(before)
-    assert ask(visitor, path) == (first, first)
+    assert ask(visitor, *paths) == (first, first)
     with Visitor(server.url) as other:
-        _, more = ask(other, other.upload(write_image("rgb.tif", 192, 192)))
+        _, more = ask(other, *(other.upload(path) for path in pair))
     assert len(more) > len(first)
 
 
@@ -182,7 +183,7 @@ def test_addresses_are_not_fetched(server, visitor, write_image):
             listener.accept()
 
 
-@keeps("keeps a visitor's uploads and maps from all other visitors, by a cookie that scripts cannot read and folder names that cannot be guessed;")  # fmt: skip  # noqa: E501
+@keeps("keeps a visitor's uploads and maps, and what the encoders gave for them, from all other visitors, by a cookie that scripts cannot read and folder names that cannot be guessed;")  # fmt: skip  # noqa: E501
 def test_visitors_do_not_reach_the_files_of_others(server, visitor, write_image):
     image = write_image("own.tif")
     with Visitor(server.url) as other, Visitor(server.url) as without_cookie:

@@ -7,6 +7,7 @@ import torch
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference import Predictor
 from mm_ovseg.inference.batches import BatchRunner
+from mm_ovseg.modeling.meta_arch.segmenter import EncodedItem
 
 FAULTS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
@@ -62,6 +63,11 @@ def test_later_batches_are_as_small_and_it_is_said_once(caplog):
 def test_one_item_that_does_not_fit(fault):
     with pytest.raises(ConfigError, match="does not hold one image of 6x4 pixels.*smaller --window"):
         BatchRunner(model_of(0, fault, []))(items(4))
+
+
+def test_features_that_do_not_fit():
+    with pytest.raises(ConfigError, match="does not hold one image of 6x4 pixels"):
+        BatchRunner(model_of(0, FAULTS[0], []))([EncodedItem({}, {}, (4, 6), (4, 6))])
 
 
 def test_other_errors_pass():

@@ -12,11 +12,15 @@ import pytest
 import rasterio
 import shapely
 import torch
+from detectron2.modeling import build_model
 from rasterio.transform import from_origin
 
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.inference import kept_features
+from mm_ovseg.inference.kept_features import EncodedBatch, EncodedWindow, KeptFeatures
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
+from tests.conftest import random_pair
+from tests.rehearsal.device import tiny_cfg
 
 PLACE = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10)}
 NAMES, OTHERS = ("water", "road", "city"), ("wood, trees", "lake")
@@ -107,6 +111,43 @@ def test_other_names_get_the_bytes_of_a_run_from_nothing(make_cfg, pair, tmp_pat
     assert sizes == [] and files == expected[1] and without_count(report) == without_count(expected[0])
     assert report["windows_from_features"] == 7  # one has no data
     assert len(list((tmp_path / "features").glob("*.safetensors"))) == {1: 8, 3: 4}[batch_size]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "mm_ovseg_vitb16_384.yaml",
+        "siblings/fgaseg_vitb16_384.yaml",
+        "siblings/ebseg_vitb16_640.yaml",
+        "siblings/segearth_ov_vitb16.yaml",
+    ],
+)
+def test_the_features_of_every_model_come_back_as_they_were(config, tmp_path):
+    torch.manual_seed(0)
+    model = build_model(tiny_cfg(f"configs/{config}", "MODEL.DEVICE", "cpu")).eval()
+    model.set_vocabulary(NAMES)
+    left = torch.arange(64).expand(48, 64) < 30
+    encoded = model.encode(
+        [random_pair(48, 64, 0), {**random_pair(48, 64, 1), "image_valid": left, "sar_valid": ~left}]
+    )
+    windows = [EncodedWindow(left.numpy(), ~left.numpy(), item) for item in encoded]
+    common = {"max_bytes": 1e9, "device": torch.device("cpu")}
+    with KeptFeatures(tmp_path / "features", {"model": 1}, **common) as kept:
+        kept.save(0, [0, 48], EncodedBatch(windows, [2]))
+    with KeptFeatures(tmp_path / "features", {"model": 1}, **common) as kept:
+        batch = kept.load(0, [0, 48])
+    [loaded] = batch.parts()
+    for ours, theirs in zip(loaded, encoded, strict=True):
+        assert (ours.size, ours.image_size) == (theirs.size, theirs.image_size)
+        assert ours.masks.keys() == theirs.masks.keys() and ours.features.keys() == theirs.features.keys()
+        assert all(torch.equal(ours.masks[answer], mask) for answer, mask in theirs.masks.items())
+        for answer, features in theirs.features.items():
+            assert ours.features[answer].keys() == features.keys()
+            for name, tensor in features.items():
+                other = ours.features[answer][name]
+                assert torch.equal(other, tensor) and other.dtype == tensor.dtype and other.stride() == tensor.stride()
+    assert all(map(torch.equal, model.answer(loaded), model.answer(encoded)))
+    np.testing.assert_array_equal(batch.windows[1].sar_valid, ~left)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -228,6 +269,23 @@ def test_a_change_that_matters_replaces_the_features(predictor, pair, tmp_path, 
     assert f"features are replaced: {named} differ." in caplog.text and report["windows_from_features"] == 0
     assert files == ask(predictor, pair, tmp_path / "map.tif", options=replace(options, keep_features=None))[1]
     assert notes.read_text() == "mine"
+
+
+def test_a_source_of_a_mosaic_that_changes(predictor, pair, tmp_path):
+    mosaic = tmp_path / "mosaic.vrt"
+    mosaic.write_text(
+        '<VRTDataset rasterXSize="104" rasterYSize="56"><SRS>EPSG:32633</SRS>'
+        "<GeoTransform>500000,10,0,5000000,0,-10</GeoTransform>"
+        '<VRTRasterBand dataType="Byte" band="1"><NoDataValue>0</NoDataValue><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">sar.tif</SourceFilename><SourceBand>1</SourceBand>'
+        "</SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    options = SceneOptions(**WINDOW, keep_features=tmp_path / "features")
+    for expected in (0, 7, 0):
+        if not expected:
+            os.utime(pair[1])
+        report, _ = ask(predictor, (pair[0], mosaic), tmp_path / "map.tif", options=options)
+        assert report["windows_from_features"] == expected
 
 
 def test_random_weights_never_match_others(make_cfg, predictor, pair, tmp_path):

@@ -39,3 +39,12 @@ def test_weights_made_in_inference_mode_have_none():
     with torch.inference_mode():
         layer = nn.Linear(3, 3)
     assert weight_versions(layer) is None
+
+
+def test_a_buffer_is_a_weight():
+    norm = nn.BatchNorm1d(3).eval()
+    before = weight_versions(norm)
+    norm(torch.ones(2, 3))
+    assert weight_versions(norm) == before
+    norm.running_mean.add_(1)
+    assert weight_versions(norm) != before

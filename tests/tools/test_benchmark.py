@@ -159,8 +159,8 @@ def test_a_whole_scene_and_what_it_costs_beside_the_model(benchmark, monkeypatch
     ]
     report, printed = benchmark("--mode", "scene", *arguments)
     assert all(report[name] > 0 for name in POSITIVE)
-    assert (report["scene_size"], report["window"], report["overlap"], report["windows"]) == (200, 96, 0.33, 9)
-    assert "200 x 200 pixels of 20 m in windows of 96, overlap 33%, batch size 2, classes: 3" in printed
+    assert (report["scene_size"], report["window"], report["overlap"], report["windows"]) == (200, 96, 0.25, 9)
+    assert "200 x 200 pixels of 20 m in windows of 96, overlap 25%, batch size 2, classes: 3" in printed
     # The warm-up, the model alone before the scene and after it, and between them three rows of three windows.
     alone = [2] * scenes.RUNS_ALONE
     assert [len(batch) for batch in batches] == [2, *alone, *[2, 1] * 3, *alone]
