@@ -179,9 +179,13 @@ def test_a_whole_scene_and_what_it_costs_beside_the_model(benchmark, monkeypatch
     assert report["square_kilometres_per_hour"] == pytest.approx(16 / report["scene_seconds"] * 3600)
 
 
-def test_a_scene_through_a_stub_that_waits(benchmark):
-    arguments = ["--scene-size", "150", "--stub", "0.05", "--opts", "INPUT.CROP.SIZE", "(96, 96)"]
-    report, _ = benchmark("--mode", "scene", *arguments)
+def test_a_scene_through_a_stub_that_waits_asked_twice(benchmark):
+    arguments = ["--scene-size", "150", "--stub", "0.05", "--keep-features", "--opts", "INPUT.CROP.SIZE", "(96, 96)"]
+    report, printed = benchmark("--mode", "scene", *arguments)
+    assert report["windows"] == report["second_question_windows_from_features"] == 4
+    assert report["second_question_share"] == report["second_question_seconds"] / report["scene_seconds"]
+    assert min(report["features_mb"], report["map_mb"]) > 0 and "features mb" in printed
+    assert report["peak_map_and_work_mb"] >= report["map_mb"]
     assert report["model_seconds"] >= report["windows"] * 0.05
     assert report["model_alone_seconds_per_window"] >= 0.05
     assert report["cpu_seconds_per_pair"] < report["seconds_per_pair"]
@@ -224,6 +228,7 @@ def test_the_stub_has_the_shapes_of_the_model_and_sees_what_it_is_given():
         (["--mode", "scene", *REFERENCE], ["--reference", "scene", "--mode"]),
         (["--mode", "scene", "--scene-size", "0"], ["--scene-size", "0"]),
         (["--stub", "0"], ["--stub", "--mode scene"]),
+        (["--keep-features"], ["--keep-features", "--mode scene"]),
         (["--mode", "scene", "--stub", "-1"], ["--stub", "-1"]),
         (["--gsd", "-1"], ["ground sampling distance is -1"]),
         ([*REFERENCE, "--opts", "MODEL.CLIP_SAR.ENABLED", "True"], ["--reference", "MODEL.CLIP_SAR"]),
