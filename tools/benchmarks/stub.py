@@ -13,7 +13,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
 from mm_ovseg.efficiency import Workload
-from mm_ovseg.modeling.meta_arch.segmenter import EncodedItem, OpenVocabularySegmenter, output_size, segmenter_arguments
+from mm_ovseg.modeling.meta_arch.segmenter import EncodedItem, OpenVocabularySegmenter, segmenter_arguments, sizes_of
 from mm_ovseg.modeling.modality import ANSWERS, RGB_ALONE, SAR_ALONE, answer_masks, replace_where
 from mm_ovseg.modeling.scores import scores_of_size
 
@@ -68,7 +68,7 @@ class StubSegmenter(OpenVocabularySegmenter):
         for item in batched_inputs:
             masks = answer_masks(item)
             features = {answer: self._features(item, answer) for answer in masks}
-            encoded.append(EncodedItem(features, masks if len(masks) > 1 else {}, output_size(item)))
+            encoded.append(EncodedItem(features, masks if len(masks) > 1 else {}, *sizes_of(item)))
         time.sleep(max(0.0, end - time.perf_counter()))
         return encoded
 
