@@ -142,7 +142,7 @@ class MapMaker:
             rgb, sar: the files; SAR on any grid; one may be None.
             typed_classes: "water,road,city", or with synonyms "water,river,lake; road,street".
             folder: folder to create for its maps; None for a new one in the maker's own.
-            should_stop: called before each window of the scene; returns True if the map is no longer wanted.
+            should_stop: called before each batch of windows; returns True if the map is no longer wanted.
             typed_background: names that compete with the classes and are mapped to "none", spelled like them;
                 "" for the default ones.
 

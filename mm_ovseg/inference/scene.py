@@ -135,7 +135,7 @@ class ScenePredictor:
             output: the map, ``.tif``.
             options: see :class:`SceneOptions`.
             show_progress: show a progress bar on stderr.
-            should_stop: called before each window; returns True to stop.
+            should_stop: called before each batch of windows; returns True to stop.
 
         Returns:
             The report that the JSON file holds.
@@ -158,10 +158,10 @@ class ScenePredictor:
             if options.keep_features is not None:
                 check_features_folder(options.keep_features)
             given, sar = sar, self._used(rgb, sar)
-            source = stack.enter_context(self._open(rgb, sar, options))
-            features = self._keep_features(rgb, sar, options)
+            features = self._keep_features(rgb, sar, options)  # first: files may change while they are open
             if features is not None:
                 stack.enter_context(features)
+            source = stack.enter_context(self._open(rgb, sar, options))
             warnings = _found(features, "concerns", source.concerns) + self._concerns(
                 options, sar_is_unused=sar != given
             )
