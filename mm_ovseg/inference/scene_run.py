@@ -18,7 +18,8 @@ from mm_ovseg.decision import NODATA_CLASS, Decision
 from mm_ovseg.errors import StoppedError
 from mm_ovseg.inference.batches import BatchRunner
 from mm_ovseg.inference.coverage import COVERAGE, coverage_of
-from mm_ovseg.inference.kept_features import EncodedBatch, EncodedWindow, KeptFeatures
+from mm_ovseg.inference.feature_files import EncodedBatch, EncodedWindow
+from mm_ovseg.inference.kept_features import KeptFeatures
 from mm_ovseg.inference.prefetch import prefetched
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.scene_options import SceneOptions
@@ -153,10 +154,10 @@ class SceneRun:
                 EncodedWindow(window.image_valid, window.sar_valid, None if item is None else next(encoded))
                 for window, item in zip(batch.windows, items, strict=True)
             ]
-            sizes: list[int] = []
-            while sum(sizes) < len(results):
-                sizes.append(results[sum(sizes)].together)
-            self.features.save(batch.row, list(batch.inside), EncodedBatch(windows, sizes))
+            part_lengths: list[int] = []
+            while sum(part_lengths) < len(results):
+                part_lengths.append(results[sum(part_lengths)].together)
+            self.features.save(batch.row, list(batch.inside), EncodedBatch(windows, part_lengths))
         return [result.scores for result in results]
 
     def _segment_items(self, items: list[dict]) -> list["_Result"]:
