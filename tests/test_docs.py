@@ -35,7 +35,7 @@ def test_python_of_getting_started(project):
     for block in blocks:
         exec(compile(block, "GETTING_STARTED.md", "exec"), names)
     assert names["prediction"].class_map.shape == (128, 128) and names["prediction"].scores.shape == (5, 128, 128)
-    assert names["predictor"].class_names == ("settlement", "lake, river, sea")
+    assert names["predictor"].class_names == names["answer"].classes == ("burnt forest", "bare ground")
     made = {path.name for path in (project / "output" / "scene").iterdir()}
     assert made == {"map.tif", "map.qml", "map.json", "map_coverage.tif", "map_coverage.qml", "map_confidence.tif"}
     assert [area["name"] for area in names["report"]["classes"]] == list(names["scenes"].predictor.class_names)

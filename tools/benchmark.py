@@ -5,25 +5,31 @@ python tools/benchmark.py --config-file configs/mm_ovseg_vitb16_384.yaml
 python tools/benchmark.py --mode stages --classes 150 --json stages.json
 python tools/benchmark.py --mode train --batch-size 2 --opts MODEL.ACTIVATION_CHECKPOINTING True
 python tools/benchmark.py --mode scene --scene-size 2048
+python tools/benchmark.py --mode scene --scene-size 10980 --stub 0 --keep-features
 python tools/benchmark.py --dtype bfloat16 --reference tests.reference.plain
 
 Modes: "infer", forward passes; "stages", the same with a table of stages; "train", optimiser steps on one batch;
 "loader", the training loader on a synthetic dataset, compared with a training step; "scene", a synthetic scene from
 files to map, with the time for opening, warping, blending and writing besides the model. Weights and pairs are random;
 pairs have the size of the encoders, windows that of training crops. Inference leaves out the text encoder, which runs
-once per vocabulary and is timed separately; training embeds the text in every step, and counts both passes.
---reference compares with another implementation of the model, always in float32.
+once per vocabulary and is timed separately; training embeds the text in every step, and counts both passes. "infer" and
+"stages" also time a first question (encoding, comparing, embedding the names) and a second one with other names for the
+same pair. --stub shows what a scene costs beside the model, --keep-features what other names for the same scene cost.
+--gsd turns the speed into square kilometres per hour. --reference compares with another implementation of the model,
+always in float32.
 """
 
 import argparse
 import importlib
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import torch
-from benchmarks.modes import measure_inference, measure_loader, measure_scene, measure_training
+from benchmarks.modes import measure_inference, measure_loader, measure_training
+from benchmarks.scenes import SceneTask, measure_scene
 from benchmarks.table import add_ratios, format_report
 from detectron2.config import CfgNode
 
@@ -34,6 +40,7 @@ from mm_ovseg.efficiency.workload import DTYPES
 from mm_ovseg.engine import config_inputs
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_outputs, check_writable_folder
+from mm_ovseg.raster import check_sampling_distance
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,6 +60,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--scene-size", type=int, default=1024, metavar="PIXELS", help="side of the scene (default: 1024)"
     )
+    parser.add_argument(
+        "--stub", type=float, metavar="SECONDS", help="scene: a stub that waits so long per window instead of the model"
+    )
+    parser.add_argument(
+        "--keep-features", action="store_true", help="scene: keep features, and ask a second time with other names"
+    )
+    parser.add_argument(
+        "--gsd", type=float, default=10.0, metavar="METRES", help="ground sampling distance (default: 10, Sentinel's)"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of PyTorch (default: its choice)")
     parser.add_argument(
         "--reference", metavar="MODULE", help="compare with its plain_logits, plain_loss and plain_text"
@@ -67,9 +83,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def check_arguments(args: argparse.Namespace, cfg: CfgNode) -> None:
     """Raise a ConfigError or DataError if arguments are inconsistent or the output cannot be written."""
+    check_sampling_distance(args.gsd)
     for name in ("scene_size", "threads"):
         if (value := getattr(args, name)) is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} is {value}; give 1 or more.")
+    if args.stub is not None and (args.mode != "scene" or not 0 <= args.stub < math.inf):
+        raise ConfigError(f"--stub {args.stub} is for --mode scene, and takes 0 or more seconds; change one of them.")
+    if args.keep_features and args.mode != "scene":
+        raise ConfigError("--keep-features is for --mode scene; leave it out, or change the mode.")
     if args.reference and args.mode in ("loader", "scene"):
         raise ConfigError(f"--reference does not support --mode {args.mode}; give another --mode, or leave it out.")
     if args.reference and (cfg.MODEL.CLIP_SAR.ENABLED or 0 < cfg.MODEL.AGGREGATOR.MAX_CLASSES < args.classes):
@@ -119,7 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.mode == "loader":
         measured = measure_loader(workload, resident_at_start)
     elif args.mode == "scene":
-        measured = measure_scene(workload, resident_at_start, args.scene_size)
+        measured = measure_scene(
+            workload, resident_at_start, SceneTask(args.scene_size, args.gsd, args.stub, args.keep_features)
+        )
     else:
         measure = measure_training if args.mode == "train" else measure_inference
         measured = measure(workload, resident_at_start, reference)
@@ -134,6 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             **describe_machine(workload.device),
             "dtype": args.dtype,
             **workload.describe(),
+            "ground_sampling_distance": args.gsd,
             **measured,
             "gemm_gflops": rates["float32"],
             "gemm_gflops_before": before["float32"],

@@ -1,9 +1,11 @@
 """Making the page's maps: from one or two files and typed class names to a map, its areas, and images to show."""
 
+import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ __all__ = ["MapMaker", "PageMap", "PageScene", "known_classes", "unseen_names"]
 PREVIEW_SIDE = 1024  # pixels; longer side of the images shown
 ROWS_AT_ONCE = 512
 MAX_STEM = 60
+MAX_FEATURES = 1  # gigabytes, of each map
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +67,7 @@ class PageScene:
         image, sar_image: uint8 (h, w, 3), previews of at most 1024 pixels a side; None like the file.
         width, height: size of the scene in pixels.
         crs: name of its coordinate reference system, or None.
-        folder: the folder of the maps.
+        folder: the folder of the maps, and of what the encoders gave for them.
         maps: the maps, by whether SAR was used.
         warnings: sentences for the visitor about possible problems with the files or the maps.
     """
@@ -86,6 +89,16 @@ class PageScene:
     def file(self) -> Path:
         """The file that gives the grid."""
         return self.sar if self.rgb is None else self.rgb
+
+    @property
+    def features(self) -> Path:
+        """The folder of what the encoders gave."""
+        return self.folder / "features"
+
+    def hand_over(self, folder: Path) -> None:
+        """Let a new scene of the same files, with its own folder, have what the encoders gave."""
+        with suppress(OSError):  # without it, the new scene is encoded
+            shutil.copytree(self.features, folder / self.features.name, copy_function=os.link)
 
     def remove(self) -> None:
         """Delete the files of the maps."""
@@ -189,7 +202,8 @@ class MapMaker:
         return scene.maps[with_sar]
 
     def _segment(self, scene: PageScene, with_sar: bool, should_stop: Callable[[], bool] | None) -> PageMap:
-        output = scene.folder / ("with_sar" if with_sar else "rgb_alone") / f"{scene.file.stem[:MAX_STEM]}_map.tif"
+        name = "with_sar" if with_sar else "rgb_alone"
+        output = scene.folder / name / f"{scene.file.stem[:MAX_STEM]}_map.tif"
         unseen = unseen_names(scene.class_names, self._seen)
         sar = scene.sar if with_sar else None
         self._predictor.set_vocabulary(
@@ -198,7 +212,7 @@ class MapMaker:
             colors=default_colors(scene.class_names),
             unseen=unseen,
         )
-        options = SceneOptions(confidence=True)
+        options = SceneOptions(confidence=True, keep_features=scene.features / name, max_features=MAX_FEATURES)
         report = self._predictor.segment(scene.rgb, sar, output, options, should_stop=should_stop)
         warnings = (page_message(warning, scene.rgb, scene.sar) for warning in report.get("warnings", []))
         scene.warnings = tuple(dict.fromkeys((*scene.warnings, *warnings)))

@@ -164,9 +164,11 @@ class _Scenes:
         request: gr.Request,
     ) -> list[Any]:
         """Map a new pair in place of the last one, or say why it cannot be mapped."""
-        self.remove(scene)
         files = [None if path is None else Path(path) for path in (rgb, sar)]
         folder = self._files.new_folder(request.request.state.visitor)
+        if scene is not None and files == [scene.rgb, scene.sar]:
+            scene.hand_over(folder)  # for other names
+        self.remove(scene)
         with self._runs.of(request.session_hash) as left:
             made, message = _attempt(
                 lambda: self._maker.make_scene(*files, classes or "", folder, left, typed_background=background or ""),

@@ -56,6 +56,12 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-covered", type=float, default=0.1, metavar="SHARE", help="minimum that SAR must cover (default: 0.1)"
     )
     parser.add_argument("--correct-shift", action="store_true", help="correct the estimated shift of SAR")
+    parser.add_argument(
+        "--keep-features", type=Path, metavar="DIR", help="keep what the encoders gave, for other names later"
+    )
+    parser.add_argument(
+        "--max-features", type=float, default=20, metavar="GB", help="of --keep-features (default: 20, for each scene)"
+    )
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
     parser.add_argument("--quiet", action="store_true", help="print no progress bar and no table")
 

@@ -16,15 +16,20 @@ __all__ = ["describe_machine", "matrix_rate", "peak_memory", "reset_peak_memory"
 MATRIX_SHAPE = (2304, 768, 3072)  # (2304 x 768) by (768 x 3072): DINO ViT-B/8 at 384 pixels, into its MLP
 MATRIX_RUNS, MATRIX_SECONDS = 30, 20  # whichever comes first; CPUs without float16 take ten seconds for one product
 QUEUED_PRODUCTS = 20  # per run on an accelerator, where starting one product takes as long as computing it
-PROCESS_STATUS = Path("/proc/self/status")
+PROCESS_STATUS, CPU_INFO = Path("/proc/self/status"), Path("/proc/cpuinfo")
+# Instructions that decide which kernels of matrix products there are.
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8")
 MEGABYTE = 1e6
 
 
-def describe_machine(device: torch.device) -> dict[str, str | int]:
-    """Names of the device and processor, and versions."""
-    name = platform.processor() or platform.machine()
-    with suppress(OSError, TypeError):  # TypeError: some processors have no such line
-        name = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)[1]
+def describe_machine(device: torch.device) -> dict[str, str | int | list[str]]:
+    """Names of the device and processor, those of ``CPU_FLAGS`` that it has (on Linux), and versions."""
+    cpu_info = ""
+    with suppress(OSError):
+        cpu_info = CPU_INFO.read_text("utf-8")
+    # Some processors have no such lines.
+    named, flags = (re.search(rf"^{key}\s*:\s*(.+)$", cpu_info, re.MULTILINE) for key in ("model name", "flags"))
+    name = named[1] if named else platform.processor() or platform.machine()
     if device.type != "cpu":
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} of {name}"
     return {
@@ -32,6 +37,7 @@ def describe_machine(device: torch.device) -> dict[str, str | int]:
         "device_name": name,
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_flags": [flag for flag in CPU_FLAGS if flags and flag in flags[1].split()],
         "system": platform.platform(),
         "python_version": platform.python_version(),
         "torch_version": torch.__version__,

@@ -11,11 +11,11 @@ __all__ = ["ManyVocabularies"]
 
 
 class ManyVocabularies(nn.Module):
-    """A model that segments, asked for other names too, so that each pair is read once.
+    """A model that segments, asked for other names too, so that each pair is read and encoded once.
 
     Args:
-        model: in evaluation mode it returns ``sem_seg``, scores (T, H, W), for each item; it may be in a wrapper of
-            several processes.
+        model: an :class:`~mm_ovseg.modeling.meta_arch.segmenter.OpenVocabularySegmenter` in evaluation mode; it may be
+            in a wrapper of several processes.
         vocabularies: key in the output -> the names to ask for, one vocabulary after another.
     """
 
@@ -27,18 +27,19 @@ class ManyVocabularies(nn.Module):
 
     def forward(self, batched_inputs: Sequence[dict]) -> list[dict[str, torch.Tensor]]:
         """The model's outputs, and under each key the scores (all names of its vocabularies, H, W)."""
-        outputs = self.model(batched_inputs)
-        unwrapped = unwrap(self.model)
-        names = unwrapped.vocabulary
+        if not batched_inputs:
+            return []
+        model = unwrap(self.model)
+        names, encoded = model.vocabulary, model.encode(batched_inputs)
+        outputs = [{"sem_seg": scores} for scores in model.answer(encoded)]
         try:
             for key, vocabularies in self._vocabularies.items():
-                answers = [self._ask(batched_inputs, vocabulary) for vocabulary in vocabularies]
+                answers = []
+                for vocabulary in vocabularies:
+                    model.set_vocabulary(vocabulary)
+                    answers.append(model.answer(encoded))
                 for output, scores in zip(outputs, zip(*answers, strict=True), strict=True):
                     output[key] = torch.cat(scores)
         finally:
-            unwrapped.set_vocabulary(names)
+            model.set_vocabulary(names)
         return outputs
-
-    def _ask(self, batched_inputs: Sequence[dict], names: Sequence[str]) -> list[torch.Tensor]:
-        unwrap(self.model).set_vocabulary(names)
-        return [output["sem_seg"] for output in self.model(batched_inputs)]

@@ -15,6 +15,7 @@ from mm_ovseg.errors import ConfigError, MMOVSegError
 from mm_ovseg.files import check_outputs, complete_file
 from mm_ovseg.inference.archive_pool import RayPool
 from mm_ovseg.inference.archive_worker import Outcome
+from mm_ovseg.inference.kept_features import check_features_folder
 from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs
 from mm_ovseg.inference.scene_options import SceneOptions
 
@@ -76,16 +77,19 @@ def check_archive_outputs(
         others: other inputs, as in :func:`mm_ovseg.files.check_outputs`.
 
     Raises:
-        DataError: one would.
+        DataError: one would, or a folder for the features of a scene holds something else.
     """
-    outputs = [output_dir / RESULTS]
+    outputs = {"--output-dir": [output_dir / RESULTS], "--keep-features": []}
     inputs = dict(others or {})
     for work in _plan(scenes, output_dir, options, polygons):
-        for paths in scene_outputs(work.output, work.options).values():
-            outputs += paths
+        for option, paths in scene_outputs(work.output, work.options).items():
+            outputs["--keep-features" if option == "--keep-features" else "--output-dir"] += paths
         for what, paths in scene_inputs(work.scene.rgb, work.scene.sar, work.options).items():
             inputs[f"{what} of the scene '{work.scene.name}'"] = paths
-    check_outputs({"--output-dir": outputs}, inputs)
+    check_outputs(outputs, inputs)
+    for folder in outputs["--keep-features"]:
+        if folder is not None:
+            check_features_folder(folder)
 
 
 def segment_archive(
@@ -105,8 +109,9 @@ def segment_archive(
     Args:
         scenes: with distinct names.
         output_dir: created if missing.
-        options: for every scene; a scene may override ``area`` and ``clouds``, which do not matter without RGB, and
-            ``vector`` is not used. With ``resume``, scenes with finished maps are skipped.
+        options: for every scene; a scene may override ``area`` and ``clouds``, which do not matter without RGB,
+            ``vector`` is not used, and the features of each scene are kept in ``keep_features/NAME``. With ``resume``,
+            scenes with finished maps are skipped.
         pool: a connected pool.
         polygons: also write ``NAME.gpkg``.
         retries: attempts after the first, for scenes and for starting workers.
@@ -153,6 +158,8 @@ def _plan(scenes: Sequence[SceneFiles], output_dir: Path, options: SceneOptions,
     for scene in scenes:
         vector = output_dir / f"{scene.name}.gpkg" if polygons else None
         own = replace(options, vector=vector)
+        if options.keep_features is not None:
+            own = replace(own, keep_features=options.keep_features / scene.name)
         if scene.area is not None:  # --aoi-layer is a layer of --aoi
             own = replace(own, area=scene.area, area_layer=None)
         own = replace(own, clouds=(scene.clouds or own.clouds) if scene.rgb else None)

@@ -3,15 +3,19 @@
 import logging
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.meta_arch.segmenter import EncodedItem
 
 __all__ = ["BatchRunner", "check_batch_size"]
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item", dict, EncodedItem)
+Result = TypeVar("Result")
 
 # Of errors that have no type of their own: from the allocators of CPU and MPS, and from libraries of CUDA.
 MESSAGES = ("can't allocate memory", "not enough memory", "MPS backend out of memory", "_STATUS_ALLOC_FAILED")
@@ -27,25 +31,25 @@ def check_batch_size(batch_size: Any) -> None:
         raise ConfigError(f"The batch size is {batch_size}; give a positive whole number.")
 
 
-class BatchRunner:
+class BatchRunner(Generic[Item, Result]):
     """Calls a model; halves and retries a batch that does not fit into memory, and keeps to the smaller size.
 
     Args:
-        model: takes a list of dicts, and returns one result for each, which, except for rounding, does not depend on
-            the other items in its batch.
+        model: the model or a part of it: takes a list of items, encoded or not, and returns one result for each, which,
+            except for rounding, does not depend on the other items in its batch.
     """
 
-    def __init__(self, model: Callable[[list[dict]], list[dict]]) -> None:
+    def __init__(self, model: Callable[[list[Item]], list[Result]]) -> None:
         self._model = model
         self._max_items: int | None = None  # None: no batch has been too large so far
 
-    def __call__(self, items: Sequence[dict]) -> list[dict]:
+    def __call__(self, items: Sequence[Item]) -> list[Result]:
         """The results of the items, in order.
 
         Raises:
             ConfigError: not even a single item fits.
         """
-        results: list[dict] = []
+        results: list[Result] = []
         while len(results) < len(items):
             batch = list(items[len(results) : len(results) + (self._max_items or len(items))])
             try:
@@ -60,7 +64,8 @@ class BatchRunner:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             if len(batch) == 1:
-                _, height, width = batch[0]["image"].shape
+                item = batch[0]
+                height, width = item.image_size if isinstance(item, EncodedItem) else item["image"].shape[1:]
                 raise ConfigError(
                     f"Memory does not hold one image of {width}x{height} pixels with this model; take a smaller "
                     "--window for scenes, fewer class names or another MODEL.DEVICE, or free memory."

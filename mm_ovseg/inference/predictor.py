@@ -1,6 +1,7 @@
 """From pairs of images, in files or in memory, to class maps."""
 
 import logging
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,10 +20,11 @@ from mm_ovseg.engine.decisions import build_decision
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference.batches import BatchRunner, check_batch_size
 from mm_ovseg.inference.model_lock import ModelLock
-from mm_ovseg.modeling.meta_arch.segmenter import needed_weights
+from mm_ovseg.modeling.meta_arch.segmenter import EncodedItem, OpenVocabularySegmenter, needed_weights
 from mm_ovseg.modeling.precision import allow_tf32
+from mm_ovseg.modeling.weight_versions import weight_versions
 
-__all__ = ["Prediction", "Predictor"]
+__all__ = ["EncodedPair", "Prediction", "Predictor"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +53,36 @@ class Prediction:
     sar_image: np.ndarray | None
 
 
+@dataclass(frozen=True, eq=False)
+class EncodedPair:
+    """A pair that a predictor has read and encoded, to be asked for any names.
+
+    It keeps the images and, on the model's device, its features: 4.4 MB for ViT-B/16 in float32, once for each of RGB
+    alone, SAR alone and both that some pixels need; EBSeg's, with the masks of its queries, take 11 MB for 640 pixels.
+
+    Attributes:
+        sample: the pair as read.
+        encoded: all that the answers depend on but the names.
+        model: the one that encoded the pair.
+        versions: of its weights then, see :func:`~mm_ovseg.modeling.weight_versions.weight_versions`.
+    """
+
+    sample: PairSample
+    encoded: EncodedItem
+    model: weakref.ref[OpenVocabularySegmenter]
+    versions: tuple
+
+
 class Predictor:
     """A model with its weights and its vocabulary, ready to segment pairs.
+
+    Encoding takes nearly all of the time. It does not depend on the names, so a pair can be encoded once and asked for
+    others, with other thresholds, again and again::
+
+        pair = predictor.encode(rgb, sar)
+        prediction = predictor.ask(pair)  # what predictor(rgb, sar) gives
+        predictor.set_vocabulary(["water", "burnt forest"])
+        prediction = predictor.ask(pair)
 
     Threads may share one: calls run one after another, and the names and scores of a result belong together. A thread
     that sets the vocabulary holds :attr:`lock`, so that no other thread changes it in between::
@@ -166,21 +196,74 @@ class Predictor:
         """Segment one pair.
 
         Args:
-            rgb: a file, or an array (H, W, 3) of red, green and blue: uint8, or other types with ``INPUT.RGB.RANGE``;
-                with ``INPUT.RGB.BANDS``, an array (H, W, C); None to use SAR alone, as is done where RGB has no data.
-            sar: a file, or an array (H, W) or (H, W, C) on the same grid: uint8, or, with ``INPUT.SAR.SCALE``, power,
-                amplitude or dB; None to use RGB alone, as is done where SAR has no data. NaN in floats and masked
-                pixels of masked arrays mean no data.
+            rgb, sar: as in :meth:`encode`.
             with_scores: also return the scores of all classes.
 
         Returns:
             The prediction; None if an image cannot be used and ``INPUT.SKIP_CORRUPT`` is on.
 
         Raises:
+            ConfigError: memory does not hold the pair.
+            DataError, ProcessError: as in :meth:`encode`.
+        """
+        sample = self._read(rgb, sar, "")
+        if sample is None:
+            return None
+        with self.lock:
+            return self._answer(sample, self._encode(sample), with_scores)
+
+    def encode(self, rgb: Raster | None, sar: Raster | None) -> EncodedPair | None:
+        """Read and encode one pair, to :meth:`ask` it for any names.
+
+        Args:
+            rgb: a file, or an array (H, W, 3) of red, green and blue: uint8, or other types with ``INPUT.RGB.RANGE``;
+                with ``INPUT.RGB.BANDS``, an array (H, W, C); None to use SAR alone, as is done where RGB has no data.
+            sar: a file, or an array (H, W) or (H, W, C) on the same grid: uint8, or, with ``INPUT.SAR.SCALE``, power,
+                amplitude or dB; None to use RGB alone, as is done where SAR has no data. NaN in floats and masked
+                pixels of masked arrays mean no data.
+
+        Returns:
+            The pair; None if an image cannot be used and ``INPUT.SKIP_CORRUPT`` is on.
+
+        Raises:
+            ConfigError: memory does not hold the pair, or the weights have no version counters.
             DataError: an image cannot be read or used, the two do not share a grid, or there is no data at all.
             ProcessError: this is a fork of the process that built the predictor.
         """
-        return self._predict([self._read(rgb, sar, "")], BatchRunner(self.model), with_scores)[0]
+        sample = self._read(rgb, sar, "")
+        if sample is None:
+            return None
+        with self.lock:
+            versions = weight_versions(self.model)
+            if versions is None:
+                raise ConfigError(
+                    "The model was changed under torch.inference_mode(), where PyTorch does not count the versions of "
+                    "weights, so that a pair could be answered with others; change it outside."
+                )
+            return EncodedPair(sample, self._encode(sample), weakref.ref(self.model), versions)
+
+    def ask(self, pair: EncodedPair | None, *, with_scores: bool = False) -> Prediction | None:
+        """Segment an encoded pair by the current vocabulary and thresholds.
+
+        Args:
+            pair: from :meth:`encode`.
+            with_scores: also return the scores of all classes.
+
+        Returns:
+            The prediction, the same as of a call with the images; None for None.
+
+        Raises:
+            ConfigError: another model or other weights encoded the pair, or memory does not hold it.
+            ProcessError: as in :meth:`encode`.
+        """
+        if pair is None:
+            return None
+        with self.lock:
+            if pair.model() is not self.model:
+                raise ConfigError("This pair was encoded by another predictor; encode it again with this one.")
+            if pair.versions != weight_versions(self.model):
+                raise ConfigError("The model's weights have changed since this pair was encoded; encode it again.")
+            return self._answer(pair.sample, pair.encoded, with_scores)
 
     def batch(
         self, pairs: Iterable[tuple[Raster | None, Raster | None]], *, batch_size: int = 4, with_scores: bool = False
@@ -214,7 +297,11 @@ class Predictor:
             for start in range(0, len(pairs), batch_size):
                 chunk = enumerate(pairs[start : start + batch_size], start)
                 samples = [self._read(rgb, sar, f"Pair {index}: ") for index, (rgb, sar) in chunk]
-                predictions += self._predict(samples, run_batch, with_scores)
+                outputs = iter(run_batch([self._item(sample) for sample in samples if sample is not None]))
+                predictions += [
+                    None if sample is None else self._prediction(sample, next(outputs)["sem_seg"], with_scores)
+                    for sample in samples
+                ]
         return predictions
 
     def _read(self, rgb: Raster | None, sar: Raster | None, prefix: str) -> PairSample | None:
@@ -232,22 +319,17 @@ class Predictor:
         height, width = sample.image_valid.shape
         return model_item(self._resize(sample)) | {"height": height, "width": width}
 
-    def _predict(
-        self, samples: Sequence[PairSample | None], run_batch: BatchRunner, with_scores: bool
-    ) -> list[Prediction | None]:
-        read = [sample for sample in samples if sample is not None]
-        with self.lock:
-            decision = self.decision
-            outputs = iter(run_batch([self._item(sample) for sample in read]))
-        return [
-            None if sample is None else self._prediction(sample, next(outputs)["sem_seg"], decision, with_scores)
-            for sample in samples
-        ]
+    def _encode(self, sample: PairSample) -> EncodedItem:
+        (encoded,) = BatchRunner(self.model.encode)([self._item(sample)])
+        return encoded
 
-    def _prediction(
-        self, sample: PairSample, scores: torch.Tensor, decision: Decision, with_scores: bool
-    ) -> Prediction:
-        """The prediction for a pair from the scores (N, H, W) of the decision's names."""
+    def _answer(self, sample: PairSample, encoded: EncodedItem, with_scores: bool) -> Prediction:
+        (scores,) = BatchRunner(self.model.answer)([encoded])
+        return self._prediction(sample, scores, with_scores)
+
+    def _prediction(self, sample: PairSample, scores: torch.Tensor, with_scores: bool) -> Prediction:
+        """The prediction for a pair from the scores (N, H, W) of the names of :attr:`decision`."""
+        decision = self.decision
         valid = sample.image_valid
         if self.model.needs_sar and sample.sar_valid is not None:
             valid = valid | sample.sar_valid
@@ -260,6 +342,6 @@ class Predictor:
             classes=decision.classes,
             confidence=confidence.cpu().numpy(),
             scores=scores.cpu().numpy() if with_scores else None,
-            image=sample.image,
+            image=sample.image.copy(),
             sar_image=None if sample.sar_image is None else np.rint(sample.sar_image).astype(np.uint8),
         )

@@ -1,13 +1,11 @@
 """Large scenes: from RGB, SAR or both to a map, window by window, in bounded memory."""
 
-import hashlib
 import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,9 @@ from mm_ovseg.engine import config_inputs, weights_hashes
 from mm_ovseg.engine.calibration import find_calibration
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import check_outputs, sha256
-from mm_ovseg.inference.batches import BatchRunner
 from mm_ovseg.inference.cloud_detection import DETECT, DETECTED_CLOUDS, detect_clouds, detector_bands
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
+from mm_ovseg.inference.kept_features import KeptFeatures, check_features_folder
 from mm_ovseg.inference.polygons import check_polygon_options
 from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.scene_area import SceneArea
@@ -39,9 +37,10 @@ from mm_ovseg.inference.scene_files import (
 )
 from mm_ovseg.inference.scene_options import SceneOptions, check_images, check_options
 from mm_ovseg.inference.scene_run import SceneRun
+from mm_ovseg.inference.scene_settings import WeightsHash, features_key, scene_settings
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
 from mm_ovseg.modeling.meta_arch.segmenter import needed_weights
-from mm_ovseg.raster import Paths, RasterSource, path_list
+from mm_ovseg.raster import Paths, RasterSource
 from mm_ovseg.vocabulary import select_unseen, validate_class_names
 
 __all__ = ["SceneOptions", "ScenePredictor"]
@@ -90,6 +89,7 @@ class ScenePredictor:
         self.cfg = cfg
         self._legend = _legend(self.predictor.decision, colors, unseen)
         self._hashes = weights_hashes(cfg)
+        self._weights_hash = WeightsHash(self.model)
         key, weights = needed_weights(cfg)
         self._weights = {"path": weights, "sha256": self._hashes.get(key)}
         file = find_calibration(cfg)
@@ -155,12 +155,19 @@ class ScenePredictor:
             inputs = {**scene_inputs(rgb, sar, options), **config_inputs(self.cfg)}
             check_outputs(scene_outputs(output, options), inputs)
             options = check_options(options, self.cfg)
+            if options.keep_features is not None:
+                check_features_folder(options.keep_features)
             given, sar = sar, self._used(rgb, sar)
             source = stack.enter_context(self._open(rgb, sar, options))
-            warnings = source.concerns() + self._concerns(options, sar_is_unused=sar != given)
+            features = self._keep_features(rgb, sar, options)
+            if features is not None:
+                stack.enter_context(features)
+            warnings = _found(features, "concerns", source.concerns) + self._concerns(
+                options, sar_is_unused=sar != given
+            )
             for warning in warnings:
                 logger.warning(warning)
-            shift = None if rgb is None else self._check_registration(source, options)
+            shift = None if rgb is None else self._check_registration(source, options, features)
             corrected = options.correct_shift and shift is not None and shift.reliable
             if corrected:
                 source.close()
@@ -182,18 +189,20 @@ class ScenePredictor:
             if options.clouds == DETECT:
                 clouds = stack.enter_context(self._detected_clouds(rgb, source, work, options))
             run = SceneRun(
-                run_batch=BatchRunner(self.model),
+                model=self.model,
                 decision=self.predictor.decision,
                 source=source,
                 clouds=clouds,
                 area=area,
                 work=work,
+                features=features,
                 options=options,
                 show_progress=show_progress,
                 should_stop=should_stop,
             )
             report = {
                 "windows": run(),
+                "windows_from_features": 0 if features is None else features.loaded,
                 "covered_by_sar_file": source.covered,
                 "shift": None if shift is None else {**asdict(shift), "corrected": corrected},
                 "warnings": warnings,
@@ -224,8 +233,9 @@ class ScenePredictor:
         """
         output, options = Path(output), check_options(options, self.cfg)
         # The report is written last, so next to a folder of work it describes an earlier map.
-        work, files = work_folder(output), chain.from_iterable(scene_outputs(output, options).values())
-        if work.exists() or not all(file.is_file() for file in files if file not in (None, work)):
+        work, outputs = work_folder(output), scene_outputs(output, options)
+        files = {*outputs["--output"], *outputs["--vector"]} - {None, work}
+        if work.exists() or not all(file.is_file() for file in files):
             return None
         try:
             report = json.loads(sibling(output, ".json").read_text(encoding="utf-8"))
@@ -303,7 +313,9 @@ class ScenePredictor:
                 detect_clouds(images, bands, path, device=self.cfg.MODEL.DEVICE)
         return CloudMask(path, source, DETECTED_CLOUDS)
 
-    def _check_registration(self, source: SceneSource, options: SceneOptions) -> ShiftEstimate | None:
+    def _check_registration(
+        self, source: SceneSource, options: SceneOptions, features: KeptFeatures | None
+    ) -> ShiftEstimate | None:
         """Estimate the shift of SAR; raise a DataError if it covers too little of the scene."""
         if not source.sar_name:
             return None
@@ -313,8 +325,14 @@ class ScenePredictor:
                 f"{options.min_covered:.0%} required; check that the files belong together, or lower "
                 "--min-covered."
             )
-        windows = (source.read(*place) for place in window_places(source.grid.height, source.grid.width))
-        shift = estimate_shift((w.image, w.sar_image, w.image_valid & w.sar_valid) for w in windows)
+
+        def estimate() -> dict[str, Any] | None:
+            windows = (source.read(*place) for place in window_places(source.grid.height, source.grid.width))
+            shift = estimate_shift((w.image, w.sar_image, w.image_valid & w.sar_valid) for w in windows)
+            return None if shift is None else asdict(shift)
+
+        found = _found(features, "shift", estimate)
+        shift = None if found is None else ShiftEstimate(**found)
         if shift is None or not shift.reliable:
             logger.info("The shift between RGB and SAR cannot be estimated from their content.")
         elif shift.size > LARGE_SHIFT and not options.correct_shift:
@@ -331,20 +349,16 @@ class ScenePredictor:
         self, rgb: Paths | None, sar: Paths | None, options: SceneOptions, shift: ShiftEstimate | None
     ) -> dict[str, Any]:
         """Everything that the map depends on; ``shift`` is the correction of SAR."""
-        chosen = asdict(options)
-        for irrelevant in ("resume", "min_covered", "vector", "min_area", "simplify", "confidence", "probabilities"):
-            del chosen[irrelevant]
-        return {
-            **chosen,
-            "area": None if options.area is None else _content(options.area),
-            "clouds": options.clouds if options.clouds in (None, DETECT) else _fingerprint(Path(options.clouds)),
-            "rgb": [_fingerprint(Path(path)) for path in path_list(rgb)],
-            "sar": [_fingerprint(Path(path)) for path in path_list(sar)],
-            **self.predictor.decision.settings(),
-            "weights": self._hashes,
-            "config": hashlib.sha256(self.cfg.dump().encode()).hexdigest(),
-            "shift": None if shift is None else [shift.rows, shift.columns],
-        }
+        decision = self.predictor.decision.settings()
+        return scene_settings(self.cfg, rgb, sar, options, shift=shift, weights=self._hashes, decision=decision)
+
+    def _keep_features(self, rgb: Paths | None, sar: Paths | None, options: SceneOptions) -> KeptFeatures | None:
+        if options.keep_features is None:
+            return None
+        what_encodes = {"model": self.model, "weights": self._weights_hash()}
+        key = features_key(self.cfg, rgb, sar, options, **what_encodes, any_format=self._any_format)
+        folder, max_bytes = Path(options.keep_features), 1e9 * options.max_features
+        return KeptFeatures(folder, key, max_bytes=max_bytes, device=self.model.device)
 
 
 def _legend(
@@ -354,16 +368,6 @@ def _legend(
     return class_legend(decision.classes, colors, unseen, has_none=decision.has_none, owner="The map")
 
 
-def _fingerprint(file: Path) -> list:
-    """Name, size and modification time of a file; only the name if it is within a file, such as NETCDF:"sar.nc":vv."""
-    if not file.exists():
-        return [str(file)]
-    status = file.stat()
-    return [str(file.absolute()), status.st_size, status.st_mtime_ns]
-
-
-def _content(path: Path) -> str | list:
-    """The hash of a vector file, or of the files of a folder (.gdb)."""
-    if not path.is_dir():
-        return sha256(path)
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(path.iterdir())]
+def _found(features: KeptFeatures | None, name: str, find: Callable[[], Any]) -> Any:
+    """What a look at the images of a scene finds out, or found out when its features were made."""
+    return find() if features is None else features.remember(name, find)

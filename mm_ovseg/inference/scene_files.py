@@ -53,7 +53,11 @@ def scene_outputs(output: Path, options: SceneOptions) -> dict[str, list[Path | 
     endings += ["_confidence.tif"] if options.confidence else []
     endings += ["_probabilities.tif"] if options.probabilities else []
     beside = [sibling(output, ending) for ending in endings]
-    return {"--output": [output, *beside, work_folder(output)], "--vector": [options.vector]}
+    return {
+        "--output": [output, *beside, work_folder(output)],
+        "--vector": [options.vector],
+        "--keep-features": [options.keep_features],
+    }
 
 
 def scene_inputs(

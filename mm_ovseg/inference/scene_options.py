@@ -40,6 +40,9 @@ class SceneOptions:
         min_covered: share of the scene that the SAR file's extent must cover, 0..1.
         correct_shift: correct the estimated shift of SAR against RGB, if it is reliable.
         resume: continue an interrupted run with the same options.
+        keep_features: a folder that keeps what the encoders gave for each window, for further maps of the same scene
+            with other names; None for none.
+        max_features: gigabytes (10^9 bytes) that the folder may take.
     """
 
     window: int | None = None
@@ -59,6 +62,8 @@ class SceneOptions:
     min_covered: float = 0.1
     correct_shift: bool = False
     resume: bool = False
+    keep_features: Path | None = None
+    max_features: float = 20
 
     @property
     def overlap_pixels(self) -> int:
@@ -100,6 +105,8 @@ def check_options(options: SceneOptions, cfg: CfgNode) -> SceneOptions:
     for name, value, unit in (("--min-area", options.min_area, "hectares"), ("--simplify", options.simplify, "metres")):
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"{name} is {value}; give a positive number of {unit}.")
+    if not options.max_features > 0:
+        raise ConfigError(f"--max-features is {options.max_features}; give a positive number of gigabytes.")
     check_sampling_distance(options.ground_sampling_distance)
     check_cloud_values(options.cloud_values)
     if options.clouds == DETECT:

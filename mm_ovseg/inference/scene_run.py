@@ -1,9 +1,10 @@
 """Running a scene through the model, with reading, inference and writing overlapped in time."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,13 @@ from mm_ovseg.decision import NODATA_CLASS, Decision
 from mm_ovseg.errors import StoppedError
 from mm_ovseg.inference.batches import BatchRunner
 from mm_ovseg.inference.coverage import COVERAGE, coverage_of
+from mm_ovseg.inference.kept_features import EncodedBatch, EncodedWindow, KeptFeatures
 from mm_ovseg.inference.prefetch import prefetched
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork
 from mm_ovseg.inference.windows import RowBlender
+from mm_ovseg.modeling.meta_arch.segmenter import EncodedItem, OpenVocabularySegmenter
 from mm_ovseg.modeling.windows import window_starts
 
 __all__ = ["SceneRun"]
@@ -32,24 +35,30 @@ class SceneRun:
     """Computes the rows of a scene.
 
     Attributes:
-        run_batch: the model; returns ``{"sem_seg": (N, height, width) scores}`` for each item.
+        model: gives scores (N, height, width) of each window.
         decision: from the scores of its N names to the map.
         clouds: where RGB is under cloud; None if that is not known.
         area: the part to map; None for the whole scene.
         work: receives the rows; finished rows are not computed again.
+        features: keeps what the model encodes, or has it from another run; None to keep nothing.
         options: with the window size.
-        should_stop: called before each window; returns True to stop.
+        should_stop: called before each batch of windows; returns True to stop.
     """
 
-    run_batch: BatchRunner
+    model: OpenVocabularySegmenter
     decision: Decision
     source: SceneSource
     clouds: CloudMask | None
     area: SceneArea | None
     work: SceneWork
+    features: KeptFeatures | None
     options: SceneOptions
     show_progress: bool = False
     should_stop: Callable[[], bool] | None = None
+
+    def __post_init__(self) -> None:
+        self._segment = BatchRunner(self._segment_items)
+        self._answer = BatchRunner(lambda encoded: self.model.answer(encoded))
 
     def __call__(self) -> int:
         """Compute the unfinished rows; returns the number of windows of the scene.
@@ -73,11 +82,16 @@ class SceneRun:
         bar = {"unit": "window", "disable": not self.show_progress, "smoothing": 0.05}
         with (
             ThreadPoolExecutor(1, thread_name_prefix="write") as writer,
-            prefetched(self._read(rows[first:], columns), 2 * self.options.batch_size + 2) as windows,
+            prefetched(self._read(rows[first:], columns), 2 + 2 // self.options.batch_size) as batches,
             tqdm(total=total, initial=first * len(columns), **bar) as progress,
         ):
             for row, end in zip(rows[first:], [*rows[first + 1 :], height], strict=True):
-                self._blend_row(windows, columns, blender, coverage, progress)
+                for some in self._batches(columns):
+                    batch = next(batches)
+                    if self.should_stop is not None and self.should_stop():
+                        raise StoppedError("The scene is not finished: it is no longer needed.")
+                    self._blend(batch, blender, coverage)
+                    progress.update(len(some))
                 scores, strip_coverage = blender.close(end), coverage[: end - row].copy()
                 coverage = np.concatenate([coverage[end - row :], np.full_like(strip_coverage, NODATA_CLASS)])
                 if written is not None:
@@ -88,55 +102,68 @@ class SceneRun:
                 written.result()
         return total
 
-    def _read(
-        self, rows: Sequence[int], columns: Sequence[int]
-    ) -> Iterator[tuple[PairSample | None, np.ndarray | None, np.ndarray]]:
-        """The windows, row by row, each with its coverage and its pixels in the area, all (H, W).
+    def _batches(self, columns: Sequence[int]) -> Iterator[Sequence[int]]:
+        """The windows of a row in batches, always the same: other neighbours could change the last bits of scores."""
+        for first in range(0, len(columns), self.options.batch_size):
+            yield columns[first : first + self.options.batch_size]
 
-        For a window outside the area, it and its coverage are None.
-        """
+    def _read(self, rows: Sequence[int], columns: Sequence[int]) -> Iterator["_Batch"]:
+        """The batches, row by row, of the windows that reach the area."""
         size = self.options.window
         everything = np.ones((size, self.source.grid.width), bool)
         for row in rows:
             wanted = everything if self.area is None else self.area.rows(row, size)
-            for column in columns:
-                inside = wanted[:, column : column + size]
-                read = self._read_window(row, column) if inside.any() else (None, None)
-                yield *read, inside
+            for some in self._batches(columns):
+                inside = {column: wanted[:, column : column + size] for column in some}
+                yield self._read_batch(row, {column: pixels for column, pixels in inside.items() if pixels.any()})
 
-    def _read_window(self, row: int, column: int) -> tuple[PairSample, np.ndarray]:
+    def _read_batch(self, row: int, inside: Mapping[int, np.ndarray]) -> "_Batch":
         size = self.options.window
-        window = self.source.read(row, column, size, size)
-        cloudy = None if self.clouds is None else self.clouds.read(row, column, size, size)
-        return window, coverage_of(window.image_valid, window.sar_valid, cloudy)
+        kept = self.features.load(row, list(inside)) if self.features is not None and inside else None
+        windows: Sequence[PairSample | EncodedWindow]
+        windows = [self.source.read(row, column, size, size) for column in inside] if kept is None else kept.windows
+        coverages = []
+        for column, window in zip(inside, windows, strict=True):
+            cloudy = None if self.clouds is None else self.clouds.read(row, column, size, size)
+            coverages.append(coverage_of(window.image_valid, window.sar_valid, cloudy))
+        return _Batch(row, inside, coverages, windows, kept)
 
-    def _blend_row(
-        self, windows: Iterator, columns: Sequence[int], blender: RowBlender, coverage: np.ndarray, progress: tqdm
-    ) -> None:
-        """Run a row of windows through the model. Batches end with the row, so that a resumed run has the same."""
-        size = self.options.window
-        batch: list[tuple[int, dict]] = []
-        for column in columns:
-            window, rests_on, inside = next(windows)
-            if self.should_stop is not None and self.should_stop():
-                raise StoppedError("The scene is not finished: it is no longer needed.")
-            if window is not None:
-                coverage[:, column : column + size][inside] = rests_on[:, : inside.shape[1]][inside]
-            if window is None or not rests_on.any():
-                progress.update()
-                continue
-            item = model_item(window) | {"height": size, "width": size}
-            batch.append((column, item if window.sar_valid.any() else item | {"sar_image": None}))
-            if len(batch) == self.options.batch_size:
-                self._blend(blender, batch, progress)
-                batch.clear()
-        self._blend(blender, batch, progress)
+    def _blend(self, batch: "_Batch", blender: RowBlender, coverage: np.ndarray) -> None:
+        """Run a batch through the model."""
+        for (column, inside), rests_on in zip(batch.inside.items(), batch.coverages, strict=True):
+            coverage[:, column : column + len(rests_on)][inside] = rests_on[:, : inside.shape[1]][inside]
+        if batch.kept is None:
+            scores = self._encode(batch)
+        else:
+            scores = [scores for part in batch.kept.parts() for scores in self._answer(part)]
+        columns = [column for column, rests_on in zip(batch.inside, batch.coverages, strict=True) if rests_on.any()]
+        for column, window_scores in zip(columns, scores, strict=True):
+            blender.add(column, window_scores.cpu())
 
-    def _blend(self, blender: RowBlender, batch: Sequence[tuple[int, dict]], progress: tqdm) -> None:
-        results = self.run_batch([item for _, item in batch])
-        for (column, _), result in zip(batch, results, strict=True):
-            blender.add(column, result["sem_seg"].cpu())
-            progress.update()
+    def _encode(self, batch: "_Batch") -> list[torch.Tensor]:
+        """The scores of the windows with data from their images; keeps the features."""
+        items = [
+            _item(window) if rests_on.any() else None
+            for window, rests_on in zip(batch.windows, batch.coverages, strict=True)
+        ]
+        results = self._segment([item for item in items if item is not None])
+        if self.features is not None and items:
+            encoded = iter([result.encoded for result in results])
+            windows = [
+                EncodedWindow(window.image_valid, window.sar_valid, None if item is None else next(encoded))
+                for window, item in zip(batch.windows, items, strict=True)
+            ]
+            sizes: list[int] = []
+            while sum(sizes) < len(results):
+                sizes.append(results[sum(sizes)].together)
+            self.features.save(batch.row, list(batch.inside), EncodedBatch(windows, sizes))
+        return [result.scores for result in results]
+
+    def _segment_items(self, items: list[dict]) -> list["_Result"]:
+        if self.features is None:
+            return [_Result(result["sem_seg"]) for result in self.model(items)]
+        encoded = self.model.encode(items)
+        return [_Result(*pair, len(items)) for pair in zip(self.model.answer(encoded), encoded, strict=True)]
 
     def _write(self, scores: torch.Tensor, coverage: np.ndarray) -> None:
         """Turn blended scores (N, rows, W) into the rows of every layer."""
@@ -149,6 +176,41 @@ class SceneRun:
             scores = self.decision.calibrated(scores[: len(self.decision.classes)])  # (T, rows, W)
             rows["probabilities"] = _percent(scores.numpy(), empty)
         self.work.append(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Windows that go through the model together.
+
+    Attributes:
+        row: their first row.
+        inside: their first columns -> their pixels in the area, bool (H, W), not beyond the scene.
+        coverages: uint8 (H, W) of each.
+        windows: their images, or only the valid masks if their features are kept.
+        kept: their features, if they are.
+    """
+
+    row: int
+    inside: Mapping[int, np.ndarray]
+    coverages: Sequence[np.ndarray]
+    windows: Sequence[PairSample | EncodedWindow]
+    kept: EncodedBatch | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Result:
+    """The scores (N, height, width) of a window; its features and with how many others they were made, to keep them."""
+
+    scores: torch.Tensor
+    encoded: EncodedItem | None = None
+    together: int = 1
+
+
+def _item(window: PairSample) -> dict[str, Any]:
+    """What the model takes."""
+    height, width = window.image_valid.shape
+    item = model_item(window) | {"height": height, "width": width}
+    return item if window.sar_valid.any() else item | {"sar_image": None}
 
 
 def _percent(scores: np.ndarray, empty: np.ndarray) -> np.ndarray:

@@ -12,22 +12,24 @@ from torch.func import functional_call
 from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import MAX_REASON, ConfigError, VocabularyError
 from mm_ovseg.modeling.precision import at_least_float32
+from mm_ovseg.modeling.weight_versions import weight_versions
 from mm_ovseg.vocabulary import split_synonyms
 
 __all__ = ["TextEmbedder"]
 
 MAX_WORD = 30  # characters shown in a message
 TEXTS = 256  # encoded at a time, to save memory: 80 templates of 100 names are 8000
+MAX_CACHE = 64 * 2**20  # bytes, more for one vocabulary alone: 254 names with 80 templates take 42 MB
 EQUAL = 1e-6  # components of unit vectors; different names differ by 1e-2, one name in different batches by rounding
 
 
 class TextEmbedder(nn.Module):
     """CLIP's text tower with prompt templates, synonyms and a cache.
 
-    The cache is only used for the same names and weights: it compares PyTorch's version counters, which all optimisers
-    and ``load_state_dict`` advance, and is cleared whenever the mode changes. Writing to ``parameter.data`` in
-    evaluation mode bypasses the counters; call ``eval()`` afterwards. Weights made under ``torch.inference_mode()``
-    have no counters, and their embeddings are never cached.
+    The cache holds the vocabularies that were asked for last, as a whole: the embedding of one name depends, by
+    rounding, on the names that are encoded with it. It is only used for the same weights, by
+    :func:`~mm_ovseg.modeling.weight_versions.weight_versions`, and is cleared whenever the mode changes: after writing
+    to ``parameter.data``, call ``eval()``. Embeddings of weights without version counters are never cached.
 
     Args:
         tower: token ids (N, L) -> features (N, C).
@@ -53,20 +55,20 @@ class TextEmbedder(nn.Module):
         self.tokenizer = tokenizer
         self.templates = tuple(templates)
         self.synonyms = synonyms
-        self._cache_key: tuple | None = None
-        self._cache: torch.Tensor | None = None
+        self._cache: dict[tuple[str, ...], torch.Tensor] = {}  # the vocabulary that was asked for last comes last
+        self._cache_versions: tuple | None = None  # of the weights
         self._short_enough: tuple[str, ...] | None = None  # the names checked last
 
     def train(self, mode: bool = True) -> "TextEmbedder":
         """Switch the mode and clear the cache."""
-        self._cache_key = self._cache = None
+        self._cache.clear()
         return super().train(mode)
 
     def forward(self, names: Sequence[str]) -> torch.Tensor:
         """Embed a vocabulary.
 
         In training, or if gradients are recorded, the embeddings are computed; otherwise they come from the cache if
-        names and weights are unchanged.
+        the weights are unchanged.
 
         Args:
             names: T class names; "water, river" is one class with two synonyms.
@@ -84,15 +86,19 @@ class TextEmbedder(nn.Module):
             embeddings = self.embed(names)
             _check_distinct(embeddings, names)
             return embeddings
-        weights = list(self.tower.parameters())
-        has_versions = not any(weight.is_inference() for weight in weights)
-        key = (tuple(names), *((p.data_ptr(), p._version, p.dtype) for p in weights)) if has_versions else None
-        if key is None or key != self._cache_key:
+        names, versions = tuple(names), weight_versions(self.tower)
+        if versions is None or versions != self._cache_versions:
+            self._cache.clear()
+            self._cache_versions = versions
+        embeddings = self._cache.pop(names, None)
+        if embeddings is None:
             with torch.autocast(self.device.type, enabled=False):  # once per vocabulary: full precision costs nothing
                 embeddings = self.embed(names)
             _check_distinct(embeddings, names)
-            self._cache, self._cache_key = embeddings, key
-        return self._cache
+        self._cache[names] = embeddings
+        while len(self._cache) > 1 and sum(cached.nbytes for cached in self._cache.values()) > MAX_CACHE:
+            del self._cache[next(iter(self._cache))]
+        return embeddings
 
     def check_length(self, names: Sequence[str]) -> None:
         """Check that the tokenizer truncates no name, in any template.
@@ -100,7 +106,7 @@ class TextEmbedder(nn.Module):
         Raises:
             VocabularyError: it truncates some; the message says from which word on.
         """
-        if self._short_enough == tuple(names):
+        if self._short_enough == tuple(names) or tuple(names) in self._cache:
             return
         if complaints := [complaint for name in names if (complaint := self._cut(name))]:
             raise VocabularyError(" ".join(complaints))

@@ -21,6 +21,7 @@ PIXELS_AT_ONCE = 2**21
 MAX_SPREAD = 16  # source pixels read per target pixel; more means distant pixels, as on both sides of a global source
 TAPS = 3  # smallest number of pixels per mean if the source's pixels are small; even smaller ones are averaged first
 MIN_WEIGHT = 1e-3  # of valid pixels in a mean
+BOXES_AT_ONCE = 2**13  # so that intermediate arrays stay in the processor's cache
 
 
 def resample_image(
@@ -63,6 +64,7 @@ def resample_image(
         inside = np.ix_(inside_rows, inside_columns)
     else:
         sampled, sampled_valid = _area_means(weighed, x - first_column, y - first_row, size_x, size_y)
+    sampled = np.moveaxis(sampled, 0, -1)
     if everywhere:
         return sampled.reshape(height, width, -1), sampled_valid.reshape(height, width)
     values = np.zeros((height, width, sampled.shape[-1]), np.float32)
@@ -112,7 +114,7 @@ def _weighed(
     """Means over blocks of source pixels, counted from the source's first pixel; read in strips.
 
     Returns:
-        float32 (height, width, C + 1): the means of the blocks' values, invalid ones counting as 0; and, as the
+        float32 (C + 1, height, width): the means of the blocks' values, invalid ones counting as 0; and, as the
         last channel, the share of each block that is valid.
     """
     source_height, source_width = placement.source.shape
@@ -123,20 +125,21 @@ def _weighed(
         top = (row + start) * step_y
         count = min(rows_at_once, height - start)
         values, valid = read(top, left, min(count * step_y, source_height - top), columns)
-        # Invalid values may be NaN.
-        weighed = np.concatenate([np.where(valid[..., np.newaxis], values, 0), valid[..., np.newaxis]], axis=2)
-        strips.append(_block_means(weighed.astype(np.float32, copy=False), step_x, step_y))
-    return strips[0] if len(strips) == 1 else np.concatenate(strips)
+        weighed = np.empty((values.shape[2] + 1, *valid.shape), np.float32)
+        weighed[:-1], weighed[-1] = np.where(valid, np.moveaxis(values, 2, 0), 0), valid  # invalid values may be NaN
+        strips.append(_block_means(weighed, step_x, step_y))
+    return strips[0] if len(strips) == 1 else np.concatenate(strips, axis=1)
 
 
 def _block_means(values: np.ndarray, step_x: int, step_y: int) -> np.ndarray:
-    """Means of blocks of (H, W, C); the last ones may be smaller."""
+    """Means of blocks of (C, H, W); the last ones may be smaller."""
     if step_x == step_y == 1:
         return values
-    tops, lefts = np.arange(0, values.shape[0], step_y), np.arange(0, values.shape[1], step_x)
-    sums = np.add.reduceat(np.add.reduceat(values.astype(np.float64), tops, axis=0), lefts, axis=1)
-    sizes = np.diff(np.append(tops, values.shape[0]))[:, np.newaxis] * np.diff(np.append(lefts, values.shape[1]))
-    return (sums / sizes[..., np.newaxis]).astype(np.float32)
+    height, width = values.shape[1:]
+    tops, lefts = np.arange(0, height, step_y), np.arange(0, width, step_x)
+    sums = np.add.reduceat(np.add.reduceat(values.astype(np.float64), tops, axis=1), lefts, axis=2)
+    sizes = np.diff(np.append(tops, height))[:, np.newaxis] * np.diff(np.append(lefts, width))
+    return (sums / sizes).astype(np.float32)
 
 
 def _area_means(
@@ -145,44 +148,49 @@ def _area_means(
     """Means over boxes around positions; boxes as large as a pixel give bilinear interpolation.
 
     Args:
-        weighed: (H, W, C + 1), from :func:`_weighed`.
+        weighed: (C + 1, H, W), from :func:`_weighed`.
         x, y: (N,) centres of the boxes, in pixels.
         size_x, size_y: Sides of the boxes, in pixels, at least 1.
 
     Returns:
-        float32 (N, C): the means of the valid pixels; and bool (N,): whether there are any.
+        float32 (C, N): the means of the valid pixels; and bool (N,): whether there are any.
     """
-    height, width, channels = weighed.shape
-    columns, shares_x = _overlaps(x, size_x, width)
-    rows, shares_y = _overlaps(y, size_y, height)
-    flat = weighed.reshape(-1, channels)
-    total = np.zeros((len(x), channels), np.float32)
-    for row, share_y in zip(rows * width, shares_y, strict=True):
-        for column, share_x in zip(columns, shares_x, strict=True):
-            total += flat.take(row + column, axis=0) * (share_x * share_y)[:, np.newaxis]
+    channels, height, width = weighed.shape
+    flat = weighed.reshape(channels, -1)
+    total = np.zeros((channels, len(x)), np.float32)
+    for start in range(0, len(x), BOXES_AT_ONCE):
+        boxes = slice(start, start + BOXES_AT_ONCE)
+        columns, shares_x = _overlaps(x[boxes], size_x, width)
+        rows, shares_y = _overlaps(y[boxes], size_y, height)
+        for row, share_y in zip(rows * width, shares_y, strict=True):
+            for column, share_x in zip(columns, shares_x, strict=True):
+                pixels, shares = row + column, share_x * share_y
+                for channel, sums in zip(flat, total[:, boxes], strict=True):
+                    sums += channel.take(pixels) * shares
     return _divided(total)
 
 
 def _separable_means(
     weighed: np.ndarray, x: np.ndarray, y: np.ndarray, size_x: float, size_y: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`_area_means` on a lattice of columns x (W,) and rows y (H,): (H, W, C) and (H, W)."""
-    height, width, channels = weighed.shape
-    lines = np.zeros((len(y), width, channels), np.float32)
+    """:func:`_area_means` on a lattice of columns x (W,) and rows y (H,): (C, H, W) and (H, W)."""
+    channels, height, width = weighed.shape
+    lines = np.zeros((channels, len(y), width), np.float32)
     for rows, shares in zip(*_overlaps(y, size_y, height), strict=True):
-        lines += weighed[rows] * shares[:, np.newaxis, np.newaxis]
-    total = np.zeros((len(y), len(x), channels), np.float32)
+        for channel, sums in zip(weighed, lines, strict=True):
+            sums += channel.take(rows, axis=0) * shares[:, np.newaxis]
+    total = np.zeros((channels, len(y), len(x)), np.float32)
     for columns, shares in zip(*_overlaps(x, size_x, width), strict=True):
-        total += lines[:, columns] * shares[:, np.newaxis]
+        for channel, sums in zip(lines, total, strict=True):
+            sums += channel.take(columns, axis=1) * shares
     return _divided(total)
 
 
 def _divided(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means (..., C) from sums whose last channel is the sum of weights, and where there are any."""
-    weights = total[..., -1]
+    """Means (C, ...) from sums whose last channel is the sum of weights, and where there are any."""
+    weights = total[-1]
     known = weights >= MIN_WEIGHT
-    means = total[..., :-1] / np.where(known, weights, 1)[..., np.newaxis]
-    return np.where(known[..., np.newaxis], means, 0), known
+    return np.where(known, total[:-1] / np.where(known, weights, 1), 0), known
 
 
 def _overlaps(places: np.ndarray, size: float, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import rasterio
 
 from mm_ovseg.app.map_maker import GENERIC_CLASSES, known_classes, unseen_names
 from mm_ovseg.app.messages import ADVICE, page_message
+from mm_ovseg.app.runs import Runs
+from mm_ovseg.app.visitor_files import VisitorFiles
 from mm_ovseg.errors import DataError, MMOVSegError, StoppedError, VocabularyError
 from tests.patience import PATIENCE
 
@@ -92,6 +95,66 @@ def test_another_vocabulary_does_not_linger(maker, write_image):
     assert [entry["unseen"] for entry in second.maps[False].classes] == [True, False]
     alone = maker.make_map(first, with_sar=False)  # made after the other scene
     assert [entry["name"] for entry in alone.classes] == ["city", "farmland"]
+
+
+@pytest.fixture
+def encoded(maker):
+    """Images that CLIP has encoded."""
+    seen = []
+    hook = maker._predictor.model.clip.register_forward_hook(lambda *_: seen.append(1))
+    yield seen
+    hook.remove()
+
+
+@pytest.fixture
+def ask(maker, tmp_path):
+    """A function ``(scene, rgb, sar, names) -> scene`` that is what the button does."""
+    page = pytest.importorskip("mm_ovseg.app.page", reason="needs mm_ovseg[app]")
+    request = SimpleNamespace(session_hash="s", request=SimpleNamespace(state=SimpleNamespace(visitor="v")))
+    scenes = page._Scenes(maker, VisitorFiles(tmp_path / "uploads"), Runs(), None)
+
+    def ask(scene, rgb, sar, names, background=""):
+        given = [None if path is None else str(path) for path in (rgb, sar)]
+        return scenes.make(scene, *given, names, background, page.CLASSES, 60, request)[0]
+
+    return ask
+
+
+def test_other_names_for_the_same_pair_are_not_encoded_again(maker, write_image, ask, encoded):
+    rgb, sar = write_image("rgb.tif"), write_image("sar.tif", bands=1)
+    first = ask(None, rgb, sar, "water, city")
+    assert encoded
+    maker.make_map(first, with_sar=False)
+    expected = maker.make_scene(rgb, sar, "wood, lake", typed_background="grass").maps[True]
+    encoded.clear()
+    second = ask(first, rgb, sar, "wood, lake", "grass")
+    maker.make_map(second, with_sar=False)
+    assert not encoded and not first.folder.exists()
+    for name in ("geotiff", "confidence_geotiff"):
+        assert getattr(second.maps[True], name).read_bytes() == getattr(expected, name).read_bytes()
+    second.remove()
+    assert not second.features.exists()
+
+
+def test_other_files_are_encoded_and_a_stranger_to_the_pair_too(write_image, ask, encoded):
+    rgb, sar, other = write_image("rgb.tif"), write_image("sar.tif", bands=1), write_image("other.tif")
+    first = ask(None, rgb, sar, "water, city")
+    for scene, files in ((first, (other, sar)), (first, (rgb, None)), (None, (rgb, sar))):
+        encoded.clear()
+        assert ask(scene, *files, "water, city").maps and encoded
+    written = write_image("rgb.tif", height=60)  # another file at the same place
+    again = ask(ask(None, rgb, sar, "water, city"), written, sar, "water, city")
+    assert again.height == 60
+
+
+def test_without_links_a_pair_is_encoded_again(write_image, ask, encoded, monkeypatch):
+    def refuse(*_):
+        raise OSError("Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    first = ask(None, write_image("rgb.tif"), None, "water, city")
+    encoded.clear()
+    assert ask(first, first.rgb, None, "wood, lake").maps and encoded
 
 
 def test_those_who_ask_at_once_get_one_map(maker, write_image, monkeypatch):

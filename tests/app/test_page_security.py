@@ -73,6 +73,26 @@ def test_own_uploads_and_the_shipped_pair_become_maps(server, visitor, write_ima
     refused_in_the_same_words(visitor.make(file_value(SCENE.parent / "train" / "rgb" / "00000.tif")))
 
 
+def test_features_serve_the_next_names_of_the_same_visitor_alone(server, visitor, write_image):
+    def features():
+        return {path.stat().st_ino for path in uploads(server).rglob("*.safetensors")}
+
+    def ask(client, *paths):
+        before = features()
+        assert client.make(*map(file_value, paths)).is_success
+        mapped(client)
+        return before, features()
+
+    pair = [write_image("rgb.tif"), write_image("sar.tif", bands=1)]
+    paths = [visitor.upload(path) for path in pair]
+    before, first = ask(visitor, *paths)
+    assert len(first) > len(before)
+    assert ask(visitor, *paths) == (first, first)
+    with Visitor(server.url) as other:
+        _, more = ask(other, *(other.upload(path) for path in pair))
+    assert len(more) > len(first)
+
+
 def server_paths(server, tmp_path, write_image):
     """Paths of the server that are not the visitor's."""
     (tmp_path / "link.tif").symlink_to(write_image("secret.tif"))
@@ -163,7 +183,7 @@ def test_addresses_are_not_fetched(server, visitor, write_image):
             listener.accept()
 
 
-@keeps("keeps a visitor's uploads and maps from all other visitors, by a cookie that scripts cannot read and folder names that cannot be guessed;")  # fmt: skip  # noqa: E501
+@keeps("keeps a visitor's uploads and maps, and what the encoders gave for them, from all other visitors, by a cookie that scripts cannot read and folder names that cannot be guessed;")  # fmt: skip  # noqa: E501
 def test_visitors_do_not_reach_the_files_of_others(server, visitor, write_image):
     image = write_image("own.tif")
     with Visitor(server.url) as other, Visitor(server.url) as without_cookie:

@@ -17,6 +17,7 @@ from mm_ovseg.engine import Trainer, config_inputs
 from mm_ovseg.errors import CheckpointError, ConfigError, DataError, VocabularyError
 from mm_ovseg.inference import Predictor
 from mm_ovseg.modeling import same_names
+from mm_ovseg.modeling.modality import RGB_ALONE
 from tests.conftest import random_pair, run_cli
 from tests.rehearsal.device import tiny_cfg
 
@@ -124,11 +125,15 @@ def test_an_image_as_a_whole_may_have_any_size(complete):
 
 
 def test_what_is_no_whole_patch_is_padded_with_zeros_half_before_and_half_after(complete):
-    image, queries = torch.randn(1, 3, 30, 41), F.normalize(torch.randn(4, 64), dim=1)
+    complete.window, (image,) = 0, complete.images([random_pair(30, 41)])
+    queries, zeros = F.normalize(torch.randn(4, 64), dim=1), complete.pixel_mean.expand(3, 32, 44).clone()
+    zeros[:, 1:31, 1:42] = image
     with torch.no_grad():
-        ours = complete.compare_windows(image, queries)
-        padded = complete.compare_windows(F.pad(image, (1, 2, 1, 1)), queries)
-    torch.testing.assert_close(ours, padded[:, :, 1:31, 1:42])
+        ours, padded = (
+            complete.compare_images([complete.encode([{"image": some}])[0].features[RGB_ALONE]], queries)[0]
+            for some in (image, zeros)
+        )
+    torch.testing.assert_close(ours, padded[:, 1:31, 1:42])
 
 
 @pytest.mark.parametrize("window", [32, 0])
@@ -150,9 +155,12 @@ def test_rows_and_columns_are_treated_alike(window):
 
 def test_the_last_windows_are_inside_the_image(complete):
     batches = list(complete._batches([(48, 90), (32, 20)]))
-    places = [[(image, rows.start, columns.start) for image, rows, columns in windows] for windows in batches]
+    places = [
+        [(image, number, rows.start, columns.start) for image, number, rows, columns in batch] for batch in batches
+    ]
     columns = (0, 24, 48, 58)
-    assert places == [*[[(0, row, column)] for row in (0, 16) for column in columns], [(1, 0, 0)]]
+    first = [(row, column) for row in (0, 16) for column in columns]
+    assert places == [*[[(0, number, *place)] for number, place in enumerate(first)], [(1, 0, 0, 0)]]
 
 
 def test_two_vocabularies_in_one_process(complete):

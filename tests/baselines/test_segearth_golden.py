@@ -51,14 +51,14 @@ def noting(results, function):
 @pytest.fixture(scope="module")
 def recorded(model, golden):
     """Every tensor that there are golden values of, by their names, from one image in nine windows."""
-    calls = {name: [] for name in ("encode_tokens", "double", "upsample", "compare_windows", "compare")}
+    calls = {name: [] for name in ("encode_tokens", "double", "upsample", "compare_windows", "compare_images")}
     with pytest.MonkeyPatch.context() as patch:
         for name, noted in calls.items():
             owner = {"encode_tokens": segmenter, "double": model.upsampler}.get(name, model)
             patch.setattr(owner, name, noting(noted, getattr(owner, name)))
         model.set_vocabulary(CLASSES)
         (output,) = model([{"image": torch.from_numpy(golden["rgb"])}])
-    tensors = {"logits": calls["compare"][0][0][None], "scores": output["sem_seg"]}
+    tensors = {"logits": calls["compare_images"][0][0][None], "scores": output["sem_seg"]}
     for window in (0, 8):
         whole, tokens = calls["encode_tokens"][window]
         tensors[f"win{window}_cls"] = F.normalize(whole, dim=1)
@@ -107,7 +107,7 @@ def test_every_tensor(recorded, golden):
 
 def test_labels(model, recorded, golden, monkeypatch):
     check_labels(recorded["scores"], golden["pred"])
-    monkeypatch.setattr(model, "compare", lambda *_: [recorded["logits"][0]])
+    monkeypatch.setattr(model, "compare_images", lambda *_: [recorded["logits"][0]])
     monkeypatch.setattr(model, "threshold", float(golden["prob_thd"]))
     monkeypatch.setattr(model, "background", CLASSES[4])
     model.set_vocabulary(CLASSES)
@@ -119,7 +119,7 @@ def test_labels(model, recorded, golden, monkeypatch):
 def test_an_image_as_a_whole(model, golden, monkeypatch):
     calls = []
     monkeypatch.setattr(segmenter, "encode_tokens", noting(calls, segmenter.encode_tokens))
-    monkeypatch.setattr(model, "compare", noting(calls, model.compare))
+    monkeypatch.setattr(model, "compare_images", noting(calls, model.compare_images))
     monkeypatch.setattr(model, "window", 0)
     model.set_vocabulary(CLASSES)
     model([{"image": torch.from_numpy(golden["rgb"])}])

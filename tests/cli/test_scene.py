@@ -131,3 +131,27 @@ def test_errors_are_one_sentence(scene, tmp_path, capsys):
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "map.tif").exists()
+
+
+def test_other_names_for_a_scene_whose_features_are_kept(scene, tmp_path, capsys):
+    def files(name):
+        layers = ("", "_coverage", "_probabilities")
+        return [(tmp_path / f"{name}{layer}.tif").read_bytes() for layer in layers]
+
+    def ask(name, names, *more):
+        words = command(scene, tmp_path / f"{name}.tif", "--probabilities", "--quiet", *more)
+        words[words.index("--classes") + 1] = names
+        run_cli("scene", *words)
+        return json.loads((tmp_path / f"{name}.json").read_text())
+
+    keep = ("--keep-features", tmp_path / "features", "--max-features", "0.5")
+    first = ask("first", NAMES, *keep)
+    expected = ask("nothing", "river,town", "--background", "wood")
+    report = ask("second", "river,town", "--background", "wood", *keep)
+    assert files("second") == files("nothing")
+    assert report["windows_from_features"] == first["windows"] == report["windows"]
+    assert first["windows_from_features"] == expected["windows_from_features"] == 0
+    assert report["settings"] == expected["settings"]
+    with pytest.raises(SystemExit):
+        ask("third", NAMES, "--keep-features", tmp_path)
+    assert f"{tmp_path} holds other files than features" in capsys.readouterr().err

@@ -22,6 +22,21 @@ def test_without_proc_the_peak_is_asked_of_the_system(monkeypatch, tmp_path):
     assert machine.resident_mb() == pytest.approx(machine.peak_memory(CPU, 0.0)["peak_rss_mb"], rel=0.1)
 
 
+@pytest.mark.parametrize(
+    "text, name, flags",
+    [
+        ("model name\t: EPYC\nflags\t\t: fpu avx2 avx512f avx512f_other\n", "EPYC", ["avx2", "avx512f"]),
+        ("processor\t: 0\nFeatures\t: asimd\n", None, []),
+    ],
+)
+def test_the_cpu_is_named_with_the_flags_that_matter(monkeypatch, tmp_path, text, name, flags):
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(machine, "CPU_INFO", tmp_path / "cpuinfo")
+    described = machine.describe_machine(CPU)
+    assert described["cpu_flags"] == flags
+    assert described["device_name"] == name if name else described["device_name"]
+
+
 def test_slow_matrix_products_are_not_repeated(monkeypatch):
     calls = []
 

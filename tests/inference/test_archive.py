@@ -145,3 +145,17 @@ def test_the_table_is_written_whole(tmp_path):
     table.mkdir()
     with pytest.raises(DataError, match="cannot be written"):
         write_results(table, results)
+
+
+def test_each_scene_has_its_own_features(tmp_path):
+    pool = ScriptedPool()
+    options = SceneOptions(keep_features=tmp_path / "features")
+    list(segment_archive(scenes("a", "b"), tmp_path / "maps", options, pool))
+    assert [options.keep_features for *_, options in pool.asked] == [tmp_path / "features" / name for name in "ab"]
+    (tmp_path / "features" / "b").mkdir(parents=True)
+    (tmp_path / "features" / "b" / "photo.jpg").touch()
+    with pytest.raises(DataError, match="b holds other files than features"):
+        segment_archive(scenes("a", "b"), tmp_path / "maps", options, pool)
+    with pytest.raises(DataError, match=r"a\.tif.* both --output-dir and --keep-features"):
+        odd = [SceneFiles("a", (Path("a.tif"),)), SceneFiles("a.tif", (Path("b.tif"),))]
+        segment_archive(odd, tmp_path / "maps", SceneOptions(keep_features=tmp_path / "maps"), pool)

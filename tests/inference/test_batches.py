@@ -7,6 +7,7 @@ import torch
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference import Predictor
 from mm_ovseg.inference.batches import BatchRunner
+from mm_ovseg.modeling.meta_arch.segmenter import EncodedItem
 
 FAULTS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
@@ -64,6 +65,11 @@ def test_one_item_that_does_not_fit(fault):
         BatchRunner(model_of(0, fault, []))(items(4))
 
 
+def test_features_that_do_not_fit():
+    with pytest.raises(ConfigError, match="does not hold one image of 6x4 pixels"):
+        BatchRunner(model_of(0, FAULTS[0], []))([EncodedItem({}, {}, (4, 6), (4, 6))])
+
+
 def test_other_errors_pass():
     with pytest.raises(RuntimeError, match="shape"):
         BatchRunner(model_of(0, RuntimeError("shape mismatch"), []))(items(4))
@@ -92,3 +98,14 @@ def test_pairs_of_a_predictor(make_cfg, monkeypatch):
     assert sizes == [4, 2, 2, 1]
     for one, other in zip(given, expected, strict=True):
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["encode", "answer"])
+def test_one_pair_of_a_predictor_that_does_not_fit(make_cfg, monkeypatch, part):
+    predictor, rgb = Predictor(make_cfg(), ("city", "water")), np.zeros((24, 32, 3), np.uint8)
+    pair = predictor.encode(rgb, None)
+    monkeypatch.setattr(predictor.model, part, model_of(0, FAULTS[0], []))
+    calls = [lambda: predictor(rgb, None), *([lambda: predictor.ask(pair)] if part == "answer" else [])]
+    for call in calls:
+        with pytest.raises(ConfigError, match="does not hold one image of 32x24 pixels"):
+            call()

@@ -28,9 +28,11 @@ def test_a_fork_is_refused_instead_of_hanging(make_cfg, tmp_path):
     try:
         scenes = ScenePredictor(make_cfg(), ["city", "road"])
         predictor, (rgb, sar) = scenes.predictor, np.full((2, 300, 300, 3), 7, np.uint8)
-        expected = predictor(rgb, sar)
+        expected, pair = predictor(rgb, sar), predictor.encode(rgb, sar)
         calls = [
             lambda: predictor(rgb, sar),
+            lambda: predictor.encode(rgb, sar),
+            lambda: predictor.ask(pair),
             lambda: predictor.batch([(rgb, sar)]),
             lambda: predictor.set_vocabulary(["sea", "sky"]),
             lambda: explain(predictor, rgb, sar),

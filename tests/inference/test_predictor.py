@@ -187,6 +187,105 @@ def test_the_vocabulary_can_change(make_predictor):
     assert predictor.class_names == CLASSES
 
 
+def assert_same(given, expected):
+    """Compare two predictions bit by bit."""
+    for name, value in vars(expected).items():
+        np.testing.assert_array_equal(getattr(given, name), value, strict=True)
+
+
+def masked(array, rows):
+    """An array without data in some rows."""
+    array = np.ma.masked_array(array, np.zeros_like(array, bool))
+    array[rows] = np.ma.masked
+    return array
+
+
+ASKED = [
+    (CLASSES, {}),
+    (("burnt forest", "sea"), {}),
+    (("sea",), {"background": ["city", "something else"], "min_score": 0.4}),
+    (CLASSES, {"min_score": {"road": 0.9}}),
+]
+
+
+@pytest.mark.parametrize("kind", ["both", "RGB alone", "SAR alone", "parts"])
+def test_an_encoded_pair_is_asked_for_any_names_as_the_images_are(make_predictor, kind):
+    predictor, (rgb, sar) = make_predictor(), random_arrays(40, 60, 0)
+    rgb, sar = {
+        "both": (rgb, sar),
+        "RGB alone": (rgb, None),
+        "SAR alone": (None, sar),
+        "parts": (masked(rgb, slice(10)), masked(sar, slice(20, 30))),
+    }[kind]
+    expected, encoders = [], (predictor.model.clip, predictor.model.dino, predictor.model.dino_sar)
+    for names, options in ASKED:
+        predictor.set_vocabulary(names, **options)
+        expected.append(predictor(rgb, sar, with_scores=True))
+    pair = predictor.encode(rgb, sar)
+    for image in (rgb, sar):
+        if image is not None:
+            image[:] = 0  # the pair has its own
+
+    def refuse(*_):
+        raise AssertionError("an image is encoded again")
+
+    handles = [encoder.register_forward_pre_hook(refuse) for encoder in encoders]
+    for order in (range(len(ASKED)), (2, 0, 0, 3, 1)):
+        for index in order:
+            names, options = ASKED[index]
+            predictor.set_vocabulary(names, **options)
+            prediction = predictor.ask(pair, with_scores=True)
+            assert_same(prediction, expected[index])
+            prediction.image[:] = 7  # another answer has its own
+    assert predictor.ask(pair).scores is None
+    for handle in handles:
+        handle.remove()
+
+
+@pytest.mark.parametrize("modes", [(torch.inference_mode, torch.no_grad), (torch.enable_grad, torch.inference_mode)])
+def test_a_pair_is_asked_in_any_mode(make_predictor, modes):
+    predictor, (rgb, sar) = make_predictor(), random_arrays(40, 60, 0)
+    images = masked(rgb, slice(10)), masked(sar, slice(20, 30))
+    expected = predictor(*images, with_scores=True)
+    with modes[0]():
+        pair = predictor.encode(*images)
+    with modes[1]():
+        assert_same(predictor.ask(pair, with_scores=True), expected)
+    assert not any(tensor.requires_grad for kind in pair.encoded.features.values() for tensor in kind.values())
+
+
+def test_a_pair_of_another_model_or_of_other_weights_is_refused(make_predictor):
+    predictor, other, images = make_predictor(), make_predictor(), random_arrays(20, 20, 0)
+    pair, model = predictor.encode(*images), predictor.model
+    with pytest.raises(ConfigError, match="encoded by another predictor; encode it again with this one"):
+        other.ask(pair)
+
+    def train_a_step():
+        parameters = list(model.sem_seg_head.parameters())
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        torch.optim.SGD(parameters, lr=1e-3).step()
+        model.zero_grad()
+
+    def load():
+        model.load_state_dict({name: value * 1.01 for name, value in model.state_dict().items()})
+
+    for change in (train_a_step, load):
+        before = predictor.ask(pair, with_scores=True).scores
+        change()
+        with pytest.raises(ConfigError, match="weights have changed since this pair was encoded; encode it again"):
+            predictor.ask(pair)
+        pair = predictor.encode(*images)
+        assert_same(predictor.ask(pair, with_scores=True), predictor(*images, with_scores=True))
+        assert not np.array_equal(predictor.ask(pair, with_scores=True).scores, before)
+
+    with torch.inference_mode():
+        other.model.double().float()
+    assert other(*images).class_map.shape == (20, 20)
+    with pytest.raises(ConfigError, match=r"changed under torch\.inference_mode\(\).*change it outside"):
+        other.encode(*images)
+
+
 def test_one_name_alone_competes_with_what_training_saw():
     predictor = Predictor(load_config("configs/quickstart/demo.yaml", needs_datasets=False), ["woods"])
     assert predictor.decision.names == ("woods", "city", "farmland") and predictor.decision.min_scores == (0.5,)
@@ -247,6 +346,8 @@ def test_bad_pairs_end_in_one_sentence_with_their_index(make_predictor, bad_pair
     predictor, good = make_predictor(), random_arrays(16, 16, 0)
     with pytest.raises(DataError, match=f"^{message}"):
         predictor(*bad_pairs[kind])
+    with pytest.raises(DataError, match=f"^{message}"):
+        predictor.encode(*bad_pairs[kind])
     with pytest.raises(DataError, match=f"^Pair 2: {message}"):
         predictor.batch([good, good, bad_pairs[kind], good], batch_size=2)
 
@@ -294,6 +395,7 @@ def test_nothing_to_do_is_said(make_predictor):
 @pytest.mark.parametrize("call", [
     lambda predictor, pair: predictor(*pair, with_scores=True),
     lambda predictor, pair: predictor.batch([pair] * 3, batch_size=1, with_scores=True)[-1],
+    lambda predictor, pair: predictor.ask(predictor.encode(*pair), with_scores=True),
 ])  # fmt: skip
 def test_names_and_scores_are_of_one_vocabulary_whatever_other_threads_set(make_predictor, call):
     predictor, pair = make_predictor(), random_arrays(20, 20, 0)
@@ -334,7 +436,7 @@ def test_modes_of_the_caller_do_not_matter(make_predictor):
             assert_equal(predictor(*pair, with_scores=True), expected)
         assert_equal(predictor(*pair, with_scores=True), expected)
         assert not any(parameter.is_inference() for parameter in predictor.model.parameters())
-        assert predictor.model.text._cache is not None  # the text is encoded once
+        assert predictor.model.text._cache  # the text is encoded once
 
 
 def test_the_default_type_of_pytorch_does_not_matter_or_is_refused(make_predictor, make_cfg):
@@ -398,6 +500,7 @@ def test_damaged_pairs_are_left_out_where_the_config_says_so(make_predictor, bad
     with caplog.at_level("WARNING", logger="mm_ovseg"):
         predictions = predictor.batch([good, bad_pairs["torn"], good, bad_pairs["missing"]], batch_size=3)
         assert predictor(*bad_pairs["sizes"]) is None
+        assert predictor.encode(*bad_pairs["sizes"]) is None and predictor.ask(None) is None
     assert [prediction is None for prediction in predictions] == [False, True, False, True]
     assert re.search(r"Skipping a pair \(INPUT\.SKIP_CORRUPT\): Pair 1: \S*torn\.png cannot be read", caplog.text)
 

@@ -11,6 +11,7 @@ from mm_ovseg.modeling.aggregator import (
     SpatialAggregation,
     shifted_window_mask,
 )
+from tests.attention_kernels import check_attention_is_fused
 
 
 def randomize(module):
@@ -142,3 +143,11 @@ def test_every_parameter_gets_a_gradient():
 def test_sizes_that_do_not_divide_are_refused(change):
     with pytest.raises(ConfigError, match="must"):
         build_aggregator(**change)
+
+
+@torch.no_grad()
+def test_shifted_windows_run_the_fused_kernel():
+    aggregator = build_aggregator()
+    inputs = torch.randn(1, 3, 8, 4, 4), aggregator.project_appearance(torch.randn(1, 5, 4, 4)), torch.randn(1, 3, 5)
+    assert any(block.shift for spatial in aggregator.spatial for block in spatial.blocks)
+    check_attention_is_fused(lambda: aggregator(*inputs))

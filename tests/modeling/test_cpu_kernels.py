@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import pytest
 import timm
 import torch
@@ -6,12 +8,14 @@ from torch import nn
 
 from mm_ovseg.modeling import cpu_kernels
 from mm_ovseg.modeling.cpu_kernels import (
+    HAS_ONEDNN,
     ChunkedAttention,
-    OneDNNLinear,
+    CPULinear,
     chunked_attention,
     fast_attention,
-    use_onednn,
+    use_cpu_kernels,
 )
+from tests.attention_kernels import kernels_of
 
 
 def random_heads(tokens, dtype=torch.bfloat16, width=8):
@@ -83,50 +87,86 @@ def test_the_blocks_of_timm_are_served(monkeypatch, name):
     assert (found - expected).norm() < 0.02 * expected.norm()
 
 
-def test_other_devices_are_left_alone():
-    assert isinstance(fast_attention(torch.device("cpu")), ChunkedAttention)
-    assert not isinstance(fast_attention(torch.device("cuda")), ChunkedAttention)
-    layer = OneDNNLinear.like(nn.Linear(8, 8)).requires_grad_(False).to("meta")
-    assert layer(torch.empty(3, 8, device="meta")).shape == (3, 8)
+@pytest.fixture(params=[False, True], ids=["without AMX", "with AMX"])
+def amx(request, monkeypatch):
+    """Both kinds of CPU, as far as this one can stand in for them."""
+    if request.param and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this CPU has no products in bfloat16")
+    monkeypatch.setattr(cpu_kernels, "HAS_AMX", request.param)
+    return request.param
+
+
+@torch.no_grad()
+def test_each_kind_of_cpu_has_its_kernels(amx):
+    layer, x = CPULinear.like(nn.Linear(8, 8)), torch.randn(3, 8)
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            assert ("mkldnn::_linear_pointwise" in kernels_of(lambda: layer(x))) == (half == amx) * HAS_ONEDNN
+            chunked = isinstance(fast_attention(torch.empty(1)), ChunkedAttention)
+            assert chunked == (half and not amx)
+
+
+def test_training_graphs_and_other_devices_get_the_kernels_of_pytorch(amx):
+    layer, x = CPULinear.like(nn.Linear(8, 8), gelu=True), torch.randn(3, 8)
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            assert "mkldnn::_linear_pointwise" not in kernels_of(lambda: layer(x).sum().backward())
+            assert isinstance(fast_attention(x), type(nullcontext()))
+            with torch.no_grad():
+                graph = torch.export.export(layer, (x,))
+            assert "pointwise" not in str(graph) and "gelu_" not in str(graph)
+    with torch.no_grad():
+        assert isinstance(fast_attention(torch.empty(1, device="meta", dtype=torch.bfloat16)), type(nullcontext()))
+        assert "mkldnn::_linear_pointwise" not in kernels_of(lambda: layer.to("meta")(torch.empty(3, 8, device="meta")))
 
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("gelu", [False, True])
-def test_a_onednn_layer_is_the_linear_layer_that_it_stands_for(bias, gelu):
+def test_a_layer_is_the_linear_layer_that_it_stands_for(amx, bias, gelu):
     linear = nn.Linear(24, 40, bias=bias)
-    layer, x = OneDNNLinear.like(linear, gelu=gelu), torch.randn(2, 7, 24)
+    layer, x = CPULinear.like(linear, gelu=gelu), torch.randn(2, 7, 24)
     expected = F.gelu(linear(x)) if gelu else linear(x)
     with torch.no_grad():
         torch.testing.assert_close(layer(x), expected.detach(), rtol=1e-5, atol=1e-6)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = layer(x)
+    assert half.dtype is torch.bfloat16 and (half - expected).norm() < 0.01 * expected.norm()
     layer(x).sum().backward()
     assert linear.weight.grad is not None  # the parameters are shared, and learn
     assert layer.double()(x.double()).dtype == torch.float64
 
 
-def test_autocast_is_heeded():
-    layer = OneDNNLinear.like(nn.Linear(8, 8))
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        assert layer(torch.randn(3, 8)).dtype == torch.bfloat16
-
-
-@pytest.mark.skipif(not cpu_kernels.HAS_ONEDNN, reason="this PyTorch has no oneDNN")
-def test_the_kernel_runs_where_nothing_learns_and_only_there(monkeypatch):
-    layer, x = OneDNNLinear.like(nn.Linear(8, 8)), torch.randn(3, 8)
-    assert not layer._can_run(x)
-    layer.requires_grad_(False)
-    assert layer._can_run(x) and not layer._can_run(x.clone().requires_grad_()) and not layer._can_run(x.double())
-    monkeypatch.setattr(cpu_kernels, "HAS_ONEDNN", False)
-    assert not layer._can_run(x)
+@torch.no_grad()
+def test_weights_are_converted_once_and_again_after_every_change(monkeypatch):
+    monkeypatch.setattr(cpu_kernels, "HAS_AMX", True)
+    layer = CPULinear.like(nn.Linear(8, 8))
+    kept = layer._in_bfloat16()
+    assert layer._in_bfloat16()[0] is kept[0]
+    for change in (
+        lambda: layer.weight.add_(1),
+        lambda: layer.bias.mul_(2),
+        lambda: layer.load_state_dict(nn.Linear(8, 8).state_dict()),
+        lambda: setattr(layer, "weight", nn.Parameter(torch.ones(8, 8))),
+    ):
+        change()
+        for now, parameter in zip(layer._in_bfloat16(), (layer.weight, layer.bias), strict=True):
+            torch.testing.assert_close(now, parameter.bfloat16(), rtol=0, atol=0)
+    with torch.inference_mode():
+        made = CPULinear.like(nn.Linear(8, 8))
+        made.weight.fill_(3)
+        assert made._in_bfloat16()[0].unique().item() == 3
+        made.weight.fill_(4)  # weights made in this mode have no versions
+        assert made._in_bfloat16()[0].unique().item() == 4
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3_qkvb"])
-def test_with_onednn_a_transformer_keeps_its_names_and_its_output(name):
+def test_a_transformer_keeps_its_names_and_its_output(amx, name):
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=0, depth=2, img_size=64).eval()
-    names, image = set(model.state_dict()), torch.randn(2, 3, 64, 64)
+    parameters, image = dict(model.named_parameters()), torch.randn(2, 3, 64, 64)
     expected = model.forward_features(image)
-    use_onednn(model)
-    assert set(model.state_dict()) == names
-    assert any(isinstance(module, OneDNNLinear) and module.gelu for module in model.modules())
+    use_cpu_kernels(model)
+    assert all(parameter is parameters[name] for name, parameter in model.named_parameters())
+    assert any(isinstance(module, CPULinear) and module.gelu for module in model.modules())
     torch.testing.assert_close(model.forward_features(image), expected, rtol=1e-4, atol=1e-5)

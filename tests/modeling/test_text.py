@@ -47,6 +47,19 @@ def test_another_vocabulary_is_never_answered_from_the_cache():
     torch.testing.assert_close(text(("road", "water")), first.flip(1))
 
 
+@torch.no_grad()
+def test_vocabularies_asked_for_before_cost_nothing_up_to_a_size(monkeypatch):
+    text, (first, second, third) = build(), (("water", "road"), ("road",), ("sea", "sky"))
+    expected = {names: text(names) for names in (first, second)}
+    assert all(text(names) is expected[names] for names in (second, first)) and text.tower.calls == 2
+    monkeypatch.setattr("mm_ovseg.modeling.text.MAX_CACHE", 4 * 6 * 4)  # bytes of four names
+    text(third)  # in the place of what was asked for longest ago
+    assert text(first) is expected[first] and text.tower.calls == 3
+    assert torch.equal(text(second), expected[second]) and text.tower.calls == 4
+    large = tuple("abcdef")
+    assert text(large) is text(large) and text.tower.calls == 5 and len(text._cache) == 1
+
+
 def test_weights_made_in_inference_mode_have_no_cache():
     with torch.inference_mode():
         text = build()
@@ -67,8 +80,10 @@ def test_weights_that_changed_are_never_answered_from_the_cache():
     with torch.no_grad():
         after = text(("water",))
         assert not torch.allclose(before, after)
-        state = {name: value + 1 for name, value in text.state_dict().items()}
+        text(("road",))
+        state = {name: value + torch.arange(6) for name, value in text.state_dict().items()}
         text.load_state_dict(state)
+        text(("road",))
         assert not torch.allclose(after, text(("water",)))
 
 

@@ -1,13 +1,17 @@
 import json
 
 import pytest
-from benchmarks import drawn_data, modes
+import torch
+from benchmarks import drawn_data, modes, scenes
 from benchmarks.stages import StageTrace
 from benchmarks.table import add_ratios
 from detectron2.data import DatasetCatalog
+from detectron2.modeling import build_model
 from torch import nn
 
-from mm_ovseg.efficiency import machine
+from mm_ovseg.efficiency import Workload, load_measured_config, machine
+from mm_ovseg.modeling.meta_arch.mm_ovseg import MMOVSeg
+from mm_ovseg.modeling.text import TextEmbedder
 from tests.conftest import ROOT, load_tool
 
 QUICKSTART = ROOT / "configs" / "quickstart" / "mm_ovseg.yaml"
@@ -59,6 +63,25 @@ def test_inference_and_its_stages(benchmark, mode):
     assert stages["dino_rgb"]["executed_gflop"] == stages["dino_sar"]["executed_gflop"] > 0
     assert all(stage["gflops"] == stage["executed_gflop"] / stage["seconds"] for stage in stages.values())
     assert ("of matrix" in printed) == (mode == "stages")
+    assert report["square_kilometres_per_hour"] == pytest.approx(1.92**2 / report["seconds_per_pair"] * 3600)
+    assert "square kilometres per hour" in printed and "192 pixels of 10 m" in printed
+    assert all(flag in printed for flag in report["cpu_flags"])
+
+
+def test_a_second_question_costs_what_comes_after_the_encoders(benchmark, monkeypatch):
+    asked, embed = [], TextEmbedder.embed
+    monkeypatch.setattr(TextEmbedder, "embed", lambda self, names: asked.append(tuple(names)) or embed(self, names))
+    encoded, encode = [], MMOVSeg.encode
+    monkeypatch.setattr(MMOVSeg, "encode", lambda self, batch: encoded.append(len(asked)) or encode(self, batch))
+    report, printed = benchmark("--classes", "3", "--runs", "2")
+    first, second, text = (report[f"{name}_seconds"] for name in ("first_question", "second_question", "text"))
+    assert report["second_question_share"] == second / first
+    assert min(first, second, text) > 0 and "second question share" in printed
+    # Each run embeds names for the first question, for the second and for the text alone, always others.
+    assert len(asked) == len(set(asked)) == 1 + 2 * 3
+    assert all(len(names) == 3 for names in asked)
+    # The pair is encoded once for all second questions, and then for each first one.
+    assert encoded[-3:] == [1, 1, 4]
 
 
 def test_more_classes_execute_more_in_the_head_alone(benchmark):
@@ -112,22 +135,34 @@ def test_the_loader_beside_training(benchmark):
 
 
 def test_a_whole_scene_and_what_it_costs_beside_the_model(benchmark, monkeypatch, tmp_path):
-    batches, build = [], modes.ScenePredictor
+    batches, build = [], scenes.ScenePredictor
 
     def build_counted(*arguments):
         predictor = build(*arguments)
         predictor.model.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0]))
         return predictor
 
-    monkeypatch.setattr(modes, "ScenePredictor", build_counted)
+    monkeypatch.setattr(scenes, "ScenePredictor", build_counted)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    arguments = ["--scene-size", "200", "--classes", "3", "--batch-size", "2", "--opts", "INPUT.CROP.SIZE", "(96, 96)"]
+    arguments = [
+        "--scene-size",
+        "200",
+        "--gsd",
+        "20",
+        "--classes",
+        "3",
+        "--batch-size",
+        "2",
+        "--opts",
+        "INPUT.CROP.SIZE",
+        "(96, 96)",
+    ]
     report, printed = benchmark("--mode", "scene", *arguments)
     assert all(report[name] > 0 for name in POSITIVE)
     assert (report["scene_size"], report["window"], report["overlap"], report["windows"]) == (200, 96, 0.25, 9)
-    assert "200 x 200 pixels in windows of 96, overlap 25%, batch size 2, classes: 3" in printed
+    assert "200 x 200 pixels of 20 m in windows of 96, overlap 25%, batch size 2, classes: 3" in printed
     # The warm-up, the model alone before the scene and after it, and between them three rows of three windows.
-    alone = [2] * modes.RUNS_ALONE
+    alone = [2] * scenes.RUNS_ALONE
     assert [len(batch) for batch in batches] == [2, *alone, *[2, 1] * 3, *alone]
     assert all(item["image"].shape == item["sar_image"].shape == (3, 96, 96) for batch in batches for item in batch)
     assert not list(tmp_path.glob("mm_ovseg_benchmark_*"))
@@ -140,6 +175,47 @@ def test_a_whole_scene_and_what_it_costs_beside_the_model(benchmark, monkeypatch
     over_alone = 100 * (report["scene_seconds"] / seconds_alone - 1)
     assert report["overhead_over_alone_percent"] == pytest.approx(over_alone)
     assert "overhead over alone percent" in printed
+    # 4 km x 4 km, each pixel once.
+    assert report["square_kilometres_per_hour"] == pytest.approx(16 / report["scene_seconds"] * 3600)
+
+
+def test_a_scene_through_a_stub_that_waits_asked_twice(benchmark):
+    arguments = ["--scene-size", "150", "--stub", "0.05", "--keep-features", "--opts", "INPUT.CROP.SIZE", "(96, 96)"]
+    report, printed = benchmark("--mode", "scene", *arguments)
+    assert report["windows"] == report["second_question_windows_from_features"] == 4
+    assert report["second_question_share"] == report["second_question_seconds"] / report["scene_seconds"]
+    assert min(report["features_mb"], report["map_mb"]) > 0 and "features mb" in printed
+    assert report["peak_map_and_work_mb"] >= report["map_mb"]
+    assert report["model_seconds"] >= report["windows"] * 0.05
+    assert report["model_alone_seconds_per_window"] >= 0.05
+    assert report["cpu_seconds_per_pair"] < report["seconds_per_pair"]
+    assert report["executed_efficiency"] is report["arithmetic_efficiency"] is None
+
+
+def test_the_stub_has_the_shapes_of_the_model_and_sees_what_it_is_given():
+    cfg = load_measured_config(QUICKSTART, [], dtype="bfloat16", device="cpu", models=["MMOVSeg"])
+    batch = Workload(cfg).random_batch(96)
+    model = Workload(cfg).build_model().eval()
+    cfg.defrost()
+    cfg.MODEL.META_ARCHITECTURE = "StubSegmenter"
+    stub = build_model(cfg).eval()
+    stub.set_vocabulary(model.vocabulary)
+
+    def shapes(encoded):
+        return {name: (tensor.shape, tensor.dtype) for name, tensor in encoded.features["RGB and SAR"].items()}
+
+    encoded = stub.encode(batch)
+    assert shapes(encoded[0]) == shapes(model.encode(batch)[0])
+    scores, again = stub.answer(encoded)[0], stub.segment(batch)[0]
+    assert scores.shape == (5, 96, 96) and torch.equal(scores, again)
+    without_sar = stub.segment([batch[0] | {"sar_image": None}])[0]
+    half = torch.zeros(96, 96, dtype=torch.bool)
+    half[:48] = True
+    mixed = stub.segment([batch[0] | {"sar_valid": half}])[0]
+    assert not torch.equal(scores, without_sar)
+    assert torch.equal(mixed, torch.where(half, scores, without_sar))
+    stub.set_vocabulary(["other", "names"])
+    assert stub.answer(encoded)[0].shape == (2, 96, 96)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +227,10 @@ def test_a_whole_scene_and_what_it_costs_beside_the_model(benchmark, monkeypatch
         (["--mode", "loader", *REFERENCE], ["--reference", "--mode"]),
         (["--mode", "scene", *REFERENCE], ["--reference", "scene", "--mode"]),
         (["--mode", "scene", "--scene-size", "0"], ["--scene-size", "0"]),
+        (["--stub", "0"], ["--stub", "--mode scene"]),
+        (["--keep-features"], ["--keep-features", "--mode scene"]),
+        (["--mode", "scene", "--stub", "-1"], ["--stub", "-1"]),
+        (["--gsd", "-1"], ["ground sampling distance is -1"]),
         ([*REFERENCE, "--opts", "MODEL.CLIP_SAR.ENABLED", "True"], ["--reference", "MODEL.CLIP_SAR"]),
         ([*REFERENCE, "--opts", "MODEL.AGGREGATOR.MAX_CLASSES", "4"], ["--reference", "MAX_CLASSES"]),
         (["--device", "nonsense"], ["nonsense"]),

@@ -22,8 +22,7 @@ from laptop.drawn_world import generate_scene, register_synthetic_dataset, write
 
 DATASET_SCENES = 4  # each takes a second or two to draw
 TILE = 256  # pixels; side of the drawn tile, which the scene repeats
-RGB_METRES = 2.0  # per pixel, as the scenes are drawn
-SAR_DEGREES = 4.5e-5  # per pixel, 5 m of a meridian
+DEGREES_PER_METRE = 9e-6  # along a meridian
 RGB_CRS, CORNER = CRS.from_epsg(32652), (430_000.0, 4_000_000.0)
 SAR_CRS = CRS.from_epsg(4326)
 MAX_DECIBELS = 5.0  # for an amplitude of 255
@@ -45,15 +44,16 @@ def drawn_dataset(size: int) -> Iterator[str]:
                 MetadataCatalog.pop(name, None)
 
 
-def write_scene_pair(folder: Path, height: int, width: int) -> tuple[Path, Path]:
+def write_scene_pair(folder: Path, height: int, width: int, metres: float = 10.0) -> tuple[Path, Path]:
     """Write a scene as two files on different grids, as in real archives; memory use does not depend on the size.
 
-    RGB is uint8 in UTM, 2 m per pixel; SAR is float32 in dB, in degrees of longitude and latitude, about 5 m per pixel,
-    and covers all of RGB. Both are tiled and deflated.
+    RGB is uint8 in UTM; SAR is float32 in dB, in degrees of longitude and latitude, with pixels as high as those of RGB
+    and a fifth narrower, and covers all of RGB. Both are tiled and deflated.
 
     Args:
         folder: an existing folder.
         height, width: size of RGB in pixels.
+        metres: side of RGB's pixels.
 
     Returns:
         The files of RGB and of SAR.
@@ -63,7 +63,8 @@ def write_scene_pair(folder: Path, height: int, width: int) -> tuple[Path, Path]
     """
     scene = generate_scene(0, TILE, cloud_cover=0.2)
     decibels = 20 * np.log10(np.maximum(scene.sar, 1) / np.float32(255)) + np.float32(MAX_DECIBELS)
-    rgb_transform = from_origin(*CORNER, RGB_METRES, RGB_METRES)
+    rgb_transform = from_origin(*CORNER, metres, metres)
+    sar_degrees = metres * DEGREES_PER_METRE
     rgb, sar = folder / "rgb.tif", folder / "sar.tif"
 
     def rgb_rows() -> Iterator[np.ndarray]:
@@ -75,8 +76,8 @@ def write_scene_pair(folder: Path, height: int, width: int) -> tuple[Path, Path]
     write_geotiff(rgb, rgb_rows(), Grid(width, height, RGB_CRS, rgb_transform), bands=3)
     bounds = array_bounds(height, width, rgb_transform)
     west, south, east, north = transform_bounds(RGB_CRS, SAR_CRS, *bounds)
-    sar_height, sar_width = (math.ceil(side / SAR_DEGREES) + 1 for side in (north - south, east - west))
-    sar_transform = from_origin(west, north, SAR_DEGREES, SAR_DEGREES)
+    sar_height, sar_width = (math.ceil(side / sar_degrees) + 1 for side in (north - south, east - west))
+    sar_transform = from_origin(west, north, sar_degrees, sar_degrees)
     to_rgb = Transformer.from_crs(SAR_CRS.to_epsg(), RGB_CRS.to_epsg(), always_xy=True)
 
     def sar_rows() -> Iterator[np.ndarray]:

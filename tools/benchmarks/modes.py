@@ -1,4 +1,4 @@
-"""What ``tools/benchmark.py`` measures in each of its modes; every function returns numbers by name.
+"""What ``tools/benchmark.py`` measures in its modes, except scenes; every function returns numbers by name.
 
 All take the workload and the resident memory before the model was built; those that support a reference also take its
 module or None.
@@ -7,19 +7,16 @@ module or None.
 import functools
 import itertools
 import statistics
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from benchmarks.drawn_data import drawn_dataset, write_scene_pair
-from benchmarks.stages import StageTrace, TimeTrace, count_stage_flops
+from benchmarks.drawn_data import drawn_dataset
+from benchmarks.stages import TimeTrace, count_stage_flops
 from detectron2.config import CfgNode
 from detectron2.utils.events import EventStorage
 from torch import nn
@@ -29,19 +26,16 @@ from mm_ovseg.efficiency import Timing, Workload, time_runs
 from mm_ovseg.efficiency.flops import flop_counter, released_tflop
 from mm_ovseg.efficiency.machine import peak_memory
 from mm_ovseg.efficiency.measure import count_parameters
-from mm_ovseg.efficiency.timer import now
-from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
+from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter
 
 MIN_LOADED_SIZE = 384  # pixels per side of the images that the loader reads
 MIN_BATCHES_PER_ROUND = 8
-RUNS_ALONE = 3  # of the model without the pipeline, before and after the scenes
 
 
 @torch.no_grad()
 def measure_inference(workload: Workload, resident_at_start: float, reference: ModuleType | None) -> dict[str, Any]:
-    """Forward passes, their stages and their operations."""
+    """Forward passes, their stages and their operations; and questions with new names."""
     model, batch, names = workload.build_model().eval(), workload.random_batch(), workload.names
-    [text] = time_runs(lambda: model.text(names), device=workload.device, runs=1)
     traces: list[TimeTrace] = []
 
     def run() -> None:
@@ -67,12 +61,13 @@ def measure_inference(workload: Workload, resident_at_start: float, reference: M
     with text_once:
         timing, fields = _time(workload, resident_at_start, run, run_reference if reference else None, compare)
     flops, stage_flops = count_stage_flops(model, lambda: model(batch))
+    questions = _time_questions(workload, model)  # last, since they change the vocabulary
     # The stages of one run, so that they are parts of a whole.
     median_run = timing.seconds.index(statistics.median_low(timing.seconds))
     stage_seconds = traces[-workload.runs :][median_run].seconds()
     return {
         **fields,
-        "text_seconds": text.seconds[0],
+        **questions,
         "tflop_per_pair": released_tflop(workload.cfg, workload.classes),
         "executed_tflop_per_pair": flops / workload.batch_size / 1e12,
         "stages": {
@@ -83,7 +78,7 @@ def measure_inference(workload: Workload, resident_at_start: float, reference: M
             }
             for stage, seconds in stage_seconds.items()
         },
-        **_size(model),
+        **model_size(model),
     }
 
 
@@ -107,7 +102,7 @@ def measure_training(workload: Workload, resident_at_start: float, reference: Mo
         with flop_counter() as counter:
             trainer.run_step()
     flops = counter.get_total_flops()
-    return {**fields, "executed_tflop_per_pair": flops / workload.batch_size / 1e12, **_size(model)}
+    return {**fields, "executed_tflop_per_pair": flops / workload.batch_size / 1e12, **model_size(model)}
 
 
 def measure_loader(workload: Workload, resident_at_start: float) -> dict[str, Any]:
@@ -130,66 +125,46 @@ def measure_loader(workload: Workload, resident_at_start: float) -> dict[str, An
         "loader_pairs_per_second": loader_rate,
         "training_pairs_per_second": training_rate,
         "loader_over_training": loader_rate / training_rate,
-        **_size(model),
+        **model_size(model),
     }
 
 
-def measure_scene(workload: Workload, resident_at_start: float, size: int) -> dict[str, Any]:
-    """A scene of ``size`` pixels per side, from files to files, without building the model and embedding the text.
+def model_size(model: nn.Module) -> dict[str, float]:
+    """Parameters in millions."""
+    total = count_parameters(model)["total"]
+    return {"parameters_millions": total["all"] / 1e6, "trainable_millions": total["trainable"] / 1e6}
 
-    ``seconds_per_pair`` is the time of the scene divided by its windows; the other fields split the scene of median
-    time. The model shares the processor with reading and writing, so its time within the scene includes part of theirs;
-    "alone" is the time of the model without them, before and after.
+
+def _time_questions(workload: Workload, model: OpenVocabularySegmenter) -> dict[str, float]:
+    """Seconds of a batch's first question, of other names for the same batch, and of their embedding alone, in turn.
+
+    Every question has names that were never asked for, so that none is answered from the cache of embeddings.
     """
-    cfg, device = workload.cfg.clone(), workload.device
-    cfg.defrost()
-    cfg.MODEL.WEIGHTS = ""
-    cfg.INPUT.RGB.BANDS, cfg.INPUT.RGB.RANGE = [], []
-    cfg.INPUT.SAR.BANDS, cfg.INPUT.SAR.SCALE = [], "db"
-    torch.manual_seed(0)
-    predictor = ScenePredictor(cfg, workload.names)
-    model, batch = predictor.model, workload.random_batch(cfg.INPUT.CROP.SIZE[0])  # as large as the windows
-    scenes: list[tuple[float, StageTrace, dict]] = []
+    batch, numbers = workload.random_batch(), itertools.count(workload.classes)
+    encoded = model.encode(batch)
 
-    @torch.no_grad()
-    def run_alone() -> None:
-        model(batch)
+    def ask_new_names() -> None:
+        model.set_vocabulary([f"class {next(numbers)}" for _ in range(workload.classes)])
 
-    def segment() -> None:
-        start, options = now(device), SceneOptions(batch_size=workload.batch_size)
-        with StageTrace(model, lambda: now(device), {"": "other"}) as trace:
-            report = predictor.segment(*pair, folder / "map.tif", options, show_progress=sys.stderr.isatty())
-        scenes.append((start, trace, report))
+    def first() -> None:
+        ask_new_names()
+        model.answer(model.encode(batch))
 
-    [before] = time_runs(run_alone, device=device, runs=RUNS_ALONE, warmup=workload.warmup)
-    with TemporaryDirectory(prefix="mm_ovseg_benchmark_") as temporary:
-        folder = Path(temporary)
-        pair = write_scene_pair(folder, size, size)
-        [timing] = time_runs(segment, device=device, runs=workload.runs)
-    [after] = time_runs(run_alone, device=device, runs=RUNS_ALONE)
+    def second() -> None:
+        ask_new_names()
+        model.answer(encoded)
 
-    total = statistics.median_low(timing.seconds)
-    start, trace, report = scenes[timing.seconds.index(total)]
-    in_model = trace.split(lambda entered, left: left - entered)["other"]
-    first, last = trace.readings[0][1], trace.readings[-1][1]
-    windows, alone = report["windows"], statistics.median(before.seconds + after.seconds) / workload.batch_size
+    def text() -> None:
+        ask_new_names()
+        model.text(model.vocabulary)
+
+    timings = time_runs(first, second, text, device=workload.device, runs=workload.runs, title="questions")
+    first_seconds, second_seconds, text_seconds = (statistics.median(timing.seconds) for timing in timings)
     return {
-        **timing.per_pair(windows),
-        "scene_size": size,
-        "window": report["settings"]["window"],
-        "overlap": report["settings"]["overlap"],
-        "windows": windows,
-        "scene_seconds": total,
-        "model_seconds": in_model,
-        "before_windows_seconds": first - start,
-        "between_windows_seconds": last - first - in_model,
-        "after_windows_seconds": start + total - last,
-        "overhead_percent": 100 * (total / in_model - 1),
-        "model_alone_seconds_per_window": alone,
-        "overhead_over_alone_percent": 100 * (total / (windows * alone) - 1),
-        **peak_memory(device, resident_at_start),
-        "tflop_per_pair": released_tflop(workload.cfg, workload.classes),
-        **_size(model),
+        "first_question_seconds": first_seconds,
+        "second_question_seconds": second_seconds,
+        "second_question_share": second_seconds / first_seconds,
+        "text_seconds": text_seconds,
     }
 
 
@@ -233,8 +208,3 @@ def _time(
         "reference_max_absolute_difference": float(difference.abs().max()),
         **reference_timing.per_pair(workload.batch_size, prefix="reference_"),
     }
-
-
-def _size(model: nn.Module) -> dict[str, float]:
-    total = count_parameters(model)["total"]
-    return {"parameters_millions": total["all"] / 1e6, "trainable_millions": total["trainable"] / 1e6}

@@ -6,7 +6,10 @@ from typing import Any
 from mm_ovseg.efficiency.report import format_table
 
 # Fields in the first lines, or not worth a row.
-HEADING_FIELDS = ("batch_size", "classes", "image_size", "runs", "warmup", "threads", "scene_size", "window", "overlap")
+HEADING_FIELDS = ("batch_size", "classes", "image_size", "ground_sampling_distance", "runs", "warmup", "threads")
+HEADING_FIELDS += ("scene_size", "window", "overlap")
+GROUND_OF = {"infer": "image_size", "stages": "image_size", "scene": "scene_size"}  # mode -> side of the mapped square
+SECONDS_PER_HOUR, METRES_PER_KILOMETRE = 3600, 1000
 STAGE_HEADERS = ("stage", "seconds", "share", "GFLOP", "GFLOP/s", "of matrix")
 
 
@@ -15,7 +18,8 @@ def add_ratios(fields: Mapping[str, Any]) -> dict[str, Any]:
 
     ``arithmetic_efficiency`` counts the operations of the released model's forward pass, so that saved operations show,
     and ``executed_efficiency`` those executed, both relative to float32 matrix products at ``gemm_gflops``. The
-    ``gemm_share`` of a stage is relative to matrix products in the dtype of the model.
+    ``gemm_share`` of a stage is relative to matrix products in the dtype of the model. ``square_kilometres_per_hour``
+    is the ground of a pair, or of a scene, whose windows overlap.
     """
     fields = {"tflop_per_pair": None, "executed_tflop_per_pair": None, **fields}
     seconds, rate = fields["seconds_per_pair"], fields["gemm_gflops"]
@@ -26,6 +30,10 @@ def add_ratios(fields: Mapping[str, Any]) -> dict[str, Any]:
         # A stage below the clock's resolution has no rate.
         stage["gflops"] = stage["executed_gflop"] / stage["seconds"] if stage["seconds"] > 0 else None
         stage["gemm_share"] = None if stage["gflops"] is None else stage["gflops"] / rate
+    if (side := GROUND_OF.get(fields.get("mode"))) is not None:
+        metres = fields[side] * fields["ground_sampling_distance"]
+        hours = fields.get("scene_seconds", seconds) / SECONDS_PER_HOUR
+        fields["square_kilometres_per_hour"] = (metres / METRES_PER_KILOMETRE) ** 2 / hours
     if "reference_seconds_per_pair" in fields:
         fields["speedup_over_reference"] = fields["reference_seconds_per_pair"] / seconds
     return fields
@@ -33,14 +41,16 @@ def add_ratios(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def format_report(report: Mapping[str, Any]) -> str:
     """Format a report as text. Rows are named like the JSON fields, with spaces."""
-    what = f"{report['image_size']} pixels"
+    metres = report["ground_sampling_distance"]
+    what = f"{report['image_size']} pixels of {metres:g} m"
     if report["mode"] == "scene":
         size, window, overlap = report["scene_size"], report["window"], report["overlap"]
-        what = f"{size} x {size} pixels in windows of {window}, overlap {overlap:.0%}"
+        what = f"{size} x {size} pixels of {metres:g} m in windows of {window}, overlap {overlap:.0%}"
     lines = [
         f"{report['mode']}: {what}, batch size {report['batch_size']}, classes: {report['classes']}, {report['dtype']}",
         f"{report['device_name']} ({report['device']}, {report['cpu_capability']}), threads: {report['threads']}, "
         f"PyTorch {report['torch_version']}",
+        f"of the CPU's flags: {' '.join(report['cpu_flags']) or 'none that matter'}",
         "",
     ]
     rows = []
@@ -50,7 +60,8 @@ def format_report(report: Mapping[str, Any]) -> str:
             spread = f"{min(every):.4g} to {max(every):.4g}" if len(every) > 1 else ""
             rows.append([name.replace("_", " "), f"{value:.4g}", spread])
     lines.append(format_table(rows, ["", "", "all runs"], "plain"))
-    if report["mode"] in ("infer", "stages", "scene") and report["tflop_per_pair"] is None:
+    is_stub = report.get("stub_seconds_per_window") is not None
+    if report["mode"] in ("infer", "stages", "scene") and report["tflop_per_pair"] is None and not is_stub:
         lines.append("The operations of the released model are unknown for this config and number of classes,")
         lines.append("so there is no arithmetic efficiency.")
     if report["mode"] == "stages":

@@ -1,7 +1,7 @@
 """EBSeg: open-vocabulary segmentation with embedding balancing and semantic structure consistency (CVPR 2024)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import open_clip
@@ -19,13 +19,20 @@ from mm_ovseg.baselines.ebseg.sam import SAMEncoder
 from mm_ovseg.baselines.ebseg.transformer_decoder import Stage, TransformerDecoder, mask_pooled
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.modeling.backbone.clip import build_whole_clip
-from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter, output_size, segmenter_arguments
+from mm_ovseg.modeling.meta_arch.segmenter import (
+    EncodedItem,
+    OpenVocabularySegmenter,
+    segmenter_arguments,
+    sizes_of,
+)
+from mm_ovseg.modeling.modality import RGB_ALONE
 from mm_ovseg.modeling.precision import at_least_float32, inference_precision
 
 __all__ = ["EBSeg", "EBSegHead"]
 
 STRIDE = 32  # pixels: images are padded to multiples of it
 NO_LABEL = -1  # of padding
+CLASSIFIED = ("decoder", "pooled", "recognition")  # the embeddings of queries that are compared with the names
 
 
 class EBSegHead(nn.Module):
@@ -176,31 +183,44 @@ class EBSeg(OpenVocabularySegmenter):
         return self
 
     @torch.no_grad()
-    def segment(self, batched_inputs: Sequence[dict]) -> list[torch.Tensor]:
-        """Scores (T, height, width) of each image: sums over queries, which are not probabilities."""
+    def encode(self, batched_inputs: Sequence[dict]) -> list[EncodedItem]:
+        """The queries of each image, see :meth:`encode_queries`."""
         images = self.images(batched_inputs)
-        places_of_size: dict[tuple[int, int], list[int]] = {}
-        for place, image in enumerate(images):
-            places_of_size.setdefault(_padded_size([image]), []).append(place)
-        scores: list[torch.Tensor | None] = [None] * len(images)
-        for size, places in places_of_size.items():
+        encoded: list[EncodedItem | None] = [None] * len(images)
+        for size, places in _places_by_padded_size(image.shape[1:] for image in images).items():
             with inference_precision(self.inference_dtype, self.device):
-                class_scores, masks = self.predict_queries([images[place] for place in places], size)
-            for place, query_scores, query_masks in zip(places, class_scores, masks, strict=True):
-                item = batched_inputs[place]
-                resized = _masks_of_size(query_masks, size, item["image"].shape[1:], output_size(item))
+                queries = self.encode_queries([images[place] for place in places], size)
+            for row, place in enumerate(places):
+                features = {name: tensor[row, None] for name, tensor in queries.items()}
+                encoded[place] = EncodedItem({RGB_ALONE: features}, {}, *sizes_of(batched_inputs[place]))
+        return encoded
+
+    @torch.no_grad()
+    def answer(self, encoded: Sequence[EncodedItem]) -> list[torch.Tensor]:
+        """Scores (T, height, width) of each image: sums over queries, which are not probabilities."""
+        features = [item.features[RGB_ALONE] for item in encoded]
+        scores: list[torch.Tensor | None] = [None] * len(encoded)
+        for padded, places in _places_by_padded_size(item.image_size for item in encoded).items():
+            with inference_precision(self.inference_dtype, self.device):
+                class_scores = self.classify(
+                    *(torch.cat([features[place][name] for place in places]) for name in CLASSIFIED)
+                )
+            for place, query_scores in zip(places, class_scores, strict=True):
+                masks = at_least_float32(features[place]["masks"][0])
+                resized = _masks_of_size(masks, padded, encoded[place].image_size, encoded[place].size)
                 with torch.autocast(self.device.type, enabled=False):
                     scores[place] = torch.einsum("qt,qhw->thw", query_scores, resized.sigmoid())
         return scores
 
-    def predict_queries(
-        self, images: Sequence[torch.Tensor], size: tuple[int, int]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The class probabilities (B, Q, T) and mask logits (B, Q, h, w) of the queries, in float32.
+    def encode_queries(self, images: Sequence[torch.Tensor], size: tuple[int, int]) -> dict[str, torch.Tensor]:
+        """What images say about their queries, whatever the names.
 
         Args:
             images: B tensors (3, H, W), 0..255, on the model's device.
             size: height and width that they are padded to.
+
+        Returns:
+            The embeddings of :meth:`classify`, (B, Q, C), and the mask logits ``masks``, (B, Q, h, w), by name.
         """
         clip, stages, mask_features = self._decode(images, size, with_surgery=True)
         decoder, last = self.sem_seg_head.transformer_decoder, stages[-1]
@@ -208,19 +228,25 @@ class EBSeg(OpenVocabularySegmenter):
         grid_masks = F.interpolate(
             at_least_float32(last.masks), patches.shape[-2:], mode="bilinear", align_corners=False
         )
+        return {
+            "decoder": decoder.class_embeddings(last, mask_features),
+            "pooled": mask_pooled(patches, grid_masks),
+            "recognition": recognized,
+            "masks": last.masks,
+        }
+
+    def classify(self, decoder: torch.Tensor, pooled: torch.Tensor, recognition: torch.Tensor) -> torch.Tensor:
+        """The class probabilities (B, Q, T) of queries, in float32.
+
+        Args:
+            decoder: their class embeddings (B, Q, C).
+            pooled, recognition: the same from CLIP's pooled map and from its recognition head.
+        """
         text = self.class_text(self.vocabulary)
-        class_logits, pooled, recognized = (
-            self.class_logits(embeddings, text)
-            for embeddings in (
-                decoder.class_embeddings(last, mask_features),
-                mask_pooled(patches, grid_masks),
-                recognized,
-            )
-        )
+        logits = [self.class_logits(embeddings, text) for embeddings in (decoder, pooled, recognition)]
         seen = share_a_name(self.vocabulary, self.seen_classes or self.train_vocabulary)
         exponents = torch.tensor(self.exponents.of_classes(seen)).to(text)  # (T, 3)
-        log_scores = balanced_class_scores(class_logits, pooled, recognized, exponents)
-        return log_scores.softmax(dim=-1)[..., :-1], at_least_float32(last.masks)
+        return balanced_class_scores(*logits, exponents).softmax(dim=-1)[..., :-1]
 
     def losses(self, batched_inputs: Sequence[dict]) -> dict[str, torch.Tensor]:
         """The 41 terms of :func:`~mm_ovseg.baselines.ebseg.losses.ebseg_losses`."""
@@ -232,7 +258,7 @@ class EBSeg(OpenVocabularySegmenter):
                     f"The labels of {item.get('file_name', 'a pair')} have the shape {tuple(label.shape)}; they must "
                     f"have that of the image, {tuple(image.shape[1:])}."
                 )
-        size = _padded_size(images)
+        size = _padded_size(image.shape[1:] for image in images)
         clip, stages, mask_features = self._decode(images, size, with_surgery=False)
         decoder = self.sem_seg_head.transformer_decoder
         embeddings = torch.cat([stage.embeddings for stage in stages], dim=1)  # (B, S * Q, width)
@@ -277,10 +303,18 @@ class EBSeg(OpenVocabularySegmenter):
         return clip, *self.sem_seg_head(self.sam(sam_images), clip.maps)
 
 
-def _padded_size(images: Sequence[torch.Tensor]) -> tuple[int, int]:
-    """The smallest height and width, multiples of 32, that hold all images (3, H, W)."""
-    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+def _padded_size(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """The smallest height and width, multiples of 32, that hold all sizes."""
+    height, width = (max(sides) for sides in zip(*sizes, strict=True))
     return math.ceil(height / STRIDE) * STRIDE, math.ceil(width / STRIDE) * STRIDE
+
+
+def _places_by_padded_size(sizes: Iterable[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
+    """The places of a batch's images by the size that each alone is padded to."""
+    places: dict[tuple[int, int], list[int]] = {}
+    for place, size in enumerate(sizes):
+        places.setdefault(_padded_size([size]), []).append(place)
+    return places
 
 
 def _pad(x: torch.Tensor, size: tuple[int, int], value: float) -> torch.Tensor:

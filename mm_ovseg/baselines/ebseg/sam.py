@@ -1,6 +1,6 @@
 """SAM's image encoder without its neck, built by timm."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import timm
@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer_sam import VisionTransformerSAM, checkpoint_filter_fn
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from mm_ovseg.checkpoint.encoder_weights import load_encoder_state_dict, read_encoder_file
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.backbone.dino import read_timm_weights
-from mm_ovseg.modeling.cpu_kernels import use_onednn
 from mm_ovseg.modeling.memory import recomputed
 
 __all__ = ["SAMEncoder"]
@@ -50,7 +50,6 @@ class SAMEncoder(nn.Module):
             state_dict = read_timm_weights(weights, arguments) if is_of_timm else read_encoder_file(weights)
             load_encoder_state_dict(model, checkpoint_filter_fn(state_dict, model), source=weights)
         model.prune_intermediate_layers([block - 1 for block in sorted(set(blocks))], prune_norm=True)
-        use_onednn(model)
         model.requires_grad_(False)
         model.pos_embed.requires_grad_(True)
         self.model = model
@@ -72,13 +71,31 @@ class SAMEncoder(nn.Module):
         x = x + _resize(self.model.pos_embed, x.shape[1:3])
         outputs = {}
         for index, block in enumerate(self.model.blocks, start=1):
-            x = recomputed(self.recompute, block, x)
+            x = recomputed(self.recompute, _run, block, x)
             if index in self.blocks:
                 outputs[index] = x.permute(0, 3, 1, 2)  # (B, width, h, w)
         return [
             F.interpolate(outputs[block], scale_factor=scale, mode="bilinear", align_corners=False)
             for block, scale in zip(self.blocks, SCALES, strict=True)
         ]
+
+
+class _FourAxes(TorchFunctionMode):
+    """A context for timm's SAM, whose attention has three axes, (B * heads, N, D): fused kernels need four."""
+
+    def __torch_function__(
+        self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if function is not F.scaled_dot_product_attention:
+            return function(*args, **(kwargs or {}))
+        query, key, value = (tensor[None] for tensor in args)  # (1, B * heads, N, D)
+        mask = kwargs.pop("attn_mask")  # (B * heads, N, N)
+        return function(query, key, value, attn_mask=None if mask is None else mask[None], **kwargs)[0]
+
+
+def _run(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    with _FourAxes():
+        return block(x)
 
 
 def _create(name: str, arguments: Mapping[str, Any]) -> VisionTransformerSAM:

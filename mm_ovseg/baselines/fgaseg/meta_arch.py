@@ -14,7 +14,7 @@ from mm_ovseg.baselines.fgaseg.sliding_window import WINDOW, join_windows, split
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.losses import at_label_sizes
 from mm_ovseg.modeling.meta_arch.mm_ovseg import MMOVSeg
-from mm_ovseg.modeling.meta_arch.segmenter import EncodedItem, GraphSizes, output_size
+from mm_ovseg.modeling.meta_arch.segmenter import EncodedItem, GraphSizes, sizes_of
 from mm_ovseg.modeling.modality import RGB_ALONE
 from mm_ovseg.modeling.precision import at_least_float32, inference_precision
 from mm_ovseg.modeling.scores import scores_of_size
@@ -84,7 +84,7 @@ class FGAseg(MMOVSeg):
             return super().encode(batched_inputs)
         with inference_precision(self.inference_dtype, self.device):
             return [
-                EncodedItem({RGB_ALONE: self.encode_images(split_into_windows(image), None)}, {}, output_size(item))
+                EncodedItem({RGB_ALONE: self.encode_images(split_into_windows(image), None)}, {}, *sizes_of(item))
                 for image, item in zip(self.images(batched_inputs), batched_inputs, strict=True)
             ]
 

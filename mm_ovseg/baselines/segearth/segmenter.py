@@ -1,7 +1,8 @@
 """SegEarth-OV: open-vocabulary segmentation of remote sensing images without training (arXiv 2410.01768)."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,13 @@ from mm_ovseg.baselines.segearth.image_encoder import encode_tokens
 from mm_ovseg.baselines.segearth.upsampler import MIN_GRID, SimFeatUp, load_upsampler
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.backbone.clip import build_clip
-from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter, output_size, segmenter_arguments
+from mm_ovseg.modeling.meta_arch.segmenter import (
+    EncodedItem,
+    OpenVocabularySegmenter,
+    segmenter_arguments,
+    sizes_of,
+)
+from mm_ovseg.modeling.modality import RGB_ALONE
 from mm_ovseg.modeling.precision import at_least_float32, inference_precision
 from mm_ovseg.modeling.windows import window_starts
 from mm_ovseg.vocabulary import split_synonyms
@@ -24,9 +31,10 @@ __all__ = ["SegEarthOV"]
 
 
 class Window(NamedTuple):
-    """A window of an image of the batch."""
+    """A window of an image of the batch: its number among those of the image, and its place there."""
 
     image: int
+    number: int
     rows: slice
     columns: slice
 
@@ -141,7 +149,29 @@ class SegEarthOV(OpenVocabularySegmenter):
         raise ConfigError("SegEarth-OV needs no training; call eval() before the model.")
 
     @torch.no_grad()
-    def segment(self, batched_inputs: Sequence[dict]) -> list[torch.Tensor]:
+    def encode(self, batched_inputs: Sequence[dict]) -> list[EncodedItem]:
+        """Each normalised image, and CLIP's tokens of its N windows: ``whole`` (1, N, C), ``patches`` (1, N, h, w, C).
+
+        The features of each pixel, which take hundreds of times the memory, are computed by :meth:`answer`.
+        """
+        images = [
+            (image.to(self.pixel_mean) - self.pixel_mean) / self.pixel_std for image in self.images(batched_inputs)
+        ]
+        tokens: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in images]
+        with inference_precision(self.inference_dtype, self.device):
+            for windows in self._batches([tuple(image.shape[1:]) for image in images]):
+                padded, _ = self._pad(_crops(images, windows))
+                for window, *of_window in zip(windows, *encode_tokens(self.visual, padded), strict=True):
+                    tokens[window.image].append(of_window)
+        encoded = []
+        for item, image, of_image in zip(batched_inputs, images, tokens, strict=True):
+            whole, patches = (torch.stack(kind)[None] for kind in zip(*of_image, strict=True))
+            features = {"image": image[None], "whole": whole, "patches": patches}
+            encoded.append(EncodedItem({RGB_ALONE: features}, {}, *sizes_of(item)))
+        return encoded
+
+    @torch.no_grad()
+    def answer(self, encoded: Sequence[EncodedItem]) -> list[torch.Tensor]:
         """Scores (T, height, width) of each image, 0..1: of a class, the highest one of its synonyms.
 
         Scores of all synonyms sum to 1. With a threshold, pixels below it keep only the score of the background.
@@ -154,15 +184,12 @@ class SegEarthOV(OpenVocabularySegmenter):
                 key="message",
             )
         background = self._background()
-        images = [
-            (image.to(self.pixel_mean) - self.pixel_mean) / self.pixel_std for image in self.images(batched_inputs)
-        ]
         with inference_precision(self.inference_dtype, self.device):
             queries, counts = self.embed_queries(self.vocabulary)
-            similarities = self.compare(images, queries)
+            similarities = self.compare_images([item.features[RGB_ALONE] for item in encoded], queries)
         scores = []
-        for item, similarity in zip(batched_inputs, similarities, strict=True):
-            similarity = F.interpolate(similarity[None], output_size(item), mode="bilinear", align_corners=False)[0]
+        for item, similarity in zip(encoded, similarities, strict=True):
+            similarity = F.interpolate(similarity[None], item.size, mode="bilinear", align_corners=False)[0]
             scores.append(class_scores(self.scale * similarity, counts, self.threshold, background))
         return scores
 
@@ -181,28 +208,37 @@ class SegEarthOV(OpenVocabularySegmenter):
         embeddings = self.embed([synonym for group in groups for synonym in group])  # (P, Q, C)
         return F.normalize(embeddings.mean(dim=0), dim=-1), [len(group) for group in groups]
 
-    def compare(self, images: Sequence[torch.Tensor], queries: torch.Tensor) -> list[torch.Tensor]:
-        """Similarities (Q, H, W) of normalised images (3, H, W) and queries (Q, C), averaged over windows."""
+    def compare_images(
+        self, features: Sequence[Mapping[str, torch.Tensor]], queries: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """Similarities (Q, H, W) of encoded images, see :meth:`encode`, and queries (Q, C), averaged over windows."""
+        images = [of_image["image"][0] for of_image in features]
         sums = [image.new_zeros(len(queries), *image.shape[1:]) for image in images]
         counts = [image.new_zeros(image.shape[1:]) for image in images]
         for windows in self._batches([tuple(image.shape[1:]) for image in images]):
-            crops = torch.stack([images[image][:, rows, columns] for image, rows, columns in windows])
-            similarities = self.compare_windows(crops, queries)
-            for (image, rows, columns), similarity in zip(windows, similarities, strict=True):
+            whole, patches = (
+                torch.stack([features[window.image][kind][0, window.number] for window in windows])
+                for kind in ("whole", "patches")
+            )
+            similarities = self.compare_windows(_crops(images, windows), whole, patches, queries)
+            for (image, _, rows, columns), similarity in zip(windows, similarities, strict=True):
                 sums[image][:, rows, columns] += similarity
                 counts[image][rows, columns] += 1
         return [total / count for total, count in zip(sums, counts, strict=True)]
 
-    def compare_windows(self, images: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
-        """Cosine similarity (B, Q, H, W) of windows (B, 3, H, W) and queries, with that of the whole window added.
+    def compare_windows(
+        self, images: torch.Tensor, whole: torch.Tensor, patches: torch.Tensor, queries: torch.Tensor
+    ) -> torch.Tensor:
+        """Cosine similarity (B, Q, H, W) of windows and queries, with that of the whole window added.
 
-        A window that is not whole patches is padded with zeros, half before and half after it.
+        Args:
+            images: the windows (B, 3, H, W).
+            whole, patches: their features (B, C) and (B, h, w, C), from windows that are padded to whole patches.
+            queries: (Q, C).
         """
         height, width = images.shape[2:]
-        (top, below), (left, right) = (self._padding(side) for side in (height, width))
-        images = F.pad(images, (left, right, top, below))
-        whole, features = encode_tokens(self.visual, images)
-        features = self.upsample(features, images)[:, top : top + height, left : left + width]  # (B, H, W, C)
+        padded, (top, left) = self._pad(images)
+        features = self.upsample(patches, padded)[:, top : top + height, left : left + width]  # (B, H, W, C)
         bias = self.bias_weight * cosines(whole, queries)  # (B, Q)
         return (cosines(features, queries) + bias[:, None, None]).permute(0, 3, 1, 2)
 
@@ -213,11 +249,17 @@ class SegEarthOV(OpenVocabularySegmenter):
         maps = features.permute(0, 3, 1, 2)
         return F.interpolate(maps, images.shape[2:], mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
 
-    def _padding(self, side: int) -> tuple[int, int]:
-        """Pixels before and after a side, which make it whole patches, and enough of them for the upsampler."""
-        patch = self.visual.patch_size[0]
-        missing = max(-(-side // patch), MIN_GRID) * patch - side
-        return missing // 2, missing - missing // 2
+    def _pad(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Pad windows (B, 3, H, W) with zeros, half before and half after them, and say how much is above and left.
+
+        They become whole patches, and enough of them for the upsampler.
+        """
+        patch, padding = self.visual.patch_size[0], []
+        for side in images.shape[2:]:
+            missing = max(-(-side // patch), MIN_GRID) * patch - side
+            padding.append((missing // 2, missing - missing // 2))
+        (top, below), (left, right) = padding
+        return F.pad(images, (left, right, top, below)), (top, left)
 
     def _batches(self, sizes: Sequence[tuple[int, int]]) -> Iterator[list[Window]]:
         """The windows of images of these sizes, those of equal size together, at most ``windows_at_once``."""
@@ -229,9 +271,8 @@ class SegEarthOV(OpenVocabularySegmenter):
                 for length, side in zip(size, sides, strict=True)
             ]
             by_size.setdefault(tuple(sides), []).extend(
-                Window(image, slice(row, row + sides[0]), slice(column, column + sides[1]))
-                for row in starts[0]
-                for column in starts[1]
+                Window(image, number, slice(row, row + sides[0]), slice(column, column + sides[1]))
+                for number, (row, column) in enumerate(product(*starts))
             )
         for windows in by_size.values():
             for first in range(0, len(windows), self.windows_at_once):
@@ -252,6 +293,11 @@ class SegEarthOV(OpenVocabularySegmenter):
             key="message",
         )
         return None
+
+
+def _crops(images: Sequence[torch.Tensor], windows: Sequence[Window]) -> torch.Tensor:
+    """Windows of one size (B, 3, h, w) of images (3, H, W)."""
+    return torch.stack([images[window.image][:, window.rows, window.columns] for window in windows])
 
 
 def cosines(features: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:

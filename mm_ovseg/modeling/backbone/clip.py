@@ -17,7 +17,6 @@ from mm_ovseg.checkpoint.encoder_weights import load_encoder_state_dict, read_en
 from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import CheckpointError, ConfigError, brief_reason
 from mm_ovseg.modeling.backbone.image_encoder import IMAGE_ENCODER_REGISTRY, EncoderFeatures, ImageEncoder
-from mm_ovseg.modeling.cpu_kernels import use_onednn
 from mm_ovseg.modeling.memory import recomputed
 
 __all__ = [
@@ -247,7 +246,6 @@ def build_whole_clip(
     for module in list(model.modules()):
         if isinstance(getattr(module, "attn", None), nn.MultiheadAttention):
             module.attn = SelfAttention.from_packed(module.attn)
-    use_onednn(model)
     return model
 
 

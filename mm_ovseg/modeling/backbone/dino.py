@@ -10,7 +10,7 @@ from torch import nn
 from mm_ovseg.checkpoint.encoder_weights import load_encoder_file, load_encoder_state_dict
 from mm_ovseg.errors import CheckpointError, ConfigError
 from mm_ovseg.modeling.backbone.image_encoder import IMAGE_ENCODER_REGISTRY, EncoderFeatures, ImageEncoder
-from mm_ovseg.modeling.cpu_kernels import fast_attention, use_onednn
+from mm_ovseg.modeling.cpu_kernels import fast_attention
 
 __all__ = ["DINOEncoder", "read_timm_weights"]
 
@@ -58,7 +58,6 @@ class DINOEncoder(ImageEncoder):
             raise ConfigError(
                 f"Blocks {list(blocks)} of {name} were requested, which has {depth}; choose from 1 to {depth}."
             )
-        use_onednn(model)
         model.blocks[max(blocks) :].requires_grad_(False)  # they are unused
         self.model = model
         if weights in timm.list_pretrained():
@@ -78,7 +77,7 @@ class DINOEncoder(ImageEncoder):
 
     def forward(self, images: torch.Tensor) -> EncoderFeatures:
         """Encode preprocessed images (B, 3, image_size, image_size)."""
-        with fast_attention(images.device):
+        with fast_attention(images):
             indices = sorted({block - 1 for block in self.blocks})
             maps = self.model.forward_intermediates(
                 images, indices=indices, norm=True, stop_early=True, intermediates_only=True

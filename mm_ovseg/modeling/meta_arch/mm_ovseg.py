@@ -19,8 +19,8 @@ from mm_ovseg.modeling.meta_arch.segmenter import (
     EncodedItem,
     GraphSizes,
     OpenVocabularySegmenter,
-    output_size,
     segmenter_arguments,
+    sizes_of,
 )
 from mm_ovseg.modeling.modality import ANSWERS, RGB_ALONE, SAR_ALONE, answer_masks, has_data, replace_where
 from mm_ovseg.modeling.precision import inference_precision
@@ -198,7 +198,7 @@ class MMOVSeg(OpenVocabularySegmenter):
                 for row, place in enumerate(places):
                     encoded[place][answer] = {name: tensor[row, None] for name, tensor in prepared.items()}
         return [
-            EncodedItem(features, needed if len(needed) > 1 else {}, output_size(item))
+            EncodedItem(features, needed if len(needed) > 1 else {}, *sizes_of(item))
             for features, needed, item in zip(encoded, masks, batched_inputs, strict=True)
         ]
 

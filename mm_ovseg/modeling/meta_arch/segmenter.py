@@ -11,6 +11,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import nn
 
 from mm_ovseg.errors import DataError, VocabularyError
+from mm_ovseg.modeling.cpu_kernels import use_cpu_kernels
 from mm_ovseg.modeling.precision import read_inference_dtype
 from mm_ovseg.modeling.text import TextEmbedder
 from mm_ovseg.vocabulary import seen_classes, unseen_classes, validate_class_names
@@ -20,8 +21,8 @@ __all__ = [
     "GraphSizes",
     "OpenVocabularySegmenter",
     "needed_weights",
-    "output_size",
     "segmenter_arguments",
+    "sizes_of",
 ]
 
 
@@ -33,11 +34,13 @@ class EncodedItem:
         features: for each answer that its pixels need (:mod:`mm_ovseg.modeling.modality`), tensors (1, ...) by name.
         masks: the pixels for which each answer is, bool (H, W); empty for a single answer.
         size: height and width of the output in pixels.
+        image_size: height and width of the image in pixels.
     """
 
     features: Mapping[str, Mapping[str, torch.Tensor]]
     masks: Mapping[str, torch.Tensor]
     size: tuple[int, int]
+    image_size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,13 @@ class OpenVocabularySegmenter(nn.Module):
     def graph_sizes(self) -> GraphSizes | None:
         """The sizes of the function :meth:`compare`; None if the model has none, and cannot be exported."""
         return None
+
+    def train(self, mode: bool = True) -> "OpenVocabularySegmenter":
+        """Switch the mode; from the first evaluation on a CPU on, linear layers have faster kernels for it."""
+        super().train(mode)
+        if not mode and self.device.type == "cpu":
+            use_cpu_kernels(self)
+        return self
 
     def compare(
         self,
@@ -217,10 +227,10 @@ class OpenVocabularySegmenter(nn.Module):
         return images
 
 
-def output_size(item: dict) -> tuple[int, int]:
-    """Height and width of the output for a batch item: those asked for, or the image's."""
+def sizes_of(item: dict) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width of the output for a batch item, those asked for or the image's, and those of its image."""
     height, width = item["image"].shape[1:]
-    return int(item.get("height", height)), int(item.get("width", width))
+    return (int(item.get("height", height)), int(item.get("width", width))), (height, width)
 
 
 def needed_weights(cfg: CfgNode) -> tuple[str, str]:
