@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import check_writable_folder, complete_file, remove_leftovers
+from mm_ovseg.files import check_writable_folder, complete_file, is_leftover, remove_leftovers
 from mm_ovseg.inference.feature_files import EncodedBatch, read_batch, serialise_batch
 
 __all__ = ["KeptFeatures", "check_features_folder"]
@@ -117,16 +118,19 @@ class KeptFeatures:
             try:
                 self._write(self._path(row, columns), serialise_batch(batch, key=self._digest, columns=columns))
                 return
-            except (DataError, OSError, MemoryError) as error:
+            except (DataError, OSError, MemoryError, RuntimeError, SafetensorError) as error:  # PyTorch's memory, too
                 self._full = str(error).rstrip(".") or "memory is full"
         self._left_out += len(columns)
 
     def _write(self, path: Path, content: bytes) -> None:
+        too_large = DataError(f"--max-features is {self._max_bytes / 1e9:g} GB")
+        if len(content) > self._max_bytes:  # before anything is removed
+            raise too_large
         if self._bytes is None:
             self._begin()
         size = self._bytes + len(content) - (path.stat().st_size if path.exists() else 0)
         if size > self._max_bytes:
-            raise DataError(f"--max-features is {self._max_bytes / 1e9:g} GB")
+            raise too_large
         if shutil.disk_usage(self.folder).free < len(content) + MIN_FREE:
             raise DataError(f"the disk of {self.folder} has less than {MIN_FREE / 1e9:g} GB free")
         with complete_file(path) as temporary:
@@ -156,10 +160,10 @@ def check_features_folder(folder: Path) -> None:
     """
     check_writable_folder(folder)
     try:
-        is_foreign = folder.exists() and any(folder.iterdir()) and _read_description(folder) is None
+        files = [file for file in folder.iterdir() if not is_leftover(file)] if folder.exists() else []
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror}); choose another folder for features.") from error
-    if is_foreign:
+    if files and _read_description(folder) is None:
         raise DataError(f"{folder} holds other files than features; choose a new or an empty folder for features.")
 
 

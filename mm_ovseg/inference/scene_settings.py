@@ -112,8 +112,9 @@ def features_key(
         "config": hashlib.sha256(cfg.dump().encode()).hexdigest(),
         "device": _device(model.device),
         "precision": str(model.inference_dtype),
-        "libraries": {name: version(name) for name in LIBRARIES}
-        | {"GDAL": rasterio.__gdal_version__, "OpenCV": cv2.__version__},
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "GDAL": rasterio.__gdal_version__,
+        "OpenCV": cv2.__version__,
         "mm_ovseg": _sources_hash(),
     }
 

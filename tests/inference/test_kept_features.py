@@ -297,12 +297,15 @@ def test_a_limit(predictor, pair, tmp_path, caplog):
     report, files = ask(predictor, pair, tmp_path / "map.tif", OTHERS, options=options)
     assert report["windows_from_features"] == 2
     assert files == ask(predictor, pair, tmp_path / "map.tif", OTHERS, options=SceneOptions(**WINDOW))[1]
+    kept = sorted(folder.iterdir())  # features of other windows than these, for which there is no room at all
+    ask(predictor, pair, tmp_path / "map.tif", options=replace(options, overlap=0.5, max_features=1e-9))
+    assert sorted(folder.iterdir()) == kept
     for wrong in (0, -1.0, float("nan")):
         with pytest.raises(ConfigError, match="--max-features"):
             ask(predictor, pair, tmp_path / "map.tif", options=replace(options, max_features=wrong))
 
 
-@pytest.mark.parametrize("fault", ["full", "nearly full"])
+@pytest.mark.parametrize("fault", ["full", "nearly full", "memory"])
 def test_a_full_disk_stops_the_features_but_not_the_map(predictor, pair, tmp_path, monkeypatch, caplog, fault):
     _, expected = ask(predictor, pair, tmp_path / "map.tif", options=SceneOptions(**WINDOW))
     complete_file = kept_features.complete_file
@@ -312,16 +315,21 @@ def test_a_full_disk_stops_the_features_but_not_the_map(predictor, pair, tmp_pat
             raise DataError(f"{path} cannot be written (No space left on device)")
         return complete_file(path)
 
+    def no_memory(batch, **_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
     if fault == "full":
         monkeypatch.setattr(kept_features, "complete_file", full)
+    elif fault == "memory":
+        monkeypatch.setattr(kept_features, "serialise_batch", no_memory)
     else:
         monkeypatch.setattr(kept_features, "MIN_FREE", 2 * shutil.disk_usage(tmp_path).free)
     options = SceneOptions(**WINDOW, keep_features=tmp_path / "features")
     _, files = ask(predictor, pair, tmp_path / "map.tif", options=options)
     assert files == expected
     [message] = [record.message for record in caplog.records if "not kept" in record.message]
-    assert {"full": "6 of 8 windows (75%)", "nearly full": "8 of 8 windows (100%)"}[fault] in message
-    assert {"full": "No space left", "nearly full": "GB free"}[fault] in message
+    assert ("6 of 8 windows (75%)" if fault == "full" else "8 of 8 windows (100%)") in message
+    assert {"full": "No space left", "nearly full": "GB free", "memory": "allocate memory"}[fault] in message
 
 
 def test_batches_that_memory_does_not_hold(predictor, pair, tmp_path, monkeypatch, encoded):
@@ -348,6 +356,8 @@ def test_batches_that_memory_does_not_hold(predictor, pair, tmp_path, monkeypatc
 def test_a_folder_of_something_else_is_refused_and_left(predictor, pair, tmp_path, monkeypatch):
     folder = tmp_path / "mine"
     folder.mkdir()
+    (folder / ".features.1.tmp.json").touch()  # left by a kill
+    check_features_folder(folder)
     monkeypatch.setattr(predictor.model, "encode", None)
     for name, content in (("photo.jpg", "x"), ("features.json", '{"type": "FeatureCollection"}')):
         (folder / name).write_text(content)
