@@ -147,7 +147,8 @@ def _fingerprint(file: Path) -> list:
 def _with_parts(path: str | os.PathLike, any_format: bool) -> list:
     """The fingerprints of a raster and of the files that belong to it, such as the sources of a mosaic."""
     with open_raster(path, any_format=any_format) as dataset:
-        return [_fingerprint(Path(path)), *(_fingerprint(Path(file)) for file in dataset.files)]
+        # The files of NETCDF:"sar.nc":vv do not include this name.
+        return [_fingerprint(file) for file in dict.fromkeys(map(Path, (path, *dataset.files)))]
 
 
 def _content(path: Path) -> str | list:
