@@ -80,10 +80,11 @@ class SceneRun:
         )
         coverage = np.full((size, width), NODATA_CLASS, np.uint8)
         written: Future | None = None
+        ahead = 2 + 2 // self.options.batch_size  # two batches and two windows, which bounds memory
         bar = {"unit": "window", "disable": not self.show_progress, "smoothing": 0.05}
         with (
             ThreadPoolExecutor(1, thread_name_prefix="write") as writer,
-            prefetched(self._read(rows[first:], columns), 2 + 2 // self.options.batch_size) as batches,
+            prefetched(self._read(rows[first:], columns), ahead) as batches,
             tqdm(total=total, initial=first * len(columns), **bar) as progress,
         ):
             for row, end in zip(rows[first:], [*rows[first + 1 :], height], strict=True):

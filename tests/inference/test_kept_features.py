@@ -357,7 +357,7 @@ def test_a_folder_of_something_else_is_refused_and_left(predictor, pair, tmp_pat
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / ".features.1.tmp.json").touch()  # left by a kill
-    check_features_folder(folder)
+    kept_features.check_features_folder(folder)
     monkeypatch.setattr(predictor.model, "encode", None)
     for name, content in (("photo.jpg", "x"), ("features.json", '{"type": "FeatureCollection"}')):
         (folder / name).write_text(content)

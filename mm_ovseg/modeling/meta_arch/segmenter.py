@@ -105,7 +105,7 @@ class OpenVocabularySegmenter(nn.Module):
         return None
 
     def train(self, mode: bool = True) -> "OpenVocabularySegmenter":
-        """Switch the mode; from the first evaluation on a CPU on, linear layers have faster kernels for it."""
+        """Switch the mode; the first switch to evaluation on a CPU gives linear layers faster kernels for it."""
         super().train(mode)
         if not mode and self.device.type == "cpu":
             use_cpu_kernels(self)
