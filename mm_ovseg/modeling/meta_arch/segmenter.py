@@ -31,7 +31,8 @@ class EncodedItem:
     """An item of a batch as its encoders see it: all that its scores depend on but the names.
 
     Attributes:
-        features: for each answer that its pixels need (:mod:`mm_ovseg.modeling.modality`), tensors (1, ...) by name.
+        features: for each answer that its pixels need (:mod:`mm_ovseg.modeling.modality`), tensors (1, ...) by name; of
+            FGAseg by windows, one row for each window.
         masks: the pixels for which each answer is, bool (H, W); empty for a single answer.
         size: height and width of the output in pixels.
         image_size: height and width of the image in pixels.
