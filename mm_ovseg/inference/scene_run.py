@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from mm_ovseg.data.mappers import model_item
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.decision import NODATA_CLASS, Decision
 from mm_ovseg.errors import StoppedError
+from mm_ovseg.inference.background import Background
 from mm_ovseg.inference.batches import BatchRunner
 from mm_ovseg.inference.coverage import COVERAGE, coverage_of
 from mm_ovseg.inference.kept_features import EncodedBatch, EncodedWindow, KeptFeatures
@@ -78,28 +78,30 @@ class SceneRun:
             num_classes=len(self.decision.names), width=width, window=size, overlap=overlap, start=rows[first]
         )
         coverage = np.full((size, width), NODATA_CLASS, np.uint8)
-        written: Future | None = None
         bar = {"unit": "window", "disable": not self.show_progress, "smoothing": 0.05}
         with (
-            ThreadPoolExecutor(1, thread_name_prefix="write") as writer,
+            Background("write", max_waiting=1) as write,  # one strip at a time waits, so memory stays bounded
+            Background("blend", max_waiting=2) as blend,  # while the model has the next windows
             prefetched(self._read(rows[first:], columns), 2 + 2 // self.options.batch_size) as batches,
             tqdm(total=total, initial=first * len(columns), **bar) as progress,
         ):
+
+            def close(row: int, end: int) -> None:
+                count = end - row
+                scores, strip_coverage = blender.close(end), coverage[:count].copy()
+                coverage[: size - count] = coverage[count:]
+                coverage[size - count :] = NODATA_CLASS
+                if end > done:
+                    write(self._write, scores, strip_coverage)
+
             for row, end in zip(rows[first:], [*rows[first + 1 :], height], strict=True):
                 for some in self._batches(columns):
                     batch = next(batches)
                     if self.should_stop is not None and self.should_stop():
                         raise StoppedError("The scene is not finished: it is no longer needed.")
-                    self._blend(batch, blender, coverage)
+                    blend(self._blend, batch, self._scores(batch), blender, coverage)
                     progress.update(len(some))
-                scores, strip_coverage = blender.close(end), coverage[: end - row].copy()
-                coverage = np.concatenate([coverage[end - row :], np.full_like(strip_coverage, NODATA_CLASS)])
-                if written is not None:
-                    written.result()  # one strip at a time waits, so memory stays bounded
-                if end > done:
-                    written = writer.submit(self._write, scores, strip_coverage)
-            if written is not None:
-                written.result()
+                blend(close, row, end)
         return total
 
     def _batches(self, columns: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -128,17 +130,20 @@ class SceneRun:
             coverages.append(coverage_of(window.image_valid, window.sar_valid, cloudy))
         return _Batch(row, inside, coverages, windows, kept)
 
-    def _blend(self, batch: "_Batch", blender: RowBlender, coverage: np.ndarray) -> None:
-        """Run a batch through the model."""
+    def _scores(self, batch: "_Batch") -> list[torch.Tensor]:
+        """Run a batch through the model: scores (N, H, W) of the windows with data."""
+        if batch.kept is None:
+            return self._encode(batch)
+        return [scores.cpu() for part in batch.kept.parts() for scores in self._answer(part)]
+
+    def _blend(
+        self, batch: "_Batch", scores: Sequence[torch.Tensor], blender: RowBlender, coverage: np.ndarray
+    ) -> None:
         for (column, inside), rests_on in zip(batch.inside.items(), batch.coverages, strict=True):
             coverage[:, column : column + len(rests_on)][inside] = rests_on[:, : inside.shape[1]][inside]
-        if batch.kept is None:
-            scores = self._encode(batch)
-        else:
-            scores = [scores for part in batch.kept.parts() for scores in self._answer(part)]
         columns = [column for column, rests_on in zip(batch.inside, batch.coverages, strict=True) if rests_on.any()]
         for column, window_scores in zip(columns, scores, strict=True):
-            blender.add(column, window_scores.cpu())
+            blender.add(column, window_scores)
 
     def _encode(self, batch: "_Batch") -> list[torch.Tensor]:
         """The scores of the windows with data from their images; keeps the features."""
@@ -157,7 +162,7 @@ class SceneRun:
             while sum(sizes) < len(results):
                 sizes.append(results[sum(sizes)].together)
             self.features.save(batch.row, list(batch.inside), EncodedBatch(windows, sizes))
-        return [result.scores for result in results]
+        return [result.scores.cpu() for result in results]
 
     def _segment_items(self, items: list[dict]) -> list["_Result"]:
         if self.features is None:
