@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mm_ovseg.errors import DataError
 
-__all__ = ["check_outputs", "check_writable_folder", "complete_file", "remove_leftovers", "sha256"]
+__all__ = ["check_outputs", "check_writable_folder", "complete_file", "is_leftover", "remove_leftovers", "sha256"]
 
 MAX_NAME_BYTES = 255  # of a file name, on nearly all file systems
 MAX_STEM = 48  # characters, in temporary names
@@ -121,13 +121,18 @@ def complete_file(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink()
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether a file has a name that :func:`complete_file` gives to what is being written."""
+    return TEMPORARY.fullmatch(path.name) is not None
+
+
 def remove_leftovers(folder: str | os.PathLike) -> None:
     """Remove temporary files of :func:`complete_file` that killed processes left in a folder.
 
     Only for folders to which no other process writes.
     """
     for path in Path(folder).glob(".*.tmp*"):
-        if TEMPORARY.fullmatch(path.name):
+        if is_leftover(path):
             with suppress(OSError):
                 path.unlink()
 

@@ -67,7 +67,7 @@ class PageScene:
         image, sar_image: uint8 (h, w, 3), previews of at most 1024 pixels a side; None like the file.
         width, height: size of the scene in pixels.
         crs: name of its coordinate reference system, or None.
-        folder: the folder of the maps, and of what the encoders gave for them.
+        folder: the folder of the maps and of the features.
         maps: the maps, by whether SAR was used.
         warnings: sentences for the visitor about possible problems with the files or the maps.
     """
@@ -92,11 +92,11 @@ class PageScene:
 
     @property
     def features(self) -> Path:
-        """The folder of what the encoders gave."""
+        """The folder of the encoders' features for the maps."""
         return self.folder / "features"
 
-    def hand_over(self, folder: Path) -> None:
-        """Let a new scene of the same files, with its own folder, have what the encoders gave."""
+    def link_features_to(self, folder: Path) -> None:
+        """Hard-link the features into the folder of another scene of the same files."""
         with suppress(OSError):  # without it, the new scene is encoded
             shutil.copytree(self.features, folder / self.features.name, copy_function=os.link)
 
@@ -135,6 +135,7 @@ class MapMaker:
         should_stop: Callable[[], bool] | None = None,
         *,
         typed_background: str = "",
+        previous: PageScene | None = None,
     ) -> PageScene:
         """Map a pair, or one image alone.
 
@@ -142,9 +143,10 @@ class MapMaker:
             rgb, sar: the files; SAR on any grid; one may be None.
             typed_classes: "water,road,city", or with synonyms "water,river,lake; road,street".
             folder: folder to create for its maps; None for a new one in the maker's own.
-            should_stop: called before each window of the scene; returns True if the map is no longer wanted.
+            should_stop: called before each batch of windows; returns True if the map is no longer wanted.
             typed_background: names that compete with the classes and are mapped to "none", spelled like them;
                 "" for the default ones.
+            previous: a scene of the same files, whose features are used; it stays as it is.
 
         Returns:
             The scene with one map; the caller removes it.
@@ -161,6 +163,8 @@ class MapMaker:
         folder = folder or Path(tempfile.mkdtemp(dir=self._folder))
         folder.mkdir(parents=True, exist_ok=True)
         try:
+            if previous is not None:
+                previous.link_features_to(folder)
             rgb_reader, sar_reader = image_readers(self._cfg)
             with SceneSource(rgb, sar, rgb_reader=rgb_reader, sar_reader=sar_reader) as source:
                 grid = source.grid

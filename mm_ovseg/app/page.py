@@ -166,16 +166,17 @@ class _Scenes:
         """Map a new pair in place of the last one, or say why it cannot be mapped."""
         files = [None if path is None else Path(path) for path in (rgb, sar)]
         folder = self._files.new_folder(request.request.state.visitor)
-        if scene is not None and files == [scene.rgb, scene.sar]:
-            scene.hand_over(folder)  # for other names
-        self.remove(scene)
+        previous = scene if scene is not None and files == [scene.rgb, scene.sar] else None
+        if previous is None:
+            self.remove(scene)
+        names = {"typed_background": background or "", "previous": previous}
         with self._runs.of(request.session_hash) as left:
             made, message = _attempt(
-                lambda: self._maker.make_scene(*files, classes or "", folder, left, typed_background=background or ""),
-                *files,
+                lambda: self._maker.make_scene(*files, classes or "", folder, left, **names), *files
             )
         if made is None:
-            return [None, *_nothing(message)]
+            return [previous, *_nothing(message)]  # its features serve the next attempt
+        self.remove(previous)
         return [made, *_shown(made, made.sar is not None, layer, RGB, opacity)]
 
     def open(self, layer: str, opacity: float) -> list[Any]:

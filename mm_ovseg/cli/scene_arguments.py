@@ -57,10 +57,10 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--correct-shift", action="store_true", help="correct the estimated shift of SAR")
     parser.add_argument(
-        "--keep-features", type=Path, metavar="DIR", help="keep what the encoders gave, for other names later"
+        "--keep-features", type=Path, metavar="DIR", help="keep the encoders' features, for other names later"
     )
     parser.add_argument(
-        "--max-features", type=float, default=20, metavar="GB", help="of --keep-features (default: 20, for each scene)"
+        "--max-features", type=float, default=20, metavar="GB", help="largest size of a scene's features (default: 20)"
     )
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
     parser.add_argument("--quiet", action="store_true", help="print no progress bar and no table")

@@ -1,29 +1,24 @@
-"""What the encoders gave for the windows of a scene, kept in a folder for further questions about the same scene."""
+"""The encoders' features for the windows of a scene, kept in a folder for further questions about the same scene."""
 
 import json
 import logging
-import math
 import re
 import shutil
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors
-import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import check_writable_folder, complete_file, remove_leftovers
-from mm_ovseg.modeling.meta_arch.segmenter import EncodedItem
+from mm_ovseg.files import check_writable_folder, complete_file, is_leftover, remove_leftovers
+from mm_ovseg.inference.feature_files import EncodedBatch, read_batch, serialise_batch
 
-__all__ = ["EncodedBatch", "EncodedWindow", "KeptFeatures", "check_features_folder"]
+__all__ = ["KeptFeatures", "check_features_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,49 +27,14 @@ FORMAT = "features of the windows of a scene, by mm_ovseg"
 BATCH_FILE = re.compile(r"\d+_\d+_\d+\.safetensors")
 MIN_FREE = 1_000_000_000  # bytes of the disk that stay free
 MAX_WAITING = 2  # batches to write, which memory holds
-EMPTY = EncodedItem({}, {}, (0, 0), (0, 0))  # of a window without data
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedWindow:
-    """A window of a scene, as a question with other names needs it.
-
-    Attributes:
-        image_valid, sar_valid: bool (H, W), where RGB and SAR have data.
-        encoded: its features; None for a window without data.
-    """
-
-    image_valid: np.ndarray
-    sar_valid: np.ndarray
-    encoded: EncodedItem | None
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedBatch:
-    """Windows of one row that go through the model together.
-
-    Attributes:
-        windows: in their order.
-        sizes: the number of windows in each part that was encoded at once: all that have data, unless memory did not
-            hold them. Other parts would change the last bits of the scores.
-    """
-
-    windows: Sequence[EncodedWindow]
-    sizes: Sequence[int]
-
-    def parts(self) -> Iterator[list[EncodedItem]]:
-        """The features of the windows with data, part by part."""
-        encoded = iter([window.encoded for window in self.windows if window.encoded is not None])
-        for size in self.sizes:
-            yield [next(encoded) for _ in range(size)]
 
 
 class KeptFeatures:
     """The features of the windows of one scene and model in a folder, which threads may share; a context manager.
 
-    There is a file for each batch of windows, with the bits and the memory layout of each tensor: the same batch gets
-    the same bits as from the encoders. Features with another key are never used. They are removed once there are new
-    ones to write, and never before, so a mistake in the options costs nothing.
+    There is a file for each batch of windows, so the same batch gets the same bits as from the encoders. Features with
+    another key are never used. They are removed once there are new ones to write, and never before, so a mistake in the
+    options costs nothing.
 
     Args:
         folder: missing, empty, or a folder of features.
@@ -101,7 +61,7 @@ class KeptFeatures:
         self.found: dict[str, Any] = description["found"] if self._is_current else {}
         if then and not self._is_current:
             changed = sorted(name for name in self._key.keys() | then.keys() if self._key.get(name) != then.get(name))
-            logger.info("The features in %s are replaced: %s differ.", folder, ", ".join(changed))
+            logger.info("The features in %s are replaced; changed: %s.", folder, ", ".join(changed))
         self.loaded = self._read_windows = self._new_windows = self._left_out = 0
         self._bytes: int | None = None  # of the files; None until the first is written
         self._full = ""  # why no more are kept
@@ -134,13 +94,13 @@ class KeptFeatures:
         if not self._is_current or not path.exists():
             return None
         try:
-            batch = self._read(path, columns)
-        except (OSError, ValueError, LookupError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
-            logger.warning("%s is damaged (%s); its windows are encoded again.", path, error)
+            batch = read_batch(path, key=self._digest, columns=columns, device=self._device)
+        except DataError as error:
+            logger.warning("%s; its windows are encoded again.", error)
             return None
         if batch is not None:
             self._read_windows += len(columns)
-            self.loaded += sum(batch.sizes)
+            self.loaded += sum(batch.part_lengths)
         return batch
 
     def save(self, row: int, columns: Sequence[int], batch: EncodedBatch) -> None:
@@ -152,72 +112,25 @@ class KeptFeatures:
     def _path(self, row: int, columns: Sequence[int]) -> Path:
         return self.folder / f"{row}_{columns[0]}_{len(columns)}.safetensors"
 
-    def _read(self, path: Path, columns: Sequence[int]) -> EncodedBatch | None:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            description = json.loads(metadata["mm_ovseg"])
-            if description["key"] != self._digest or description["columns"] != list(columns):
-                return None
-            flat = {name: file.get_tensor(name).clone() for name in description["layouts"]}  # aligned in memory
-        if metadata["checksum"] != _checksum(metadata["mm_ovseg"], flat):
-            raise ValueError("its bytes have changed")
-        windows: list[dict[str, Any]] = [{"features": {}, "masks": {}} for _ in columns]
-        for name, layout in description["layouts"].items():
-            index, kind, *names = name.split("/", 3)
-            tensor, window = _from_flat(flat[name], *layout, self._device), windows[int(index)]
-            if kind == "valid":
-                window[names[0]] = tensor.numpy()
-            elif kind == "mask":
-                window["masks"][names[0]] = tensor
-            else:
-                window["features"].setdefault(names[0], {})[names[1]] = tensor
-        return EncodedBatch(
-            [
-                EncodedWindow(
-                    window["image"],
-                    window["sar"],
-                    EncodedItem(window["features"], window["masks"], *map(tuple, sizes))
-                    if window["features"]
-                    else None,
-                )
-                for window, sizes in zip(windows, description["item_sizes"], strict=True)
-            ],
-            description["sizes"],
-        )
-
     def _save(self, row: int, columns: Sequence[int], batch: EncodedBatch) -> None:
         self._new_windows += len(columns)
         if not self._full:
             try:
-                self._write(self._path(row, columns), self._serialised(columns, batch))
+                self._write(self._path(row, columns), serialise_batch(batch, key=self._digest, columns=columns))
                 return
-            except (DataError, OSError, MemoryError) as error:
+            except (DataError, OSError, MemoryError, RuntimeError, SafetensorError) as error:  # PyTorch's memory, too
                 self._full = str(error).rstrip(".") or "memory is full"
         self._left_out += len(columns)
 
-    def _serialised(self, columns: Sequence[int], batch: EncodedBatch) -> bytes:
-        flat, layouts = {}, {}
-        items = [window.encoded or EMPTY for window in batch.windows]
-        for name, tensor in _named_tensors(batch.windows):
-            flat[name], layouts[name] = _to_flat(tensor), _layout(tensor)
-        description = json.dumps(
-            {
-                "key": self._digest,
-                "columns": list(columns),
-                "sizes": list(batch.sizes),
-                "item_sizes": [(item.size, item.image_size) for item in items],
-                "layouts": layouts,
-            }
-        )
-        metadata = {"mm_ovseg": description, "checksum": _checksum(description, flat)}
-        return safetensors.torch.save(flat, metadata)
-
     def _write(self, path: Path, content: bytes) -> None:
+        too_large = DataError(f"--max-features is {self._max_bytes / 1e9:g} GB")
+        if len(content) > self._max_bytes:  # before anything is removed
+            raise too_large
         if self._bytes is None:
             self._begin()
         size = self._bytes + len(content) - (path.stat().st_size if path.exists() else 0)
         if size > self._max_bytes:
-            raise DataError(f"--max-features is {self._max_bytes / 1e9:g} GB")
+            raise too_large
         if shutil.disk_usage(self.folder).free < len(content) + MIN_FREE:
             raise DataError(f"the disk of {self.folder} has less than {MIN_FREE / 1e9:g} GB free")
         with complete_file(path) as temporary:
@@ -247,10 +160,10 @@ def check_features_folder(folder: Path) -> None:
     """
     check_writable_folder(folder)
     try:
-        is_foreign = folder.exists() and any(folder.iterdir()) and _read_description(folder) is None
+        files = [file for file in folder.iterdir() if not is_leftover(file)] if folder.exists() else []
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror}); choose another folder for features.") from error
-    if is_foreign:
+    if files and _read_description(folder) is None:
         raise DataError(f"{folder} holds other files than features; choose a new or an empty folder for features.")
 
 
@@ -264,44 +177,3 @@ def _read_description(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return description if is_ours else None
-
-
-def _named_tensors(windows: Sequence[EncodedWindow]) -> Iterator[tuple[str, torch.Tensor]]:
-    for index, window in enumerate(windows):
-        yield f"{index}/valid/image", torch.from_numpy(window.image_valid)
-        yield f"{index}/valid/sar", torch.from_numpy(window.sar_valid)
-        item = window.encoded or EMPTY
-        for answer, mask in item.masks.items():
-            yield f"{index}/mask/{answer}", mask
-        for answer, features in item.features.items():
-            for name, tensor in features.items():
-                yield f"{index}/feature/{answer}/{name}", tensor
-
-
-def _layout(tensor: torch.Tensor) -> tuple[list[int], list[int] | None]:
-    """Shape and strides; None instead for masks."""
-    return list(tensor.shape), None if tensor.dtype == torch.bool else list(tensor.stride())
-
-
-def _to_flat(tensor: torch.Tensor) -> torch.Tensor:
-    """The memory of a tensor, on the CPU: eight pixels a byte for a mask, else from its first to its last element."""
-    if tensor.dtype == torch.bool:
-        return torch.from_numpy(np.packbits(tensor.cpu().numpy()))
-    extent = 1 + sum((length - 1) * stride for length, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.as_strided((extent,), (1,)).cpu().clone()
-
-
-def _from_flat(
-    flat: torch.Tensor, shape: Sequence[int], strides: Sequence[int] | None, device: torch.device
-) -> torch.Tensor:
-    """The tensor; masks stay on the CPU. Kernels, and with them the last bits, depend on the strides, too."""
-    if strides is not None:
-        return flat.to(device).as_strided(shape, strides)
-    return torch.from_numpy(np.unpackbits(flat.numpy(), count=math.prod(shape)).reshape(shape).astype(bool))
-
-
-def _checksum(description: str, flat: Mapping[str, torch.Tensor]) -> str:
-    value = zlib.crc32(description.encode())
-    for name in sorted(flat):
-        value = zlib.crc32(flat[name].view(torch.uint8).numpy(), value)
-    return f"{value:08x}"

@@ -57,8 +57,8 @@ class Prediction:
 class EncodedPair:
     """A pair that a predictor has read and encoded, to be asked for any names.
 
-    It keeps the images and, on the model's device, its features: 4.4 MB for ViT-B/16 in float32, once for each of RGB
-    alone, SAR alone and both that some pixels need; EBSeg's, with the masks of its queries, take 11 MB for 640 pixels.
+    It keeps the images and, on the model's device, its features: 4.4 MB for ViT-B/16 in float32, up to three times as
+    much where RGB or SAR has gaps; EBSeg's, with the masks of its queries, take 11 MB for 640 pixels.
 
     Attributes:
         sample: the pair as read.
@@ -76,8 +76,8 @@ class EncodedPair:
 class Predictor:
     """A model with its weights and its vocabulary, ready to segment pairs.
 
-    Encoding takes nearly all of the time. It does not depend on the names, so a pair can be encoded once and asked for
-    others, with other thresholds, again and again::
+    Encoding does not depend on the names. It takes nearly all of the time for a few of them; comparing grows with their
+    number. So a pair can be encoded once and asked for other names, with other thresholds, again and again::
 
         pair = predictor.encode(rgb, sar)
         prediction = predictor.ask(pair)  # what predictor(rgb, sar) gives
@@ -237,8 +237,8 @@ class Predictor:
             versions = weight_versions(self.model)
             if versions is None:
                 raise ConfigError(
-                    "The model was changed under torch.inference_mode(), where PyTorch does not count the versions of "
-                    "weights, so that a pair could be answered with others; change it outside."
+                    "Weights changed under torch.inference_mode() have no version counters, so a stale pair could not "
+                    "be noticed; change them outside it."
                 )
             return EncodedPair(sample, self._encode(sample), weakref.ref(self.model), versions)
 
@@ -342,6 +342,6 @@ class Predictor:
             classes=decision.classes,
             confidence=confidence.cpu().numpy(),
             scores=scores.cpu().numpy() if with_scores else None,
-            image=sample.image.copy(),
+            image=sample.image.copy(),  # the caller may change it, and the pair may be asked again
             sar_image=None if sample.sar_image is None else np.rint(sample.sar_image).astype(np.uint8),
         )

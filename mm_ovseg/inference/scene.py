@@ -23,7 +23,7 @@ from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import check_outputs, sha256
 from mm_ovseg.inference.cloud_detection import DETECT, DETECTED_CLOUDS, detect_clouds, detector_bands
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
-from mm_ovseg.inference.kept_features import KeptFeatures, check_features_folder
+from mm_ovseg.inference.kept_features import KeptFeatures
 from mm_ovseg.inference.polygons import check_polygon_options
 from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.scene_area import SceneArea
@@ -135,7 +135,7 @@ class ScenePredictor:
             output: the map, ``.tif``.
             options: see :class:`SceneOptions`.
             show_progress: show a progress bar on stderr.
-            should_stop: called before each window; returns True to stop.
+            should_stop: called before each batch of windows; returns True to stop.
 
         Returns:
             The report that the JSON file holds.
@@ -155,13 +155,11 @@ class ScenePredictor:
             inputs = {**scene_inputs(rgb, sar, options), **config_inputs(self.cfg)}
             check_outputs(scene_outputs(output, options), inputs)
             options = check_options(options, self.cfg)
-            if options.keep_features is not None:
-                check_features_folder(options.keep_features)
             given, sar = sar, self._used(rgb, sar)
-            source = stack.enter_context(self._open(rgb, sar, options))
-            features = self._keep_features(rgb, sar, options)
+            features = self._keep_features(rgb, sar, options)  # first: files may change while they are open
             if features is not None:
                 stack.enter_context(features)
+            source = stack.enter_context(self._open(rgb, sar, options))
             warnings = _found(features, "concerns", source.concerns) + self._concerns(
                 options, sar_is_unused=sar != given
             )

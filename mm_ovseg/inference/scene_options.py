@@ -40,7 +40,7 @@ class SceneOptions:
         min_covered: share of the scene that the SAR file's extent must cover, 0..1.
         correct_shift: correct the estimated shift of SAR against RGB, if it is reliable.
         resume: continue an interrupted run with the same options.
-        keep_features: a folder that keeps what the encoders gave for each window, for further maps of the same scene
+        keep_features: a folder that keeps the encoders' features of each window, for further maps of the same scene
             with other names; None for none.
         max_features: gigabytes (10^9 bytes) that the folder may take.
     """

@@ -18,7 +18,8 @@ from mm_ovseg.errors import StoppedError
 from mm_ovseg.inference.background import Background
 from mm_ovseg.inference.batches import BatchRunner
 from mm_ovseg.inference.coverage import COVERAGE, coverage_of
-from mm_ovseg.inference.kept_features import EncodedBatch, EncodedWindow, KeptFeatures
+from mm_ovseg.inference.feature_files import EncodedBatch, EncodedWindow
+from mm_ovseg.inference.kept_features import KeptFeatures
 from mm_ovseg.inference.prefetch import prefetched
 from mm_ovseg.inference.scene_area import SceneArea
 from mm_ovseg.inference.scene_options import SceneOptions
@@ -78,11 +79,12 @@ class SceneRun:
             num_classes=len(self.decision.names), width=width, window=size, overlap=overlap, start=rows[first]
         )
         coverage = np.full((size, width), NODATA_CLASS, np.uint8)
+        ahead = 2 + 2 // self.options.batch_size  # two batches and two windows, which bounds memory
         bar = {"unit": "window", "disable": not self.show_progress, "smoothing": 0.05}
         with (
             Background("write", max_waiting=1) as write,  # one strip at a time waits, so memory stays bounded
             Background("blend", max_waiting=2) as blend,  # while the model has the next windows
-            prefetched(self._read(rows[first:], columns), 2 + 2 // self.options.batch_size) as batches,
+            prefetched(self._read(rows[first:], columns), ahead) as batches,
             tqdm(total=total, initial=first * len(columns), **bar) as progress,
         ):
 
@@ -158,10 +160,10 @@ class SceneRun:
                 EncodedWindow(window.image_valid, window.sar_valid, None if item is None else next(encoded))
                 for window, item in zip(batch.windows, items, strict=True)
             ]
-            sizes: list[int] = []
-            while sum(sizes) < len(results):
-                sizes.append(results[sum(sizes)].together)
-            self.features.save(batch.row, list(batch.inside), EncodedBatch(windows, sizes))
+            part_lengths: list[int] = []
+            while sum(part_lengths) < len(results):
+                part_lengths.append(results[sum(part_lengths)].together)
+            self.features.save(batch.row, list(batch.inside), EncodedBatch(windows, part_lengths))
         return [result.scores.cpu() for result in results]
 
     def _segment_items(self, items: list[dict]) -> list["_Result"]:

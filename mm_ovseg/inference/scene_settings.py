@@ -4,10 +4,14 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import cv2
+import rasterio
 import torch
 from detectron2.config import CfgNode
 from torch import nn
@@ -21,6 +25,7 @@ from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter
 from mm_ovseg.modeling.weight_versions import weight_versions
 from mm_ovseg.raster import Paths, open_raster, path_list
+from mm_ovseg.raster.virtual_raster import local_sources
 
 __all__ = ["WeightsHash", "features_key", "scene_settings"]
 
@@ -29,6 +34,7 @@ IRRELEVANT = (
     *("resume", "min_covered", "vector", "min_area", "simplify", "confidence", "probabilities"),
     *("keep_features", "max_features"),
 )
+LIBRARIES = ("torch", "timm", "open_clip_torch", "numpy", "rasterio", "pyproj")
 # Features do not depend on these keys of the config. The weights themselves are compared, not where they come from.
 AFTER_ENCODING = ("MODEL.CALIBRATION", "MODEL.TEXT", "MODEL.DEVICE", *WEIGHTS_KEYS)
 TRAINING = ("OUTPUT_DIR", "DATASETS", "DATALOADER", "SOLVER", "LOSS", "TEST", "VIS_PERIOD", "VISUALIZATION", "WANDB")
@@ -106,8 +112,10 @@ def features_key(
         "config": hashlib.sha256(cfg.dump().encode()).hexdigest(),
         "device": _device(model.device),
         "precision": str(model.inference_dtype),
-        "torch": torch.__version__,
-        "mm_ovseg": mm_ovseg.__version__,
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "GDAL": rasterio.__gdal_version__,
+        "OpenCV": cv2.__version__,
+        "mm_ovseg": _sources_hash(),
     }
 
 
@@ -147,7 +155,19 @@ def _fingerprint(file: Path) -> list:
 def _with_parts(path: str | os.PathLike, any_format: bool) -> list:
     """The fingerprints of a raster and of the files that belong to it, such as the sources of a mosaic."""
     with open_raster(path, any_format=any_format) as dataset:
-        return [_fingerprint(Path(path)), *(_fingerprint(Path(file)) for file in dataset.files)]
+        found = [_fingerprint(Path(file)) for file in dataset.files]
+    sources = local_sources(path) if Path(path).is_file() else []  # a mosaic lists its own alone, not theirs
+    return [str(path), *found, *(_with_parts(source, any_format) for source in sources)]
+
+
+@cache
+def _sources_hash() -> str:
+    """The hash of this package's code, which changes more often than its version."""
+    digest = hashlib.sha256()
+    root = Path(mm_ovseg.__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        digest.update(f"{file.relative_to(root)} {sha256(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def _content(path: Path) -> str | list:

@@ -69,6 +69,11 @@ class CPULinear(nn.Linear):
         self._kept: tuple[torch.Tensor, ...] = ()  # weight and bias in bfloat16
         self._kept_of: tuple | None = None  # the versions of their originals
 
+    def train(self, mode: bool = True) -> "CPULinear":
+        """Switch the mode, and forget what is kept."""
+        self._kept, self._kept_of = (), None
+        return super().train(mode)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in_features) -> (..., out_features)."""
         if x.device.type != "cpu" or torch.is_grad_enabled() or _is_recorded():

@@ -17,7 +17,7 @@ from mm_ovseg.modeling.class_selection import most_similar_classes, restore_clas
 from mm_ovseg.modeling.decoder import GuidedDecoder
 from mm_ovseg.modeling.fusion import build_fusion, cost_volume
 
-__all__ = ["MMOVSegHead"]
+__all__ = ["MMOVSegHead", "prepare_features"]
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -75,14 +75,7 @@ class MMOVSegHead(nn.Module):
         Returns:
             Tensors (B, ...) by name.
         """
-        guidance = self.decoder.project_guidance([clip.guidance] + ([dino.guidance] if dino else []))
-        features = {
-            "clip": clip.dense,  # (B, C, h, w)
-            "appearance": self.aggregator.project_appearance(clip.dense),  # (B, G, h, w)
-            "coarse_guidance": guidance[0],  # (B, G', 2h, 2w)
-            "fine_guidance": guidance[1],  # (B, G", 4h, 4w)
-        }
-        return features | {"dino": dino.dense} if dino else features  # (B, C, h, w)
+        return prepare_features(self.aggregator, self.decoder, clip, dino)
 
     def forward(self, features: Mapping[str, torch.Tensor], text: torch.Tensor) -> torch.Tensor:
         """Compute logits.
@@ -109,3 +102,17 @@ class MMOVSegHead(nn.Module):
         x = self.aggregator(x, features["appearance"], class_text)
         logits = self.decoder(x, [features["coarse_guidance"], features["fine_guidance"]])
         return logits if selected is None else restore_classes(logits, selected, classes)
+
+
+def prepare_features(
+    aggregator: CostVolumeAggregator, decoder: GuidedDecoder, clip: EncoderFeatures, dino: EncoderFeatures | None
+) -> dict[str, torch.Tensor]:
+    """What an aggregator and a decoder need of the images; see :meth:`MMOVSegHead.prepare`."""
+    coarse, fine = decoder.project_guidance([clip.guidance] + ([dino.guidance] if dino else []))
+    features = {
+        "clip": clip.dense,  # (B, C, h, w)
+        "appearance": aggregator.project_appearance(clip.dense),  # (B, G, h, w)
+        "coarse_guidance": coarse,  # (B, G', 2h, 2w)
+        "fine_guidance": fine,  # (B, G", 4h, 4w)
+    }
+    return features | {"dino": dino.dense} if dino else features  # (B, C, h, w)

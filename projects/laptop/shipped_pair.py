@@ -22,7 +22,7 @@ from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
 from mm_ovseg.engine import load_config
 from mm_ovseg.evaluation import count_pixels, segmentation_metrics
 from mm_ovseg.files import check_writable_folder
-from mm_ovseg.inference import ScenePredictor
+from mm_ovseg.inference import SceneOptions, ScenePredictor
 from mm_ovseg.inference.typed_classes import read_vocabulary
 from mm_ovseg.raster import open_raster, read_label, read_rgb, read_sar
 from mm_ovseg.visualization.panels import PanelRow, draw_panels
@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path("configs/quickstart/demo.yaml")
 SCENE = Path("demo/assets/pair/val")
 WEATHERS = {"clear": "rgb", "clouds": "rgb_clouds"}
+OVERLAP = 0.33  # that of the pictures in the documentation; 16 windows, as with the default
 
 
 def scene_file(kind: str) -> Path:
@@ -92,10 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             output = args.output / f"{name.lower().replace(',', '').replace(' ', '_')}.tif"
             print(
                 f"$ mm-ovseg scene --config-file {CONFIG} --rgb {scene_file(kind)} "
-                f'{f"--sar {sar} " if sar else ""}--classes "{args.classes}" --output {output}',
+                f'{f"--sar {sar} " if sar else ""}--classes "{args.classes}" --overlap {OVERLAP} --output {output}',
                 flush=True,
             )
-            predictor.segment(ROOT / scene_file(kind), sar and ROOT / sar, output)
+            predictor.segment(ROOT / scene_file(kind), sar and ROOT / sar, output, SceneOptions(overlap=OVERLAP))
             with open_raster(output) as file:
                 predictions[sensors] = class_maps[name] = file.read(1)
         rgb, _ = read_rgb(ROOT / scene_file(kind))

@@ -136,6 +136,17 @@ def test_other_names_for_the_same_pair_are_not_encoded_again(maker, write_image,
     assert not second.features.exists()
 
 
+def test_a_mistyped_name_costs_no_features(maker, write_image, ask, encoded, tmp_path):
+    first = ask(None, write_image("rgb.tif"), write_image("sar.tif", bands=1), "water, city")
+    encoded.clear()
+    kept = ask(first, first.rgb, first.sar, "water, ")
+    assert kept is first and first.features.is_dir()
+    kept = ask(kept, first.rgb, first.sar, "wood", "lake, ")
+    second = ask(kept, first.rgb, first.sar, "wood, lake")
+    assert second.class_names == ("wood", "lake") and not encoded
+    assert list((tmp_path / "uploads").rglob("features")) == [second.features]
+
+
 def test_other_files_are_encoded_and_a_stranger_to_the_pair_too(write_image, ask, encoded):
     rgb, sar, other = write_image("rgb.tif"), write_image("sar.tif", bands=1), write_image("other.tif")
     first = ask(None, rgb, sar, "water, city")

@@ -183,7 +183,7 @@ def test_addresses_are_not_fetched(server, visitor, write_image):
             listener.accept()
 
 
-@keeps("keeps a visitor's uploads and maps, and what the encoders gave for them, from all other visitors, by a cookie that scripts cannot read and folder names that cannot be guessed;")  # fmt: skip  # noqa: E501
+@keeps("keeps a visitor's uploads and maps, and the encoders' features of them, from all other visitors, by a cookie that scripts cannot read and folder names that cannot be guessed;")  # fmt: skip  # noqa: E501
 def test_visitors_do_not_reach_the_files_of_others(server, visitor, write_image):
     image = write_image("own.tif")
     with Visitor(server.url) as other, Visitor(server.url) as without_cookie:

@@ -22,7 +22,6 @@ from mm_ovseg.baselines.position_embedding import sine_position
 from mm_ovseg.engine.optimizer import build_optimizer
 from mm_ovseg.errors import CheckpointError, ConfigError, DataError, VocabularyError
 from mm_ovseg.inference import SceneOptions, ScenePredictor
-from tests.attention_kernels import check_attention_is_fused
 from tests.conftest import ROOT, no_warnings, random_pair
 from tests.engine.test_optimizer import settings_by_name
 
@@ -351,10 +350,3 @@ def test_scores_above_1_in_a_scene_are_said_to_be_cut(tiny_cfg, write_raster, tm
             any("not probabilities; those above 1 are written as 100 percent" in text for text in warnings)
             == confidence
         )
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_attention_runs_fused_kernels(tiny_model, dtype):
-    model = tiny_model("MODEL.INFERENCE_DTYPE", dtype)
-    check_attention_is_fused(lambda: model([random_pair(64, 64)]))

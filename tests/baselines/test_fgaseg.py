@@ -17,7 +17,6 @@ from mm_ovseg.export import SegmentationGraph, write_export
 from mm_ovseg.inference.explanation import explain
 from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter
-from tests.attention_kernels import check_attention_is_fused
 from tests.conftest import random_pair
 from tests.rehearsal.device import tiny_cfg
 
@@ -322,10 +321,3 @@ def test_other_models_are_not_explained():
     predictor.model = Other(text=predictor.model.text, train_vocabulary=(), vocabulary=(), inference_dtype="float32")
     with pytest.raises(ConfigError, match="Other; only MMOVSeg can be explained"):
         explain(predictor, image, None)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_attention_runs_fused_kernels(dtype):
-    model = make("MODEL.INFERENCE_DTYPE", dtype)
-    check_attention_is_fused(lambda: model([random_pair(64, 64)]))

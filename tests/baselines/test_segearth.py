@@ -18,7 +18,6 @@ from mm_ovseg.errors import CheckpointError, ConfigError, DataError, VocabularyE
 from mm_ovseg.inference import Predictor
 from mm_ovseg.modeling import same_names
 from mm_ovseg.modeling.modality import RGB_ALONE
-from tests.attention_kernels import check_attention_is_fused
 from tests.conftest import random_pair, run_cli
 from tests.rehearsal.device import tiny_cfg
 
@@ -383,11 +382,3 @@ def test_wrong_input_is_refused():
     with pytest.raises(DataError, match=r"shape \(1, 48, 64\)"):
         model([{"image": torch.zeros(1, 48, 64)}])
     assert model([]) == []
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_attention_runs_fused_kernels(dtype):
-    model = build("MODEL.INFERENCE_DTYPE", dtype)
-    model.set_vocabulary(NAMES)
-    check_attention_is_fused(lambda: model([random_pair(64, 64)]))

@@ -282,7 +282,7 @@ def test_a_pair_of_another_model_or_of_other_weights_is_refused(make_predictor):
     with torch.inference_mode():
         other.model.double().float()
     assert other(*images).class_map.shape == (20, 20)
-    with pytest.raises(ConfigError, match=r"changed under torch\.inference_mode\(\).*change it outside"):
+    with pytest.raises(ConfigError, match=r"changed under torch\.inference_mode\(\).*change them outside"):
         other.encode(*images)
 
 

@@ -1,11 +1,15 @@
 """What features depend on, and what they do not."""
 
+import os
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.inference.scene_settings import WeightsHash, features_key
+from mm_ovseg.raster import Grid, write_geotiff
 
 
 class Model(nn.Module):
@@ -86,3 +90,27 @@ def test_what_comes_after_the_encoders_is_not_in_the_key(make_cfg, model):
         torch.set_num_threads(threads)
     model.inference_dtype = torch.bfloat16
     assert {name for name, value in key().items() if value != same[name]} == {"precision"}
+
+
+def test_the_key_knows_the_sources_of_a_mosaic_of_mosaics(make_cfg, model, tmp_path):
+    image, inner, outer = (tmp_path / name for name in ("image.tif", "inner.vrt", "outer.vrt"))
+
+    def write(value):
+        write_geotiff(image, np.full((3, 8, 8), value, np.uint8), Grid(8, 8, None, None))
+        os.utime(image, ns=(value, value))  # the clock may be too coarse
+
+    def key():
+        cfg = make_cfg("configs/quickstart/mm_ovseg.yaml")
+        return features_key(cfg, outer, None, SceneOptions(window=32), model=model, weights="", any_format=True)
+
+    write(1)
+    for source, mosaic in ((image, inner), (inner, outer)):
+        bands = "".join(
+            f'<VRTRasterBand dataType="Byte" band="{band}"><SimpleSource><SourceFilename relativeToVRT="1">'
+            f"{source.name}</SourceFilename><SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>"
+            for band in (1, 2, 3)
+        )
+        mosaic.write_text(f'<VRTDataset rasterXSize="8" rasterYSize="8">{bands}</VRTDataset>', encoding="utf-8")
+    before = key()
+    write(2)
+    assert {name for name, value in key().items() if value != before[name]} == {"rgb"}

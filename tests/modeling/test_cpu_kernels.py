@@ -147,6 +147,7 @@ def test_weights_are_converted_once_and_again_after_every_change(monkeypatch):
         lambda: layer.bias.mul_(2),
         lambda: layer.load_state_dict(nn.Linear(8, 8).state_dict()),
         lambda: setattr(layer, "weight", nn.Parameter(torch.ones(8, 8))),
+        lambda: (layer.weight.data.mul_(3), layer.eval()),  # no version tells of this, so the mode does
     ):
         change()
         for now, parameter in zip(layer._in_bfloat16(), (layer.weight, layer.bias), strict=True):

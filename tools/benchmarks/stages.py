@@ -9,7 +9,8 @@ from torch import nn
 from mm_ovseg.efficiency.flops import flop_counter
 from mm_ovseg.efficiency.timer import now
 
-# Modules and their stages. Everything else is "other": text cache, sigmoid, resizing of the scores.
+# Modules and their stages. Everything else is "other": what the head prepares for each image, the text cache, sigmoid,
+# resizing of the scores.
 STAGES = {
     "": "other",
     "clip": "clip",

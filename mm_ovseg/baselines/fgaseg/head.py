@@ -22,6 +22,7 @@ from mm_ovseg.modeling.backbone.image_encoder import EncoderFeatures
 from mm_ovseg.modeling.class_selection import most_similar_classes, restore_classes, take_classes
 from mm_ovseg.modeling.decoder import GuidedDecoder, GuidedUpsampling, class_logits
 from mm_ovseg.modeling.fusion import CostVolumeEmbedding, cost_volume
+from mm_ovseg.modeling.head import prepare_features
 from mm_ovseg.modeling.memory import by_class_chunks, recomputed
 
 __all__ = ["FGAsegHead", "FGAsegOutput"]
@@ -151,13 +152,7 @@ class FGAsegHead(nn.Module):
 
     def prepare(self, clip: EncoderFeatures, _dino: None = None) -> dict[str, torch.Tensor]:
         """What :meth:`forward` needs of the images, as in :class:`~mm_ovseg.modeling.head.MMOVSegHead`."""
-        coarse, fine = self.decoder.project_guidance([clip.guidance])
-        return {
-            "clip": clip.dense,  # (B, C, h, w)
-            "appearance": self.aggregator.project_appearance(clip.dense),  # (B, G, h, w)
-            "coarse_guidance": coarse,  # (B, G', 2h, 2w)
-            "fine_guidance": fine,  # (B, G", 4h, 4w)
-        }
+        return prepare_features(self.aggregator, self.decoder, clip, None)
 
     def forward(self, features: Mapping[str, torch.Tensor], text: torch.Tensor) -> torch.Tensor:
         """The logits (B, T, 4h, 4w) of :meth:`predict`."""

@@ -182,8 +182,10 @@ class MMOVSeg(OpenVocabularySegmenter):
         sar_images = self.images([batched_inputs[place] for place in sar_places], "sar_image")
         encoded: list[dict[str, Mapping[str, torch.Tensor]]] = [{} for _ in images]
         with inference_precision(self.inference_dtype, self.device):
-            rgb = _Encoded(rgb_places, self._encode_rgb([images[place] for place in rgb_places]) if rgb_places else ())
-            sar = _Encoded(sar_places, self._encode_sar(sar_images) if sar_places else ())
+            rgb = _EncodedImages(
+                rgb_places, self._encode_rgb([images[place] for place in rgb_places]) if rgb_places else ()
+            )
+            sar = _EncodedImages(sar_places, self._encode_sar(sar_images) if sar_places else ())
             for answer in ANSWERS:
                 places = [place for place, needed in enumerate(masks) if answer in needed]
                 if not places:
@@ -236,7 +238,7 @@ class MMOVSeg(OpenVocabularySegmenter):
 
 
 @dataclass(frozen=True)
-class _Encoded:
+class _EncodedImages:
     """The features of the images at some places of a batch."""
 
     places: Sequence[int]

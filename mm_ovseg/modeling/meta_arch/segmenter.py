@@ -31,7 +31,8 @@ class EncodedItem:
     """An item of a batch as its encoders see it: all that its scores depend on but the names.
 
     Attributes:
-        features: for each answer that its pixels need (:mod:`mm_ovseg.modeling.modality`), tensors (1, ...) by name.
+        features: for each answer that its pixels need (:mod:`mm_ovseg.modeling.modality`), tensors (1, ...) by name; of
+            FGAseg by windows, one row for each window.
         masks: the pixels for which each answer is, bool (H, W); empty for a single answer.
         size: height and width of the output in pixels.
         image_size: height and width of the image in pixels.
@@ -105,7 +106,7 @@ class OpenVocabularySegmenter(nn.Module):
         return None
 
     def train(self, mode: bool = True) -> "OpenVocabularySegmenter":
-        """Switch the mode; from the first evaluation on a CPU on, linear layers have faster kernels for it."""
+        """Switch the mode; the first switch to evaluation on a CPU gives linear layers faster kernels for it."""
         super().train(mode)
         if not mode and self.device.type == "cpu":
             use_cpu_kernels(self)

@@ -5,7 +5,6 @@ from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
-from tests.attention_kernels import check_attention_is_fused
 from tests.conftest import random_pair
 
 CLASSES = ["city", "road", "forest"]
@@ -430,11 +429,3 @@ def test_full_size_model_has_the_published_number_of_parameters(make_model):
     released = total - 2 * 768 * (48 * 48 - 28 * 28)
     assert released / 1e6 == pytest.approx(331.96, abs=0.01)
     assert trainable / 1e6 == pytest.approx(31.17, abs=0.01)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_attention_runs_fused_kernels(make_model, dtype):
-    model = make_model("MODEL.INFERENCE_DTYPE", dtype, "MODEL.CLIP_SAR.ENABLED", True).eval()
-    model.set_vocabulary(CLASSES)
-    check_attention_is_fused(lambda: model([random_pair()]))

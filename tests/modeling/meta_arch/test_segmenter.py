@@ -5,6 +5,7 @@ import torch
 from detectron2.modeling import build_model
 
 from mm_ovseg.errors import VocabularyError
+from tests.attention_kernels import check_attention_is_fused
 from tests.conftest import random_pair
 from tests.rehearsal.device import tiny_cfg
 
@@ -98,3 +99,11 @@ def test_without_names_there_is_no_answer(model, monkeypatch):
     monkeypatch.setattr(model, "vocabulary", ())
     with pytest.raises(VocabularyError, match="no class names"):
         model.answer(encoded)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_runs_fused_kernels(model, dtype, monkeypatch):
+    model.set_vocabulary(["city", "road", "forest"])
+    monkeypatch.setattr(model, "inference_dtype", dtype)
+    check_attention_is_fused(lambda: model([random_pair(64, 64)]))
