@@ -126,11 +126,13 @@ class SceneRun:
         kept = self.features.load(row, list(inside)) if self.features is not None and inside else None
         windows: Sequence[PairSample | EncodedWindow]
         windows = [self.source.read(row, column, size, size) for column in inside] if kept is None else kept.windows
-        coverages = []
+        coverages, items = [], []
         for column, window in zip(inside, windows, strict=True):
             cloudy = None if self.clouds is None else self.clouds.read(row, column, size, size)
             coverages.append(coverage_of(window.image_valid, window.sar_valid, cloudy))
-        return _Batch(row, inside, coverages, windows, kept)
+            if kept is None:
+                items.append(_item(window) if coverages[-1].any() else None)
+        return _Batch(row, inside, coverages, windows, items, kept)
 
     def _scores(self, batch: "_Batch") -> list[torch.Tensor]:
         """Run a batch through the model: scores (N, H, W) of the windows with data."""
@@ -149,16 +151,12 @@ class SceneRun:
 
     def _encode(self, batch: "_Batch") -> list[torch.Tensor]:
         """The scores of the windows with data from their images; keeps the features."""
-        items = [
-            _item(window) if rests_on.any() else None
-            for window, rests_on in zip(batch.windows, batch.coverages, strict=True)
-        ]
-        results = self._segment([item for item in items if item is not None])
-        if self.features is not None and items:
+        results = self._segment([item for item in batch.items if item is not None])
+        if self.features is not None and batch.items:
             encoded = iter([result.encoded for result in results])
             windows = [
                 EncodedWindow(window.image_valid, window.sar_valid, None if item is None else next(encoded))
-                for window, item in zip(batch.windows, items, strict=True)
+                for window, item in zip(batch.windows, batch.items, strict=True)
             ]
             part_lengths: list[int] = []
             while sum(part_lengths) < len(results):
@@ -194,6 +192,7 @@ class _Batch:
         inside: their first columns -> their pixels in the area, bool (H, W), not beyond the scene.
         coverages: uint8 (H, W) of each.
         windows: their images, or only the valid masks if their features are kept.
+        items: what the model takes of each, made while it has others; None for a window without data.
         kept: their features, if they are.
     """
 
@@ -201,6 +200,7 @@ class _Batch:
     inside: Mapping[int, np.ndarray]
     coverages: Sequence[np.ndarray]
     windows: Sequence[PairSample | EncodedWindow]
+    items: Sequence[dict[str, Any] | None]
     kept: EncodedBatch | None
 
 
