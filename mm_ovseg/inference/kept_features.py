@@ -4,9 +4,7 @@ import json
 import logging
 import re
 import shutil
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from safetensors import SafetensorError
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder, complete_file, is_leftover, remove_leftovers
+from mm_ovseg.inference.background import Background
 from mm_ovseg.inference.feature_files import EncodedBatch, read_batch, serialise_batch
 
 __all__ = ["KeptFeatures", "check_features_folder"]
@@ -65,16 +64,13 @@ class KeptFeatures:
         self.loaded = self._read_windows = self._new_windows = self._left_out = 0
         self._bytes: int | None = None  # of the files; None until the first is written
         self._full = ""  # why no more are kept
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="features")
-        self._waiting: deque[Future] = deque()
+        self._in_background = Background("features", MAX_WAITING)
 
     def __enter__(self) -> "KeptFeatures":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._executor.shutdown()
-        for future in self._waiting:
-            future.result()
+    def __exit__(self, *error: Any) -> None:
+        self._in_background.__exit__(*error)
         if self._left_out:
             windows = self._read_windows + self._new_windows
             logger.warning(
@@ -105,9 +101,7 @@ class KeptFeatures:
 
     def save(self, row: int, columns: Sequence[int], batch: EncodedBatch) -> None:
         """Keep a batch, in the background. What cannot be kept is left out, with one warning at the end."""
-        if len(self._waiting) == MAX_WAITING:
-            self._waiting.popleft().result()
-        self._waiting.append(self._executor.submit(self._save, row, columns, batch))
+        self._in_background(self._save, row, columns, batch)
 
     def _path(self, row: int, columns: Sequence[int]) -> Path:
         return self.folder / f"{row}_{columns[0]}_{len(columns)}.safetensors"
