@@ -60,15 +60,17 @@ def record_forward(model, pair):
     recorded = {}
     head = model.sem_seg_head
 
-    def record_inputs(_, inputs):
-        clip, dino, text = inputs
+    def prepare(clip, dino, prepare=head.prepare):
         recorded.update(clip_feat=clip.dense, app0=clip.dense, app1=clip.guidance[0], app2=clip.guidance[1])
         if dino is not None:
             recorded.update(dino_feat=dino.dense, dino1=dino.guidance[0], dino2=dino.guidance[1])
-        recorded["text"] = text.transpose(0, 1)[None]  # (1, T, P, C)
+        return prepare(clip, dino)
+
+    def record_text(_, inputs):
+        recorded["text"] = inputs[1].transpose(0, 1)[None]  # (1, T, P, C)
 
     handles = [
-        head.register_forward_pre_hook(record_inputs),
+        head.register_forward_pre_hook(record_text),
         head.register_forward_hook(lambda _, inputs, logits: recorded.update(logits=logits)),
         head.aggregator.register_forward_pre_hook(
             lambda _, inputs: recorded.update(agg0_in=inputs[0].transpose(1, 2))  # (B, C, T, h, w)
@@ -81,7 +83,9 @@ def record_forward(model, pair):
             )
         )
     model.eval().set_vocabulary(CLASSES)
+    head.prepare = prepare
     scores = [model([{**pair, "height": height, "width": width}])[0]["sem_seg"] for height, width in SIZES]
+    del head.prepare  # the class's own again
     for handle in handles:
         handle.remove()
     recorded["agg1_in"] = recorded["agg0"]
