@@ -11,8 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from mm_ovseg.evaluation.retrieval import expected_hits
 from mm_ovseg.evaluation.seen_unseen import SeenUnseenSemSegEvaluator
 from mm_ovseg.export.graph import SegmentationGraph
+from mm_ovseg.inference import background, scene_run
 from mm_ovseg.inference import predictor as predictor_module
-from mm_ovseg.inference import scene_run
 from mm_ovseg.inference.explanation import explain
 from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
@@ -88,7 +88,7 @@ class RunAtOnce(ThreadPoolExecutor):
 
 
 def test_a_scene(write_raster, tmp_path, monkeypatch):
-    monkeypatch.setattr(scene_run, "ThreadPoolExecutor", RunAtOnce)
+    monkeypatch.setattr(background, "ThreadPoolExecutor", RunAtOnce)
     rgb, sar = (GENERATOR.integers(1, 256, shape, dtype=np.uint8) for shape in ((70, 90, 3), (70, 90)))
     sar[:, 50:70] = 0
     files = [write_raster(tmp_path / f"{name}.tif", image, nodata=0) for name, image in (("rgb", rgb), ("sar", sar))]
