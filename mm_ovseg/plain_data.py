@@ -8,14 +8,16 @@ from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import yaml
 
 from mm_ovseg.errors import DataError, MMOVSegError, brief_reason
 
-__all__ = ["parse_json", "parse_table", "parse_yaml", "read_text"]
+__all__ = ["parse_json", "parse_table", "parse_xml", "parse_yaml", "read_text"]
 
 MAX_CHARACTERS = 10_000_000
+MAX_XML_CHARACTERS = 2**26  # of a mosaic of many files, or the annotation of a long radar product
 MAX_VALUES = 1_000_000  # with all aliases expanded
 BOOL, INT, MERGE, TEXT = (f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "merge", "str"))
 NULLS = ("", "~", "null", "Null", "NULL")
@@ -114,6 +116,22 @@ def parse_json(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
+        raise ValueError(_reason(error)) from error
+
+
+def parse_xml(text: str) -> ElementTree.Element:
+    """Read XML without a document type, and so without entities that could grow without bounds or name other files.
+
+    Raises:
+        ValueError: it is malformed, too large, or declares a document type; the message is one line.
+    """
+    if len(text) > MAX_XML_CHARACTERS:
+        raise ValueError(f"it has more than {MAX_XML_CHARACTERS} characters")
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ValueError("it declares a document type or entities, which are refused")
+    try:
+        return ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError, RecursionError) as error:
         raise ValueError(_reason(error)) from error
 
 

@@ -191,7 +191,7 @@ def _stored(
     other bands and of pixels without data. A grey band becomes red, green and blue of its type; a palette, or a band
     whose 0 is white, becomes 8-bit red, green and blue.
     """
-    colors = reader.choose(source)
+    reader, colors = reader.suited_to(source), reader.choose(source)
     if len(colors) == 1 and (source.color_table(colors[0]) is not None or source.white_value(colors[0]) is not None):
         alpha = [] if valid.all() else [np.where(valid, np.uint8(255), np.uint8(0))]
         meanings = (*COLORS, *([ColorInterp.alpha] if alpha else []))
@@ -219,6 +219,7 @@ def _stored(
         "descriptions": tuple(band.description for band in kept),
         "scales": tuple(band.scale for band in kept),
         "offsets": tuple(band.offset for band in kept),
+        "units": tuple(band.unit for band in kept),
         "nodata": first.nodata,
         "valid": source.mask(),
     }

@@ -6,6 +6,7 @@ source on its own grid or on another.
 """
 
 from mm_ovseg.raster.band import Band
+from mm_ovseg.raster.band_stack import StackedBand, StackMask, write_band_stack
 from mm_ovseg.raster.geotiff import write_geotiff
 from mm_ovseg.raster.grid import Grid, check_sampling_distance
 from mm_ovseg.raster.header import RasterInfo, check_same_grid, raster_info, read_raster_info
@@ -31,6 +32,8 @@ __all__ = [
     "RasterSource",
     "SARReader",
     "SARUnit",
+    "StackMask",
+    "StackedBand",
     "check_same_grid",
     "check_sampling_distance",
     "count_polarisations",
@@ -43,5 +46,6 @@ __all__ = [
     "read_sar",
     "sar_unit",
     "three_channels",
+    "write_band_stack",
     "write_geotiff",
 ]

@@ -6,6 +6,8 @@ import numpy as np
 from rasterio import DatasetReader
 from rasterio.enums import ColorInterp
 
+from mm_ovseg.raster.units import declared_unit
+
 __all__ = ["Band", "bands_of", "equals_nodata", "without_data"]
 
 
@@ -21,6 +23,8 @@ class Band:
         description: Its description in the file.
         nodata: The nodata value, in stored units; None if the file declares none.
         scale, offset: Convert stored values to physical ones.
+        unit: What the physical values are by the file's own words: "reflectance" (0..1), a key of
+            :data:`~mm_ovseg.raster.units.SAR_UNITS`, or "" if it does not say.
     """
 
     file: int
@@ -31,6 +35,7 @@ class Band:
     nodata: float | None
     scale: float
     offset: float
+    unit: str = ""
 
 
 def bands_of(file: int, dataset: DatasetReader) -> list[Band]:
@@ -45,6 +50,7 @@ def bands_of(file: int, dataset: DatasetReader) -> list[Band]:
             nodata=dataset.nodatavals[index - 1],
             scale=dataset.scales[index - 1],
             offset=dataset.offsets[index - 1],
+            unit=declared_unit(dataset.units[index - 1]),
         )
         for index in range(1, dataset.count + 1)
     ]

@@ -34,6 +34,7 @@ def write_geotiff(
     descriptions: Sequence[str] = (),
     scales: Sequence[float] = (),
     offsets: Sequence[float] = (),
+    units: Sequence[str] = (),
     tags: Mapping[str, str] | None = None,
     band_tags: Mapping[str, str] | None = None,
     level: int = 6,
@@ -51,6 +52,7 @@ def write_geotiff(
         colors: Colour table of a single band: value -> (red, green, blue), 0..255.
         descriptions: Descriptions of the bands.
         scales, offsets: Convert the stored values of each band to physical ones; empty for 1 and 0.
+        units: What the physical values of each band are; see :func:`mm_ovseg.raster.units.declared_unit`.
         tags, band_tags: Metadata of the file and of its first band.
         level: Compression level, 1 (fast) to 9.
 
@@ -88,6 +90,8 @@ def write_geotiff(
                 file.colorinterp = meanings
             if any(scale != 1 for scale in scales) or any(offsets):
                 file.scales, file.offsets = scales, offsets
+            if any(units):
+                file.units = units
             row = 0
             for part in pixels:
                 file.write(part, window=Window(0, row, grid.width, part.shape[1]))

@@ -66,7 +66,8 @@ class ImageReader:
         Raises:
             DataError: A block cannot be read, a band is missing, or the raster does not match the settings.
         """
-        return self._finish(*self._values(source, self.choose(source), window))
+        reader = self.suited_to(source)
+        return reader._finish(*reader._values(source, reader.choose(source), window))
 
     def read_file(
         self, path: Paths, window: Window | None = None, *, any_format: bool = False
@@ -79,6 +80,9 @@ class ImageReader:
         """Read a window of another grid, resampled as ``placement`` says; see :meth:`read`."""
         if placement.is_identity:
             return self.read(source, window)
+        return self.suited_to(source)._resample(source, placement, window)
+
+    def _resample(self, source: RasterSource, placement: Placement, window: Window) -> tuple[np.ndarray, np.ndarray]:
         bands = self.choose(source)
 
         def read(*part: int) -> tuple[np.ndarray, np.ndarray]:
@@ -105,13 +109,24 @@ class ImageReader:
             raise DataError(f"{name} has shape {array.shape}, so it has no pixels; give an image that has some.")
         return self._finish(*self._values_of_array(array, name))
 
+    def suited_to(self, source: RasterSource) -> "ImageReader":
+        """The reader with the unit that a source declares; itself if it declares none.
+
+        Raises:
+            ConfigError: The range does not fit that unit.
+            DataError: The bands declare different units.
+        """
+        return self._with_unit(source.unit(self._choose(source)), source.name)
+
     def choose(self, source: RasterSource) -> list[int]:
         """The 1-based bands to read.
 
         Raises:
             DataError: One is missing, or of a type that the settings do not expect.
         """
-        raise NotImplementedError
+        bands = self._choose(source)
+        self.suited_to(source)._check_types([source.bands[band - 1].dtype for band in bands], source.name)
+        return bands
 
     def concerns(self, source: RasterSource) -> list[str]:
         """Warnings about settings that probably do not fit a source, as sentences.
@@ -119,6 +134,9 @@ class ImageReader:
         They concern images at one end of the range, negative values in a unit that has none, and 0 as nodata, and are
         based on a sample of its pixels, which does not depend on what is read later.
         """
+        return self.suited_to(source)._concerns(source)
+
+    def _concerns(self, source: RasterSource) -> list[str]:
         bands = self.choose(source)
         zeros = pixels = known = impossible = 0
         ends = np.zeros(2)  # pixels at the low and at the high end; each channel counts a third
@@ -158,6 +176,14 @@ class ImageReader:
     @property
     def _range_words(self) -> tuple[str, str]:
         """The range and the keys to check, as messages name them."""
+        raise NotImplementedError
+
+    def _choose(self, source: RasterSource) -> list[int]:
+        """As :meth:`choose`, whatever the bands' types."""
+        raise NotImplementedError
+
+    def _with_unit(self, unit: str, name: str) -> "ImageReader":
+        """The reader for a file of that name with values in a unit; "" for that of the settings."""
         raise NotImplementedError
 
     def _check_types(self, types: Sequence[str], name: str) -> None:

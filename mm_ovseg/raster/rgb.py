@@ -1,7 +1,7 @@
 """RGB images as the encoders take them: uint8, 0..255."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,13 @@ from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.raster.band import Band
 from mm_ovseg.raster.image_reader import ImageReader, Window, check_range, stretch
 from mm_ovseg.raster.source import Paths, RasterSource
+from mm_ovseg.raster.units import REFLECTANCE
 
-__all__ = ["RGBReader", "read_rgb"]
+__all__ = ["REFLECTANCE_RANGE", "RGBReader", "read_rgb"]
+
+# The curve from reflectance to 0..255, the same for all sensors, levels and tiles: linear, cut at both ends.
+REFLECTANCE_RANGE = (0.0, 0.3)
+MAX_REFLECTANCE = 2.0  # of a range that can be meant; snow and sunlit clouds exceed 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +26,8 @@ class RGBReader(ImageReader):
     Attributes:
         bands: Red, green and blue, 1-based; empty for those with these colour interpretations, or else the first three.
         value_range: (low, high) in the file's units, with its scale and offset applied; empty for 8-bit bands. 8-bit
-            bands that cannot reach ``high`` are used as they are.
+            bands that cannot reach ``high`` are used as they are. Bands that declare reflectance have
+            :data:`REFLECTANCE_RANGE` if it is empty.
         nodata: Value that means no data where all channels have it.
 
     Raises:
@@ -51,8 +57,18 @@ class RGBReader(ImageReader):
         valid = self._combine(known, [None if is_8bit else self.nodata] * values.shape[2]) & _all_finite(values)
         return (self._of_8bit(values) if is_8bit else values), valid
 
-    def choose(self, source: RasterSource) -> list[int]:
-        """The three bands to read, or a single one; see :meth:`ImageReader.choose`."""
+    def _with_unit(self, unit: str, name: str) -> "RGBReader":
+        if unit != REFLECTANCE:
+            return self
+        if self.value_range and self.value_range[1] > MAX_REFLECTANCE:
+            raise ConfigError(
+                f"INPUT.RGB.RANGE is {list(self.value_range)}, but {name} is in reflectance, 0 to 1; leave it out, or "
+                f"give a range of reflectance, such as {list(REFLECTANCE_RANGE)}."
+            )
+        return replace(self, value_range=self.value_range or REFLECTANCE_RANGE)
+
+    def _choose(self, source: RasterSource) -> list[int]:
+        """The three bands to read, or a single one."""
         if not self.bands and len(source.paths) > 1 and len(source.data_bands()) != 3:
             raise DataError(
                 f"{source.name} has {len(source.data_bands())} bands; give three files of one band each, red, green "
@@ -63,16 +79,15 @@ class RGBReader(ImageReader):
             raise DataError(
                 f"{source.name} has two bands, which are not an RGB image; set INPUT.RGB.BANDS to three bands."
             )
-        self._check_types([source.bands[band - 1].dtype for band in bands], source.name)
         return bands
 
     def unread(self, image: np.ndarray, source: RasterSource) -> list[np.ndarray]:
         """The stored values, three arrays (H, W), with which a source would be read as the image, uint8 (H, W, 3)."""
-        stored, chosen = [], self.choose(source)
+        reader, stored, chosen = self.suited_to(source), [], self.choose(source)
         for channel, number in enumerate(chosen if len(chosen) == 3 else chosen * 3):
             values, band = image[..., channel].astype(np.float64), source.bands[number - 1]
-            if self.value_range and not self._is_8bit(band.dtype, band.scale, band.offset):
-                low, high = self.value_range
+            if reader.value_range and not reader._is_8bit(band.dtype, band.scale, band.offset):
+                low, high = reader.value_range
                 values = ((low + values * (high - low) / 255) - band.offset) / band.scale
             if (white := source.white_value(number)) is not None:
                 values = white - values

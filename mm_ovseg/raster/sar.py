@@ -1,7 +1,7 @@
 """SAR images as the encoders take them: float32, 0..255, three channels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.raster.image_reader import ImageReader, Window, check_range, stretch
 from mm_ovseg.raster.placement import Placement
 from mm_ovseg.raster.source import Paths, RasterSource
-from mm_ovseg.raster.units import SARUnit, decibel_ranges, sar_unit
+from mm_ovseg.raster.units import SAR_UNITS, SARUnit, decibel_ranges, sar_unit
 
 __all__ = ["SARReader", "count_polarisations", "read_sar", "three_channels"]
 
@@ -28,7 +28,7 @@ class SARReader(ImageReader):
 
     Attributes:
         bands: One to three polarisations; empty for the file's first three at most.
-        scale: Unit of the files' values, a key of :data:`~mm_ovseg.raster.units.SAR_UNITS`.
+        scale: Unit of the values in files that declare none, a key of :data:`~mm_ovseg.raster.units.SAR_UNITS`.
         value_range: (low, high) in dB, or one such pair per band; not used for ``"8bit"``.
         nodata: Value that, in any of the bands, means no data.
 
@@ -65,11 +65,12 @@ class SARReader(ImageReader):
         values, known = self._take(array.reshape(*array.shape[:2], -1), name, "float32")
         return values, (known & self.unit.measured(values)).all(axis=2)
 
-    def choose(self, source: RasterSource) -> list[int]:
-        """The one to three bands to read; see :meth:`ImageReader.choose`."""
-        bands = self._check_bands(source.data_bands()[:3], len(source.bands), source.name)
-        self._check_types([source.bands[band - 1].dtype for band in bands], source.name)
-        return bands
+    def _with_unit(self, unit: str, name: str) -> "SARReader":
+        return replace(self, scale=unit) if unit in SAR_UNITS else self
+
+    def _choose(self, source: RasterSource) -> list[int]:
+        """The one to three bands to read."""
+        return self._check_bands(source.data_bands()[:3], len(source.bands), source.name)
 
     @property
     def _range_words(self) -> tuple[str, str]:
@@ -98,18 +99,18 @@ class SARReader(ImageReader):
         source.scale(values, bands)
         return values, valid & self.unit.measured(values).all(axis=2)
 
-    def read_onto(self, source: RasterSource, placement: Placement, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    def _resample(self, source: RasterSource, placement: Placement, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """As :meth:`ImageReader.read_onto`.
 
         Raises:
             ConfigError: The range is of values that are not dB, so that they cannot be averaged in power.
         """
-        if not placement.is_identity and self.scale == "db" and np.abs(self.value_range).max() > MAX_DECIBELS:
+        if self.scale == "db" and np.abs(self.value_range).max() > MAX_DECIBELS:
             raise ConfigError(
                 f"INPUT.SAR.RANGE {list(self.value_range)} is not in dB, so {source.name} cannot be resampled; let the "
                 "file declare how its values become dB (such as gdal_edit -scale 0.01), and give a range in dB."
             )
-        return super().read_onto(source, placement, window)
+        return super()._resample(source, placement, window)
 
     def _to_mean(self, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):

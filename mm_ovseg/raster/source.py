@@ -132,6 +132,18 @@ class RasterSource:
         colors = [bands.get(color) for color in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
         return self.data_bands()[:3] if None in colors else colors
 
+    def unit(self, bands: Sequence[int]) -> str:
+        """The unit that the files declare for bands (:attr:`Band.unit`); "" if they declare none.
+
+        Raises:
+            DataError: They differ.
+        """
+        units = {self.bands[band - 1].unit for band in bands}
+        if len(units) > 1:
+            named = " and ".join(sorted(unit or "none" for unit in units))
+            raise DataError(f"The bands of {self.name} declare different units ({named}); give bands of one unit.")
+        return units.pop()
+
     def read(
         self,
         bands: Sequence[int],

@@ -8,7 +8,9 @@ import numpy as np
 from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["SAR_UNITS", "SARUnit", "decibel_ranges", "sar_unit"]
+__all__ = ["DECLARED_UNITS", "REFLECTANCE", "SAR_UNITS", "SARUnit", "decibel_ranges", "declared_unit", "sar_unit"]
+
+REFLECTANCE = "reflectance"  # 0..1, of the ground or at the top of the atmosphere
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,20 @@ SAR_UNITS = {
     "amplitude": SARUnit(np.square, np.sqrt, lambda values: 20.0 * np.log10(values), has_zero=False),
     "db": SARUnit(lambda values: np.power(10.0, values / 10.0), _decibels, lambda values: values, has_zero=True),
 }
+
+
+# A band's unit in a file, in lower case -> its unit here; what other files say is not interpreted.
+DECLARED_UNITS = {
+    **dict.fromkeys(("db", "decibel", "decibels"), "db"),
+    **dict.fromkeys(("power", "linear power", "intensity"), "power"),
+    "amplitude": "amplitude",
+    REFLECTANCE: REFLECTANCE,
+}
+
+
+def declared_unit(text: str | None) -> str:
+    """The unit that a file gives a band: "reflectance", a key of :data:`SAR_UNITS`, or "" if it gives no known one."""
+    return DECLARED_UNITS.get((text or "").strip().lower(), "")
 
 
 def sar_unit(name: str) -> SARUnit:

@@ -10,6 +10,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from mm_ovseg.errors import DataError
+from mm_ovseg.plain_data import parse_xml
 from mm_ovseg.raster.trust import ADDRESS, REMOTE_DRIVERS, check_before_opening, check_blocks
 
 __all__ = ["check_virtual_raster", "is_virtual_raster", "local_sources"]
@@ -17,7 +18,6 @@ __all__ = ["check_virtual_raster", "is_virtual_raster", "local_sources"]
 # Formats that a VRT may name. GDAL tries all of its drivers on them; these formats have a NUL among their first bytes,
 # so that no text format, which could name files and URLs in turn, recognises them. JPEG need not have one.
 SOURCE_DRIVERS = ("GTiff", "PNG", "JP2OpenJPEG")
-MAX_CHARACTERS = 2**26
 # What gdalbuildvrt and gdal_translate write, in lower case since GDAL ignores case: nothing that computes or warps.
 ELEMENTS = re.compile(
     "vrtdataset|srs|geotransform|metadata|mdi|gcplist|gcp|vrtrasterband|description|unittype|offset|scale|colorinterp|"
@@ -84,12 +84,10 @@ def local_sources(path: str | os.PathLike) -> list[Path]:
 
 def _root(path: Path) -> ElementTree.Element:
     try:
-        if path.stat().st_size > MAX_CHARACTERS:
-            raise DataError(f"{path} is a mosaic of more than {MAX_CHARACTERS} characters; make it a GeoTIFF.")
         text = path.read_text(encoding="utf-8")
         # Without comments, CDATA, types and entities there is only one way to read it, so GDAL reads the same.
-        root = ElementTree.fromstring(text) if "<!" not in text and "\0" not in text else None
-    except (OSError, ValueError, ElementTree.ParseError) as error:
+        root = parse_xml(text) if "<!" not in text and "\0" not in text else None
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a VRT file ({error}); build it again with gdalbuildvrt.") from error
     if root is None or root.tag.lower() != "vrtdataset":
         raise DataError(f"{path} is not a VRT file, although its name says so; build it again with gdalbuildvrt.")

@@ -13,7 +13,8 @@ ROOMS["baselines"] = {"checkpoint", "modeling"}
 ROOMS["visualization"] = {"raster", "data"}
 ROOMS["evaluation"] = {"raster", "data", "visualization"}
 ROOMS["engine"] = {"raster", "data", "checkpoint", "modeling", "baselines", "visualization", "evaluation"}
-ROOMS["inference"] = {*ROOMS["engine"], "engine"}
+ROOMS["products"] = {"raster", "data"}
+ROOMS["inference"] = {*ROOMS["engine"], "engine", "products"}
 ROOMS["export"] = ROOMS["efficiency"] = ROOMS["inference"]
 ROOMS["accuracy"] = {*ROOMS["inference"], "inference"}
 ROOMS["tables"] = {*ROOMS["inference"], "efficiency"}
