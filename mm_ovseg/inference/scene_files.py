@@ -23,7 +23,7 @@ from mm_ovseg.inference.coverage import (
 )
 from mm_ovseg.inference.map_writer import class_band, write_qgis_style
 from mm_ovseg.inference.polygons import write_polygons
-from mm_ovseg.inference.scene_options import SceneOptions
+from mm_ovseg.inference.scene_options import NO_CLOUDS, SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
 from mm_ovseg.raster import Grid, Paths, path_list, write_geotiff
 from mm_ovseg.raster.cog import write_cog
@@ -67,7 +67,8 @@ def scene_inputs(
     images = {}
     for kind, paths in (("RGB", path_list(rgb)), ("SAR", path_list(sar))):
         images[f"the {kind} image" if len(paths) < 2 else f"one of the {kind} images"] = paths
-    images["the cloud mask"] = [None if options.clouds == DETECT else options.clouds]
+    images["the cloud mask"] = [None if options.clouds in (DETECT, NO_CLOUDS) else options.clouds]
+    images["the elevation model"] = [options.dem]
     return {**raster_inputs(images), "the area of interest": [options.area]}
 
 
