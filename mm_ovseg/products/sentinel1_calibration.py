@@ -5,7 +5,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from mm_ovseg.products.sentinel1_safe import Annotation, Channel, Xml, check_same_acquisition
+from mm_ovseg.products.sentinel1_safe import Annotation, Channel, Xml, check_same_acquisition, read_acquisition
 
 __all__ = ["MIN_POWER", "Calibration"]
 
@@ -32,14 +32,14 @@ class Calibration:
     def __init__(self, channel: Channel, annotation: Annotation) -> None:
         calibration, noise = Xml(channel.calibration), Xml(channel.noise)
         for xml in (calibration, noise):
-            check_same_acquisition(xml, annotation)
+            check_same_acquisition(xml.path, read_acquisition(xml), annotation)
             if xml.text("polarisation").upper() != annotation.polarisation:
                 raise xml.damaged(f"it is not of {annotation.polarisation}")
-        self._gamma = _Table.read(calibration, "calibrationVector", "gamma", annotation.samples)
+        self._gamma = _Table.read(calibration, "calibrationVector", "gamma", annotation.size[0])
         if self._gamma.values.min() <= 0:
             raise calibration.damaged("its gamma is not positive")
         vectors = next((names for names in NOISE_VECTORS if noise.all(names[0])), NOISE_VECTORS[0])
-        self._noise = _Table.read(noise, *vectors, annotation.samples)
+        self._noise = _Table.read(noise, *vectors, annotation.size[0])
         self._blocks = [_Block.read(noise, block, annotation) for block in noise.all("noiseAzimuthVector")]
 
     def power(self, numbers: np.ndarray, row: int, column: int) -> np.ndarray:
@@ -119,12 +119,12 @@ class _Block:
                 f"a noiseAzimuthVector has {len(factors)} values at {len(lines)} lines, or not in their order"
             )
         bounds = []
-        for axis, length in (("AzimuthLine", annotation.lines), ("RangeSample", annotation.samples)):
+        for axis, length in zip(("RangeSample", "AzimuthLine"), annotation.size, strict=True):
             whole = element.find(f"{{*}}first{axis}") is None  # of products of one swath
             ends = (0, length - 1) if whole else (xml.number(f"{end}{axis}", element) for end in ("first", "last"))
             first, last = map(int, ends)
             bounds.append((first, last + 1))
-        return cls(*bounds, lines, factors)
+        return cls(*bounds[::-1], lines, factors)
 
     def apply(self, noise: np.ndarray, row: int, column: int) -> None:
         """Multiply the noise (H, W) of a window that starts at a row and column, in place."""

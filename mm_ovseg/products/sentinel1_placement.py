@@ -38,7 +38,7 @@ class ControlPoints:
     def __init__(self, annotation: Annotation, name: str, crs: CRS) -> None:
         # Their columns and rows are those of the pixels' centres.
         self._pixels = annotation.control_points[:, :2] + 0.5
-        self._size = annotation.samples, annotation.lines
+        self._size = annotation.size
         places = np.stack(CoordinateTransform(LONGITUDE_LATITUDE, crs)(*annotation.control_points[:, 2:].T), axis=1)
         self._places, self._name = places, name
         if not np.isfinite(places).all():

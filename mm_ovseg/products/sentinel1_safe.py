@@ -22,6 +22,7 @@ __all__ = [
     "Safe",
     "Xml",
     "check_same_acquisition",
+    "read_acquisition",
     "read_annotation",
     "read_safe",
 ]
@@ -38,6 +39,7 @@ NO_GRD = (
     "only ground range detected products (GRD) are read here; give the GRD of the same acquisition, or a "
     "terrain-corrected product (RTC)"
 )
+Acquisition = tuple[str, str, datetime]
 SAME_START = 1.0  # seconds
 MIN_CONTROL_POINTS = 4
 MIN_STATES = 6  # of the satellite, for its orbit as a polynomial of the fifth degree
@@ -82,22 +84,21 @@ class Annotation:
     Attributes:
         path: The file.
         polarisation: "VV", "VH", "HH" or "HV".
-        acquisition: (satellite, number of the data take, start of the product).
-        lines, samples: Size of the image.
+        acquisition: See :func:`read_acquisition`.
+        size: Samples and lines.
         spacing: Metres between samples.
         line_interval: Seconds between lines.
         control_points: float64 (N, 4) of column, row, longitude and latitude; 0 is the centre of the first pixel.
         orbit: float64 (N, 4) of time and position x, y, z in the Earth-fixed frame, in metres.
         slant_ranges: Metres from the sensor to the nearest and the farthest of the control points.
-        ground_range: float64 (N, 2 + degrees) of time, slant range of the origin, and the coefficients of the polynomial
-            from slant range to ground range, which is the distance from the first sample.
+        ground_range: float64 (N, 2 + C) of time, slant range of the origin, and the coefficients of the polynomial from
+            slant range to ground range, which is the distance from the first sample.
     """
 
     path: Path
     polarisation: str
-    acquisition: tuple[str, str, datetime]
-    lines: int
-    samples: int
+    acquisition: Acquisition
+    size: tuple[int, int]
     spacing: float
     line_interval: float
     control_points: np.ndarray
@@ -177,7 +178,7 @@ def read_safe(manifest: Path) -> Safe:
         DataError: The product is not a GRD, or a file is missing or damaged.
     """
     xml = Xml(manifest)
-    folder = manifest.resolve().parent
+    folder = manifest.parent
     kind = next((found.text for found in xml.all("productType")), None)
     if kind is None or kind.strip() not in ("GRD", "GRD-COG"):
         raise DataError(f"{manifest} is of a product of type {(kind or 'none').strip()}, but {NO_GRD}.")
@@ -249,9 +250,8 @@ def read_annotation(path: Path) -> Annotation:
     return Annotation(
         path,
         xml.text("polarisation").upper(),
-        (xml.text("missionId"), xml.text("missionDataTakeId"), xml.time("startTime")),
-        lines,
-        xml.count("numberOfSamples"),
+        read_acquisition(xml),
+        (xml.count("numberOfSamples"), lines),
         spacing,
         (last - first).total_seconds() / (lines - 1),
         control_points,
@@ -261,16 +261,20 @@ def read_annotation(path: Path) -> Annotation:
     )
 
 
-def check_same_acquisition(xml: Xml, annotation: Annotation) -> None:
-    """Check that a file belongs to the same product as an annotation.
+def read_acquisition(xml: Xml) -> Acquisition:
+    """What tells the products of a satellite apart: the satellite, the number of its data take, and the start."""
+    return xml.text("missionId"), xml.text("missionDataTakeId"), xml.time("startTime")
+
+
+def check_same_acquisition(path: Path, acquisition: Acquisition, annotation: Annotation) -> None:
+    """Check that a file of an acquisition belongs to the same product as an annotation.
 
     Raises:
         DataError: It does not.
     """
-    satellite, data_take, start = annotation.acquisition
-    apart = abs((xml.time("startTime") - start).total_seconds())
-    if (xml.text("missionId"), xml.text("missionDataTakeId")) != (satellite, data_take) or apart > SAME_START:
-        raise DataError(f"{xml.path} and {annotation.path} are of different products; {AGAIN}.")
+    apart = abs((acquisition[2] - annotation.acquisition[2]).total_seconds())
+    if acquisition[:2] != annotation.acquisition[:2] or apart > SAME_START:
+        raise DataError(f"{path} and {annotation.path} are of different products; {AGAIN}.")
 
 
 def _located(xml: Xml, folder: Path, data: Element) -> Path:
