@@ -179,9 +179,10 @@ def _check_belongs(image: Image, file: DatasetReader) -> None:
     """Check that a file holds the image that an annotation describes."""
     annotation = image.annotation
     if file.shape[::-1] != annotation.size or file.dtypes != ("uint16",):
+        samples, lines = annotation.size
         raise DataError(
             f"{image.path} holds {file.count} x {file.height} x {file.width} values of {file.dtypes[0]}, but its "
-            f"annotation describes {annotation.lines} x {annotation.samples} of uint16; {AGAIN}."
+            f"annotation describes {lines} x {samples} of uint16; {AGAIN}."
         )
     points, _ = file.gcps
     if not points:

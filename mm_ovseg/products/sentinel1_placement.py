@@ -6,6 +6,7 @@ import numpy as np
 from rasterio import Affine
 from rasterio.crs import CRS
 from scipy.interpolate import RBFInterpolator
+from shapely import Polygon
 
 from mm_ovseg.errors import DataError, brief_reason
 from mm_ovseg.products.product import Preparation
@@ -19,6 +20,7 @@ __all__ = ["ControlPoints", "grid_around", "map_system"]
 
 POLAR_LATITUDE = 84  # beyond which there are no UTM zones
 POLAR = {True: 3413, False: 3031}  # EPSG, of the north and of the south
+SAME_AREA = 0.8, 1.25  # of a pixel on the map, to that on the ground
 OUTLINE_POINTS = 32  # per side
 MARGIN = 128  # pixels around an area, for what reads beyond its edge
 
@@ -31,28 +33,30 @@ class ControlPoints:
         name: Its name, for messages.
         crs: The map's reference system.
 
+    Attributes:
+        outline: Places (N, 2) around the image on the map.
+
     Raises:
-        DataError: The control points are on one line, or outside of the map.
+        DataError: The control points are on one line or outside of the map, or do not fit the size of the pixels.
     """
 
     def __init__(self, annotation: Annotation, name: str, crs: CRS) -> None:
         # Their columns and rows are those of the pixels' centres.
         self._pixels = annotation.control_points[:, :2] + 0.5
-        self._size = annotation.size
         places = np.stack(CoordinateTransform(LONGITUDE_LATITUDE, crs)(*annotation.control_points[:, 2:].T), axis=1)
-        self._places, self._name = places, name
+        self._name = name
         if not np.isfinite(places).all():
             raise self._unusable("some are outside of the map")
         self._to_pixels = self._spline(places, self._pixels)
+        points = unit_square(OUTLINE_POINTS) * annotation.size
+        self.outline = np.stack(self._spline(self._pixels, places)(*points.T), axis=1)
+        pixel = Polygon(self.outline).area / math.prod(annotation.size)
+        if not SAME_AREA[0] < pixel / annotation.spacing**2 < SAME_AREA[1]:
+            raise self._unusable("they do not fit the size of its pixels")
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Columns and rows of places of any shape on the map; 0.5 is the centre of the first pixel."""
         return self._to_pixels(x, y)
-
-    def outline(self) -> np.ndarray:
-        """Places (N, 2) around the image on the map."""
-        points = unit_square(OUTLINE_POINTS) * self._size
-        return np.stack(self._spline(self._pixels, self._places)(*points.T), axis=1)
 
     def _spline(self, given: np.ndarray, wanted: np.ndarray):
         middle, extent = given.mean(axis=0), np.ptp(given, axis=0).max()
@@ -99,7 +103,7 @@ def grid_around(points: ControlPoints, spacing: float, crs: CRS, name: str, prep
     Raises:
         DataError: The area cannot be read, or is outside of the image.
     """
-    outline = points.outline()
+    outline = points.outline
     grid = _grid(outline.min(axis=0), outline.max(axis=0), spacing, crs)
     if preparation.area is None:
         return grid

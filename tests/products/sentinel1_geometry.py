@@ -1,6 +1,7 @@
 """A radar on a circular orbit: where each pixel of its image is, from zero-Doppler geometry alone."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.polynomial import polynomial
@@ -50,7 +51,7 @@ class Geometry:
         """Slant range of the first sample, which drifts with time."""
         return NEAR_RANGE + 20.0 * np.asarray(times)
 
-    @property
+    @cached_property
     def coefficients(self) -> np.ndarray:
         """Of the polynomial from slant range beyond the origin to ground range."""
         slant = np.linspace(0, 220_000, 200)
