@@ -80,14 +80,16 @@ class ZeroDoppler:
         return columns.reshape(np.shape(x)), rows.reshape(np.shape(x))
 
     def _ground_range(self, times: np.ndarray, distances: np.ndarray) -> np.ndarray:
-        """Distance (N,) on the ground from the first sample; beyond the image, where polynomials go astray, linear."""
+        """Distance (N,) on the ground from the first sample."""
         given = self._annotation.ground_range
         origin, *coefficients = (np.interp(times, given[:, 0], column) for column in given[:, 1:].T)
         nearest, farthest = self._annotation.slant_ranges
         within = np.clip(distances, nearest - BEYOND, farthest + BEYOND)
-        slant = within - origin
-        slope = polynomial.polyval(slant, polynomial.polyder(coefficients), tensor=False)
-        return polynomial.polyval(slant, coefficients, tensor=False) + slope * (distances - within)
+        # Beyond the image, where a polynomial of high degree goes astray, by its first two derivatives.
+        derivatives = [coefficients, polynomial.polyder(coefficients), polynomial.polyder(coefficients, 2)]
+        ground, slope, bend = (polynomial.polyval(within - origin, terms, tensor=False) for terms in derivatives)
+        beyond = distances - within
+        return ground + slope * beyond + bend / 2 * beyond**2
 
 
 class TerrainPlacement(MappedPlacement):
@@ -109,18 +111,18 @@ class TerrainPlacement(MappedPlacement):
 
     def coordinates(self, row: int, column: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions of the pixel centres of a window of the grid, NaN where the height is unknown."""
-        window = (row, column, height, width)
-        heights = self._elevation.heights(*window)
-        known, inside = ~np.isnan(heights), self.contains(*super().coordinates(*window))
-        self._inside += int(inside.sum())
-        self._known += int((inside & known).sum())
-        if not known.any():
-            return np.full((height, width), np.nan), np.full((height, width), np.nan)
+        heights = self._elevation.heights(row, column, height, width).astype(np.float64)
+        known = ~np.isnan(heights)
+        heights[~known] = 0.0  # to count what is not known
         places = np.zeros((2, height, width))
         for level, placement in zip(LEVELS, self._levels, strict=True):
             others = LEVELS[level != LEVELS]
             share = np.prod([(heights - other) / (level - other) for other in others], axis=0)  # Lagrange's polynomial
-            places += share * placement.coordinates(*window)
+            places += share * placement.coordinates(row, column, height, width)
+        inside = self.contains(*places)
+        self._inside += int(inside.sum())
+        self._known += int((inside & known).sum())
+        places[:, ~known] = np.nan
         return places[0], places[1]
 
     def known_share(self) -> float:

@@ -1,5 +1,6 @@
 """Placements of images without a geotransform, such as radar images, which another mapping places on the ground."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +19,9 @@ class MappedPlacement(Placement):
         target: The grid; its pixels are about as large as those of the image, which are interpolated, not averaged.
         mapping: x and y, of any shape -> columns and rows of the image, 0.5 being the centre of its first pixel; NaN
             where it has no position.
+
+    Attributes:
+        covered: NaN; it is not measured.
     """
 
     def __init__(
@@ -25,7 +29,7 @@ class MappedPlacement(Placement):
     ) -> None:
         self.source, self.target, self._mapping = source, target, mapping
         self.is_identity, self._affine = False, None
-        self.pixels, self.covered = (1.0, 1.0), self._measure()[1]
+        self.pixels, self.covered = (1.0, 1.0), math.nan
 
     def _exact(self, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self._mapping(*(self.target.transform @ (columns, rows)))

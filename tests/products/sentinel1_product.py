@@ -46,16 +46,16 @@ def noise_factor(line: np.ndarray) -> np.ndarray:
 
 
 def write_grd(
-    parent: Path, numbers: dict[str, np.ndarray], geometry: Geometry, *, name: str = NAME, data_take: str = "4F33E"
+    parent: Path, numbers: dict[str, np.ndarray], geometry: Geometry, *, name: str = NAME, height: float = 0.0
 ) -> Path:
     """Write a product.
 
     Args:
         parent: Folder in which its folder is made.
         numbers: Digital numbers, uint16 (lines, samples), by polarisation, such as "VV".
-        geometry: Where their pixels are, on ground of height 0.
+        geometry: Where their pixels are.
         name: Name of its folder, without ``.SAFE``.
-        data_take: Number of the acquisition.
+        height: Height of the control points, in metres above the ellipsoid.
 
     Returns:
         The folder.
@@ -70,11 +70,11 @@ def write_grd(
             "<adsHeader><missionId>S1A</missionId><productType>GRD</productType>"
             f"<polarisation>{polarisation}</polarisation><mode>IW</mode><swath>IW</swath>"
             f"<startTime>{stamp(0)}</startTime><stopTime>{stamp(geometry.lines * geometry.interval)}</stopTime>"
-            f"<absoluteOrbitNumber>41611</absoluteOrbitNumber><missionDataTakeId>{data_take}</missionDataTakeId>"
+            f"<absoluteOrbitNumber>41611</absoluteOrbitNumber><missionDataTakeId>4F33E</missionDataTakeId>"
             f"<imageNumber>{index:03}</imageNumber></adsHeader>"
         )
         files = {
-            "annotation": (f"annotation/{stem}.xml", _annotation(header, geometry)),
+            "annotation": (f"annotation/{stem}.xml", _annotation(header, geometry, height)),
             "calibration": (
                 f"annotation/calibration/calibration-{stem}.xml",
                 _calibration(header, polarisation, geometry),
@@ -84,7 +84,7 @@ def write_grd(
         for role, (path, text) in files.items():
             (folder / path).write_text(f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n', encoding="utf-8")
             entries.append((role, path))
-        _write_image(folder / f"measurement/{stem}.tiff", image, geometry)
+        _write_image(folder / f"measurement/{stem}.tiff", image, geometry, height)
         entries.append(("measurement", f"measurement/{stem}.tiff"))
     (folder / "manifest.safe").write_text(_manifest(entries, list(numbers)), encoding="utf-8")
     return folder
@@ -99,10 +99,10 @@ def zipped(folder: Path, path: Path) -> Path:
     return path
 
 
-def _write_image(path: Path, image: np.ndarray, geometry: Geometry) -> None:
-    lines, pixels, longitudes, latitudes = _grid(geometry)
+def _write_image(path: Path, image: np.ndarray, geometry: Geometry, height: float) -> None:
+    lines, pixels, longitudes, latitudes = _grid(geometry, height)
     points = [
-        GroundControlPoint(row=line, col=pixel, x=longitude, y=latitude, z=0.0)
+        GroundControlPoint(row=line, col=pixel, x=longitude, y=latitude, z=height)
         for line, pixel, longitude, latitude in zip(lines, pixels, longitudes, latitudes, strict=True)
     ]
     height, width = image.shape
@@ -111,17 +111,17 @@ def _write_image(path: Path, image: np.ndarray, geometry: Geometry) -> None:
         file.write(image, 1)
 
 
-def _grid(geometry: Geometry) -> tuple[np.ndarray, ...]:
+def _grid(geometry: Geometry, height: float) -> tuple[np.ndarray, ...]:
     """Lines, pixels, longitudes and latitudes (N,) of the control points."""
     lines, pixels = (
         np.round(np.linspace(0, length - 1, count))
         for count, length in zip(GRID, (geometry.lines, geometry.samples), strict=True)
     )
     lines, pixels = (axis.ravel() for axis in np.meshgrid(lines, pixels, indexing="ij"))
-    return lines, pixels, *geometry.ground(lines, pixels)
+    return lines, pixels, *geometry.ground(lines, pixels, height)
 
 
-def _annotation(header: str, geometry: Geometry) -> str:
+def _annotation(header: str, geometry: Geometry, height: float) -> str:
     duration = (geometry.lines - 1) * geometry.interval
     vectors = []
     for time in np.arange(-60, 71, 10) + math.floor(duration / 20) * 10.0:
@@ -143,9 +143,9 @@ def _annotation(header: str, geometry: Geometry) -> str:
         f"<geolocationGridPoint><azimuthTime>{stamp(line * geometry.interval)}</azimuthTime>"
         f"<slantRangeTime>{2 * geometry.slant_range(line, pixel) / SPEED_OF_LIGHT:.15e}</slantRangeTime>"
         f"<line>{line:.0f}</line><pixel>{pixel:.0f}</pixel><latitude>{latitude:.15e}</latitude>"
-        f"<longitude>{longitude:.15e}</longitude><height>0.0</height><incidenceAngle>3.5e+01</incidenceAngle>"
+        f"<longitude>{longitude:.15e}</longitude><height>{height}</height><incidenceAngle>3.5e+01</incidenceAngle>"
         "<elevationAngle>3.1e+01</elevationAngle></geolocationGridPoint>"
-        for line, pixel, longitude, latitude in zip(*_grid(geometry), strict=True)
+        for line, pixel, longitude, latitude in zip(*_grid(geometry, height), strict=True)
     ]
     return (
         f"<product>{header}<generalAnnotation><productInformation><pass>Ascending</pass>"
