@@ -243,10 +243,12 @@ def read_annotation(path: Path) -> Annotation:
     ]
     conversions = [
         [seconds("azimuthTime", record), xml.number("sr0", record), *xml.numbers("srgrCoefficients", record)]
-        for record in xml.all("coordinateConversion")
+        for record in xml.all("coordinateConversionList/{*}coordinateConversion")
     ]
-    if len(orbit) < MIN_STATES or not conversions or len(set(map(len, conversions))) > 1:
+    if len(orbit) < MIN_STATES or len(conversions) < 2 or len(set(map(len, conversions))) > 1:
         raise xml.damaged("its orbit or its conversion to ground range is incomplete")
+    if (np.diff([time for time, *_ in conversions]) <= 0).any():
+        raise xml.damaged("its conversions to ground range are not in the order of time")
     return Annotation(
         path,
         xml.text("polarisation").upper(),

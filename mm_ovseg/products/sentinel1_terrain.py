@@ -81,8 +81,7 @@ class ZeroDoppler:
 
     def _ground_range(self, times: np.ndarray, distances: np.ndarray) -> np.ndarray:
         """Distance (N,) on the ground from the first sample."""
-        given = self._annotation.ground_range
-        origin, *coefficients = (np.interp(times, given[:, 0], column) for column in given[:, 1:].T)
+        origin, *coefficients = _interpolated(self._annotation.ground_range, times).T
         nearest, farthest = self._annotation.slant_ranges
         within = np.clip(distances, nearest - BEYOND, farthest + BEYOND)
         # Beyond the image, where a polynomial of high degree goes astray, by its first two derivatives.
@@ -136,6 +135,14 @@ class TerrainPlacement(MappedPlacement):
                 f"{self._elevation.name} has no heights in the image; give an elevation model that covers it."
             )
         return self._known / self._inside
+
+
+def _interpolated(records: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Values (N, C) at times (N,), linear between records (R, 1 + C), whose first column is time, and beyond them."""
+    before = np.clip(np.searchsorted(records[:, 0], times) - 1, 0, len(records) - 2)
+    first, second = records[before], records[before + 1]
+    share = (times - first[:, 0]) / (second[:, 0] - first[:, 0])
+    return first[:, 1:] + share[:, np.newaxis] * (second[:, 1:] - first[:, 1:])
 
 
 def _nanoseconds(seconds: np.ndarray) -> np.ndarray:
