@@ -2,14 +2,12 @@
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
-from xml.etree import ElementTree
+from pathlib import Path
 
 from mm_ovseg.data.tile.unpacking import Wanted, gather_files, list_archive
 from mm_ovseg.errors import DataError
-from mm_ovseg.plain_data import parse_xml, read_text
 
-__all__ = ["has_file", "product_files", "read_xml"]
+__all__ = ["has_file", "product_files"]
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -50,18 +48,6 @@ def has_file(path: str | os.PathLike, is_metadata: Callable[[str], object]) -> b
         return is_zip and bool(list_archive(path, lambda member: bool(is_metadata(member.name))))
     except (OSError, ValueError, DataError):
         return False
-
-
-def read_xml(path: Path) -> ElementTree.Element:
-    """The root of a product's XML file.
-
-    Raises:
-        DataError: It cannot be read, is malformed, or declares a document type or entities.
-    """
-    try:
-        return parse_xml(read_text(path))
-    except ValueError as error:
-        raise DataError(f"{path} cannot be read as XML ({error}); download the product again.") from error
 
 
 def _is_archive(path: Path) -> bool:
