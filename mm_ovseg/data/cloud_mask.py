@@ -11,12 +11,15 @@ from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.raster import LabelReader, RasterSource
 
-__all__ = ["SCL", "CloudMask", "CloudValues", "check_cloud_values"]
+__all__ = ["QA_PIXEL", "SCL", "CloudMask", "CloudValues", "check_cloud_values"]
 
-SCL = "scl"
-CloudValues = Sequence[int] | Literal["scl"] | None
+SCL, QA_PIXEL = "scl", "qa_pixel"
+CloudValues = Sequence[int] | Literal["scl", "qa_pixel"] | None
 # Sentinel-2's scene classification: cloud shadow, medium and high probability of cloud, thin cirrus.
 SCL_CLOUDS, SCL_CLASSES = (3, 8, 9, 10), range(12)
+# The bits of Landsat's QA_PIXEL: dilated cloud, cirrus, cloud, cloud shadow. Bit 0 alone is fill; where there is data,
+# the confidences, from bit 8 on, are never all 0.
+QA_CLOUDS, QA_FILL, QA_DATA = 0b11110, 1, range(2**8, 2**16)
 ROWS_AT_ONCE = 512
 VALUES_SHOWN = 5
 
@@ -30,8 +33,8 @@ class CloudMask:
     Args:
         path: a raster with one band of whole numbers.
         scene: the scene.
-        values: those that mean cloud or shadow; "scl": those of Sentinel-2's scene classification; None: the only
-            value of the mask besides 0.
+        values: those that mean cloud or shadow; "scl": those of Sentinel-2's scene classification; "qa_pixel": those
+            with such a bit in Landsat's QA_PIXEL; None: the only value of the mask besides 0.
         any_format: see :func:`mm_ovseg.raster.open_raster`.
 
     Attributes:
@@ -98,13 +101,16 @@ def check_cloud_values(values: CloudValues) -> None:
     """Check the values that mean cloud.
 
     Raises:
-        ConfigError: they are not "scl" or whole numbers.
+        ConfigError: they are not "scl", "qa_pixel" or whole numbers.
     """
-    if values in (None, SCL):
+    if values in (None, SCL, QA_PIXEL):
         return
     whole = not isinstance(values, str) and all(isinstance(value, int) for value in values)
     if not whole or not values:
-        raise ConfigError(f"--cloud-values is {values!r}; give whole numbers, or '{SCL}' for Sentinel-2's SCL band.")
+        raise ConfigError(
+            f"--cloud-values is {values!r}; give whole numbers, '{SCL}' for Sentinel-2's SCL band, or '{QA_PIXEL}' for "
+            "Landsat's QA_PIXEL band."
+        )
 
 
 def _reader(cloudy: Collection[int]) -> LabelReader:
@@ -128,13 +134,20 @@ def _cloudy_values(found: Counter[int], values: CloudValues, name: str) -> Colle
                 "band, or the values that mean cloud with --cloud-values."
             )
         return SCL_CLOUDS
+    if values == QA_PIXEL:
+        if strange := sorted(value for value in found if value != QA_FILL and value not in QA_DATA):
+            raise DataError(
+                f"{name} has the value {_shown(strange)}, which Landsat's QA_PIXEL (Collection 2) never has; give the "
+                "QA_PIXEL band, or the values that mean cloud with --cloud-values."
+            )
+        return sorted(value for value in found if value & QA_CLOUDS)
     if values is not None:
         return values
     others = sorted(value for value in found if value)
     if len(others) > 1:
         raise DataError(
             f"{name} has the values {_shown(others)} besides 0, of which not all may mean cloud; name those that do "
-            f"with --cloud-values, which for Sentinel-2's SCL band is '{SCL}'."
+            f"with --cloud-values, which for Sentinel-2's SCL band is '{SCL}', for Landsat's QA_PIXEL '{QA_PIXEL}'."
         )
     return others
 
