@@ -1,156 +1,23 @@
-"""Sentinel-1 that others have calibrated and terrain-corrected (RTC): OPERA, ASF HyP3, Planetary Computer, and NRB.
-
-The names of the files tell what is in them:
-
-* OPERA RTC-S1: ``OPERA_L2_RTC-S1_T069-147170-IW1_20230101T..Z_20230102T..Z_S1A_30_v1.0_VV.tif``, gamma0 in power. The
-  ``_mask.tif`` beside it, or the one of the static layers (RTC-S1-STATIC) of the same burst, is 0 for valid, 1 for
-  shadow, 2 for layover, 3 for both, 255 for fill. Bursts of a pass and UTM zone share a lattice, and are joined.
-* HyP3: ``S1A_IW_20200101T000000_DVP_RTC30_G_gpuned_ABCD_VV.tif``, where the letters of ``gpuned`` are g or s for gamma0
-  or sigma0, p, d or a for power, dB or amplitude, u or w for unmasked or water masked, n or f for filtered or not, e or
-  c for the entire area or a clip, d or m for dead reckoning or matching with the DEM. ``_ls_map.tif`` is a sum of 1
-  (was tested), 2 and 4 (layover), 8 and 16 (shadow).
-* Planetary Computer's sentinel-1-rtc: ``iw-vv.rtc.tiff``, gamma0 in power, in a folder with the name of the GRD.
-* Normalised radar backscatter (NRB): ``s1a-iw-nrb-20220721t051225-044194-05465e-33tuf-vv-g-lin.tif``, where g or s is
-  gamma0 or sigma0, and lin or log is power or dB. Its data mask is not read.
-"""
+"""Sentinel-1 that others have calibrated and terrain-corrected (RTC): OPERA, ASF HyP3, Planetary Computer, and NRB."""
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.products.product import Kind, Preparation, Product
+from mm_ovseg.products.rtc_names import RTCFile, parse_name
 from mm_ovseg.products.sar_image import POLARISATIONS, check_one_pass, files_within, polarisation_band
 from mm_ovseg.raster import StackMask, read_raster_info
 
 __all__ = ["read", "recognises"]
 
-POLARISATION = "(?P<layer>VV|VH|HH|HV)"
-START = r"(?P<start>\d{8}T\d{6})"
-SENSOR = "(?P<sensor>S1[A-D])"
-UNITS = {"p": "power", "d": "dB", "a": "amplitude", "lin": "power", "log": "dB"}
-BACKSCATTER = {"g": "gamma0", "s": "sigma0"}
 DUAL = {"DV": ("VV", "VH"), "DH": ("HH", "HV")}
-LAYOVER_OR_SHADOW = 2 | 4 | 8 | 16  # in HyP3's map
-
-
-@dataclass(frozen=True, kw_only=True)
-class Convention:
-    """The names that a producer gives its files.
-
-    Attributes:
-        producer: For messages and reports.
-        name: Pattern of a file's name. Groups: product; layer (a polarisation, or the mask); and, where the name says
-            so, burst, sensor, start, backscatter, unit, and polarisations.
-        folder: Pattern of the name of a folder above, with the groups that files' names lack.
-        nodata: Stored value that means no data, if a file declares none.
-        mask: Suffix of layover and shadow masks; "" if they have none.
-        valid: Values of the mask that mean neither.
-        outside: Value of the mask where a product has no data; None if that is unknown, so that products whose masks
-            may overlap are not joined.
-    """
-
-    producer: str
-    name: re.Pattern
-    folder: re.Pattern | None = None
-    nodata: float
-    mask: str = ""
-    valid: frozenset[int] = frozenset()
-    outside: int | None = None
-
-
-CONVENTIONS = (
-    Convention(
-        producer="OPERA RTC-S1",
-        name=re.compile(
-            rf"(?P<product>OPERA_L2_RTC-S1(-STATIC)?_(?P<burst>T\d{{3}}-\d{{6}}-[IE]W\d)_({START}Z_\d{{8}}T\d{{6}}Z|\d{{8}})_"
-            rf"{SENSOR}_\d+_v\d+(\.\d+)*)_(?P<layer>VV|VH|HH|HV|mask)\.tiff?",
-            re.IGNORECASE,
-        ),
-        nodata=float("nan"),
-        mask="MASK",
-        valid=frozenset({0}),
-        outside=255,
-    ),
-    Convention(
-        producer="HyP3 RTC",
-        name=re.compile(
-            rf"(?P<product>{SENSOR}_[A-Z0-9]{{2}}_{START}_(?P<polarisations>[DS][VH])[PRO]_RTC\d+_[GS]_"
-            r"(?P<backscatter>[gs])(?P<unit>[pda])[uw][nf][ec][dm]_[0-9A-F]{4})_(?P<layer>VV|VH|HH|HV|ls_map)\.tiff?",
-            re.IGNORECASE,
-        ),
-        nodata=0.0,
-        mask="LS_MAP",
-        valid=frozenset(value for value in range(256) if not value & LAYOVER_OR_SHADOW),
-    ),
-    Convention(
-        producer="Planetary Computer RTC",
-        name=re.compile(rf"([IE]W|S[1-6])-{POLARISATION}\.rtc\.tiff?", re.IGNORECASE),
-        folder=re.compile(
-            rf"(?P<product>{SENSOR}_[A-Z0-9]{{2}}_GRD[A-Z]_1S(?P<polarisations>[DS][VH])_{START}_\d{{8}}T\d{{6}}_\w+)",
-            re.IGNORECASE,
-        ),
-        nodata=-32768.0,
-    ),
-    Convention(
-        producer="Sentinel-1 NRB",
-        name=re.compile(
-            rf"(?P<product>{SENSOR}-([ie]w|s[1-6])-nrb-{START}-\d+-[0-9a-f]+-\d\d[a-z]{{3}})-{POLARISATION}-"
-            r"(?P<backscatter>[gs])-(?P<unit>lin|log)\.tiff?",
-            re.IGNORECASE,
-        ),
-        nodata=float("nan"),
-    ),
-)
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file with a known name.
-
-    Attributes:
-        path: The file.
-        convention: Of its name.
-        groups: What its name says; "" for what it does not.
-    """
-
-    path: Path
-    convention: Convention
-    groups: Mapping[str, str]
-
-    @property
-    def product(self) -> str:
-        return self.groups.get("product", "")
-
-    @property
-    def layer(self) -> str:
-        return self.groups["layer"].upper()
-
-    @property
-    def burst(self) -> str:
-        """Such as "T069-147170-IW1", which begins with the track; "" for other products."""
-        return self.groups.get("burst", "").upper()
-
-    @property
-    def values(self) -> tuple[str, str]:
-        """(quantity, unit), such as ("gamma0", "power")."""
-        letters = (self.groups.get("backscatter", "g").lower(), self.groups.get("unit", "p").lower())
-        return BACKSCATTER[letters[0]], UNITS[letters[1]]
-
-    @property
-    def start(self) -> datetime | None:
-        try:
-            return datetime.strptime(self.groups.get("start", "").upper(), "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-        except ValueError:
-            return None
 
 
 def recognises(files: Sequence[str | os.PathLike], kind: Kind) -> bool:
-    """Whether all names are those of RTC files, or of folders that contain some."""
-    return kind == "sar" and all(_known(files_within([name])) for name in files)
+    """Whether all names are those of RTC files, or of folders or zips that contain some."""
+    return kind == "sar" and all(files_within([name], _is_known) for name in files)
 
 
 def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparation) -> Product:
@@ -160,7 +27,7 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
         DataError: They are of several producers, passes or units, one is there twice, or lacks a file; or a file cannot
             be read, or joined with the others.
     """
-    known = _known(files_within(files))
+    known = _parse(files_within(files, _is_known, preparation.folder))
     images = [file for file in known if file.layer in POLARISATIONS]
     if not images:
         raise DataError(f"{files[0]} has no backscatter, only a mask; add the file of VV or HH.")
@@ -199,30 +66,21 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
     )
 
 
-def _known(paths: Iterable[Path]) -> list[_File]:
-    return [file for path in paths if (file := _file(path)) is not None]
+def _is_known(path: PurePath) -> bool:
+    return parse_name(path) is not None
 
 
-def _file(path: Path) -> _File | None:
-    for convention in CONVENTIONS:
-        if match := convention.name.fullmatch(path.name):
-            groups = {key: text for key, text in match.groupdict().items() if text is not None}
-            if convention.folder is not None:
-                above = Path(os.path.abspath(path)).parents
-                matches = (convention.folder.fullmatch(folder.name) for folder in above[:3])
-                of_folder = next((found.groupdict() for found in matches if found), {"product": above[0].name})
-                groups = {**of_folder, **groups}
-            return _File(path, convention, groups)
-    return None
+def _parse(paths: Iterable[Path]) -> list[RTCFile]:
+    return [file for path in paths if (file := parse_name(path)) is not None]
 
 
-def _by_product(images: Iterable[_File]) -> dict[str, dict[str, _File]]:
+def _by_product(images: Iterable[RTCFile]) -> dict[str, dict[str, RTCFile]]:
     """Product -> polarisation -> file, in the order of acquisition.
 
     Raises:
         DataError: An image is there twice.
     """
-    products: dict[str, dict[str, _File]] = {}
+    products: dict[str, dict[str, RTCFile]] = {}
     for file in sorted(images, key=lambda file: (file.groups.get("start", ""), file.product)):
         layers = products.setdefault(file.product, {})
         if file.layer in layers:
@@ -233,7 +91,7 @@ def _by_product(images: Iterable[_File]) -> dict[str, dict[str, _File]]:
     return products
 
 
-def _check_alike(products: Sequence[_File]) -> None:
+def _check_alike(products: Sequence[RTCFile]) -> None:
     """Check that products, each given by one of its files, can be parts of one image.
 
     Raises:
@@ -250,7 +108,7 @@ def _check_alike(products: Sequence[_File]) -> None:
                 "joined; map them one by one."
             )
     check_one_pass({file.product: file.start for file in products})
-    bursts: dict[str, _File] = {}
+    bursts: dict[str, RTCFile] = {}
     for file in products:
         if file.burst[:4] != first.burst[:4]:
             raise DataError(
@@ -261,7 +119,7 @@ def _check_alike(products: Sequence[_File]) -> None:
             raise DataError(f"{other.path} and {file.path} are the same burst, processed twice; give one of them.")
 
 
-def _check_complete(products: Mapping[str, Mapping[str, _File]], expect_all: bool) -> None:
+def _check_complete(products: Mapping[str, Mapping[str, RTCFile]], expect_all: bool) -> None:
     """Check that products have the same polarisations; with ``expect_all``, also those that their names promise.
 
     Raises:
@@ -277,7 +135,7 @@ def _check_complete(products: Mapping[str, Mapping[str, _File]], expect_all: boo
             )
 
 
-def _mask(products: Sequence[_File], known: Iterable[_File]) -> StackMask | None:
+def _mask(products: Sequence[RTCFile], known: Iterable[RTCFile]) -> StackMask | None:
     """The layover and shadow masks of products, each given by one of its files; None if they have none.
 
     Args:
@@ -289,7 +147,7 @@ def _mask(products: Sequence[_File], known: Iterable[_File]) -> StackMask | None
     """
     convention = products[0].convention
     folders = dict.fromkeys(file.path.parent for file in products)
-    beside = _known(path for folder in folders for path in sorted(folder.glob("*")))
+    beside = _parse(path for folder in folders for path in sorted(folder.glob("*")))
     masks: dict[str, Path] = {}
     for file in (*beside, *known):
         if file.layer == convention.mask:

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from mm_ovseg.data.tile.unpacking import Wanted, gather_files, list_archive
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import SAR_UNITS, RasterSource, StackedBand
 
@@ -17,15 +19,34 @@ POLARISATIONS = ("VV", "HH", "VH", "HV")  # co-polarised first
 ONE_PASS = timedelta(hours=1)
 
 
-def files_within(names: Iterable[str | os.PathLike]) -> list[Path]:
-    """The files that names stand for: themselves, or those in a folder and in the folders in it, sorted."""
-    files: dict[str, Path] = {}
-    for name in names:
-        of_name = [Path(name)]
-        if os.path.isdir(name):
-            of_name = sorted(path for pattern in ("*", "*/*") for path in Path(name).glob(pattern) if path.is_file())
-        files |= {os.path.abspath(file): file for file in of_name}
-    return list(files.values())
+def files_within(names: Iterable[str | os.PathLike], wanted: Wanted, folder: Path | None = None) -> list[Path]:
+    """The wanted files that names stand for: themselves, those in a folder and the folders in it, those in a zip.
+
+    Args:
+        names: Files, folders and zips.
+        wanted: Whether the file at a path is needed.
+        folder: Where zips are unpacked; None to give the paths in them, at which no file is.
+
+    Raises:
+        DataError: A zip is damaged, or contains no such file; not without ``folder``.
+        ConfigError: Two zips have the same name; not without ``folder``.
+    """
+    files: list[Path] = []
+    zips: list[Path] = []
+    for path in map(Path, names):
+        if os.path.isdir(path):
+            files += sorted(file for pattern in ("*", "*/*") for file in path.glob(pattern) if file.is_file())
+        elif path.suffix.lower() == ".zip" and os.path.isfile(path):
+            zips.append(path)
+        else:
+            files.append(path)
+    if folder is not None:
+        files += gather_files(zips, wanted, what="SAR image of a known name", work=folder, dry_run=False)[0]
+    else:
+        for path in zips:
+            with suppress(DataError):
+                files += map(Path, list_archive(path, wanted))
+    return [file for file in {os.path.abspath(file): file for file in files}.values() if wanted(PurePosixPath(file))]
 
 
 def polarisation_band(
