@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -266,3 +267,30 @@ def test_other_files_are_no_products(tmp_path):
     (tmp_path / "plain").mkdir()
     write_layer(tmp_path / "plain" / "sar.tif", POWER["VV"])
     assert not is_product(tmp_path / "plain", "sar")
+
+
+@pytest.mark.parametrize("write", [write_hyp3, write_opera, write_planetary_computer])
+def test_a_zip_is_its_folder(tmp_path, write):
+    folder = write(tmp_path / "given" / "é", POWER)
+    archive = shutil.make_archive(tmp_path / "packed" / folder.name, "zip", folder.parent, folder.name)
+    assert is_product(archive, "sar") and not is_product(archive, "rgb")
+    prepared, of_folder = (
+        prepare(tmp_path, archive),
+        prepare_image(folder, "sar", Preparation(folder=tmp_path / "other")),
+    )
+    assert prepared.about == of_folder.about
+    np.testing.assert_array_equal(decibels(prepared)[0], decibels(of_folder)[0])
+    unpacked = list((tmp_path / "prepared" / f"{folder.name}.zip").rglob("*"))
+    assert not [path for path in unpacked if path.suffix in (".txt", ".xml") or path.stem.endswith("_dem")]
+
+
+def test_damaged_zips_are_no_products_or_refused(tmp_path):
+    folder = write_hyp3(tmp_path / "given", POWER)
+    archive = Path(shutil.make_archive(tmp_path / folder.name, "zip", folder.parent, folder.name))
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 3 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 3)
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read completely"):
+        prepare(tmp_path, archive)
+    archive.write_bytes(content[:1000])
+    assert not is_product(archive, "sar")

@@ -250,3 +250,9 @@ def test_other_files_are_no_products(tmp_path):
     assert is_product(f"{CAPELLA}.tif", "sar") and not is_product(f"{CAPELLA}.tif", "rgb")
     write_layer(tmp_path / "sar.tif", POWER)
     assert not is_product(tmp_path, "sar") and not is_product([f"{CAPELLA}.tif", tmp_path / "sar.tif"], "sar")
+
+
+def test_a_zip_is_its_folder(tmp_path):
+    path = write_capella(tmp_path / "given" / CAPELLA, NUMBERS)
+    archive = shutil.make_archive(tmp_path / "packed", "zip", path.parent)
+    check_decibels(prepare(tmp_path, archive), CAPELLA_POWER)
