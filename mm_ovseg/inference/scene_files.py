@@ -22,11 +22,12 @@ from mm_ovseg.inference.coverage import (
     measure_coverage,
 )
 from mm_ovseg.inference.map_writer import class_band, write_qgis_style
-from mm_ovseg.inference.polygons import write_polygons
+from mm_ovseg.inference.polygons import polygon_layer
 from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
 from mm_ovseg.raster import Grid, Paths, path_list, write_geotiff
 from mm_ovseg.raster.cog import write_cog
+from mm_ovseg.raster.geopackage import write_geopackage
 from mm_ovseg.raster.vector_drivers import check_name
 from mm_ovseg.vocabulary import is_text
 
@@ -141,7 +142,8 @@ def write_scene_outputs(
     write_qgis_style(sibling(output, "_coverage.qml"), COVERAGE_LEGEND)
     if options.vector is not None:
         shape = polygon_options(options)
-        count = write_polygons(output, options.vector, names, **shape)
+        class_names = {entry.value: entry.name for entry in legend}
+        [count] = write_geopackage(options.vector, [polygon_layer(options.vector.stem, output, class_names, **shape)])
         report = {**report, "polygons": count, "polygon_options": shape}
     measured = measure_coverage(output, sibling(output, "_coverage.tif"))
     coverage = coverage_report(measured)
