@@ -1,6 +1,5 @@
 """The files that segmenting a scene reads and writes."""
 
-import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.palette import LegendEntry
 from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import check_writable_folder, complete_file
+from mm_ovseg.files import check_writable_folder, write_json
 from mm_ovseg.inference.cloud_detection import DETECT
 from mm_ovseg.inference.coverage import (
     COVERAGE,
@@ -33,6 +32,7 @@ from mm_ovseg.vocabulary import is_text
 
 __all__ = [
     "check_scene_outputs",
+    "describe_grid",
     "polygon_options",
     "scene_inputs",
     "scene_outputs",
@@ -164,16 +164,20 @@ def write_scene_outputs(
             for entry in legend
         ],
         "coverage": coverage,
-        "grid": {
-            "width": grid.width,
-            "height": grid.height,
-            "crs": None if grid.crs is None else grid.crs.to_string(),
-            "transform": None if grid.transform is None else list(grid.transform)[:6],
-            "pixel_size_metres": grid.pixel_size_metres,
-        },
+        "grid": describe_grid(grid),
         **report,
         "warnings": [*report["warnings"], *concerns],
     }
-    with complete_file(sibling(output, ".json")) as temporary:
-        temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(sibling(output, ".json"), report)
     return report
+
+
+def describe_grid(grid: Grid) -> dict[str, Any]:
+    """What a report says of the grid of a map."""
+    return {
+        "width": grid.width,
+        "height": grid.height,
+        "crs": None if grid.crs is None else grid.crs.to_string(),
+        "transform": None if grid.transform is None else list(grid.transform)[:6],
+        "pixel_size_metres": grid.pixel_size_metres,
+    }
