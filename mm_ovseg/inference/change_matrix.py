@@ -19,7 +19,7 @@ UNCHANGED_COLOR = (225, 225, 225)
 # Of a map of changes; if there are more changes than values, the smallest ones share the last value.
 MAX_VALUE = 253
 OTHERS_NAME, OTHERS_COLOR = "other changes", (110, 110, 110)
-LIGHTNESSES = (0.3, 0.8)
+LIGHTNESSES = (0.4, 0.85)
 
 
 @dataclass(frozen=True)
