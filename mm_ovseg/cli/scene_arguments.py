@@ -43,8 +43,11 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aoi", type=Path, metavar="FILE", help="map only the polygons of this vector file")
     parser.add_argument("--aoi-layer", metavar="NAME", help="layer of --aoi, if it has several")
     parser.add_argument(
-        "--clouds", metavar="MASK", help="raster of where RGB is under cloud, or 'detect' (needs omnicloudmask)"
+        "--clouds",
+        metavar="MASK",
+        help="raster of where RGB is under cloud, 'detect' (needs omnicloudmask) or 'none' (default: a product's own)",
     )
+    parser.add_argument("--dem", type=Path, metavar="FILE", help="elevation model, to terrain-correct radar products")
     parser.add_argument(
         "--cloud-values",
         nargs="+",

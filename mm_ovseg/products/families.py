@@ -7,8 +7,8 @@ belongs to the family and can give "rgb" or "sar"; it never raises. ``read(files
 
 from types import ModuleType
 
-from mm_ovseg.products import landsat, sentinel2
+from mm_ovseg.products import landsat, rtc, sentinel2, x_band
 
 __all__ = ["FAMILIES"]
 
-FAMILIES: tuple[ModuleType, ...] = (landsat, sentinel2)
+FAMILIES: tuple[ModuleType, ...] = (landsat, rtc, sentinel2, x_band)
