@@ -7,6 +7,8 @@ belongs to the family and can give "rgb" or "sar"; it never raises. ``read(files
 
 from types import ModuleType
 
+from mm_ovseg.products import stac_item
+
 __all__ = ["FAMILIES"]
 
-FAMILIES: tuple[ModuleType, ...] = ()
+FAMILIES: tuple[ModuleType, ...] = (stac_item,)
