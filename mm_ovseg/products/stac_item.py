@@ -135,7 +135,7 @@ def _are_alike(values: Sequence[Any]) -> bool:
 def _source(item: Item, band: AssetBand, parts: Path) -> BandSource:
     """The band as a source to gather, with a name that no other has."""
     is_remote = is_address(band.location)
-    if not is_remote and "://" in band.location:
+    if not is_remote and (is_address(item.source) or "://" in band.location):
         raise DataError(
             f"The item {item.id} has its {band.key} at {band.location}, which is not read; give an item with "
             "https:// addresses, or download its files, and let it name them."

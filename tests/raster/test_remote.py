@@ -117,7 +117,9 @@ def test_what_is_no_address_is_one_sentence(server, address):
 
 def test_addresses():
     assert is_address("https://host/a.json") and is_address("HTTP://host")
-    assert not any(map(is_address, ["https:/host/a.json", "ftp://host/a", "a.json", "s3://b/k", "http:///x", "http://[::1"]))
+    assert not any(
+        map(is_address, ["https:/host/a.json", "ftp://host/a", "a.json", "s3://b/k", "http:///x", "http://[::1"])
+    )
     assert without_query("https://me:pass@host:8000/a%20b.tif?sig=1#x") == "https://host:8000/a%20b.tif"
     first = without_signature("https://host/a?name=b&X-Amz-Signature=1&se=2&sig=3")
     assert first == without_signature("https://host/a?name=b&X-Amz-Signature=4&se=5&sig=6") == "https://host/a?name=b"
