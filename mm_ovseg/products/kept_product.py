@@ -1,7 +1,9 @@
 """Records of products that were fetched or computed, so that the same request gives the same files again."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -9,11 +11,31 @@ from typing import Any
 
 from rasterio.enums import ColorInterp
 
-from mm_ovseg.files import complete_file
+from mm_ovseg.files import complete_file, sha256
 from mm_ovseg.products.product import CloudLayer, Product
 from mm_ovseg.raster import StackedBand, StackMask
+from mm_ovseg.raster.remote import is_address, without_signature
 
-__all__ = ["load_product", "save_product"]
+__all__ = ["area_identity", "load_product", "save_product", "source_identity"]
+
+
+def source_identity(source: str) -> list[str]:
+    """What stays the same while a document does: its address without a signature, or its path and content."""
+    if is_address(source):
+        return [without_signature(source)]
+    with suppress(OSError):  # whoever reads it says what is wrong
+        return [os.path.abspath(source), sha256(source)]
+    return [source]
+
+
+def area_identity(area: Path | None, layer: str | None) -> list[Any]:
+    """What stays the same while an area of interest does."""
+    if area is None:
+        return []
+    if not area.is_dir():
+        return [layer, *source_identity(os.fspath(area))[1:]]
+    files = sorted(file for file in area.rglob("*") if file.is_file())  # such as a file geodatabase
+    return [layer, *([file.name, *_state(file)] for file in files)]
 
 
 def save_product(record: Path, request: Mapping[str, Any], product: Product, inputs: Iterable[Path]) -> None:

@@ -177,7 +177,7 @@ def resolve(source: str, href: str) -> str:
         return unquote(urlsplit(href).path)
     if re.match(r"[a-z][a-z0-9+.-]+://", href, re.IGNORECASE):
         return href
-    return os.path.join(os.path.dirname(os.path.abspath(source)), href)
+    return os.fspath(Path(os.path.abspath(source)).parent / href)
 
 
 def parse_time(text: Any) -> datetime | None:

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,8 +13,7 @@ from urllib.parse import urlsplit
 from rasterio.enums import ColorInterp
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import sha256
-from mm_ovseg.products.kept_product import load_product, save_product
+from mm_ovseg.products.kept_product import area_identity, load_product, save_product, source_identity
 from mm_ovseg.products.product import CloudLayer, Kind, Preparation, Product
 from mm_ovseg.products.stac_document import AssetBand, Item, ItemImage, item_of, read_document
 from mm_ovseg.products.stac_optical import optical_image
@@ -51,7 +49,8 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
     The same items and area give the kept files again, without any request.
     """
     sources = [os.fspath(file) for file in files]
-    request = {"kind": kind, "items": [_identity(source) for source in sources], "area": _area_identity(preparation)}
+    request = {"kind": kind, "items": [source_identity(source) for source in sources]}
+    request["area"] = area_identity(preparation.area, preparation.area_layer)
     record = preparation.folder / f"{kind}_items.json"
     if (product := load_product(record, request)) is not None:
         return product
@@ -168,22 +167,3 @@ def _is_item(name: str) -> bool:
     if is_address(name):
         return not urlsplit(name).path.lower().endswith(OTHER_SUFFIXES)
     return name.lower().endswith(ITEM_SUFFIXES) and os.path.isfile(name)
-
-
-def _identity(source: str) -> list[str]:
-    """What stays the same while an item does."""
-    if is_address(source):
-        return [without_signature(source)]
-    with suppress(OSError):  # reading it says what is wrong
-        return [os.path.abspath(source), sha256(source)]
-    return [source]
-
-
-def _area_identity(preparation: Preparation) -> list[Any] | None:
-    area = preparation.area
-    if area is None or not area.exists():
-        return None
-    if area.is_dir():  # such as a file geodatabase
-        files = sorted(file for file in area.rglob("*") if file.is_file())
-        return [preparation.area_layer, *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files)]
-    return [preparation.area_layer, sha256(area)]
