@@ -29,7 +29,22 @@ logger = logging.getLogger(__name__)
 
 ITEM_SUFFIXES = (".json", ".geojson")
 # Addresses that are products or rasters themselves, which are not fetched.
-OTHER_SUFFIXES = (".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".vrt", ".nc", ".h5", ".zip", ".tar", ".gz")
+OTHER_SUFFIXES = (
+    ".tif",
+    ".tiff",
+    ".jp2",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".vrt",
+    ".nc",
+    ".h5",
+    ".zip",
+    ".tar",
+    ".gz",
+    ".safe",
+)
+MAX_BYTES = 10_000_000  # searched for what all STAC documents have
 COLORS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 # Name in the report -> property.
 REPORTED = {"processing_baseline": "s2:processing_baseline", "cloud_cover": "eo:cloud_cover"}
@@ -39,7 +54,7 @@ PARTS = "fetched_parts"  # folder of what is being fetched
 
 
 def recognises(files: Sequence[str | os.PathLike], kind: Kind) -> bool:
-    """Whether all files are JSON files, or addresses of anything but rasters and archives."""
+    """Whether all files are STAC documents, or addresses of anything but rasters and archives."""
     return all(_is_item(os.fspath(file)) for file in files)
 
 
@@ -166,4 +181,10 @@ def _details(item: Item) -> dict[str, Any]:
 def _is_item(name: str) -> bool:
     if is_address(name):
         return not urlsplit(name).path.lower().endswith(OTHER_SUFFIXES)
-    return name.lower().endswith(ITEM_SUFFIXES) and os.path.isfile(name)
+    try:
+        if not name.lower().endswith(ITEM_SUFFIXES) or not os.path.isfile(name):
+            return False
+        with open(name, "rb") as file:
+            return b'"stac_version"' in file.read(MAX_BYTES)
+    except (OSError, ValueError):
+        return False

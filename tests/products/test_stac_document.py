@@ -62,10 +62,13 @@ def test_a_local_item_that_names_other_things_is_one_sentence(tmp_path, href):
 
 
 def test_recognising_asks_for_nothing(tmp_path, server):
-    names = ["a/items/S2A_33UVP", "a/S2A.SAFE", "item.json?sig=1", "items/HLS.S30.T33UVP.v2.0"]
+    names = ["a/items/S2A_33UVP", "item.json?sig=1", "items/HLS.S30.T33UVP.v2.0"]
     assert all(is_product(f"{server.address}/{name}", "rgb") for name in names)
     assert not any(is_product(f"{server.address}/{name}", "rgb") for name in ["a.tif", "a.zip?sig=1", "b/a.JP2"])
-    (tmp_path / "item.json").write_text("{}")
+    (tmp_path / "item.json").write_text('{"stac_version": ')
+    (tmp_path / "MTL.json").write_text("{}")
+    (tmp_path / "folder.json").mkdir()
+    assert not any(is_product(name, "rgb") for name in (tmp_path / "MTL.json", tmp_path / "folder.json", "a\0.json"))
     assert is_product(tmp_path / "item.json", "sar") and not is_product(tmp_path / "other.json", "sar")
     assert not is_product([tmp_path / "item.json", tmp_path / "a.tif"], "rgb") and not is_product([], "rgb")
     assert not server.asked

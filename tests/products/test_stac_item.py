@@ -169,18 +169,19 @@ def test_items_without_the_image_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not JSON"),
-        ("[1]", "not a STAC document"),
-        ('{"type": "Catalog"}', "not a STAC item but 'Catalog'; search it with --stac"),
-        ('{"type": "Feature", "id": 3, "properties": {}, "assets": {}}', "has an id, properties and assets"),
-        ('{"type": "Feature", "id": "a", "properties": {}, "assets": {"B04": 1, "B03": {"href": 2}}}', "has no red"),
-        ('{"type": "Feature", "id": "a", "id": "b"}', "the key 'id' twice"),
-        ('{"a": ' * 100_000, "nested too deeply"),
-        ("\0", "is not UTF-8"),
+        ("{VERSION", "is not JSON"),
+        ("[{VERSION}]", "not a STAC document"),
+        ("{VERSION}", "not a STAC item but 'another JSON file'; give an item"),
+        ('{VERSION, "type": "Catalog"}', "not a STAC item but 'Catalog'; search it with --stac"),
+        ('{VERSION, "type": "Feature", "id": 3, "properties": {}, "assets": {}}', "has an id, properties and assets"),
+        ('{VERSION, "type": "Feature", "id": "a", "properties": {}, "assets": {"B04": 1, "B03": {}}}', "has no red"),
+        ('{VERSION, "type": "Feature", "id": "a", "id": "b"}', "the key 'id' twice"),
+        ('{VERSION, "a": ' + '{"a": ' * 100_000, "nested too deeply"),
+        ("{VERSION\0", "is not UTF-8"),
     ],
 )
 def test_damaged_items_are_one_sentence(tmp_path, content, message):
-    (tmp_path / "item.json").write_text(content)
+    (tmp_path / "item.json").write_text(content.replace("VERSION", '"stac_version": "1.0.0"'))
     with pytest.raises(DataError, match=message):
         prepare_image(tmp_path / "item.json", "rgb", Preparation(folder=tmp_path / "scene"))
 
