@@ -35,7 +35,8 @@ class CloudMask(ValueMask):
     """
 
     kind, whole, meaning, otherwise = "cloud mask", "scene", "cloud", "clear"
-    option, hint = "--cloud-values", f", which for Sentinel-2's SCL band is '{SCL}', for Landsat's QA_PIXEL '{QA_PIXEL}'"
+    option = "--cloud-values"
+    hint = f", which for Sentinel-2's SCL band is '{SCL}', for Landsat's QA_PIXEL '{QA_PIXEL}'"
 
     def __init__(
         self, path: str | os.PathLike, scene: SceneSource, values: CloudValues = None, *, any_format: bool = False
