@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mm_ovseg.cli.arguments import add_deliver_argument, from_arguments
 from mm_ovseg.errors import ConfigError
 
 CHANGES_SHOWN = 20
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="its values that mean permanent water, such as 80, or 50-100 (default: all but 0)",
     )
+    add_deliver_argument(parser, ("stac", "table"))
     parser.add_argument("--quiet", action="store_true", help="print no tables")
 
 
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
 
     if not args.quiet:
         setup_logger(name="mm_ovseg")
-    options = ChangeOptions(args.water, args.permanent, _read_values(args.permanent_values), args.vector)
+    options = from_arguments(ChangeOptions, args, permanent_values=_read_values(args.permanent_values))
     report = map_changes(args.before, args.after, args.output, options)
     if not args.quiet:
         print(_format_report(report))

@@ -10,7 +10,8 @@ uses the other alone. Besides map.tif (Cloud-Optimized GeoTIFF, nodata 255), the
 map_coverage.tif, with a style too (0: nothing, 1: RGB alone, 2: RGB and SAR, 3: SAR alone; with --clouds also 4: SAR,
 and RGB under cloud, 5: RGB under cloud alone), and map.json (hectares per class and coverage, and all settings). One
 name alone gives a map of where it is and where it is not ("none", 254); so do --background and --min-score with
-several. --resume continues an interrupted run, with the same result.
+several. --resume continues an interrupted run, with the same result. --deliver adds what catalogues, GIS and emergency
+services expect: a STAC item, a raster attribute table, layers of the area of interest and of the images.
 
 Exit status: 0, done; 2, failed (the error says what to fix); 130, stopped by Ctrl-C.
 """

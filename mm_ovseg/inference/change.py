@@ -16,6 +16,7 @@ from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_outputs, write_json
 from mm_ovseg.inference.areas import measure_values
 from mm_ovseg.inference.change_files import (
+    change_assets,
     change_outputs,
     flood_path,
     write_change_polygons,
@@ -23,14 +24,18 @@ from mm_ovseg.inference.change_files import (
     write_change_table,
 )
 from mm_ovseg.inference.change_matrix import measure_changes
+from mm_ovseg.inference.deliverables import STAC, TABLE, check_deliverables, deliver_item, deliver_table
 from mm_ovseg.inference.flood import PermanentWater, flood_legend, flood_states, water_classes
 from mm_ovseg.inference.map_images import date_concerns, map_images
 from mm_ovseg.inference.map_pair import MapPair
 from mm_ovseg.inference.scene_files import check_scene_outputs, describe_grid, sibling
+from mm_ovseg.inference.stac_item import check_on_earth
 
-__all__ = ["ChangeOptions", "map_changes"]
+__all__ = ["CHANGE_DELIVERABLES", "ChangeOptions", "map_changes"]
 
 logger = logging.getLogger(__name__)
+
+CHANGE_DELIVERABLES = (STAC, TABLE)
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,15 @@ class ChangeOptions:
         permanent: a raster of permanent water on any grid, or None.
         permanent_values: its values that mean permanent water; None for the only one besides 0.
         vector: a GeoPackage to write polygons to, or None.
+        deliver: what else is written, some of :data:`CHANGE_DELIVERABLES`: "stac", a STAC item; "table", raster
+            attribute tables.
     """
 
     water: Sequence[str] = ()
     permanent: str | os.PathLike | None = None
     permanent_values: Sequence[int] | None = None
     vector: Path | None = None
+    deliver: Sequence[str] = ()
 
 
 def map_changes(
@@ -80,10 +88,13 @@ def map_changes(
     output = Path(output)
     if options.permanent is None and options.permanent_values is not None:
         raise ConfigError("--permanent-values are those of --permanent; give that too, or leave them out.")
+    check_deliverables(options.deliver, options.vector, CHANGE_DELIVERABLES)
     check_scene_outputs(output, options.vector)
-    check_outputs(change_outputs(output, options.vector), _inputs(before, after, options))
+    check_outputs(change_outputs(output, options.vector, options.deliver), _inputs(before, after, options))
     with ExitStack() as stack:
         pair = stack.enter_context(MapPair(before, after))
+        if STAC in options.deliver:
+            check_on_earth(pair.info.grid)
         is_water, concerns = water_classes(pair, options.water, required=options.permanent is not None)
         permanent = None
         if options.permanent is not None:
@@ -93,7 +104,7 @@ def map_changes(
         images = [map_images(path) for path in (pair.before, pair.after)]
         matrix = measure_changes(pair)
         report = matrix.report()
-        warnings = [*pair.concerns(), *concerns, *date_concerns(pair, images)]
+        warnings = [*pair.concerns(), *concerns, *date_concerns((pair.before, pair.after), images)]
         if not matrix.areas.pixels.sum():
             warnings.append("No pixel has data in both maps, so nothing is known of changes.")
         for warning in warnings:
@@ -130,6 +141,17 @@ def map_changes(
         "warnings": warnings,
         "mm_ovseg_version": mm_ovseg.__version__,
     }
+    if TABLE in options.deliver:
+        deliver_table(output, legend, measure_values(output))
+        if flood:
+            deliver_table(flood_path(output), flood, measure_values(flood_path(output)))
+    if STAC in options.deliver:
+        assets = change_assets(output, legend, flood, options.vector)
+        sources = [Path(os.path.relpath(path, output.parent)).as_posix() for path in (before, after)]
+        concerns = deliver_item(grid, assets, images=images, sources=sources)
+        for concern in concerns:
+            logger.warning(concern)
+        warnings += concerns
     write_json(sibling(output, ".json"), report)
     return report
 

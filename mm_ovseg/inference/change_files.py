@@ -13,15 +13,35 @@ from mm_ovseg.decision import NODATA_CLASS
 from mm_ovseg.errors import DataError, brief_reason
 from mm_ovseg.files import complete_file
 from mm_ovseg.inference.change_matrix import UNCHANGED, ChangeMatrix
+from mm_ovseg.inference.deliverables import (
+    CSV,
+    DATA,
+    GEOPACKAGE,
+    JSON,
+    METADATA,
+    STYLE,
+    TABLE,
+    XML,
+    deliverable_files,
+)
 from mm_ovseg.inference.flood import DRY
 from mm_ovseg.inference.map_writer import class_band, write_qgis_style
 from mm_ovseg.inference.polygons import polygon_layer
 from mm_ovseg.inference.scene_files import sibling
+from mm_ovseg.inference.stac_item import MapAsset
 from mm_ovseg.raster import Grid, write_geotiff
+from mm_ovseg.raster.attribute_table import table_path
 from mm_ovseg.raster.cog import write_cog
 from mm_ovseg.raster.geopackage import write_geopackage
 
-__all__ = ["change_outputs", "flood_path", "write_change_polygons", "write_change_raster", "write_change_table"]
+__all__ = [
+    "change_assets",
+    "change_outputs",
+    "flood_path",
+    "write_change_polygons",
+    "write_change_raster",
+    "write_change_table",
+]
 
 COLUMNS = ("from", "to", "value", "pixels", "hectares")
 
@@ -31,10 +51,34 @@ def flood_path(output: Path) -> Path:
     return sibling(output, "_flood.tif")
 
 
-def change_outputs(output: Path, vector: Path | None) -> dict[str, list[Path | None]]:
+def change_outputs(output: Path, vector: Path | None, deliver: Sequence[str]) -> dict[str, list[Path | None]]:
     """Option -> paths that it may write, for :func:`mm_ovseg.files.check_outputs`."""
     endings = (".qml", ".json", ".csv", "_flood.tif", "_flood.qml")
-    return {"--output": [output, *(sibling(output, ending) for ending in endings)], "--vector": [vector]}
+    beside = [sibling(output, ending) for ending in endings]
+    tables = [table_path(flood_path(output))] if TABLE in deliver else []
+    return {"--output": [output, *beside, *deliverable_files(output, deliver), *tables], "--vector": [vector]}
+
+
+def change_assets(
+    output: Path, legend: Sequence[LegendEntry], flood: Sequence[LegendEntry], vector: Path | None
+) -> dict[str, MapAsset]:
+    """The files of a map of changes, as a STAC item lists them.
+
+    Args:
+        output: the map.
+        legend: its legend.
+        flood: that of the flood map; empty if there is none.
+        vector: the GeoPackage of polygons, if they are written.
+    """
+    assets = {"map": MapAsset(output, "Changes", DATA, legend=legend)}
+    if flood:
+        assets["flood"] = MapAsset(flood_path(output), "Flood", DATA, legend=flood)
+    if vector is not None:
+        assets["polygons"] = MapAsset(vector, "Polygons", DATA, GEOPACKAGE)
+    assets["areas"] = MapAsset(sibling(output, ".csv"), "Areas", DATA, CSV)
+    assets["style"] = MapAsset(output.with_suffix(".qml"), "Style for QGIS", STYLE, XML)
+    assets["report"] = MapAsset(sibling(output, ".json"), "Report", METADATA, JSON)
+    return assets
 
 
 def write_change_raster(

@@ -120,6 +120,8 @@ def test_errors_are_one_sentence(scene, tmp_path, capsys):
         (("--aoi", "none.geojson"), "none.geojson does not exist"),
         (("--rgb-bands", "1", "2", "9"), "has no band 9"),
         (("--aoi-layer", "fields"), "--aoi-layer names a layer of --aoi"),
+        (("--deliver", "table", "layers"), "--deliver layers adds to the file of --vector"),
+        (("--deliver", "shape"), "invalid choice: 'shape'"),
         (("--cloud-values", "scl"), "--cloud-values and --nir-band belong to --clouds"),
         (("--clouds", "none.tif", "--cloud-values", "1", "x"), "--cloud-values is 1 x; give whole numbers"),
         (("--clouds", "none.tif", "--cloud-values", "cloud"), "--cloud-values is 'cloud'; give whole numbers"),
