@@ -43,13 +43,17 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aoi", type=Path, metavar="FILE", help="map only the polygons of this vector file")
     parser.add_argument("--aoi-layer", metavar="NAME", help="layer of --aoi, if it has several")
     parser.add_argument(
-        "--clouds", metavar="MASK", help="raster of where RGB is under cloud, or 'detect' (needs omnicloudmask)"
+        "--clouds",
+        metavar="MASK",
+        help="raster of where RGB is under cloud, 'detect' (needs omnicloudmask) or 'none' (default: a product's own)",
     )
+    parser.add_argument("--dem", type=Path, metavar="FILE", help="elevation model, to terrain-correct radar products")
     parser.add_argument(
         "--cloud-values",
         nargs="+",
         metavar="N",
-        help="values of the mask that mean cloud; 'scl' for a Sentinel-2 SCL band (default: all but 0)",
+        help="values of the mask that mean cloud; 'scl' for Sentinel-2's SCL band, 'qa_pixel' for Landsat's QA_PIXEL "
+        "(default: all but 0)",
     )
     parser.add_argument("--nir-band", type=int, metavar="N", help="band of near infrared in RGB, to detect clouds")
     parser.add_argument(
@@ -109,6 +113,6 @@ def _read_cloud_values(words: list[str] | None) -> "CloudValues":
     if not words:
         return None
     try:
-        return words[0] if len(words) == 1 and words[0].isalpha() else tuple(map(int, words))
+        return words[0] if len(words) == 1 and words[0].isidentifier() else tuple(map(int, words))
     except ValueError as error:
-        raise ConfigError(f"--cloud-values is {' '.join(words)}; give whole numbers, or 'scl'.") from error
+        raise ConfigError(f"--cloud-values is {' '.join(words)}; give whole numbers, 'scl' or 'qa_pixel'.") from error

@@ -35,6 +35,7 @@ from mm_ovseg.inference.scene_files import (
     sibling,
     write_scene_outputs,
 )
+from mm_ovseg.inference.scene_images import has_products, images_folder, prepare_scene
 from mm_ovseg.inference.scene_options import SceneOptions, check_images, check_options
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_settings import WeightsHash, features_key, scene_settings
@@ -156,13 +157,14 @@ class ScenePredictor:
             check_outputs(scene_outputs(output, options), inputs)
             options = check_options(options, self.cfg)
             given, sar = sar, self._used(rgb, sar)
+            images = prepare_scene(rgb, sar, output, options, trusted=self._any_format)
+            rgb, sar_is_unused, sar, options = images.rgb, sar != given, images.sar, images.options
             features = self._keep_features(rgb, sar, options)  # first: files may change while they are open
             if features is not None:
                 stack.enter_context(features)
             source = stack.enter_context(self._open(rgb, sar, options))
-            warnings = _found(features, "concerns", source.concerns) + self._concerns(
-                options, sar_is_unused=sar != given
-            )
+            warnings = [*images.warnings, *_found(features, "concerns", source.concerns)]
+            warnings += self._concerns(options, sar_is_unused=sar_is_unused)
             for warning in warnings:
                 logger.warning(warning)
             shift = None if rgb is None else self._check_registration(source, options, features)
@@ -203,6 +205,7 @@ class ScenePredictor:
                 "windows_from_features": 0 if features is None else features.loaded,
                 "covered_by_sar_file": source.covered,
                 "shift": None if shift is None else {**asdict(shift), "corrected": corrected},
+                "images": images.about,
                 "warnings": warnings,
                 "weights": self._weights,
                 "calibration": self._calibration,
@@ -231,6 +234,9 @@ class ScenePredictor:
         """
         output, options = Path(output), check_options(options, self.cfg)
         # The report is written last, so next to a folder of work it describes an earlier map.
+        if self._any_format and has_products(rgb, sar) and not images_folder(output).exists():
+            return None
+        images = prepare_scene(rgb, self._used(rgb, sar), output, options, trusted=self._any_format)
         work, outputs = work_folder(output), scene_outputs(output, options)
         files = {*outputs["--output"], *outputs["--vector"]} - {None, work}
         if work.exists() or not all(file.is_file() for file in files):
@@ -245,7 +251,7 @@ class ScenePredictor:
             ]
             with self.lock:
                 # The shift depends only on the files; estimating it again would mean reading them.
-                now = json.loads(json.dumps(self._settings(rgb, self._used(rgb, sar), options, None)))
+                now = json.loads(json.dumps(self._settings(images.rgb, images.sar, images.options, None)))
                 same = {**then, "shift": None} == now and legend == list(self._legend)
                 same = same and layers >= self._layers(options).keys()
             if options.vector is not None:

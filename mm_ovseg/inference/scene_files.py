@@ -1,6 +1,5 @@
 """The files that segmenting a scene reads and writes."""
 
-import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.palette import LegendEntry
 from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import check_writable_folder, complete_file
+from mm_ovseg.files import check_writable_folder, write_json
 from mm_ovseg.inference.cloud_detection import DETECT
 from mm_ovseg.inference.coverage import (
     COVERAGE,
@@ -22,16 +21,18 @@ from mm_ovseg.inference.coverage import (
     measure_coverage,
 )
 from mm_ovseg.inference.map_writer import class_band, write_qgis_style
-from mm_ovseg.inference.polygons import write_polygons
-from mm_ovseg.inference.scene_options import SceneOptions
+from mm_ovseg.inference.polygons import polygon_layer
+from mm_ovseg.inference.scene_options import NO_CLOUDS, SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
 from mm_ovseg.raster import Grid, Paths, path_list, write_geotiff
 from mm_ovseg.raster.cog import write_cog
+from mm_ovseg.raster.geopackage import write_geopackage
 from mm_ovseg.raster.vector_drivers import check_name
 from mm_ovseg.vocabulary import is_text
 
 __all__ = [
     "check_scene_outputs",
+    "describe_grid",
     "polygon_options",
     "scene_inputs",
     "scene_outputs",
@@ -67,7 +68,8 @@ def scene_inputs(
     images = {}
     for kind, paths in (("RGB", path_list(rgb)), ("SAR", path_list(sar))):
         images[f"the {kind} image" if len(paths) < 2 else f"one of the {kind} images"] = paths
-    images["the cloud mask"] = [None if options.clouds == DETECT else options.clouds]
+    images["the cloud mask"] = [None if options.clouds in (DETECT, NO_CLOUDS) else options.clouds]
+    images["the elevation model"] = [options.dem]
     return {**raster_inputs(images), "the area of interest": [options.area]}
 
 
@@ -141,7 +143,8 @@ def write_scene_outputs(
     write_qgis_style(sibling(output, "_coverage.qml"), COVERAGE_LEGEND)
     if options.vector is not None:
         shape = polygon_options(options)
-        count = write_polygons(output, options.vector, names, **shape)
+        class_names = {entry.value: entry.name for entry in legend}
+        [count] = write_geopackage(options.vector, [polygon_layer(options.vector.stem, output, class_names, **shape)])
         report = {**report, "polygons": count, "polygon_options": shape}
     measured = measure_coverage(output, sibling(output, "_coverage.tif"))
     coverage = coverage_report(measured)
@@ -162,16 +165,20 @@ def write_scene_outputs(
             for entry in legend
         ],
         "coverage": coverage,
-        "grid": {
-            "width": grid.width,
-            "height": grid.height,
-            "crs": None if grid.crs is None else grid.crs.to_string(),
-            "transform": None if grid.transform is None else list(grid.transform)[:6],
-            "pixel_size_metres": grid.pixel_size_metres,
-        },
+        "grid": describe_grid(grid),
         **report,
         "warnings": [*report["warnings"], *concerns],
     }
-    with complete_file(sibling(output, ".json")) as temporary:
-        temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(sibling(output, ".json"), report)
     return report
+
+
+def describe_grid(grid: Grid) -> dict[str, Any]:
+    """What a report says of the grid of a map."""
+    return {
+        "width": grid.width,
+        "height": grid.height,
+        "crs": None if grid.crs is None else grid.crs.to_string(),
+        "transform": None if grid.transform is None else list(grid.transform)[:6],
+        "pixel_size_metres": grid.pixel_size_metres,
+    }

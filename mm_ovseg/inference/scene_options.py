@@ -15,7 +15,9 @@ from mm_ovseg.inference.batches import check_batch_size
 from mm_ovseg.inference.cloud_detection import DETECT, import_detector
 from mm_ovseg.raster import Paths, check_sampling_distance
 
-__all__ = ["SceneOptions", "check_images", "check_options"]
+__all__ = ["NO_CLOUDS", "SceneOptions", "check_images", "check_options"]
+
+NO_CLOUDS = "none"  # not even those that a product knows
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,11 @@ class SceneOptions:
         simplify: tolerance of simplified polygons in metres; None keeps the edges of the pixels.
         area: a vector file with the polygons to map, or None for the whole scene.
         area_layer: name of its layer; None if it has only one.
-        clouds: a raster that says where RGB is under cloud, "detect" to detect clouds, or None if nothing is known.
+        clouds: a raster that says where RGB is under cloud, "detect" to detect clouds, "none" to ignore them, or None
+            for what the optical product says, if it says anything.
         cloud_values: its values that mean cloud; see :class:`~mm_ovseg.data.cloud_mask.CloudMask`.
         near_infrared: the band of near infrared in the RGB files, from 1, to detect clouds.
+        dem: a digital elevation model for the terrain correction of a radar product; None to do without.
         min_covered: share of the scene that the SAR file's extent must cover, 0..1.
         correct_shift: correct the estimated shift of SAR against RGB, if it is reliable.
         resume: continue an interrupted run with the same options.
@@ -59,6 +63,7 @@ class SceneOptions:
     clouds: str | os.PathLike | None = None
     cloud_values: CloudValues = None
     near_infrared: int | None = None
+    dem: Path | None = None
     min_covered: float = 0.1
     correct_shift: bool = False
     resume: bool = False
@@ -79,7 +84,7 @@ def check_images(rgb: Paths | None, sar: Paths | None, options: SceneOptions) ->
     """
     if not rgb and not sar:
         raise ConfigError("The scene has no image; give --rgb, --sar or both.")
-    if options.clouds is not None and not rgb:
+    if options.clouds not in (None, NO_CLOUDS) and not rgb:
         raise ConfigError("--clouds says where clouds cover RGB, but there is no RGB; leave it out, or give --rgb.")
 
 

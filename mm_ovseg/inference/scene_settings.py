@@ -33,6 +33,7 @@ __all__ = ["WeightsHash", "features_key", "scene_settings"]
 IRRELEVANT = (
     *("resume", "min_covered", "vector", "min_area", "simplify", "confidence", "probabilities"),
     *("keep_features", "max_features"),
+    "dem",  # what it gives is compared, as part of SAR
 )
 LIBRARIES = ("torch", "timm", "open_clip_torch", "numpy", "rasterio", "pyproj")
 # Features do not depend on these keys of the config. The weights themselves are compared, not where they come from.
@@ -62,8 +63,8 @@ def scene_settings(
         **{name: value for name, value in asdict(options).items() if name not in IRRELEVANT},
         "area": None if options.area is None else _content(options.area),
         "clouds": options.clouds if options.clouds in (None, DETECT) else _fingerprint(Path(options.clouds)),
-        "rgb": [_fingerprint(Path(path)) for path in path_list(rgb)],
-        "sar": [_fingerprint(Path(path)) for path in path_list(sar)],
+        "rgb": [_with_sources(Path(path)) for path in path_list(rgb)],
+        "sar": [_with_sources(Path(path)) for path in path_list(sar)],
         **decision,
         "weights": weights,
         "config": hashlib.sha256(cfg.dump().encode()).hexdigest(),
@@ -150,6 +151,12 @@ def _fingerprint(file: Path) -> list:
         return [str(file)]
     status = file.stat()
     return [str(file.absolute()), status.st_size, status.st_mtime_ns]
+
+
+def _with_sources(file: Path) -> list:
+    """The fingerprints of a raster and, if it is a mosaic, of its sources."""
+    sources = local_sources(file) if file.is_file() else []
+    return [_fingerprint(file), *(_with_sources(source) for source in sources)]
 
 
 def _with_parts(path: str | os.PathLike, any_format: bool) -> list:

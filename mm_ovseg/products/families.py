@@ -7,8 +7,8 @@ belongs to the family and can give "rgb" or "sar"; it never raises. ``read(files
 
 from types import ModuleType
 
-from mm_ovseg.products import rtc, x_band
+from mm_ovseg.products import landsat, rtc, sentinel2, x_band
 
 __all__ = ["FAMILIES"]
 
-FAMILIES: tuple[ModuleType, ...] = (rtc, x_band)
+FAMILIES: tuple[ModuleType, ...] = (landsat, rtc, sentinel2, x_band)

@@ -5,6 +5,7 @@ before a file in every process.
 """
 
 import json
+import lzma
 import tarfile
 import zipfile
 import zlib
@@ -22,9 +23,12 @@ from mm_ovseg.files import complete_file
 __all__ = ["Wanted", "find_files", "gather_files", "is_unpacked", "list_archive", "unpack_archive"]
 
 BLOCK_BYTES = 1 << 20
+# A zip of some kilobytes can stand for terabytes; images are hardly compressed, since their formats are already.
+FREE_BYTES, MAX_RATIO = 1 << 30, 100
 STATE = ".unpacked.json"  # which archive the folder contains, and whether completely
 # Raised by tarfile, zipfile and decompressors for archives that are damaged, truncated, encrypted or unusual.
-READING_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+READING_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+READING_ERRORS += (EOFError, OSError, RuntimeError, ValueError)
 
 Wanted = Callable[[PurePosixPath], bool]
 Member = tuple[
@@ -95,17 +99,23 @@ def unpack_archive(archive: Path, folder: Path, wanted: Wanted) -> None:
 
     Raises:
         DataError: The archive is missing, damaged, truncated or not an archive, a wanted file would end up outside of
-            ``folder``, or the disk is full.
+            ``folder``, they are far larger than the archive, or the disk is full.
     """
     if is_unpacked(archive, folder):
         return
     is_continued = _has_state(archive, folder, complete=False)
     if archive.is_file():
         _write_state(archive, folder, complete=False)
+    allowed = FREE_BYTES + MAX_RATIO * archive.stat().st_size if archive.is_file() else 0
     with tqdm(desc=f"unpacking {archive.name}", unit="B", unit_scale=True) as progress:
         for path, size, open_member in _members(archive, wanted):
             if path.is_absolute() or ".." in path.parts:
                 raise DataError(f"{archive} contains '{path}', which escapes the folder: do not trust this archive.")
+            allowed -= size
+            if allowed < 0:
+                raise DataError(
+                    f"{archive} unpacks to more than {MAX_RATIO} times its size ('{path}'): do not trust this archive."
+                )
             target = folder / path
             if not (is_continued and target.is_file() and target.stat().st_size == size):
                 with complete_file(target) as temporary, temporary.open("wb") as file:

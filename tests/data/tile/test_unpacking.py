@@ -4,6 +4,7 @@ import zipfile
 
 import pytest
 
+from mm_ovseg.data.tile import unpacking
 from mm_ovseg.data.tile.unpacking import find_files, is_unpacked, list_archive, unpack_archive
 from mm_ovseg.errors import DataError
 
@@ -89,6 +90,16 @@ def test_links_are_not_unpacked(tmp_path):
     archive = pack(tmp_path / "a.tar", FILES, links=[("top/rgb/link.tif", "/etc/passwd")])
     unpack_archive(archive, tmp_path / "out", wanted)
     assert [path.name for path in find_files(tmp_path / "out", wanted)] == ["a.tif", "b.tif"]
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.zip"])
+def test_an_archive_does_not_fill_the_disk(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(unpacking, "FREE_BYTES", 1000)
+    archive, folder = pack(tmp_path / name, {"rgb/a.tif": b"a" * 500, "rgb/b.tif": bytes(10**6)}), tmp_path / "out"
+    with pytest.raises(DataError, match=r"more than 100 times its size \('rgb/b\.tif'\)"):
+        unpack_archive(archive, folder, wanted)
+    assert [path.name for path in find_files(folder, wanted)] == ["a.tif"] and not is_unpacked(archive, folder)
+    unpack_archive(pack(tmp_path / name, {"rgb/a.tif": b"a" * 500}), folder, wanted)
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
