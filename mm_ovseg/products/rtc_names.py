@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path, PurePath
 
 __all__ = ["Convention", "RTCFile", "parse_name"]
@@ -132,7 +132,7 @@ class RTCFile:
     def start(self) -> datetime | None:
         """Start of the acquisition; None if the name does not say it."""
         try:
-            return datetime.strptime(self.groups.get("start", "").upper(), "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+            return datetime.strptime(self.groups.get("start", "").upper(), "%Y%m%dT%H%M%S").replace(tzinfo=timezone.utc)
         except ValueError:
             return None
 
