@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def map_times(images: Iterable[Mapping[str, Any] | None], rasters: Iterable[Path
     if times := sorted(time for path in rasters if (time := _tagged_time(path)) is not None):
         about = "The time is that in the tags of the images, which may be when they were processed."
         return MapTimes(times[0], times[-1], about, certain=False)
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = datetime.now(timezone.utc).replace(microsecond=0)
     about = "The images do not tell when they were acquired, so the time is when the map was made."
     return MapTimes(now, now, about, certain=False)
 
@@ -92,7 +92,7 @@ def _tagged_time(path: Path) -> datetime | None:
     if (time := _iso_time(acquired)) is not None:
         return time
     try:
-        return datetime.strptime(written.strip(), TIFF_TIME).replace(tzinfo=UTC)
+        return datetime.strptime(written.strip(), TIFF_TIME).replace(tzinfo=timezone.utc)
     except ValueError:
         return _iso_time(written)
 
@@ -103,4 +103,4 @@ def _iso_time(text: Any) -> datetime | None:
         time = datetime.fromisoformat(text)
     except (TypeError, ValueError):
         return None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time.astimezone(timezone.utc)
