@@ -41,7 +41,7 @@ class PairReader:
         any_format: See :func:`mm_ovseg.raster.open_raster`.
         warn: Log the readers' :meth:`~mm_ovseg.raster.ImageReader.concerns` about each file.
         may_lack_one: Read a pair of which one image has no data, with a warning.
-        fixed_sar_unit: Refuse SAR files that declare another unit than ``sar`` has, since speckle of that unit is drawn.
+        fixed_sar_unit: Refuse SAR files that declare another unit than ``sar``, in which speckle is drawn.
     """
 
     def __init__(
