@@ -7,8 +7,6 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path, PurePath
 
 from rasterio.enums import ColorInterp
@@ -17,9 +15,9 @@ from mm_ovseg.data.cloud_mask import QA_PIXEL
 from mm_ovseg.errors import DataError
 from mm_ovseg.products.landsat_metadata import LandsatMetadata, read_landsat_metadata
 from mm_ovseg.products.metadata import number_or_none, to_time
-from mm_ovseg.products.mosaic import join_bands, join_cloud_layers
+from mm_ovseg.products.optical import OpticalScene, join_scenes
 from mm_ovseg.products.product import Kind, Preparation, Product
-from mm_ovseg.products.product_files import has_file, product_files
+from mm_ovseg.products.product_files import is_named_as, product_files
 from mm_ovseg.raster import StackedBand
 from mm_ovseg.raster.units import REFLECTANCE
 
@@ -36,23 +34,9 @@ FACTORS = {"L1": "LEVEL1_RADIOMETRIC_RESCALING", "L2": "LEVEL2_SURFACE_REFLECTAN
 NO_DATA, FILL = 0, 1  # of the bands, of QA_PIXEL
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """A product: its bands, its QA_PIXEL, and what the report says of it."""
-
-    id: str
-    level: str
-    sensor: str
-    acquired: datetime | None
-    bands: list[StackedBand]
-    quality: Path | None
-    path_row: str
-    cloud_cover: float | None
-
-
 def recognises(files: Sequence[str | os.PathLike], kind: Kind) -> bool:
     """Whether all are Landsat products."""
-    return kind == "rgb" and all(_is_landsat(Path(file)) for file in files)
+    return kind == "rgb" and all(is_named_as(file, NAME, METADATA) for file in files)
 
 
 def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparation) -> Product:
@@ -64,59 +48,40 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
     """
     what = "Landsat product with a metadata file *_MTL.xml, .json or .txt"
     found = product_files(files, _is_wanted, what=what, folder=preparation.folder)
-    scenes = [_read_scene(Path(file), *product) for file, product in zip(files, found, strict=True)]
-    ids = tuple(scene.id for scene in scenes)
-    bands = join_bands(ids, [scene.bands for scene in scenes])
-    clouds, warnings = None, ()
-    if without := [scene.id for scene in scenes if scene.quality is None]:
-        warnings = (
-            f"{without[0]} lacks its pixel quality (an image *_QA_PIXEL.TIF), so its clouds are unknown; give a cloud "
-            "mask with --clouds, or download the product again.",
-        )
-    else:
-        clouds = join_cloud_layers([scene.quality for scene in scenes], QA_PIXEL, FILL, preparation.folder)
-    return Product(
-        kind=kind,
-        ids=ids,
-        bands=bands,
-        clouds=clouds,
-        acquired=tuple(scene.acquired for scene in scenes),
-        sensor=" and ".join(dict.fromkeys(scene.sensor for scene in scenes)),
-        details={
-            "level": [scene.level for scene in scenes],
-            "path_row": [scene.path_row for scene in scenes],
-            "cloud_cover_percent": [scene.cloud_cover for scene in scenes],
-        },
-        warnings=warnings,
-    )
-
-
-def _is_landsat(path: Path) -> bool:
-    if METADATA.fullmatch(path.name):
-        return os.path.isfile(path)
-    return bool(NAME.fullmatch(path.name) and os.path.exists(path)) or has_file(path, METADATA.fullmatch)
+    scenes = [_read_scene(Path(file), *of_product) for file, of_product in zip(files, found, strict=True)]
+    return join_scenes(scenes, QA_PIXEL, FILL, preparation.folder)
 
 
 def _is_wanted(path: PurePath) -> bool:
     return bool(METADATA.fullmatch(path.name) or IMAGE.fullmatch(path.name))
 
 
-def _read_scene(given: Path, place: Path, found: Sequence[Path]) -> _Scene:
+def _read_scene(given: Path, place: Path, found: Sequence[Path]) -> OpticalScene:
     """Read the product that a path names, whose files are in a place."""
     metadata = read_landsat_metadata(_metadata_file(given, place, found))
     contents, image = "PRODUCT_CONTENTS", "IMAGE_ATTRIBUTES"
     beside = {file.name.casefold(): file for file in found if file.parent == metadata.path.parent}
     time = f"{metadata.text(image, 'DATE_ACQUIRED', '')}T{metadata.text(image, 'SCENE_CENTER_TIME', '')}"
     spacecraft = metadata.text(image, "SPACECRAFT_ID").replace("_", " ").title()
-    return _Scene(
-        id=metadata.text(contents, "LANDSAT_PRODUCT_ID"),
-        level=metadata.text(contents, "PROCESSING_LEVEL"),
+    name, warning = metadata.text(contents, "LANDSAT_PRODUCT_ID"), ""
+    quality = beside.get(metadata.text(contents, "FILE_NAME_QUALITY_L1_PIXEL", "").casefold())
+    if quality is None:
+        warning = (
+            f"{name} lacks its pixel quality (an image *_QA_PIXEL.TIF), so its clouds are unknown; give a cloud mask "
+            "with --clouds, or download the product again."
+        )
+    return OpticalScene(
+        id=name,
         sensor=f"{spacecraft} {metadata.text(image, 'SENSOR_ID')}",
         acquired=to_time(time),
         bands=_bands(metadata, beside),
-        quality=beside.get(metadata.text(contents, "FILE_NAME_QUALITY_L1_PIXEL", "").casefold()),
-        path_row="/".join(metadata.text(image, key, "") for key in ("WRS_PATH", "WRS_ROW")),
-        cloud_cover=number_or_none(metadata.text(image, "CLOUD_COVER", "")),
+        cloud_files=() if quality is None else (quality,),
+        details={
+            "level": metadata.text(contents, "PROCESSING_LEVEL"),
+            "path_row": "/".join(metadata.text(image, key, "") for key in ("WRS_PATH", "WRS_ROW")),
+            "cloud_cover_percent": number_or_none(metadata.text(image, "CLOUD_COVER", "")),
+        },
+        warning=warning,
     )
 
 
@@ -128,10 +93,10 @@ def _metadata_file(given: Path, place: Path, found: Sequence[Path]) -> Path:
     if len(scenes) != 1:
         have = f"{len(scenes)} Landsat scenes; give the metadata files (*_MTL.xml) of those that you mean"
         raise DataError(f"{place} contains {have if scenes else 'no metadata file *_MTL.xml, .json or .txt; add it'}.")
-    return min(files, key=lambda file: FORMATS.index(file.suffix.lower()))
+    return min(files, key=lambda file: (len(file.parts), FORMATS.index(file.suffix.lower())))
 
 
-def _bands(metadata: LandsatMetadata, beside: dict[str, Path]) -> list[StackedBand]:
+def _bands(metadata: LandsatMetadata, beside: dict[str, Path]) -> tuple[StackedBand, ...]:
     """The three bands, of the metadata and of the images beside it by name in lower case."""
     level = metadata.text("PRODUCT_CONTENTS", "PROCESSING_LEVEL")
     sensor = metadata.text("IMAGE_ATTRIBUTES", "SENSOR_ID")
@@ -169,4 +134,4 @@ def _bands(metadata: LandsatMetadata, beside: dict[str, Path]) -> list[StackedBa
                 unit=REFLECTANCE,
             )
         )
-    return bands
+    return tuple(bands)

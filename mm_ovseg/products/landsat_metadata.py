@@ -3,11 +3,10 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.plain_data import parse_json, read_text
-from mm_ovseg.products.metadata import read_xml, to_number
+from mm_ovseg.plain_data import read_text
+from mm_ovseg.products.metadata import read_json, read_xml, to_number
 
 __all__ = ["LandsatMetadata", "read_landsat_metadata"]
 
@@ -66,10 +65,7 @@ def _of_xml(path: Path) -> Groups:
 
 
 def _of_json(path: Path) -> Groups:
-    try:
-        content: Any = parse_json(read_text(path))
-    except ValueError as error:
-        raise DataError(f"{path} cannot be read as JSON ({error}); download the product again.") from error
+    content = read_json(path)
     root = content.get(ROOT) if isinstance(content, dict) else None
     groups = root if isinstance(root, dict) else {}
     return {

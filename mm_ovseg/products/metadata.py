@@ -4,12 +4,13 @@ import math
 import re
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.plain_data import parse_xml, read_text
+from mm_ovseg.plain_data import parse_json, parse_xml, read_text
 
-__all__ = ["find_text", "number_or_none", "read_xml", "tag_name", "to_number", "to_time"]
+__all__ = ["find_text", "number_or_none", "read_json", "read_xml", "tag_name", "to_number", "to_time"]
 
 TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.(\d+))?Z?")
 
@@ -24,6 +25,18 @@ def read_xml(path: Path) -> ElementTree.Element:
         return parse_xml(read_text(path))
     except ValueError as error:
         raise DataError(f"{path} cannot be read as XML ({error}); download the product again.") from error
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        DataError: It cannot be read, or is malformed.
+    """
+    try:
+        return parse_json(read_text(path))
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read as JSON ({error}); download the product again.") from error
 
 
 def tag_name(element: ElementTree.Element) -> str:

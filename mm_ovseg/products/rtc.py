@@ -49,7 +49,7 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
         kind=kind,
         ids=tuple(products),
         bands=tuple(
-            polarisation_band([layers[name].path for layers in products.values()], name, unit, nodata=convention.nodata)
+            polarisation_band([layers[name].path for layers in products.values()], name, unit)
             for name in POLARISATIONS
             if name in polarisations
         ),

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path, PurePath
 
 __all__ = ["Convention", "RTCFile", "parse_name"]
@@ -38,7 +38,6 @@ class Convention:
         name: Pattern of a file's name. Groups: product; layer (a polarisation, or the mask); and, where the name says
             so, burst, sensor, start, backscatter, unit, and polarisations.
         folder: Pattern of the name of a folder above, with the groups that files' names lack.
-        nodata: Stored value that means no data, if a file declares none.
         mask: Suffix of layover and shadow masks; "" if they have none.
         valid: Values of the mask that mean neither.
         outside: Value of the mask where a product has no data; None if that is unknown, so that products whose masks
@@ -48,7 +47,6 @@ class Convention:
     producer: str
     name: re.Pattern
     folder: re.Pattern | None = None
-    nodata: float
     mask: str = ""
     valid: frozenset[int] = frozenset()
     outside: int | None = None
@@ -62,7 +60,6 @@ CONVENTIONS = (
             rf"{SENSOR}_\d+_v\d+(\.\d+)*)_(?P<layer>VV|VH|HH|HV|mask)\.tiff?",
             re.IGNORECASE,
         ),
-        nodata=float("nan"),
         mask="MASK",
         valid=frozenset({0}),
         outside=255,
@@ -74,7 +71,6 @@ CONVENTIONS = (
             r"(?P<backscatter>[gs])(?P<unit>[pda])[uw][nf][ec][dm]_[0-9A-F]{4})_(?P<layer>VV|VH|HH|HV|ls_map)\.tiff?",
             re.IGNORECASE,
         ),
-        nodata=0.0,
         mask="LS_MAP",
         valid=frozenset(value for value in range(256) if not value & LAYOVER_OR_SHADOW),
     ),
@@ -85,7 +81,6 @@ CONVENTIONS = (
             rf"(?P<product>{SENSOR}_[A-Z0-9]{{2}}_GRD[A-Z]_1S(?P<polarisations>[DS][VH])_{START}_\d{{8}}T\d{{6}}_\w+)",
             re.IGNORECASE,
         ),
-        nodata=-32768.0,
     ),
     Convention(
         producer="Sentinel-1 NRB",
@@ -94,7 +89,6 @@ CONVENTIONS = (
             r"(?P<backscatter>[gs])-(?P<unit>lin|log)\.tiff?",
             re.IGNORECASE,
         ),
-        nodata=float("nan"),
     ),
 )
 
@@ -138,7 +132,7 @@ class RTCFile:
     def start(self) -> datetime | None:
         """Start of the acquisition; None if the name does not say it."""
         try:
-            return datetime.strptime(self.groups.get("start", "").upper(), "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+            return datetime.strptime(self.groups.get("start", "").upper(), "%Y%m%dT%H%M%S").replace(tzinfo=timezone.utc)
         except ValueError:
             return None
 

@@ -1,5 +1,6 @@
 """What the families of SAR products share: their files, their bands, and the check that they are of one pass."""
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -49,9 +50,7 @@ def files_within(names: Iterable[str | os.PathLike], wanted: Wanted, folder: Pat
     return [file for file in {os.path.abspath(file): file for file in files}.values() if wanted(PurePosixPath(file))]
 
 
-def polarisation_band(
-    files: Sequence[Path], polarisation: str, unit: str, *, scale: float | None = None, nodata: float | None = None
-) -> StackedBand:
+def polarisation_band(files: Sequence[Path], polarisation: str, unit: str, scale: float | None = None) -> StackedBand:
     """A band of rasters side by side, each with a single band.
 
     What a file itself declares counts; the other arguments are for files that do not say so.
@@ -61,13 +60,12 @@ def polarisation_band(
         polarisation: One of :data:`POLARISATIONS`, or "" if unknown.
         unit: "power", "amplitude", "dB", or "" if unknown.
         scale: What stored values are multiplied by; None for floats that are in the unit as they are.
-        nodata: The stored value that means no data.
 
     Raises:
         DataError: A file cannot be read, has several bands, or values of another type; or the files differ in unit,
             scale or nodata value.
     """
-    bands = [_band(file, unit, scale, nodata) for file in files]
+    bands = [_band(file, unit, scale) for file in files]
     for band in bands[1:]:
         if repr(replace(band, files=())) != repr(replace(bands[0], files=())):  # as text, in which NaN equals NaN
             raise DataError(
@@ -77,7 +75,7 @@ def polarisation_band(
     return replace(bands[0], files=tuple(files), description=polarisation)
 
 
-def _band(file: Path, unit: str, scale: float | None, nodata: float | None) -> StackedBand:
+def _band(file: Path, unit: str, scale: float | None) -> StackedBand:
     with RasterSource(file) as source:
         if len(source.bands) != 1:
             raise DataError(
@@ -87,17 +85,20 @@ def _band(file: Path, unit: str, scale: float | None, nodata: float | None) -> S
     if band.dtype.startswith("complex"):
         raise DataError(f"{file} holds complex values; give a detected, geocoded product instead.")
     own = band.unit if band.unit in SAR_UNITS else ""
+    is_float = np.dtype(band.dtype).kind == "f"
     is_scaled = (band.scale, band.offset) != (1, 0)
-    if unit and scale is None and not (own or is_scaled) and np.dtype(band.dtype).kind != "f":
+    if unit and scale is None and not (own or is_scaled) and not is_float:
         raise DataError(
             f"{file} holds {band.dtype} values, but files with such names hold floats; if it was changed, rename it "
             "and set INPUT.SAR.SCALE to what its values are."
         )
+    # NaN, so that neighbours count where a file is NaN.
+    nodata = math.nan if band.nodata is None and is_float else band.nodata
     return StackedBand(
         files=(file,),
         scale=band.scale if own or is_scaled else scale or 1.0,
         offset=band.offset,
-        nodata=nodata if band.nodata is None else band.nodata,
+        nodata=nodata,
         unit={"": unit, "db": "dB"}.get(own, own),
     )
 

@@ -7,8 +7,7 @@ all versions of the format; the older ones hold several tiles.
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path, PurePath
 from xml.etree import ElementTree
 
@@ -17,9 +16,9 @@ from rasterio.enums import ColorInterp
 from mm_ovseg.data.cloud_mask import SCL
 from mm_ovseg.errors import DataError
 from mm_ovseg.products.metadata import find_text, number_or_none, read_xml, tag_name, to_number, to_time
-from mm_ovseg.products.mosaic import join_bands, join_cloud_layers
+from mm_ovseg.products.optical import OpticalScene, join_scenes
 from mm_ovseg.products.product import Kind, Preparation, Product
-from mm_ovseg.products.product_files import has_file, product_files
+from mm_ovseg.products.product_files import is_named_as, product_files
 from mm_ovseg.raster import StackedBand, StackMask
 from mm_ovseg.raster.units import REFLECTANCE
 
@@ -44,25 +43,9 @@ FIRST_WITH_OFFSET = 4.0  # processing baseline
 NO_DATA, MAX_CLASS = 0, 11
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """A product: its bands, the files of its scene classification, and what the report says of it."""
-
-    id: str
-    level: str
-    sensor: str
-    acquired: datetime | None
-    bands: list[StackedBand]
-    classes: list[Path]
-    tiles: list[str]
-    baseline: str
-    relative_orbit: int | None
-    cloud_cover: float | None
-
-
 def recognises(files: Sequence[str | os.PathLike], kind: Kind) -> bool:
     """Whether all are Sentinel-2 products."""
-    return kind == "rgb" and all(_is_sentinel2(Path(file)) for file in files)
+    return kind == "rgb" and all(is_named_as(file, NAME, METADATA) for file in files)
 
 
 def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparation) -> Product:
@@ -74,54 +57,23 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
     """
     what = "Sentinel-2 product with MTD_MSIL2A.xml or MTD_MSIL1C.xml"
     found = product_files(files, _is_wanted, what=what, folder=preparation.folder)
-    scenes = [_read_scene(*product) for product in found]
-    ids = tuple(scene.id for scene in scenes)
-    if other := next((scene for scene in scenes if scene.level != scenes[0].level), None):
-        raise DataError(
-            f"{ids[0]} is of level {scenes[0].level} and {other.id} of level {other.level}; give products of one level."
-        )
-    bands = join_bands(ids, [scene.bands for scene in scenes])
-    mask, clouds, warnings = None, None, ()
-    without = [scene.id for scene in scenes if len(scene.classes) < len(scene.tiles)]
-    if scenes[0].level == "L2A" and without:
-        warnings = (
-            f"{without[0]} lacks its scene classification (an image *_SCL_20m.jp2), so its clouds are unknown; give a "
-            "cloud mask with --clouds, or download the product again.",
-        )
-    elif scenes[0].level == "L2A":
-        classes = tuple(file for scene in scenes for file in scene.classes)
-        mask = StackMask(files=classes, valid=range(NO_DATA + 1, MAX_CLASS + 1), outside=NO_DATA)
-        clouds = join_cloud_layers(classes, SCL, NO_DATA, preparation.folder)
-    return Product(
-        kind=kind,
-        ids=ids,
-        bands=bands,
-        mask=mask,
-        clouds=clouds,
-        acquired=tuple(scene.acquired for scene in scenes),
-        sensor=" and ".join(dict.fromkeys(scene.sensor for scene in scenes)),
-        details={
-            "level": scenes[0].level,
-            "processing_baseline": [scene.baseline for scene in scenes],
-            "tiles": [scene.tiles for scene in scenes],
-            "relative_orbit": [scene.relative_orbit for scene in scenes],
-            "cloud_cover_percent": [scene.cloud_cover for scene in scenes],
-        },
-        warnings=warnings,
-    )
-
-
-def _is_sentinel2(path: Path) -> bool:
-    if METADATA.fullmatch(path.name):
-        return os.path.isfile(path)
-    return bool(NAME.fullmatch(path.name) and os.path.exists(path)) or has_file(path, METADATA.fullmatch)
+    scenes = [_read_scene(*of_product) for of_product in found]
+    levels = [scene.details["level"] for scene in scenes]
+    if len(set(levels)) > 1:
+        named = " and ".join(f"{scene.id} is {level}" for scene, level in zip(scenes, levels, strict=True))
+        raise DataError(f"{named}; give products of one level.")
+    product = join_scenes(scenes, SCL, NO_DATA, preparation.folder)
+    if product.clouds is None:
+        return product
+    classes = tuple(file for scene in scenes for file in scene.cloud_files)
+    return replace(product, mask=StackMask(files=classes, valid=range(NO_DATA + 1, MAX_CLASS + 1), outside=NO_DATA))
 
 
 def _is_wanted(path: PurePath) -> bool:
     return bool(METADATA.fullmatch(path.name) or IMAGE.fullmatch(path.as_posix()))
 
 
-def _read_scene(place: Path, found: Sequence[Path]) -> _Scene:
+def _read_scene(place: Path, found: Sequence[Path]) -> OpticalScene:
     metadata = [file for file in found if METADATA.fullmatch(file.name)]
     if len(metadata) != 1:
         have = "no MTD_MSIL2A.xml or MTD_MSIL1C.xml" if not metadata else f"{len(metadata)} Sentinel-2 products"
@@ -134,20 +86,30 @@ def _read_scene(place: Path, found: Sequence[Path]) -> _Scene:
         )
     granules = _granules(path.parent, [file for file in found if file != path])
     uri = find_text(root, "PRODUCT_URI", "PRODUCT_URI_2A", "PRODUCT_URI_1C") or path.parent.name
-    tiles = [match[1].upper() if (match := TILE.search(name)) else name for name in granules]
-    spacecraft = find_text(root, "SPACECRAFT_NAME") or "Sentinel-2"
+    name = re.sub(r"\.SAFE$", "", uri, flags=re.IGNORECASE)
     orbit = find_text(root, "SENSING_ORBIT_NUMBER")
-    return _Scene(
-        id=re.sub(r"\.SAFE$", "", uri, flags=re.IGNORECASE),
-        level=f"L{level}",
-        sensor=f"{spacecraft} MSI",
+    classes = tuple(images["SCL"] for images in granules.values() if "SCL" in images)
+    warning = ""
+    if level == "2A" and len(classes) < len(granules):
+        classes = ()
+        warning = (
+            f"{name} lacks its scene classification (an image *_SCL_20m.jp2), so its clouds are unknown; give a cloud "
+            "mask with --clouds, or download the product again."
+        )
+    return OpticalScene(
+        id=name,
+        sensor=f"{find_text(root, 'SPACECRAFT_NAME') or 'Sentinel-2'} MSI",
         acquired=to_time(find_text(root, "PRODUCT_START_TIME", "DATATAKE_SENSING_START")),
         bands=_bands(root, level, path, granules),
-        classes=[images["SCL"] for images in granules.values() if "SCL" in images],
-        tiles=tiles,
-        baseline=find_text(root, "PROCESSING_BASELINE"),
-        relative_orbit=int(orbit) if orbit.isdecimal() else None,
-        cloud_cover=number_or_none(find_text(root, "Cloud_Coverage_Assessment")),
+        cloud_files=classes,
+        details={
+            "level": f"L{level}",
+            "processing_baseline": find_text(root, "PROCESSING_BASELINE"),
+            "tiles": [match[1].upper() if (match := TILE.search(granule)) else granule for granule in granules],
+            "relative_orbit": int(orbit) if orbit.isdecimal() else None,
+            "cloud_cover_percent": number_or_none(find_text(root, "Cloud_Coverage_Assessment")),
+        },
+        warning=warning,
     )
 
 
@@ -172,7 +134,7 @@ def _granules(folder: Path, images: Sequence[Path]) -> dict[str, dict[str, Path]
 
 def _bands(
     root: ElementTree.Element, level: str, path: Path, granules: dict[str, dict[str, Path]]
-) -> list[StackedBand]:
+) -> tuple[StackedBand, ...]:
     """The three bands, with the scale and offset of: reflectance = (value + offset) / quantification."""
     name = QUANTIFICATION[level][0]
     quantification = to_number(find_text(root, *QUANTIFICATION[level]), name, path)
@@ -196,7 +158,7 @@ def _bands(
         if tag_name(element) == "Special_Values"
     }
     nodata = to_number(special.get("NODATA", str(NO_DATA)), "NODATA", path)
-    return [
+    return tuple(
         StackedBand(
             files=tuple(images[band] for images in granules.values()),
             description=band,
@@ -207,7 +169,7 @@ def _bands(
             unit=REFLECTANCE,
         )
         for band, number, color in BANDS
-    ]
+    )
 
 
 def _baseline(root: ElementTree.Element) -> float:

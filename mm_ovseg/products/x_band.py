@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.plain_data import parse_json, parse_xml, read_text
+from mm_ovseg.plain_data import parse_json
+from mm_ovseg.products.metadata import read_json, read_xml, tag_name
 from mm_ovseg.products.product import Kind, Preparation, Product
 from mm_ovseg.products.sar_image import POLARISATIONS, check_one_pass, files_within, polarisation_band
 from mm_ovseg.products.x_band_makers import Calibration, XBandImage, find_value, parse_name
@@ -118,15 +119,12 @@ def _metadata(image: XBandImage) -> list[Any]:
             parts += [parse_json(text)] if text.lstrip().startswith("{") else []
     for path in image.metadata:
         if path.is_file():
-            text = read_text(path)
-            try:
-                if path.suffix == ".xml":
-                    parts.append({element.tag.rpartition("}")[2]: element.text for element in parse_xml(text).iter()})
-                else:
-                    parts.append(parse_json(text))
-            except ValueError as error:
-                raise DataError(f"{path} cannot be read ({error}); replace it by the one of the product.") from error
+            parts.append(_read_xml(path) if path.suffix == ".xml" else read_json(path))
     return parts
+
+
+def _read_xml(path: Path) -> dict[str, str | None]:
+    return {tag_name(element): element.text for element in read_xml(path).iter()}
 
 
 def _warnings(images: Sequence[XBandImage], bands: Sequence[StackedBand]) -> Iterator[str]:

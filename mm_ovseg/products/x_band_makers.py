@@ -16,9 +16,11 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path, PurePath
 from typing import Any
+
+from mm_ovseg.products.metadata import number_or_none
 
 __all__ = ["MAKERS", "Calibration", "Maker", "XBandImage", "find_value", "parse_name"]
 
@@ -76,11 +78,8 @@ def _calibrate_iceye(metadata: Sequence[Any]) -> Calibration:
 
 def _factor(metadata: Any, key: str) -> float:
     value = find_value(metadata, key)
-    try:
-        factor = 0.0 if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        factor = 0.0
-    if not 0 < factor < math.inf:
+    factor = number_or_none(str(value))
+    if factor is None or factor <= 0:
         raise ValueError(f"{key} (it is {value})" if value is not None else key)
     return factor
 
@@ -151,7 +150,7 @@ class XBandImage:
     def start(self) -> datetime | None:
         """Start of the acquisition; None if it is not a time."""
         try:
-            return datetime.strptime(self.groups["start"], self.maker.start).replace(tzinfo=UTC)
+            return datetime.strptime(self.groups["start"], self.maker.start).replace(tzinfo=timezone.utc)
         except ValueError:
             return None
 

@@ -50,12 +50,13 @@ def write_opera(
     start: str = START,
     processed: str = "20230102T101112",
     static: bool = False,
+    nodata: float | None = np.nan,
     **place: object,
 ) -> Path:
     """A burst of OPERA RTC-S1; ``static`` puts its mask among the static layers. Several may share a folder."""
     name = f"OPERA_L2_RTC-S1_{burst}_{start}Z_{processed}Z_S1A_30_v1.0"
     for polarisation, values in power.items():
-        write_layer(folder / f"{name}_{polarisation}.tif", values, nodata=np.nan, **place)
+        write_layer(folder / f"{name}_{polarisation}.tif", values, nodata=nodata, **place)
     if mask is not None:
         name = f"OPERA_L2_RTC-S1-STATIC_{burst}_20140403_S1A_30_v1.0" if static else name
         write_layer(folder / f"{name}_mask.tif", mask, nodata=255, **place)

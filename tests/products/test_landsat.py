@@ -67,6 +67,9 @@ def test_what_names_a_product(tmp_path):
         assert prepared.about["ids"] == [folder.name] and prepared.clouds is not None
     with pytest.raises(DataError, match="contains 2 Landsat scenes; give the metadata files"):
         prepare(tmp_path, many)
+    for name in "AZ":
+        shutil.copytree(write_landsat(tmp_path / name, GROUND / 2), folder / name)
+    np.testing.assert_allclose(reflectance(prepare(tmp_path, folder)), GROUND, atol=STEP)
     assert not is_product(tmp_path, "rgb") and not is_product(next(folder.glob("*B4.TIF")), "rgb")
 
 

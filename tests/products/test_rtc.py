@@ -10,7 +10,7 @@ from rasterio import Affine
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.products import Preparation, is_product, prepare_image
-from mm_ovseg.raster import RasterSource, read_sar
+from mm_ovseg.raster import Grid, RasterSource, read_sar, write_geotiff
 from tests.products.sar_products import (
     BURST,
     HYP3,
@@ -76,6 +76,7 @@ def test_a_folder_its_files_in_any_order_and_relative_paths_give_one_image(tmp_p
     files = images(folder)
     assert len(files) == 2
     assert prepare(tmp_path, *files[::-1]).paths.read_bytes() == stack
+    assert prepare(tmp_path, folder, files[0]).paths.read_bytes() == stack
     monkeypatch.chdir(folder.parent)
     assert prepare(tmp_path, f"{folder.name}/").paths.read_bytes() == stack
     monkeypatch.chdir(folder)
@@ -146,15 +147,16 @@ def write_two_bursts(folder, power, mask, **second):
     for values in other.values():
         values[:, :5] = np.nan
     masks[1][:, :5] = 255
-    write_opera(folder, first, masks[0])
+    write_opera(folder, first, masks[0], nodata=second.get("nodata", np.nan))
     east = {"burst": "T069-147171-IW1", "start": "20230101T051228", "place": LATTICE @ Affine.translation(10, 0)}
     write_opera(folder, other, masks[1], **{**east, **second})
 
 
-def test_bursts_are_joined(tmp_path):
+@pytest.mark.parametrize("nodata", [np.nan, None])
+def test_bursts_are_joined(tmp_path, nodata):
     mask = np.zeros(SHAPE, np.uint8)
     mask[2, [3, 12, 17, 25]] = 2
-    write_two_bursts(tmp_path / "given", POWER, mask)
+    write_two_bursts(tmp_path / "given", POWER, mask, nodata=nodata)
     prepared = prepare(tmp_path, tmp_path / "given")
     found, valid = decibels(prepared)
     np.testing.assert_array_equal(valid, mask == 0)
@@ -224,6 +226,16 @@ def test_what_a_file_declares_counts(tmp_path):
     assert prepared.about["unit"] == "dB" and np.abs(decibels(prepared)[0] - expected(POWER)).max() < 0.0051
 
 
+def test_bursts_in_different_units_are_refused(tmp_path):
+    write_two_bursts(tmp_path, POWER, np.zeros(SHAPE, np.uint8))
+    (second,) = tmp_path.glob("*147171*_VV.tif")
+    write_layer(
+        second, in_unit(POWER["VV"][:, 10:], "dB"), LATTICE @ Affine.translation(10, 0), nodata=np.nan, units=["dB"]
+    )
+    with pytest.raises(DataError, match="147170.* and .*147171.* differ in unit"):
+        prepare(tmp_path, tmp_path)
+
+
 def test_changed_files_are_refused(tmp_path):
     folder = write_hyp3(tmp_path, POWER, np.ones(SHAPE, np.uint8))
     mask = next(folder.glob("*_ls_map.tif"))
@@ -233,6 +245,9 @@ def test_changed_files_are_refused(tmp_path):
     mask.unlink()
     write_layer(images(folder)[0], np.ones(SHAPE, np.uint8))
     with pytest.raises(DataError, match="holds uint8 values"):
+        prepare(tmp_path, folder)
+    write_geotiff(images(folder)[0], np.stack([POWER["VH"]] * 2), Grid(*SHAPE[::-1]))
+    with pytest.raises(DataError, match="has 2 bands"):
         prepare(tmp_path, folder)
     images(folder)[0].write_bytes(b"II*\0damaged")
     with pytest.raises(DataError, match="cannot be read"):
