@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.plain_data import parse_json, read_text
+from mm_ovseg.products.stac_document import parse_time
 from mm_ovseg.raster import open_raster
 
 __all__ = ["MapTimes", "acquisition_times", "date_concerns", "map_images", "map_times"]
@@ -47,7 +48,7 @@ def acquisition_times(images: Mapping[str, Any] | None) -> list[datetime]:
     found = []
     for image in (images or {}).values():
         acquired = image.get("acquired") if isinstance(image, dict) else None
-        found += map(_iso_time, acquired if isinstance(acquired, list) else [])
+        found += map(parse_time, acquired if isinstance(acquired, list) else [])
     return sorted(time for time in found if time is not None)
 
 
@@ -66,7 +67,7 @@ def map_times(images: Iterable[Mapping[str, Any] | None], rasters: Iterable[Path
     if times := sorted(time for path in rasters if (time := _tagged_time(path)) is not None):
         about = "The time is that in the tags of the images, which may be when they were processed."
         return MapTimes(times[0], times[-1], about, certain=False)
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = datetime.now(timezone.utc).replace(microsecond=0)
     about = "The images do not tell when they were acquired, so the time is when the map was made."
     return MapTimes(now, now, about, certain=False)
 
@@ -89,18 +90,9 @@ def _tagged_time(path: Path) -> datetime | None:
             written = dataset.tags().get("TIFFTAG_DATETIME", "")
     except DataError:
         return None
-    if (time := _iso_time(acquired)) is not None:
+    if (time := parse_time(acquired)) is not None:
         return time
     try:
-        return datetime.strptime(written.strip(), TIFF_TIME).replace(tzinfo=UTC)
+        return datetime.strptime(written.strip(), TIFF_TIME).replace(tzinfo=timezone.utc)
     except ValueError:
-        return _iso_time(written)
-
-
-def _iso_time(text: Any) -> datetime | None:
-    """A time in ISO 8601, in UTC; None for anything else."""
-    try:
-        time = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return parse_time(written)

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ def import_pystac() -> ModuleType:
         import pystac.extensions.projection
         import pystac.extensions.raster
     except ImportError as error:
-        raise ConfigError(f"--deliver stac needs pystac ({error}); run: pip install 'mm_ovseg[sentinel]'.") from error
+        raise ConfigError(f"--deliver stac needs pystac ({error}); run: pip install 'mm_ovseg[stac]'.") from error
     return pystac
 
 
@@ -128,7 +128,7 @@ def write_stac_item(
         properties={
             "title": title,
             "description": times.about,
-            "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
             "gsd": grid.pixel_size_metres,
             "processing:software": {"mm_ovseg": mm_ovseg.__version__, **(software or {})},
         },
