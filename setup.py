@@ -152,10 +152,8 @@ setup(
             "pystac-client>=0.9,<0.10",
             # Fetches; the bound of pystac-client.
             "requests>=2.28.2",
-            # Writes and validates the STAC item of a map; 1.10 is the bound of pystac-client.
-            "pystac>=1.10,<2",
-            # Reads what the item says of a raster; older releases are untested.
-            "rio-stac>=0.12",
+            # Writes the STAC item of a map; 1.13 introduced titles of classes.
+            "pystac>=1.13,<2",
         ],
         "terrain-correction": [
             # Sentinel-1 GRD on a DEM; written for the functions of 0.9.6, which needs Python 3.11.

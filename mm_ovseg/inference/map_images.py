@@ -8,6 +8,7 @@ from typing import Any
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.plain_data import parse_json, read_text
+from mm_ovseg.products.stac_document import parse_time
 from mm_ovseg.raster import open_raster
 
 __all__ = ["MapTimes", "acquisition_times", "date_concerns", "map_images", "map_times"]
@@ -47,7 +48,7 @@ def acquisition_times(images: Mapping[str, Any] | None) -> list[datetime]:
     found = []
     for image in (images or {}).values():
         acquired = image.get("acquired") if isinstance(image, dict) else None
-        found += map(_iso_time, acquired if isinstance(acquired, list) else [])
+        found += map(parse_time, acquired if isinstance(acquired, list) else [])
     return sorted(time for time in found if time is not None)
 
 
@@ -89,18 +90,9 @@ def _tagged_time(path: Path) -> datetime | None:
             written = dataset.tags().get("TIFFTAG_DATETIME", "")
     except DataError:
         return None
-    if (time := _iso_time(acquired)) is not None:
+    if (time := parse_time(acquired)) is not None:
         return time
     try:
         return datetime.strptime(written.strip(), TIFF_TIME).replace(tzinfo=timezone.utc)
     except ValueError:
-        return _iso_time(written)
-
-
-def _iso_time(text: Any) -> datetime | None:
-    """A time in ISO 8601, in UTC; None for anything else."""
-    try:
-        time = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return None
-    return time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time.astimezone(timezone.utc)
+        return parse_time(written)

@@ -71,7 +71,7 @@ def import_pystac() -> ModuleType:
         import pystac.extensions.projection
         import pystac.extensions.raster
     except ImportError as error:
-        raise ConfigError(f"--deliver stac needs pystac ({error}); run: pip install 'mm_ovseg[sentinel]'.") from error
+        raise ConfigError(f"--deliver stac needs pystac ({error}); run: pip install 'mm_ovseg[stac]'.") from error
     return pystac
 
 

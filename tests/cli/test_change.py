@@ -97,7 +97,7 @@ def test_every_pair_of_classes_is_counted_measured_and_drawn(folder, capsys):
 
 
 def test_the_map_is_a_class_map_with_names_colours_and_a_style(folder, capsys):
-    report = change("--quiet")
+    report = change("--quiet", "--deliver", "table")
     assert capsys.readouterr().out == ""
     with rasterio.open("change.tif") as file:
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG" and file.nodata == 255
@@ -111,6 +111,7 @@ def test_the_map_is_a_class_map_with_names_colours_and_a_style(folder, capsys):
         assert colors[entry["value"]] == (*entry["color"], 255)
         assert (row["from"], row["to"], int(row["pixels"])) == (entry["from"], entry["to"], entry["pixels"])
     assert {row["from"] for row in rows[12:]} == {row["to"] for row in rows[12:]} == {"water", "forest", "city", "none"}
+    assert (folder / "change.tif.aux.xml").is_file() and (folder / "change_flood.tif.aux.xml").is_file()
     shown = ElementTree.parse("change.qml").findall(".//paletteEntry")
     assert [int(entry.get("value")) for entry in shown] == list(range(1, 13))  # what is unchanged is transparent
     # It can be assessed like any map.

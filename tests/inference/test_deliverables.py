@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import geopandas
@@ -30,7 +30,7 @@ from tests.inference.test_scene import CLASSES, PLACE, pair, predictor, write  #
 
 EVERYTHING = ("stac", "table", "layers")
 SCHEMAS = Path(__file__).with_name("stac_schemas")
-DAY = datetime(2023, 7, 1, 10, tzinfo=UTC)
+DAY = datetime(2023, 7, 1, 10, tzinfo=timezone.utc)
 SEEN = MapTimes(DAY, DAY, "The time is that of the acquisition.", certain=True)
 LEGEND = (LegendEntry("Wald, ö 森", (0, 120, 0), False, 0), LegendEntry("森", (9, 9, 9), False, 7))
 
@@ -103,7 +103,7 @@ def test_a_scene_with_everything(predictor, pair, tmp_path, validate):  # noqa: 
     # The files tell no date.
     [warning] = [warning for warning in report["warnings"] if "map_stac.json" in warning]
     assert "do not tell when they were acquired" in warning and warning.endswith(item.properties["description"])
-    assert abs((datetime.now(UTC) - item.datetime).total_seconds()) < 600
+    assert abs((datetime.now(timezone.utc) - item.datetime).total_seconds()) < 600
 
     assert set(pyogrio.list_layers(vector)[:, 0]) == {"map", "area_of_interest", "image_footprints"}
     mapped = pyogrio.read_dataframe(vector, layer="map")
@@ -172,7 +172,7 @@ def test_what_cannot_be_delivered_is_one_sentence_and_leaves_nothing(predictor, 
             predictor.segment(rgb, None, tmp_path / "map.tif", SceneOptions(window=40, **options))
         assert {path.name for path in tmp_path.iterdir()} == existing
     monkeypatch.setitem(sys.modules, "pystac", None)
-    with pytest.raises(ConfigError, match=r"pip install 'mm_ovseg\[sentinel\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'mm_ovseg\[stac\]'"):
         predictor.segment(pair[0], None, tmp_path / "map.tif", SceneOptions(window=40, deliver=("stac",)))
 
 
