@@ -89,7 +89,7 @@ $(STAMP): setup.py constraints.txt tools/install_detectron2.py
 	@echo "[2/5] torch and torchvision (about 5 GB, a minute or more)"
 	@$(PIP_INSTALL) setuptools wheel torch torchvision
 	@echo "[3/5] the other requirements (half a minute)"
-	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev,experiment,clouds,app,browser,export,ray,efficiency]'
+	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev,experiment,clouds,app,browser,export,ray,efficiency,stac,terrain-correction]'
 	@echo "[4/5] Detectron2 (half a minute)"
 	@PIP_CONSTRAINT="constraints.txt $$PIP_CONSTRAINT" $(VENV_PYTHON) tools/install_detectron2.py
 	@echo "[5/5] a first import"

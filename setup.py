@@ -147,6 +147,18 @@ setup(
             # Drives Chromium in the tests of the web page; older releases are untested. 40 MB.
             "selenium>=4.51",
         ],
+        "stac": [
+            # Searches STAC APIs. Bounded, since we replace what sends its requests; older releases are untested.
+            "pystac-client>=0.9,<0.10",
+            # Fetches; the bound of pystac-client.
+            "requests>=2.28.2",
+            # Writes the STAC item of a map; 1.13 introduced titles of classes.
+            "pystac>=1.13,<2",
+        ],
+        "terrain-correction": [
+            # Sentinel-1 GRD on a DEM; written for the functions of 0.9.6, which needs Python 3.11.
+            'sarsen>=0.9.6,<0.10; python_version >= "3.11"',
+        ],
         "dev": [
             # 7.0 reads its settings from pyproject.toml and has the `pythonpath` option.
             "pytest>=7.0",

@@ -74,11 +74,14 @@ def _add_data_config(cfg: CN) -> None:
     cfg.INPUT.RGB = CN()
     # 1-based bands of red, green and blue; []: by colour interpretation, else the first three.
     cfg.INPUT.RGB.BANDS = []
-    cfg.INPUT.RGB.RANGE = []  # [low, high] in file units mapped to 0..255, except 8-bit files below high; []: 8-bit
+    # [low, high] in file units mapped to 0..255, except 8-bit files below high; []: 8-bit files, and those that declare
+    # reflectance.
+    cfg.INPUT.RGB.RANGE = []
     cfg.INPUT.RGB.NODATA = None  # nodata value (in all three bands at once), besides those that files declare
 
     cfg.INPUT.SAR = CN()
-    cfg.INPUT.SAR.SCALE = "8bit"  # unit of the files: "8bit" | "power" | "amplitude" | "db" (raster.SAR_UNITS)
+    # Unit of files that declare none: "8bit" | "power" | "amplitude" | "db" (raster.SAR_UNITS).
+    cfg.INPUT.SAR.SCALE = "8bit"
     # [low, high] in dB mapped to 0..255, or one such pair per band; not used for "8bit". Never per tile.
     cfg.INPUT.SAR.RANGE = [-25.0, 0.0]
     cfg.INPUT.SAR.NODATA = None  # nodata value (in any of the bands), besides those that files declare

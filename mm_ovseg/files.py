@@ -1,16 +1,26 @@
 """Writing files atomically, and comparing paths and contents."""
 
 import hashlib
+import json
 import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from mm_ovseg.errors import DataError
 
-__all__ = ["check_outputs", "check_writable_folder", "complete_file", "is_leftover", "remove_leftovers", "sha256"]
+__all__ = [
+    "check_outputs",
+    "check_writable_folder",
+    "complete_file",
+    "is_leftover",
+    "remove_leftovers",
+    "sha256",
+    "write_json",
+]
 
 MAX_NAME_BYTES = 255  # of a file name, on nearly all file systems
 MAX_STEM = 48  # characters, in temporary names
@@ -119,6 +129,16 @@ def complete_file(path: str | os.PathLike) -> Iterator[Path]:
         # After success it is gone; and if the folder is a file or inaccessible, looking for it fails.
         with suppress(OSError):
             temporary.unlink()
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Write JSON in UTF-8, atomically.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    with complete_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def is_leftover(path: Path) -> bool:

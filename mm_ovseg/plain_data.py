@@ -14,7 +14,7 @@ import yaml
 
 from mm_ovseg.errors import DataError, MMOVSegError, brief_reason
 
-__all__ = ["parse_json", "parse_table", "parse_xml", "parse_yaml", "read_text"]
+__all__ = ["parse_json", "parse_table", "parse_xml", "parse_yaml", "read_text", "xml_text"]
 
 MAX_CHARACTERS = 10_000_000
 MAX_XML_CHARACTERS = 2**26  # of a mosaic of many files, or the annotation of a long radar product
@@ -22,6 +22,7 @@ MAX_VALUES = 1_000_000  # with all aliases expanded
 BOOL, INT, MERGE, TEXT = (f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "merge", "str"))
 NULLS = ("", "~", "null", "Null", "NULL")
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?")
+NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class _Loader(yaml.SafeLoader):
@@ -133,6 +134,11 @@ def parse_xml(text: str) -> ElementTree.Element:
         return ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError, RecursionError) as error:
         raise ValueError(_reason(error)) from error
+
+
+def xml_text(text: str) -> str:
+    """The text with characters replaced that XML cannot hold."""
+    return NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def parse_table(text: str) -> dict[str, str | None]:

@@ -1,6 +1,7 @@
 """What files that others made may do to a dataset, to a run and to its outputs; SECURITY.md lists it."""
 
 import json
+import re
 import sqlite3
 from xml.etree import ElementTree
 
@@ -151,7 +152,8 @@ def test_hostile_names_in_every_output_of_a_scene(tmp_path, make_cfg):
     rgb = write(tmp_path / f"{stem}.rgb.tif", values, **grid)
     output, vector = tmp_path / "out" / f"{stem}.tif", tmp_path / "out" / f"{stem}.gpkg"
     predictor = ScenePredictor(make_cfg(), names)
-    predictor.segment(rgb, None, output, SceneOptions(vector=vector, probabilities=True))
+    options = SceneOptions(vector=vector, probabilities=True, deliver=("stac", "table", "layers"))
+    predictor.segment(rgb, None, output, options)
 
     report = json.loads((tmp_path / "out" / f"{stem}.json").read_text(encoding="utf-8"))
     assert [entry["name"] for entry in report["classes"]] == names and report["map"] == output.name
@@ -159,8 +161,14 @@ def test_hostile_names_in_every_output_of_a_scene(tmp_path, make_cfg):
     assert [entry.get("label") for entry in entries] == names
     with rasterio.open(output) as file:
         assert [file.tags(1)[f"class_{index}"] for index in range(len(names))] == names
+    fields = [row.findall("F") for row in ElementTree.parse(f"{output}.aux.xml").findall(".//Row")]
+    assert [row[2].text for row in fields] == names
+    item = json.loads((tmp_path / "out" / f"{stem}_stac.json").read_text(encoding="utf-8"))
+    classes = item["assets"]["map"]["classification:classes"]
+    assert [entry["title"] for entry in classes[:-1]] == names
+    assert all(re.fullmatch("[0-9A-Za-z_-]+", entry["name"]) for entry in classes)
     with sqlite3.connect(vector) as database:
-        (table,) = database.execute("SELECT table_name FROM gpkg_contents").fetchone()
+        (table,) = database.execute("SELECT table_name FROM gpkg_contents WHERE table_name LIKE '%DROP%'").fetchone()
         assert table == stem
         quoted = table.replace('"', '""')
         found = {name for (name,) in database.execute(f'SELECT DISTINCT class_name FROM "{quoted}"')}

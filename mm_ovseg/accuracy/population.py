@@ -5,7 +5,6 @@ What is known of them without a sample, the sizes and places of the strata, is t
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,17 +14,16 @@ from typing import TypeVar
 import numpy as np
 
 from mm_ovseg.accuracy.training_area import TrainingArea
-from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS, NONE_NAME
-from mm_ovseg.errors import DataError, VocabularyError
+from mm_ovseg.decision import NODATA_CLASS
+from mm_ovseg.errors import DataError
 from mm_ovseg.inference.areas import measure_strips
-from mm_ovseg.raster import RasterSource, open_raster, read_raster_info
+from mm_ovseg.inference.class_names import read_class_names, with_none
+from mm_ovseg.raster import RasterSource, read_raster_info
 from mm_ovseg.raster.header import RESAMPLE
-from mm_ovseg.vocabulary import validate_class_names
 
 __all__ = ["BLOCKS_PER_SIDE", "Census", "Population", "block_of", "named", "take_census"]
 
 BLOCKS_PER_SIDE = 16
-CLASS_TAG = re.compile(r"class_(\d{1,3})")  # of the band, as mm_ovseg.inference.map_writer writes them
 Index = TypeVar("Index", int, np.ndarray)
 
 
@@ -63,13 +61,13 @@ class Population:
                 raise DataError(f"{path} holds {dtype}, but classes and strata are uint8; convert it (gdal_translate).")
         if self.info.grid.transform is None:
             raise DataError(f"{map_path} is not georeferenced, so nobody could find its points; georeference it.")
-        self.class_names = _with_none(dict(enumerate(class_names)) or _names_in(self.map_path))
+        self.class_names = with_none(dict(enumerate(class_names))) or read_class_names(self.map_path)
         if not self.class_names:
             raise DataError(f"{map_path} does not hold the names of its classes; give them with --classes.")
         self.stratum_names = self.class_names
         if self.strata_path is not None:
             unnamed = {value: f"stratum {value}" for value in range(NODATA_CLASS)}
-            self.stratum_names = unnamed | _with_none(_names_in(self.strata_path))
+            self.stratum_names = unnamed | read_class_names(self.strata_path)
 
     def strips(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Read the map from the first row to the last.
@@ -184,27 +182,6 @@ def take_census(population: Population, training: TrainingArea | None = None) ->
 def block_of(rows: Index, columns: Index, height: int, width: int) -> Index:
     """The blocks (N,) of pixels (N,): 16 x 16 over the map, row by row."""
     return rows // _side(height) * BLOCKS_PER_SIDE + columns // _side(width)
-
-
-def _names_in(path: Path) -> dict[int, str]:
-    """Value -> class name, from the tags of the band; empty without such tags."""
-    with open_raster(path) as dataset:
-        tags = dataset.tags(1)
-    found = {int(match[1]): name for key, name in tags.items() if (match := CLASS_TAG.fullmatch(key))}
-    values = sorted(value for value in found if value < NONE_CLASS)
-    if not values:
-        return {}
-    try:
-        return dict(zip(values, validate_class_names([found[value] for value in values]), strict=True))
-    except VocabularyError as error:
-        raise VocabularyError(f"{path}: {error}") from error
-
-
-def _with_none(names: dict[int, str]) -> dict[int, str]:
-    """The names with "none" for 254; unchanged if empty, or if a class has that name, whose map has no such pixels."""
-    if not names or NONE_NAME in map(str.casefold, names.values()):
-        return names
-    return {**names, NONE_CLASS: NONE_NAME}
 
 
 def _strips(source: RasterSource) -> Iterator[tuple[int, np.ndarray]]:

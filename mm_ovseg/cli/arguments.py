@@ -2,12 +2,14 @@
 
 import argparse
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mm_ovseg.errors import ConfigError
 
 __all__ = [
+    "DELIVERABLES",
     "PRINT_DPI",
     "PRINT_WIDTH",
     "SAR_SCALES",
@@ -15,6 +17,7 @@ __all__ = [
     "add_config_arguments",
     "add_dataset_file_argument",
     "add_decision_arguments",
+    "add_deliver_argument",
     "add_picture_arguments",
     "add_rgb_arguments",
     "check_pictures",
@@ -22,10 +25,16 @@ __all__ = [
     "from_arguments",
 ]
 
-# Copies from mm_ovseg.visualization.picture_file and mm_ovseg.raster, whose imports would slow down --help.
+# Copies from mm_ovseg.visualization.picture_file, mm_ovseg.raster and mm_ovseg.inference.deliverables, whose imports
+# would slow down --help.
 PRINT_WIDTH = 6.9
 PRINT_DPI = 300
 SAR_SCALES = ("8bit", "db", "amplitude", "power")
+DELIVERABLES = {
+    "stac": "a STAC item, MAP_stac.json",
+    "table": "a raster attribute table, MAP.tif.aux.xml",
+    "layers": "area of interest and image footprints, in the file of --vector",
+}
 
 Options = TypeVar("Options")
 
@@ -78,6 +87,12 @@ def add_dataset_file_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset-file", action="append", default=[], metavar="YAML", help="a file that declares datasets"
     )
+
+
+def add_deliver_argument(parser: argparse.ArgumentParser, choices: Iterable[str]) -> None:
+    """Add ``--deliver``, with some of :data:`DELIVERABLES`."""
+    which = "; ".join(f"{choice}: {DELIVERABLES[choice]}" for choice in choices)
+    parser.add_argument("--deliver", nargs="+", choices=choices, default=[], help=f"also write {which}")
 
 
 def add_rgb_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ COMMANDS = {
     "scene": ("mm_ovseg.cli.scene", "segment a large scene into a map for QGIS"),
     "archive": ("mm_ovseg.cli.archive", "segment many scenes on all cores, GPUs or machines"),
     "prepare": ("mm_ovseg.cli.prepare", "make plain rasters of satellite products"),
+    "change": ("mm_ovseg.cli.change", "compare two maps: changes, and what was flooded"),
     "sample": ("mm_ovseg.cli.sample", "draw points of a map for people to label"),
     "assess": ("mm_ovseg.cli.assess", "estimate a map's accuracy and areas from labelled points"),
     "dataset new": ("mm_ovseg.cli.dataset_new", "declare a folder of images as a dataset"),

@@ -4,18 +4,22 @@ mm-ovseg scene --config-file configs/mm_ovseg_vitb16_384.yaml --rgb optical.tif 
     --classes "water,road,city,burnt forest" --output map.tif --opts MODEL.WEIGHTS model.pth INPUT.SAR.SCALE db
 mm-ovseg scene ... --rgb B04.jp2 B03.jp2 B02.jp2 --gsd 10 --aoi district.geojson --vector map.gpkg
 mm-ovseg scene ... --rgb B04.jp2 B03.jp2 B02.jp2 --sar sar.tif --clouds SCL.jp2 --cloud-values scl
+mm-ovseg scene ... --rgb S2A_MSIL2A_....SAFE --sar S1A_IW_GRDH_....zip --dem dem.tif  # docs/SENTINEL.md
+mm-ovseg scene ... --stac https://stac.example.com/v1 --aoi district.geojson --date 2026-06
 
 SAR may be on any grid; it is warped to the grid of RGB, window by window. Where one of the two has no data, the model
 uses the other alone. Besides map.tif (Cloud-Optimized GeoTIFF, nodata 255), the command writes map.qml (QGIS style),
 map_coverage.tif, with a style too (0: nothing, 1: RGB alone, 2: RGB and SAR, 3: SAR alone; with --clouds also 4: SAR,
 and RGB under cloud, 5: RGB under cloud alone), and map.json (hectares per class and coverage, and all settings). One
 name alone gives a map of where it is and where it is not ("none", 254); so do --background and --min-score with
-several. --resume continues an interrupted run, with the same result.
+several. --resume continues an interrupted run, with the same result. --deliver adds what catalogues, GIS and emergency
+services expect: a STAC item, a raster attribute table, layers of the area of interest and of the images.
 
 Exit status: 0, done; 2, failed (the error says what to fix); 130, stopped by Ctrl-C.
 """
 
 import argparse
+import logging
 from pathlib import Path
 
 from mm_ovseg.cli.clean_exit import stopping
@@ -25,18 +29,26 @@ from mm_ovseg.cli.scene_arguments import (
     read_scene_config,
     read_scene_options,
 )
+from mm_ovseg.cli.stac_arguments import add_stac_arguments, find_images
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the files of one scene, and the options of segmentation."""
     parser.add_argument(
-        "--rgb", nargs="+", metavar="FILE", help="RGB; or red, green and blue files (default: SAR alone)"
+        "--rgb",
+        nargs="+",
+        metavar="FILE",
+        help="RGB; red, green and blue files; or an optical product (default: SAR alone)",
     )
     parser.add_argument(
-        "--sar", nargs="+", metavar="FILE", help="SAR, on any grid; or one file per polarisation (default: RGB alone)"
+        "--sar",
+        nargs="+",
+        metavar="FILE",
+        help="SAR, on any grid; one file per polarisation; or a radar product (default: RGB alone)",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="MAP.tif", help="the map")
     parser.add_argument("--vector", type=Path, metavar="MAP.gpkg", help="also write polygons with their areas")
+    add_stac_arguments(parser)
     add_scene_arguments(parser)
 
 
@@ -48,6 +60,7 @@ def run(args: argparse.Namespace) -> None:
     from mm_ovseg.files import check_outputs
     from mm_ovseg.inference import ScenePredictor
     from mm_ovseg.inference.scene_files import scene_inputs, scene_outputs
+    from mm_ovseg.inference.scene_images import images_folder
     from mm_ovseg.inference.scene_options import check_images
     from mm_ovseg.inference.typed_classes import read_decision_options, read_vocabulary, vocabulary_inputs
 
@@ -57,14 +70,19 @@ def run(args: argparse.Namespace) -> None:
     if not args.quiet:
         setup_logger(name="mm_ovseg")
     options = read_scene_options(args, vector=args.vector)
-    check_images(args.rgb, args.sar, options)
+    if not args.stac:
+        check_images(args.rgb, args.sar, options)
     check_cloud_arguments(args, given=args.clouds is not None)
     inputs = {**scene_inputs(args.rgb, args.sar, options), **config_inputs(cfg, args.config_file)}
     check_outputs(scene_outputs(args.output, options), {**inputs, **vocabulary_inputs(args.classes)})
+    found = find_images(args, images_folder(args.output))
+    rgb, sar = (args.rgb, args.sar) if found is None else (found.rgb or None, found.sar or None)
+    for warning in () if found is None else found.warnings:
+        logging.getLogger("mm_ovseg").warning(warning)
     style = {"colors": vocabulary.colors, "unseen": vocabulary.unseen}
     predictor = ScenePredictor(cfg, vocabulary.classes, **decision, **style)
     with stopping(f"the same command with --resume continues {args.output}."):
-        report = predictor.segment(args.rgb, args.sar, args.output, options, show_progress=not args.quiet)
+        report = predictor.segment(rgb, sar, args.output, options, show_progress=not args.quiet)
     if not args.quiet:
         print(_format_areas(report))
         print(f"Wrote {args.output}.")

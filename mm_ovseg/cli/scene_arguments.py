@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mm_ovseg.cli.arguments import (
+    DELIVERABLES,
     add_class_arguments,
     add_config_arguments,
     add_decision_arguments,
+    add_deliver_argument,
     from_arguments,
 )
 from mm_ovseg.errors import ConfigError
@@ -40,6 +42,7 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
         help="merge smaller polygons into their largest neighbour; the map is unchanged",
     )
     parser.add_argument("--simplify", type=float, metavar="METRES", help="simplify the polygons with this tolerance")
+    add_deliver_argument(parser, DELIVERABLES)
     parser.add_argument("--aoi", type=Path, metavar="FILE", help="map only the polygons of this vector file")
     parser.add_argument("--aoi-layer", metavar="NAME", help="layer of --aoi, if it has several")
     parser.add_argument(
@@ -52,7 +55,8 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
         "--cloud-values",
         nargs="+",
         metavar="N",
-        help="values of the mask that mean cloud; 'scl' for a Sentinel-2 SCL band (default: all but 0)",
+        help="values of the mask that mean cloud; 'scl' for Sentinel-2's SCL band, 'qa_pixel' for Landsat's QA_PIXEL "
+        "(default: all but 0)",
     )
     parser.add_argument("--nir-band", type=int, metavar="N", help="band of near infrared in RGB, to detect clouds")
     parser.add_argument(
@@ -93,6 +97,8 @@ def read_scene_options(args: argparse.Namespace, *, vector: Path | None = None) 
         raise ConfigError("--aoi-layer names a layer of --aoi; give that too, or leave it out.")
     if not args.vector and (args.min_area is not None or args.simplify is not None):
         raise ConfigError("--min-area and --simplify shape the polygons of --vector; give that too, or leave them out.")
+    if not args.vector and "layers" in args.deliver:
+        raise ConfigError("--deliver layers adds to the file of --vector; give that too, or leave it out.")
     others = {"ground_sampling_distance": args.gsd, "area": args.aoi, "area_layer": args.aoi_layer}
     others |= {"cloud_values": _read_cloud_values(args.cloud_values), "near_infrared": args.nir_band}
     return from_arguments(SceneOptions, args, vector=vector, **others)
@@ -112,6 +118,6 @@ def _read_cloud_values(words: list[str] | None) -> "CloudValues":
     if not words:
         return None
     try:
-        return words[0] if len(words) == 1 and words[0].isalpha() else tuple(map(int, words))
+        return words[0] if len(words) == 1 and words[0].isidentifier() else tuple(map(int, words))
     except ValueError as error:
-        raise ConfigError(f"--cloud-values is {' '.join(words)}; give whole numbers, or 'scl'.") from error
+        raise ConfigError(f"--cloud-values is {' '.join(words)}; give whole numbers, 'scl' or 'qa_pixel'.") from error

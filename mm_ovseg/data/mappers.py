@@ -104,9 +104,10 @@ class RGBSARPairMapper:
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> dict:
         """Arguments from ``INPUT`` and ``DATALOADER.CACHE_DIR``."""
+        draws_speckle = is_train and cfg.INPUT.SAR.SPECKLE_LOOKS > 0
         return {
             "is_train": is_train,
-            "reader": PairReader.from_config(cfg),
+            "reader": PairReader.from_config(cfg, fixed_sar_unit=draws_speckle),
             "augmentation": build_augmentations(cfg, is_train),
             "skip_corrupt": cfg.INPUT.SKIP_CORRUPT,
             "cache": SampleCache(Path(cfg.DATALOADER.CACHE_DIR)) if cfg.DATALOADER.CACHE_DIR else None,

@@ -41,6 +41,7 @@ class PairReader:
         any_format: See :func:`mm_ovseg.raster.open_raster`.
         warn: Log the readers' :meth:`~mm_ovseg.raster.ImageReader.concerns` about each file.
         may_lack_one: Read a pair of which one image has no data, with a warning.
+        fixed_sar_unit: Refuse SAR files that declare another unit than ``sar``, in which speckle is drawn.
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class PairReader:
         any_format: bool = False,
         warn: bool = False,
         may_lack_one: bool = False,
+        fixed_sar_unit: bool = False,
     ) -> None:
         self.rgb, self.sar = rgb or RGBReader(), sar or SARReader()
         self._any_format, self._warn, self._may_lack_one = any_format, warn, may_lack_one
+        self._fixed_sar_unit = fixed_sar_unit
 
     @classmethod
     def from_config(cls, cfg: CfgNode, **options: bool) -> "PairReader":
@@ -97,6 +100,8 @@ class PairReader:
             sources = [source for source in (rgb_source, sar_source, label_source) if source is not None]
             for other in sources[1:]:
                 sources[0].align(other)
+            if self._fixed_sar_unit and sar_source is not None:
+                self._check_sar_unit(sar_source)
             image = image_valid = sar_image = sar_valid = sem_seg = None
             may_be_empty = self._may_lack_one and rgb is not None and sar is not None
             if rgb is not None:
@@ -115,6 +120,14 @@ class PairReader:
             if label_source is not None:
                 sem_seg = label_reader.read(label_source)
         return PairSample(image, image_valid, sar_image, sar_valid, sem_seg)
+
+    def _check_sar_unit(self, source: RasterSource) -> None:
+        declared = self.sar.suited_to(source).scale
+        if declared != self.sar.scale:
+            raise DataError(
+                f"{source.name} declares its unit as {declared}, but INPUT.SAR.SCALE, with which speckle is drawn, is "
+                f"{self.sar.scale}; set INPUT.SAR.SCALE {declared}."
+            )
 
     def read_image(
         self, reader: ImageReader, raster: RasterSource | np.ndarray, *, may_be_empty: bool = False

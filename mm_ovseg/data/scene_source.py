@@ -7,9 +7,9 @@ import rasterio
 
 from mm_ovseg.data.augmentation import PairSample
 from mm_ovseg.errors import DataError
-from mm_ovseg.raster import Paths, Placement, RasterSource, RGBReader, SARReader
+from mm_ovseg.raster import Grid, Paths, Placement, RasterSource, RGBReader, SARReader
 
-__all__ = ["SceneSource"]
+__all__ = ["SceneSource", "place_raster"]
 
 GDAL_CACHE_BYTES = 256 << 20
 
@@ -127,11 +127,28 @@ class SceneSource:
         Raises:
             DataError: It cannot be put on the grid.
         """
-        unplaced = [raster.name for raster in (self._base, other) if None in (raster.grid.crs, raster.grid.transform)]
-        if unplaced:
-            remedy = (
-                f"georeference {' and '.join(unplaced)} (gdal_edit -a_srs, -a_ullr), so that one can be put on the "
-                "other's grid"
-            )
-            self._base.align(other, remedy)
-        return Placement(other.grid, self.grid, shift, (other.name, self._base.name))
+        return place_raster(other, self._base, self.grid, shift)
+
+
+def place_raster(
+    other: RasterSource, base: RasterSource, grid: Grid, shift: tuple[float, float] = (0.0, 0.0)
+) -> Placement:
+    """The placement of the pixels of a grid on a raster.
+
+    Args:
+        other: The raster. If it or the base has no reference system or georeference, it is assumed to match that.
+        base: The raster that the grid belongs to.
+        grid: The base's own, or one of the same extent.
+        shift: (rows, columns) in grid pixels by which the content of ``other`` is moved down and right.
+
+    Raises:
+        DataError: It cannot be put on the grid.
+    """
+    unplaced = [raster.name for raster in (base, other) if None in (raster.grid.crs, raster.grid.transform)]
+    if unplaced:
+        remedy = (
+            f"georeference {' and '.join(unplaced)} (gdal_edit -a_srs, -a_ullr), so that one can be put on the "
+            "other's grid"
+        )
+        base.align(other, remedy)
+    return Placement(other.grid, grid, shift, (other.name, base.name))

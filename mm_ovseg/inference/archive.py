@@ -24,7 +24,7 @@ __all__ = ["RESULTS", "SceneResult", "check_archive_outputs", "read_archive", "s
 logger = logging.getLogger(__name__)
 
 RESULTS = "results.csv"  # in the folder of the maps
-COMPANIONS = ("_coverage", "_confidence", "_probabilities")  # suffixes of the files next to NAME.tif
+COMPANIONS = ("_coverage", "_confidence", "_probabilities", "_stac")  # suffixes of the files next to NAME.tif
 
 
 @dataclass(frozen=True)

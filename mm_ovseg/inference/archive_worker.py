@@ -86,7 +86,8 @@ def _failure(error: Exception) -> Outcome:
 
 def _remove_leftovers(output: Path) -> None:
     """Remove the temporary files that a killed process left next to a map (:mod:`mm_ovseg.files`)."""
-    leftover = re.compile(rf"\.{re.escape(output.stem)}(_coverage|_confidence|_probabilities)?\.\d+\.tmp\..+")
+    companions = r"_coverage|_confidence|_probabilities|_stac|\.tif\.aux"
+    leftover = re.compile(rf"\.{re.escape(output.stem)}({companions})?\.\d+\.tmp\..+")
     with suppress(OSError):
         for path in output.parent.iterdir():
             if leftover.fullmatch(path.name):

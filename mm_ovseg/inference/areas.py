@@ -3,7 +3,7 @@
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
-from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
+from mm_ovseg.decision import NODATA_CLASS
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import Grid, RasterInfo, RasterSource, read_raster_info
 from mm_ovseg.raster.grid import pixels_to_map
@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 SQUARE_METRES_PER_HECTARE = 10_000
+VALUES_SHOWN = 10
 CACHE_BYTES = 64 << 20  # GDAL's default is 5% of the machine's memory
 # The pixels of a block count as equally large, so blocks are small enough that the projection's scale changes by at
 # most this across one; the area of a class that fills half of every block is then off by a quarter of this.
@@ -208,14 +209,16 @@ def read_class_map_info(path: str | os.PathLike) -> RasterInfo:
     return info
 
 
-def check_classes(path: str | os.PathLike, indices: Iterable[int], class_names: Sequence[str]) -> None:
-    """Raise a DataError unless every index has a name, or means none of the classes or nodata."""
-    known = {*range(len(class_names)), NONE_CLASS, NODATA_CLASS}
-    strange = [int(index) for index in indices if index not in known]
-    if strange:
+def check_classes(path: str | os.PathLike, values: Iterable[int], known: Collection[int]) -> None:
+    """Check that every value of a class map is known, or nodata.
+
+    Raises:
+        DataError: one is not.
+    """
+    if strange := [int(value) for value in values if value not in known and value != NODATA_CLASS]:
         raise DataError(
-            f"{path} has the values {', '.join(map(str, strange[:10]))} but there are only {len(class_names)} class "
-            "names; give the names that the map was made with."
+            f"{path} holds the values {', '.join(map(str, strange[:VALUES_SHOWN]))}, for which it has no class names; "
+            "give the map as it was written."
         )
 
 

@@ -1,7 +1,6 @@
 """Class maps as files: PNG with a palette, GeoTIFF for geographic information systems, and styles for QGIS."""
 
 import os
-import re
 from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
@@ -15,6 +14,7 @@ from mm_ovseg.data.palette import NONE_COLOR, LegendEntry, class_colors, class_l
 from mm_ovseg.decision import MAX_CLASSES, NODATA_CLASS, NONE_CLASS
 from mm_ovseg.errors import DataError, VocabularyError
 from mm_ovseg.files import complete_file
+from mm_ovseg.plain_data import xml_text
 from mm_ovseg.raster import Grid, write_geotiff
 
 __all__ = ["class_band", "write_class_map_geotiff", "write_class_map_png", "write_qgis_style"]
@@ -22,7 +22,6 @@ __all__ = ["class_band", "write_class_map_geotiff", "write_class_map_png", "writ
 # Without a version, QGIS treats the file as older than its own 1.0 and converts it.
 QGIS_VERSION = "3.16.0"
 DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
-NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write_class_map_png(path: str | os.PathLike, class_map: np.ndarray, colors: Sequence[Sequence[int]]) -> None:
@@ -117,7 +116,7 @@ def write_qgis_style(path: str | os.PathLike, legend: Sequence[LegendEntry]) -> 
             "paletteEntry",
             value=str(entry.value),
             color="#{:02x}{:02x}{:02x}".format(*entry.color),
-            label=NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", entry.name),
+            label=xml_text(entry.name),
             alpha="255",
         )
     ElementTree.indent(root)

@@ -1,13 +1,9 @@
 """The patches of a class map as polygons in a GeoPackage, for geographic information systems."""
 
-import errno
 import itertools
 import math
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +13,8 @@ import shapely
 from rasterio import Affine
 from rasterio._err import CPLE_BaseError
 
-from mm_ovseg.decision import NODATA_CLASS, NONE_NAME
+from mm_ovseg.decision import NODATA_CLASS
 from mm_ovseg.errors import ConfigError, DataError, brief_reason
-from mm_ovseg.files import complete_file
 from mm_ovseg.inference.areas import (
     PIECES_PER_EDGE,
     SQUARE_METRES_PER_HECTARE,
@@ -30,17 +25,16 @@ from mm_ovseg.inference.areas import (
     read_class_map_info,
 )
 from mm_ovseg.raster import Grid, RasterInfo, open_raster
+from mm_ovseg.raster.geopackage import VectorLayer
 from mm_ovseg.raster.grid import pixels_to_map
-from mm_ovseg.raster.vector import write_geopackage
 
-__all__ = ["check_polygon_options", "write_polygons"]
+__all__ = ["check_polygon_options", "polygon_layer"]
 
-SPARE_SPACE = 1 << 20  # bytes
 POLYGONS_AT_ONCE = 20_000
 
 
 def check_polygon_options(grid: Grid, min_area: float | None, simplify: float | None) -> None:
-    """Check the options of :func:`write_polygons` for the grid of a map.
+    """Check the options of :func:`polygon_layer` for the grid of a map.
 
     Raises:
         ConfigError: the size of the grid's pixels on the ground is unknown, or the grid is no larger than ``min_area``.
@@ -55,70 +49,59 @@ def check_polygon_options(grid: Grid, min_area: float | None, simplify: float | 
         raise ConfigError(f"--min-area is {min_area:g} ha, but the map has only {hectares:.4g}; give less.")
 
 
-def write_polygons(
+def polygon_layer(
+    name: str,
     map_path: str | os.PathLike,
-    path: str | os.PathLike,
-    class_names: Sequence[str],
+    class_names: Mapping[int, str],
     *,
+    left_out: Collection[int] = (),
+    fields: Mapping[str, Mapping[int, str]] | None = None,
     min_area: float | None = None,
     simplify: float | None = None,
-) -> int:
+) -> VectorLayer:
     """Outline the patches of a finished class map: pixels of one class that touch along their edges.
 
-    The map and polygons are streamed, except that ``min_area`` needs the whole map in memory, at a few bytes per pixel,
-    and ``simplify`` all polygons.
+    The map and polygons are streamed while the layer is written, except that ``min_area`` needs the whole map in
+    memory, at a few bytes per pixel, and ``simplify`` all polygons.
 
     Args:
-        map_path: uint8 raster of class indices 0..T-1, 254 for "none", whose patches are outlined like those of a
-            class, or 255 for nodata, which gets no polygon.
-        path: the GeoPackage to write; missing folders are made, an existing file is replaced. Its layer is named after
-            it and has the fields class_index, class_name and area_ha: hectares of the polygon on the ellipsoid, null
-            for a map that is not georeferenced. Coordinates are then (column, -row), where QGIS draws the map.
-        class_names: T names, T <= 254.
+        name: of the layer.
+        map_path: uint8 raster of the values in ``class_names`` and ``left_out``, and 255 for nodata.
+        class_names: value -> name, of the values whose patches are outlined.
+        left_out: other values, which get no polygon, like nodata.
+        fields: further fields -> value -> text.
         min_area: hectares, based on the size of the central pixel; smaller patches are merged into their largest
             neighbour, unless they are surrounded by nodata.
         simplify: metres; removes corners whose triangles are smaller than its square (Visvalingam-Whyatt). Neighbours
             keep a common border.
 
     Returns:
-        The number of polygons.
+        The layer, with the fields class_index, class_name, the further ones, and area_ha: hectares of the polygon on
+        the ellipsoid, null for a map that is not georeferenced. Coordinates are then (column, -row), where QGIS draws
+        the map.
 
     Raises:
         ConfigError: as in :func:`check_polygon_options`.
-        DataError: the map is missing, damaged, not a uint8 raster, or holds an index without a class; or the file
-            cannot be written.
+        DataError: the map is missing, damaged, not a uint8 raster, or holds another value.
     """
-    path = Path(path)
     info = read_class_map_info(map_path)
     grid = info.grid
     check_polygon_options(grid, min_area, simplify)
     # Read the whole map first, since GDAL silently ignores errors when it outlines a damaged one.
-    check_classes(map_path, np.flatnonzero(count_values(map_path)), class_names)
-    pixel = grid.pixel_size_metres
-    size = 1 if min_area is None else _pixels(grid, min_area)
-    patches = _patches(info, size)
+    check_classes(map_path, np.flatnonzero(count_values(map_path)), {*class_names, *left_out})
+    patches = _patches(info, 1 if min_area is None else _pixels(grid, min_area), {NODATA_CLASS, *left_out})
     if simplify is not None:
-        patches = _simplified(patches, info.grid.transform, simplify / pixel)
-    crs = info.grid.crs.to_wkt(version="WKT2_2019") if info.grid.crs else None
-    with complete_file(path) as temporary:
-        try:
-            return write_geopackage(temporary, path.stem, _chunks(patches, info, class_names), crs)
-        except OSError as error:
-            if shutil.disk_usage(temporary.parent).free < SPARE_SPACE:  # SQLite's messages do not say so
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-            raise
-        finally:
-            for leftover in ("-journal", "-wal", "-shm"):
-                with suppress(OSError):
-                    Path(f"{temporary}{leftover}").unlink()
+        patches = _simplified(patches, grid.transform, simplify / grid.pixel_size_metres)
+    crs = grid.crs.to_wkt(version="WKT2_2019") if grid.crs else None
+    return VectorLayer(name, _chunks(patches, info, {"class_name": class_names, **(fields or {})}), crs)
 
 
 def _pixels(grid: Grid, hectares: float) -> int:
     return math.ceil(hectares * SQUARE_METRES_PER_HECTARE / grid.pixel_size_metres**2)
 
 
-def _patches(info: RasterInfo, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Class indices and polygons, in map coordinates, of patches of at least ``size`` pixels."""
+def _patches(info: RasterInfo, size: int, left_out: Collection[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Class indices and polygons, in map coordinates, of patches of at least ``size`` pixels of other values."""
     with open_raster(info.path) as dataset:
         try:
             band: Any = rasterio.band(dataset, 1)
@@ -126,7 +109,7 @@ def _patches(info: RasterInfo, size: int) -> Iterator[tuple[np.ndarray, np.ndarr
                 band = _sieved(info.orientation.apply(dataset.read(1)), size)
             # For a band, unlike an array, GDAL returns map coordinates regardless of the given transform.
             shapes = rasterio.features.shapes(band, connectivity=4, transform=info.grid.transform or Affine.identity())
-            outlines = ((index, geometry["coordinates"]) for geometry, index in shapes if index != NODATA_CLASS)
+            outlines = ((index, geometry["coordinates"]) for geometry, index in shapes if index not in left_out)
             while chunk := list(itertools.islice(outlines, POLYGONS_AT_ONCE)):
                 indices, polygons = zip(*chunk, strict=True)
                 yield np.array(indices, dtype=np.int32), _as_polygons(polygons)
@@ -174,11 +157,10 @@ def _moved(polygons: np.ndarray, transform: Affine) -> np.ndarray:
 
 
 def _chunks(
-    patches: Iterator[tuple[np.ndarray, np.ndarray]], info: RasterInfo, class_names: Sequence[str]
+    patches: Iterator[tuple[np.ndarray, np.ndarray]], info: RasterInfo, fields: Mapping[str, Mapping[int, str]]
 ) -> Iterator[dict[str, Any]]:
     """The columns of the layer; empty without patches."""
-    names = np.full(256, NONE_NAME, dtype=object)
-    names[: len(class_names)] = class_names
+    texts = {field: np.array([of.get(value) for value in range(256)], dtype=object) for field, of in fields.items()}
     ellipsoid = Ellipsoid.of(info)
     longest = 0.0
     if ellipsoid is not None:
@@ -191,4 +173,5 @@ def _chunks(
             hectares = ellipsoid.polygon_areas(shapely.segmentize(polygons, longest)) / SQUARE_METRES_PER_HECTARE
         if info.grid.transform is None:
             polygons = shapely.transform(polygons, lambda points: points * (1, -1))
-        yield {"class_index": indices, "class_name": names[indices], "area_ha": hectares, "geometry": polygons}
+        columns = {field: of[indices] for field, of in texts.items()}
+        yield {"class_index": indices, **columns, "area_ha": hectares, "geometry": polygons}

@@ -23,6 +23,7 @@ from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import check_outputs, sha256
 from mm_ovseg.inference.cloud_detection import DETECT, DETECTED_CLOUDS, detect_clouds, detector_bands
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
+from mm_ovseg.inference.deliverables import STAC, check_deliverables
 from mm_ovseg.inference.kept_features import KeptFeatures
 from mm_ovseg.inference.polygons import check_polygon_options
 from mm_ovseg.inference.predictor import Predictor
@@ -40,8 +41,9 @@ from mm_ovseg.inference.scene_options import SceneOptions, check_images, check_o
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_settings import WeightsHash, features_key, scene_settings
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
+from mm_ovseg.inference.stac_item import check_on_earth
 from mm_ovseg.modeling.meta_arch.segmenter import needed_weights
-from mm_ovseg.raster import Paths, RasterSource
+from mm_ovseg.raster import Paths, RasterSource, path_list
 from mm_ovseg.vocabulary import select_unseen, validate_class_names
 
 __all__ = ["SceneOptions", "ScenePredictor"]
@@ -152,6 +154,7 @@ class ScenePredictor:
         with ExitStack() as stack:
             stack.enter_context(self.lock)
             check_images(rgb, sar, options)
+            check_deliverables(options.deliver, options.vector)
             check_scene_outputs(output, options.vector)
             inputs = {**scene_inputs(rgb, sar, options), **config_inputs(self.cfg)}
             check_outputs(scene_outputs(output, options), inputs)
@@ -174,6 +177,8 @@ class ScenePredictor:
                 source = stack.enter_context(self._open(rgb, sar, options, (-shift.rows, -shift.columns)))
             grid = source.grid
             check_polygon_options(grid, **polygon_options(options))
+            if STAC in options.deliver:
+                check_on_earth(grid)
             area = SceneArea(options.area, grid, options.area_layer) if options.area else None
             clouds = self._open_clouds(rgb, source, options)
             if clouds is not None:
@@ -213,9 +218,15 @@ class ScenePredictor:
                 "layers": list(layers),
                 "mm_ovseg_version": mm_ovseg.__version__,
             }
-            trained_without_rgb = self.cfg.INPUT.DROP_RGB > 0
             return write_scene_outputs(
-                output, work, grid, report, options, self._legend, trained_without_rgb=trained_without_rgb
+                output,
+                work,
+                grid,
+                report,
+                options,
+                self._legend,
+                rasters={kind: path_list(paths) for kind, paths in (("rgb", rgb), ("sar", sar)) if paths is not None},
+                trained_without_rgb=self.cfg.INPUT.DROP_RGB > 0,
             )
 
     def finished_report(
@@ -254,6 +265,7 @@ class ScenePredictor:
                 now = json.loads(json.dumps(self._settings(images.rgb, images.sar, images.options, None)))
                 same = {**then, "shift": None} == now and legend == list(self._legend)
                 same = same and layers >= self._layers(options).keys()
+            same = same and {*report.get("deliver", ())} >= {*options.deliver}
             if options.vector is not None:
                 same = same and report["polygon_options"] == polygon_options(options)
         except (OSError, ValueError, KeyError, TypeError):

@@ -1,9 +1,9 @@
 """The files that segmenting a scene reads and writes."""
 
-import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.palette import LegendEntry
 from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import check_writable_folder, complete_file
+from mm_ovseg.files import check_writable_folder, write_json
 from mm_ovseg.inference.cloud_detection import DETECT
 from mm_ovseg.inference.coverage import (
     COVERAGE,
@@ -21,17 +21,36 @@ from mm_ovseg.inference.coverage import (
     coverage_report,
     measure_coverage,
 )
+from mm_ovseg.inference.deliverables import (
+    DATA,
+    GEOPACKAGE,
+    JSON,
+    LAYERS,
+    METADATA,
+    STAC,
+    STYLE,
+    TABLE,
+    XML,
+    deliver_item,
+    deliver_table,
+    deliverable_files,
+)
+from mm_ovseg.inference.map_layers import area_layer, footprint_layer
 from mm_ovseg.inference.map_writer import class_band, write_qgis_style
-from mm_ovseg.inference.polygons import write_polygons
+from mm_ovseg.inference.polygons import polygon_layer
 from mm_ovseg.inference.scene_options import NO_CLOUDS, SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
-from mm_ovseg.raster import Grid, Paths, path_list, write_geotiff
+from mm_ovseg.inference.stac_item import MapAsset
+from mm_ovseg.raster import Grid, Paths, path_list, read_raster_info, write_geotiff
+from mm_ovseg.raster.attribute_table import table_path
 from mm_ovseg.raster.cog import write_cog
+from mm_ovseg.raster.geopackage import write_geopackage
 from mm_ovseg.raster.vector_drivers import check_name
 from mm_ovseg.vocabulary import is_text
 
 __all__ = [
     "check_scene_outputs",
+    "describe_grid",
     "polygon_options",
     "scene_inputs",
     "scene_outputs",
@@ -52,7 +71,7 @@ def scene_outputs(output: Path, options: SceneOptions) -> dict[str, list[Path | 
     endings = ["_coverage.tif", "_coverage.qml", ".qml", ".json"]
     endings += ["_confidence.tif"] if options.confidence else []
     endings += ["_probabilities.tif"] if options.probabilities else []
-    beside = [sibling(output, ending) for ending in endings]
+    beside = [*(sibling(output, ending) for ending in endings), *deliverable_files(output, options.deliver)]
     return {
         "--output": [output, *beside, work_folder(output)],
         "--vector": [options.vector],
@@ -104,6 +123,7 @@ def write_scene_outputs(
     options: SceneOptions,
     legend: Sequence[LegendEntry],
     *,
+    rasters: Mapping[str, Sequence[str | os.PathLike]],
     trained_without_rgb: bool,
 ) -> dict[str, Any]:
     """Write the map of a finished scene and its accompanying files, the JSON report last.
@@ -112,6 +132,7 @@ def write_scene_outputs(
         output, grid, options, legend: those of the map.
         work: all rows.
         report: the report so far.
+        rasters: "rgb" and "sar" -> files that were read.
         trained_without_rgb: whether training showed the model SAR alone, too.
 
     Returns:
@@ -142,8 +163,13 @@ def write_scene_outputs(
     write_qgis_style(sibling(output, "_coverage.qml"), COVERAGE_LEGEND)
     if options.vector is not None:
         shape = polygon_options(options)
-        count = write_polygons(output, options.vector, names, **shape)
-        report = {**report, "polygons": count, "polygon_options": shape}
+        class_names = {entry.value: entry.name for entry in legend}
+        vector = [polygon_layer(options.vector.stem, output, class_names, **shape)]
+        if LAYERS in options.deliver:
+            info = read_raster_info(output)
+            vector.append(area_layer(info, options.area, options.area_layer))
+            vector.append(footprint_layer(info, rasters, report["images"]))
+        report = {**report, "polygons": write_geopackage(options.vector, vector)[0], "polygon_options": shape}
     measured = measure_coverage(output, sibling(output, "_coverage.tif"))
     coverage = coverage_report(measured)
     concerns = coverage_concerns(coverage, trained_without_rgb=trained_without_rgb)
@@ -163,16 +189,51 @@ def write_scene_outputs(
             for entry in legend
         ],
         "coverage": coverage,
-        "grid": {
-            "width": grid.width,
-            "height": grid.height,
-            "crs": None if grid.crs is None else grid.crs.to_string(),
-            "transform": None if grid.transform is None else list(grid.transform)[:6],
-            "pixel_size_metres": grid.pixel_size_metres,
-        },
+        "grid": describe_grid(grid),
+        "deliver": sorted(options.deliver),
         **report,
         "warnings": [*report["warnings"], *concerns],
     }
-    with complete_file(sibling(output, ".json")) as temporary:
-        temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if TABLE in options.deliver:
+        deliver_table(output, legend, measured)
+    if STAC in options.deliver:
+        assets = _assets(output, work.layers, options, legend)
+        files = [Path(path) for paths in rasters.values() for path in paths]
+        concerns = deliver_item(grid, assets, images=[report["images"]], rasters=files)
+        for concern in concerns:
+            logger.warning(concern)
+        report["warnings"] += concerns
+    write_json(sibling(output, ".json"), report)
     return report
+
+
+def _assets(
+    output: Path, layers: Mapping[str, int], options: SceneOptions, legend: Sequence[LegendEntry]
+) -> dict[str, MapAsset]:
+    """The files of a map, as a STAC item lists them."""
+    assets = {
+        "map": MapAsset(output, "Land cover", DATA, legend=legend),
+        "coverage": MapAsset(sibling(output, "_coverage.tif"), "Images used", METADATA, legend=COVERAGE_LEGEND),
+        "confidence": MapAsset(sibling(output, "_confidence.tif"), "Confidence", METADATA, unit="%"),
+        "probabilities": MapAsset(sibling(output, "_probabilities.tif"), "Scores of all classes", METADATA, unit="%"),
+    }
+    written = {"map", *layers}
+    assets = {key: replace(asset, bands=layers.get(key, 1)) for key, asset in assets.items() if key in written}
+    if options.vector is not None:
+        assets["polygons"] = MapAsset(options.vector, "Polygons", DATA, GEOPACKAGE)
+    if TABLE in options.deliver:
+        assets["table"] = MapAsset(table_path(output), "Raster attribute table", METADATA, XML)
+    assets["style"] = MapAsset(output.with_suffix(".qml"), "Style for QGIS", STYLE, XML)
+    assets["report"] = MapAsset(sibling(output, ".json"), "Report", METADATA, JSON)
+    return assets
+
+
+def describe_grid(grid: Grid) -> dict[str, Any]:
+    """What a report says of the grid of a map."""
+    return {
+        "width": grid.width,
+        "height": grid.height,
+        "crs": None if grid.crs is None else grid.crs.to_string(),
+        "transform": None if grid.transform is None else list(grid.transform)[:6],
+        "pixel_size_metres": grid.pixel_size_metres,
+    }

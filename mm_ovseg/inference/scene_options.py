@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -33,6 +34,8 @@ class SceneOptions:
         probabilities: also write the scores of all classes, in percent.
         vector: a GeoPackage to write polygons to, or None.
         min_area: hectares; smaller polygons are merged into their largest neighbour; the map is unchanged.
+        deliver: what else is written: "stac", a STAC item; "table", a raster attribute table; "layers", the area of
+            interest and the footprints of the images, in the file of ``vector``.
         simplify: tolerance of simplified polygons in metres; None keeps the edges of the pixels.
         area: a vector file with the polygons to map, or None for the whole scene.
         area_layer: name of its layer; None if it has only one.
@@ -58,6 +61,7 @@ class SceneOptions:
     vector: Path | None = None
     min_area: float | None = None
     simplify: float | None = None
+    deliver: Sequence[str] = ()
     area: Path | None = None
     area_layer: str | None = None
     clouds: str | os.PathLike | None = None

@@ -32,7 +32,7 @@ __all__ = ["WeightsHash", "features_key", "scene_settings"]
 # The map does not depend on these options.
 IRRELEVANT = (
     *("resume", "min_covered", "vector", "min_area", "simplify", "confidence", "probabilities"),
-    *("keep_features", "max_features"),
+    *("keep_features", "max_features", "deliver"),
     "dem",  # what it gives is compared, as part of SAR
 )
 LIBRARIES = ("torch", "timm", "open_clip_torch", "numpy", "rasterio", "pyproj")

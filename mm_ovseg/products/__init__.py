@@ -2,5 +2,16 @@
 
 from mm_ovseg.products.prepare import PreparedImage, is_product, prepare_image
 from mm_ovseg.products.product import CloudLayer, Kind, Preparation, Product
+from mm_ovseg.products.stac_search import FoundItems, find_items
 
-__all__ = ["CloudLayer", "Kind", "Preparation", "PreparedImage", "Product", "is_product", "prepare_image"]
+__all__ = [
+    "CloudLayer",
+    "FoundItems",
+    "Kind",
+    "Preparation",
+    "PreparedImage",
+    "Product",
+    "find_items",
+    "is_product",
+    "prepare_image",
+]

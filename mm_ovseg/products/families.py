@@ -7,8 +7,8 @@ belongs to the family and can give "rgb" or "sar"; it never raises. ``read(files
 
 from types import ModuleType
 
-from mm_ovseg.products import sentinel1
+from mm_ovseg.products import landsat, rtc, sentinel1, sentinel2, stac_item, x_band
 
 __all__ = ["FAMILIES"]
 
-FAMILIES: tuple[ModuleType, ...] = (sentinel1,)
+FAMILIES: tuple[ModuleType, ...] = (landsat, rtc, sentinel1, sentinel2, stac_item, x_band)

@@ -1,15 +1,14 @@
 """The files of products: folders, or archives, of which the files that are needed are unpacked."""
 
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from xml.etree import ElementTree
 
 from mm_ovseg.data.tile.unpacking import Wanted, gather_files, list_archive
 from mm_ovseg.errors import DataError
-from mm_ovseg.plain_data import parse_xml, read_text
 
-__all__ = ["has_file", "product_files", "read_xml"]
+__all__ = ["is_named_as", "product_files"]
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -40,28 +39,27 @@ def product_files(
     return [(place, [file for file in found if file.is_relative_to(place)]) for place in places]
 
 
-def has_file(path: str | os.PathLike, is_metadata: Callable[[str], object]) -> bool:
-    """Whether a product's folder itself has a file of such a name, or a zip has one at any depth; never raises."""
+def is_named_as(path: str | os.PathLike, product: re.Pattern, metadata: re.Pattern) -> bool:
+    """Whether a path is a product, by the names of files alone; never raises.
+
+    Args:
+        path: The path.
+        product: Matches the names of the products' folders and archives.
+        metadata: Matches the name of the file that each product has: the path itself, in the folder, or anywhere in a
+            zip.
+    """
     path = Path(path)
     try:
         if path.is_dir():
-            return any(is_metadata(file.name) for file in path.iterdir())
-        is_zip = path.suffix.lower() == ".zip" and path.is_file()
-        return is_zip and bool(list_archive(path, lambda member: bool(is_metadata(member.name))))
+            return bool(product.fullmatch(path.name)) or any(metadata.fullmatch(file.name) for file in path.iterdir())
+        if not path.is_file():
+            return False
+        if metadata.fullmatch(path.name) or (_is_archive(path) and product.fullmatch(path.name)):
+            return True
+        is_zip = path.suffix.lower() == ".zip"
+        return is_zip and bool(list_archive(path, lambda member: bool(metadata.fullmatch(member.name))))
     except (OSError, ValueError, DataError):
         return False
-
-
-def read_xml(path: Path) -> ElementTree.Element:
-    """The root of a product's XML file.
-
-    Raises:
-        DataError: It cannot be read, is malformed, or declares a document type or entities.
-    """
-    try:
-        return parse_xml(read_text(path))
-    except ValueError as error:
-        raise DataError(f"{path} cannot be read as XML ({error}); download the product again.") from error
 
 
 def _is_archive(path: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from mm_ovseg import __version__
 from mm_ovseg.errors import DataError
 from mm_ovseg.products.product import Kind, Preparation, Product
-from mm_ovseg.products.product_files import has_file, product_files
+from mm_ovseg.products.product_files import is_named_as, product_files
 from mm_ovseg.products.sentinel1_calibration import Calibration
 from mm_ovseg.products.sentinel1_geocoding import Image, file_state, geocode
 from mm_ovseg.products.sentinel1_placement import map_system
@@ -28,7 +28,7 @@ from mm_ovseg.raster import StackedBand
 
 __all__ = ["read", "recognises"]
 
-FOLDER = re.compile(r"S1[A-Z]_.*\.SAFE", re.IGNORECASE)
+PRODUCT = re.compile(r"S1[A-Z]_\w+\.SAFE(?:\.zip)?", re.IGNORECASE)
 ANNOTATION = re.compile(r"s1[a-z]-\w+-\w+-.*\.xml", re.IGNORECASE)
 
 
@@ -85,12 +85,8 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
 
 
 def _is_sentinel1(path: Path) -> bool:
-    if path.name.lower() == MANIFEST and not path.is_dir():
-        path = path.parent
-    if path.suffix.lower() == ".zip":
-        return has_file(path, ANNOTATION.fullmatch)
-    is_named = FOLDER.fullmatch(Path(os.path.abspath(path)).name) is not None and path.is_dir()
-    return is_named or (has_file(path, MANIFEST.__eq__) and (path / "annotation").is_dir())
+    path = path.parent if path.name.lower() == MANIFEST and path.is_file() else path
+    return any(is_named_as(place, PRODUCT, ANNOTATION) for place in (path, path / "annotation"))
 
 
 def _is_needed(member: PurePosixPath) -> bool:

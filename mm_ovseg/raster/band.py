@@ -6,7 +6,7 @@ import numpy as np
 from rasterio import DatasetReader
 from rasterio.enums import ColorInterp
 
-from mm_ovseg.raster.units import declared_unit
+from mm_ovseg.raster.units import SAR_UNITS, declared_unit, unit_of_name
 
 __all__ = ["Band", "bands_of", "equals_nodata", "without_data"]
 
@@ -25,6 +25,8 @@ class Band:
         scale, offset: Convert stored values to physical ones.
         unit: What the physical values are by the file's own words: "reflectance" (0..1), a key of
             :data:`~mm_ovseg.raster.units.SAR_UNITS`, or "" if it does not say.
+        named_unit: What its name or other tags say of the unit, a key of SAR_UNITS, for where the settings leave it
+            open; or "".
     """
 
     file: int
@@ -36,6 +38,7 @@ class Band:
     scale: float
     offset: float
     unit: str = ""
+    named_unit: str = ""
 
 
 def bands_of(file: int, dataset: DatasetReader) -> list[Band]:
@@ -51,9 +54,17 @@ def bands_of(file: int, dataset: DatasetReader) -> list[Band]:
             scale=dataset.scales[index - 1],
             offset=dataset.offsets[index - 1],
             unit=declared_unit(dataset.units[index - 1]),
+            named_unit=_named_unit(dataset, index),
         )
         for index in range(1, dataset.count + 1)
     ]
+
+
+def _named_unit(dataset: DatasetReader, index: int) -> str:
+    tags = [{key.lower(): text for key, text in tags.items()} for tags in (dataset.tags(index), dataset.tags())]
+    names = [dataset.descriptions[index - 1], *(of_level.get("long_name") for of_level in tags)]
+    units = [declared_unit(of_level.get("units")) for of_level in tags] + [unit_of_name(name) for name in names]
+    return next((unit for unit in units if unit in SAR_UNITS), "")
 
 
 def without_data(values: np.ndarray, band: Band, nodata: bool) -> np.ndarray | bool:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 from rasterio import Affine
 from rasterio.enums import ColorInterp
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import complete_file
 from mm_ovseg.raster.crs import same_crs
-from mm_ovseg.raster.grid import Grid
+from mm_ovseg.raster.grid import Grid, lattice_offset
 from mm_ovseg.raster.header import check_on_grid, read_raster_info
 
 __all__ = ["StackMask", "StackedBand", "write_band_stack"]
@@ -22,7 +21,6 @@ GDAL_TYPES = {
     **{"uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32"},
     **{"float32": "Float32", "float64": "Float64"},
 }
-ON_LATTICE = 1e-3  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,33 +116,32 @@ def _union(grids: dict[Path, tuple[Grid, tuple[str, ...]]]) -> Grid:
         return base
     left, top, right, bottom = 0, 0, base.width, base.height
     for file, (grid, _) in others:
-        column, row = _corner(first, base, file, grid, whole_pixels=True)
-        left, top = min(left, round(column)), min(top, round(row))
-        right, bottom = max(right, round(column) + grid.width), max(bottom, round(row) + grid.height)
+        column, row = _offset(first, base, file, grid)
+        left, top = min(left, column), min(top, row)
+        right, bottom = max(right, column + grid.width), max(bottom, row + grid.height)
     return Grid(right - left, bottom - top, base.crs, base.transform @ Affine.translation(left, top))
 
 
-def _corner(first: Path, base: Grid, file: Path, grid: Grid, *, whole_pixels: bool) -> tuple[float, float]:
+def _offset(first: Path, base: Grid, file: Path, grid: Grid) -> tuple[int, int]:
+    """(column, row) of a file's first corner on the lattice of the first file."""
+    _corner(first, base, file, grid)
+    offset = lattice_offset(base, grid)
+    if offset is None:
+        raise DataError(
+            f"{first} and {file} have pixels of different sizes or places, so they cannot be joined without "
+            "resampling; map them one by one, or put them on one grid with gdalwarp."
+        )
+    return offset
+
+
+def _corner(first: Path, base: Grid, file: Path, grid: Grid) -> tuple[float, float]:
     """(column, row) of a grid's first corner on another."""
     if grid.transform is None or not same_crs(base.crs, grid.crs):
         raise DataError(
             f"{first} and {file} are in different reference systems, so they cannot be joined without resampling; map "
             "them one by one, or put them on one grid with gdalwarp."
         )
-    column, row = ~base.transform @ (grid.transform.c, grid.transform.f)
-    if whole_pixels:
-        sizes = np.subtract(tuple(grid.transform)[:2] + tuple(grid.transform)[3:5], _linear(base.transform))
-        far = np.abs(sizes).max() * max(grid.width, grid.height) > ON_LATTICE * abs(base.transform.a)
-        if far or max(abs(column - round(column)), abs(row - round(row))) > ON_LATTICE:
-            raise DataError(
-                f"{first} and {file} have pixels of different sizes or places, so they cannot be joined without "
-                "resampling; map them one by one, or put them on one grid with gdalwarp."
-            )
-    return column, row
-
-
-def _linear(transform: Affine) -> tuple[float, ...]:
-    return (transform.a, transform.b, transform.d, transform.e)
+    return ~base.transform @ (grid.transform.c, grid.transform.f)
 
 
 def _add_band(
@@ -189,7 +186,7 @@ def _add_source(
     _add(source, "SourceBand", str(index))
     column, row, width, height = 0.0, 0.0, float(whole.width), float(whole.height)
     if whole.transform is not None:
-        column, row = _corner(file, whole, file, grid, whole_pixels=False)
+        column, row = _corner(file, whole, file, grid)
         right, bottom = ~whole.transform @ (grid.transform @ (grid.width, grid.height))
         width, height = right - column, bottom - row
     ElementTree.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=str(grid.width), ySize=str(grid.height))

@@ -12,6 +12,7 @@ from rasterio._err import CPLE_BaseError
 
 from mm_ovseg.errors import brief_reason
 from mm_ovseg.files import complete_file
+from mm_ovseg.raster.attribute_table import table_path
 from mm_ovseg.raster.opening import open_raster
 
 __all__ = ["write_cog"]
@@ -60,6 +61,8 @@ def write_cog(source: Path, path: Path, *, categorical: bool) -> None:
         except CPLE_BaseError as error:  # rasterio lets these through, although it hides their type
             raise OSError(errno.EIO, brief_reason(error)) from error
         _check_copy(dataset, temporary)
+        # Statistics or classes of an earlier raster would be shown for this one.
+        table_path(path).unlink(missing_ok=True)
 
 
 def _check_copy(source: rasterio.DatasetReader, path: Path) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "Orientation",
     "check_sampling_distance",
     "largest_offset",
+    "lattice_offset",
     "nearest_turn",
     "pixels_to_map",
     "sample_windows",
@@ -27,6 +28,7 @@ __all__ = [
 MAX_COLUMNS = 2**19  # memory grows with the width of a scene, but not with its height
 SAMPLE_SIDE, SAMPLE_WINDOWS = 128, 4  # side of a sampled window in pixels, and windows per side
 SAME_PLACE = 0.5  # pixels, at each corner
+ON_LATTICE = 1e-3  # pixels
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,25 @@ def largest_offset(first: Grid, second: Grid, names: tuple[str, str]) -> float:
     expected = Grid(first.width, first.height).outline()
     offsets = np.abs(np.stack([columns, rows], axis=1) - expected)
     return float(offsets.max()) if np.isfinite(offsets).all() else math.inf
+
+
+def lattice_offset(base: Grid, grid: Grid) -> tuple[int, int] | None:
+    """(columns, rows) of whole pixels from a grid's first corner to that of another on the same lattice of pixels.
+
+    None if they are on different ones; both must have a transform.
+    """
+    if not same_crs(base.crs, grid.crs):
+        return None
+    column, row = ~base.transform @ (grid.transform.c, grid.transform.f)
+    if max(abs(column - round(column)), abs(row - round(row))) > ON_LATTICE:
+        return None
+    sizes = np.subtract(_linear(grid.transform), _linear(base.transform))
+    far = np.abs(sizes).max() * max(grid.width, grid.height) > ON_LATTICE * abs(base.transform.a)
+    return None if far else (round(column), round(row))
+
+
+def _linear(transform: Affine) -> tuple[float, ...]:
+    return (transform.a, transform.b, transform.d, transform.e)
 
 
 def sample_windows(height: int, width: int) -> list[tuple[int, int, int, int]]:

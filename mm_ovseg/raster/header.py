@@ -12,6 +12,7 @@ from mm_ovseg.errors import DataError
 from mm_ovseg.raster.crs import same_crs
 from mm_ovseg.raster.grid import SAME_PLACE, Grid, Orientation, largest_offset
 from mm_ovseg.raster.opening import open_raster
+from mm_ovseg.raster.remote_file import RemoteFile
 
 __all__ = ["RasterInfo", "check_on_grid", "check_same_grid", "raster_info", "read_raster_info"]
 
@@ -38,7 +39,7 @@ class RasterInfo:
             georeference.
     """
 
-    path: Path
+    path: Path | RemoteFile
     grid: Grid
     orientation: Orientation
     count: int
@@ -69,7 +70,7 @@ def raster_info(path: str | os.PathLike, dataset: DatasetReader) -> RasterInfo:
     placed_by = "transform" if transform is not None else "gcps" if dataset.gcps[0] else "rpcs" if dataset.rpcs else ""
     grid, orientation = Grid.north_up(dataset.width, dataset.height, dataset.crs, transform)
     return RasterInfo(
-        path=Path(path),
+        path=path if isinstance(path, RemoteFile) else Path(path),
         grid=grid,
         orientation=orientation,
         count=dataset.count,

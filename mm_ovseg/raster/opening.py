@@ -11,6 +11,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from mm_ovseg.errors import MAX_REASON, DataError
+from mm_ovseg.raster.remote_file import RemoteFile
 from mm_ovseg.raster.trust import DRIVERS_VARIABLE, allowed_drivers, check_before_opening, check_blocks
 from mm_ovseg.raster.virtual_raster import check_virtual_raster, is_virtual_raster, local_sources
 
@@ -32,15 +33,22 @@ def open_raster(path: str | os.PathLike, *, any_format: bool = False) -> Iterato
     """Open a raster; any error of GDAL, on opening or later, becomes a DataError.
 
     Args:
-        path: The file; with ``any_format`` also a raster within one (``NETCDF:"sar.nc":vv``).
+        path: The file; with ``any_format`` also a raster within one (``NETCDF:"sar.nc":vv``); or a
+            :class:`~mm_ovseg.raster.remote_file.RemoteFile`.
         any_format: Open every local format that GDAL reads; by default only those that are safe for untrusted files.
 
     Raises:
         DataError: :mod:`mm_ovseg.raster.trust` or GDAL refuses the file.
     """
-    check_before_opening(path, any_format)
+    if not isinstance(path, RemoteFile):
+        check_before_opening(path, any_format)
     with raster_errors(path, any_format=any_format), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # plain PNG and JPEG are welcome
+        if isinstance(path, RemoteFile):
+            with path.open() as dataset:
+                check_blocks(dataset, path)
+                yield dataset
+            return
         drivers = allowed_drivers(any_format)
         if drivers is not None and "VRT" not in drivers and is_virtual_raster(path):
             check_virtual_raster(path)
@@ -67,7 +75,11 @@ def raster_errors(path: str | os.PathLike, *, any_format: bool = False) -> Itera
     try:
         with rasterio.Env(**settings):
             yield
+        if isinstance(path, RemoteFile):
+            path.check()
     except (RasterioError, CPLE_BaseError) as error:  # rasterio lets some of GDAL's own errors through
+        if isinstance(path, RemoteFile):
+            path.check()
         reason = " ".join(str(error.__cause__ or error).split())[:MAX_REASON]
         message = f"({reason}); it may be damaged: replace it"
         if NOT_RECOGNIZED in reason:

@@ -11,10 +11,9 @@ import shapely
 from rasterio.crs import CRS
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.files import complete_file
 from mm_ovseg.raster.crs import CoordinateTransform, full_turn
+from mm_ovseg.raster.geopackage import VectorLayer, write_geopackage
 from mm_ovseg.raster.grid import Grid, nearest_turn, pixels_to_map
-from mm_ovseg.raster.vector import write_geopackage
 from mm_ovseg.raster.vector_drivers import check_before_opening, path_for_pyogrio
 from mm_ovseg.raster.vector_layer import attribute_values, check_attribute, check_systems, choose_layer, reading
 
@@ -98,5 +97,4 @@ def write_points(
     x, y = pixels_to_map(grid.transform, np.stack([columns, rows], axis=1) + 0.5).T
     chunk = {**attributes, "x": x, "y": y, "geometry": shapely.points(x, y)}
     crs = None if grid.crs is None else grid.crs.to_wkt()
-    with complete_file(path) as temporary:
-        write_geopackage(temporary, layer, [chunk], crs, geometry_type="Point")
+    write_geopackage(path, [VectorLayer(layer, [chunk], crs, geometry_type="Point")])

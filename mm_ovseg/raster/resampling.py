@@ -11,7 +11,7 @@ import numpy as np
 
 from mm_ovseg.raster.placement import Placement
 
-__all__ = ["resample_image", "resample_labels"]
+__all__ = ["nearest_pixels", "resample_image", "resample_labels"]
 
 # (row, column, height, width) within the source -> values (H, W, C) and valid, bool (H, W)
 ReadImage = Callable[[int, int, int, int], tuple[np.ndarray, np.ndarray]]
@@ -89,7 +89,7 @@ def resample_labels(
     """
     parts_x, parts_y = placement.reduction
     if parts_x == parts_y == 1:
-        return _nearest(read, placement, row, column, height, width, fill)
+        return nearest_pixels(read, placement, row, column, height, width, fill)
     # This number of points vote per pixel.
     fine = placement.subpixels
     labels = np.full((height, width), fill, np.uint8)
@@ -97,7 +97,7 @@ def resample_labels(
     for start in range(0, height, rows_at_once):
         count = min(rows_at_once, height - start)
         window = (row + start) * parts_y, column * parts_x, count * parts_y, width * parts_x
-        votes = _nearest(read, fine, *window, fill).reshape(count, parts_y, width, parts_x)
+        votes = nearest_pixels(read, fine, *window, fill).reshape(count, parts_y, width, parts_x)
         labels[start : start + count] = _mode(votes.transpose(0, 2, 1, 3).reshape(count, width, -1))
     return labels
 
@@ -201,12 +201,24 @@ def _overlaps(places: np.ndarray, size: float, length: int) -> tuple[np.ndarray,
     return np.clip(pixels, 0, length - 1).astype(np.intp), shares.astype(np.float32)
 
 
-def _nearest(
-    read: ReadLabels, placement: Placement, row: int, column: int, height: int, width: int, fill: int
+def nearest_pixels(
+    read: ReadLabels,
+    placement: Placement,
+    row: int,
+    column: int,
+    height: int,
+    width: int,
+    fill: int,
+    dtype: str = "uint8",
 ) -> np.ndarray:
+    """Read the nearest pixels of a window of the target grid; see :func:`resample_labels`.
+
+    Returns:
+        (height, width) of the type ``dtype``.
+    """
     columns, rows = placement.coordinates(row, column, height, width)
     inside = placement.contains(columns, rows)
-    labels = np.full(columns.shape, fill, np.uint8)
+    labels = np.full(columns.shape, fill, dtype)
     if not inside.any():
         return labels
     source_height, source_width = placement.source.shape
@@ -216,7 +228,7 @@ def _nearest(
     top, left = int(y.min()), int(x.min())
     part = top, left, int(y.max()) - top + 1, int(x.max()) - left + 1
     if _is_scattered(part[2] * part[3], columns.shape):
-        halves = [_nearest(read, placement, *half, fill) for half in _halves(row, column, height, width)]
+        halves = [nearest_pixels(read, placement, *half, fill, dtype) for half in _halves(row, column, height, width)]
         return np.concatenate(halves, axis=int(height < width))
     labels[inside] = read(*part)[y - top, x - left]
     return labels

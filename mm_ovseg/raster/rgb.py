@@ -122,7 +122,8 @@ class RGBReader(ImageReader):
             raise DataError(f"{name} holds {complex_types[0]} values, which are not an RGB image; give another file.")
         if not self.value_range and (other_types := [dtype for dtype in types if dtype != "uint8"]):
             raise DataError(
-                f"{name} holds {other_types[0]} values; set INPUT.RGB.RANGE to the [low, high] that become 0 and 255."
+                f"{name} holds {other_types[0]} values; set INPUT.RGB.RANGE to the [low, high] that become 0 and 255 "
+                "(for Sentinel-2, [0, 3000] before processing baseline 04.00, and [1000, 4000] since)."
             )
 
     def _values(self, source: RasterSource, bands: list[int], window: Window | None) -> tuple[np.ndarray, np.ndarray]:

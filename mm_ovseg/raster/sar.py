@@ -59,6 +59,15 @@ class SARReader(ImageReader):
         """The unit of the files' values."""
         return sar_unit(self.scale)
 
+    def suited_to(self, source: RasterSource) -> "SARReader":
+        """As :meth:`ImageReader.suited_to`; the names of bands of floats count if the setting is left at "8bit"."""
+        reader = super().suited_to(source)
+        bands = [source.bands[band - 1] for band in self._choose(source)]
+        if reader.scale == "8bit" and all(band.dtype.startswith("float") for band in bands):
+            units = {band.named_unit for band in bands}
+            return reader._with_unit(units.pop() if len(units) == 1 else "", source.name)
+        return reader
+
     def _values_of_array(self, array: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
         if array.ndim not in (2, 3):
             raise DataError(f"{name} has shape {array.shape}; give (height, width) or (height, width, bands).")

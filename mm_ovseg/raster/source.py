@@ -97,9 +97,12 @@ class RasterSource:
     @property
     def is_declared_valid(self) -> bool:
         """Whether no file declares pixels without data, by a nodata value, mask or alpha."""
-        return all(band.nodata is None for band in self.bands) and not any(
-            self._masks_of(index) for index in range(len(self._files))
-        )
+        return all(band.nodata is None for band in self.bands) and not self.has_masks
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether a file declares pixels without data by a mask or alpha."""
+        return any(self._masks_of(index) for index in range(len(self._files)))
 
     @property
     def is_lossy(self) -> bool:

@@ -120,7 +120,8 @@ def check_file(path: str | os.PathLike, kind: str = "file", *, may_be_folder: bo
             return
         images = chain.from_iterable(sorted(Path(text).glob(pattern)) for pattern in EXAMPLES if kind == "image")
         example = "".join(f", such as {image}" for image in islice(images, 1))
-        raise DataError(f"{text} is a folder; give the {kind} in it{example}.")
+        product = ", or make rasters of the product with mm-ovseg prepare" if Path(text).suffix == ".SAFE" else ""
+        raise DataError(f"{text} is a folder; give the {kind} in it{example}{product}.")
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{text} is not a regular file; give {'an image file' if kind == 'image' else 'one'}.")
     if not status.st_size:

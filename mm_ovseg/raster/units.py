@@ -1,5 +1,6 @@
 """Units of SAR: what the values in a file mean. A new unit is an entry of :data:`SAR_UNITS`."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,16 @@ import numpy as np
 from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["DECLARED_UNITS", "REFLECTANCE", "SAR_UNITS", "SARUnit", "decibel_ranges", "declared_unit", "sar_unit"]
+__all__ = [
+    "DECLARED_UNITS",
+    "REFLECTANCE",
+    "SAR_UNITS",
+    "SARUnit",
+    "decibel_ranges",
+    "declared_unit",
+    "sar_unit",
+    "unit_of_name",
+]
 
 REFLECTANCE = "reflectance"  # 0..1, of the ground or at the top of the atmosphere
 
@@ -50,16 +60,35 @@ SAR_UNITS = {
 
 # A band's unit in a file, in lower case -> its unit here; what other files say is not interpreted.
 DECLARED_UNITS = {
-    **dict.fromkeys(("db", "decibel", "decibels"), "db"),
+    **dict.fromkeys(("db", "decibel", "decibels", "intensity_db"), "db"),
     **dict.fromkeys(("power", "linear power", "intensity"), "power"),
     "amplitude": "amplitude",
     REFLECTANCE: REFLECTANCE,
 }
 
 
+# Such as "sigma0 [dB]", "Gamma0_VV_db", "sigma nought (linear)".
+CALIBRATED = re.compile(
+    r"(sigma|gamma|beta)[ _]?(0|nought|naught|zero)([ _](hh|hv|vh|vv))?[ _]?[\[(]?"
+    r"((?P<db>db)|linear|(linear )?power)[\])]?"
+)
+SNAP_POWER = re.compile("(Sigma0|Gamma0|Beta0)_(HH|HV|VH|VV)")  # dB are ..._db
+
+
 def declared_unit(text: str | None) -> str:
     """The unit that a file gives a band: "reflectance", a key of :data:`SAR_UNITS`, or "" if it gives no known one."""
-    return DECLARED_UNITS.get((text or "").strip().lower(), "")
+    text = (text or "").strip().lower()
+    if match := CALIBRATED.fullmatch(text):
+        return "db" if match["db"] else "power"
+    return DECLARED_UNITS.get(text, "")
+
+
+def unit_of_name(name: str | None) -> str:
+    """The unit of calibrated SAR, "db" or "power", in a band's name, such as "Sigma0_VV_db"; "" if it says none."""
+    name = (name or "").strip()
+    if SNAP_POWER.fullmatch(name):
+        return "power"
+    return declared_unit(name) if CALIBRATED.fullmatch(name.lower()) else ""
 
 
 def sar_unit(name: str) -> SARUnit:

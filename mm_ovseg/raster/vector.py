@@ -1,34 +1,29 @@
-"""Reading polygons, and writing GeoPackages, with geopandas and pyogrio."""
+"""Reading polygons of vector files with geopandas and pyogrio."""
 
 import os
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import geopandas
 import numpy as np
 import pandas
 import pyogrio
 import shapely
 from rasterio.crs import CRS
 
-from mm_ovseg.errors import DataError, brief_reason
+from mm_ovseg.errors import DataError
 from mm_ovseg.raster.grid import Grid
 from mm_ovseg.raster.polygon_projection import PolygonProjector, as_polygons, gathered, simple_parts, valid
-from mm_ovseg.raster.vector_drivers import check_before_opening, gdal_options, path_for_pyogrio
+from mm_ovseg.raster.vector_drivers import check_before_opening, path_for_pyogrio
 from mm_ovseg.raster.vector_layer import attribute_values, check_attribute, check_systems, choose_layer, reading
 
-__all__ = ["Polygons", "format_left_out", "read_polygons", "write_geopackage"]
+__all__ = ["Polygons", "format_left_out", "read_polygons"]
 
 WITHOUT_GEOMETRY, EMPTY, DAMAGED = "without geometry", "empty", "damaged"
 BEYOND_PROJECTION = "outside of the scene's projection"
 # By shapely's geometry type.
 OTHER_KINDS = {"points": (0,), "lines": (1, 2)}
-# A file that is deleted on failure needs no journal on disk and no syncing.
-WRITING_OPTIONS = {"OGR_SQLITE_JOURNAL": "MEMORY", "OGR_SQLITE_SYNCHRONOUS": "OFF"}
 
 
 @dataclass(frozen=True)
@@ -109,47 +104,6 @@ def read_polygons(
 def format_left_out(left_out: Mapping[str, int]) -> str:
     """The reasons and counts of :attr:`Polygons.left_out`, in words."""
     return ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-
-
-def write_geopackage(
-    path: str | os.PathLike,
-    layer: str,
-    chunks: Iterable[Mapping[str, Sequence[Any]]],
-    crs: str | None,
-    *,
-    geometry_type: str = "Polygon",
-) -> int:
-    """Write polygons or points to a new GeoPackage with one layer.
-
-    Args:
-        path: The file, which must not exist yet.
-        layer: Its name.
-        chunks: At least one dict of columns of equal length, among them ``geometry`` with shapely geometries; may
-            be empty. All have the same columns; one chunk is in memory at a time.
-        crs: Reference system as WKT, or None.
-        geometry_type: "Polygon" or "Point", that of all geometries.
-
-    Returns:
-        The number of geometries.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    count = 0
-    path = Path(path)
-    written = path.with_name(path.name.replace(";", "_"))  # pyogrio would split the path there
-    with gdal_options(WRITING_OPTIONS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
-        for index, chunk in enumerate(chunks):
-            frame = geopandas.GeoDataFrame(chunk, crs=crs)
-            options = {"layer": layer, "driver": "GPKG", "geometry_type": geometry_type}
-            try:
-                pyogrio.write_dataframe(frame, written, append=index > 0, **options)
-            except (RuntimeError, ValueError) as error:  # all errors of pyogrio are RuntimeErrors
-                raise OSError(brief_reason(error)) from error
-            count += len(frame)
-    os.replace(written, path)
-    return count
 
 
 def _check_content(path: str | os.PathLike, info: Mapping[str, Any], attribute: str | None) -> None:

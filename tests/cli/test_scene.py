@@ -103,9 +103,11 @@ def test_sar_alone_and_clouds(scene, tmp_path, capsys):
     classes[:, :96] = 9
     with rasterio.open(tmp_path / "scl.tif", "w", **profile) as file:
         file.write(classes)
-    more = ("--window", 192, "--clouds", tmp_path / "scl.tif", "--cloud-values")
-    for values in (["scl"], [3, 9]):
-        run_cli("scene", *command(scene, tmp_path / "map.tif", *more, *values))
+    with rasterio.open(tmp_path / "qa.tif", "w", **{**profile, "dtype": "uint16"}) as file:
+        file.write(np.where(classes == 9, 22280, 21824).astype(np.uint16))
+    for mask, *values in (("scl.tif", "scl"), ("scl.tif", 3, 9), ("qa.tif", "qa_pixel")):
+        more = ("--window", 192, "--clouds", tmp_path / mask, "--cloud-values", *values)
+        run_cli("scene", *command(scene, tmp_path / "map.tif", *more))
         assert "rests on: RGB and SAR 50.0%; SAR, and RGB under cloud 50.0%." in capsys.readouterr().out
     with pytest.raises(SystemExit):
         run_cli("scene", *words[:place], *words[place + 4 :])
@@ -118,6 +120,8 @@ def test_errors_are_one_sentence(scene, tmp_path, capsys):
         (("--aoi", "none.geojson"), "none.geojson does not exist"),
         (("--rgb-bands", "1", "2", "9"), "has no band 9"),
         (("--aoi-layer", "fields"), "--aoi-layer names a layer of --aoi"),
+        (("--deliver", "table", "layers"), "--deliver layers adds to the file of --vector"),
+        (("--deliver", "shape"), "invalid choice: 'shape'"),
         (("--cloud-values", "scl"), "--cloud-values and --nir-band belong to --clouds"),
         (("--clouds", "none.tif", "--cloud-values", "1", "x"), "--cloud-values is 1 x; give whole numbers"),
         (("--clouds", "none.tif", "--cloud-values", "cloud"), "--cloud-values is 'cloud'; give whole numbers"),

@@ -4,7 +4,7 @@ import torch
 
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.raster import SARReader
+from mm_ovseg.raster import Grid, SARReader, write_geotiff
 
 RGB = np.random.default_rng(0).integers(1, 255, (6, 8, 3), dtype=np.uint8)
 SAR = np.random.default_rng(1).integers(1, 255, (6, 8), dtype=np.uint8)
@@ -33,6 +33,16 @@ def test_a_pair_without_rgb(tmp_path, write_raster):
         assert sample.image_valid.dtype == bool and sample.image_valid.shape == (6, 8) and not sample.image_valid.any()
         np.testing.assert_array_equal(sample.sar_image, np.repeat(SAR[..., None], 3, axis=2))
         assert sample.sar_valid.all()
+
+
+def test_a_unit_that_speckle_would_not_be_drawn_in(tmp_path):
+    decibels = np.full((1, 6, 8), -12.5, np.float32)
+    write_geotiff(tmp_path / "sar.tif", decibels, Grid(8, 6), units=["dB"])
+    sample = PairReader().read(RGB, tmp_path / "sar.tif")
+    np.testing.assert_allclose(sample.sar_image, 127.5)
+    assert PairReader(sar=SARReader(scale="db"), fixed_sar_unit=True).read(RGB, tmp_path / "sar.tif") is not None
+    with pytest.raises(DataError, match=r"sar\.tif declares its unit as db, .* set INPUT.SAR.SCALE db"):
+        PairReader(fixed_sar_unit=True).read(RGB, tmp_path / "sar.tif")
 
 
 def test_the_config_says_how_images_are_read(cfg):

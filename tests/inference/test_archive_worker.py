@@ -154,6 +154,7 @@ def test_a_model_that_cannot_be_built(tmp_path):
 
 def test_what_a_killed_process_left_of_a_map_is_removed(worker, scene, tmp_path):
     ours = [".map.123.tmp.tif", ".map_coverage.5.tmp.tif", ".map.9.tmp.gpkg-journal"]
+    ours += [".map_stac.7.tmp.json", ".map.tif.aux.8.tmp.xml"]
     others = [".map.v2.123.tmp.tif", ".map_b.1.tmp.tif", ".other.1.tmp.tif", "map.1.tmp.tif"]
     for name in (*ours, *others):
         (tmp_path / name).touch()

@@ -11,7 +11,9 @@ from rasterio import Affine
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.inference import polygons, write_class_map_geotiff
 from mm_ovseg.inference.areas import measure_values
-from mm_ovseg.inference.polygons import write_polygons
+from mm_ovseg.inference.polygons import polygon_layer
+from mm_ovseg.raster import geopackage
+from mm_ovseg.raster.geopackage import write_geopackage
 from tests.conftest import no_warnings
 
 NAMES = ["city", "Wald, ö 森", 'it\'s "a"; DROP TABLE <b>&', "x" * 300]
@@ -24,6 +26,11 @@ LAMBERT = rasterio.crs.CRS.from_string("+proj=laea +lat_0=10 +lon_0=-20 +x_0=7 +
 def write_map(path, class_map, crs="EPSG:32652", transform=UTM):
     write_class_map_geotiff(path, np.asarray(class_map), crs=crs, transform=transform, class_names=NAMES, colors=COLORS)
     return path
+
+
+def write_polygons(map_path, path, names, **options):
+    [count] = write_geopackage(path, [polygon_layer(path.stem, map_path, dict(enumerate(names)), **options)])
+    return count
 
 
 def patches():
@@ -182,7 +189,7 @@ def test_maps_that_cannot_be_outlined(tmp_path):
     with pytest.raises(DataError, match="map.tif does not exist"):
         write_polygons(source, path, NAMES)
     write_map(source, patches())
-    with pytest.raises(DataError, match=f"{source} has the values 3 but there are only 3 class names"):
+    with pytest.raises(DataError, match=f"{source} holds the values 3, for which it has no class names"):
         write_polygons(source, path, NAMES[:3])
     content = write_map(source, patches()).read_bytes()
     source.write_bytes(content[:300] + bytes(200) + content[500:])  # where the first tile begins
@@ -210,7 +217,7 @@ def test_many_polygons_are_written_in_chunks(tmp_path, monkeypatch):
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(pyogrio, "write_dataframe", failing(pyogrio.errors.FeatureError("database or disk is full")))
-    monkeypatch.setattr(polygons.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 0}))
+    monkeypatch.setattr(geopackage.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 0}))
     source = write_map(tmp_path / "map.tif", [[0]])
     with pytest.raises(DataError, match="No space left on device"):
         write_polygons(source, tmp_path / "polygons.gpkg", NAMES)

@@ -17,6 +17,7 @@ from mm_ovseg.raster import (
     read_rgb,
     read_sar,
     three_channels,
+    write_geotiff,
 )
 from tests.conftest import no_warnings
 
@@ -307,3 +308,45 @@ def test_numbers_that_are_not_decibels_are_not_averaged_as_such(tmp_path, write_
     values[::2] = 4000
     path = write_raster(tmp_path / "c.tif", values, **PLACE)
     assert set(np.unique(onto(path, 2, scale="db")[0])) == {255}
+
+
+NAMED = np.array([[1e-2, 1e-1, 1.0]], dtype=np.float32)
+
+
+def named(path, *, values=NAMED, descriptions=("Sigma0_VV",), **tags):
+    write_geotiff(path, values[np.newaxis], Grid(3, 1), descriptions=descriptions, **tags)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "metadata"),
+    [
+        (NAMED, {}),
+        (10 * np.log10(NAMED), {"descriptions": ["Gamma0_VV_db"]}),
+        (10 * np.log10(NAMED), {"descriptions": ["x"], "band_tags": {"long_name": "gamma0 [dB]"}}),
+        (np.sqrt(NAMED), {"descriptions": [], "tags": {"UNITS": "amplitude"}}),
+        (NAMED, {"descriptions": ["Gamma0_VV_db"], "band_tags": {"units": "sigma0_linear"}}),
+    ],
+)
+def test_names_say_the_unit_of_floats_if_the_setting_does_not(tmp_path, values, metadata):
+    image, valid = read_sar(named(tmp_path / "sar.tif", values=values, **metadata), value_range=(-20, 0))
+    assert valid.all()
+    np.testing.assert_allclose(image[0, :, 0], [0, 127.5, 255], atol=1e-3)
+
+
+def test_settings_and_declared_units_come_before_names(tmp_path):
+    decibels = 10 * np.log10(NAMED)
+    image, _ = read_sar(named(tmp_path / "a.tif", values=decibels), scale="db", value_range=(-20, 0))
+    np.testing.assert_allclose(image[0, :, 0], [0, 127.5, 255], atol=1e-3)
+    image, _ = read_sar(named(tmp_path / "b.tif", values=decibels, units=["dB"]), value_range=(-20, 0))
+    np.testing.assert_allclose(image[0, :, 0], [0, 127.5, 255], atol=1e-3)
+
+
+@pytest.mark.parametrize("values", [NAMED, NAMED.astype(np.uint16), np.array([[0, 128, 255]], np.uint8)])
+def test_names_that_say_no_unit_leave_files_as_they_were(tmp_path, values):
+    path = named(tmp_path / "sar.tif", values=values, descriptions=["Sigma0_VV" if values.dtype.kind == "u" else "VV"])
+    if values.dtype == np.uint8:
+        np.testing.assert_array_equal(read_sar(path)[0][0, :, 0], [0, 128, 255])
+    else:
+        with pytest.raises(DataError, match="not 8-bit ones"):
+            read_sar(path)

@@ -3,7 +3,7 @@ import pytest
 
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.raster import SAR_UNITS, sar_unit
-from mm_ovseg.raster.units import decibel_ranges
+from mm_ovseg.raster.units import decibel_ranges, declared_unit, unit_of_name
 
 
 @pytest.mark.parametrize("name", SAR_UNITS)
@@ -39,3 +39,33 @@ def test_one_range_is_for_all_bands():
     np.testing.assert_array_equal(decibel_ranges(((-25, 0), (-30, -5)), 2), [[-25, 0], [-30, -5]])
     with pytest.raises(ConfigError, match=r"INPUT\.SAR\.RANGE has 2 ranges, but 3 bands"):
         decibel_ranges(((-25, 0), (-30, -5)), 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        *(
+            (text, "db")
+            for text in ("dB", "decibels", "sigma0 [dB]", "gamma nought (dB)", "Gamma0_VV_db", "intensity_db")
+        ),
+        *((text, "power") for text in ("power", "sigma0_linear", "gamma0 [linear power]", "Beta0 power")),
+        *((text, "") for text in (None, "", "1", "m", "sigma0", "Sigma0_VV", "dB/m", "sigma0 dB m", "linear")),
+    ],
+)
+def test_units_are_declared_in_words(text, unit):
+    assert declared_unit(text) == unit
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        *((name, "db") for name in ("Sigma0_VV_db", "gamma0_vh_dB", "sigma0 [dB]")),
+        *((name, "power") for name in ("Sigma0_VV", "Gamma0_HH", "sigma0_linear")),
+        *(
+            (name, "")
+            for name in (None, "VV", "dB", "power", "sigma0_vv", "Intensity_VV", "Amplitude_VV", "Sigma0_VV_x")
+        ),
+    ],
+)
+def test_units_in_names_of_bands(name, unit):
+    assert unit_of_name(name) == unit
