@@ -13,6 +13,7 @@ from mm_ovseg import __version__
 from mm_ovseg.errors import DataError
 from mm_ovseg.products.product import Kind, Preparation, Product
 from mm_ovseg.products.product_files import is_named_as, product_files
+from mm_ovseg.products.sar_image import check_one_pass
 from mm_ovseg.products.sentinel1_calibration import Calibration
 from mm_ovseg.products.sentinel1_geocoding import Image, file_state, geocode
 from mm_ovseg.products.sentinel1_placement import map_system
@@ -41,17 +42,18 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
     """Calibrate and place products, on one lattice.
 
     Args:
-        files: Folders or manifests; several are put side by side, where they overlap the last on top.
+        files: Folders, manifests or zips; several are put side by side, where they overlap the last on top.
         kind: "sar".
         preparation: The computed files are written to its folder.
 
     Raises:
         DataError: A product is incomplete, damaged, not a GRD, or outside of the area; several have different
-            polarisations.
+            polarisations, or are of several passes.
         ConfigError: An elevation model is given, but sarsen is not installed.
     """
     found = product_files(files, _is_needed, what="Sentinel-1 product", folder=preparation.folder)
     safes = [read_safe(_manifest(*of_product)) for of_product in found]
+    check_one_pass({safe.name: safe.acquired for safe in safes})
     images = [_images(safe) for safe in safes]
     names = [[image.annotation.polarisation for image in of_product] for of_product in images]
     if other := next((index for index, of_product in enumerate(names) if of_product != names[0]), 0):
@@ -76,7 +78,7 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
         acquired=tuple(safe.acquired for safe in safes),
         sensor=", ".join(dict.fromkeys(safe.sensor for safe in safes)),
         details={
-            "calibration": "gamma nought (ellipsoid), thermal noise removed",
+            "backscatter": "gamma0 (ellipsoid), thermal noise removed",
             "terrain_corrected": preparation.dem is not None,
             "acquisitions": [dict(safe.details) for safe in safes],
         },

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from rasterio import DatasetReader
 from rasterio.crs import CRS
 from rasterio.windows import Window
 from tqdm import tqdm
@@ -104,7 +104,9 @@ def geocode(name: str, request: list, images: Sequence[Image], crs: CRS, prepara
 
 
 def file_state(path: Path) -> list:
-    """Name, size and time of modification of a file."""
+    """Name, size and time of modification of a file; only the name if it is within a file, as NETCDF:"dem.nc":z."""
+    if not path.is_file():
+        return [str(path)]
     status = path.stat()
     return [str(path.absolute()), status.st_size, status.st_mtime_ns]
 
@@ -122,7 +124,7 @@ def _warnings(name: str, elevation: Elevation, path: Path) -> tuple[str, ...]:
     if not elevation.is_declared:
         found.append(
             f"{elevation.name} does not say what its heights refer to, so they count from the ellipsoid; if they are "
-            "above sea level, as those of the Copernicus DEM, the image is off by up to 150 m: say so with gdal_edit "
+            "above sea level, as those of the Copernicus DEM, the image is off by up to 180 m: say so with gdal_edit "
             "-a_srs EPSG:4326+3855."
         )
     return tuple(found)
@@ -151,7 +153,7 @@ def _write(path: Path, images: Sequence[Image], placement: MappedPlacement) -> N
 
 
 def _strips(
-    images: Sequence[Image], files: Sequence[DatasetReader], placement: MappedPlacement, tags: dict[str, str]
+    images: Sequence[Image], files: Sequence[Any], placement: MappedPlacement, tags: dict[str, str]
 ) -> Iterator[np.ndarray]:
     def read(row: int, column: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         values, valid = np.empty((height, width, len(images)), np.float32), np.ones((height, width), bool)
@@ -175,7 +177,7 @@ def _strips(
         tags[KNOWN] = f"{placement.known_share():.4f}"
 
 
-def _check_belongs(image: Image, file: DatasetReader) -> None:
+def _check_belongs(image: Image, file: Any) -> None:
     """Check that a file holds the image that an annotation describes."""
     annotation = image.annotation
     if file.shape[::-1] != annotation.size or file.dtypes != ("uint16",):

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.plain_data import parse_xml, read_text
+from mm_ovseg.products.metadata import read_xml, to_time
 
 __all__ = [
     "AGAIN",
@@ -115,12 +115,7 @@ class Xml:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        text = read_text(path)
-        try:
-            self.root = parse_xml(text)
-        except ValueError as error:
-            raise self.damaged(str(error)) from error
+        self.path, self.root = path, read_xml(path)
 
     def damaged(self, reason: str) -> DataError:
         """The error for a file whose content is wrong."""
@@ -154,11 +149,10 @@ class Xml:
 
     def time(self, tag: str, within: Element | None = None) -> datetime:
         """The time, in UTC, in the first element of a name."""
-        text = self.text(tag, within).removesuffix("Z")
-        try:
-            return datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
-        except ValueError as error:
-            raise self.damaged(f"its {tag} is '{text[:40]}'") from error
+        text = self.text(tag, within)
+        if (time := to_time(text)) is None:
+            raise self.damaged(f"its {tag} is '{text[:40]}'")
+        return time
 
     def _converted(self, tag: str, within: Element | None, convert: Callable[[str], np.ndarray]) -> np.ndarray:
         text = self.text(tag, within)
@@ -180,14 +174,14 @@ def read_safe(manifest: Path) -> Safe:
     xml = Xml(manifest)
     folder = manifest.parent
     kind = next((found.text for found in xml.all("productType")), None)
-    if kind is None or kind.strip() not in ("GRD", "GRD-COG"):
+    if not (kind or "").strip().startswith("GRD"):
         raise DataError(f"{manifest} is of a product of type {(kind or 'none').strip()}, but {NO_GRD}.")
     files: dict[str, dict[str, Path]] = {}
     for data in xml.all("dataObject"):
         role = ROLES.get(data.get("repID", ""))
         if role is not None:
             path = _located(xml, folder, data)
-            files.setdefault(re.sub(r"^(calibration|noise)-", "", path.stem.lower()), {})[role] = path
+            files.setdefault(re.sub(r"^(calibration|noise)-|-cog$", "", path.stem.lower()), {})[role] = path
     for stem, found in files.items():
         if missing := [role for role in ROLES.values() if role not in found]:
             raise xml.damaged(f"it names no {missing[0]} file of {stem}")

@@ -35,8 +35,8 @@ def import_sarsen() -> ModuleType:
         import sarsen.orbit
     except ImportError as error:
         raise ConfigError(
-            f"Terrain correction (--dem) needs sarsen ({error}); run: pip install 'mm_ovseg[sentinel]', or leave --dem "
-            "out."
+            f"Terrain correction (--dem) needs sarsen ({error}); run: pip install 'mm_ovseg[terrain-correction]' with "
+            "Python 3.11 or later, or leave --dem out."
         ) from error
     return sarsen
 

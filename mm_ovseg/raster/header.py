@@ -19,7 +19,7 @@ __all__ = ["RasterInfo", "check_on_grid", "check_same_grid", "raster_info", "rea
 RESAMPLE = "resample one of them to the other's grid (gdalwarp does so)"
 RESAMPLE_OR_SCENE = f"{RESAMPLE}, or map them as a scene"
 PLACED_OTHERWISE = {
-    "gcps": ("ground control points", "put it on a grid first (gdalwarp does so)", "gdal_edit -unsetgt"),
+    "gcps": ("ground control points", "put it on a grid first (gdalwarp -tps does so)", "gdal_edit -unsetgt"),
     "rpcs": ("a sensor model (RPCs)", "orthorectify it first (gdalwarp -rpc)", "gdal_edit -unsetrpc"),
 }
 

@@ -137,7 +137,7 @@ def test_dark_water_below_the_noise_stays_a_measurement(tmp_path):
     assert np.nanmax(values) == pytest.approx(1e-5)
 
 
-@pytest.mark.parametrize("form", ["manifest", "zip", "renamed", "relative"])
+@pytest.mark.parametrize("form", ["manifest", "zip", "renamed", "relative", "cloud-optimised"])
 def test_all_forms_of_a_product_give_the_same(tmp_path, monkeypatch, form):
     folder = small(tmp_path / "a")
     expected, grid = read_map(prepare_image(folder, "sar", Preparation(folder=tmp_path / "whole")))
@@ -147,6 +147,12 @@ def test_all_forms_of_a_product_give_the_same(tmp_path, monkeypatch, form):
         given = zipped(folder, tmp_path / "download.zip")
     elif form == "renamed":
         given = shutil.copytree(folder, tmp_path / "München")
+    elif form == "cloud-optimised":
+        given = folder
+        for image in list(folder.rglob("*.tiff")):
+            image.rename(image.with_name(f"{image.stem}-cog.tiff"))
+        manifest = folder / "manifest.safe"
+        manifest.write_text(manifest.read_text().replace(".tiff", "-cog.tiff").replace(">GRD<", ">GRD-COG<"))
     else:
         monkeypatch.chdir(folder)
         given = "."

@@ -170,5 +170,5 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         return original(name, *arguments, **keywords)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ConfigError, match=r"needs sarsen .*pip install 'mm_ovseg\[sentinel\]'"):
+    with pytest.raises(ConfigError, match=r"needs sarsen .*pip install 'mm_ovseg\[terrain-correction\]'"):
         prepare_image(product, "sar", Preparation(folder=tmp_path / "out", dem=model))

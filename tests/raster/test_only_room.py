@@ -24,7 +24,6 @@ CALLS = {("rasterio", "open"), ("rasterio", "shutil"), ("rasterio", "vrt"), ("ra
 ALLOWED = {
     "mm_ovseg/engine/prediction_images.py": {"Image.open": "reads back the figures that it drew"},
     "mm_ovseg/inference/map_writer.py": {"save": "a class map as PNG with a palette, which has no place on the ground"},
-    "mm_ovseg/products/sentinel1_geocoding.py": {"DatasetReader": "the type of what open_raster gives"},
     "projects/laptop/laptop/drawn_world/dataset.py": {"save": "PNG of the drawn world"},
 }
 
