@@ -112,6 +112,15 @@ def test_a_dead_address_in_the_middle_is_continued_later(tmp_path, server):
     assert server.sent <= sum(file.stat().st_size for file in files) + items
 
 
+def test_an_item_given_twice(tmp_path, server):
+    sentinel2_item(server.folder, "S2A_33UVP")
+    address = f"{server.address}/S2A_33UVP/S2A_33UVP.json"
+    image = prepare_image([address, f"{address}?sig=1"], "rgb", Preparation(folder=tmp_path / "scene"))
+    values, valid, grid = physical(image.paths)
+    assert grid.shape == (SIDE, SIDE) and valid[:, 20:].all()
+    assert np.abs(values - ground(reflectance, NAMES, CORNER, (SIDE, SIDE)))[valid].max() < 1e-4
+
+
 def test_clouds_are_those_of_the_area(tmp_path, server):
     sentinel2_item(server.folder, "S2A_33UVP")
     preparation = Preparation(folder=tmp_path / "scene", area=area_of(tmp_path, 31, 35, 80, 50))
