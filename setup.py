@@ -170,6 +170,8 @@ setup(
             "ruff>=0.9",
             # A reference for our metrics in the tests; 1.0 has a stable interface.
             "torchmetrics>=1.0",
+            # Validates the STAC items that tests write; the bound of pystac.
+            "jsonschema>=4.18",
             # Simulates colour blindness in the test of the palette; older releases are untested.
             "colorspacious>=1.1",
         ],

@@ -19,7 +19,7 @@ __all__ = ["AssetBand", "Item", "ItemImage", "item_of", "parse_time", "read_docu
 
 RASTER_TYPES = ("tiff", "jp2", "jpeg2000")
 RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
-FRACTION = re.compile(r"(\.\d{1,6})\d*")
+FRACTION = re.compile(r"\.(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,8 +184,10 @@ def parse_time(text: Any) -> datetime | None:
     """A time in RFC 3339, in UTC; None for anything else."""
     if not isinstance(text, str):
         return None
+    # Before Python 3.11, it reads neither Z nor any number of digits.
+    text = FRACTION.sub(lambda match: f".{match[1][:6]:0<6}", re.sub("[Zz]$", "+00:00", text.strip()))
     try:
-        time = datetime.fromisoformat(FRACTION.sub(r"\1", text.strip()).replace("Z", "+00:00").replace("z", "+00:00"))
+        time = datetime.fromisoformat(text)
     except ValueError:
         return None
     return time.replace(tzinfo=time.tzinfo or timezone.utc).astimezone(timezone.utc)

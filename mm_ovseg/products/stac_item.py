@@ -29,21 +29,7 @@ logger = logging.getLogger(__name__)
 
 ITEM_SUFFIXES = (".json", ".geojson")
 # Addresses that are products or rasters themselves, which are not fetched.
-OTHER_SUFFIXES = (
-    ".tif",
-    ".tiff",
-    ".jp2",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".vrt",
-    ".nc",
-    ".h5",
-    ".zip",
-    ".tar",
-    ".gz",
-    ".safe",
-)
+OTHERS = re.compile(r".*\.(tiff?|jp2|png|jpe?g|vrt|nc|h5|zip|tar|t?gz|safe)/?", re.IGNORECASE)
 MAX_BYTES = 10_000_000  # searched for what all STAC documents have
 COLORS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 # Name in the report -> property.
@@ -72,8 +58,8 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
     images = [read_image(item_of(read_document(source), source), kind) for source in sources]
     parts = preparation.folder / PARTS
     product = _gather(images, kind, preparation, parts)
-    local = [Path(band.location) for image in images for band in image.bands if not is_address(band.location)]
-    save_product(record, request, product, local)
+    bands = [band for image in images for band in (*image.bands, image.mask, image.clouds) if band is not None]
+    save_product(record, request, product, [Path(band.location) for band in bands if not is_address(band.location)])
     shutil.rmtree(parts, ignore_errors=True)
     return product
 
@@ -180,7 +166,7 @@ def _details(item: Item) -> dict[str, Any]:
 
 def _is_item(name: str) -> bool:
     if is_address(name):
-        return not urlsplit(name).path.lower().endswith(OTHER_SUFFIXES)
+        return OTHERS.fullmatch(urlsplit(name).path) is None
     try:
         if not name.lower().endswith(ITEM_SUFFIXES) or not os.path.isfile(name):
             return False

@@ -19,7 +19,8 @@ RENDERED = re.compile(r"visual|true.?colou?r|tci(_\d+m)?|rendered.*|preview|over
 # Bits of the Fmask of HLS: cloud 1, cloud shadow 3; 255 means no data.
 FMASK_CLOUDS = tuple(value for value in range(255) if value & 0b1010)
 NEEDS_SCALE = (
-    "does not tell how its values become reflectance; save the item, and add scale and offset to its raster:bands"
+    "does not tell how its values become reflectance; save the item, and add scale and offset (for plain pictures, the "
+    "data_type uint8) to its raster:bands"
 )
 
 

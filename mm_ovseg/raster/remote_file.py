@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,7 @@ class RemoteFile(os.PathLike):
         driver = "GTiff" if beginning[:4] in TIFF_BEGINNINGS else "JP2OpenJPEG"
         if driver != "GTiff" and beginning != JPEG_2000:
             raise DataError(f"{self} is neither a GeoTIFF nor a JPEG 2000 file; check the item.")
-        name = self._copy.name  # GDAL looks for others beside it by this name, and finds none
+        name = secrets.token_hex(8)  # GDAL looks for others beside it by this name, and finds none
 
         def opener(path: str, mode: str = "rb") -> _Stream:
             if path != name or mode != "rb":

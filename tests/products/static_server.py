@@ -82,16 +82,19 @@ def serve(folder: Path) -> Iterator[StaticServer]:
                 return self.answer(302, {"Location": server.redirects[path]})
             if (status := server.status(path)) != 200:
                 return self.answer(status, {})
-            content = (folder / path.lstrip("/")).read_bytes()
-            headers = {"ETag": f'"{hash(content)}"'}
-            if asked and not server.without_ranges:
-                first, last = (int(number) for number in asked.removeprefix("bytes=").split("-"))
-                if first >= len(content):
-                    return self.answer(416, {})
-                last = min(last, len(content) - 1)
-                headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
-                return self.answer(206, headers, content[first : last + 1], path)
-            self.answer(200, headers, content, path)
+            file = folder / path.lstrip("/")
+            size = file.stat().st_size
+            headers = {"ETag": f'"{file.stat().st_mtime_ns}"'}
+            if not asked or server.without_ranges:
+                return self.answer(200, headers, file.read_bytes(), path)
+            first, last = (int(number) for number in asked.removeprefix("bytes=").split("-"))
+            if first >= size:
+                return self.answer(416, {})
+            last = min(last, size - 1)
+            headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+            with open(file, "rb") as opened:
+                opened.seek(first)
+                self.answer(206, headers, opened.read(last - first + 1), path)
 
         do_HEAD = do_POST = do_GET
 

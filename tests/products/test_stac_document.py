@@ -64,7 +64,9 @@ def test_a_local_item_that_names_other_things_is_one_sentence(tmp_path, href):
 def test_recognising_asks_for_nothing(tmp_path, server):
     names = ["a/items/S2A_33UVP", "item.json?sig=1", "items/HLS.S30.T33UVP.v2.0"]
     assert all(is_product(f"{server.address}/{name}", "rgb") for name in names)
-    assert not any(is_product(f"{server.address}/{name}", "rgb") for name in ["a.tif", "a.zip?sig=1", "b/a.JP2"])
+    assert not any(
+        is_product(f"{server.address}/{name}", "rgb") for name in ["a.tif", "a.zip?sig=1", "b/a.JP2", "S2A.SAFE/"]
+    )
     (tmp_path / "item.json").write_text('{"stac_version": ')
     (tmp_path / "MTL.json").write_text("{}")
     (tmp_path / "folder.json").mkdir()
@@ -79,6 +81,7 @@ def test_recognising_asks_for_nothing(tmp_path, server):
     [
         ("2023-06-10T10:00:31.024Z", datetime(2023, 6, 10, 10, 0, 31, 24000, timezone.utc)),
         ("2023-06-10T10:00:31.024123456Z", datetime(2023, 6, 10, 10, 0, 31, 24123, timezone.utc)),
+        ("2023-06-10t10:00:31.5z", datetime(2023, 6, 10, 10, 0, 31, 500000, timezone.utc)),
         ("2023-06-10T12:00:31+02:00", datetime(2023, 6, 10, 10, 0, 31, 0, timezone.utc)),
         ("2023-06-10", datetime(2023, 6, 10, tzinfo=timezone.utc)),
         ("yesterday", None),

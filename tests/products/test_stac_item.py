@@ -95,6 +95,32 @@ def test_only_the_area_is_fetched_and_only_once(tmp_path, server):
     assert physical(prepare_image(address, "rgb", other).paths)[2].transform.c == CORNER[0] + 1000
 
 
+def test_a_dead_address_in_the_middle_is_continued_later(tmp_path, server):
+    sentinel2_item(server.folder, "S2A_33UVP")
+    preparation = Preparation(folder=tmp_path / "scene", area=area_of(tmp_path, 20, 0, 380, 400))
+    address = f"{server.address}/S2A_33UVP/S2A_33UVP.json"
+    server.stops_after["/S2A_33UVP/B03.tif"] = 5
+    with pytest.raises(DataError, match=r"B03\.tif cannot be fetched .*run the same command again later: it keeps"):
+        prepare_image(address, "rgb", preparation)
+    assert not (preparation.folder / "rgb.vrt").exists() and len(list(preparation.folder.glob("*.tif"))) == 1
+    server.stops_after.clear()
+    values, valid, _ = physical(prepare_image(f"{address}?sig=new", "rgb", preparation).paths)
+    expected = ground(reflectance, NAMES, (CORNER[0] + 200, CORNER[1]), (SIDE, SIDE - 20))
+    assert valid.all() and np.abs(values - expected).max() < 1e-4
+    files = [server.folder / "S2A_33UVP" / f"{name}.tif" for name in (*NAMES, "SCL")]
+    items = 2 * (server.folder / "S2A_33UVP" / "S2A_33UVP.json").stat().st_size
+    assert server.sent <= sum(file.stat().st_size for file in files) + items
+
+
+def test_an_item_given_twice(tmp_path, server):
+    sentinel2_item(server.folder, "S2A_33UVP")
+    address = f"{server.address}/S2A_33UVP/S2A_33UVP.json"
+    image = prepare_image([address, f"{address}?sig=1"], "rgb", Preparation(folder=tmp_path / "scene"))
+    values, valid, grid = physical(image.paths)
+    assert grid.shape == (SIDE, SIDE) and valid[:, 20:].all()
+    assert np.abs(values - ground(reflectance, NAMES, CORNER, (SIDE, SIDE)))[valid].max() < 1e-4
+
+
 def test_clouds_are_those_of_the_area(tmp_path, server):
     sentinel2_item(server.folder, "S2A_33UVP")
     preparation = Preparation(folder=tmp_path / "scene", area=area_of(tmp_path, 31, 35, 80, 50))

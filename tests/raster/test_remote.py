@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -87,6 +88,12 @@ def test_redirections_to_other_schemes_are_refused(server, file, target):
     server.redirects["/a.tif"] = target
     with pytest.raises(DataError, match="redirects to (file|ftp|gopher):, which is refused"):
         fetch_part(file, 0, 9)
+
+
+def test_https_does_not_lead_to_http():
+    for target, is_refused in (("http://host/a", True), ("https://other/a", False), ("/a", False)):
+        with pytest.raises(DataError, match="redirects to http:") if is_refused else nullcontext():
+            assert remote._redirected("the file", "https://host/b", target).endswith("/a")
 
 
 def test_redirections_are_followed_within_limits(server, file):

@@ -108,3 +108,10 @@ def test_files_beside_it_are_not_asked_for(server, address, copy):
         (server.folder / name).write_bytes(b"<PAMDataset/>")
     window(address, copy, 0, 0, 10, 10)
     assert set(server.paths()) == {"/a.tif"}
+
+
+def test_a_failure_that_gdal_swallows_is_raised(server, address, copy):
+    file = RemoteFile(address, copy)
+    with pytest.raises(DataError, match="cannot be fetched"), open_raster(file):
+        server.fails["/a.tif"] = [-503]
+        assert file.read(10 * CHUNK, 10) == b""
