@@ -14,6 +14,7 @@ from mm_ovseg.products.sentinel1_safe import AGAIN, Annotation
 from mm_ovseg.raster import Grid
 from mm_ovseg.raster.crs import LONGITUDE_LATITUDE, CoordinateTransform
 from mm_ovseg.raster.grid import unit_square
+from mm_ovseg.raster.placement import CELL
 from mm_ovseg.raster.vector import read_polygons
 
 __all__ = ["ControlPoints", "grid_around", "map_system"]
@@ -91,7 +92,8 @@ def map_system(annotation: Annotation) -> CRS:
 def grid_around(points: ControlPoints, spacing: float, crs: CRS, name: str, preparation: Preparation) -> Grid:
     """The grid of an image on the map, or of the part around the area that is wanted.
 
-    Its corners are multiples of the size of its pixels, so that neighbouring images share a lattice.
+    Its first corner is a multiple of the size of a placement's cells, so that neighbouring images share a lattice, and
+    a pixel has the same position in the image whatever the area.
 
     Args:
         points: Control points of the image.
@@ -118,6 +120,8 @@ def grid_around(points: ControlPoints, spacing: float, crs: CRS, name: str, prep
 
 
 def _grid(low: np.ndarray, high: np.ndarray, spacing: float, crs: CRS) -> Grid:
-    (left, bottom), (right, top) = np.floor(low / spacing), np.ceil(high / spacing)
+    cell = CELL * spacing
+    left, top = CELL * np.floor(low[0] / cell), CELL * np.ceil(high[1] / cell)
+    right, bottom = np.ceil(high[0] / spacing), np.floor(low[1] / spacing)
     transform = Affine(spacing, 0, left * spacing, 0, -spacing, top * spacing)
     return Grid(int(right - left), int(top - bottom), crs, transform)

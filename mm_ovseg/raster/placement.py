@@ -9,7 +9,7 @@ from rasterio import Affine
 from mm_ovseg.raster.crs import CoordinateTransform, full_turn, same_crs
 from mm_ovseg.raster.grid import SAME_PLACE, Grid, largest_offset, nearest_turn
 
-__all__ = ["Placement"]
+__all__ = ["CELL", "Placement"]
 
 # Projections are smooth: where exact enough, coordinates are interpolated between points this far apart.
 CELL = 32  # pixels of the target

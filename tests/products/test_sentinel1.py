@@ -182,7 +182,7 @@ def test_only_the_area_is_computed(swath, on_map, tmp_path):
     )
     column, row = (round(value) for value in ~grid.transform @ (own.transform.c, own.transform.f))
     assert own.width < grid.width / 2 and own.height < grid.height
-    np.testing.assert_allclose(part, whole[row : row + own.height, column : column + own.width], rtol=2e-3)
+    np.testing.assert_allclose(part, whole[row : row + own.height, column : column + own.width], rtol=1e-5)
 
 
 def test_an_area_elsewhere_is_refused(tmp_path):
@@ -197,7 +197,8 @@ def test_a_product_across_the_antimeridian_is_in_one_piece(tmp_path):
     longitudes, _ = geometry.ground(np.array([30, 30]), np.array([0, 79]))
     assert longitudes[0] > 179 and longitudes[1] < -179
     values, grid = read_map(prepare_image(small(tmp_path, geometry), "sar", Preparation(folder=tmp_path / "out")))
-    assert grid.crs.to_epsg() in (32601, 32660) and grid.width < 150 and np.isfinite(values).mean() > 0.5
+    assert grid.crs.to_epsg() in (32601, 32660) and grid.width < 150
+    assert np.isfinite(values[..., 0]).sum() > 0.9 * 60 * 80
 
 
 def test_the_poles_have_their_own_map(tmp_path):
