@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio import Affine
 
 from mm_ovseg.engine import load_config
@@ -10,6 +11,7 @@ from mm_ovseg.inference import scene as scene_module
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from tests.conftest import ROOT
 from tests.inference.test_scene import CLASSES, StubPredictor, read, write
+from tests.products.landsat_product import CLOUD, write_landsat
 from tests.products.sentinel2_product import write_sentinel2
 
 OPTIONS = {"window": 40, "overlap": 0.25, "batch_size": 2}
@@ -96,6 +98,16 @@ def test_a_finished_map_of_a_product_is_recognised_until_the_product_changes(pre
     assert predictor.finished_report(product, sar, output, options) is not None
     write_sentinel2(tmp_path, REFLECTANCE / 2, classes=SCL)
     assert predictor.finished_report(product, sar, output, options) is None
+
+
+def test_a_finished_map_is_recognised_until_the_clouds_of_the_product_change(predictor, tmp_path):
+    product = write_landsat(tmp_path, REFLECTANCE)
+    output, options = tmp_path / "maps" / "map.tif", SceneOptions(**OPTIONS)
+    predictor.segment(product, None, output, options)
+    assert predictor.finished_report(product, None, output, options) is not None
+    with rasterio.open(next(product.glob("*_QA_PIXEL.TIF")), "r+") as file:
+        file.write(np.full(SHAPE, CLOUD, np.uint16), 1)
+    assert predictor.finished_report(product, None, output, options) is None
 
 
 def test_an_untrusted_file_cannot_be_a_product(monkeypatch, product, sar, tmp_path):
