@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--permanent-values",
         nargs="+",
         metavar="N",
-        help="its values that mean permanent water, such as 80, or 50-100 (default: all but 0)",
+        help="its values that mean permanent water, such as 80, or 50-100 (default: the only one besides 0)",
     )
     add_deliver_argument(parser, ("stac", "table"))
     parser.add_argument("--quiet", action="store_true", help="print no tables")

@@ -293,6 +293,7 @@ def test_what_cannot_be_compared_is_one_sentence_and_leaves_nothing(folder, caps
     existing = {path.name for path in folder.iterdir()}
     for words, options, message in (
         ((), {"after": "gone.tif"}, "gone.tif does not exist"),
+        ((), {"after": "."}, ". is a folder"),
         ((), {"after": "before.tif"}, "is the map before itself; give two maps"),
         ((), {"after": "unnamed.tif"}, "unnamed.tif does not hold the names of its classes"),
         ((), {"after": "twice.tif"}, "twice.tif: Class names given more than once: Water"),
