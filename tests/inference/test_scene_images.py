@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 from tests.inference.test_scene import CLASSES, StubPredictor, read, write
 from tests.products.landsat_product import CLOUD, write_landsat
 from tests.products.sentinel2_product import write_sentinel2
+from tests.products.x_band_products import write_umbra
 
 OPTIONS = {"window": 40, "overlap": 0.25, "batch_size": 2}
 SHAPE = (60, 80)
@@ -108,6 +109,16 @@ def test_a_finished_map_is_recognised_until_the_clouds_of_the_product_change(pre
     with rasterio.open(next(product.glob("*_QA_PIXEL.TIF")), "r+") as file:
         file.write(np.full(SHAPE, CLOUD, np.uint16), 1)
     assert predictor.finished_report(product, None, output, options) is None
+
+
+def test_what_a_product_says_of_its_unit_is_said_before_the_unit_is_asked_for(predictor, tmp_path, caplog):
+    image = write_umbra(tmp_path, np.full(SHAPE, 300, np.uint16))
+    with pytest.raises(DataError, match="set INPUT.SAR.SCALE"):
+        predictor.segment(None, image, tmp_path / "map.tif", SceneOptions(**OPTIONS))
+    assert (
+        'INPUT.SAR.RANGE to the dB (20 log10 of its values) that become 0 and 255, such as "[49.0, 50.0]"'
+        in caplog.text
+    )
 
 
 def test_an_untrusted_file_cannot_be_a_product(monkeypatch, product, sar, tmp_path):
