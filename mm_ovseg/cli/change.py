@@ -107,6 +107,7 @@ def _format_report(report: dict[str, Any]) -> str:
             [entry["name"], str(entry["pixels"]), _number(entry, "hectares"), _share(entry, known)]
             for entry in report["flood"]["classes"]
         ]
+        sections.append(f"Flood (classes of water: {', '.join(report['flood']['water'])}):")
         sections.append(table(flood, ["flood", "pixels", "hectares", "%"]))
     return "\n\n".join(sections)
 

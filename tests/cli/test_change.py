@@ -93,7 +93,8 @@ def test_every_pair_of_classes_is_counted_measured_and_drawn(folder, capsys):
     assert report["unknown"]["pixels"] == (~known).sum()
     assert report["unchanged"]["pixels"] == (known & (before == after)).sum()
     printed = capsys.readouterr().out
-    assert "| forest " in printed and "% of the known area is unchanged" in printed and "Wrote change.tif." in printed
+    assert "| forest " in printed and "(classes of water: water)" in printed
+    assert "% of the known area is unchanged" in printed and "Wrote change.tif." in printed
 
 
 def test_the_map_is_a_class_map_with_names_colours_and_a_style(folder, capsys):
