@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--permanent-values",
         nargs="+",
         metavar="N",
-        help="its values that mean permanent water, such as 80, or 50-100 (default: all but 0)",
+        help="its values that mean permanent water, such as 80, or 50-100 (default: the only one besides 0)",
     )
     add_deliver_argument(parser, ("stac", "table"))
     parser.add_argument("--quiet", action="store_true", help="print no tables")
@@ -107,6 +107,7 @@ def _format_report(report: dict[str, Any]) -> str:
             [entry["name"], str(entry["pixels"]), _number(entry, "hectares"), _share(entry, known)]
             for entry in report["flood"]["classes"]
         ]
+        sections.append(f"Flood (classes of water: {', '.join(report['flood']['water'])}):")
         sections.append(table(flood, ["flood", "pixels", "hectares", "%"]))
     return "\n\n".join(sections)
 

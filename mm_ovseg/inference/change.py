@@ -161,7 +161,11 @@ def _inputs(
 ) -> dict[str, Iterable[str | os.PathLike | None]]:
     """Description -> input paths, for :func:`mm_ovseg.files.check_outputs`."""
     maps = {"the map before": [before], "the map after": [after], "the raster of permanent water": [options.permanent]}
-    reports = {f"the report of {what}": [sibling(Path(path), ".json")] for what, [path] in list(maps.items())[:2]}
+    reports = {
+        f"the report of {what}": [sibling(Path(path), ".json")]
+        for what, [path] in list(maps.items())[:2]
+        if os.path.isfile(path)
+    }
     return {**raster_inputs(maps), **reports}
 
 

@@ -161,15 +161,18 @@ class ScenePredictor:
             options = check_options(options, self.cfg)
             given, sar = sar, self._used(rgb, sar)
             images = prepare_scene(rgb, sar, output, options, trusted=self._any_format)
+            for warning in images.warnings:  # now, since they may say what to do about an error below
+                logger.warning(warning)
             rgb, sar_is_unused, sar, options = images.rgb, sar != given, images.sar, images.options
             features = self._keep_features(rgb, sar, options)  # first: files may change while they are open
             if features is not None:
                 stack.enter_context(features)
             source = stack.enter_context(self._open(rgb, sar, options))
-            warnings = [*images.warnings, *_found(features, "concerns", source.concerns)]
-            warnings += self._concerns(options, sar_is_unused=sar_is_unused)
+            warnings = _found(features, "concerns", source.concerns)
+            warnings = [*warnings, *self._concerns(options, sar_is_unused=sar_is_unused)]
             for warning in warnings:
                 logger.warning(warning)
+            warnings = [*images.warnings, *warnings]
             shift = None if rgb is None else self._check_registration(source, options, features)
             corrected = options.correct_shift and shift is not None and shift.reliable
             if corrected:

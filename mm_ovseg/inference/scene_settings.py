@@ -62,7 +62,7 @@ def scene_settings(
     return {
         **{name: value for name, value in asdict(options).items() if name not in IRRELEVANT},
         "area": None if options.area is None else _content(options.area),
-        "clouds": options.clouds if options.clouds in (None, DETECT) else _fingerprint(Path(options.clouds)),
+        "clouds": options.clouds if options.clouds in (None, DETECT) else _with_sources(Path(options.clouds)),
         "rgb": [_with_sources(Path(path)) for path in path_list(rgb)],
         "sar": [_with_sources(Path(path)) for path in path_list(sar)],
         **decision,

@@ -63,8 +63,16 @@ def join_scenes(scenes: Sequence[OpticalScene], values: CloudValues, nodata: int
         acquired=tuple(scene.acquired for scene in scenes),
         sensor=" and ".join(dict.fromkeys(scene.sensor for scene in scenes)),
         details={key: [scene.details[key] for scene in scenes] for key in scenes[0].details},
-        warnings=tuple(scene.warning for scene in scenes if scene.warning),
+        warnings=(*(scene.warning for scene in scenes if scene.warning), *_date_warnings(scenes)),
     )
+
+
+def _date_warnings(scenes: Sequence[OpticalScene]) -> list[str]:
+    dates = sorted({scene.acquired.date() for scene in scenes if scene.acquired is not None})
+    if len(dates) < 2:
+        return []
+    names = ", ".join(scene.id for scene in scenes)
+    return [f"{names} are of {dates[0]} to {dates[-1]}; where they overlap, the last one counts."]
 
 
 def _join_bands(scenes: Sequence[OpticalScene]) -> tuple[StackedBand, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mm_ovseg.errors import DataError
 from mm_ovseg.files import complete_file
 from mm_ovseg.products import families
 from mm_ovseg.products.product import CloudLayer, Kind, Preparation, Product
@@ -35,7 +36,11 @@ class PreparedImage:
 
 
 def is_product(paths: Paths, kind: Kind) -> bool:
-    """Whether what an option names is a product that must be prepared, rather than plain rasters."""
+    """Whether what an option names is a product that must be prepared, rather than plain rasters.
+
+    Raises:
+        DataError: The products are of several families.
+    """
     return _family(path_list(paths), kind) is not None
 
 
@@ -69,7 +74,11 @@ def prepare_image(paths: Paths, kind: Kind, preparation: Preparation) -> Prepare
 
 
 def _family(files: Sequence[str | os.PathLike], kind: Kind) -> Any:
-    return next((family for family in families.FAMILIES if files and family.recognises(files, kind)), None)
+    found = [next((family for family in families.FAMILIES if family.recognises([file], kind)), None) for file in files]
+    others = [file for file, family in zip(files, found, strict=True) if family is not found[0]]
+    if others and (None not in found or any(map(os.path.isdir, files))):
+        raise DataError(f"{files[0]} and {others[0]} are not products of one kind; map them one by one.")
+    return None if others or not found else found[0]
 
 
 def _about(product: Product) -> dict[str, Any]:

@@ -29,7 +29,7 @@ METADATA = re.compile(r"(?:MTD_MSI|S2[A-Z]_[A-Z]{4}_MTD_SAF)L(?:1C|2A)(?:_\w+)?\
 IMAGE = re.compile(
     r"(?:.*/)?GRANULE/(?P<granule>[^/]+)/IMG_DATA/(?:R[12]0m/)?[^/]+_"
     r"(?:(?P<band>B0[234])(?:_10m)?|(?P<classes>SCL)(?:_[^/]+)?_20m)\.jp2",
-    re.IGNORECASE,
+    re.IGNORECASE | re.DOTALL,  # folders may be called anything
 )
 TILE = re.compile(r"_(T\d\d[A-Z]{3})(?:_|$)", re.IGNORECASE)
 # Name of an image, its number in the metadata, and the colour.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from rasterio.enums import ColorInterp
 
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.raster.band import Band
@@ -16,6 +17,7 @@ __all__ = ["REFLECTANCE_RANGE", "RGBReader", "read_rgb"]
 
 # The curve from reflectance to 0..255, the same for all sensors, levels and tiles: linear, cut at both ends.
 REFLECTANCE_RANGE = (0.0, 0.3)
+COLORS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 MAX_REFLECTANCE = 2.0  # of a range that can be meant; snow and sunlit clouds exceed 1
 
 
@@ -25,6 +27,7 @@ class RGBReader(ImageReader):
 
     Attributes:
         bands: Red, green and blue, 1-based; empty for those with these colour interpretations, or else the first three.
+            Where a file declares them, and reflectance, they cannot be in another order.
         value_range: (low, high) in the file's units, with its scale and offset applied; empty for 8-bit bands. 8-bit
             bands that cannot reach ``high`` are used as they are. Bands that declare reflectance have
             :data:`REFLECTANCE_RANGE` if it is empty.
@@ -78,6 +81,13 @@ class RGBReader(ImageReader):
         if len(bands) == 2:
             raise DataError(
                 f"{source.name} has two bands, which are not an RGB image; set INPUT.RGB.BANDS to three bands."
+            )
+        chosen = [source.bands[band - 1] for band in bands]
+        is_reordered = sorted(bands) == sorted(source.color_bands()) != bands
+        if is_reordered and all(band.unit == REFLECTANCE and band.meaning in COLORS for band in chosen):
+            raise ConfigError(
+                f"INPUT.RGB.BANDS is {bands}, but {source.name} declares {source.color_bands()} as red, green and "
+                "blue; leave it out."
             )
         return bands
 

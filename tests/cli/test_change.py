@@ -93,7 +93,8 @@ def test_every_pair_of_classes_is_counted_measured_and_drawn(folder, capsys):
     assert report["unknown"]["pixels"] == (~known).sum()
     assert report["unchanged"]["pixels"] == (known & (before == after)).sum()
     printed = capsys.readouterr().out
-    assert "| forest " in printed and "% of the known area is unchanged" in printed and "Wrote change.tif." in printed
+    assert "| forest " in printed and "(classes of water: water)" in printed
+    assert "% of the known area is unchanged" in printed and "Wrote change.tif." in printed
 
 
 def test_the_map_is_a_class_map_with_names_colours_and_a_style(folder, capsys):
@@ -293,6 +294,7 @@ def test_what_cannot_be_compared_is_one_sentence_and_leaves_nothing(folder, caps
     existing = {path.name for path in folder.iterdir()}
     for words, options, message in (
         ((), {"after": "gone.tif"}, "gone.tif does not exist"),
+        ((), {"after": "."}, ". is a folder"),
         ((), {"after": "before.tif"}, "is the map before itself; give two maps"),
         ((), {"after": "unnamed.tif"}, "unnamed.tif does not hold the names of its classes"),
         ((), {"after": "twice.tif"}, "twice.tif: Class names given more than once: Water"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio import Affine
 
 from mm_ovseg.engine import load_config
@@ -10,7 +11,9 @@ from mm_ovseg.inference import scene as scene_module
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from tests.conftest import ROOT
 from tests.inference.test_scene import CLASSES, StubPredictor, read, write
+from tests.products.landsat_product import CLOUD, write_landsat
 from tests.products.sentinel2_product import write_sentinel2
+from tests.products.x_band_products import write_umbra
 
 OPTIONS = {"window": 40, "overlap": 0.25, "batch_size": 2}
 SHAPE = (60, 80)
@@ -96,6 +99,26 @@ def test_a_finished_map_of_a_product_is_recognised_until_the_product_changes(pre
     assert predictor.finished_report(product, sar, output, options) is not None
     write_sentinel2(tmp_path, REFLECTANCE / 2, classes=SCL)
     assert predictor.finished_report(product, sar, output, options) is None
+
+
+def test_a_finished_map_is_recognised_until_the_clouds_of_the_product_change(predictor, tmp_path):
+    product = write_landsat(tmp_path, REFLECTANCE)
+    output, options = tmp_path / "maps" / "map.tif", SceneOptions(**OPTIONS)
+    predictor.segment(product, None, output, options)
+    assert predictor.finished_report(product, None, output, options) is not None
+    with rasterio.open(next(product.glob("*_QA_PIXEL.TIF")), "r+") as file:
+        file.write(np.full(SHAPE, CLOUD, np.uint16), 1)
+    assert predictor.finished_report(product, None, output, options) is None
+
+
+def test_what_a_product_says_of_its_unit_is_said_before_the_unit_is_asked_for(predictor, tmp_path, caplog):
+    image = write_umbra(tmp_path, np.full(SHAPE, 300, np.uint16))
+    with pytest.raises(DataError, match="set INPUT.SAR.SCALE"):
+        predictor.segment(None, image, tmp_path / "map.tif", SceneOptions(**OPTIONS))
+    assert (
+        'INPUT.SAR.RANGE to the dB (20 log10 of its values) that become 0 and 255, such as "[49.0, 50.0]"'
+        in caplog.text
+    )
 
 
 def test_an_untrusted_file_cannot_be_a_product(monkeypatch, product, sar, tmp_path):

@@ -88,7 +88,7 @@ def test_the_scene_classification_says_where_clouds_are(tmp_path):
 
 def test_what_names_a_product(tmp_path, monkeypatch):
     safe = write_sentinel2(tmp_path, GROUND)
-    bare = shutil.copytree(safe, tmp_path / "été")
+    bare = shutil.copytree(safe, tmp_path / "é\nté")
     lower = tmp_path / "lower" / safe.name.lower()
     for file in [file for file in safe.rglob("*") if file.is_file()]:
         copy = lower / file.relative_to(safe).as_posix().lower()
@@ -136,6 +136,15 @@ def test_tiles_side_by_side_are_one_image(tmp_path):
     assert prepared.about["tiles"] == [["T32TQM"], ["T32TRM"]] and len(prepared.about["acquired"]) == 2
     cloudy = clouds(prepared)
     assert cloudy[:, 40:48].all() and cloudy[:, 90:].all() and cloudy.sum() == 18 * SIDE
+
+
+def test_tiles_of_two_dates_are_joined_with_a_warning(tmp_path):
+    first, later = (write_sentinel2(tmp_path / name, GROUND) for name in ("first", "later"))
+    assert prepare(tmp_path, [first, later]).warnings == ()
+    metadata = later / "MTD_MSIL2A.xml"
+    metadata.write_text(metadata.read_text().replace("START_TIME>2022-01-25", "START_TIME>2022-02-04"))
+    [warning] = prepare(tmp_path, [first, later]).warnings
+    assert warning.endswith("are of 2022-01-25 to 2022-02-04; where they overlap, the last one counts.")
 
 
 def test_older_names_with_several_tiles(tmp_path):

@@ -65,6 +65,14 @@ def test_a_range_in_digital_numbers_is_refused_for_reflectance(tmp_path):
     assert half.mean() < full.mean()
 
 
+def test_bands_in_another_order_are_refused_for_reflectance(tmp_path):
+    write_band_stack(tmp_path / "rgb.vrt", reflectance(tmp_path))
+    with pytest.raises(ConfigError, match=r"BANDS is \[3, 2, 1\], but .*rgb\.vrt declares \[1, 2, 3\] as red"):
+        read_rgb(tmp_path / "rgb.vrt", bands=(3, 2, 1))
+    for bands in ((1, 2, 3), (1, 1, 1)):
+        assert read_rgb(tmp_path / "rgb.vrt", bands=bands)[1].all()
+
+
 def test_a_mask_of_larger_pixels_hides_what_is_not_valid(tmp_path):
     classes = np.full((10, 15), 4, np.uint8)
     classes[2, 3], classes[9, 14] = 0, 1

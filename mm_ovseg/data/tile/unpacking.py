@@ -95,7 +95,8 @@ def unpack_archive(archive: Path, folder: Path, wanted: Wanted) -> None:
     """Unpack the wanted files of a .tar, .tar.gz or .zip under their own paths.
 
     After an interruption, it continues with the missing files; if the archive was completely unpacked, it does nothing,
-    whatever is wanted. Links and devices are never unpacked.
+    whatever is wanted. The wanted files of another archive that was unpacked there are removed. Links and devices are
+    never unpacked.
 
     Raises:
         DataError: The archive is missing, damaged, truncated or not an archive, a wanted file would end up outside of
@@ -105,6 +106,9 @@ def unpack_archive(archive: Path, folder: Path, wanted: Wanted) -> None:
         return
     is_continued = _has_state(archive, folder, complete=False)
     if archive.is_file():
+        if not is_continued and (folder / STATE).exists():
+            for other in find_files(folder, wanted):  # of an earlier archive of that name
+                other.unlink()
         _write_state(archive, folder, complete=False)
     allowed = FREE_BYTES + MAX_RATIO * archive.stat().st_size if archive.is_file() else 0
     with tqdm(desc=f"unpacking {archive.name}", unit="B", unit_scale=True) as progress:

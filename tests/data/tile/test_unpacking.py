@@ -71,9 +71,10 @@ def test_another_archive_of_the_same_name_replaces_the_files(tmp_path):
     unpack_archive(archive, folder, wanted)
     archive.unlink()
     assert not is_unpacked(archive, folder)
-    pack(archive, FILES | {"top/rgb/b.tif": b"B" * 10})
+    pack(archive, {"top/rgb/b.tif": b"B" * 10})
     assert not is_unpacked(archive, folder)
     unpack_archive(archive, folder, wanted)
+    assert find_files(folder, wanted) == [folder / "top" / "rgb" / "b.tif"]
     assert (folder / "top/rgb/b.tif").read_bytes() == b"B" * 10
 
 
