@@ -113,6 +113,8 @@ def map_changes(
         changes = (matrix.values(*classes) for _, *classes in pair.strips())
         write_change_raster(output, changes, grid, legend, what="change of class")
         flood, flood_report = (), None
+        for path in (flood_path(output), flood_path(output).with_suffix(".qml")):
+            path.unlink(missing_ok=True)  # an earlier run's; there may be none now
         if is_water is not None:
             flood, path = flood_legend(with_permanent=permanent is not None), flood_path(output)
             write_change_raster(path, _flood_strips(pair, is_water, permanent), grid, flood, what="flood")

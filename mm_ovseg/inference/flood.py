@@ -12,7 +12,8 @@ from mm_ovseg.inference.map_pair import MapPair, PairClass
 
 __all__ = ["DRY", "PermanentWater", "flood_legend", "flood_states", "water_classes"]
 
-WATER = "water"
+# The names of classes that are water unless others are chosen: "water tower" is not.
+WATER = {"water", "waters", "water body", "water bodies", "open water", "surface water"}
 DRY, FLOODED, PERMANENT, RECEDED = range(4)
 
 
@@ -60,7 +61,7 @@ def water_classes(pair: MapPair, chosen: Sequence[str], *, required: bool) -> tu
 
     Args:
         pair: the maps.
-        chosen: their names; empty for the classes with a synonym "water", or whose name begins with that word.
+        chosen: their names; empty for the classes with a synonym in :data:`WATER`.
         required: whether there must be some in both maps, even with none chosen.
 
     Returns:
@@ -77,7 +78,7 @@ def water_classes(pair: MapPair, chosen: Sequence[str], *, required: bool) -> tu
                 raise ConfigError(f"--water names '{name}', but the classes of the maps are {known}; give one of them.")
         is_water = [any(_has_name(entry, name) for name in wanted) for entry in pair.classes]
     else:
-        is_water = [WATER in entry.synonyms or entry.name.casefold().split()[0] == WATER for entry in pair.classes]
+        is_water = [any(_has_name(entry, name) for name in WATER) for entry in pair.classes]
     for path, has_it in ((pair.before, "in_before"), (pair.after, "in_after")):
         if not any(water and getattr(entry, has_it) for entry, water in zip(pair.classes, is_water, strict=True)):
             message = f"{path} has no class of water, so there is no flood map; if one of its classes is, name it with "

@@ -64,6 +64,8 @@ def prepare_image(paths: Paths, kind: Kind, preparation: Preparation) -> Prepare
     family = _family(files, kind)
     if family is None:
         return PreparedImage(paths)
+    if len({os.path.abspath(file) for file in files}) < len(files):
+        raise DataError(f"One of {', '.join(map(str, files))} is given twice; give each product once.")
     product = family.read(files, kind, preparation)
     stack = preparation.folder / f"{kind}.vrt"
     write_band_stack(stack, product.bands, product.mask)

@@ -150,7 +150,8 @@ def _bands(
     if missing := [band for band, number, _ in BANDS if number not in offsets]:
         raise DataError(
             f"{path} does not say the offset of {missing[0]} ({OFFSET[level]}), which is not 0 in processing baseline "
-            f"'{find_text(root, 'PROCESSING_BASELINE')}'; download the product again."
+            f"'{find_text(root, 'PROCESSING_BASELINE')}'; download the product again, or give its images with "
+            "INPUT.RGB.RANGE."
         )
     special = {
         find_text(element, "SPECIAL_VALUE_TEXT").upper(): find_text(element, "SPECIAL_VALUE_INDEX")

@@ -333,3 +333,17 @@ def test_areas_of_large_pixels_are_measured_one_by_one(folder):
         assert measured.of(entry["value"]) == {
             "pixels": entry["pixels"], "hectares": pytest.approx(entry["hectares"], rel=1e-6),
         }  # fmt: skip
+
+
+def test_a_tower_is_not_water_and_an_earlier_flood_map_goes(folder):
+    names = {0: "water", 1: "forest", 2: "city", 254: "none"}
+    write_map(folder / "a.tif", draw(0), names=names)
+    write_map(folder / "b.tif", draw(1), names=names)
+    words = ("--before", folder / "a.tif", "--after", folder / "b.tif", "--output", folder / "change.tif")
+    run_cli("change", *words)
+    assert (folder / "change_flood.tif").exists() and (folder / "change_flood.qml").exists()
+    for name in "ab":
+        write_map(folder / f"{name}.tif", draw(0), names={**names, 0: "water tower"})
+    run_cli("change", *words)
+    assert not (folder / "change_flood.tif").exists() and not (folder / "change_flood.qml").exists()
+    assert json.loads((folder / "change.json").read_text())["flood"] is None

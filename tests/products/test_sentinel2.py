@@ -286,3 +286,9 @@ def test_what_is_not_a_product(tmp_path):
     for name in [*names, "x" * 5000, ""]:
         assert not is_product(name, "rgb")
         assert prepare(tmp_path, name).paths == name
+
+
+def test_a_product_given_twice(tmp_path):
+    product = write_sentinel2(tmp_path, np.full((3, 20, 20), 0.1))
+    with pytest.raises(DataError, match="is given twice"):
+        prepare(tmp_path, [product, f"{product}/"])
