@@ -88,6 +88,15 @@ def test_the_clouds_of_a_product_can_be_replaced_or_ignored(predictor, product, 
     assert own["coverage"]["rgb_and_sar"]["pixels"] == 0
 
 
+def test_a_product_without_clouds_gives_no_warning(predictor, sar, tmp_path):
+    clear = write_sentinel2(tmp_path, REFLECTANCE, classes=np.where(SCL == 9, 5, SCL).astype(np.uint8))
+    assert not [
+        warning
+        for warning in predictor.segment(clear, sar, tmp_path / "map.tif", SceneOptions(**OPTIONS))["warnings"]
+        if "cloud" in warning
+    ]
+
+
 def test_a_finished_map_of_a_product_is_recognised_until_the_product_changes(predictor, product, sar, tmp_path):
     output, options = tmp_path / "maps" / "map.tif", SceneOptions(**OPTIONS)
     assert predictor.finished_report(product, sar, output, options) is None
