@@ -80,6 +80,7 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
         details={
             "backscatter": "gamma0 (ellipsoid), thermal noise removed",
             "terrain_corrected": preparation.dem is not None,
+            **({} if preparation.dem is None else {"elevation_model": str(preparation.dem)}),
             "acquisitions": [dict(safe.details) for safe in safes],
         },
         warnings=tuple(dict.fromkeys(warning for place in on_map for warning in place.warnings)),
