@@ -11,11 +11,12 @@ from pathlib import Path, PurePosixPath
 
 from mm_ovseg import __version__
 from mm_ovseg.errors import DataError
+from mm_ovseg.files import file_state
 from mm_ovseg.products.product import Kind, Preparation, Product
 from mm_ovseg.products.product_files import is_named_as, product_files
 from mm_ovseg.products.sar_image import check_one_pass
 from mm_ovseg.products.sentinel1_calibration import Calibration
-from mm_ovseg.products.sentinel1_geocoding import Image, file_state, geocode
+from mm_ovseg.products.sentinel1_geocoding import Image, geocode
 from mm_ovseg.products.sentinel1_placement import map_system
 from mm_ovseg.products.sentinel1_safe import (
     AGAIN,

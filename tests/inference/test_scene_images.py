@@ -8,6 +8,7 @@ from mm_ovseg.engine import load_config
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference import scene as scene_module
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
+from mm_ovseg.raster import StackedBand, write_band_stack
 from tests.conftest import ROOT
 from tests.inference.test_scene import CLASSES, StubPredictor, read, write
 from tests.products.sentinel2_product import write_sentinel2
@@ -104,6 +105,16 @@ def test_a_finished_map_of_a_product_is_recognised_until_the_product_changes(pre
     predictor.segment(product, sar, output, options)
     assert predictor.finished_report(product, sar, output, options) is not None
     write_sentinel2(tmp_path, REFLECTANCE / 2, classes=SCL)
+    assert predictor.finished_report(product, sar, output, options) is None
+
+
+def test_a_mosaic_of_clouds_that_change_is_noticed(predictor, product, sar, tmp_path):
+    clouds = write(tmp_path / "clouds.tif", np.ones(SHAPE, np.uint8), PLACE, "EPSG:32632")
+    write_band_stack(tmp_path / "clouds.vrt", [StackedBand(files=(clouds,))])
+    output, options = tmp_path / "maps" / "map.tif", SceneOptions(clouds=tmp_path / "clouds.vrt", **OPTIONS)
+    predictor.segment(product, sar, output, options)
+    assert predictor.finished_report(product, sar, output, options) is not None
+    write(clouds, np.eye(*SHAPE, dtype=np.uint8), PLACE, "EPSG:32632")
     assert predictor.finished_report(product, sar, output, options) is None
 
 
