@@ -16,6 +16,7 @@ __all__ = [
     "check_outputs",
     "check_writable_folder",
     "complete_file",
+    "file_state",
     "is_leftover",
     "remove_leftovers",
     "sha256",
@@ -155,6 +156,14 @@ def remove_leftovers(folder: str | os.PathLike) -> None:
         if is_leftover(path):
             with suppress(OSError):
                 path.unlink()
+
+
+def file_state(path: Path) -> list:
+    """Name, size and modification time of a file; only the name if it is within a file, such as NETCDF:"sar.nc":vv."""
+    if not path.exists():
+        return [str(path)]
+    status = path.stat()
+    return [str(path.absolute()), status.st_size, status.st_mtime_ns]
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -75,10 +75,10 @@ class ValueMask:
         """Close the file."""
         self._source.close()
 
-    def concerns(self) -> list[str]:
-        """Warnings about the file, as sentences."""
+    def concerns(self, *, values_are_certain: bool = False) -> list[str]:
+        """Warnings about the file, as sentences; none about absent values if they certainly are the right ones."""
         concerns = []
-        if self._missing:
+        if self._missing and not values_are_certain:
             concerns.append(
                 f"The {self.kind} {self.name} has none of the values that mean {self.meaning} "
                 f"({shown_values(self._missing)}), so all of it counts as {self.otherwise}; if that is wrong, correct "

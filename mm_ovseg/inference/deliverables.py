@@ -1,6 +1,5 @@
 """What is delivered with a map on request: a STAC item, a raster attribute table, and layers of a GeoPackage."""
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from mm_ovseg.choices import check_choice
 from mm_ovseg.data.palette import LegendEntry
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.areas import MeasuredValues
-from mm_ovseg.inference.map_images import map_times
+from mm_ovseg.inference.map_images import item_addresses, map_times
 from mm_ovseg.inference.map_layers import AREA_LAYER, FOOTPRINT_LAYER
 from mm_ovseg.inference.stac_item import MapAsset, import_pystac, write_stac_item
 from mm_ovseg.raster import Grid
@@ -29,7 +28,6 @@ __all__ = [
 STAC, TABLE, LAYERS = DELIVERABLES = ("stac", "table", "layers")
 GEOPACKAGE, JSON, CSV, XML = "application/geopackage+sqlite3", "application/json", "text/csv", "application/xml"
 DATA, METADATA, STYLE = ("data",), ("metadata",), ("style",)
-ADDRESS = re.compile("https?://")
 NAMES_SHOWN = 10
 
 
@@ -102,7 +100,7 @@ def deliver_item(
     Args:
         grid: that of the map.
         assets: key -> file; "map" is the first.
-        images: what is known of the images; ids that are addresses become links.
+        images: what is known of the images; the addresses of STAC items become links.
         rasters: their files.
         sources: further addresses or relative paths of what the map was made from.
 
@@ -116,8 +114,7 @@ def deliver_item(
     times = map_times(images, rasters)
     names = [entry.name for entry in assets["map"].legend]
     title = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
-    ids = [name for of_map in images for image in (of_map or {}).values() for name in image.get("ids", ())]
-    links = [*filter(ADDRESS.match, ids), *sources]
+    links = [*(address for of_map in images for address in item_addresses(of_map)), *sources]
     write_stac_item(item, grid, assets, title=f"{assets['map'].title}: {title}", times=times, derived_from=links)
     return [] if times.certain else [f"{item.name}: {times.about}"]
 

@@ -10,8 +10,9 @@ from mm_ovseg.errors import DataError
 from mm_ovseg.plain_data import parse_json, read_text
 from mm_ovseg.products.stac_document import parse_time
 from mm_ovseg.raster import open_raster
+from mm_ovseg.raster.remote import is_address
 
-__all__ = ["MapTimes", "acquisition_times", "date_concerns", "map_images", "map_times"]
+__all__ = ["MapTimes", "acquisition_times", "date_concerns", "item_addresses", "map_images", "map_times"]
 
 TIFF_TIME = "%Y:%m:%d %H:%M:%S"
 
@@ -50,6 +51,13 @@ def acquisition_times(images: Mapping[str, Any] | None) -> list[datetime]:
         acquired = image.get("acquired") if isinstance(image, dict) else None
         found += map(parse_time, acquired if isinstance(acquired, list) else [])
     return sorted(time for time in found if time is not None)
+
+
+def item_addresses(images: Mapping[str, Any] | None) -> list[str]:
+    """The addresses of the STAC items that images were made from."""
+    lists = [image.get("items") for image in (images or {}).values() if isinstance(image, dict)]
+    items = [item for items in lists if isinstance(items, list) for item in items if isinstance(item, dict)]
+    return list(dict.fromkeys(item["source"] for item in items if is_address(item.get("source"))))
 
 
 def map_times(images: Iterable[Mapping[str, Any] | None], rasters: Iterable[Path]) -> MapTimes:

@@ -159,7 +159,7 @@ class ScenePredictor:
             inputs = {**scene_inputs(rgb, sar, options), **config_inputs(self.cfg)}
             check_outputs(scene_outputs(output, options), inputs)
             options = check_options(options, self.cfg)
-            given, sar = sar, self._used(rgb, sar)
+            given, given_clouds, sar = sar, options.clouds, self._used(rgb, sar)
             images = prepare_scene(rgb, sar, output, options, trusted=self._any_format)
             for warning in images.warnings:  # now, since they may say what to do about an error below
                 logger.warning(warning)
@@ -186,7 +186,7 @@ class ScenePredictor:
             clouds = self._open_clouds(rgb, source, options)
             if clouds is not None:
                 stack.enter_context(clouds)
-                for warning in clouds.concerns():
+                for warning in clouds.concerns(values_are_certain=given_clouds is None):  # of the product itself
                     logger.warning(warning)
                     warnings.append(warning)
             settings = self._settings(rgb, sar, options, shift if corrected else None)

@@ -18,14 +18,14 @@ from torch import nn
 
 import mm_ovseg
 from mm_ovseg.engine.config_file import WEIGHTS_KEYS
-from mm_ovseg.files import sha256
+from mm_ovseg.files import file_state, sha256
 from mm_ovseg.inference.cloud_detection import DETECT
 from mm_ovseg.inference.coregistration import ShiftEstimate
 from mm_ovseg.inference.scene_options import SceneOptions
 from mm_ovseg.modeling.meta_arch.segmenter import OpenVocabularySegmenter
 from mm_ovseg.modeling.weight_versions import weight_versions
 from mm_ovseg.raster import Paths, open_raster, path_list
-from mm_ovseg.raster.virtual_raster import local_sources
+from mm_ovseg.raster.virtual_raster import local_sources, raster_state
 
 __all__ = ["WeightsHash", "features_key", "scene_settings"]
 
@@ -62,9 +62,9 @@ def scene_settings(
     return {
         **{name: value for name, value in asdict(options).items() if name not in IRRELEVANT},
         "area": None if options.area is None else _content(options.area),
-        "clouds": options.clouds if options.clouds in (None, DETECT) else _with_sources(Path(options.clouds)),
-        "rgb": [_with_sources(Path(path)) for path in path_list(rgb)],
-        "sar": [_with_sources(Path(path)) for path in path_list(sar)],
+        "clouds": options.clouds if options.clouds in (None, DETECT) else raster_state(Path(options.clouds)),
+        "rgb": [raster_state(Path(path)) for path in path_list(rgb)],
+        "sar": [raster_state(Path(path)) for path in path_list(sar)],
         **decision,
         "weights": weights,
         "config": hashlib.sha256(cfg.dump().encode()).hexdigest(),
@@ -145,24 +145,10 @@ class WeightsHash:
         return self._hash
 
 
-def _fingerprint(file: Path) -> list:
-    """Name, size and modification time of a file; only the name if it is within a file, such as NETCDF:"sar.nc":vv."""
-    if not file.exists():
-        return [str(file)]
-    status = file.stat()
-    return [str(file.absolute()), status.st_size, status.st_mtime_ns]
-
-
-def _with_sources(file: Path) -> list:
-    """The fingerprints of a raster and, if it is a mosaic, of its sources."""
-    sources = local_sources(file) if file.is_file() else []
-    return [_fingerprint(file), *(_with_sources(source) for source in sources)]
-
-
 def _with_parts(path: str | os.PathLike, any_format: bool) -> list:
-    """The fingerprints of a raster and of the files that belong to it, such as the sources of a mosaic."""
+    """The states of a raster and of the files that belong to it, such as the sources of a mosaic."""
     with open_raster(path, any_format=any_format) as dataset:
-        found = [_fingerprint(Path(file)) for file in dataset.files]
+        found = [file_state(Path(file)) for file in dataset.files]
     sources = local_sources(path) if Path(path).is_file() else []  # a mosaic lists its own alone, not theirs
     return [str(path), *found, *(_with_parts(source, any_format) for source in sources)]
 

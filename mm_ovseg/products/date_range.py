@@ -29,8 +29,7 @@ class DateRange:
 
     def widened(self, days: int) -> "DateRange":
         """The range with so many days more on both sides."""
-        more = timedelta(days=days)
-        return DateRange(self.start and self.start - more, self.end and self.end + more)
+        return DateRange(_moved(self.start, -days), _moved(self.end, days))
 
     def __str__(self) -> str:
         """As STAC writes it, such as "2023-06-01T00:00:00Z/2023-06-30T23:59:59Z"."""
@@ -49,6 +48,14 @@ def parse_dates(text: str) -> DateRange:
     if start is not None and end is not None and end < start:
         raise ConfigError(f"--date is '{text}', which ends before it starts; give the earlier date first.")
     return DateRange(start, end)
+
+
+def _moved(time: datetime | None, days: int) -> datetime | None:
+    """A time some days later; None, for no limit, if there is no such year."""
+    try:
+        return time and time + timedelta(days=days)
+    except OverflowError:
+        return None
 
 
 def _limits(text: str, whole: str) -> tuple[datetime, datetime]:

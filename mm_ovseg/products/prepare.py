@@ -61,9 +61,11 @@ def prepare_image(paths: Paths, kind: Kind, preparation: Preparation) -> Prepare
         ConfigError: A package that it needs is not installed.
     """
     files = path_list(paths)
-    family = _family(files, kind)
+    family, unused = _family(files, kind), ()
+    if kind == "sar" and preparation.dem is not None:
+        unused = (f"--dem {preparation.dem} is not used: it corrects Sentinel-1 GRD products only.",)
     if family is None:
-        return PreparedImage(paths)
+        return PreparedImage(paths, warnings=unused)
     if len({os.path.abspath(file) for file in files}) < len(files):
         raise DataError(f"One of {', '.join(map(str, files))} is given twice; give each product once.")
     product = family.read(files, kind, preparation)
@@ -72,7 +74,8 @@ def prepare_image(paths: Paths, kind: Kind, preparation: Preparation) -> Prepare
     about = _about(product)
     with complete_file(preparation.folder / f"{kind}.json") as temporary:
         temporary.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return PreparedImage(stack, product.clouds, about, product.warnings)
+    warnings = product.warnings if "elevation_model" in product.details else (*product.warnings, *unused)
+    return PreparedImage(stack, product.clouds, about, warnings)
 
 
 def _family(files: Sequence[str | os.PathLike], kind: Kind) -> Any:

@@ -11,11 +11,12 @@ from pathlib import Path, PurePosixPath
 
 from mm_ovseg import __version__
 from mm_ovseg.errors import DataError
+from mm_ovseg.files import file_state
 from mm_ovseg.products.product import Kind, Preparation, Product
 from mm_ovseg.products.product_files import is_named_as, product_files
 from mm_ovseg.products.sar_image import check_one_pass
 from mm_ovseg.products.sentinel1_calibration import Calibration
-from mm_ovseg.products.sentinel1_geocoding import Image, file_state, geocode
+from mm_ovseg.products.sentinel1_geocoding import Image, geocode
 from mm_ovseg.products.sentinel1_placement import map_system
 from mm_ovseg.products.sentinel1_safe import (
     AGAIN,
@@ -80,6 +81,7 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
         details={
             "backscatter": "gamma0 (ellipsoid), thermal noise removed",
             "terrain_corrected": preparation.dem is not None,
+            **({} if preparation.dem is None else {"elevation_model": str(preparation.dem)}),
             "acquisitions": [dict(safe.details) for safe in safes],
         },
         warnings=tuple(dict.fromkeys(warning for place in on_map for warning in place.warnings)),

@@ -26,8 +26,9 @@ from mm_ovseg.raster.grid import nearest_turn
 from mm_ovseg.raster.mapped_placement import MappedPlacement
 from mm_ovseg.raster.opening import raster_errors
 from mm_ovseg.raster.resampling import resample_image
+from mm_ovseg.raster.virtual_raster import raster_state
 
-__all__ = ["Image", "OnMap", "file_state", "geocode"]
+__all__ = ["Image", "OnMap", "geocode"]
 
 KNOWN, ALMOST_ALL = "KNOWN_HEIGHTS", 0.995  # tag of the share of the image whose height is known
 logger = logging.getLogger(__name__)
@@ -96,19 +97,11 @@ def geocode(name: str, request: list, images: Sequence[Image], crs: CRS, prepara
         return OnMap(path, (warning,))
     with RasterSource(preparation.dem, any_format=True) as source:
         elevation = Elevation(source, grid, name)
-        path = _path(name, [*request, file_state(preparation.dem)], preparation)
+        path = _path(name, [*request, raster_state(preparation.dem)], preparation)
         if not path.is_file():
             geometry = ZeroDoppler(annotation, crs, elevation.to_earth)
             _write(path, images, TerrainPlacement(size, grid, geometry, elevation))
     return OnMap(path, _warnings(name, elevation, path))
-
-
-def file_state(path: Path) -> list:
-    """Name, size and time of modification of a file; only the name if it is within a file, as NETCDF:"dem.nc":z."""
-    if not path.is_file():
-        return [str(path)]
-    status = path.stat()
-    return [str(path.absolute()), status.st_size, status.st_mtime_ns]
 
 
 def _path(name: str, request: list, preparation: Preparation) -> Path:

@@ -188,9 +188,9 @@ def parse_time(text: Any) -> datetime | None:
     text = FRACTION.sub(lambda match: f".{match[1][:6]:0<6}", re.sub("[Zz]$", "+00:00", text.strip()))
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return time.replace(tzinfo=time.tzinfo or timezone.utc).astimezone(timezone.utc)
+    except (ValueError, OverflowError):  # such as the year 0 in UTC
         return None
-    return time.replace(tzinfo=time.tzinfo or timezone.utc).astimezone(timezone.utc)
 
 
 def _bands(key: str, asset: Mapping[str, Any], source: str) -> list[AssetBand]:

@@ -15,6 +15,7 @@ from rasterio.enums import ColorInterp
 from mm_ovseg.errors import DataError
 from mm_ovseg.products.kept_product import area_identity, load_product, save_product, source_identity
 from mm_ovseg.products.product import CloudLayer, Kind, Preparation, Product
+from mm_ovseg.products.sar_image import check_one_pass
 from mm_ovseg.products.stac_document import AssetBand, Item, ItemImage, item_of, read_document
 from mm_ovseg.products.stac_optical import optical_image
 from mm_ovseg.products.stac_radar import ORDER, sar_image
@@ -56,6 +57,8 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
     if (product := load_product(record, request)) is not None:
         return product
     images = [read_image(item_of(read_document(source), source), kind) for source in sources]
+    if kind == "sar":
+        check_one_pass({image.item.id: image.item.acquired for image in images})
     parts = preparation.folder / PARTS
     product = _gather(images, kind, preparation, parts)
     bands = [band for image in images for band in (*image.bands, image.mask, image.clouds) if band is not None]

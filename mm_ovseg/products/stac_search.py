@@ -130,10 +130,10 @@ def _area(path: Path, layer: str | None) -> shapely.Geometry:
 
 def _candidates(
     sources: Sequence[str], wanted: Wanted, ground: shapely.Geometry | None
-) -> tuple[dict[Kind, list[_Candidate]], list[str]]:
-    """The items of each kind that concern what is wanted; and why others are of no kind."""
+) -> tuple[dict[Kind, list[_Candidate]], dict[Kind, list[str]]]:
+    """The items of each kind that concern what is wanted; and why others of that kind cannot be mapped."""
     found: dict[Kind, list[_Candidate]] = {"rgb": [], "sar": []}
-    refused: dict[str, None] = {}
+    refused: dict[Kind, list[str]] = {"rgb": [], "sar": []}
     seen = set()
     for source in sources:
         for document, place in catalogue_items(os.fspath(source), wanted):
@@ -147,16 +147,17 @@ def _candidates(
             ):
                 continue
             seen.add((item.collection, item.id))
-            reasons = []
+            reasons: dict[Kind, str] = {}
             for kind, of_kind in found.items():
                 try:
                     read_image(item, kind)
                     of_kind.append(_Candidate(item, shape))
                 except DataError as error:
-                    reasons.append(str(error))
+                    reasons[kind] = str(error)
             if len(reasons) == len(found):
-                refused |= dict.fromkeys(reasons)
-    return found, list(refused)
+                own: Kind = "sar" if _is_sar(item) else "rgb"
+                refused[own].append(reasons[own])
+    return found, refused
 
 
 def _shape(item: Item) -> shapely.Geometry:
@@ -213,7 +214,11 @@ def _clouds(item: Item) -> float:
     value = item.properties.get("eo:cloud_cover")
     if isinstance(value, int | float):
         return float(value)
-    return 0.0 if any(key.startswith("sar:") for key in item.properties) else 100.0
+    return 0.0 if _is_sar(item) else 100.0
+
+
+def _is_sar(item: Item) -> bool:
+    return any(key.startswith("sar:") for key in item.properties)
 
 
 def _time(item: Item) -> datetime:
@@ -238,12 +243,14 @@ def _listed(members: Sequence[_Candidate]) -> list[dict[str, Any]]:
 
 
 def _warnings(
-    chosen: Mapping[Kind, Sequence[_Candidate]], ground: shapely.Geometry | None, refused: Sequence[str]
+    chosen: Mapping[Kind, Sequence[_Candidate]],
+    ground: shapely.Geometry | None,
+    refused: Mapping[Kind, Sequence[str]],
 ) -> list[str]:
     warnings = []
     for (kind, members), (_, other) in zip(chosen.items(), reversed(SENSORS.items()), strict=True):
         if not members:
-            reason = f" ({refused[0].rstrip('.')})" if refused else ""
+            reason = f" ({refused[kind][0].rstrip('.')})" if refused[kind] else ""
             warnings.append(
                 f"No {SENSORS[kind]} item was found{reason}, so the map is made from the {other} image alone."
             )
@@ -252,10 +259,15 @@ def _warnings(
     return warnings
 
 
-def _nothing(sources: Sequence[str], wanted: Wanted, ground: shapely.Geometry | None, refused: Sequence[str]) -> str:
+def _nothing(
+    sources: Sequence[str],
+    wanted: Wanted,
+    ground: shapely.Geometry | None,
+    refused: Mapping[Kind, Sequence[str]],
+) -> str:
     """The message if nothing was found: what there is instead."""
-    if refused:
-        return f"None of the items found can be mapped: {refused[0]}"
+    if reasons := [*refused["rgb"], *refused["sar"]]:
+        return f"None of the items found can be mapped: {reasons[0]}"
     if wanted.dates == DateRange():
         return "No optical or SAR item of the area was found; check the area, --collections and the catalogue."
     around = Wanted(wanted.box, wanted.dates.widened(DAYS_AROUND), wanted.collections)

@@ -32,8 +32,8 @@ class BandSource:
         raster: The file.
         name: Of the local file, without suffix.
         index: 1-based band in it.
-        scale, offset, nodata, unit: As of a :class:`~mm_ovseg.raster.StackedBand`; a nodata value of None is that of
-            the file.
+        scale, offset, nodata, unit: As of a :class:`~mm_ovseg.raster.StackedBand`; a nodata value of None, or one that
+            cannot occur, is that of the file.
     """
 
     raster: Path | RemoteFile
@@ -122,17 +122,22 @@ def _form(source: BandSource, raster: RasterSource) -> _Form:
     if not 1 <= source.index <= len(raster.bands):
         raise DataError(f"{raster.name} has no band {source.index}, only {len(raster.bands)}; check its item.")
     band = raster.bands[source.index - 1]
-    nodata = band.nodata if source.nodata is None else float(source.nodata)
-    if nodata is not None and np.dtype(band.dtype).kind in "iu":  # a value that cannot occur means nothing
+    declared = [float(value) for value in (source.nodata, band.nodata) if value is not None]
+    if np.dtype(band.dtype).kind in "iu":  # a value that cannot occur means nothing
         limits = np.iinfo(band.dtype)
-        nodata = nodata if nodata.is_integer() and limits.min <= nodata <= limits.max else None
-    return _Form(band.dtype, source.scale, source.offset, nodata, source.unit)
+        declared = [value for value in declared if value.is_integer() and limits.min <= value <= limits.max]
+    return _Form(band.dtype, source.scale, source.offset, declared[0] if declared else None, source.unit)
 
 
 def _physical_form(sources: Sequence[BandSource]) -> _Form:
     units = {declared_unit(source.unit) for source in sources}
     if units <= SAR_UNITS.keys():
         units = {"power"}
+    if len(sources) == 1 and not sources[0].unit:
+        raise DataError(
+            f"{sources[0].raster} hides pixels by a mask or alpha, and its item says no unit; give the file itself "
+            "with --rgb or --sar, downloaded if it is on the web."
+        )
     if len(units) > 1 or "" in units:
         raise DataError(
             f"{sources[0].raster} and those of the other items have masks, grids or units that cannot be joined "

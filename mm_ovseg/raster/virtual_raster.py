@@ -10,10 +10,11 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from mm_ovseg.errors import DataError
+from mm_ovseg.files import file_state
 from mm_ovseg.plain_data import parse_xml
 from mm_ovseg.raster.trust import ADDRESS, REMOTE_DRIVERS, check_before_opening, check_blocks
 
-__all__ = ["check_virtual_raster", "is_virtual_raster", "local_sources"]
+__all__ = ["check_virtual_raster", "is_virtual_raster", "local_sources", "raster_state"]
 
 # Formats that a VRT may name. GDAL tries all of its drivers on them; these formats have a NUL among their first bytes,
 # so that no text format, which could name files and URLs in turn, recognises them. JPEG need not have one.
@@ -80,6 +81,16 @@ def local_sources(path: str | os.PathLike) -> list[Path]:
             )
         files.append(Path(path).parent / name)
     return [file for file in files if file.is_file()]
+
+
+def raster_state(path: Path) -> list:
+    """What changes when a raster or, if it is a mosaic, a source of it does; see :func:`mm_ovseg.files.file_state`.
+
+    Raises:
+        DataError: as :func:`local_sources`.
+    """
+    sources = local_sources(path) if path.is_file() else []
+    return [file_state(path), *map(raster_state, sources)]
 
 
 def _root(path: Path) -> ElementTree.Element:

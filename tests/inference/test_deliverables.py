@@ -206,7 +206,8 @@ UTM = Grid(40, 30, CRS.from_epsg(32633), PLACE)
 
 def test_a_map_of_changes_with_its_dates_and_sources(tmp_path, validate):
     link = "https://catalogue.example/items/S1A"
-    before = class_map(tmp_path / "before.tif", UTM, image={"ids": [link], "acquired": ["2023-06-01T00:00:00Z"]})
+    of_item = {"items": [{"id": "S1A", "source": link}, {"id": "S1", "source": "here.json"}]}
+    before = class_map(tmp_path / "before.tif", UTM, image={"acquired": ["2023-06-01T00:00:00Z"], **of_item})
     pixels = np.full(UTM.shape, 7, np.uint8)
     after = class_map(tmp_path / "after.tif", UTM, pixels, image={"ids": ["S1B"], "acquired": ["2023-07-01T00:00:00Z"]})
     options = ChangeOptions(water=("森",), vector=tmp_path / "out" / "change.gpkg", deliver=("stac", "table"))

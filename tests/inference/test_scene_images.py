@@ -9,6 +9,7 @@ from mm_ovseg.engine import load_config
 from mm_ovseg.errors import DataError
 from mm_ovseg.inference import scene as scene_module
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
+from mm_ovseg.raster import StackedBand, write_band_stack
 from tests.conftest import ROOT
 from tests.inference.test_scene import CLASSES, StubPredictor, read, write
 from tests.products.landsat_product import CLOUD, write_landsat
@@ -91,6 +92,15 @@ def test_the_clouds_of_a_product_can_be_replaced_or_ignored(predictor, product, 
     assert own["coverage"]["rgb_and_sar"]["pixels"] == 0
 
 
+def test_a_product_without_clouds_gives_no_warning(predictor, sar, tmp_path):
+    clear = write_sentinel2(tmp_path, REFLECTANCE, classes=np.where(SCL == 9, 5, SCL).astype(np.uint8))
+    assert not [
+        warning
+        for warning in predictor.segment(clear, sar, tmp_path / "map.tif", SceneOptions(**OPTIONS))["warnings"]
+        if "cloud" in warning
+    ]
+
+
 def test_a_finished_map_of_a_product_is_recognised_until_the_product_changes(predictor, product, sar, tmp_path):
     output, options = tmp_path / "maps" / "map.tif", SceneOptions(**OPTIONS)
     assert predictor.finished_report(product, sar, output, options) is None
@@ -119,6 +129,16 @@ def test_what_a_product_says_of_its_unit_is_said_before_the_unit_is_asked_for(pr
         'INPUT.SAR.RANGE to the dB (20 log10 of its values) that become 0 and 255, such as "[49.0, 50.0]"'
         in caplog.text
     )
+
+
+def test_a_mosaic_of_clouds_that_change_is_noticed(predictor, product, sar, tmp_path):
+    clouds = write(tmp_path / "clouds.tif", np.ones(SHAPE, np.uint8), PLACE, "EPSG:32632")
+    write_band_stack(tmp_path / "clouds.vrt", [StackedBand(files=(clouds,))])
+    output, options = tmp_path / "maps" / "map.tif", SceneOptions(clouds=tmp_path / "clouds.vrt", **OPTIONS)
+    predictor.segment(product, sar, output, options)
+    assert predictor.finished_report(product, sar, output, options) is not None
+    write(clouds, np.eye(*SHAPE, dtype=np.uint8), PLACE, "EPSG:32632")
+    assert predictor.finished_report(product, sar, output, options) is None
 
 
 def test_an_untrusted_file_cannot_be_a_product(monkeypatch, product, sar, tmp_path):

@@ -39,3 +39,4 @@ def test_a_range_holds_its_limits():
     assert not day.holds(None) and DateRange().holds(None)
     assert str(day) == "2023-06-10T00:00:00Z/2023-06-10T23:59:59Z" and str(parse_dates("2023/..")).endswith("/..")
     assert str(day.widened(30)) == "2023-05-11T00:00:00Z/2023-07-10T23:59:59Z"
+    assert parse_dates("0001/9999").widened(30) == DateRange()

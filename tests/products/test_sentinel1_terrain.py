@@ -10,7 +10,7 @@ from rasterio.crs import CRS
 
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.products import Preparation, prepare_image
-from mm_ovseg.raster import Grid, write_geotiff
+from mm_ovseg.raster import Grid, StackedBand, write_band_stack, write_geotiff
 from tests.products.sentinel1_geometry import Geometry
 from tests.products.sentinel1_product import NAME, write_grd
 from tests.products.test_sentinel1 import read_map, spot_places, to_map
@@ -71,6 +71,15 @@ def test_places_on_hills_are_right_to_a_tenth_of_a_pixel(tmp_path):
     assert np.ptp(heights) > 100
     model = write_model(tmp_path / "dem.tif", hills, side=0.1)
     assert largest_error(prepared(write_product(tmp_path, 300.0), tmp_path, model), heights) < 0.1
+
+
+def test_a_mosaic_of_heights_that_change_is_used_anew(tmp_path):
+    product, model = write_product(tmp_path, 1000.0), write_model(tmp_path / "dem.tif", 0.0)
+    write_band_stack(tmp_path / "dem.vrt", [StackedBand(files=(model,))])
+    prepared(product, tmp_path, tmp_path / "dem.vrt")
+    write_model(model, 1000.0)
+    image = prepared(product, tmp_path, tmp_path / "dem.vrt")
+    assert largest_error(image, 1000.0) < 0.1 and image.about["elevation_model"] == str(tmp_path / "dem.vrt")
 
 
 def test_without_terrain_correction_hills_are_elsewhere(tmp_path):

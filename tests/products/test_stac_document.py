@@ -84,6 +84,7 @@ def test_recognising_asks_for_nothing(tmp_path, server):
         ("2023-06-10t10:00:31.5z", datetime(2023, 6, 10, 10, 0, 31, 500000, timezone.utc)),
         ("2023-06-10T12:00:31+02:00", datetime(2023, 6, 10, 10, 0, 31, 0, timezone.utc)),
         ("2023-06-10", datetime(2023, 6, 10, tzinfo=timezone.utc)),
+        ("0001-01-01T00:00:00+02:00", None),
         ("yesterday", None),
         (None, None),
         (3, None),

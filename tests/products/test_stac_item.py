@@ -183,6 +183,21 @@ def test_items_with_other_polarisations_share_what_they_have(tmp_path):
         prepare_image(items, "sar", Preparation(folder=tmp_path / "scene"))
 
 
+def test_sar_of_several_passes_is_refused(tmp_path):
+    items = [sentinel1_item(tmp_path, f"S1_{day}", acquired=f"2023-06-{day}T17:00:00Z") for day in (11, 23)]
+    with pytest.raises(DataError, match="S1_11 and S1_23 were acquired at different times"):
+        prepare_image(items, "sar", Preparation(folder=tmp_path / "scene"))
+
+
+def test_an_elevation_model_that_is_not_used_is_a_warning(tmp_path):
+    preparation = Preparation(folder=tmp_path / "scene", dem=tmp_path / "dem.tif")
+    expected = (f"--dem {tmp_path / 'dem.tif'} is not used: it corrects Sentinel-1 GRD products only.",)
+    item = sentinel1_item(tmp_path, "S1")
+    for given in (item, item.parent / "vv.tif"):
+        assert prepare_image(given, "sar", preparation).warnings == expected
+    assert prepare_image(sentinel2_item(tmp_path, "S2"), "rgb", preparation).warnings == ()
+
+
 def test_items_without_the_image_are_refused(tmp_path):
     optical, radar = sentinel2_item(tmp_path, "S2A_33UVP"), sentinel1_item(tmp_path, "S1A_rtc")
     with pytest.raises(DataError, match=r"S2A_33UVP has no SAR \(its assets: B04, B03, B02, SCL, visual\)"):

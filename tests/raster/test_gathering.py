@@ -103,6 +103,10 @@ def test_what_cannot_be_joined_is_one_sentence(tmp_path):
     sources = [BandSource(raster=path, name=path.stem) for path in (first, second)]
     with pytest.raises(DataError, match="without knowing what their values mean"):
         gather_band(sources, tmp_path)
+    valid = np.eye(90, 100) < 1
+    hidden = write(tmp_path / "c.tif", grid_at(0, 0, 100, 90), lambda x, y: x * 0 + 9, "uint8", valid=valid)
+    with pytest.raises(DataError, match=r"c\.tif hides pixels by a mask or alpha, .* give the file itself"):
+        gather_band([BandSource(raster=hidden, name="c")], tmp_path)
     with pytest.raises(DataError, match="has no band 2, only 1"):
         gather_band([BandSource(raster=first, name="a", index=2)], tmp_path)
 
@@ -111,3 +115,5 @@ def test_a_nodata_value_that_cannot_occur_means_nothing(tmp_path):
     path = write(tmp_path / "a.tif", grid_at(0, 0, 100, 90), lambda x, y: x * 0 + 9, "uint16")
     assert gather_band([BandSource(raster=path, name="a", nodata=-9999)], tmp_path).nodata is None
     assert gather_band([BandSource(raster=path, name="a", nodata=float("nan"))], tmp_path).nodata is None
+    path = write(tmp_path / "b.tif", grid_at(0, 0, 100, 90), lambda x, y: x * 0 + 9, "uint16", nodata=0)
+    assert gather_band([BandSource(raster=path, name="b", nodata=float("nan"))], tmp_path).nodata == 0
