@@ -111,7 +111,7 @@ def test_no_file_is_read_as_text_without_saying_how():
         "mm_ovseg/engine/checkpoint_hooks.py",
         "mm_ovseg/engine/weights_and_biases.py",
         "mm_ovseg/inference/kept_features.py", "mm_ovseg/inference/scene.py", "mm_ovseg/inference/scene_work.py",
-        "mm_ovseg/products/kept_product.py", "mm_ovseg/products/stac_search.py",
+        "mm_ovseg/products/stac/kept_product.py", "mm_ovseg/products/stac/stac_search.py",
         "mm_ovseg/raster/virtual_raster.py",  # a format that GDAL reads
         "mm_ovseg/tables/contents.py",
     }  # fmt: skip

@@ -27,9 +27,9 @@ from mm_ovseg.inference.change_matrix import measure_changes
 from mm_ovseg.inference.deliverables import STAC, TABLE, check_deliverables, deliver_item, deliver_table
 from mm_ovseg.inference.flood import PermanentWater, flood_legend, flood_states, water_classes
 from mm_ovseg.inference.map_images import date_concerns, map_images
+from mm_ovseg.inference.map_item import check_on_earth
 from mm_ovseg.inference.map_pair import MapPair
 from mm_ovseg.inference.scene_files import check_scene_outputs, describe_grid, sibling
-from mm_ovseg.inference.stac_item import check_on_earth
 
 __all__ = ["CHANGE_DELIVERABLES", "ChangeOptions", "map_changes"]
 

@@ -25,10 +25,10 @@ from mm_ovseg.inference.deliverables import (
     deliverable_files,
 )
 from mm_ovseg.inference.flood import DRY
+from mm_ovseg.inference.map_item import MapAsset
 from mm_ovseg.inference.map_writer import class_band, write_qgis_style
 from mm_ovseg.inference.polygons import polygon_layer
 from mm_ovseg.inference.scene_files import sibling
-from mm_ovseg.inference.stac_item import MapAsset
 from mm_ovseg.raster import Grid, write_geotiff
 from mm_ovseg.raster.attribute_table import table_path
 from mm_ovseg.raster.cog import write_cog

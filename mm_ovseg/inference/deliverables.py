@@ -9,8 +9,8 @@ from mm_ovseg.data.palette import LegendEntry
 from mm_ovseg.errors import ConfigError
 from mm_ovseg.inference.areas import MeasuredValues
 from mm_ovseg.inference.map_images import item_addresses, map_times
+from mm_ovseg.inference.map_item import MapAsset, import_pystac, write_stac_item
 from mm_ovseg.inference.map_layers import AREA_LAYER, FOOTPRINT_LAYER
-from mm_ovseg.inference.stac_item import MapAsset, import_pystac, write_stac_item
 from mm_ovseg.raster import Grid
 from mm_ovseg.raster.attribute_table import TableColumn, table_path, write_attribute_table
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.plain_data import parse_json, read_text
-from mm_ovseg.products.stac_document import parse_time
+from mm_ovseg.products.stac.stac_document import parse_time
 from mm_ovseg.raster import open_raster
 from mm_ovseg.raster.remote import is_address
 

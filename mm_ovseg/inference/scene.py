@@ -25,6 +25,7 @@ from mm_ovseg.inference.cloud_detection import DETECT, DETECTED_CLOUDS, detect_c
 from mm_ovseg.inference.coregistration import ShiftEstimate, estimate_shift, window_places
 from mm_ovseg.inference.deliverables import STAC, check_deliverables
 from mm_ovseg.inference.kept_features import KeptFeatures
+from mm_ovseg.inference.map_item import check_on_earth
 from mm_ovseg.inference.polygons import check_polygon_options
 from mm_ovseg.inference.predictor import Predictor
 from mm_ovseg.inference.scene_area import SceneArea
@@ -41,7 +42,6 @@ from mm_ovseg.inference.scene_options import SceneOptions, check_images, check_o
 from mm_ovseg.inference.scene_run import SceneRun
 from mm_ovseg.inference.scene_settings import WeightsHash, features_key, scene_settings
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
-from mm_ovseg.inference.stac_item import check_on_earth
 from mm_ovseg.modeling.meta_arch.segmenter import needed_weights
 from mm_ovseg.raster import Paths, RasterSource, path_list
 from mm_ovseg.vocabulary import select_unseen, validate_class_names

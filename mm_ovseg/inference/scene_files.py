@@ -35,12 +35,12 @@ from mm_ovseg.inference.deliverables import (
     deliver_table,
     deliverable_files,
 )
+from mm_ovseg.inference.map_item import MapAsset
 from mm_ovseg.inference.map_layers import area_layer, footprint_layer
 from mm_ovseg.inference.map_writer import class_band, write_qgis_style
 from mm_ovseg.inference.polygons import polygon_layer
 from mm_ovseg.inference.scene_options import NO_CLOUDS, SceneOptions
 from mm_ovseg.inference.scene_work import SceneWork, work_folder
-from mm_ovseg.inference.stac_item import MapAsset
 from mm_ovseg.raster import Grid, Paths, path_list, read_raster_info, write_geotiff
 from mm_ovseg.raster.attribute_table import table_path
 from mm_ovseg.raster.cog import write_cog

@@ -2,7 +2,7 @@
 
 from mm_ovseg.products.prepare import PreparedImage, is_product, prepare_image
 from mm_ovseg.products.product import CloudLayer, Kind, Preparation, Product
-from mm_ovseg.products.stac_search import FoundItems, find_items
+from mm_ovseg.products.stac.stac_search import FoundItems, find_items
 
 __all__ = [
     "CloudLayer",

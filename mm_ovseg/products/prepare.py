@@ -79,7 +79,7 @@ def prepare_image(paths: Paths, kind: Kind, preparation: Preparation) -> Prepare
 
 
 def _family(files: Sequence[str | os.PathLike], kind: Kind) -> Any:
-    found = [next((family for family in families.FAMILIES if family.recognises([file], kind)), None) for file in files]
+    found = [next((family for family in families.FAMILIES if family.recognises(file, kind)), None) for file in files]
     others = [file for file, family in zip(files, found, strict=True) if family is not found[0]]
     if others and (None not in found or any(map(os.path.isdir, files))):
         raise DataError(f"{files[0]} and {others[0]} are not products of one kind; map them one by one.")

@@ -12,8 +12,9 @@ from mm_ovseg.raster.crs import CoordinateTransform
 from mm_ovseg.raster.grid import Grid, lattice_offset
 from mm_ovseg.raster.vector import read_polygons
 
-__all__ = ["SharedLattice"]
+__all__ = ["AREA_MARGIN", "SharedLattice"]
 
+AREA_MARGIN = 128  # pixels around an area, which a model sees beside it
 OUTLINE_SEGMENTS = 64  # per side, since what is straight in one projection is curved in another
 ROUNDING = 1e-6  # pixels
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels of the lattice
@@ -92,4 +93,5 @@ class SharedLattice:
             raise DataError(f"The area in {self._area} is outside of the images; give images that cover it.")
         west, south, east, north = shapely.total_bounds(polygons)
         box = self._around(np.array([west, west, east, east]), np.array([south, north, south, north]))
+        box = np.add(box, (-AREA_MARGIN, -AREA_MARGIN, AREA_MARGIN, AREA_MARGIN)).tolist()
         return max(box[0], left), max(box[1], top), min(box[2], right), min(box[3], bottom)

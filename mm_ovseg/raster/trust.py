@@ -118,6 +118,9 @@ def check_file(path: str | os.PathLike, kind: str = "file", *, may_be_folder: bo
     if stat.S_ISDIR(status.st_mode):
         if may_be_folder:
             return
+        products = sorted(Path(text).glob("*.SAFE"))
+        if kind == "image" and products:
+            raise DataError(f"{text} is a folder of products; give one of them, such as {products[0]}.")
         images = chain.from_iterable(sorted(Path(text).glob(pattern)) for pattern in EXAMPLES if kind == "image")
         example = "".join(f", such as {image}" for image in islice(images, 1))
         product = ", or make rasters of the product with mm-ovseg prepare" if Path(text).suffix == ".SAFE" else ""

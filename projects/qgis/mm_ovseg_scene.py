@@ -103,7 +103,7 @@ class SceneAlgorithm(QgsProcessingAlgorithm):
             string(self.PRODUCT_RGB, "Optical product instead of a layer: folder, zip or STAC item", optional=True),
             string(self.PRODUCT_SAR, "Radar product instead of a layer", optional=True),
             string(self.SETTINGS, "Settings of the config (INPUT.SAR.SCALE db ...)", optional=True),
-            string(self.OPTIONS, "Further options of mm-ovseg scene (--clouds SCL.jp2 ...)", optional=True),
+            string(self.OPTIONS, "Further options of mm-ovseg scene (--stac ADDRESS ...)", optional=True),
             string(self.PROGRAM, f"mm-ovseg (default: the variable {PROGRAM_VARIABLE}, or PATH)", optional=True),
         ):
             parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.FlagAdvanced)
@@ -135,7 +135,8 @@ class SceneAlgorithm(QgsProcessingAlgorithm):
             if layer is not None or product:
                 command += [option, product or layer.source()]
                 images += 1
-        if not images:
+        options = shlex.split(text(self.OPTIONS))
+        if not images and "--stac" not in options:
             raise QgsProcessingException("There is no image; give RGB, SAR or both.")
         command += ["--classes", text(self.CLASSES), "--output", output]
         if polygons:
@@ -147,7 +148,7 @@ class SceneAlgorithm(QgsProcessingAlgorithm):
                 parameters, self.AREA, context, ["gpkg", "geojson", "shp"], "gpkg", feedback
             )
             command += ["--aoi", path, *(["--aoi-layer", layer] if layer else [])]
-        command += shlex.split(text(self.OPTIONS))
+        command += options
         settings = shlex.split(text(self.SETTINGS))
         if text(self.WEIGHTS):
             settings += ["MODEL.WEIGHTS", text(self.WEIGHTS)]

@@ -22,8 +22,8 @@ from mm_ovseg.inference.areas import measure_values
 from mm_ovseg.inference.change import CHANGE_DELIVERABLES, ChangeOptions, map_changes
 from mm_ovseg.inference.deliverables import DELIVERABLES, deliver_table
 from mm_ovseg.inference.map_images import MapTimes
+from mm_ovseg.inference.map_item import MapAsset, write_stac_item
 from mm_ovseg.inference.scene_options import SceneOptions
-from mm_ovseg.inference.stac_item import MapAsset, write_stac_item
 from mm_ovseg.raster import Grid, RasterSource, write_geotiff
 from mm_ovseg.raster.cog import write_cog
 from tests.inference.test_scene import CLASSES, PLACE, pair, predictor, write  # noqa: F401 (fixtures)

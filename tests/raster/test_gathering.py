@@ -8,13 +8,21 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.raster import Grid, RasterSource, write_band_stack, write_geotiff
+from mm_ovseg.raster import Grid, RasterSource, shared_lattice, write_band_stack, write_geotiff
 from mm_ovseg.raster.crs import CoordinateTransform
 from mm_ovseg.raster.gathering import BandSource, gather_band
 from tests.products.stac_catalogue import write_area
 
 ZONE, NEXT = CRS.from_epsg(32633), CRS.from_epsg(32634)
 CORNER = (770_000.0, 5_300_000.0)  # 18.6 degrees east, so in both zones' reach
+
+
+@pytest.fixture(autouse=True)
+def margin(monkeypatch):
+    """The margin around areas, which is left out here."""
+    margin = shared_lattice.AREA_MARGIN
+    monkeypatch.setattr(shared_lattice, "AREA_MARGIN", 0)
+    return margin
 
 
 def smooth(x, y):
@@ -117,3 +125,13 @@ def test_a_nodata_value_that_cannot_occur_means_nothing(tmp_path):
     assert gather_band([BandSource(raster=path, name="a", nodata=float("nan"))], tmp_path).nodata is None
     path = write(tmp_path / "b.tif", grid_at(0, 0, 100, 90), lambda x, y: x * 0 + 9, "uint16", nodata=0)
     assert gather_band([BandSource(raster=path, name="b", nodata=float("nan"))], tmp_path).nodata == 0
+
+
+def test_there_is_a_margin_around_the_area_within_the_images(tmp_path, margin, monkeypatch):
+    monkeypatch.setattr(shared_lattice, "AREA_MARGIN", margin)
+    whole = grid_at(0, 0, 600, 400)
+    area = write_area(tmp_path / "area.geojson", CORNER[0] + 2000, CORNER[1] - 1000, CORNER[0] + 2500, CORNER[1] - 1500)
+    lattice = shared_lattice.SharedLattice([whole], area)
+    (part,) = lattice.parts()
+    assert (part.width, part.height) == (50 + 2 * margin, 100 + 50 + margin) and margin > 100
+    assert part.transform.c == CORNER[0] + 2000 - margin * 10 and part.transform.f == CORNER[1]

@@ -43,6 +43,9 @@ def test_what_is_not_a_file(tmp_path, whole, read):
     with pytest.raises(DataError, match=r"empty is a folder; give the image in it\.$"):
         read(tmp_path / "empty")
     whole(".tif")
+    (tmp_path / "products" / "S2A.SAFE").mkdir(parents=True, exist_ok=True)
+    with pytest.raises(DataError, match=r"products is a folder of products; give one of them, such as .*S2A\.SAFE\.$"):
+        read(tmp_path / "products")
     with pytest.raises(DataError, match=rf"{tmp_path} is a folder; give the image in it, such as .*whole\.tif"):
         read(tmp_path)
     with pytest.raises(DataError, match="/dev/zero is not a regular file; give an image file"):

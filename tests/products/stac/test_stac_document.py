@@ -8,7 +8,7 @@ import pytest
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.products import Preparation, is_product, prepare_image
-from mm_ovseg.products.stac_document import parse_time, resolve
+from mm_ovseg.products.stac.stac_document import parse_time, resolve
 from tests.products.stac_catalogue import sentinel2_item
 
 WEB = "https://host/items/item.json?sig=1"

@@ -1,8 +1,8 @@
 import pytest
 
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.products.date_range import DateRange, parse_dates
-from mm_ovseg.products.stac_document import parse_time
+from mm_ovseg.products.stac.date_range import DateRange, parse_dates
+from mm_ovseg.products.stac.stac_document import parse_time
 
 
 @pytest.mark.parametrize(

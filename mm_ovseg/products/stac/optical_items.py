@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from mm_ovseg.data.cloud_mask import CloudValues
 from mm_ovseg.errors import DataError
-from mm_ovseg.products.stac_document import AssetBand, Item, ItemImage
+from mm_ovseg.products.stac.stac_document import AssetBand, Item, ItemImage
 from mm_ovseg.raster.units import REFLECTANCE
 
 __all__ = ["optical_image"]

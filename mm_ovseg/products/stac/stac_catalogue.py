@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 
 from mm_ovseg.errors import ConfigError, DataError, MMOVSegError, brief_reason
 from mm_ovseg.plain_data import parse_json
-from mm_ovseg.products.date_range import DateRange
-from mm_ovseg.products.stac_document import parse_time, read_document, resolve
+from mm_ovseg.products.stac.date_range import DateRange
+from mm_ovseg.products.stac.stac_document import parse_time, read_document, resolve
 from mm_ovseg.raster.remote import fetch_text, is_address, without_query
 
 __all__ = ["Wanted", "catalogue_items"]

@@ -11,9 +11,9 @@ from rasterio.crs import CRS
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.products import Preparation, prepare_image
 from mm_ovseg.raster import Grid, StackedBand, write_band_stack, write_geotiff
+from tests.products.sentinel1.test_grd import read_map, spot_places, to_map
 from tests.products.sentinel1_geometry import Geometry
 from tests.products.sentinel1_product import NAME, write_grd
-from tests.products.test_sentinel1 import read_map, spot_places, to_map
 
 GEOMETRY = Geometry(160, 200, 20.0)
 SPOTS = np.stack(np.meshgrid(np.arange(20.3, 150, 30), np.arange(25.6, 190, 30)), axis=-1).reshape(-1, 2)

@@ -8,7 +8,7 @@ import pytest
 
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.products import Preparation, prepare_image
-from mm_ovseg.products.stac_search import find_items
+from mm_ovseg.products.stac.stac_search import find_items
 from mm_ovseg.raster import read_rgb
 from tests.products.stac_catalogue import (
     CORNER,
@@ -226,7 +226,7 @@ def test_what_an_api_should_not_answer(server, api, area, tmp_path, answer, mess
 
 
 def test_a_catalogue_without_end(server, area, tmp_path, monkeypatch):
-    monkeypatch.setattr("mm_ovseg.products.stac_catalogue.MAX_DOCUMENTS", 3)
+    monkeypatch.setattr("mm_ovseg.products.stac.stac_catalogue.MAX_DOCUMENTS", 3)
     links = [{"rel": "item", "href": f"{name}.json"} for name in range(4)]
     (server.folder / "catalog.json").write_text(json.dumps({"type": "Catalog", "links": links}))
     with pytest.raises(DataError, match="leads to more than 3 documents"):

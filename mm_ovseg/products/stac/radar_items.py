@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.products.stac_document import AssetBand, Item, ItemImage
+from mm_ovseg.products.stac.stac_document import AssetBand, Item, ItemImage
 from mm_ovseg.raster.units import SAR_UNITS, declared_unit
 
 __all__ = ["ORDER", "sar_image"]

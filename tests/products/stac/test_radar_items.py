@@ -3,8 +3,8 @@
 import pytest
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.products.stac_document import item_of
-from mm_ovseg.products.stac_radar import sar_image
+from mm_ovseg.products.stac.radar_items import sar_image
+from mm_ovseg.products.stac.stac_document import item_of
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 

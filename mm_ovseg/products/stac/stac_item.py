@@ -12,13 +12,14 @@ from urllib.parse import urlsplit
 
 from rasterio.enums import ColorInterp
 
+from mm_ovseg import __version__
 from mm_ovseg.errors import DataError
-from mm_ovseg.products.kept_product import area_identity, load_product, save_product, source_identity
 from mm_ovseg.products.product import CloudLayer, Kind, Preparation, Product
 from mm_ovseg.products.sar_image import check_one_pass
-from mm_ovseg.products.stac_document import AssetBand, Item, ItemImage, item_of, read_document
-from mm_ovseg.products.stac_optical import optical_image
-from mm_ovseg.products.stac_radar import ORDER, sar_image
+from mm_ovseg.products.stac.kept_product import area_identity, load_product, save_product, source_identity
+from mm_ovseg.products.stac.optical_items import optical_image
+from mm_ovseg.products.stac.radar_items import ORDER, sar_image
+from mm_ovseg.products.stac.stac_document import AssetBand, Item, ItemImage, item_of, read_document
 from mm_ovseg.raster import StackedBand, StackMask, write_band_stack
 from mm_ovseg.raster.gathering import BandSource, gather_band
 from mm_ovseg.raster.remote import is_address, without_query, without_signature
@@ -40,9 +41,9 @@ MAX_NAME = 80  # characters, of local files
 PARTS = "fetched_parts"  # folder of what is being fetched
 
 
-def recognises(files: Sequence[str | os.PathLike], kind: Kind) -> bool:
-    """Whether all files are STAC documents, or addresses of anything but rasters and archives."""
-    return all(_is_item(os.fspath(file)) for file in files)
+def recognises(file: str | os.PathLike, kind: Kind) -> bool:
+    """Whether it is a STAC document, or an address of anything but rasters and archives."""
+    return _is_item(os.fspath(file))
 
 
 def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparation) -> Product:
@@ -51,7 +52,7 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
     The same items and area give the kept files again, without any request.
     """
     sources = [os.fspath(file) for file in files]
-    request = {"kind": kind, "items": [source_identity(source) for source in sources]}
+    request = {"version": __version__, "kind": kind, "items": [source_identity(source) for source in sources]}
     request["area"] = area_identity(preparation.area, preparation.area_layer)
     record = preparation.folder / f"{kind}_items.json"
     if (product := load_product(record, request)) is not None:
@@ -93,6 +94,8 @@ def _gather(images: Sequence[ItemImage], kind: Kind, preparation: Preparation, p
     if first.mask is not None and _are_alike([(image.mask is None, image.valid, image.outside) for image in images]):
         flags = gather([image.mask for image in images], categorical=True)
         mask = StackMask(files=flags.files, valid=first.valid, outside=first.outside)
+    elif any(image.mask is not None for image in images):
+        warnings.append("Not all STAC items have a mask of what is not valid, or not the same, so none is used.")
     if first.clouds is not None and _are_alike([(image.clouds is None, image.cloudy) for image in images]):
         if mask is None or first.clouds != first.mask:
             flags = gather([image.clouds for image in images], categorical=True)

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from mm_ovseg.products.sentinel1_calibration import MIN_POWER, Calibration
-from mm_ovseg.products.sentinel1_safe import read_annotation, read_safe
+from mm_ovseg.products.sentinel1.backscatter import MIN_POWER, Calibration
+from mm_ovseg.products.sentinel1.safe_folder import read_annotation, read_safe
 from tests.products.sentinel1_geometry import Geometry
 from tests.products.sentinel1_product import gamma_table, noise_factor, noise_table, write_grd
 

@@ -13,9 +13,9 @@ from rasterio.enums import ColorInterp
 
 from mm_ovseg.data.cloud_mask import QA_PIXEL
 from mm_ovseg.errors import DataError
-from mm_ovseg.products.landsat_metadata import LandsatMetadata, read_landsat_metadata
 from mm_ovseg.products.metadata import number_or_none, to_time
-from mm_ovseg.products.optical import OpticalScene, join_scenes
+from mm_ovseg.products.optical.landsat_metadata import LandsatMetadata, read_landsat_metadata
+from mm_ovseg.products.optical.optical_scene import OpticalScene, join_scenes
 from mm_ovseg.products.product import Kind, Preparation, Product
 from mm_ovseg.products.product_files import is_named_as, product_files
 from mm_ovseg.raster import StackedBand
@@ -34,9 +34,9 @@ FACTORS = {"L1": "LEVEL1_RADIOMETRIC_RESCALING", "L2": "LEVEL2_SURFACE_REFLECTAN
 NO_DATA, FILL = 0, 1  # of the bands, of QA_PIXEL
 
 
-def recognises(files: Sequence[str | os.PathLike], kind: Kind) -> bool:
-    """Whether all are Landsat products."""
-    return kind == "rgb" and all(is_named_as(file, NAME, METADATA) for file in files)
+def recognises(file: str | os.PathLike, kind: Kind) -> bool:
+    """Whether it is a Landsat product."""
+    return kind == "rgb" and is_named_as(file, NAME, METADATA)
 
 
 def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparation) -> Product:

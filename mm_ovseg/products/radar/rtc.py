@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.products.product import Kind, Preparation, Product
-from mm_ovseg.products.rtc_names import RTCFile, parse_name
+from mm_ovseg.products.radar.rtc_names import RTCFile, parse_name
 from mm_ovseg.products.sar_image import POLARISATIONS, check_one_pass, files_within, polarisation_band
 from mm_ovseg.raster import StackMask, read_raster_info
 
@@ -15,9 +15,9 @@ __all__ = ["read", "recognises"]
 DUAL = {"DV": ("VV", "VH"), "DH": ("HH", "HV")}
 
 
-def recognises(files: Sequence[str | os.PathLike], kind: Kind) -> bool:
-    """Whether all names are those of RTC files, or of folders or zips that contain some."""
-    return kind == "sar" and all(files_within([name], _is_known) for name in files)
+def recognises(file: str | os.PathLike, kind: Kind) -> bool:
+    """Whether its name is that of an RTC file, or it is a folder or zip that contains some."""
+    return kind == "sar" and bool(files_within([file], _is_known))
 
 
 def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparation) -> Product:

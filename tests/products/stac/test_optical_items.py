@@ -3,8 +3,8 @@
 import pytest
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.products.stac_document import item_of
-from mm_ovseg.products.stac_optical import FMASK_CLOUDS, optical_image
+from mm_ovseg.products.stac.optical_items import FMASK_CLOUDS, optical_image
+from mm_ovseg.products.stac.stac_document import item_of
 
 COLORS = ("red", "green", "blue")
 S2_KEYS = ("B04", "B03", "B02")

@@ -11,7 +11,7 @@ from rasterio import Affine
 from mm_ovseg.errors import DataError
 from mm_ovseg.products import is_product
 from mm_ovseg.raster import RasterSource, read_rgb
-from tests.products.optical import clouds, prepare, reflectance
+from tests.products.prepared_optical import clouds, prepare, reflectance
 from tests.products.sentinel2_product import write_jp2, write_sentinel2
 
 SIDE = 60

@@ -8,7 +8,7 @@ import pytest
 from rasterio.enums import ColorInterp
 
 from mm_ovseg.products import CloudLayer, Product
-from mm_ovseg.products.kept_product import area_identity, load_product, save_product, source_identity
+from mm_ovseg.products.stac.kept_product import area_identity, load_product, save_product, source_identity
 from mm_ovseg.raster import StackedBand, StackMask
 
 REQUEST = {"items": [["https://host/a.json"]], "area": []}

@@ -15,10 +15,10 @@ from mm_ovseg.files import file_state
 from mm_ovseg.products.product import Kind, Preparation, Product
 from mm_ovseg.products.product_files import is_named_as, product_files
 from mm_ovseg.products.sar_image import check_one_pass
-from mm_ovseg.products.sentinel1_calibration import Calibration
-from mm_ovseg.products.sentinel1_geocoding import Image, geocode
-from mm_ovseg.products.sentinel1_placement import map_system
-from mm_ovseg.products.sentinel1_safe import (
+from mm_ovseg.products.sentinel1.backscatter import Calibration
+from mm_ovseg.products.sentinel1.control_points import map_system
+from mm_ovseg.products.sentinel1.geocoding import Image, geocode
+from mm_ovseg.products.sentinel1.safe_folder import (
     AGAIN,
     MANIFEST,
     Safe,
@@ -34,9 +34,11 @@ PRODUCT = re.compile(r"S1[A-Z]_\w+\.SAFE(?:\.zip)?", re.IGNORECASE)
 ANNOTATION = re.compile(r"s1[a-z]-\w+-\w+-.*\.xml", re.IGNORECASE)
 
 
-def recognises(files: Sequence[str | os.PathLike], kind: Kind) -> bool:
-    """Whether all files are Sentinel-1 products, of whatever type."""
-    return kind == "sar" and all(_is_sentinel1(Path(file)) for file in files)
+def recognises(file: str | os.PathLike, kind: Kind) -> bool:
+    """Whether it is a Sentinel-1 product, of whatever type."""
+    path = Path(file)
+    path = path.parent if path.name.lower() == MANIFEST and path.is_file() else path
+    return kind == "sar" and any(is_named_as(place, PRODUCT, ANNOTATION) for place in (path, path / "annotation"))
 
 
 def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparation) -> Product:
@@ -86,11 +88,6 @@ def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparatio
         },
         warnings=tuple(dict.fromkeys(warning for place in on_map for warning in place.warnings)),
     )
-
-
-def _is_sentinel1(path: Path) -> bool:
-    path = path.parent if path.name.lower() == MANIFEST and path.is_file() else path
-    return any(is_named_as(place, PRODUCT, ANNOTATION) for place in (path, path / "annotation"))
 
 
 def _is_needed(member: PurePosixPath) -> bool:

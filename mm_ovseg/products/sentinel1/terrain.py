@@ -9,8 +9,8 @@ from pyproj import Transformer
 from rasterio.crs import CRS
 
 from mm_ovseg.errors import ConfigError, DataError
-from mm_ovseg.products.elevation import MAX_HEIGHT, MIN_HEIGHT, Elevation
-from mm_ovseg.products.sentinel1_safe import Annotation
+from mm_ovseg.products.sentinel1.elevation import MAX_HEIGHT, MIN_HEIGHT, Elevation
+from mm_ovseg.products.sentinel1.safe_folder import Annotation
 from mm_ovseg.raster import Grid
 from mm_ovseg.raster.crs import LONGITUDE_LATITUDE, CoordinateTransform
 from mm_ovseg.raster.mapped_placement import MappedPlacement

@@ -5,7 +5,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from mm_ovseg.products.sentinel1_safe import Annotation, Channel, Xml, check_same_acquisition, read_acquisition
+from mm_ovseg.products.sentinel1.safe_folder import Annotation, Channel, Xml, check_same_acquisition, read_acquisition
 
 __all__ = ["MIN_POWER", "Calibration"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from mm_ovseg.errors import ConfigError
-from mm_ovseg.products.stac_document import parse_time
+from mm_ovseg.products.stac.stac_document import parse_time
 
 __all__ = ["DateRange", "parse_dates"]
 

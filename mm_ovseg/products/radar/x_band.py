@@ -13,8 +13,8 @@ from mm_ovseg.errors import DataError
 from mm_ovseg.plain_data import parse_json
 from mm_ovseg.products.metadata import read_json, read_xml, tag_name
 from mm_ovseg.products.product import Kind, Preparation, Product
+from mm_ovseg.products.radar.x_band_makers import Calibration, XBandImage, find_value, parse_name
 from mm_ovseg.products.sar_image import POLARISATIONS, check_one_pass, files_within, polarisation_band
-from mm_ovseg.products.x_band_makers import Calibration, XBandImage, find_value, parse_name
 from mm_ovseg.raster import RasterSource, StackedBand, open_raster, read_raster_info
 from mm_ovseg.raster.grid import sample_windows
 
@@ -24,9 +24,9 @@ DARKEST, BRIGHTEST = 2, 98  # percentiles, of an example of a range
 ORTHORECTIFY = {"gcps": "gdalwarp -tps", "rpcs": "gdalwarp -rpc -to RPC_DEM=dem.tif"}
 
 
-def recognises(files: Sequence[str | os.PathLike], kind: Kind) -> bool:
-    """Whether all names are those of images of these makers, or of folders or zips that contain some."""
-    return kind == "sar" and all(_images([name]) for name in files)
+def recognises(file: str | os.PathLike, kind: Kind) -> bool:
+    """Whether its name is that of an image of these makers, or it is a folder or zip that contains some."""
+    return kind == "sar" and bool(_images([file]))
 
 
 def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparation) -> Product:

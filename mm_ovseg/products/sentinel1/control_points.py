@@ -10,11 +10,12 @@ from shapely import Polygon
 
 from mm_ovseg.errors import DataError, brief_reason
 from mm_ovseg.products.product import Preparation
-from mm_ovseg.products.sentinel1_safe import AGAIN, Annotation
+from mm_ovseg.products.sentinel1.safe_folder import AGAIN, Annotation
 from mm_ovseg.raster import Grid
 from mm_ovseg.raster.crs import LONGITUDE_LATITUDE, CoordinateTransform
 from mm_ovseg.raster.grid import unit_square
 from mm_ovseg.raster.placement import CELL
+from mm_ovseg.raster.shared_lattice import AREA_MARGIN
 from mm_ovseg.raster.vector import read_polygons
 
 __all__ = ["ControlPoints", "grid_around", "map_system"]
@@ -23,7 +24,6 @@ POLAR_LATITUDE = 84  # beyond which there are no UTM zones
 POLAR = {True: 3413, False: 3031}  # EPSG, of the north and of the south
 SAME_AREA = 0.8, 1.25  # of a pixel on the map, to that on the ground
 OUTLINE_POINTS = 32  # per side
-MARGIN = 128  # pixels around an area, for what reads beyond its edge
 
 
 class ControlPoints:
@@ -113,7 +113,7 @@ def grid_around(points: ControlPoints, spacing: float, crs: CRS, name: str, prep
     if not len(polygons.geometries):
         raise DataError(f"The area in {preparation.area} is outside of {name}; give an area or a product that fits.")
     bounds = np.array([geometry.bounds for geometry in polygons.geometries])
-    margin = MARGIN * spacing
+    margin = AREA_MARGIN * spacing
     low = np.maximum(bounds[:, :2].min(axis=0) - margin, outline.min(axis=0))
     high = np.minimum(bounds[:, 2:].max(axis=0) + margin, outline.max(axis=0))
     return _grid(low, high, spacing, crs)

@@ -16,7 +16,7 @@ from rasterio.enums import ColorInterp
 from mm_ovseg.data.cloud_mask import SCL
 from mm_ovseg.errors import DataError
 from mm_ovseg.products.metadata import find_text, number_or_none, read_xml, tag_name, to_number, to_time
-from mm_ovseg.products.optical import OpticalScene, join_scenes
+from mm_ovseg.products.optical.optical_scene import OpticalScene, join_scenes
 from mm_ovseg.products.product import Kind, Preparation, Product
 from mm_ovseg.products.product_files import is_named_as, product_files
 from mm_ovseg.raster import StackedBand, StackMask
@@ -43,9 +43,9 @@ FIRST_WITH_OFFSET = 4.0  # processing baseline
 NO_DATA, MAX_CLASS = 0, 11
 
 
-def recognises(files: Sequence[str | os.PathLike], kind: Kind) -> bool:
-    """Whether all are Sentinel-2 products."""
-    return kind == "rgb" and all(is_named_as(file, NAME, METADATA) for file in files)
+def recognises(file: str | os.PathLike, kind: Kind) -> bool:
+    """Whether it is a Sentinel-2 product."""
+    return kind == "rgb" and is_named_as(file, NAME, METADATA)
 
 
 def read(files: Sequence[str | os.PathLike], kind: Kind, preparation: Preparation) -> Product:

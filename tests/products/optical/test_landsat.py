@@ -10,7 +10,7 @@ from mm_ovseg.errors import DataError
 from mm_ovseg.products import is_product
 from mm_ovseg.raster import RasterSource, read_rgb
 from tests.products.landsat_product import CIRRUS, CLEAR, CLOUD, DILATED, SHADOW, write_landsat
-from tests.products.optical import clouds, prepare, reflectance
+from tests.products.prepared_optical import clouds, prepare, reflectance
 
 SHAPE = (40, 50)
 GROUND = np.random.default_rng(0).uniform(0.001, 0.5, (3, *SHAPE))

@@ -15,12 +15,12 @@ from rasterio.windows import Window
 from tqdm import tqdm
 
 from mm_ovseg.errors import DataError
-from mm_ovseg.products.elevation import Elevation
 from mm_ovseg.products.product import Preparation
-from mm_ovseg.products.sentinel1_calibration import Calibration
-from mm_ovseg.products.sentinel1_placement import ControlPoints, grid_around
-from mm_ovseg.products.sentinel1_safe import AGAIN, Annotation
-from mm_ovseg.products.sentinel1_terrain import TerrainPlacement, ZeroDoppler
+from mm_ovseg.products.sentinel1.backscatter import Calibration
+from mm_ovseg.products.sentinel1.control_points import ControlPoints, grid_around
+from mm_ovseg.products.sentinel1.elevation import Elevation
+from mm_ovseg.products.sentinel1.safe_folder import AGAIN, Annotation
+from mm_ovseg.products.sentinel1.terrain import TerrainPlacement, ZeroDoppler
 from mm_ovseg.raster import Grid, RasterSource, open_raster, write_geotiff
 from mm_ovseg.raster.grid import nearest_turn
 from mm_ovseg.raster.mapped_placement import MappedPlacement

@@ -14,12 +14,12 @@ from rasterio import Affine
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.files import complete_file
-from mm_ovseg.products.date_range import DateRange, parse_dates
-from mm_ovseg.products.kept_product import area_identity, source_identity
 from mm_ovseg.products.product import Kind
-from mm_ovseg.products.stac_catalogue import Wanted, catalogue_items
-from mm_ovseg.products.stac_document import Item, item_of
-from mm_ovseg.products.stac_item import read_image
+from mm_ovseg.products.stac.date_range import DateRange, parse_dates
+from mm_ovseg.products.stac.kept_product import area_identity, source_identity
+from mm_ovseg.products.stac.stac_catalogue import Wanted, catalogue_items
+from mm_ovseg.products.stac.stac_document import Item, item_of
+from mm_ovseg.products.stac.stac_item import read_image
 from mm_ovseg.raster import Grid
 from mm_ovseg.raster.crs import LONGITUDE_LATITUDE
 from mm_ovseg.raster.vector import read_polygons

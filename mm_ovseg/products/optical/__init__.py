@@ -1,0 +1,1 @@
+"""Optical products: reflectance, by their own metadata."""

@@ -1,0 +1,1 @@
+"""Terrain-corrected and geocoded radar products: backscatter, by tags, names and metadata."""

@@ -1,0 +1,1 @@
+"""Sentinel-1 GRD: calibrated, and placed on a map."""
