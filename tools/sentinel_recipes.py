@@ -12,6 +12,7 @@ import argparse
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "projects/laptop")]
 
 from laptop.drawn_world import geography, land, sensors  # noqa: E402
 from laptop.drawn_world.domain import get_domain  # noqa: E402
+from mm_ovseg.cli.clean_exit import clean_exit  # noqa: E402
 from mm_ovseg.data.fractal_clouds import draw_fractal_clouds, look_through_clouds  # noqa: E402
 from mm_ovseg.inference.coverage import COVERAGE, COVERAGE_LEGEND  # noqa: E402
 from mm_ovseg.raster import Grid, open_raster, read_rgb, read_sar, write_geotiff  # noqa: E402
@@ -140,14 +142,15 @@ def draw_pictures(folder: Path, pictures: Path) -> None:
     draw_row(pictures / "sentinel_submetre.png", panels, maps["submetre"][1])
 
 
-def main() -> None:
+@clean_exit
+def main(arguments: Sequence[str] | None = None) -> None:
     """Make the products, run the commands, draw the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="new folder for products and maps")
     parser.add_argument(
         "--pictures", type=Path, metavar="FOLDER", help="where the pictures go (default: FOLDER/pictures)"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     args.output.mkdir(parents=True)
     write_products(args.output)
     program = shlex.quote(str(Path(sys.executable).with_name("mm-ovseg")))

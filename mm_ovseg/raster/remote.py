@@ -53,7 +53,7 @@ class RemotePart:
     version: str
 
 
-class _Failure(Exception):
+class _Failure(DataError):
     """A try that failed, but may succeed later."""
 
 

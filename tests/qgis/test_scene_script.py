@@ -13,7 +13,6 @@ import rasterio
 from tests.conftest import ROOT
 
 QGIS = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
-PAIR = ROOT / "demo/assets/pair/val"
 MM_OVSEG = str(Path(sys.executable).with_name("mm-ovseg"))
 
 pytestmark = pytest.mark.skipif(QGIS is None, reason="qgis_process is not installed")
@@ -35,14 +34,23 @@ def profile(tmp_path_factory):
     return environment
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A copy of the shipped pair, since QGIS writes statistics beside the images that it opens."""
+    folder = tmp_path_factory.mktemp("pair")
+    for kind in ("rgb", "sar"):
+        shutil.copy(ROOT / f"demo/assets/pair/val/{kind}/00000.tif", folder / f"{kind}.tif")
+    return folder
+
+
 def run(profile, **parameters):
     arguments = [f"{name}={value}" for name, value in parameters.items()]
     command = [QGIS, "run", "script:mm_ovseg_scene", "--", *arguments]
     return subprocess.run(command, env=profile, capture_output=True, text=True, check=False)
 
 
-def test_it_maps_the_area_of_a_layer_and_gives_qgis_the_results(profile, tmp_path):
-    with rasterio.open(PAIR / "rgb/00000.tif") as file:
+def test_it_maps_the_area_of_a_layer_and_gives_qgis_the_results(profile, pair, tmp_path):
+    with rasterio.open(pair / "rgb.tif") as file:
         left, bottom, right, top = file.bounds
         crs = file.crs
     middle = (left + right) / 2
@@ -52,8 +60,8 @@ def test_it_maps_the_area_of_a_layer_and_gives_qgis_the_results(profile, tmp_pat
     (tmp_path / "west.geojson").write_text(json.dumps({"type": "FeatureCollection", "crs": name, "features": [area]}))
     done = run(
         profile,
-        RGB=PAIR / "rgb/00000.tif",
-        SAR=PAIR / "sar/00000.tif",
+        RGB=pair / "rgb.tif",
+        SAR=pair / "sar.tif",
         CLASSES="city, road, forest, water",
         CONFIG=ROOT / "configs/quickstart/demo.yaml",
         AREA=tmp_path / "west.geojson",
@@ -78,10 +86,12 @@ def test_it_maps_the_area_of_a_layer_and_gives_qgis_the_results(profile, tmp_pat
         ({}, "There is no image; give RGB, SAR or both."),
         ({"PRODUCT_RGB": "nothing.SAFE"}, "nothing.SAFE does not exist"),
         ({"PRODUCT_RGB": "nothing.SAFE", "PROGRAM": "/no/mm-ovseg"}, "/no/mm-ovseg is not a program"),
-        ({"RGB": PAIR / "rgb/00000.tif", "PRODUCT_RGB": "x.SAFE"}, "RGB is given as a layer and as a product"),
+        ({"RGB": "rgb.tif", "PRODUCT_RGB": "x.SAFE"}, "RGB is given as a layer and as a product"),
     ],
 )
-def test_errors_are_one_sentence(profile, tmp_path, parameters, message):
+def test_errors_are_one_sentence(profile, pair, tmp_path, parameters, message):
+    if "RGB" in parameters:
+        parameters = {**parameters, "RGB": pair / parameters["RGB"]}
     config = ROOT / "configs/quickstart/demo.yaml"
     done = run(profile, CLASSES="city", CONFIG=config, OUTPUT=tmp_path / "map.tif", **parameters)
     assert done.returncode != 0
