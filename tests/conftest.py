@@ -146,6 +146,15 @@ def cloud_generator():
 
 
 @pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A web server on this machine for the folder "web", of which tries are repeated without pauses."""
+    from tests.products.static_server import serve_without_pauses
+
+    with serve_without_pauses(tmp_path / "web", monkeypatch) as server:
+        yield server
+
+
+@pytest.fixture
 def write_raster():
     """A function ``(path, array (H, W) or (H, W, bands), colormap, colorinterp, mask, scales, offsets, **profile)``.
 

@@ -127,7 +127,7 @@ class RemoteFile(os.PathLike):
             self._list.write_text(json.dumps([self._size, self._version]) + "\n", encoding="utf-8")
         elif (part.size, part.version) != (self._size, self._version):
             self._list.unlink(missing_ok=True)
-            raise DataError(f"{self} has changed while it was fetched; run the same command again, which starts anew.")
+            raise DataError(f"{self} has changed while it was fetched; run the same command again.")
         expected = min(end, self._size) - chunk * CHUNK
         if len(part.content) != expected:
             raise DataError(f"{self} is shorter than its server says; check it.")

@@ -137,7 +137,7 @@ class SceneAlgorithm(QgsProcessingAlgorithm):
                 images += 1
         options = shlex.split(text(self.OPTIONS))
         if not images and "--stac" not in options:
-            raise QgsProcessingException("There is no image; give RGB, SAR or both.")
+            raise QgsProcessingException("No image is given; give RGB, SAR or both.")
         command += ["--classes", text(self.CLASSES), "--output", output]
         if polygons:
             command += ["--vector", polygons]

@@ -7,14 +7,13 @@ import pytest
 import rasterio
 
 from tests.conftest import ROOT, run_cli
-from tests.products.stac.conftest import server  # noqa: F401 (a fixture)
 from tests.products.stac_catalogue import CORNER, sentinel1_item, sentinel2_item, write_area, write_catalogue
 
 CONFIG = ROOT / "configs/quickstart/demo.yaml"
 
 
 @pytest.fixture
-def catalogue(server):  # noqa: F811
+def catalogue(server):
     items = [
         sentinel2_item(server.folder, "clear", acquired="2023-06-15T10:00:00Z", clouds=3),
         sentinel2_item(server.folder, "cloudy", acquired="2023-06-25T10:00:00Z", clouds=90),
@@ -38,7 +37,7 @@ def map_words(catalogue, area, output):
     return (*words(catalogue, area, output), *model)
 
 
-def test_an_area_of_a_catalogue_becomes_a_map(server, catalogue, area, tmp_path):  # noqa: F811
+def test_an_area_of_a_catalogue_becomes_a_map(server, catalogue, area, tmp_path):
     run_cli("scene", *map_words(catalogue, area, tmp_path / "map.tif"))
     with rasterio.open(tmp_path / "map.tif") as file:
         assert file.shape == (248, 258) and (file.bounds.left, file.bounds.top) == CORNER
@@ -52,7 +51,7 @@ def test_an_area_of_a_catalogue_becomes_a_map(server, catalogue, area, tmp_path)
     assert len(server.asked) == before and (tmp_path / "map.tif").read_bytes() == first
 
 
-def test_an_address_that_dies_is_one_sentence_and_the_same_command_goes_on(server, catalogue, area, tmp_path, capsys):  # noqa: F811
+def test_an_address_that_dies_is_one_sentence_and_the_same_command_goes_on(server, catalogue, area, tmp_path, capsys):
     images = {path for path in server.folder.rglob("*.tif") if "radar" in path.name or "radar" in str(path.parent)}
     assert images
     for path in images:

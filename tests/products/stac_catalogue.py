@@ -141,7 +141,7 @@ def sentinel1_item(
     epsg: int = 32633,
     **properties: Any,
 ) -> Path:
-    """Write a scene as Planetary Computer's sentinel-1-rtc: linear gamma0, -32768 where there is no data."""
+    """Write a scene as Planetary Computer's sentinel-1-rtc: linear gamma0, -32768 without data."""
     assets = {}
     for polarisation in polarisations:
         values = power(polarisation, corner, size)

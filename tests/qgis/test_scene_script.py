@@ -83,7 +83,7 @@ def test_it_maps_the_area_of_a_layer_and_gives_qgis_the_results(profile, pair, t
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({}, "There is no image; give RGB, SAR or both."),
+        ({}, "No image is given; give RGB, SAR or both."),
         ({"PRODUCT_RGB": "nothing.SAFE"}, "nothing.SAFE does not exist"),
         ({"PRODUCT_RGB": "nothing.SAFE", "PROGRAM": "/no/mm-ovseg"}, "/no/mm-ovseg is not a program"),
         ({"RGB": "rgb.tif", "PRODUCT_RGB": "x.SAFE"}, "RGB is given as a layer and as a product"),

@@ -63,7 +63,7 @@ def test_a_list_that_was_cut_short_is_continued(server, address, copy):
     assert before < server.sent < 2 * before
 
 
-def test_a_file_that_changes_is_started_anew(server, address, copy):
+def test_a_file_that_changes_is_fetched_from_the_start(server, address, copy):
     window(address, copy, 300, 130, 50, 60)
     write_cog(server.folder / "a.tif", VALUES[::-1], CORNER, nodata=0)
     with pytest.raises(DataError, match="has changed while it was fetched; run the same command again"):

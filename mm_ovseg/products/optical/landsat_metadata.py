@@ -31,7 +31,7 @@ class LandsatMetadata:
         """A value.
 
         Raises:
-            DataError: It is missing, and there is no default.
+            DataError: It is missing and has no default.
         """
         value = self.groups.get(group, {}).get(key, default)
         if value is None:

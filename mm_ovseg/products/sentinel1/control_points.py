@@ -20,7 +20,7 @@ from mm_ovseg.raster.vector import read_polygons
 
 __all__ = ["ControlPoints", "grid_around", "map_system"]
 
-POLAR_LATITUDE = 84  # beyond which there are no UTM zones
+POLAR_LATITUDE = 84  # UTM zones end there
 POLAR = {True: 3413, False: 3031}  # EPSG, of the north and of the south
 SAME_AREA = 0.8, 1.25  # of a pixel on the map, to that on the ground
 OUTLINE_POINTS = 32  # per side

@@ -19,7 +19,7 @@ from mm_ovseg.raster.resampling import resample_image
 __all__ = ["MAX_HEIGHT", "MIN_HEIGHT", "Elevation"]
 
 ELLIPSOIDAL, GEOCENTRIC = "EPSG:4979", "EPSG:4978"
-MIN_HEIGHT, MAX_HEIGHT = -600.0, 9200.0  # metres; what is beyond is no height of the Earth's land
+MIN_HEIGHT, MAX_HEIGHT = -600.0, 9200.0  # metres; all land of the Earth lies between them
 
 
 class Elevation:

@@ -30,7 +30,8 @@ from mm_ovseg.raster.virtual_raster import raster_state
 
 __all__ = ["Image", "OnMap", "geocode"]
 
-KNOWN, ALMOST_ALL = "KNOWN_HEIGHTS", 0.995  # tag of the share of the image whose height is known
+KNOWN = "KNOWN_HEIGHTS"  # tag of the share of the image whose height is known
+MIN_KNOWN = 0.995  # below which there is a warning
 logger = logging.getLogger(__name__)
 
 ROWS, COLUMNS = 512, 1024  # pixels at once; the rows of a block of our GeoTIFFs
@@ -112,7 +113,7 @@ def _warnings(name: str, elevation: Elevation, path: Path) -> tuple[str, ...]:
     with open_raster(path) as file:
         known = float(file.tags()[KNOWN])
     found = []
-    if known < ALMOST_ALL:
+    if known < MIN_KNOWN:
         found.append(f"{elevation.name} covers {known:.0%} of {name}; the rest has no data.")
     if not elevation.is_declared:
         found.append(

@@ -22,7 +22,7 @@ class DateRange:
     end: datetime | None = None
 
     def holds(self, time: datetime | None) -> bool:
-        """Whether a time is in the range; an unknown one only if there are no limits."""
+        """Whether a time is in the range; an unknown time is only in a range without limits."""
         if time is None:
             return self == DateRange()
         return (self.start is None or self.start <= time) and (self.end is None or time <= self.end)
@@ -51,7 +51,7 @@ def parse_dates(text: str) -> DateRange:
 
 
 def _moved(time: datetime | None, days: int) -> datetime | None:
-    """A time some days later; None, for no limit, if there is no such year."""
+    """A time some days later; None, for no limit, beyond the years that Python knows."""
     try:
         return time and time + timedelta(days=days)
     except OverflowError:

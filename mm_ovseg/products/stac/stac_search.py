@@ -28,9 +28,9 @@ __all__ = ["FoundItems", "find_items"]
 
 EARTH = Grid(360_000, 180_000, LONGITUDE_LATITUDE, Affine(0.001, 0, -180, 0, -0.001, 90))
 SENSORS: dict[Kind, str] = {"rgb": "optical", "sar": "SAR"}
-SHARES = 20  # into how many steps the covered share of an area is rounded, so that few clouds outweigh a narrow strip
-MOST = 0.99  # of an area
-DAYS_AROUND = 30  # in which items are named if there are none in time
+COVER_STEPS = 20  # to which the covered share of an area is rounded, so that few clouds outweigh a narrow strip
+MIN_COVERED = 0.99  # of an area, below which there is a warning
+DAYS_AROUND = 30  # if the dates give no item, those within so many days of them are listed
 NAMED = 5
 TILE = ("grid:code", "s2:mgrs_tile")
 NEWEST = ("s2:processing_baseline", "updated", "created")
@@ -183,7 +183,7 @@ def _choose(
         acquisitions[item.collection, item.text("platform"), item.text("sat:relative_orbit"), day].append(candidate)
 
     def order(members: list[_Candidate]) -> tuple:
-        share = -round(_share(members, ground) * SHARES)
+        share = -round(_share(members, ground) * COVER_STEPS)
         clouds = sum(_clouds(member.item) for member in members) / len(members)
         start = min(_time(member.item) for member in members)
         age = -start.timestamp() if near is None else abs((start - near).total_seconds())
@@ -254,7 +254,7 @@ def _warnings(
             warnings.append(
                 f"No {SENSORS[kind]} item was found{reason}, so the map is made from the {other} image alone."
             )
-        elif (share := _share(members, ground)) < MOST:
+        elif (share := _share(members, ground)) < MIN_COVERED:
             warnings.append(f"The {SENSORS[kind]} items cover only {share:.0%} of the area.")
     return warnings
 

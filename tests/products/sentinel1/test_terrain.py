@@ -73,7 +73,7 @@ def test_places_on_hills_are_right_to_a_tenth_of_a_pixel(tmp_path):
     assert largest_error(prepared(write_product(tmp_path, 300.0), tmp_path, model), heights) < 0.1
 
 
-def test_a_mosaic_of_heights_that_change_is_used_anew(tmp_path):
+def test_a_mosaic_of_heights_that_change_is_read_again(tmp_path):
     product, model = write_product(tmp_path, 1000.0), write_model(tmp_path / "dem.tif", 0.0)
     write_band_stack(tmp_path / "dem.vrt", [StackedBand(files=(model,))])
     prepared(product, tmp_path, tmp_path / "dem.vrt")
