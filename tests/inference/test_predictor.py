@@ -1,6 +1,5 @@
 """The Python interface, with a small random model."""
 
-import re
 import threading
 from pathlib import Path
 
@@ -17,18 +16,9 @@ from mm_ovseg.engine import load_config
 from mm_ovseg.errors import ConfigError, DataError, VocabularyError
 from mm_ovseg.inference import Prediction, Predictor
 from tests.conftest import AnnouncingLock
+from tests.inference.conftest import CLASSES
 
-CLASSES = ("city", "road", "water, river")
 SIZES = ((48, 64), (33, 20), (64, 64), (1, 7), (48, 64))
-
-
-@pytest.fixture
-def make_predictor(make_cfg):
-    def make(*overrides, classes=CLASSES):
-        torch.manual_seed(0)
-        return Predictor(make_cfg("configs/quickstart/mm_ovseg.yaml", *overrides), classes)
-
-    return make
 
 
 def random_arrays(height, width, seed):
@@ -187,105 +177,6 @@ def test_the_vocabulary_can_change(make_predictor):
     assert predictor.class_names == CLASSES
 
 
-def assert_same(given, expected):
-    """Compare two predictions bit by bit."""
-    for name, value in vars(expected).items():
-        np.testing.assert_array_equal(getattr(given, name), value, strict=True)
-
-
-def masked(array, rows):
-    """An array without data in some rows."""
-    array = np.ma.masked_array(array, np.zeros_like(array, bool))
-    array[rows] = np.ma.masked
-    return array
-
-
-ASKED = [
-    (CLASSES, {}),
-    (("burnt forest", "sea"), {}),
-    (("sea",), {"background": ["city", "something else"], "min_score": 0.4}),
-    (CLASSES, {"min_score": {"road": 0.9}}),
-]
-
-
-@pytest.mark.parametrize("kind", ["both", "RGB alone", "SAR alone", "parts"])
-def test_an_encoded_pair_is_asked_for_any_names_as_the_images_are(make_predictor, kind):
-    predictor, (rgb, sar) = make_predictor(), random_arrays(40, 60, 0)
-    rgb, sar = {
-        "both": (rgb, sar),
-        "RGB alone": (rgb, None),
-        "SAR alone": (None, sar),
-        "parts": (masked(rgb, slice(10)), masked(sar, slice(20, 30))),
-    }[kind]
-    expected, encoders = [], (predictor.model.clip, predictor.model.dino, predictor.model.dino_sar)
-    for names, options in ASKED:
-        predictor.set_vocabulary(names, **options)
-        expected.append(predictor(rgb, sar, with_scores=True))
-    pair = predictor.encode(rgb, sar)
-    for image in (rgb, sar):
-        if image is not None:
-            image[:] = 0  # the pair has its own
-
-    def refuse(*_):
-        raise AssertionError("an image is encoded again")
-
-    handles = [encoder.register_forward_pre_hook(refuse) for encoder in encoders]
-    for order in (range(len(ASKED)), (2, 0, 0, 3, 1)):
-        for index in order:
-            names, options = ASKED[index]
-            predictor.set_vocabulary(names, **options)
-            prediction = predictor.ask(pair, with_scores=True)
-            assert_same(prediction, expected[index])
-            prediction.image[:] = 7  # another answer has its own
-    assert predictor.ask(pair).scores is None
-    for handle in handles:
-        handle.remove()
-
-
-@pytest.mark.parametrize("modes", [(torch.inference_mode, torch.no_grad), (torch.enable_grad, torch.inference_mode)])
-def test_a_pair_is_asked_in_any_mode(make_predictor, modes):
-    predictor, (rgb, sar) = make_predictor(), random_arrays(40, 60, 0)
-    images = masked(rgb, slice(10)), masked(sar, slice(20, 30))
-    expected = predictor(*images, with_scores=True)
-    with modes[0]():
-        pair = predictor.encode(*images)
-    with modes[1]():
-        assert_same(predictor.ask(pair, with_scores=True), expected)
-    assert not any(tensor.requires_grad for kind in pair.encoded.features.values() for tensor in kind.values())
-
-
-def test_a_pair_of_another_model_or_of_other_weights_is_refused(make_predictor):
-    predictor, other, images = make_predictor(), make_predictor(), random_arrays(20, 20, 0)
-    pair, model = predictor.encode(*images), predictor.model
-    with pytest.raises(ConfigError, match="encoded by another predictor; encode it again with this one"):
-        other.ask(pair)
-
-    def train_a_step():
-        parameters = list(model.sem_seg_head.parameters())
-        for parameter in parameters:
-            parameter.grad = torch.ones_like(parameter)
-        torch.optim.SGD(parameters, lr=1e-3).step()
-        model.zero_grad()
-
-    def load():
-        model.load_state_dict({name: value * 1.01 for name, value in model.state_dict().items()})
-
-    for change in (train_a_step, load):
-        before = predictor.ask(pair, with_scores=True).scores
-        change()
-        with pytest.raises(ConfigError, match="weights have changed since this pair was encoded; encode it again"):
-            predictor.ask(pair)
-        pair = predictor.encode(*images)
-        assert_same(predictor.ask(pair, with_scores=True), predictor(*images, with_scores=True))
-        assert not np.array_equal(predictor.ask(pair, with_scores=True).scores, before)
-
-    with torch.inference_mode():
-        other.model.double().float()
-    assert other(*images).class_map.shape == (20, 20)
-    with pytest.raises(ConfigError, match=r"changed under torch\.inference_mode\(\).*change them outside"):
-        other.encode(*images)
-
-
 def test_one_name_alone_competes_with_what_training_saw():
     predictor = Predictor(load_config("configs/quickstart/demo.yaml", needs_datasets=False), ["woods"])
     assert predictor.decision.names == ("woods", "city", "farmland") and predictor.decision.min_scores == (0.5,)
@@ -312,84 +203,6 @@ def test_arrays_stay_as_they_are(make_predictor):
     prediction.image[:] = 0
     np.testing.assert_array_equal(rgb, before[0])
     np.testing.assert_array_equal(sar, before[1])
-
-
-@pytest.fixture
-def bad_pairs(tmp_path):
-    rgb, sar = random_arrays(20, 30, 0)
-    (tmp_path / "torn.png").write_bytes(b"torn")
-    return {
-        "sizes": (rgb, sar[:19]),
-        "rgb type": (rgb.astype(np.float32), sar),
-        "sar type": (rgb, sar.astype(np.float64)),
-        "rgb bands": (rgb[..., :2], sar),
-        "sar shape": (rgb, sar[None, None]),
-        "missing": (tmp_path / "gone.tif", sar),
-        "torn": (rgb, str(tmp_path / "torn.png")),
-        "no array": ([[1, 2], [3, 4]], sar),
-        "no pair": (rgb, sar, sar),
-        "path": "rgb.tif",
-    }
-
-
-@pytest.mark.parametrize("kind,message", [
-    ("sizes", "RGB is 30x20 pixels and SAR 30x19"),
-    ("rgb type", r"The RGB array holds float32 values; set INPUT\.RGB\.RANGE"),
-    ("sar type", r"The SAR array holds float64 values, not 8-bit ones; set INPUT\.SAR\.SCALE"),
-    ("rgb bands", r"The RGB array has shape \(20, 30, 2\)"),
-    ("sar shape", r"The SAR array has shape \(1, 1, 20, 30\)"),
-    ("missing", r"\S*gone\.tif does not exist"),
-    ("torn", r"\S*torn\.png cannot be read"),
-    ("no array", "RGB is given as list"),
-])  # fmt: skip
-def test_bad_pairs_end_in_one_sentence_with_their_index(make_predictor, bad_pairs, kind, message):
-    predictor, good = make_predictor(), random_arrays(16, 16, 0)
-    with pytest.raises(DataError, match=f"^{message}"):
-        predictor(*bad_pairs[kind])
-    with pytest.raises(DataError, match=f"^{message}"):
-        predictor.encode(*bad_pairs[kind])
-    with pytest.raises(DataError, match=f"^Pair 2: {message}"):
-        predictor.batch([good, good, bad_pairs[kind], good], batch_size=2)
-
-
-def test_an_image_without_data_is_like_none(make_predictor, caplog):
-    settings = ["INPUT.SAR.SCALE", "db", "INPUT.RGB.RANGE", [0.0, 255.0]]
-    predictor, (rgb, _) = make_predictor(*settings), random_arrays(9, 9, 0)
-    empty, decibels = np.full((9, 9, 3), np.nan), np.linspace(-20, 0, 81).reshape(9, 9)
-    pairs = [(rgb, empty[..., 0]), (rgb, None), (empty, decibels), (None, decibels)]
-    pairs += [(rgb, np.ma.masked_array(decibels, True))]
-    rgb_alone, expected_rgb, sar_alone, expected_sar, masked = predictor.batch(pairs, with_scores=True)
-    for prediction, expected in ((rgb_alone, expected_rgb), (sar_alone, expected_sar), (masked, expected_rgb)):
-        np.testing.assert_allclose(prediction.scores, expected.scores, atol=1e-5)
-        assert (prediction.class_map != 255).all()
-    assert "The RGB array holds no data (every pixel is nodata); the map rests on the other image" in caplog.text
-    for pair, kind in (((empty, empty[..., 0]), "SAR"), ((empty, None), "RGB"), ((None, empty[..., 0]), "SAR")):
-        with pytest.raises(DataError, match=f"^Pair 1: The {kind} array holds no data"):
-            predictor.batch([(rgb, decibels), pair])
-    optical = make_predictor(*settings, "MODEL.DENSE_ENCODER_SAR.ENABLED", False)
-    with pytest.raises(DataError, match="The RGB array holds no data"):
-        optical(empty, decibels)
-
-
-@pytest.mark.parametrize("kind", ["no pair", "path"])
-def test_what_is_no_pair_is_said_before_the_work(make_predictor, bad_pairs, kind, monkeypatch):
-    predictor = make_predictor()
-    monkeypatch.setattr(predictor, "model", None)
-    with pytest.raises(DataError, match=r"^Pair 1 is not \(rgb, sar\); give two"):
-        predictor.batch([random_arrays(16, 16, 0), bad_pairs[kind]])
-
-
-def test_nothing_to_do_is_said(make_predictor):
-    predictor = make_predictor()
-    with pytest.raises(DataError, match="no pairs to segment; give at least one"):
-        predictor.batch([])
-    for pairs in (None, 3):
-        with pytest.raises(DataError, match=rf"^The pairs are given as {type(pairs).__name__}; give a list of"):
-            predictor.batch(pairs)
-    for batch_size in (0, -2, 1.5, 2.0, "4", None):
-        with pytest.raises(ConfigError, match=rf"^The batch size is {batch_size}; give a positive whole number\.$"):
-            predictor.batch([random_arrays(9, 9, 0)], batch_size=batch_size)
-    assert len(predictor.batch([random_arrays(9, 9, 0)], batch_size=np.int64(2))) == 1
 
 
 @pytest.mark.parametrize("call", [
@@ -473,38 +286,6 @@ def test_arrays_of_any_layout_and_real_type(make_predictor):
         assert_equal(predictor(*(array.astype(kind) for array in pair), with_scores=True), expected)
 
 
-NO_IMAGES = [
-    (torch.zeros(9, 9, 3, dtype=torch.uint8), "RGB is given as Tensor; give a path or a NumPy array"),
-    (Image.new("RGB", (9, 9)), "RGB is given as Image; give a path or a NumPy array"),
-    (b"rgb.tif", "RGB is given as bytes; give a path or a NumPy array"),
-    ("", "'' does not exist; check the path"),
-    (np.zeros((0, 9, 3), np.uint8), r"The RGB array has shape \(0, 9, 3\), so it has no pixels"),
-    (np.zeros((9, 9), np.uint8), r"The RGB array has shape \(9, 9\); give \(height, width, 3\)"),
-    (np.zeros((9, 9, 3), object), "The RGB array holds object values; give numbers"),
-    (np.zeros((9, 9, 3), "U3"), "The RGB array holds <U3 values; give numbers"),
-    (np.zeros((9, 9, 3), bool), "The RGB array holds bool values; give numbers"),
-    (np.zeros((9, 9, 3), complex), "The RGB array holds complex128 values"),
-    (np.broadcast_to(np.uint8(3), (4_000_000, 4_000_000, 3)), r"shape \(4000000, 4000000, 3\), which memory does not"),
-]  # fmt: skip
-
-
-def test_what_is_no_image_ends_in_one_sentence(make_predictor):
-    predictor = make_predictor()
-    for rgb, message in NO_IMAGES:
-        with pytest.raises(DataError, match=message):
-            predictor(rgb, None)
-
-
-def test_damaged_pairs_are_left_out_where_the_config_says_so(make_predictor, bad_pairs, caplog):
-    predictor, good = make_predictor("INPUT.SKIP_CORRUPT", True), random_arrays(16, 16, 0)
-    with caplog.at_level("WARNING", logger="mm_ovseg"):
-        predictions = predictor.batch([good, bad_pairs["torn"], good, bad_pairs["missing"]], batch_size=3)
-        assert predictor(*bad_pairs["sizes"]) is None
-        assert predictor.encode(*bad_pairs["sizes"]) is None and predictor.ask(None) is None
-    assert [prediction is None for prediction in predictions] == [False, True, False, True]
-    assert re.search(r"Skipping a pair \(INPUT\.SKIP_CORRUPT\): Pair 1: \S*torn\.png cannot be read", caplog.text)
-
-
 @pytest.mark.parametrize("with_sar", [True, False])
 def test_a_pair_is_as_large_for_the_model_as_in_evaluation(make_predictor, make_cfg, tmp_path, with_sar):
     sizes = ["INPUT.MIN_SIZE_TEST", 30, "INPUT.MAX_SIZE_TEST", 40]
@@ -521,18 +302,3 @@ def test_a_pair_is_as_large_for_the_model_as_in_evaluation(make_predictor, make_
     np.testing.assert_allclose(prediction.scores, expected, atol=1e-6)
     assert prediction.class_map.shape == (48, 96)
     np.testing.assert_array_equal(prediction.image, rgb)
-
-
-def test_configs_that_map_nothing_are_refused(make_predictor):
-    with pytest.raises(ConfigError, match="CrossModalUnification, which cannot segment"):
-        make_predictor("MODEL.META_ARCHITECTURE", "CrossModalUnification")
-    with pytest.raises(ConfigError, match=r"INPUT\.RELEASED_GEOMETRY is on"):
-        make_predictor("INPUT.RELEASED_GEOMETRY", True)
-    with pytest.raises(ConfigError, match=r"INPUT\.SAR\.BANDS"):
-        make_predictor("INPUT.SAR.BANDS", [1, 2, 3, 4])
-
-
-def test_a_mapper_of_ones_own_is_said_to_play_no_part(make_predictor, caplog):
-    with caplog.at_level("WARNING", logger="mm_ovseg"):
-        make_predictor("INPUT.DATASET_MAPPER_NAME", "mine")
-    assert "INPUT.DATASET_MAPPER_NAME mine is not used here" in caplog.text
