@@ -1,0 +1,30 @@
+#!/usr/bin/env python
+"""Write the training data of the Sentinel model from the archives of ``realtrain``.
+
+python projects/sentinel/prepare.py --source ../shared/realtrain --output datasets/sentinel
+
+Finished files are kept, so that an interrupted run continues.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mm_ovseg.cli.clean_exit import clean_exit
+from mm_ovseg.files import check_writable_folder
+from sentinel.pairs import write_pairs
+
+
+@clean_exit
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the pairs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, required=True, help="folder of the zip archives")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    args = parser.parse_args(arguments)
+    check_writable_folder(args.output)
+    write_pairs(args.source, args.output / "pairs")
+
+
+if __name__ == "__main__":
+    main()
