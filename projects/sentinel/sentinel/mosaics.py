@@ -2,7 +2,7 @@
 
 The scenes of AID, NWPU-RESISC45 and RSSCN7 show one class nearly everywhere, so each gives its class to the cell of a
 mosaic that it fills. Only water is found in its scenes by colour and texture; their other ground stays unlabelled.
-A mosaic has 2 to 6 cells with wavy borders; along them nothing is labelled. A scene is flipped, turned, scaled, repeated
+A mosaic has 2 to 6 cells with wavy, unlabelled borders. A scene is flipped, turned, scaled, repeated
 as its mirror image where the cell is larger, and made as bright as its class is in Sentinel-2's surface reflectance,
 since the scenes are photographs with haze and unknown curves.
 
@@ -19,7 +19,7 @@ from tqdm import trange
 from sentinel.archive import Archive, write_image
 from sentinel.classes import CLASSES, UNLABELLED
 
-__all__ = ["SOURCES", "SceneSource", "draw_mosaic", "find_water", "write_mosaics"]
+__all__ = ["SOURCES", "SceneSource", "draw_mosaic", "find_water", "scenes_of", "write_mosaics"]
 
 SIZE = 224  # pixels
 NUM_MOSAICS = {"train": 1500, "val": 150}
@@ -175,7 +175,7 @@ def write_mosaics(source: Path, output: Path, seed: int = 0) -> None:
     archives = {name: Archive(source / name) for name in sorted({source.archive for source in SOURCES})}
     try:
         for index, split in enumerate(NUM_MOSAICS):
-            scenes = _scenes_of(split, archives)
+            scenes = scenes_of(split, archives)
             for number in trange(NUM_MOSAICS[split], desc=f"{split} mosaics"):
                 path = output / split / "labels" / f"{number:05d}.tif"
                 if path.exists():
@@ -191,7 +191,7 @@ def write_mosaics(source: Path, output: Path, seed: int = 0) -> None:
             archive.close()
 
 
-def _scenes_of(split: str, archives: dict[str, Archive]) -> dict[int, list[list[tuple[str, str]]]]:
+def scenes_of(split: str, archives: dict[str, Archive]) -> dict[int, list[list[tuple[str, str]]]]:
     """Class index -> of each of its folders the archives and names of the scenes of a split."""
     scenes: dict[int, list[list[tuple[str, str]]]] = {}
     for source in SOURCES:
