@@ -1,0 +1,1 @@
+"""What the small Sentinel model is made, tested and shown with."""
