@@ -1,1 +1,0 @@
-"""What the small Sentinel model is made, tested and shown with."""
