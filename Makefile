@@ -22,8 +22,8 @@ help: ## list the targets
 
 setup: $(STAMP) ## build .venv with all requirements (about 6 GB)
 
-demo: $(STAMP) ## map the shipped pair with the shipped model, into output/demo
-	@$(VENV_PYTHON) projects/laptop/shipped_pair.py --output output/demo
+demo: $(STAMP) ## map the shipped Sentinel pair with the shipped model, into output/demo
+	@$(VENV_PYTHON) projects/sentinel/shipped_pair.py --output output/demo
 
 app: $(STAMP) ## serve the web page at http://localhost:7860 (PORT=7860)
 	@$(VENV)/bin/mm-ovseg app --port $(or $(PORT),7860)
