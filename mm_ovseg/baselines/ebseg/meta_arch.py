@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
@@ -19,6 +18,7 @@ from mm_ovseg.baselines.ebseg.sam import SAMEncoder
 from mm_ovseg.baselines.ebseg.transformer_decoder import Stage, TransformerDecoder, mask_pooled
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.modeling.backbone.clip import build_whole_clip
+from mm_ovseg.modeling.backbone.tokenizer import build_tokenizer
 from mm_ovseg.modeling.meta_arch.segmenter import (
     EncodedItem,
     OpenVocabularySegmenter,
@@ -172,7 +172,7 @@ class EBSeg(OpenVocabularySegmenter):
             "pixel_std": clip_settings.PIXEL_STD,
             "sam_pixel_mean": settings.SAM.PIXEL_MEAN,
             "sam_pixel_std": settings.SAM.PIXEL_STD,
-            **segmenter_arguments(cfg, whole_clip.text, open_clip.get_tokenizer(clip_settings.NAME)),
+            **segmenter_arguments(cfg, whole_clip.text, build_tokenizer(clip_settings.NAME)),
         }
 
     def train(self, mode: bool = True) -> "EBSeg":

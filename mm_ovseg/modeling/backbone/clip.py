@@ -17,6 +17,7 @@ from mm_ovseg.checkpoint.encoder_weights import load_encoder_state_dict, read_en
 from mm_ovseg.choices import check_choice
 from mm_ovseg.errors import CheckpointError, ConfigError, brief_reason
 from mm_ovseg.modeling.backbone.image_encoder import IMAGE_ENCODER_REGISTRY, EncoderFeatures, ImageEncoder
+from mm_ovseg.modeling.backbone.tokenizer import build_tokenizer
 from mm_ovseg.modeling.memory import recomputed
 
 __all__ = [
@@ -198,7 +199,7 @@ def build_clip(
 ) -> tuple[VisionTransformer, nn.Module, Callable]:
     """The image tower, the text tower (token ids (N, L) -> (N, C)) and the tokenizer of :func:`build_whole_clip`."""
     model = build_whole_clip(name, pretrained, arguments)
-    return model.visual, model.text, open_clip.get_tokenizer(name)
+    return model.visual, model.text, build_tokenizer(name)
 
 
 def build_whole_clip(

