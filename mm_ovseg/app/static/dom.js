@@ -19,21 +19,20 @@ export function element(tag, { style = {}, aria = {}, ...properties } = {}, ...c
 }
 
 /**
- * Fill a fieldset with radio buttons, after its legend.
- * @param {HTMLFieldSetElement} fieldset
+ * Fill a group with radio buttons, after its title.
+ * @param {HTMLElement} group
  * @param {Array<[string, string]>} choices value and text; the first is chosen unless `chosen` is among them.
  * @param {string} [chosen]
  */
-export function fillRadios(fieldset, choices, chosen) {
+export function fillRadios(group, choices, chosen) {
   const value = choices.some(([name]) => name === chosen) ? chosen : choices[0]?.[0];
-  const labels = choices.map(([name, text]) =>
-    element("label", {}, element("input", { type: "radio", name: fieldset.id, value: name, checked: name === value }), text),
-  );
-  fieldset.replaceChildren(fieldset.querySelector("legend"), element("div", { className: "choices" }, ...labels));
+  const radio = (name) => element("input", { type: "radio", name: group.id, value: name, checked: name === value });
+  const labels = choices.map(([name, text]) => element("label", {}, radio(name), text));
+  group.replaceChildren(group.querySelector("h3"), element("div", { className: "choices" }, ...labels));
 }
 
-/** The value of the chosen radio button of a fieldset; undefined if it has none. */
-export const chosenRadio = (fieldset) => fieldset.querySelector("input:checked")?.value;
+/** The value of the chosen radio button of a group; undefined if it has none. */
+export const chosenRadio = (group) => group.querySelector("input:checked")?.value;
 
 /** Fill a list with one item a sentence. */
 export function fillList(list, sentences) {

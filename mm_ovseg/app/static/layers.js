@@ -71,7 +71,6 @@ export class Layers {
       zIndex: level === "map" ? 2 : 1,
       opacity,
       bounds,
-      noWrap: true,
       minNativeZoom: 0,
       maxNativeZoom: this._scene.native_zoom,
       minZoom: -10,

@@ -62,7 +62,7 @@ function showScene(scene, source) {
   byId("scene-name").textContent = scene.name;
   byId("scene-text").textContent = describe(scene);
   fillList(byId("scene-warnings"), scene.warnings);
-  reading.show(scene, source?.reading ?? null, Boolean(source?.rgb));
+  reading.show(scene, source?.reading ?? null, source !== null);
   byId("result").hidden = true;
   byId("make").textContent = "Make the map";
   byId("make").disabled = run.active;
@@ -262,7 +262,8 @@ async function begin() {
   addExamples(page.examples);
   if (page.opening) {
     byId("images").open = false;
-    showScene(await getJSON(`api/scenes/${page.opening}`), null);
+    const isExample = page.examples.some(({ id }) => id === page.opening);
+    showScene(await getJSON(`api/scenes/${page.opening}`), isExample ? { example: page.opening } : null);
     if (page.opening_map) showResult(page.opening_map);
   }
 }

@@ -15,6 +15,7 @@ export function createMap(container, scene, covered) {
     crs: scene.bounds ? L.CRS.EPSG3857 : L.CRS.Simple,
     attributionControl: false, // Leaflet's would set the scene's text as HTML
     maxZoom: scene.native_zoom + MAX_OVERZOOM,
+    zoomSnap: 0.5,
     maxBoundsViscosity: 0.7,
   });
   const bounds = sceneBounds(map, scene);

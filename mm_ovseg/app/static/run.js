@@ -1,8 +1,7 @@
 /** One run of the server at a time, with its progress. */
 
 import { byId } from "./dom.js";
-
-const WHAT = { windows: "window", reading: "part read" };
+import { count, percent } from "./text.js";
 
 /** Runs work, shows how far it is, and cancels it. */
 export class Run {
@@ -65,7 +64,8 @@ export class Run {
       if (!bar.hasAttribute("value")) this._onStatus(`${title} …`);
       bar.max = event.total;
       bar.value = event.done;
-      byId("progress-text").textContent = `${event.done} of ${event.total} ${WHAT[event.what]}s`;
+      const windows = `${count(event.done)} of ${count(event.total)} windows`;
+      byId("progress-text").textContent = event.what === "windows" ? windows : percent(event.done / event.total);
     }
   }
 }
