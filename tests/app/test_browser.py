@@ -220,7 +220,7 @@ def test_what_is_wrong_is_said(server, browser, tmp_path):
     find(browser, "#images > summary").click()
     (tmp_path / "huge.png").write_bytes(bytes(1_100_000))
     find(browser, "#rgb-files").send_keys(str(tmp_path / "huge.png"))
-    wait(browser, lambda: "huge.png has 1.1 MB, more than the maximum of 1.0 MB." == text(browser, "#alert"))
+    wait(browser, lambda: text(browser, "#alert") == "huge.png has 1.1 MB, more than the maximum of 1.0 MB.")
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     find(browser, "#rgb-files").send_keys(str(tmp_path / "torn.png"))
     wait(browser, find(browser, "#open").is_displayed)
