@@ -44,6 +44,7 @@ class SceneRun:
         features: keeps what the model encodes, or has it from another run; None to keep nothing.
         options: with the window size.
         should_stop: called before each batch of windows; returns True to stop.
+        on_progress: called after each batch with the numbers of finished windows and of all.
     """
 
     model: OpenVocabularySegmenter
@@ -56,6 +57,7 @@ class SceneRun:
     options: SceneOptions
     show_progress: bool = False
     should_stop: Callable[[], bool] | None = None
+    on_progress: Callable[[int, int], None] | None = None
 
     def __post_init__(self) -> None:
         self._segment = BatchRunner(self._segment_items)
@@ -103,6 +105,8 @@ class SceneRun:
                         raise StoppedError("The scene is not finished: it is no longer needed.")
                     blend(self._blend, batch, self._scores(batch), blender, coverage)
                     progress.update(len(some))
+                    if self.on_progress is not None:
+                        self.on_progress(progress.n, total)
                 blend(close, row, end)
         return total
 

@@ -106,6 +106,7 @@ def features_key(
         **{kind: [_with_parts(path, any_format) for path in paths] for kind, paths in files.items()},
         "window": options.window,
         "overlap": options.overlap_pixels,
+        "part": options.part,
         "ground sampling distance": options.ground_sampling_distance,
         "batch size": options.batch_size,
         "correction of the shift": options.correct_shift,
