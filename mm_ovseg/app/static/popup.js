@@ -43,7 +43,8 @@ export class PointPopup {
   }
 
   _open(place, content) {
-    L.popup({ className: "point", minWidth: 220, maxWidth: 260, maxHeight: 280 }).setLatLng(place).setContent(content).openOn(this._map);
+    const maxHeight = Math.min(280, this._map.getSize().y - 90); // a phone's map is small
+    L.popup({ className: "point", minWidth: 220, maxWidth: 260, maxHeight }).setLatLng(place).setContent(content).openOn(this._map);
   }
 }
 
