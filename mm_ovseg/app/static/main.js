@@ -39,8 +39,8 @@ function setAlert(text) {
 /** Show a scene in place of the last. @param {Object|null} source what POST /api/scenes was asked for. */
 function showScene(scene, source) {
   const before = open.view;
-  const stays = before && scene.width === open.scene.width && String(scene.bounds) === String(open.scene.bounds);
-  const place = stays && [before.map.getCenter(), before.map.getZoom()];
+  const isSamePlace = before && ["width", "height", "bounds"].every((key) => String(scene[key]) === String(open.scene[key]));
+  const place = isSamePlace && [before.map.getCenter(), before.map.getZoom()];
   if (before) {
     before.popup.close();
     for (const part of [before.area, before.swipe, before.map]) part.remove();
@@ -57,15 +57,15 @@ function showScene(scene, source) {
   noteArea(null);
 
   offerImages(scene.images);
-  const sensors = Object.entries(SENSORS).filter(([name]) => name === "both" ? scene.images.length > 1 : scene.images.includes(name));
-  fillRadios(byId("sensors"), sensors, chosenRadio(byId("sensors")));
+  const usable = scene.images.length > 1 ? ["both", "rgb", "sar"] : scene.images;
+  fillRadios(byId("sensors"), usable.map((name) => [name, SENSORS[name]]), chosenRadio(byId("sensors")));
   byId("scene-name").textContent = scene.name;
   byId("scene-text").textContent = describe(scene);
   fillList(byId("scene-warnings"), scene.warnings);
   reading.show(scene, source?.reading ?? null, source !== null);
   byId("result").hidden = true;
   byId("make").textContent = "Make the map";
-  byId("make").disabled = run.active;
+  noteFiles();
   redraw();
 }
 
@@ -115,6 +115,7 @@ function showMinScore() {
 /** Count again with the chosen minimum. */
 async function applyMinScore() {
   const { result } = open;
+  if (!result) return; // another scene was opened
   redraw();
   recount?.abort();
   recount = new AbortController();
@@ -153,7 +154,9 @@ async function openScene(source, onEvent, signal) {
 }
 
 async function makeMap(onEvent, signal) {
+  if (Object.values(chosenFiles()).includes(null)) throw new Error("The files are still on their way; wait until they are uploaded.");
   if (filesChanged()) await openScene({ ...chosenFiles(), reading: null }, onEvent, signal);
+  if (!open.scene) throw new Error("There is no image yet; choose files, or open an example.");
   const { scene, corners } = open;
   const { map } = await postForStream(
     `api/scenes/${scene.id}/maps`,
@@ -170,7 +173,10 @@ async function makeMap(onEvent, signal) {
   showResult(map);
 }
 
+/** The ids of the chosen files by sensor; null while some are on their way. */
 const chosenFiles = () => ({ rgb: choosers.rgb.ids, sar: choosers.sar.ids });
+
+const noteFiles = () => (byId("open").hidden = !filesChanged());
 
 /** Whether files are chosen and uploaded that the open scene does not have. */
 function filesChanged() {
@@ -226,9 +232,8 @@ function toggleSheet() {
 }
 
 function addChoosers(maxBytes) {
-  const onChange = () => (byId("open").hidden = !filesChanged());
   for (const sensor of ["rgb", "sar"]) {
-    choosers[sensor] = new FileChooser(sensor, maxBytes, onChange, setAlert);
+    choosers[sensor] = new FileChooser(sensor, maxBytes, noteFiles, setAlert);
     byId("files").append(choosers[sensor].element);
   }
 }
@@ -239,7 +244,6 @@ function addExamples(examples) {
     button.addEventListener("click", () =>
       run.start("Reading the images", async (...how) => {
         Object.values(choosers).forEach((chooser) => chooser.clear());
-        byId("open").hidden = true;
         await openScene({ example: id }, ...how);
       }),
     );
@@ -266,6 +270,7 @@ async function begin() {
     showScene(await getJSON(`api/scenes/${page.opening}`), isExample ? { example: page.opening } : null);
     if (page.opening_map) showResult(page.opening_map);
   }
+  byId("make").disabled = false;
 }
 
 begin().catch((error) => setAlert(error.message));
