@@ -192,7 +192,7 @@ def _write_report(page_map: PageMap, report: dict[str, Any]) -> None:
     """Replace the report by one without what concerns the server alone, such as its paths."""
     path = sibling(page_map.geotiff, ".json")
     files = page_map.scene.files
-    names = {kind: [files.names.get(file, file.name) for file in getattr(files, kind) or ()] for kind in ("rgb", "sar")}
+    names = {kind: [files.names[file] for file in getattr(files, kind) or ()] for kind in ("rgb", "sar")}
     content = {
         **{key: report[key] for key in REPORTED if key in report},
         "images": {kind: names[kind] for kind in ("rgb", "sar") if page_map.sensors in (BOTH, kind)},

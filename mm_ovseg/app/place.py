@@ -129,4 +129,5 @@ class Place:
         if (turn := full_turn(self.grid.crs)) is not None:
             middle = self.grid.transform @ (self.grid.width / 2, self.grid.height / 2)
             x = nearest_turn(x, middle[0], turn)
-        return ~self.grid.transform @ (x, y)
+        with np.errstate(invalid="ignore"):  # infinite outside of the projection
+            return ~self.grid.transform @ (x, y)

@@ -36,7 +36,7 @@ class SceneFiles:
 
     Attributes:
         rgb, sar: of each image; None for no such image.
-        names: what the visitor calls the files.
+        names: what messages call the files; for those that are not in it, their names.
         name: of the scene.
         attribution: whose images they are; None if that is not known.
     """
@@ -46,6 +46,10 @@ class SceneFiles:
     names: Mapping[Path, str] = field(default_factory=dict)
     name: str = "scene"
     attribution: str | None = None
+
+    def __post_init__(self) -> None:
+        names = {path: path.name for path in (*(self.rgb or ()), *(self.sar or ()))}
+        object.__setattr__(self, "names", {**names, **self.names})
 
 
 @dataclass(frozen=True, eq=False)

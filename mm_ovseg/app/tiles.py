@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from matplotlib import colormaps
+from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window
 from rio_tiler import reader
@@ -17,6 +18,7 @@ from mm_ovseg.app.scenes import Scene
 from mm_ovseg.data.palette import NONE_COLOR
 from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
 from mm_ovseg.raster import open_raster
+from mm_ovseg.raster.crs import full_turn
 
 __all__ = ["draw_class_tile", "draw_confidence_tile", "draw_image_tile"]
 
@@ -88,8 +90,14 @@ def _read(
     size = {"width": TILE, "height": TILE}
     with open_raster(path) as dataset:
         if place.is_on_map:
-            bounds = WEB_MERCATOR_TMS.xy_bounds((x, y, zoom))
-            return reader.part(dataset, bounds, dst_crs=WEB_MERCATOR, reproject_method=resampling, **size)
+            return reader.part(
+                dataset,
+                WEB_MERCATOR_TMS.xy_bounds((x, y, zoom)),
+                dst_crs=WEB_MERCATOR,
+                reproject_method=resampling,
+                vrt_options=_turned(dataset.transform, place, (x + 0.5) / 2**zoom * 360 - 180),
+                **size,
+            )
         side = TILE * 2.0 ** (place.native_zoom - zoom)  # in pixels of the scene
         left, top = x * side - origin[1], y * side - origin[0]
         if not (-side < left < dataset.width and -side < top < dataset.height):
@@ -97,6 +105,14 @@ def _read(
         window = Window(left, top, side, side)
         method = resampling if side > TILE else "nearest"
         return reader.read(dataset, window=window, resampling_method=method, **size)
+
+
+def _turned(transform: Affine, place: Place, longitude: float) -> dict[str, Affine] | None:
+    """Options that move a raster beyond the date line by whole turns of the globe to near a longitude."""
+    (_, west), (_, east) = place.bounds
+    turns = round(((west + east) / 2 - longitude) / 360)
+    turn = full_turn(place.grid.crs)
+    return {"src_transform": Affine.translation(-turns * turn, 0) @ transform} if turns and turn else None
 
 
 def _png(rgba: np.ndarray) -> bytes:

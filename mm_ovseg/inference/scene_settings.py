@@ -1,6 +1,7 @@
 """What a map, and what the features of a scene depend on: as JSON, to compare runs."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -111,7 +112,8 @@ def features_key(
         "batch size": options.batch_size,
         "correction of the shift": options.correct_shift,
         "weights": weights,
-        "config": hashlib.sha256(cfg.dump().encode()).hexdigest(),
+        # Not dump(), whose YAML takes longer than answering a question about a small scene.
+        "config": hashlib.sha256(json.dumps(cfg, sort_keys=True).encode()).hexdigest(),
         "device": _device(model.device),
         "precision": str(model.inference_dtype),
         "libraries": {name: version(name) for name in LIBRARIES},

@@ -21,11 +21,12 @@ def make_page(cfg, maker, folder, **settings):
 
 
 class Browser(TestClient):
-    """Keeps its cookie, and speaks the page's interface."""
+    """Keeps its cookie, and speaks the page's interface; of several, the first is entered, and the others beside it."""
 
-    def __init__(self, page):
+    def __init__(self, page, beside=None):
         gate = Gate(make_application(page), hosts=Hosts("localhost"), max_upload_bytes=page.max_upload_bytes)
         super().__init__(gate, base_url="http://localhost", raise_server_exceptions=False)
+        self.portal = None if beside is None else beside.portal  # one event loop
         self.get("/")
 
     def upload(self, path):
