@@ -39,8 +39,8 @@ function setAlert(text) {
 /** Show a scene in place of the last. @param {Object|null} source what POST /api/scenes was asked for. */
 function showScene(scene, source) {
   const before = open.view;
-  const isSamePlace = before && ["width", "height", "bounds"].every((key) => String(scene[key]) === String(open.scene[key]));
-  const place = isSamePlace && [before.map.getCenter(), before.map.getZoom()];
+  const stays = (key) => String(scene[key]) === String(open.scene[key]);
+  const place = before && ["width", "height", "bounds"].every(stays) && [before.map.getCenter(), before.map.getZoom()];
   if (before) {
     before.popup.close();
     for (const part of [before.area, before.swipe, before.map]) part.remove();
@@ -70,8 +70,8 @@ function showScene(scene, source) {
 }
 
 function describe({ width, height, meters_per_pixel: meters, crs }) {
-  const pixels = `${count(width)} × ${count(height)} pixels${meters ? ` of ${count(Math.round(meters * 100) / 100)} m` : ""}`;
-  return `${pixels}, ${crs ?? "not georeferenced"}.`;
+  const pixelSize = meters ? ` of ${count(Math.round(meters * 100) / 100)} m` : "";
+  return `${count(width)} × ${count(height)} pixels${pixelSize}, ${crs ?? "not georeferenced"}.`;
 }
 
 /** Show a map of the scene. */
@@ -120,7 +120,8 @@ async function applyMinScore() {
   recount?.abort();
   recount = new AbortController();
   try {
-    const { classes } = await getJSON(`api/maps/${result.id}/legend?min_score=${minScore().toFixed(2)}`, recount.signal);
+    const url = `api/maps/${result.id}/legend?min_score=${minScore().toFixed(2)}`;
+    const { classes } = await getJSON(url, recount.signal);
     if (result === open.result) drawLegend(classes);
   } catch (error) {
     if (error.name !== "AbortError") setAlert(error.message);
@@ -130,15 +131,14 @@ async function applyMinScore() {
 function noteArea(bounds) {
   const { map } = open.view;
   open.corners = bounds ? toCorners(map, open.scene, bounds) : {};
-  const { pixels } = open.corners;
-  const meters = (from, to) => count(Math.round(map.distance(from, to)));
   byId("area-clear").hidden = !bounds;
-  if (!bounds) byId("area-text").textContent = "the whole scene";
-  else if (pixels) byId("area-text").textContent = `${pixels[1][0] - pixels[0][0]} × ${pixels[1][1] - pixels[0][1]} pixels`;
-  else {
-    const [width, height] = [bounds.getNorthEast(), bounds.getSouthWest()].map((to) => meters(bounds.getNorthWest(), to));
-    byId("area-text").textContent = `${width} × ${height} m`;
-  }
+  byId("area-text").textContent = bounds ? areaSize(map, bounds, open.corners.pixels) : "the whole scene";
+}
+
+function areaSize(map, bounds, pixels) {
+  if (pixels) return `${pixels[1][0] - pixels[0][0]} × ${pixels[1][1] - pixels[0][1]} pixels`;
+  const side = (to) => count(Math.round(map.distance(bounds.getNorthWest(), to)));
+  return `${side(bounds.getNorthEast())} × ${side(bounds.getSouthWest())} m`;
 }
 
 function noteDrawing(drawing) {
@@ -154,7 +154,7 @@ async function openScene(source, onEvent, signal) {
 }
 
 async function makeMap(onEvent, signal) {
-  if (Object.values(chosenFiles()).includes(null)) throw new Error("The files are still on their way; wait until they are uploaded.");
+  if (Object.values(chosenFiles()).includes(null)) throw new Error("Wait until the files are uploaded.");
   if (filesChanged()) await openScene({ ...chosenFiles(), reading: null }, onEvent, signal);
   if (!open.scene) throw new Error("There is no image yet; choose files, or open an example.");
   const { scene, corners } = open;
@@ -259,8 +259,8 @@ async function begin() {
   const page = await getJSON("api/page");
   byId("classes").value = page.classes;
   byId("files-hint").textContent =
-    `RGB, SAR or both of one place; GeoTIFF, PNG or JPEG, at most ${size(page.max_upload_bytes)} a file ` +
-    `and ${count(Math.round(page.max_pixels / 1e6))} million pixels. Several files of a sensor are joined.`;
+    `RGB, SAR or both of one place; GeoTIFF, PNG, JPEG or JPEG 2000, at most ${size(page.max_upload_bytes)} a file ` +
+    `and ${count(Math.round(page.max_pixels / 1e6))} million pixels. Choose several files if each holds one band.`;
   reading = new ReadingForm(page.sar_units);
   addChoosers(page.max_upload_bytes);
   addExamples(page.examples);

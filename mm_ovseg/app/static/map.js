@@ -67,8 +67,9 @@ export function toCorners(map, scene, bounds) {
 
 /** A place as the server's query: "lat=..&lng=..", or "x=..&y=.." in pixels. */
 export function toQuery(map, scene, place) {
-  const pixel = scene.bounds ? null : toPixel(map, scene, place);
-  return String(new URLSearchParams(pixel ? { x: Math.floor(pixel.x), y: Math.floor(pixel.y) } : { lat: place.lat, lng: place.lng }));
+  if (scene.bounds) return `lat=${place.lat}&lng=${place.lng}`;
+  const pixel = toPixel(map, scene, place);
+  return `x=${Math.floor(pixel.x)}&y=${Math.floor(pixel.y)}`;
 }
 
 /** A place as text: degrees, or pixels. */

@@ -23,7 +23,8 @@ export class PointPopup {
     this._asking?.abort();
     const asking = (this._asking = new AbortController());
     try {
-      const point = await getJSON(`api/maps/${result.id}/point?${toQuery(this._map, this._scene, place)}`, asking.signal);
+      const query = toQuery(this._map, this._scene, place);
+      const point = await getJSON(`api/maps/${result.id}/point?${query}`, asking.signal);
       const coordinates = point.coordinates ?? toText(this._map, this._scene, place);
       this._open(place, describe(point, coordinates));
       const best = point.scores[0];
@@ -44,7 +45,8 @@ export class PointPopup {
 
   _open(place, content) {
     const maxHeight = Math.min(280, this._map.getSize().y - 90); // a phone's map is small
-    L.popup({ className: "point", minWidth: 220, maxWidth: 260, maxHeight }).setLatLng(place).setContent(content).openOn(this._map);
+    const popup = L.popup({ className: "point", minWidth: 220, maxWidth: 260, maxHeight });
+    popup.setLatLng(place).setContent(content).openOn(this._map);
   }
 }
 
@@ -63,6 +65,6 @@ function describe(point, coordinates) {
     {},
     element("h3", {}, swatch(point.color), point.name),
     element("ol", { className: "scores" }, ...bars),
-    element("p", { className: "hint" }, point.coverage ? `Seen by ${point.coverage}` : "", element("br"), coordinates),
+    element("p", { className: "hint" }, point.coverage ? `Made from: ${point.coverage}` : "", element("br"), coordinates),
   );
 }

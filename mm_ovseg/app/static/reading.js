@@ -26,13 +26,10 @@ export class ReadingForm {
     const rows = [];
     if (images.includes("rgb")) {
       const unit = reading.rgb_unit ? ` (${reading.rgb_unit})` : "";
-      rows.push(this._text("rgb_range", `RGB range${unit}`, reading.rgb_range?.join(" to "), readRange));
-      rows.push(this._text("rgb_bands", bandsLabel("RGB", reading.rgb_bands_available), reading.rgb_bands?.join(", "), readBands));
+      rows.push(this._range("rgb", `RGB range${unit}`, reading), this._bands("rgb", reading));
     }
     if (images.includes("sar")) {
-      rows.push(this._unit(reading));
-      rows.push(this._text("sar_range", "SAR range, dB", reading.sar_range?.join(" to "), readRange));
-      rows.push(this._text("sar_bands", bandsLabel("SAR", reading.sar_bands_available), reading.sar_bands?.join(", "), readBands));
+      rows.push(this._unit(reading), this._range("sar", "SAR range, dB", reading), this._bands("sar", reading));
     }
     for (const { control } of this._fields) control.disabled = !editable;
     byId("reading-fields").replaceChildren(...rows);
@@ -53,6 +50,17 @@ export class ReadingForm {
     );
   }
 
+  _range(sensor, label, reading) {
+    const key = `${sensor}_range`;
+    return this._text(key, label, reading[key]?.join(" to "), readRange);
+  }
+
+  _bands(sensor, reading) {
+    const key = `${sensor}_bands`;
+    const label = `${sensor.toUpperCase()} bands (of ${reading[`${key}_available`]})`;
+    return this._text(key, label, reading[key]?.join(", "), readBands);
+  }
+
   _text(key, label, shown = "", read) {
     return this._row(key, label, element("input", { value: shown, placeholder: "as the file says" }), read);
   }
@@ -71,8 +79,6 @@ export class ReadingForm {
     return element("div", { className: "field" }, element("label", { htmlFor: control.id }, label), control);
   }
 }
-
-const bandsLabel = (sensor, available) => `${sensor} bands${available ? ` (of ${available})` : ""}`;
 
 function readRange(text) {
   const [, low, high] = (RANGE.exec(text) ?? []).map(Number);

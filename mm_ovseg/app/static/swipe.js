@@ -23,7 +23,8 @@ export class Swipe {
   /** Show the divider with the names of its sides; null hides it. @param {string[]|null} names */
   show(names) {
     byId("swipe").hidden = names === null;
-    [byId("swipe-left-name"), byId("swipe-right-name")].forEach((text, side) => (text.textContent = names?.[side] ?? ""));
+    byId("swipe-left-name").textContent = names?.[0] ?? "";
+    byId("swipe-right-name").textContent = names?.[1] ?? "";
     this._update();
   }
 

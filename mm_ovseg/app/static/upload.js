@@ -4,7 +4,7 @@ import { uploadFile } from "./api.js";
 import { element } from "./dom.js";
 import { percent, size } from "./text.js";
 
-const SUFFIXES = ".tif,.tiff,.png,.jpg,.jpeg";
+const SUFFIXES = ".tif,.tiff,.png,.jpg,.jpeg,.jp2";
 
 /** The files of one sensor. */
 export class FileChooser {
@@ -17,7 +17,8 @@ export class FileChooser {
   constructor(sensor, maxBytes, onChange, onError) {
     Object.assign(this, { _maxBytes: maxBytes, _onChange: onChange, _onError: onError, _files: [] });
     const id = `${sensor}-files`;
-    this._input = element("input", { type: "file", id, multiple: true, accept: SUFFIXES, className: "visually-hidden" });
+    const choice = { type: "file", id, multiple: true, accept: SUFFIXES };
+    this._input = element("input", { ...choice, className: "visually-hidden" });
     this._list = element("ul");
     const label = element("label", { htmlFor: id, className: "button" }, `Choose ${sensor.toUpperCase()} files`);
     const hint = element("span", { className: "hint drop-hint" }, "or drop them here");
