@@ -1,9 +1,8 @@
 """The shipped example of the page: a small model and a pair."""
 
-from pathlib import Path
-
 from detectron2.config import CfgNode
 
+from mm_ovseg.app.scenes import SceneFiles
 from mm_ovseg.shipped import shipped_path
 
 __all__ = ["CONFIG", "SCENE", "shipped_pairs"]
@@ -11,10 +10,19 @@ __all__ = ["CONFIG", "SCENE", "shipped_pairs"]
 CONFIG = shipped_path("configs/quickstart/demo.yaml")
 SCENE = shipped_path("demo/assets/pair/val")
 PAIRS = {"Under clouds": "rgb_clouds", "Clear sky": "rgb"}
+ATTRIBUTION = None  # drawn
 
 
-def shipped_pairs(cfg: CfgNode) -> dict[str, tuple[Path, Path]]:
-    """The shipped pair by title, as (RGB, SAR); empty if ``INPUT`` expects other images."""
+def shipped_pairs(cfg: CfgNode) -> list[SceneFiles]:
+    """The shipped pairs; none if ``INPUT`` expects other images."""
     plain = cfg.INPUT.SAR.SCALE == "8bit" and not (cfg.INPUT.SAR.BANDS or cfg.INPUT.RGB.BANDS or cfg.INPUT.RGB.RANGE)
-    pairs = {title: (SCENE / folder / "00000.tif", SCENE / "sar" / "00000.tif") for title, folder in PAIRS.items()}
-    return pairs if plain else {}
+    pairs = [
+        SceneFiles(
+            rgb=(SCENE / folder / "00000.tif",),
+            sar=(SCENE / "sar" / "00000.tif",),
+            name=title,
+            attribution=ATTRIBUTION,
+        )
+        for title, folder in PAIRS.items()
+    ]
+    return pairs if plain else []
