@@ -60,7 +60,7 @@ def test_sar_scales():
     values = np.uint8([[0, 35, 107, 255]])
     assert sar_to_scale(values, "vv") is values
     # VH, -32..-7 dB -> 0..255: 20 log10(97) - 55 = -15.26 dB, and so on
-    assert sar_to_scale(values, "amplitude", -55.0).tolist() == [[0, 51, 171, 248]]
+    assert sar_to_scale(values, "amplitude", -55.0).tolist() == [[0, 51, 171, 253]]
     # Water, below -20 dB and cut there, becomes -26 dB; a single dark pixel hardly changes.
     assert (sar_to_scale(np.zeros((20, 20), np.uint8), "india") == 61).all()
     lonely = np.full((20, 20), 128, np.uint8)

@@ -36,9 +36,10 @@ GROUPS = {
     "hills": (16, ("hills",)),
     "dry": (12, ("dry",)),
     "suburbs": (16, ("suburbs",)),
-    "india": (24, ("india1", "india2", "india3")),
+    "india": (24, ("india1", "india3")),
+    "india_hills": (16, ("india2",)),
     "california": (32, ("losangeles", "coast", "inland")),
-    "texas": (24, ("sanantonio",)),
+    "texas": (32, ("sanantonio",)),
 }
 NEAR, WIDE = 7, 21  # pixels, the sides of the windows
 VOTE, MIN_SHARE, MIN_AGREEMENT = 15, 0.45, 0.85  # pixels, share of the window, share of the votes
