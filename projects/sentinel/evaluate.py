@@ -54,7 +54,7 @@ def describe_setup(weights: Sequence[Path], config: str) -> str:
     files = ", ".join(f"`{path.name}` (SHA-256 {sha256(path)[:16]}…)" for path in weights)
     low, high = (round(100 * share) for share in CLOUDS.cover)
     return (
-        f"Weights of {len(weights)} seeds: {files}; config `{config}`. Asked for: {'; '.join(CLASSES)}. Clouds: "
+        f"Weights, one file for each seed: {files}; config `{config}`. Asked for: {'; '.join(CLASSES)}. Clouds: "
         f"`{CLOUDS.kind}`, over {low} to {high}% of the ground, drawn {len(CLOUD_SEEDS)} times over each tile."
     )
 

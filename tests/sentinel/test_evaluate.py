@@ -87,7 +87,12 @@ def test_the_card_is_filled_from_files(realdata, tmp_path, cloud_generator):
     assert rows["thresholds: SAR alone"]["water"] == "100.0"
     assert f"2 tiles; {100 * labelled / (2 * SIDE):.1f}% of their pixels have one of the classes" in text
     of_tile = rows_of(text, "terramind_tiles")["433D_629L_3_1, clouds"]
-    assert of_tile["pixels right"] == "100.0 ± 0.0" and of_tile["pixels right: constant"] == f"{100 * 2 / 3:.1f}"
+    assert (
+        of_tile["pixels right"] == "100.0 ± 0.0"
+        and of_tile["pixels right: the tile's best constant"] == f"{100 * 2 / 3:.1f}"
+    )
+    of_tile = rows_of(text, "terramind_tiles")["38D_378R_2_3, clear"]
+    assert of_tile["pixels right: the tile's best constant"] == f"{100 * 44 / 64:.1f}"  # crops
     assert "best: terramind/433D_629L_3_1, 100.0%" in text and "worst: terramind/38D_378R_2_3" in text
     assert "images/sentinel_model_tiles.jpg" in text and (card.parent / "images/sentinel_model_tiles.jpg").is_file()
     assert (card.parent / "images/sentinel_model_by_eye.jpg").is_file()

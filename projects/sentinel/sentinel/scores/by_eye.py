@@ -31,7 +31,7 @@ def write_pairs_to_look_at(realdata: Path, work: Path) -> dict[str, tuple[Path, 
     folder = realdata / "sen12mscr"
     sar = _once(work / "site_sar.tif", _write_decibels, folder / f"sar_{SITE}.tif", [1, 2])
     pairs = {}
-    for title, kind in (("clear", "s2"), ("really cloudy", "s2cloudy")):
+    for title, kind in (("Jiangsu, clear", "s2"), ("Jiangsu, really cloudy", "s2cloudy")):
         pairs[title] = _once(work / f"site_{kind}.tif", _copy_reflectance, folder / f"{kind}_{SITE}.tif"), sar
     for title, (number, constant) in CITIES.items():
         rgb, sar = (realdata / "volkov_s1s2" / f"{kind}_{number}.png" for kind in ("rgb", "sar"))

@@ -95,10 +95,9 @@ def make_map(predictor: ScenePredictor, rgb: Path | None, sar: Path | None, path
 
 
 def read_map(path: Path) -> np.ndarray:
-    """A map of classes (H, W), 254 for none of them or without data."""
+    """A map of classes (H, W), 254 for none of them, 255 without data."""
     with open_raster(path) as file:
-        values = file.read(1)
-    return np.where(values == NODATA_CLASS, NONE_CLASS, values)
+        return file.read(1)
 
 
 def _count(tile: Tile, map_images: Callable[..., np.ndarray]) -> Mapping[Condition, np.ndarray]:
@@ -114,4 +113,5 @@ def _count(tile: Tile, map_images: Callable[..., np.ndarray]) -> Mapping[Conditi
 
 
 def _confusion(truth: np.ndarray, class_map: np.ndarray) -> np.ndarray:
+    class_map = np.where(class_map == NODATA_CLASS, NONE_CLASS, class_map)  # wrong, too
     return count_pixels(truth, class_map, len(CLASSES), NODATA_CLASS, has_none=True)

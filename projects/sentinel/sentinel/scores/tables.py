@@ -35,13 +35,22 @@ def class_table(model: Sequence[Counts], baselines: Mapping[str, Counts], consta
 
 
 def tile_table(model: Sequence[Counts], baselines: Mapping[str, Counts]) -> str:
-    """For each tile and weather, the scores of the model from both images, and the pixels that other maps get right."""
+    """For each tile and weather, the scores of the model from both images, and the pixels that other maps get right.
+
+    Args:
+        model: The counts of each seed.
+        baselines: As in :func:`class_table`; the constant here is the best one of each tile.
+    """
+    rules = {title: counts for title, counts in baselines.items() if title != "constant"}
     rows = []
     for tile in model[0]:
+        pixels = model[0][tile][CONDITIONS[0]].sum(axis=1)
         for condition in ((BOTH, "clear"), (BOTH, "clouds")):
-            others = [f"{accuracy(counts, [tile], condition):.1f}" for counts in baselines.values()]
-            rows.append([f"{tile}, {condition[1]}", *_score_cells(model, condition, [tile]), *others])
-    headers = ["RGB and SAR", *HEADERS, *(f"pixels right: {title}" for title in baselines)]
+            others = [f"{accuracy(counts, [tile], condition):.1f}" for counts in rules.values()]
+            cells = [*_score_cells(model, condition, [tile]), f"{100 * pixels.max() / pixels.sum():.1f}", *others]
+            rows.append([f"{tile}, {condition[1]}", *cells])
+    titles = (f"pixels right: {title}" for title in ("the tile's best constant", *rules))
+    headers = ["RGB and SAR", *HEADERS, *titles]
     return _markdown(rows, headers)
 
 
