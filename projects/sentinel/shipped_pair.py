@@ -62,11 +62,12 @@ class ShippedScene:
 SENTINEL, DRAWN = Path("demo/assets/sentinel"), Path("demo/assets/pair/val")
 SCENES = {
     "sentinel": ShippedScene(
-        config=Path("configs/quickstart/demo.yaml"),
+        config=Path("configs/sentinel/demo.yaml"),
         rgb={"clear": SENTINEL / "rgb.tif", "clouds": SENTINEL / "rgb_clouds.tif"},
         sar=SENTINEL / "sar.tif",
         label=SENTINEL / "label.tif",
         names=TERRAMIND_CLASSES,
+        unseen=("industrial area", "bare ground"),
     ),
     "drawn": ShippedScene(
         config=Path("configs/quickstart/demo.yaml"),
