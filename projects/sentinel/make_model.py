@@ -1,11 +1,11 @@
 #!/usr/bin/env python
 r"""Make the small Sentinel model from the training sets: data, text tower, RGB encoders, both stages, calibration.
 
-python projects/sentinel/make_model.py --source ../shared/realtrain --output output/sentinel         # a night on two cores
+python projects/sentinel/make_model.py --source ../shared/realtrain --output output/sentinel   # hours on two cores
 python projects/sentinel/make_model.py --source ../shared/realtrain --output output/sentinel --seeds 1 --dry-run
 
-Every step is a command line, which --dry-run prints. Finished steps are not repeated, and interrupted trainings continue.
-The encoders of stage 0 are those of seed 1; both stages are trained for each seed. Needs the packages of
+Every step is a command line, which --dry-run prints. Finished steps are not repeated, and interrupted trainings
+continue. The encoders of stage 0 are those of seed 1; both stages are trained for each seed. Needs the packages of
 projects/sentinel/requirements.txt.
 """
 
