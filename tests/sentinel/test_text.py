@@ -1,4 +1,5 @@
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -7,9 +8,9 @@ from safetensors.torch import load_file
 
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.modeling.backbone.text_tower import build_text_tower
-from sentinel import text_steps
+from sentinel import text, text_steps
 from sentinel.teacher import fit_projection, load_teacher, project
-from sentinel.text import collect_texts, distil, embed, texts_without
+from sentinel.text import collect_texts, distil, embed, start_from_targets, texts_without
 from sentinel.text_measure import HELD_OUT_NAMES, held_out_words, measure_text
 from sentinel.text_steps import make_text, read_captions, teach_texts
 from sentinel.words import ADJECTIVES, CLASS_NAMES, NOUNS, PROMPTS, combine
@@ -25,6 +26,7 @@ def teacher(texts):
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
+@cache
 def word_vector(word):
     return np.random.default_rng(list(word.encode())).standard_normal(160)
 
@@ -65,7 +67,7 @@ def test_texts_are_bare_and_in_prompts_and_drawn_by_their_groups_shares():
     assert texts[CAPTIONS[0]] == pytest.approx(0.15 / 2)
     assert texts["music"] == pytest.approx(0.3 / 6)
     assert "burnt forest" in texts and "dry river bed" not in texts
-    assert any(text != "dry river bed" and "dry river bed" in text for text in texts)
+    assert any(prompted != "dry river bed" and "dry river bed" in prompted for prompted in texts)
 
 
 def test_held_out_words_are_in_no_text_nor_their_plurals():
@@ -82,15 +84,26 @@ def test_the_held_out_words_are_no_words_of_prompts_or_class_names():
     assert not {"the", "forest", "scene"} & set(held_out)
 
 
-def test_shorter_token_rows_change_no_embedding():
+@torch.no_grad()
+def test_embedding_texts_by_their_length_changes_nothing(monkeypatch):
+    monkeypatch.setattr(text, "LENGTH_GROUP", 2)
     torch.manual_seed(0)
     tower, tokenizer = build_text_tower(MODEL)
-    tokens = tokenizer(["a lake", "many planes are parked in an airport"])
-    with torch.no_grad():
-        expected = torch.nn.functional.normalize(tower(tokens), dim=-1)
-        torch.testing.assert_close(embed(tower, tokens), expected)
-        torch.testing.assert_close(embed(tower, tokens[:1]), expected[:1])
-        torch.testing.assert_close(torch.nn.functional.normalize(tower(tokens), dim=-1), expected)
+    tokens = tokenizer(["many planes are parked in an airport", "a lake", "wheat", "a very long road", "sea"])
+    expected = torch.nn.functional.normalize(tower(tokens), dim=-1)
+    torch.testing.assert_close(embed(tower, tokens), expected)
+    torch.testing.assert_close(torch.nn.functional.normalize(tower(tokens), dim=-1), expected)
+
+
+def test_tokens_start_as_the_targets_of_their_texts():
+    tower, tokenizer = build_text_tower(MODEL)
+    before = tower.token_embedding.weight.detach().clone()
+    start_from_targets(tower, tokenizer, lambda texts: teacher(texts)[:, :128], without=["river"])
+    after = tower.token_embedding.weight.detach()
+    (forest,), (river,) = tokenizer.encode("forest"), tokenizer.encode("river")
+    torch.testing.assert_close(after[forest], 0.5 * torch.from_numpy(teacher(["forest"])[0, :128]))
+    for unchanged in (river, tokenizer.sot_token_id, tokenizer.eot_token_id):
+        assert torch.equal(after[unchanged], before[unchanged])
 
 
 def test_the_tower_learns_its_texts_and_the_measures_see_it():
