@@ -103,7 +103,7 @@ def make_text(
     name: str,
     teacher: Teacher,
     seed: int,
-    iterations: int = 6000,
+    iterations: int = 1500,
     hold_out: bool = False,
     show_progress: bool = False,
 ) -> dict[str, float]:
