@@ -22,8 +22,8 @@ help: ## list the targets
 
 setup: $(STAMP) ## build .venv with all requirements (about 6 GB)
 
-demo: $(STAMP) ## map the shipped pair with the shipped model, into output/demo
-	@$(VENV_PYTHON) projects/laptop/shipped_pair.py --output output/demo
+demo: $(STAMP) ## map the shipped Sentinel pair with the shipped model, into output/demo
+	@$(VENV_PYTHON) projects/sentinel/shipped_pair.py --output output/demo
 
 app: $(STAMP) ## serve the web page at http://localhost:7860 (PORT=7860)
 	@$(VENV)/bin/mm-ovseg app --port $(or $(PORT),7860)
@@ -69,7 +69,7 @@ clean: ## remove caches, build files and outputs, but not .venv
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each step keeps what is already there, so an interrupted setup continues where it stopped.
-$(STAMP): setup.py constraints.txt tools/install_detectron2.py
+$(STAMP): setup.py constraints.txt tools/install_detectron2.py tools/install_browser.sh
 	@rm -f $@
 	@# Without a working pip, the creation of the environment was interrupted.
 	@if ! $(VENV_PYTHON) -m pip --version >/dev/null 2>&1; then \
@@ -83,16 +83,18 @@ $(STAMP): setup.py constraints.txt tools/install_detectron2.py
 	            "choose one with 'make setup PYTHON=/path/to/python3.11'." >&2; \
 	        exit 1; \
 	    fi; \
-	    echo "[1/5] the virtual environment $(VENV), with $$($$python --version)"; \
+	    echo "[1/6] the virtual environment $(VENV), with $$($$python --version)"; \
 	    $$python -m venv --clear $(VENV); \
 	fi
-	@echo "[2/5] torch and torchvision (about 5 GB, a minute or more)"
+	@echo "[2/6] torch and torchvision (about 5 GB, a minute or more)"
 	@$(PIP_INSTALL) setuptools wheel torch torchvision
-	@echo "[3/5] the other requirements (half a minute)"
+	@echo "[3/6] the other requirements (half a minute)"
 	@$(PIP_INSTALL) --no-build-isolation --editable '.[dev,experiment,clouds,app,browser,export,ray,efficiency,stac,terrain-correction]'
-	@echo "[4/5] Detectron2 (half a minute)"
+	@echo "[4/6] Detectron2 (half a minute)"
 	@PIP_CONSTRAINT="constraints.txt $$PIP_CONSTRAINT" $(VENV_PYTHON) tools/install_detectron2.py
-	@echo "[5/5] a first import"
+	@echo "[5/6] a browser for the tests of the page (half a minute)"
+	@tools/install_browser.sh
+	@echo "[6/6] a first import"
 	@$(VENV_PYTHON) -c 'from mm_ovseg import add_mm_ovseg_config'
 	@touch $@
 	@echo "$(VENV) is ready."

@@ -45,7 +45,7 @@ setup(
     cmdclass={"build_py": BuildWithShippedFiles},
     packages=find_packages(include=["mm_ovseg*"]),
     entry_points={"console_scripts": ["mm-ovseg = mm_ovseg.cli.main:main"]},
-    package_data={"mm_ovseg": ["**/*.json", "app/*.css"]},
+    package_data={"mm_ovseg": ["**/*.json", "app/static/**"]},
     # 3.10 is the oldest Python that PyTorch 2.12 and rasterio 1.4 have wheels for.
     python_requires=">=3.10",
     install_requires=[
@@ -139,9 +139,15 @@ setup(
             "codecarbon>=3.3,<4",
         ],
         "app": [
-            # The web page is written for 6.x, which moved and renamed settings of 5.x. It takes 100 MB with its
-            # requirements, and requires Pillow below 13.
-            "gradio>=6.31,<7",
+            # Routes and responses of the web page; 1.0 promises a stable interface, older releases are untested.
+            "starlette>=1.0,<2",
+            # Serves it; older releases are untested.
+            "uvicorn>=0.54",
+            # Uploads: Starlette requires it for forms. 0.0.18 fixed a denial of service by long boundaries.
+            "python-multipart>=0.0.18",
+            # Tiles of rasters; written for the functions `reader.read` and `reader.part` of 9.x. These four packages
+            # take 25 MB with their requirements.
+            "rio-tiler>=9.4,<10",
         ],
         "browser": [
             # Drives Chromium in the tests of the web page; older releases are untested. 40 MB.

@@ -121,7 +121,7 @@ def test_the_encoder_keeps_its_contract(parts):
     features = encoder(encoder.preprocess([torch.rand(3, 40, 50) * 255]))
     maps = (*features.guidance, features.dense)
     assert [tuple(block_map.shape) for block_map in maps] == [(1, encoder.out_channels, 4, 4)] * 2
-    assert encoder.output_shape()["guidance"].channels == encoder.out_channels
+    assert encoder.output_shape()["fine"].channels == encoder.out_channels
     assert not torch.equal(*maps)
     encoder = parts.ConvEncoder(**arguments, **statistics)
     features = encoder(torch.rand(1, 3, 32, 32))
@@ -180,7 +180,7 @@ def test_the_mapper_keeps_its_contract(parts, tmp_path):
 
 
 @pytest.mark.parametrize("key,known", [
-    ("MODEL.DENSE_ENCODER.TYPE", "CLIPImageEncoder, DINOEncoder"),
+    ("MODEL.DENSE_ENCODER.TYPE", "CLIPImageEncoder, ConvolutionalCLIP, ConvolutionalEncoder, DINOEncoder"),
     ("MODEL.COST_VOLUME.FUSION", "CostVolumeEmbedding"),
     ("LOSS.NAME", "binary_cross_entropy, cross_entropy"),
 ])  # fmt: skip

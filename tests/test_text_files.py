@@ -105,7 +105,7 @@ def test_line_ends_and_marks_within_the_text_are_the_readers_business(tmp_path):
 def test_no_file_is_read_as_text_without_saying_how():
     """Without an encoding Python takes that of the locale; in UTF-8 without the one reader a mark stays."""
     own = {  # what the program has written itself, or the system
-        "mm_ovseg/app/server.py", "mm_ovseg/data/tile/unpacking.py", "mm_ovseg/jobs.py",
+        "mm_ovseg/data/tile/unpacking.py", "mm_ovseg/jobs.py",
         "mm_ovseg/efficiency/machine.py", "mm_ovseg/efficiency/report.py",
 
         "mm_ovseg/engine/checkpoint_hooks.py",

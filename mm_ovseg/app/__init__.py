@@ -1,1 +1,1 @@
-"""A web page that turns a pair of images and class names into a map. Only ``page`` and ``server`` need Gradio."""
+"""A web page that is a map: the server. All but the command line and the files of a scene need the extra ``app``."""

@@ -1,117 +1,81 @@
-"""Making the page's maps: from one or two files and typed class names to a map, its areas, and images to show."""
+"""Making the page's maps: from a scene and typed class names to the files of a map."""
 
-import os
 import shutil
-import tempfile
-import threading
+import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from mm_ovseg.app.messages import page_message
-from mm_ovseg.data.pair_reader import image_readers
-from mm_ovseg.data.palette import default_colors
-from mm_ovseg.data.scene_source import SceneSource
-from mm_ovseg.errors import DataError
-from mm_ovseg.inference.coverage import sar_share
+from mm_ovseg.app.page_map import PageMap
+from mm_ovseg.app.place import Window
+from mm_ovseg.app.scenes import Progress, Scene
+from mm_ovseg.data.palette import LegendEntry
+from mm_ovseg.errors import ConfigError
+from mm_ovseg.files import write_json
 from mm_ovseg.inference.scene import SceneOptions, ScenePredictor
 from mm_ovseg.inference.scene_files import sibling
-from mm_ovseg.raster import RasterSource, open_raster
 from mm_ovseg.vocabulary import GENERIC_CLASSES, parse_class_names, seen_classes, split_synonyms, unseen_classes
 
-__all__ = ["MapMaker", "PageMap", "PageScene", "known_classes", "unseen_names"]
+__all__ = ["MapMaker", "Question", "known_classes", "unseen_names"]
 
-PREVIEW_SIDE = 1024  # pixels; longer side of the images shown
-ROWS_AT_ONCE = 512
-MAX_STEM = 60
-MAX_FEATURES = 1  # gigabytes, of each map
-
-
-@dataclass(frozen=True, eq=False)
-class PageMap:
-    """A map of a scene, made with or without SAR.
-
-    Attributes:
-        class_map: uint8 (h, w), class indices of the preview, 254 for none of the classes, 255 for no data.
-        confidence: uint8 (h, w), percent, of the preview, 255 for no data.
-        classes: statistics of each class, and of "none" if there may be such pixels, over the whole map: ``name``,
-            ``value`` in the map, ``color``, ``unseen``, ``pixels``, ``hectares`` (None without georeference), ``share``
-            of the mapped pixels, 0..1, and mean ``confidence``, 0..1 (None if no pixel has the class).
-        sar_share: share of the mapped pixels with SAR data, 0..1.
-        geotiff, confidence_geotiff: files to download.
-    """
-
-    class_map: np.ndarray
-    confidence: np.ndarray
-    classes: list[dict[str, Any]]
-    sar_share: float
-    geotiff: Path
-    confidence_geotiff: Path
+MAX_FEATURES = 1  # gigabytes, of each question
+MAX_SCORES = 400_000_000  # pixels times classes; the scores of larger maps are not kept
+BOTH, RGB, SAR = "both", "rgb", "sar"
+# Of the report: what has no paths of the server.
+REPORTED = ("classes", "coverage", "grid", "windows", "covered_by_sar_file", "shift", "mm_ovseg_version")
 
 
-@dataclass(eq=False)
-class PageScene:
-    """A pair, or an image without a partner, that was mapped, and its maps so far.
+@dataclass(frozen=True)
+class Question:
+    """What a visitor asks about a scene.
 
     Attributes:
-        rgb, sar: the files; one may be None.
         class_names: the names to look for.
         background: names that compete with them, and are mapped to "none"; None for the default ones.
-        image, sar_image: uint8 (h, w, 3), previews of at most 1024 pixels a side; None like the file.
-        width, height: size of the scene in pixels.
-        crs: name of its coordinate reference system, or None.
-        folder: the folder of the maps and of the features.
-        maps: the maps, by whether SAR was used.
-        warnings: sentences for the visitor about possible problems with the files or the maps.
+        sensors: "both", "rgb" or "sar".
+        window: the part of the scene; None for all of it.
     """
 
-    rgb: Path | None
-    sar: Path | None
     class_names: tuple[str, ...]
-    image: np.ndarray | None
-    sar_image: np.ndarray | None
-    width: int
-    height: int
-    crs: str | None
-    folder: Path
     background: tuple[str, ...] | None = None
-    maps: dict[bool, PageMap] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    sensors: str = BOTH
+    window: Window | None = None
 
-    @property
-    def file(self) -> Path:
-        """The file that gives the grid."""
-        return self.sar if self.rgb is None else self.rgb
+    @classmethod
+    def typed(cls, scene: Scene, classes: str, background: str, sensors: str, window: Window | None) -> "Question":
+        """A question as visitors type it.
 
-    @property
-    def features(self) -> Path:
-        """The folder of the encoders' features for the maps."""
-        return self.folder / "features"
+        Args:
+            scene: what it is about.
+            classes: "water,road,city", or with synonyms "water,river,lake; road,street".
+            background: spelled like them; "" for the default ones.
+            sensors: "both", "rgb" or "sar".
+            window: the part of the scene; None for all of it.
 
-    def link_features_to(self, folder: Path) -> None:
-        """Hard-link the features into the folder of another scene of the same files."""
-        with suppress(OSError):  # without it, the new scene is encoded
-            shutil.copytree(self.features, folder / self.features.name, copy_function=os.link)
-
-    def remove(self) -> None:
-        """Delete the files of the maps."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        Raises:
+            VocabularyError: a name is empty or repeated.
+            ConfigError: the scene has no such image.
+        """
+        # Not read_vocabulary, which opens files.
+        class_names = parse_class_names(classes)
+        competing = parse_class_names(background) if background.strip() else None
+        if sensors not in (BOTH, RGB, SAR) or (sensors != BOTH and sensors not in scene.images):
+            raise ConfigError("The scene has no such image; choose another one to make the map from.")
+        if len(scene.images) == 1:
+            sensors = scene.images[0]
+        return cls(class_names, competing, sensors, None if window == (0, 0, *scene.place.grid.shape) else window)
 
 
 class MapMaker:
     """Makes the maps of the page with one model, one at a time.
 
     Args:
-        cfg: a config of the ``MMOVSeg`` meta-architecture; ``INPUT`` says how files are read.
-        folder: for the maps.
-        max_pixels: maximum size of a scene, rows times columns.
+        cfg: a config of the ``MMOVSeg`` meta-architecture.
 
     Attributes:
         classes: the class names that the page proposes.
@@ -120,121 +84,79 @@ class MapMaker:
         ConfigError, VocabularyError, CheckpointError: as of :class:`~mm_ovseg.inference.predictor.Predictor`.
     """
 
-    def __init__(self, cfg: CfgNode, folder: Path, *, max_pixels: int = 50_000_000) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         self.classes, self._seen = known_classes(cfg)
         self._predictor = ScenePredictor(cfg, self.classes, any_format=False)
-        self._cfg, self._folder, self._max_pixels = cfg, folder, max_pixels
-        self._lock = threading.Lock()  # the model has one vocabulary at a time
 
-    def make_scene(
+    def make_map(
         self,
-        rgb: Path | None,
-        sar: Path | None,
-        typed_classes: str,
-        folder: Path | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        scene: Scene,
+        question: Question,
+        folder: Path,
         *,
-        typed_background: str = "",
-        previous: PageScene | None = None,
-    ) -> PageScene:
-        """Map a pair, or one image alone.
+        features: Path,
+        progress: Progress,
+        should_stop: Callable[[], bool],
+    ) -> PageMap:
+        """Answer a question about a scene.
 
         Args:
-            rgb, sar: the files; SAR on any grid; one may be None.
-            typed_classes: "water,road,city", or with synonyms "water,river,lake; road,street".
-            folder: folder to create for its maps; None for a new one in the maker's own.
+            scene: the scene.
+            question: the question.
+            folder: an empty one; its name becomes the id of the map.
+            features: a folder that keeps the encoders' features, for other names at the next question.
+            progress: called with the numbers of finished windows and of all, and "windows".
             should_stop: called before each batch of windows; returns True if the map is no longer wanted.
-            typed_background: names that compete with the classes and are mapped to "none", spelled like them;
-                "" for the default ones.
-            previous: a scene of the same files, whose features are used; it stays as it is.
-
-        Returns:
-            The scene with one map; the caller removes it.
 
         Raises:
-            MMOVSegError: the files or the names cannot be used; :mod:`mm_ovseg.app.messages` rewords them for visitors.
-            StoppedError: ``should_stop`` returned True.
+            MMOVSegError: the files or the names cannot be used; :mod:`mm_ovseg.app.messages` rewords it for visitors.
+            StoppedError: ``should_stop`` returned True. In either case, the folder is removed.
         """
-        if rgb is None and sar is None:
-            raise DataError("No image was chosen; choose an RGB image, a SAR image or both.")
-        # Not read_vocabulary, which opens files.
-        class_names = parse_class_names(typed_classes)
-        background = parse_class_names(typed_background) if typed_background.strip() else None
-        folder = folder or Path(tempfile.mkdtemp(dir=self._folder))
-        folder.mkdir(parents=True, exist_ok=True)
+        begin = time.monotonic()
+        rgb, sar = (getattr(scene.files, kind) if question.sensors in (BOTH, kind) else None for kind in ("rgb", "sar"))
+        size = scene.place.grid.shape if question.window is None else question.window[2:]
+        options = SceneOptions(
+            confidence=True,
+            probabilities=size[0] * size[1] * len(question.class_names) <= MAX_SCORES,
+            part=question.window,
+            keep_features=features / question.sensors,
+            max_features=MAX_FEATURES,
+        )
+        kept = len(list(options.keep_features.glob("*.safetensors")))
+        output = folder / "map.tif"
         try:
-            if previous is not None:
-                previous.link_features_to(folder)
-            rgb_reader, sar_reader = image_readers(self._cfg)
-            with SceneSource(rgb, sar, rgb_reader=rgb_reader, sar_reader=sar_reader) as source:
-                grid = source.grid
-                if grid.width * grid.height > self._max_pixels:
-                    raise DataError(
-                        f"{rgb or sar} has {grid.width}x{grid.height} pixels, more than the {self._max_pixels / 1e6:g} "
-                        "million allowed; cut it into smaller images."
-                    )
-                image, sar_image = _read_previews(source)
-            scene = PageScene(
-                rgb=rgb,
-                sar=sar,
-                class_names=class_names,
-                image=None if rgb is None else image,
-                sar_image=None if sar is None else sar_image,
-                width=grid.width,
-                height=grid.height,
-                crs=None if grid.crs is None else grid.crs.to_string(),
+            with self._predictor.lock:
+                self._predictor.cfg = scene.cfg
+                self._predictor.set_vocabulary(
+                    question.class_names,
+                    background=question.background,
+                    unseen=unseen_names(question.class_names, self._seen),
+                )
+                report = self._predictor.segment(
+                    *(None if paths is None else list(paths) for paths in (rgb, sar)),
+                    output,
+                    options,
+                    should_stop=should_stop,
+                    on_progress=lambda done, total: progress(done, total, "windows"),
+                )
+            warnings = [page_message(warning, scene.files.names) for warning in report["warnings"]]
+            page_map = PageMap(
+                id=folder.name,
                 folder=folder,
-                background=background,
+                scene=scene,
+                window=question.window or (0, 0, *scene.place.grid.shape),
+                sensors=question.sensors,
+                entries=[_legend_entry(entry) for entry in report["classes"]],
+                seconds=round(time.monotonic() - begin, 3),
+                asked_again=report["windows_from_features"] > 0 and kept == report["windows"],
+                warnings=warnings,
+                has_scores=options.probabilities,
             )
-            self.make_map(scene, with_sar=sar is not None, should_stop=should_stop)
+            _write_report(page_map, report)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return scene
-
-    def make_map(self, scene: PageScene, *, with_sar: bool, should_stop: Callable[[], bool] | None = None) -> PageMap:
-        """The map of a scene with or without SAR, computed only once even for simultaneous calls.
-
-        Raises:
-            MMOVSegError: the files cannot be used.
-            StoppedError: ``should_stop``, as in :meth:`make_scene`, returned True.
-        """
-        if with_sar not in scene.maps:  # checked first, to avoid waiting for the maps of others
-            with self._lock:
-                if with_sar not in scene.maps:
-                    scene.maps[with_sar] = self._segment(scene, with_sar, should_stop)
-        return scene.maps[with_sar]
-
-    def _segment(self, scene: PageScene, with_sar: bool, should_stop: Callable[[], bool] | None) -> PageMap:
-        name = "with_sar" if with_sar else "rgb_alone"
-        output = scene.folder / name / f"{scene.file.stem[:MAX_STEM]}_map.tif"
-        unseen = unseen_names(scene.class_names, self._seen)
-        sar = scene.sar if with_sar else None
-        self._predictor.set_vocabulary(
-            scene.class_names,
-            background=scene.background,
-            colors=default_colors(scene.class_names),
-            unseen=unseen,
-        )
-        options = SceneOptions(confidence=True, keep_features=scene.features / name, max_features=MAX_FEATURES)
-        report = self._predictor.segment(scene.rgb, sar, output, options, should_stop=should_stop)
-        warnings = (page_message(warning, scene.rgb, scene.sar) for warning in report.get("warnings", []))
-        scene.warnings = tuple(dict.fromkeys((*scene.warnings, *warnings)))
-        confidence = sibling(output, "_confidence.tif")
-        shape = (scene.sar_image if scene.image is None else scene.image).shape[:2]
-        means = _mean_confidences(output, confidence, [entry["value"] for entry in report["classes"]])
-        mapped = max(1, sum(entry["pixels"] for entry in report["classes"]))
-        return PageMap(
-            class_map=_read_shrunk(output, shape),
-            confidence=_read_shrunk(confidence, shape),
-            classes=[
-                {**entry, "share": entry["pixels"] / mapped, "confidence": mean}
-                for entry, mean in zip(report["classes"], means, strict=True)
-            ],
-            sar_share=sar_share(report) or 0.0,
-            geotiff=output,
-            confidence_geotiff=confidence,
-        )
+        return page_map
 
 
 def known_classes(cfg: CfgNode) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
@@ -262,33 +184,22 @@ def unseen_names(class_names: Sequence[str], seen: Sequence[str] | None) -> tupl
     )
 
 
-def _read_previews(source: SceneSource) -> tuple[np.ndarray, np.ndarray]:
-    """RGB and SAR of a scene as uint8 (h, w, 3), downsampled by averaging, read in strips of rows."""
-    height, width = source.grid.height, source.grid.width
-    step = -(-max(height, width) // PREVIEW_SIDE)
-    size = -(-width // step)
-    strips: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    rows_at_once = step * max(1, ROWS_AT_ONCE // step)
-    for row in range(0, height, rows_at_once):
-        rows = min(rows_at_once, height - row)
-        window = source.read(row, 0, rows, width)
-        for image, shrunk in zip((window.image, window.sar_image), strips, strict=True):
-            shrunk.append(cv2.resize(image, (size, -(-rows // step)), interpolation=cv2.INTER_AREA))
-    rgb, sar = (np.concatenate(shrunk) for shrunk in strips)
-    return rgb, np.rint(sar).astype(np.uint8)
+def _legend_entry(entry: dict[str, Any]) -> LegendEntry:
+    return LegendEntry(entry["name"], tuple(entry["color"]), entry["unseen"], entry["value"])
 
 
-def _read_shrunk(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """A band as uint8 (h, w), downsampled by nearest neighbour."""
-    with open_raster(path) as file:
-        return file.read(1, out_shape=shape)
-
-
-def _mean_confidences(class_path: Path, confidence_path: Path, values: Sequence[int]) -> list[float | None]:
-    """Mean confidence, 0..1, of the pixels with each value in the map; None for a value without pixels."""
-    counts, sums = np.zeros(256), np.zeros(256)
-    with RasterSource(class_path) as class_map, RasterSource(confidence_path) as confidence:
-        for (_, classes), (_, percent) in zip(class_map.strips(1), confidence.strips(1), strict=True):
-            counts += np.bincount(classes.ravel(), minlength=256)
-            sums += np.bincount(classes.ravel(), weights=percent.ravel(), minlength=256)
-    return [float(sums[index] / counts[index] / 100) if counts[index] else None for index in values]
+def _write_report(page_map: PageMap, report: dict[str, Any]) -> None:
+    """Replace the report by one without what concerns the server alone, such as its paths."""
+    path = sibling(page_map.geotiff, ".json")
+    files = page_map.scene.files
+    names = {kind: [files.names[file] for file in getattr(files, kind) or ()] for kind in ("rgb", "sar")}
+    content = {
+        **{key: report[key] for key in REPORTED if key in report},
+        "images": {kind: names[kind] for kind in ("rgb", "sar") if page_map.sensors in (BOTH, kind)},
+        "reading": dict(page_map.scene.reading),
+        "decision": {key: report["settings"][key] for key in ("background", "min_scores", "margin")},
+        "weights_sha256": report["weights"]["sha256"],
+        "attribution": files.attribution,
+        "warnings": list(page_map.warnings),
+    }
+    write_json(path, content)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mm_ovseg.checkpoint.weights_file import QUICKSTART, QUICKSTART_FILE, local_weights_path
+from mm_ovseg.checkpoint.weights_file import SHIPPED_WEIGHTS, local_weights_path
 from mm_ovseg.decision import Calibration
 from mm_ovseg.errors import CheckpointError
 from mm_ovseg.files import complete_file, sha256
@@ -25,7 +25,7 @@ def calibration_beside(weights: str | os.PathLike) -> Path | None:
     """
     if str(weights).startswith("hf://"):
         return None
-    return Path(QUICKSTART_FILE if str(weights) == QUICKSTART else weights).with_suffix(".calibration.json")
+    return Path(SHIPPED_WEIGHTS.get(str(weights), weights)).with_suffix(".calibration.json")
 
 
 def read_calibration(path: str | os.PathLike, weights: str | os.PathLike) -> Calibration:

@@ -18,8 +18,7 @@ from mm_ovseg.files import complete_file
 from mm_ovseg.shipped import shipped_path
 
 __all__ = [
-    "QUICKSTART",
-    "QUICKSTART_FILE",
+    "SHIPPED_WEIGHTS",
     "check_weights_suffix",
     "complete_weights_file",
     "load_weights_file",
@@ -27,8 +26,11 @@ __all__ = [
     "write_weights_file",
 ]
 
-QUICKSTART = "quickstart://"  # the small model that comes with the package: demo/assets/README.md
-QUICKSTART_FILE = shipped_path("demo/assets/quickstart.safetensors")
+# The small models that come with the package: demo/assets/README.md.
+SHIPPED_WEIGHTS = {
+    "quickstart://": shipped_path("demo/assets/quickstart.safetensors"),
+    "sentinel://": shipped_path("demo/assets/sentinel.safetensors"),
+}
 HUB_NAME = re.compile(r"hf://(?P<repo_id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<filename>.+)")
 
 
@@ -37,14 +39,14 @@ def local_weights_path(name: str | Path) -> Path:
 
     Args:
         name: a local path; ``hf://organisation/repository/file``, where ``@revision`` may follow the repository; or
-            ``quickstart://``, the small model that comes with the package.
+            ``quickstart://`` or ``sentinel://``, the small models that come with the package.
 
     Raises:
         CheckpointError: the local file does not exist (an UnreadableWeightsError), or the file on the hub cannot be
             downloaded.
     """
-    if str(name) == QUICKSTART:
-        return QUICKSTART_FILE
+    if str(name) in SHIPPED_WEIGHTS:
+        return SHIPPED_WEIGHTS[str(name)]
     if not str(name).startswith("hf://"):
         if not os.path.isfile(name):
             problem = "is a folder" if os.path.isdir(name) else "does not exist"

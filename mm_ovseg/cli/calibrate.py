@@ -84,13 +84,13 @@ def _load_config(args: argparse.Namespace) -> "CfgNode":
 def _check_output(args: argparse.Namespace, cfg: "CfgNode") -> Path:
     """The file to write, which can be written."""
     from mm_ovseg.checkpoint.calibration_file import calibration_beside
-    from mm_ovseg.checkpoint.weights_file import QUICKSTART
+    from mm_ovseg.checkpoint.weights_file import SHIPPED_WEIGHTS
     from mm_ovseg.engine import config_inputs
     from mm_ovseg.files import check_outputs, check_writable_folder
 
     output = args.output
     if output is None:
-        output = None if cfg.MODEL.WEIGHTS == QUICKSTART else calibration_beside(cfg.MODEL.WEIGHTS)
+        output = None if cfg.MODEL.WEIGHTS in SHIPPED_WEIGHTS else calibration_beside(cfg.MODEL.WEIGHTS)
         if output is None:
             raise ConfigError(f"{cfg.MODEL.WEIGHTS} is not in a folder of yours; say with --output where to write.")
     check_writable_folder(output.parent)

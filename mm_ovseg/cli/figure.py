@@ -2,7 +2,7 @@ r"""Draw a figure of results: one pair per row, with RGB, SAR, ground truth and 
 
 mm-ovseg figure --dataset-file datasets/flood.yaml --dataset flood_val \
     --model MM-OVSeg configs/quickstart/demo.yaml --output figure.pdf figure.png
-mm-ovseg figure --dataset ddhr_sk_val --samples 12 57 --palette colour-blind --output figure.pdf \
+mm-ovseg figure --dataset oem_thick_val --samples 12 57 --palette colour-blind --output figure.pdf \
     --model GSNet configs/siblings/gsnet_vitb16_384.yaml gsnet.pth \
     --model MM-OVSeg configs/mm_ovseg_vitb16_384.yaml model.pth
 mm-ovseg figure --pairs pairs.csv --classes "water,road,city" --unseen road --output figure.pdf \
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--palette",
         choices=("default", "colour-blind"),
         default="default",
-        help="the dataset's colours, or colours for colour-blind readers",
+        help="the colours of the dataset or class file, or the default ones, which colour-blind readers can tell apart",
     )
     add_picture_arguments(parser)
     parser.add_argument(
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     """Segment the pairs with every model, one model in memory at a time, and draw."""
     from mm_ovseg.data import register_datasets_from_file
     from mm_ovseg.data.input_files import sample_inputs
-    from mm_ovseg.data.palette import color_blind_safe_colors
+    from mm_ovseg.data.palette import LAND_COVER, default_colors
     from mm_ovseg.engine import config_inputs
     from mm_ovseg.files import check_outputs
     from mm_ovseg.inference.typed_classes import vocabulary_inputs
@@ -94,7 +94,14 @@ def run(args: argparse.Namespace) -> None:
     for cfg, (_, config_file, *_) in zip(configs.values(), args.models, strict=True):
         check_outputs({"--output": args.output}, config_inputs(cfg, config_file))
     classes = metadata.stuff_classes
-    colors = color_blind_safe_colors(classes) if args.palette == "colour-blind" else metadata.stuff_colors
+    colors = metadata.stuff_colors
+    if args.palette == "colour-blind":
+        if len(classes) > len(LAND_COVER):
+            raise VocabularyError(
+                f"There are {len(classes)} classes; colour-blind readers can distinguish {len(LAND_COVER)} colours: "
+                "show fewer classes, or leave out --palette."
+            )
+        colors = default_colors(classes)
     # Pairs are drawn as the first model reads them.
     first = next(iter(configs.values()))
     rows = [_read_row(first, sample, metadata, has_none=args.dataset is None) for sample in samples]

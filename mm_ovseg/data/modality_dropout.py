@@ -9,7 +9,7 @@ from mm_ovseg.choices import check_choice
 from mm_ovseg.data.augmentation import PairSample
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["ModalityDropout", "build_modality_dropout"]
+__all__ = ["ModalityDropout", "build_modality_dropout", "learns_single_images"]
 
 DROPPED = {"both": (0.0, 0.0), "rgb": (0.0, 1.0), "sar": (1.0, 0.0)}  # TEST.MODALITIES: probabilities for RGB and SAR
 
@@ -31,13 +31,23 @@ class ModalityDropout:
         self.drop_rgb, self.drop_sar = drop_rgb, drop_sar
 
     def __call__(self, sample: PairSample) -> PairSample:
-        """The pair, or what is left of it: an image that is left out is zeros, its mask False, labels stay."""
+        """The pair, or what is left of it: an image that is left out is zeros, its mask False, labels stay.
+
+        A pair that lacks one image keeps the other.
+        """
         draw = np.random.rand()
+        if sample.sar_valid is None or not (sample.sar_valid.any() and sample.image_valid.any()):
+            return sample
         if draw < self.drop_rgb:
             return replace(sample, image=np.zeros_like(sample.image), image_valid=np.zeros_like(sample.image_valid))
         if draw < self.drop_rgb + self.drop_sar:
             return replace(sample, sar_image=np.zeros_like(sample.sar_image), sar_valid=np.zeros_like(sample.sar_valid))
         return sample
+
+
+def learns_single_images(cfg: CfgNode) -> bool:
+    """Whether a model is trained with pairs that lack an image, so that files without any data are of use."""
+    return cfg.INPUT.DROP_RGB > 0 or cfg.INPUT.DROP_SAR > 0
 
 
 def build_modality_dropout(cfg: CfgNode, is_train: bool) -> ModalityDropout | None:

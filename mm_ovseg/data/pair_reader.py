@@ -40,7 +40,7 @@ class PairReader:
         rgb, sar: Readers of the images.
         any_format: See :func:`mm_ovseg.raster.open_raster`.
         warn: Log the readers' :meth:`~mm_ovseg.raster.ImageReader.concerns` about each file.
-        may_lack_one: Read a pair of which one image has no data, with a warning.
+        may_lack_one: Read a pair of which one image has no data; ``warn`` also warns of it.
         fixed_sar_unit: Refuse SAR files that declare another unit than ``sar``, in which speckle is drawn.
     """
 
@@ -156,5 +156,6 @@ class PairReader:
         if not valid.any():
             if not may_be_empty:
                 raise DataError(f"{name} holds no data (every pixel is nodata); leave this pair out.")
-            logger.warning("%s holds no data (every pixel is nodata); the map rests on the other image alone.", name)
+            if self._warn:
+                logger.warning("%s holds no data (every pixel is nodata); the map rests on the other image alone.", name)
         return image, valid

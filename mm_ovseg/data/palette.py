@@ -12,65 +12,59 @@ from mm_ovseg.decision import NONE_CLASS, NONE_NAME
 from mm_ovseg.errors import VocabularyError
 
 __all__ = [
-    "COLOR_BLIND_SAFE_COLORS",
+    "LAND_COVER",
     "NONE_COLOR",
+    "SERIES_COLORS",
     "LegendEntry",
     "class_colors",
     "class_legend",
-    "color_blind_safe_colors",
     "default_colors",
 ]
 
 RGBColor = tuple[int, int, int]
 
-# All distinguishable without red, green or blue cones: found by a search near the conventional colours
-# for the largest minimum difference in CIELAB under the simulation of Machado et al. 2009.
-COLOR_BLIND_SAFE_COLORS: tuple[RGBColor, ...] = (
-    (43, 119, 212),
-    (11, 60, 52),
-    (255, 234, 15),
-    (165, 63, 30),
-    (240, 246, 243),
-    (168, 255, 150),
-    (209, 148, 27),
-    (181, 157, 135),
-    (61, 23, 100),
-    (115, 197, 253),
-    (118, 117, 147),
-    (72, 1, 199),
-)
-
-# Of "none": the grey that differs most from all colours above, to all eyes.
 NONE_COLOR: RGBColor = (190, 190, 190)
 
-# Conventional colour, and index of the nearest one of the colours above.
-LAND_COVER: dict[str, tuple[RGBColor, int]] = {
-    "agriculture land": ((203, 231, 105), 2),
-    "agricultureland": ((203, 231, 105), 2),
-    "backbroad": ((90, 90, 90), 8),
-    "background": ((90, 90, 90), 8),
-    "bareland": ((150, 75, 0), 6),
-    "building": ((222, 31, 7), 3),
-    "city": ((214, 73, 51), 3),
-    "crops": ((240, 200, 80), 2),
-    "developed space": ((180, 160, 170), 7),
-    "developedspace": ((180, 160, 170), 7),
-    "farmland": ((240, 200, 80), 2),
-    "flooded vegetation": ((60, 150, 150), 10),
-    "forest": ((34, 120, 50), 1),
-    "rangeland": ((140, 210, 90), 5),
-    "road": ((250, 250, 250), 4),
-    "snow": ((225, 240, 250), 9),
-    "tree": ((34, 97, 38), 1),
-    "trees": ((34, 97, 38), 1),
-    "water": ((0, 105, 200), 0),
+# The colours of kinds of land cover, by their names: found by a search near the conventional ones for the largest
+# minimum difference in CIELAB, to all eyes (Machado et al. 2009), from each other, NONE_COLOR, white and light grey,
+# also at 60% opacity over clouds and dark ground.
+LAND_COVER: dict[tuple[str, ...], RGBColor] = {
+    ("water", "lake", "river", "sea", "ocean", "water body", "water bodies"): (8, 73, 239),
+    ("forest", "tree", "trees", "tree cover", "woodland"): (64, 116, 70),
+    (
+        *("city", "town", "urban area", "building", "buildings", "house", "houses"),
+        *("built", "built area", "built-up", "built-up area"),
+    ): (173, 5, 0),
+    (
+        *("farmland", "field", "fields", "crop", "crops", "cropland"),
+        *("agriculture", "agriculture land", "agricultureland", "agricultural land"),
+    ): (255, 215, 113),
+    ("road", "roads", "street", "highway"): (82, 17, 96),
+    ("background", "backbroad"): (60, 65, 75),
+    ("bare ground", "bare land", "bareland", "bare", "bare soil", "beach", "sand", "desert"): (226, 155, 103),
+    ("grassland", "grass", "meadow", "pasture", "rangeland"): (129, 255, 13),
+    ("snow", "ice", "snow and ice", "glacier"): (178, 213, 252),
+    ("shrubland", "shrubs", "scrub", "shrub and scrub"): (169, 152, 21),
+    ("wetland", "wetlands", "flooded vegetation", "swamp", "mangroves"): (60, 151, 176),
+    (
+        *("industrial area", "industrial", "residential area", "residential"),
+        *("developed space", "developedspace"),
+    ): (171, 96, 235),
 }
+COLOR_OF = {name: color for names, color in LAND_COVER.items() for name in names}
+
+SERIES_COLORS = tuple(  # of lines and bars on white
+    COLOR_OF[name]
+    for name in ("water", "bare ground", "forest", "wetland", "city", "residential area", "road", "farmland")
+)
 
 GOLDEN_RATIO = 0.618034
 
 
 def default_colors(classes: Sequence[str]) -> list[RGBColor]:
-    """One colour per class: a conventional one for known land cover, otherwise one that no other class has.
+    """One colour per class: the conventional one of its kind of land cover, or else one that no other class has.
+
+    Readers who see no red, green or blue can tell apart the colours of up to 12 classes.
 
     Args:
         classes: Class names, case-insensitive. Only the first of several synonyms ("water, river") counts.
@@ -78,39 +72,14 @@ def default_colors(classes: Sequence[str]) -> list[RGBColor]:
     Returns:
         One (red, green, blue) tuple per class, 0..255. The same names in the same order give the same colours.
     """
-    known = [None if (entry := _land_cover(name)) is None else entry[0] for name in classes]
-    fallback = (color for color in map(_fallback_color, itertools.count()) if color not in known)
+    known = [COLOR_OF.get(name.split(",")[0].strip().casefold()) for name in classes]
+    # The rarest kinds of land cover first: an unknown class should not look like water.
+    others = itertools.chain(reversed(LAND_COVER.values()), map(_fallback_color, itertools.count()))
+    free = (color for color in others if color not in known)
     colors: list[RGBColor] = []
-    for color in known:  # two names with one conventional colour must differ in a picture
-        colors.append(next(fallback) if color is None or color in colors else color)
+    for color in known:  # two names of one kind must differ in a picture
+        colors.append(next(free) if color is None or color in colors else color)
     return colors
-
-
-def color_blind_safe_colors(classes: Sequence[str]) -> list[RGBColor]:
-    """One colour per class, distinguishable for colour-blind readers.
-
-    Args:
-        classes: Class names, at most 12, as in :func:`default_colors`.
-
-    Returns:
-        One (red, green, blue) tuple per class, 0..255, from :data:`COLOR_BLIND_SAFE_COLORS`: near the conventional
-        colour for known land cover.
-
-    Raises:
-        VocabularyError: There are more classes than such colours.
-    """
-    if len(classes) > len(COLOR_BLIND_SAFE_COLORS):
-        raise VocabularyError(
-            f"There are {len(classes)} classes; the palette for colour-blind readers has "
-            f"{len(COLOR_BLIND_SAFE_COLORS)} colours that they can distinguish: show fewer classes, or use the "
-            "conventional palette."
-        )
-    chosen: list[int | None] = []
-    for name in classes:
-        index = None if (entry := _land_cover(name)) is None else entry[1]
-        chosen.append(None if index in chosen else index)
-    free = (index for index in range(len(COLOR_BLIND_SAFE_COLORS)) if index not in chosen)
-    return [COLOR_BLIND_SAFE_COLORS[next(free) if index is None else index] for index in chosen]
 
 
 def class_colors(classes: Sequence[str], colors: Sequence[Sequence[int]] | None, *, owner: str) -> tuple[RGBColor, ...]:
@@ -177,10 +146,6 @@ def class_legend(
     if has_none:
         entries.append(LegendEntry(NONE_NAME, NONE_COLOR, unseen=False, value=NONE_CLASS))
     return tuple(entries)
-
-
-def _land_cover(name: str) -> tuple[RGBColor, int] | None:
-    return LAND_COVER.get(name.split(",")[0].strip().casefold())
 
 
 def _fallback_color(index: int) -> RGBColor:

@@ -8,6 +8,7 @@ import rasterio
 from mm_ovseg.data.augmentation import PairSample
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import Grid, Paths, Placement, RasterSource, RGBReader, SARReader
+from mm_ovseg.raster.image_reader import Window
 
 __all__ = ["SceneSource", "place_raster"]
 
@@ -28,15 +29,17 @@ class SceneSource:
         rgb_reader, sar_reader: Readers of the images.
         ground_sampling_distance: Metres per pixel of the grid; None for the raster's own pixels.
         sar_shift: (rows, columns) in grid pixels by which SAR content is moved down and right.
+        part: (row, column, height, width) of the grid to read alone, with the pixels of the whole; None for the whole.
         any_format: See :func:`mm_ovseg.raster.open_raster`.
 
     Attributes:
-        grid: The grid.
-        covered: Share of the grid that the extent of SAR covers, 0..1.
+        grid: The grid, or that of the part.
+        covered: Share of the whole grid that the extent of SAR covers, 0..1.
 
     Raises:
         ConfigError: The sampling distance is invalid.
-        DataError: No image is given, a file cannot be read, or SAR cannot be placed on the grid of RGB.
+        DataError: No image is given, a file cannot be read, SAR cannot be placed on the grid of RGB, or the part is not
+            within it.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class SceneSource:
         sar_reader: SARReader | None = None,
         ground_sampling_distance: float | None = None,
         sar_shift: tuple[float, float] = (0.0, 0.0),
+        part: Window | None = None,
         any_format: bool = False,
     ) -> None:
         self._rgb_reader, self._sar_reader = rgb_reader or RGBReader(), sar_reader or SARReader()
@@ -67,6 +71,15 @@ class SceneSource:
             if self._sar is not None:
                 self._sar_placement = self._base_placement if self._rgb is None else self.place(self._sar, sar_shift)
                 self.covered = self._sar_placement.covered
+            row, column, height, width = part or (0, 0, *self.grid.shape)
+            rows, columns = self.grid.shape
+            if not (0 <= row < row + height <= rows and 0 <= column < column + width <= columns):
+                raise DataError(
+                    f"The part {tuple(part)} (row, column, height, width) is not within {self._base.name}, which has "
+                    f"{rows} rows of {columns} pixels; give another part."
+                )
+            self._origin = row, column
+            self.grid = self.grid.window(row, column, height, width)
             for reader, source in ((self._rgb_reader, self._rgb), (self._sar_reader, self._sar)):
                 if source is not None:
                     reader.read(source, (0, 0, 1, 1))  # to raise the errors of its settings
@@ -92,19 +105,32 @@ class SceneSource:
         """
         inside = (min(height, self.grid.height - row), min(width, self.grid.width - column))
         window = (row, column, *inside)
-        if self._rgb is None:
-            image, image_valid = np.zeros((*inside, 3), np.uint8), np.zeros(inside, bool)
-        else:
-            image, image_valid = self._rgb_reader.read_onto(self._rgb, self._base_placement, window)
-        if self._sar is None:
-            sar_image, sar_valid = np.zeros((*inside, 3), np.float32), np.zeros(inside, bool)
-        else:
-            sar_image, sar_valid = self._sar_reader.read_onto(self._sar, self._sar_placement, window)
+        image, image_valid = self.read_rgb(window)
+        sar_image, sar_valid = self.read_sar(window)
         arrays = (image, image_valid, sar_image, sar_valid)
         if inside != (height, width):
             padding = ((0, height - inside[0]), (0, width - inside[1]), (0, 0))
             arrays = [np.pad(array, padding[: array.ndim]) for array in arrays]
         return PairSample(*arrays)
+
+    def read_rgb(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Read RGB, uint8 (H, W, 3), and where it is valid, bool (H, W), in a window within the grid; see :meth:`read`.
+
+        Without RGB, nothing is valid.
+        """
+        if self._rgb is None:
+            return np.zeros((*window[2:], 3), np.uint8), np.zeros(window[2:], bool)
+        return self._rgb_reader.read_onto(self._rgb, self._base_placement, self._in_whole(window))
+
+    def read_sar(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Read SAR, float32 (H, W, 3), and where it is valid; see :meth:`read_rgb`."""
+        if self._sar is None:
+            return np.zeros((*window[2:], 3), np.float32), np.zeros(window[2:], bool)
+        return self._sar_reader.read_onto(self._sar, self._sar_placement, self._in_whole(window))
+
+    def _in_whole(self, window: Window) -> Window:
+        row, column, height, width = window
+        return (row + self._origin[0], column + self._origin[1], height, width)
 
     @property
     def sar_name(self) -> str:

@@ -20,7 +20,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 import mm_ovseg.baselines  # noqa: F401 (registers models)
-from mm_ovseg.checkpoint.weights_file import QUICKSTART, QUICKSTART_FILE, local_weights_path
+from mm_ovseg.checkpoint.weights_file import SHIPPED_WEIGHTS, local_weights_path
 from mm_ovseg.choices import check_registered
 from mm_ovseg.config import add_mm_ovseg_config
 from mm_ovseg.data import register_datasets_from_file
@@ -111,7 +111,7 @@ def config_inputs(cfg: CfgNode, config_file: str | Path | None = None) -> dict[s
     weights = [attrgetter(key)(cfg) for key in WEIGHTS_KEYS]
     return {
         "the config": [] if config_file is None else config_files(config_file),
-        "one of the weights files": [QUICKSTART_FILE if name == QUICKSTART else name for name in weights if name],
+        "one of the weights files": [SHIPPED_WEIGHTS.get(name, name) for name in weights if name],
         "their calibration": [find_calibration(cfg)],
         "one of the dataset files": list(cfg.DATASETS.FILES),
     }

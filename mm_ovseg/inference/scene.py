@@ -123,6 +123,7 @@ class ScenePredictor:
         *,
         show_progress: bool = False,
         should_stop: Callable[[], bool] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, Any]:
         """Segment a scene into ``output`` and files next to it.
 
@@ -139,6 +140,7 @@ class ScenePredictor:
             options: see :class:`SceneOptions`.
             show_progress: show a progress bar on stderr.
             should_stop: called before each batch of windows; returns True to stop.
+            on_progress: called after each batch with the numbers of finished windows and of all.
 
         Returns:
             The report that the JSON file holds.
@@ -207,6 +209,7 @@ class ScenePredictor:
                 options=options,
                 show_progress=show_progress,
                 should_stop=should_stop,
+                on_progress=on_progress,
             )
             report = {
                 "windows": run(),
@@ -311,6 +314,7 @@ class ScenePredictor:
             sar_reader=sar_reader,
             ground_sampling_distance=options.ground_sampling_distance,
             sar_shift=shift,
+            part=options.part,
             any_format=self._any_format,
         )
 

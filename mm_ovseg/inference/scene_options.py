@@ -39,6 +39,8 @@ class SceneOptions:
         simplify: tolerance of simplified polygons in metres; None keeps the edges of the pixels.
         area: a vector file with the polygons to map, or None for the whole scene.
         area_layer: name of its layer; None if it has only one.
+        part: (row, column, height, width) in pixels of the scene: its map alone is made, as large as the part; needs a
+            georeference if there is a mask of clouds. None for the whole scene.
         clouds: a raster that says where RGB is under cloud, "detect" to detect clouds, "none" to ignore them, or None
             for what the optical product says, if it says anything.
         cloud_values: its values that mean cloud; see :class:`~mm_ovseg.data.cloud_mask.CloudMask`.
@@ -64,6 +66,7 @@ class SceneOptions:
     deliver: Sequence[str] = ()
     area: Path | None = None
     area_layer: str | None = None
+    part: tuple[int, int, int, int] | None = None
     clouds: str | os.PathLike | None = None
     cloud_values: CloudValues = None
     near_infrared: int | None = None

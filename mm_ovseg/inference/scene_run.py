@@ -44,6 +44,7 @@ class SceneRun:
         features: keeps what the model encodes, or has it from another run; None to keep nothing.
         options: with the window size.
         should_stop: called before each batch of windows; returns True to stop.
+        on_progress: called after each batch with the numbers of finished windows and of all.
     """
 
     model: OpenVocabularySegmenter
@@ -56,6 +57,7 @@ class SceneRun:
     options: SceneOptions
     show_progress: bool = False
     should_stop: Callable[[], bool] | None = None
+    on_progress: Callable[[int, int], None] | None = None
 
     def __post_init__(self) -> None:
         self._segment = BatchRunner(self._segment_items)
@@ -79,13 +81,14 @@ class SceneRun:
             num_classes=len(self.decision.names), width=width, window=size, overlap=overlap, start=rows[first]
         )
         coverage = np.full((size, width), NODATA_CLASS, np.uint8)
+        finished = first * len(columns)
         ahead = 2 + 2 // self.options.batch_size  # two batches and two windows, which bounds memory
         bar = {"unit": "window", "disable": not self.show_progress, "smoothing": 0.05}
         with (
             Background("write", max_waiting=1) as write,  # one strip at a time waits, so memory stays bounded
             Background("blend", max_waiting=2) as blend,  # while the model has the next windows
             prefetched(self._read(rows[first:], columns), ahead) as batches,
-            tqdm(total=total, initial=first * len(columns), **bar) as progress,
+            tqdm(total=total, initial=finished, **bar) as progress,
         ):
 
             def close(row: int, end: int) -> None:
@@ -103,6 +106,9 @@ class SceneRun:
                         raise StoppedError("The scene is not finished: it is no longer needed.")
                     blend(self._blend, batch, self._scores(batch), blender, coverage)
                     progress.update(len(some))
+                    finished += len(some)  # which a disabled bar does not count
+                    if self.on_progress is not None:
+                        self.on_progress(finished, total)
                 blend(close, row, end)
         return total
 

@@ -1,6 +1,7 @@
 """What a map, and what the features of a scene depend on: as JSON, to compare runs."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -106,11 +107,13 @@ def features_key(
         **{kind: [_with_parts(path, any_format) for path in paths] for kind, paths in files.items()},
         "window": options.window,
         "overlap": options.overlap_pixels,
+        "part": options.part,
         "ground sampling distance": options.ground_sampling_distance,
         "batch size": options.batch_size,
         "correction of the shift": options.correct_shift,
         "weights": weights,
-        "config": hashlib.sha256(cfg.dump().encode()).hexdigest(),
+        # Not dump(), whose YAML takes longer than answering a question about a small scene.
+        "config": hashlib.sha256(json.dumps(cfg, sort_keys=True).encode()).hexdigest(),
         "device": _device(model.device),
         "precision": str(model.inference_dtype),
         "libraries": {name: version(name) for name in LIBRARIES},

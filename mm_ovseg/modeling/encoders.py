@@ -55,13 +55,13 @@ class FeatureProjection(nn.Module):
         dense_size: int,
     ) -> None:
         super().__init__()
-        dense, guidance = input_shape["dense"], input_shape["guidance"]
+        dense = input_shape["dense"]
         self.dense = nn.Identity()
         if dense_channels is not None:
             self.dense = scale_layer(dense.channels, dense_channels, dense.height, dense_size)
-        coarse, fine = guidance_channels
-        self.coarse = scale_layer(guidance.channels, coarse, guidance.height, 2 * dense_size)
-        self.fine = scale_layer(guidance.channels, fine, guidance.height, 4 * dense_size)
+        (coarse, fine), shapes = guidance_channels, input_shape
+        self.coarse = scale_layer(shapes["coarse"].channels, coarse, shapes["coarse"].height, 2 * dense_size)
+        self.fine = scale_layer(shapes["fine"].channels, fine, shapes["fine"].height, 4 * dense_size)
 
     def forward(self, features: EncoderFeatures) -> EncoderFeatures:
         """Project an encoder's features, with coarse and fine guidance."""

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from mm_ovseg.data.palette import COLOR_BLIND_SAFE_COLORS
+from mm_ovseg.data.palette import SERIES_COLORS
 from mm_ovseg.errors import DataError
 from mm_ovseg.visualization.picture_file import PRINT_DPI, PRINT_FONT_SIZE, PRINT_WIDTH, write_figure
 from mm_ovseg.visualization.typesetting import break_text, shorten_text, text_width, underline
@@ -19,7 +19,6 @@ __all__ = ["draw_class_scores"]
 
 MIN_FONT_SIZE = 7  # points; numbers above the bars
 MEANS = {"mIoU-seen": "seen", "mIoU-unseen": "unseen", "mIoU": "all"}
-MODEL_COLORS = tuple(COLOR_BLIND_SAFE_COLORS[index] for index in (0, 6, 1, 9, 3, 7, 8, 2))
 
 _HEIGHT, _AXIS_WIDTH, _MAX_NAME = 2.8, 0.5, 1.2  # inches
 _GROUP_GAP = 0.5  # between seen, unseen and means, in class widths
@@ -52,8 +51,8 @@ def draw_class_scores(
     Raises:
         DataError: there are too many models, the file type is unknown, or the file cannot be written.
     """
-    if not 1 <= len(scores) <= len(MODEL_COLORS):
-        raise DataError(f"{path} would show {len(scores)} models; choose 1 to {len(MODEL_COLORS)}.")
+    if not 1 <= len(scores) <= len(SERIES_COLORS):
+        raise DataError(f"{path} would show {len(scores)} models; choose 1 to {len(SERIES_COLORS)}.")
     unseen = [name for name in classes if name in unseen_classes]
     groups = {
         "seen classes": {f"IoU-{name}": name for name in seen_classes(classes, unseen)},
@@ -89,7 +88,7 @@ def draw_class_scores(
     axes.tick_params(labelsize=PRINT_FONT_SIZE, bottom=False)
     axes.spines[["top", "right"]].set_visible(False)
     if len(scores) > 1:
-        swatches = [Patch(color=np.divide(color, 255)) for color in MODEL_COLORS[: len(titles)]]
+        swatches = [Patch(color=np.divide(color, 255)) for color in SERIES_COLORS[: len(titles)]]
         style = {"loc": "outside upper center", "fontsize": PRINT_FONT_SIZE, "frameon": False}
         for text in figure.legend(swatches, titles, ncols=columns, **style).get_texts():
             text.set_parse_math(False)
@@ -102,7 +101,7 @@ def _draw_bars(
     """Draw the bars of one model and, where there is room, their numbers."""
     width = _BARS / models
     places = places + (index - (models - 1) / 2) * width
-    color = np.divide(MODEL_COLORS[index], 255)
+    color = np.divide(SERIES_COLORS[index], 255)
     bars = axes.bar(places, np.nan_to_num(values), 0.92 * width, color=color, zorder=2)
     # Digits are about half as wide as the font is high.
     upright, turned = (width * place_width * 72 > ems * MIN_FONT_SIZE for ems in (2.4, 1.1))

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mm_ovseg.data.palette import COLOR_BLIND_SAFE_COLORS
+from mm_ovseg.data.palette import SERIES_COLORS
 from mm_ovseg.errors import DataError
 from mm_ovseg.visualization.picture_file import PRINT_DPI, PRINT_FONT_SIZE, PRINT_WIDTH, write_figure
 from mm_ovseg.visualization.typesetting import shorten_text
@@ -17,7 +17,6 @@ from mm_ovseg.visualization.typesetting import shorten_text
 __all__ = ["draw_reliability"]
 
 GROUPS = ("all", "seen", "unseen")
-LINE_COLORS = tuple(COLOR_BLIND_SAFE_COLORS[index] for index in (0, 6, 1, 9, 3, 7, 8, 2))
 MAX_AREA = 60  # points², of the circle of a bin that holds all pixels
 MAX_COLUMNS = 3  # of the legend
 _HEIGHT, _LEGEND_LINE, _SWATCH = 3.0, 0.17, 0.6  # inches
@@ -44,8 +43,8 @@ def draw_reliability(
     Raises:
         DataError: there are too many evaluations, the file type is unknown, or the file cannot be written.
     """
-    if not 1 <= len(curves) <= len(LINE_COLORS):
-        raise DataError(f"{path} would show {len(curves)} evaluations; choose 1 to {len(LINE_COLORS)}.")
+    if not 1 <= len(curves) <= len(SERIES_COLORS):
+        raise DataError(f"{path} would show {len(curves)} evaluations; choose 1 to {len(SERIES_COLORS)}.")
     if len(curves) == 1:
         (of_one,) = curves.values()
         lines = {f"{group} ground truth": of_one[group] for group in GROUPS}
@@ -60,7 +59,7 @@ def draw_reliability(
     _prepare(right, "coverage: most confident pixels, %", "risk: wrong pixels among them, %")
     left.set(ylim=(0, 102), aspect="equal")
     left.plot([0, 100], [0, 100], color="0.6", linewidth=0.8, linestyle="--", zorder=1)
-    for (title, line), color in zip(lines.items(), LINE_COLORS, strict=False):
+    for (title, line), color in zip(lines.items(), SERIES_COLORS, strict=False):
         style = {"color": np.divide(color, 255), "linewidth": 1.2}
         _draw_bins(left, line, style)
         risk = 100 * np.array(line["risk"], float)

@@ -28,8 +28,11 @@ from mm_ovseg.evaluation import count_pixels, segmentation_metrics
 from mm_ovseg.inference import SceneOptions, ScenePredictor
 from mm_ovseg.modeling.windows import window_starts
 from mm_ovseg.raster import open_raster
-from shipped_pair import CONFIG, ROOT, SCENE, WEATHERS
 
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = Path("configs/quickstart/demo.yaml")
+SCENE = Path("demo/assets/pair/val")
+WEATHERS = {"clear": "rgb", "clouds": "rgb_clouds"}  # folder of each
 OVERLAPS = (0.5, 0.33, 0.25, 0.1875, 0.125, 0.0625, 0.0)
 WINDOW_SCALES = (0.5, 1.5, 2.0)  # of a training crop
 DTYPES = ("float32", "bfloat16")

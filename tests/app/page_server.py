@@ -1,15 +1,12 @@
-"""Running the page's real command, and speaking to it as programs do."""
+"""Running the page's real command."""
 
 import contextlib
-import functools
-import importlib.util
 import json
 import os
 import re
 import subprocess
 
 import httpx
-import pytest
 
 from tests.conftest import CLI
 from tests.patience import PATIENCE
@@ -17,9 +14,7 @@ from tests.patience import PATIENCE
 
 @contextlib.contextmanager
 def run_page(folder, *options):
-    """The running command and, as ``url``, the page's address; its temporary files lie in ``folder``."""
-    if importlib.util.find_spec("gradio") is None:  # found, not imported, which takes seconds
-        pytest.skip("needs mm_ovseg[app]")
+    """The running command and, as ``url``, the page's address; its temporary files are in ``folder``."""
     process = subprocess.Popen(
         [*CLI, "app", "--port", "0", "--max-upload-megabytes", "1", *options],
         cwd=folder,  # not the checkout
@@ -37,18 +32,11 @@ def run_page(folder, *options):
         process.wait()
 
 
-@functools.cache
-def page_config(url):
-    """The parts of the page and its events."""
-    return httpx.get(f"{url.rstrip(chr(47))}/config", timeout=PATIENCE).json()
-
-
 class Visitor(httpx.Client):
-    """A program that keeps its cookies and knows the page's events, by the elements that start them."""
+    """A program that keeps its cookie."""
 
     def __init__(self, url, **options):
         super().__init__(base_url=url, timeout=PATIENCE, verify=False, **options)  # plain HTTP
-        self.session = os.urandom(8).hex()
 
     def __enter__(self):
         super().__enter__()
@@ -56,36 +44,20 @@ class Visitor(httpx.Client):
         return self
 
     def upload(self, path, **options):
-        """The server's path of an uploaded file."""
-        response = self.post("/gradio_api/upload", files={"files": (path.name, path.read_bytes())}, **options)
-        return response.json()[0] if response.is_success else response
+        """The answer to an upload."""
+        return self.post("/api/files", files={"file": (path.name, path.read_bytes())}, **options)
 
-    def event(self, element, *data):
-        """The body of an event whose trigger is the element with that id."""
-        config = page_config(str(self.base_url))
-        [number] = [part["id"] for part in config["components"] if part["props"].get("elem_id") == element]
-        steps = config["dependencies"]
-        # A chain begins with what needs no file; its ``then`` takes them.
-        index = next(i for i, step in enumerate(steps) if step["targets"] and step["targets"][0][0] == number)
-        while len(steps[index]["inputs"]) != len(data):
-            index += 1
-        return {"data": list(data), "fn_index": steps[index]["id"], "session_hash": self.session}
+    def events(self, route, body):
+        """The events of a stream, as they come."""
+        with self.stream("POST", route, json=body) as answer:
+            assert answer.status_code == 200, answer.read()
+            for line in answer.iter_lines():
+                yield json.loads(line)
 
-    def make(self, rgb, sar=None, classes="water, road"):
-        """Ask for a map, by the values of the file inputs."""
-        body = self.event("ovseg-start", None, rgb, sar, classes, "", "Classes", 60)
-        return self.post("/gradio_api/queue/join", json=body)
+    def scene(self, **body):
+        """A scene."""
+        return list(self.events("/api/scenes", body))[-1]["scene"]
 
-    def result(self):
-        """What the running events end with."""
-        with self.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as stream:
-            for line in stream.iter_lines():
-                message = json.loads(line.removeprefix("data:")) if line else {}
-                if message.get("msg") == "process_completed":
-                    return message
-        raise AssertionError("The event did not end.")
-
-
-def file_value(path, **fields):
-    """A file as the page's script writes it."""
-    return {"path": str(path), "meta": {"_type": "gradio.FileData"}, **fields}
+    def map(self, scene, classes="water", **body):
+        """A map of a scene."""
+        return list(self.events(f"/api/scenes/{scene['id']}/maps", {"classes": classes, **body}))[-1]["map"]

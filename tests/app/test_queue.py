@@ -1,74 +1,176 @@
-"""Waiting for the model, over HTTP: nobody fills the queue, and nobody waits for those who have left."""
+"""Waiting for the model: nobody fills the queue, and nobody waits for those who have left."""
 
+import asyncio
+import contextlib
 import json
-import signal
+import threading
 
-import cv2
-import numpy as np
 import pytest
+from starlette.exceptions import HTTPException
 
-from mm_ovseg.app.gate import MAX_WAITING
-from tests.app.page_server import Visitor, file_value, run_page
+from mm_ovseg.app.messages import UNEXPECTED
+from mm_ovseg.app.runs import MAX_WAITING, MAX_WAITING_PER_ADDRESS, EventStream, Runs
+from mm_ovseg.errors import StoppedError
 from tests.patience import PATIENCE
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with run_page(tmp_path_factory.mktemp("server")) as process:
-        yield process
+DONE = {"event": "map", "map": {}}
 
 
-@pytest.fixture
-def large(tmp_path):
-    """A small file of a scene of many windows."""
-    path = tmp_path / "large.png"
-    assert cv2.imwrite(str(path), np.full((6000, 6000, 3), 90, np.uint8))
-    return path
+class Work:
+    """Runs until it is let go, or its visitor has left."""
+
+    def __init__(self):
+        self.begun, self.let_go, self.stopped = threading.Event(), threading.Event(), False
+
+    def __call__(self, run):
+        self.begun.set()
+        while not self.let_go.wait(0.01):
+            if run.should_stop():
+                self.stopped = True
+                raise StoppedError("It is no longer needed.")
+        run.progress(1, 2, "windows")
+        return DONE
 
 
-def maps_in(server):
-    return list(server.folder.rglob("large_map.tif*"))
+class Client:
+    """Reads a stream, and closes it on demand."""
+
+    def __init__(self, runs, run):
+        self.events, self.gone, self.closed, self._news = [], asyncio.Event(), False, asyncio.Event()
+        self.task = asyncio.ensure_future(
+            EventStream(runs, run, contextlib.nullcontext())({}, self._receive, self._send)
+        )
+
+    async def _receive(self):
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message):
+        if message["type"] == "http.response.start":
+            assert dict(message["headers"])[b"content-type"] == b"application/x-ndjson"
+        else:
+            self.events += [json.loads(line) for line in message["body"].splitlines()]
+            self.closed = not message["more_body"]
+        self._news.set()
+
+    async def leave(self):
+        self.gone.set()
+        await self.task
+
+    async def until(self, condition):
+        while not condition():
+            self._news.clear()
+            await asyncio.wait_for(self._news.wait(), PATIENCE)
 
 
-def leave_when_it_runs(visitor):
-    """Listen for a result until the model is at work on it, and go."""
-    with visitor.stream("GET", "/gradio_api/queue/data", params={"session_hash": visitor.session}) as stream:
-        for line in stream.iter_lines():
-            if line and json.loads(line.removeprefix("data:"))["msg"] == "process_starts":
-                return
+def in_loop(test):
+    """Run a test with a queue in an event loop."""
+
+    def run():
+        async def main():
+            runs = Runs()
+            try:
+                await test(runs)
+            finally:
+                runs.end()
+
+        asyncio.run(main())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
 
 
-def test_one_address_cannot_fill_the_queue_and_a_run_ends_with_its_visitor(server, large, write_image):
-    with Visitor(server.url) as greedy, Visitor(server.url) as next_one:
-        path, small = greedy.upload(large), next_one.upload(write_image("small.tif"))
-        answers = [greedy.make(file_value(path)) for _ in range(MAX_WAITING + 3)]
-        assert {answer.status_code for answer in answers} == {200, 429}
-        assert MAX_WAITING <= sum(answer.is_success for answer in answers) <= MAX_WAITING + 1  # one is at work
-        assert "wait until one is finished" in answers[-1].json()["detail"]
-        assert next_one.make(file_value(small)).status_code == 429  # cookies cost nothing
-        leave_when_it_runs(greedy)
-        answer = next_one.make(file_value(small))
-        while answer.status_code == 429:  # the server has not seen it yet
-            answer = next_one.make(file_value(small))
-        _, _, picture, *_ = next_one.result()["output"]["data"]
-    assert "ovseg-layer" in picture
-    assert not maps_in(server)
+async def begun(work):
+    assert await asyncio.to_thread(work.begun.wait, PATIENCE)
 
 
-def test_the_queue_cannot_be_passed_by(server, write_image):
-    with Visitor(server.url) as visitor:
-        path = visitor.upload(write_image("rgb.tif"))
-        body = visitor.event("ovseg-start", None, file_value(path), None, "water", "", "Classes", 60)
-        for route in ("run/predict", "run/make"):
-            assert visitor.post(f"/gradio_api/{route}", json=body).status_code == 404
+@in_loop
+async def test_one_run_at_a_time_and_places_in_the_queue(runs):
+    works = [Work() for _ in range(3)]
+    clients = [Client(runs, runs.add("a", work)) for work in works]
+    await begun(works[0])
+    await clients[2].until(lambda: clients[2].events)
+    assert [client.events for client in clients[1:]] == [[{"event": "waiting", "place": n}] for n in (1, 2)]
+    assert not works[1].begun.is_set()
+    works[0].let_go.set()
+    await clients[0].task
+    assert clients[0].events == [{"event": "progress", "done": 1, "total": 2, "what": "windows"}, DONE]
+    assert clients[0].closed
+    await begun(works[1])
+    await clients[2].until(lambda: len(clients[2].events) == 2)
+    assert clients[2].events[1] == {"event": "waiting", "place": 1}
+    for work, client in zip(works[1:], clients[1:], strict=True):
+        work.let_go.set()
+        await client.task
+        assert client.events[-1] == DONE
 
 
-def test_a_signal_ends_it_at_work(server, large):
-    """The last of this module."""
-    with Visitor(server.url) as visitor:
-        assert visitor.make(file_value(visitor.upload(large))).is_success
-        with visitor.stream("GET", "/gradio_api/queue/data", params={"session_hash": visitor.session}) as stream:
-            next(line for line in stream.iter_lines() if "process_starts" in line)
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(PATIENCE) == 0
-    assert not list(server.folder.iterdir())
+@in_loop
+async def test_who_leaves_frees_the_queue_at_once(runs):
+    works = [Work() for _ in range(4)]
+    clients = [Client(runs, runs.add(str(number), work)) for number, work in enumerate(works)]
+    await begun(works[0])
+    await clients[1].leave()  # it waits
+    await clients[0].leave()  # it runs
+    await begun(works[2])
+    assert works[0].stopped and not works[1].begun.is_set() and not clients[0].events
+    works[2].let_go.set()
+    works[3].let_go.set()
+    await clients[3].task
+    assert clients[3].events[-1] == DONE and not works[1].begun.is_set()
+
+
+@in_loop
+async def test_nobody_fills_the_queue(runs):
+    def add(address):
+        work = Work()
+        return Client(runs, runs.add(address, work)), work
+
+    first, work = add("a")
+    await begun(work)
+    of_a = [add("a")[0] for _ in range(MAX_WAITING_PER_ADDRESS)]
+    with pytest.raises(HTTPException, match="wait until one is finished") as refusal:
+        add("a")
+    assert refusal.value.status_code == 429
+    clients = [add(f"b{number}")[0] for number in range(MAX_WAITING - MAX_WAITING_PER_ADDRESS)]
+    with pytest.raises(HTTPException, match="try again") as refusal:
+        add("c")
+    assert refusal.value.status_code == 429
+    await asyncio.sleep(0)
+    await of_a[0].leave()
+    clients.append(add("a")[0])  # its place is free
+    with pytest.raises(HTTPException):
+        add("c")
+    for client in (*clients, of_a[1], first):
+        await client.leave()
+    last, work = add("c")
+    work.let_go.set()
+    await last.task
+    assert last.events[-1] == DONE
+
+
+@in_loop
+async def test_an_error_of_ours_is_a_sentence_and_the_next_run_begins(runs):
+    def fail(run):
+        raise RuntimeError("/tmp/server: a bug")
+
+    client, work = Client(runs, runs.add("a", fail)), Work()
+    work.let_go.set()
+    after = Client(runs, runs.add("a", work))
+    await asyncio.gather(client.task, after.task)
+    assert client.events == [{"event": "error", "message": UNEXPECTED}] and after.events[-1] == DONE
+
+
+def test_the_end_of_the_server_stops_everything():
+    works = [Work(), Work()]
+
+    async def main():
+        runs = Runs()
+        clients = [Client(runs, runs.add("a", work)) for work in works]
+        await begun(works[0])
+        runs.end()
+        for client in clients:
+            await client.leave()
+
+    asyncio.run(main())
+    assert works[0].stopped and not works[1].begun.is_set()

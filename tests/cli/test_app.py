@@ -1,11 +1,11 @@
-"""The command line of the page, as far as it needs no Gradio, and what the checkout brings to it."""
+"""The command line of the page, as far as it needs no extra, and what the checkout brings to it."""
 
 import socket
 
 import pytest
 
 from mm_ovseg.app import shipped_pairs
-from mm_ovseg.app.serving import open_port
+from mm_ovseg.app.port import open_port
 from mm_ovseg.cli import app
 from mm_ovseg.cli.main import build_parser
 from mm_ovseg.engine import load_config
@@ -20,13 +20,14 @@ def fails(capsys, *arguments):
 
 
 @pytest.fixture
-def with_gradio(monkeypatch):
+def with_extra(monkeypatch):
     monkeypatch.setattr(app.importlib.util, "find_spec", lambda name: object())
 
 
-def test_without_gradio_the_extra_is_named(capsys, monkeypatch):
+def test_without_its_packages_the_extra_is_named(capsys, monkeypatch):
     monkeypatch.setattr(app.importlib.util, "find_spec", lambda name: None)
-    assert "pip install 'mm_ovseg[app]'" in fails(capsys)
+    said = fails(capsys)
+    assert "needs starlette, uvicorn, python_multipart, rio_tiler," in said and "pip install 'mm_ovseg[app]'" in said
 
 
 @pytest.mark.parametrize("arguments,said", [
@@ -39,11 +40,11 @@ def test_without_gradio_the_extra_is_named(capsys, monkeypatch):
     (["--port", "0", "--config-file", "none.yaml"], "none.yaml"),
     (["--port", "0", "--opts", "INPUT.SAR.SCALES", "db"], "did you mean INPUT.SAR.SCALE?"),
 ])  # fmt: skip
-def test_what_is_wrong_is_said_before_a_model_is_loaded(arguments, said, capsys, with_gradio):
+def test_what_is_wrong_is_said_before_a_model_is_loaded(arguments, said, capsys, with_extra):
     assert said in fails(capsys, *arguments)
 
 
-def test_a_port_that_is_taken(capsys, with_gradio):
+def test_a_port_that_is_taken(capsys, with_extra):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert "Address already in use" in fails(capsys, "--host", "127.0.0.1", "--port", port)
@@ -58,6 +59,8 @@ def test_the_shipped_config_loads_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = load_config(shipped_pairs.CONFIG, ["MODEL.DEVICE", "cpu"])
     assert cfg.MODEL.WEIGHTS == "quickstart://"
-    assert list(shipped_pairs.shipped_pairs(cfg)) == ["Under clouds", "Clear sky"]
+    pairs = shipped_pairs.shipped_pairs(cfg)
+    assert [pair.name for pair in pairs] == ["Under clouds", "Clear sky"]
+    assert all(path.is_file() for pair in pairs for path in (*pair.rgb, *pair.sar))
     # Its 8-bit files would be misread.
-    assert shipped_pairs.shipped_pairs(load_config(shipped_pairs.CONFIG, ["INPUT.SAR.SCALE", "db"])) == {}
+    assert shipped_pairs.shipped_pairs(load_config(shipped_pairs.CONFIG, ["INPUT.SAR.SCALE", "db"])) == []

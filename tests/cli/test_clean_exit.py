@@ -17,7 +17,7 @@ from tests.patience import PATIENCE
 
 COMMANDS = sorted(
     path
-    for folder in (".", "tools", "demo", "datasets", "projects/laptop")
+    for folder in (".", "tools", "demo", "datasets", "projects/laptop", "projects/sentinel")
     for path in (ROOT / folder).glob("*.py")
     if '__name__ == "__main__"' in path.read_text(encoding="utf-8") and path.name != "install_detectron2.py"
 )  # which runs before this package can

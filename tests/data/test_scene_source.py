@@ -238,3 +238,25 @@ def test_an_unreadable_block_is_a_sentence(tmp_path, rgb):
     sar.write_bytes(content)
     with SceneSource(rgb, sar) as source, pytest.raises(DataError, match=r"sar\.tif cannot be read"):
         source.read(0, 0, 60, 80)
+
+
+def test_a_part_has_the_pixels_of_the_whole(rgb, tmp_path):
+    sar = write_ground(tmp_path / "sar.tif", from_origin(499_900, 5_000_050, 7, 7), 130, 170, dtype="float32")
+    readers = {"sar_reader": DB}
+    with SceneSource(rgb, sar, **readers) as whole, SceneSource(rgb, sar, part=(11, 7, 30, 40), **readers) as part:
+        assert part.grid == whole.grid.window(11, 7, 30, 40) and part.covered == whole.covered
+        found, expected = part.read(5, 6, 20, 34), whole.read(16, 13, 20, 34)
+        for name in ("image", "image_valid", "sar_image", "sar_valid"):
+            assert np.array_equal(getattr(found, name), getattr(expected, name)), name
+        assert part.read(20, 0, 16, 40).image_valid.any(axis=1).tolist() == [True] * 10 + [False] * 6
+        image, valid = part.read_rgb((0, 0, 30, 40))
+        assert np.array_equal(image, whole.read(11, 7, 30, 40).image) and valid.all()
+    with SceneSource(None, sar, **readers) as source:
+        image, valid = source.read_rgb((0, 0, 3, 4))
+        assert image.shape == (3, 4, 3) and not image.any() and not valid.any()
+
+
+@pytest.mark.parametrize("part", [(-1, 0, 5, 5), (0, 0, 61, 5), (0, 76, 5, 5), (0, 0, 0, 5)])
+def test_a_part_is_within_the_scene(part, rgb):
+    with pytest.raises(DataError, match="is not within .*, which has 60 rows of 80 pixels"):
+        SceneSource(rgb, None, part=part)

@@ -8,9 +8,10 @@ import torch
 from mm_ovseg.engine import load_config
 from mm_ovseg.inference import ScenePredictor
 from mm_ovseg.inference.scene import SceneOptions
-from shipped_pair import CONFIG, scene_file
+from shipped_pair import SCENES
 from tests.conftest import ROOT
 
+DRAWN = SCENES["drawn"]
 CLASSES = ("city", "road", "forest", "water", "farmland")
 # Largest absolute deviation from float32: of cosines between normalised tokens, or of scores, both at most 1.
 PRECISION_TOLERANCE = {"bfloat16": 0.05, "float16": 0.01}
@@ -46,12 +47,15 @@ def test_compiled_blocks_change_little(make_workload, check, stage):
 
 
 def test_windows_in_batches_make_the_map_of_single_windows(check, device, tmp_path):
-    predictor = ScenePredictor(load_config(ROOT / CONFIG, ["MODEL.DEVICE", str(device)], needs_datasets=False), CLASSES)
+    predictor = ScenePredictor(
+        load_config(ROOT / DRAWN.config, ["MODEL.DEVICE", str(device)], needs_datasets=False), CLASSES
+    )
     layers = {}
     for size in (1, 4):
         output = tmp_path / f"{size}.tif"
         predictor.segment(
-            *(ROOT / scene_file(kind) for kind in ("rgb", "sar")),
+            ROOT / DRAWN.rgb["clear"],
+            ROOT / DRAWN.sar,
             output,
             SceneOptions(batch_size=size, probabilities=True),
         )

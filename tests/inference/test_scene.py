@@ -310,3 +310,11 @@ def test_a_scene_whose_batches_memory_does_not_hold(predictor, pair, tmp_path, m
     predictor.segment(*pair, tmp_path / "halved.tif", SceneOptions(window=40, batch_size=4))
     assert max(sizes) > 1 and sizes.count(1) > 4
     np.testing.assert_array_equal(read(tmp_path / "halved.tif"), read(tmp_path / "whole.tif"))
+
+
+def test_progress_counts_windows(predictor, pair, tmp_path):
+    told = []
+    options = SceneOptions(window=40, batch_size=3)
+    report = predictor.segment(*pair, tmp_path / "map.tif", options, on_progress=lambda *done: told.append(done))
+    done, totals = zip(*told, strict=True)
+    assert list(done) == sorted(done) and done[-1] == report["windows"] and set(totals) == {report["windows"]}

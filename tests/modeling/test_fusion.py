@@ -22,7 +22,11 @@ def test_a_grid_that_does_not_divide_is_a_config_error():
 
 def test_the_features_of_two_encoders_are_added():
     torch.manual_seed(0)
-    shape = {"dense": ShapeSpec(channels=4, height=8), "guidance": ShapeSpec(channels=7, height=8)}
+    shape = {
+        "dense": ShapeSpec(channels=4, height=8),
+        "coarse": ShapeSpec(channels=7, height=8),
+        "fine": ShapeSpec(channels=7, height=8),
+    }
     arguments = {"input_shape": shape, "dense_channels": 6, "guidance_channels": [5, 3], "dense_size": 4}
     rgb, sar = FeatureProjection(**arguments), FeatureProjection(**arguments)
     maps = [torch.randn(2, channels, 8, 8) for channels in (4, 7, 7)]

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from mm_ovseg.data.palette import SERIES_COLORS
 from mm_ovseg.errors import DataError
 from mm_ovseg.evaluation.metrics import segmentation_metrics
 from mm_ovseg.visualization import class_scores
-from mm_ovseg.visualization.class_scores import MODEL_COLORS, draw_class_scores
+from mm_ovseg.visualization.class_scores import draw_class_scores
 
 CLASSES = ["city", "road", "forest"]
 COUNTS = np.array([[90, 10, 0], [5, 20, 5], [5, 5, 10]])
@@ -34,7 +35,7 @@ def bars_of(figure):
     colored = {
         x: (bar.get_height(), tuple(round(255 * part) for part in bar.get_facecolor()[:3])) for x, bar in bars.items()
     }
-    return [colored[x] for x in sorted(colored) if colored[x][1] in MODEL_COLORS]
+    return [colored[x] for x in sorted(colored) if colored[x][1] in SERIES_COLORS]
 
 
 def test_seen_classes_stand_before_unseen_ones_before_the_means(draw):
@@ -58,7 +59,7 @@ def test_models_stand_side_by_side_in_colors_of_their_own_beside_a_legend(draw):
     figure = draw({"theirs": SCORES, "ours": better}, CLASSES, ["road"])
     (first, first_color), (second, second_color) = bars_of(figure)[:2]
     assert (first, second) == pytest.approx((SCORES["IoU-city"], 99.0))
-    assert (first_color, second_color) == MODEL_COLORS[:2]
+    assert (first_color, second_color) == SERIES_COLORS[:2]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["theirs", "ours"]
 
 
@@ -80,6 +81,6 @@ def test_a_class_without_ground_truth_has_a_dash(draw):
 
 
 def test_at_most_as_many_models_as_colors():
-    for count in (0, len(MODEL_COLORS) + 1):
+    for count in (0, len(SERIES_COLORS) + 1):
         with pytest.raises(DataError, match=f"would show {count} models; choose 1 to 8"):
             draw_class_scores("scores.png", {str(index): SCORES for index in range(count)}, CLASSES)

@@ -298,10 +298,14 @@ def set_clip_trainable(tower: nn.Module, finetune: str) -> None:
     check_choice("MODEL.CLIP.FINETUNE", finetune, ("query_value", "none"))
     tower.requires_grad_(False)
     if finetune == "query_value":
-        for module in tower.modules():
-            if isinstance(module, SelfAttention):
-                module.query.weight.requires_grad_(True)
-                module.value.weight.requires_grad_(True)
+        attentions = [module for module in tower.modules() if isinstance(module, SelfAttention)]
+        if not attentions:
+            raise ConfigError(
+                f"MODEL.CLIP.FINETUNE is 'query_value', which {type(tower).__name__} does not have; set 'none'."
+            )
+        for attention in attentions:
+            attention.query.weight.requires_grad_(True)
+            attention.value.weight.requires_grad_(True)
 
 
 def _is_file(weights: str) -> bool:

@@ -92,16 +92,17 @@ class ImageEncoder(nn.Module):
 
     @property
     def grid_size(self) -> int:
-        """Tokens along each side of all maps."""
+        """Tokens along each side of the dense feature."""
         return self.image_size // self.patch_size
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels, grid and stride (pixels) of ``"dense"`` and ``"guidance"``, as in Detectron2's backbones."""
-        size = self.grid_size
-        return {
-            name: ShapeSpec(channels=channels, height=size, width=size, stride=self.patch_size)
-            for name, channels in (("dense", self.out_channels), ("guidance", self.guidance_channels))
-        }
+        """Channels, grid and stride (pixels) of ``"dense"``, and of the ``"coarse"`` and the ``"fine"`` guidance, as in
+        Detectron2's backbones. In a ViT all have one grid.
+        """
+        size, stride = self.grid_size, self.patch_size
+        guidance = ShapeSpec(channels=self.guidance_channels, height=size, width=size, stride=stride)
+        dense = ShapeSpec(channels=self.out_channels, height=size, width=size, stride=stride)
+        return {"dense": dense, "coarse": guidance, "fine": guidance}
 
     @property
     def transformer_blocks(self) -> Sequence[nn.Module]:

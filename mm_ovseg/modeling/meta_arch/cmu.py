@@ -213,9 +213,10 @@ class CrossModalUnification(nn.Module):
 
 
 def _tokens(encoder: ImageEncoder, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """L2-normalised tokens (B, h * w, D) of each block."""
+    """L2-normalised tokens (B, h * w, D) of each block; those of a finer grid are averaged over each dense token."""
     features = encoder(encoder.preprocess(images))
-    maps = (*features.guidance, features.dense)
+    grid = features.dense.shape[-2:]
+    maps = (*(F.adaptive_avg_pool2d(guidance, grid) for guidance in features.guidance), features.dense)
     return [F.normalize(at_least_float32(block_map).flatten(2).transpose(1, 2), dim=-1) for block_map in maps]
 
 

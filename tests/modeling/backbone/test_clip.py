@@ -69,7 +69,8 @@ def test_another_image_size_resizes_the_positional_embedding():
     assert dense.shape == (1, 64, 16, 16)
     assert {name: (shape.channels, shape.height, shape.stride) for name, shape in encoder.output_shape().items()} == {
         "dense": (64, 16, 16),
-        "guidance": (encoder.visual.transformer.width, 16, 16),
+        "coarse": (encoder.visual.transformer.width, 16, 16),
+        "fine": (encoder.visual.transformer.width, 16, 16),
     }
 
 

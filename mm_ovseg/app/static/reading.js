@@ -1,0 +1,92 @@
+/** How the files of a scene are read: units, ranges and bands, shown and editable. */
+
+import { byId, element } from "./dom.js";
+
+const UNITS = { "8bit": "8-bit, already scaled", dB: "decibels", power: "power", amplitude: "amplitude" };
+const RANGE = /^\s*(-?[\d.]+)\s*(?:,|;|to|–)\s*(-?[\d.]+)\s*$/;
+const BANDS = /^\s*\d+(\s*,\s*\d+)*\s*$/;
+
+/** The form below the images. */
+export class ReadingForm {
+  /** @param {string[]} sarUnits the units that the server knows. */
+  constructor(sarUnits) {
+    this._units = sarUnits;
+  }
+
+  /**
+   * Show how a scene is read.
+   * @param {Object} scene
+   * @param {Object|null} asked the reading that was asked for.
+   * @param {boolean} editable
+   */
+  show(scene, asked, editable) {
+    const { reading, images } = scene;
+    this._asked = asked ?? {};
+    this._fields = [];
+    const rows = [];
+    if (images.includes("rgb")) {
+      const unit = reading.rgb_unit ? ` (${reading.rgb_unit})` : "";
+      rows.push(this._range("rgb", `RGB range${unit}`, reading), this._bands("rgb", reading));
+    }
+    if (images.includes("sar")) {
+      rows.push(this._unit(reading), this._range("sar", "SAR range, dB", reading), this._bands("sar", reading));
+    }
+    for (const { control } of this._fields) control.disabled = !editable;
+    byId("reading-fields").replaceChildren(...rows);
+    byId("read-again").hidden = !editable;
+    byId("reading").hidden = false;
+  }
+
+  /**
+   * The reading to ask for: what was changed, now or before; null for the rest.
+   * @throws {Error} if a field cannot be understood.
+   */
+  get value() {
+    return Object.fromEntries(
+      this._fields.map(({ key, control, shown, read }) => {
+        if (control.value === shown) return [key, this._asked[key] ?? null];
+        return [key, control.value.trim() ? read(control.value) : null];
+      }),
+    );
+  }
+
+  _range(sensor, label, reading) {
+    const key = `${sensor}_range`;
+    return this._text(key, label, reading[key]?.join(" to "), readRange);
+  }
+
+  _bands(sensor, reading) {
+    const key = `${sensor}_bands`;
+    const label = `${sensor.toUpperCase()} bands (of ${reading[`${key}_available`]})`;
+    return this._text(key, label, reading[key]?.join(", "), readBands);
+  }
+
+  _text(key, label, shown = "", read) {
+    return this._row(key, label, element("input", { value: shown, placeholder: "as the file says" }), read);
+  }
+
+  _unit(reading) {
+    const options = this._units.map((unit) => element("option", { value: unit }, UNITS[unit] ?? unit));
+    const select = element("select", {}, ...options);
+    select.value = reading.sar_unit;
+    const source = reading.sar_unit_declared ? "said by the file" : "assumed";
+    return this._row("sar_unit", `SAR unit (${source})`, select, (value) => value);
+  }
+
+  _row(key, label, control, read) {
+    control.id = key.replace("_", "-");
+    this._fields.push({ key, control, shown: control.value, read });
+    return element("div", { className: "field" }, element("label", { htmlFor: control.id }, label), control);
+  }
+}
+
+function readRange(text) {
+  const [, low, high] = (RANGE.exec(text) ?? []).map(Number);
+  if (Number.isFinite(low) && low < high) return [low, high];
+  throw new Error(`“${text}” is not a range; write the lower number first, such as -25 to 0.`);
+}
+
+function readBands(text) {
+  if (BANDS.test(text)) return text.split(",").map(Number);
+  throw new Error(`“${text}” are not bands; separate their numbers by commas, such as 3, 2, 1.`);
+}

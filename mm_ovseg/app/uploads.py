@@ -1,0 +1,60 @@
+"""Receiving a visitor's file."""
+
+import shutil
+from pathlib import Path
+from typing import BinaryIO
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from mm_ovseg.app.visitors import UploadedFile, Visitors
+
+__all__ = ["store_upload"]
+
+MAX_NAME = 100  # characters
+MIN_FREE = 1_000_000_000  # bytes of the disk that stay free
+
+
+async def store_upload(request: Request, visitors: Visitors, visitor: str, *, max_bytes: int) -> UploadedFile:
+    """Store the one file of a form, whose length the gate has checked, in a folder of its visitor.
+
+    Raises:
+        HTTPException: the form is broken, the file is empty or too large, or the disk is full.
+    """
+    try:
+        async with request.form(max_files=1, max_fields=1) as form:
+            upload = form.get("file")
+            if not isinstance(upload, UploadFile):
+                raise HTTPException(400, "No file was sent; choose it again.")
+            name = _shown_name(upload.filename)
+            if not upload.size:
+                raise HTTPException(400, f"{name} is empty; choose another file.")
+            if upload.size > max_bytes:
+                raise HTTPException(413, f"{name} exceeds {max_bytes / 1e6:g} MB; choose a smaller file.")
+            if shutil.disk_usage(visitors.folder).free < upload.size + MIN_FREE:
+                raise HTTPException(507, "The server's disk is full; try again later.")
+            folder = visitors.new_folder(visitor)
+            path = folder / folder.name
+            await run_in_threadpool(_write, upload.file, path)
+    except OSError as error:
+        raise HTTPException(507, "The server could not store the file; try again later.") from error
+    file = UploadedFile(folder.name, folder, name, path)
+    visitors.keep(visitor, file)
+    return file
+
+
+def _shown_name(name: str | None) -> str:
+    """The last part of a file name, without what cannot be shown."""
+    last = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(letter for letter in last if letter.isprintable())[-MAX_NAME:] or "image"
+
+
+def _write(file: BinaryIO, path: Path) -> None:
+    try:
+        with open(path, "wb") as target:
+            shutil.copyfileobj(file, target, 1 << 20)
+    except OSError:
+        shutil.rmtree(path.parent, ignore_errors=True)
+        raise

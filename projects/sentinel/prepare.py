@@ -1,0 +1,46 @@
+#!/usr/bin/env python
+"""Write the training data of the Sentinel model from the archives of ``realtrain``.
+
+python projects/sentinel/prepare.py --source ../shared/realtrain --output datasets/sentinel
+
+Finished files are kept, so that an interrupted run continues.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mm_ovseg.cli.clean_exit import clean_exit
+from mm_ovseg.files import check_writable_folder
+from sentinel.labels import write_labels
+from sentinel.mosaics import write_mosaics
+from sentinel.pairs import write_pairs
+
+PARTS = ("pairs", "mosaics", "labels")
+
+
+@clean_exit
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write all parts, or those asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, required=True, help="folder of the zip archives")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=PARTS,
+        help="what to write; labels are those of the pairs (default: all)",
+    )
+    args = parser.parse_args(arguments)
+    check_writable_folder(args.output)
+    if "pairs" in args.parts:
+        write_pairs(args.source, args.output / "pairs")
+    if "mosaics" in args.parts:
+        write_mosaics(args.source, args.output / "mosaics")
+    if "labels" in args.parts:
+        write_labels(args.output / "pairs")
+
+
+if __name__ == "__main__":
+    main()
