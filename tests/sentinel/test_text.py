@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import distil_text
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.modeling.backbone.text_tower import build_text_tower
 from sentinel import text, text_steps
@@ -182,6 +183,19 @@ def test_a_tower_is_written_with_its_measures(tmp_path, few_texts):
     assert again == measures
     make_text(tmp_path, CAPTIONS, name=MODEL, teacher=teacher, seed=3, iterations=2, hold_out=True)
     assert (tmp_path / "text_seed3_held_out.safetensors").is_file()
+
+
+def test_the_command_writes_each_seed_and_prints_the_measures(tmp_path, few_texts, monkeypatch, capsys):
+    (tmp_path / "captions.csv").write_text("file,caption\na.jpg,a frozen lake\nb.jpg,a long road\n")
+    monkeypatch.setattr(distil_text, "load_teacher", lambda: teacher)
+    options = ["--captions", str(tmp_path / "captions.csv"), "--output", str(tmp_path / "text")]
+    distil_text.main([*options, "--iterations", "2", "--seeds", "1", "4"])
+    assert {path.name for path in (tmp_path / "text").iterdir()} == {
+        *("projection.safetensors", "targets.safetensors"),
+        *(f"text_seed{seed}.{suffix}" for seed in (1, 4) for suffix in ("safetensors", "json")),
+    }
+    printed = capsys.readouterr().out
+    assert "seed 4" in printed and "class names cosine" in printed
 
 
 def test_captions_are_read_by_file(tmp_path):

@@ -17,8 +17,9 @@ from sentinel.text import collect_texts, distil, start_from_targets, texts_witho
 from sentinel.text_measure import held_out_words, measure_text
 from sentinel.words import CLASS_NAMES, NOUNS, combine
 
-__all__ = ["frequent_words", "make_text", "read_captions", "teach_texts"]
+__all__ = ["ITERATIONS", "frequent_words", "make_text", "read_captions", "teach_texts"]
 
+ITERATIONS = 1500
 WORDS = 60_000
 PHRASES = 24_000
 HELD_OUT_PHRASES = 500
@@ -103,7 +104,7 @@ def make_text(
     name: str,
     teacher: Teacher,
     seed: int,
-    iterations: int = 1500,
+    iterations: int = ITERATIONS,
     hold_out: bool = False,
     show_progress: bool = False,
 ) -> dict[str, float]:
