@@ -6,19 +6,24 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import TextTransformer
 from tqdm import trange
 
 from sentinel.words import CLASS_NAMES, NOUNS, PROMPTS, in_prompt
 
-__all__ = ["collect_texts", "distil", "embed", "texts_without"]
+__all__ = ["collect_texts", "distil", "embed", "start_from_targets", "texts_without"]
+
+PROMPTED_WORDS = 15_000
+LENGTH_GROUP = 64  # texts
+TOKEN_SCALE = 0.5  # length of the token embeddings at the start
 
 
 def collect_texts(words: Sequence[str], captions: Sequence[str], phrases: Sequence[str]) -> dict[str, float]:
     """The texts to train with, and how often each of them is drawn; the sum is 1.
 
     Args:
-        words: frequent words, bare and each in one prompt.
+        words: the most frequent first; all bare, and the first ones each in one prompt.
         captions: as they are.
         phrases: half of them bare, the others in one prompt each.
 
@@ -32,7 +37,7 @@ def collect_texts(words: Sequence[str], captions: Sequence[str], phrases: Sequen
     half = len(phrases) // 2
     groups = (  # with their shares
         (words, 0.3),
-        (prompted(words), 0.1),
+        (prompted(words[:PROMPTED_WORDS]), 0.1),
         ([in_prompt(name, prompt) for prompt in PROMPTS for name in (*CLASS_NAMES, *NOUNS)], 0.2),
         ([*phrases[:half], *prompted(phrases[half:])], 0.25),
         (captions, 0.15),
@@ -51,14 +56,40 @@ def texts_without(texts: Sequence[str], words: Collection[str]) -> np.ndarray:
 
 
 def embed(tower: TextTransformer, tokens: torch.Tensor) -> torch.Tensor:
-    """Unit vectors (N, C) of token ids (N, L); L may be shorter than the tower's context."""
-    length = int((tokens > 0).sum(1).max())  # padding after the end changes nothing, since attention is causal
+    """Unit vectors (N, C) of token ids (N, L)."""
+    # Texts of similar lengths together, without the padding, which behind the end of a text changes nothing.
+    lengths = (tokens > 0).sum(1)
+    order = lengths.argsort()
     mask = tower.attn_mask
-    tower.attn_mask = mask[:length, :length]
+    parts = []
     try:
-        return F.normalize(tower(tokens[:, :length]), dim=-1)
+        for rows in order.split(LENGTH_GROUP):
+            length = int(lengths[rows[-1]])
+            tower.attn_mask = mask[:length, :length]
+            parts.append(tower(tokens[rows, :length]))
     finally:
         tower.attn_mask = mask
+    return F.normalize(torch.cat(parts)[order.argsort()], dim=-1)
+
+
+def start_from_targets(
+    tower: TextTransformer, tokenizer: SimpleTokenizer, targets: Callable, without: Collection[str] = ()
+) -> None:
+    """Set the token embeddings, which are as wide as the targets, to the targets of the tokens' own texts.
+
+    Training then starts from what the single words mean.
+
+    Args:
+        tower: changed in place.
+        tokenizer: whose last two tokens start and end a text.
+        targets: texts -> unit vectors (N, C).
+        without: tokens with these texts keep their random embeddings.
+    """
+    texts = [tokenizer.decode([index]).strip() for index in range(tokenizer.vocab_size - 2)]
+    kept = [index for index, text in enumerate(texts) if text and text not in without]
+    vectors = torch.from_numpy(targets([texts[index] for index in kept]))
+    with torch.no_grad():
+        tower.token_embedding.weight[kept] = TOKEN_SCALE * vectors
 
 
 def distil(

@@ -13,14 +13,15 @@ from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import write_json
 from mm_ovseg.modeling.backbone.text_tower import build_text_tower
 from sentinel.teacher import Teacher, fit_projection, project
-from sentinel.text import collect_texts, distil, texts_without
+from sentinel.text import collect_texts, distil, start_from_targets, texts_without
 from sentinel.text_measure import held_out_words, measure_text
 from sentinel.words import CLASS_NAMES, NOUNS, combine
 
-__all__ = ["frequent_words", "make_text", "read_captions", "teach_texts"]
+__all__ = ["ITERATIONS", "frequent_words", "make_text", "read_captions", "teach_texts"]
 
+ITERATIONS = 1500
 WORDS = 60_000
-PHRASES = 40_000
+PHRASES = 24_000
 HELD_OUT_PHRASES = 500
 COMMON = 4_000  # of the words and of the phrases, for the projection
 
@@ -103,7 +104,7 @@ def make_text(
     name: str,
     teacher: Teacher,
     seed: int,
-    iterations: int = 6000,
+    iterations: int = ITERATIONS,
     hold_out: bool = False,
     show_progress: bool = False,
 ) -> dict[str, float]:
@@ -132,9 +133,13 @@ def make_text(
     words = frequent_words(0, WORDS)
     texts, targets, projection = teach_texts(folder, words, sorted(set(captions)), teacher, tower.output_dim)
     held_out = held_out_words(words)
+    excluded = held_out if hold_out else ()
     all_texts = list(texts)
-    kept = texts_without(all_texts, held_out if hold_out else ())
+    kept = texts_without(all_texts, excluded)
     frequencies = np.array(list(texts.values()))[kept]
+    start_from_targets(
+        tower, tokenizer, lambda texts: project(teacher(texts), projection), {*excluded, *(f"{w}s" for w in excluded)}
+    )
     distil(
         tower,
         tokenizer,
