@@ -222,9 +222,9 @@ function listen() {
     clearTimeout(timer);
     timer = setTimeout(applyMinScore, DEBOUNCE);
   });
-  byId("area-draw").addEventListener("click", () => open.view.area.setDrawing(!open.view.area.drawing));
+  byId("area-draw").addEventListener("click", () => open.view?.area.setDrawing(!open.view.area.drawing));
   byId("area-view").addEventListener("click", () => {
-    if (!open.view.area.set(open.view.map.getBounds())) setAlert("The scene is not in view.");
+    if (open.view && !open.view.area.set(open.view.map.getBounds())) setAlert("The scene is not in view.");
   });
   byId("area-clear").addEventListener("click", () => open.view.area.set(null));
   byId("map").addEventListener("keydown", (event) => {
