@@ -6,6 +6,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rasterio
 
@@ -99,14 +100,13 @@ def ask(browser, classes=None):
     wait(browser, lambda: map_id(browser) not in (None, before))
 
 
-def open_images(browser, **files):
-    """Upload files by sensor, and open them."""
+def upload(browser, **files):
+    """Upload files by sensor."""
     find(browser, "#images > summary").click()
     for sensor, path in files.items():
         find(browser, f"#{sensor}-files").send_keys(str(path))
     wait(browser, lambda: len(find_all(browser, ".drop li")) == len(find_all(browser, ".drop li:not(:has(progress))")))
-    find(browser, "#open").click()
-    wait(browser, lambda: text(browser, "#scene-name") == next(iter(files.values())).stem)
+    assert text(browser, "#read") == "Open these images"
 
 
 def test_the_page_opens_with_a_map(server, browser):
@@ -195,7 +195,9 @@ def test_a_divider_compares_two_layers(server, browser):
 
 def test_files_without_coordinates_are_shown_by_pixels_and_read_otherwise(server, browser, write_image):
     open_page(browser, server)
-    open_images(browser, rgb=write_image("north.png"), sar=write_image("radar.png", bands=1))
+    upload(browser, rgb=write_image("north.png"), sar=write_image("radar.png", bands=1))
+    find(browser, "#read").click()
+    wait(browser, lambda: text(browser, "#scene-name") == "north")
     assert "96 × 64 pixels, not georeferenced" in text(browser, "#scene-text") and map_id(browser) is None
     ask(browser, "water, road")
     ActionChains(browser).move_to_element(find(browser, "#map")).click().perform()
@@ -203,10 +205,21 @@ def test_files_without_coordinates_are_shown_by_pixels_and_read_otherwise(server
     column, row = map(int, re.search(r"column (\d+), row (\d+)", text(browser, ".point .hint")).groups())
     assert 0 < column < 96 and 0 < row < 64 and not find_all(browser, ".leaflet-control-scale")
     find(browser, "#sar-unit").send_keys("power")
-    find(browser, "#read-again").click()
+    find(browser, "#read").click()
     wait(browser, lambda: map_id(browser) is None and find(browser, "#sar-range").get_attribute("value"))
     assert find(browser, "#sar-unit").get_attribute("value") == "power"
     ask(browser)
+
+
+def test_the_unit_is_said_before_files_are_opened(server, browser, write_image):
+    open_page(browser, server)
+    decibels = np.linspace(-20, -5, 64 * 96, dtype=np.float32).reshape(1, 64, 96)
+    upload(browser, sar=write_image("radar.tif", image=decibels))
+    find(browser, "#make").click()
+    wait(browser, lambda: "set the SAR unit" in text(browser, "#alert"))
+    find(browser, "#sar-unit").send_keys("decibels")
+    ask(browser)
+    assert text(browser, "#scene-name") == "radar" and find(browser, "#sar-range").get_attribute("value") == "-25 to 0"
 
 
 def test_what_is_wrong_is_said(server, browser, tmp_path):
@@ -223,8 +236,8 @@ def test_what_is_wrong_is_said(server, browser, tmp_path):
     wait(browser, lambda: text(browser, "#alert") == "huge.png has 1.1 MB, more than the maximum of 1.0 MB.")
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     find(browser, "#rgb-files").send_keys(str(tmp_path / "torn.png"))
-    wait(browser, find(browser, "#open").is_displayed)
-    find(browser, "#open").click()
+    wait(browser, lambda: text(browser, "#read") == "Open these images" and find(browser, "#read").is_enabled())
+    find(browser, "#read").click()
     wait(browser, lambda: "torn.png cannot be read" in text(browser, "#alert"))
     assert str(server.folder) not in text(browser, "#alert")
 

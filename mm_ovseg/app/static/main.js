@@ -62,7 +62,7 @@ function showScene(scene, source) {
   byId("scene-name").textContent = scene.name;
   byId("scene-text").textContent = describe(scene);
   fillList(byId("scene-warnings"), scene.warnings);
-  reading.show(scene, source?.reading ?? null, source !== null);
+  showReading();
   byId("result").hidden = true;
   byId("make").textContent = "Make the map";
   noteFiles();
@@ -154,8 +154,8 @@ async function openScene(source, onEvent, signal) {
 }
 
 async function makeMap(onEvent, signal) {
-  if (Object.values(chosenFiles()).includes(null)) throw new Error("Wait until the files are uploaded.");
-  if (filesChanged()) await openScene({ ...chosenFiles(), reading: null }, onEvent, signal);
+  if (isUploading()) throw new Error("Wait until the files are uploaded.");
+  if (filesChanged()) await openScene({ ...chosenFiles(), reading: reading.value }, onEvent, signal);
   if (!open.scene) throw new Error("There is no image yet; choose files, or open an example.");
   const { scene, corners } = open;
   const { map } = await postForStream(
@@ -176,12 +176,27 @@ async function makeMap(onEvent, signal) {
 /** The ids of the chosen files by sensor; null while some are on their way. */
 const chosenFiles = () => ({ rgb: choosers.rgb.ids, sar: choosers.sar.ids });
 
-const noteFiles = () => (byId("open").hidden = !filesChanged());
+const isUploading = () => Object.values(chosenFiles()).includes(null);
 
-/** Whether files are chosen and uploaded that the open scene does not have. */
+function showReading() {
+  if (open.scene) reading.showScene(open.scene, open.source?.reading ?? null, open.source !== null);
+  else byId("reading").hidden = true;
+}
+
+/** Offer to open the chosen files, or to read those of the scene again. */
+function noteFiles() {
+  const changed = filesChanged();
+  if (changed && !reading.isForFiles) reading.showFiles();
+  if (!changed && reading.isForFiles) showReading();
+  byId("read").textContent = changed ? "Open these images" : "Read again";
+  byId("read").disabled = isUploading();
+}
+
+/** Whether files are chosen that the open scene does not have. */
 function filesChanged() {
+  if (isUploading()) return true;
   const { rgb, sar } = chosenFiles();
-  if (!rgb || !sar || rgb.length + sar.length === 0) return false;
+  if (rgb.length + sar.length === 0) return false;
   return String([rgb, null, sar]) !== String([open.source?.rgb ?? "", null, open.source?.sar ?? ""]);
 }
 
@@ -196,13 +211,10 @@ function listen() {
       byId("question").requestSubmit();
     }
   });
-  byId("open").addEventListener("click", () => {
-    const source = { ...chosenFiles(), reading: null };
-    run.start("Reading the images", (...how) => openScene(source, ...how));
-  });
   byId("reading").addEventListener("submit", (event) => {
     event.preventDefault();
-    run.start("Reading the images", async (...how) => openScene({ ...open.source, reading: reading.value }, ...how));
+    const source = filesChanged() ? chosenFiles() : open.source;
+    run.start("Reading the images", (...how) => openScene({ ...source, reading: reading.value }, ...how));
   });
   let timer = null;
   byId("min-score").addEventListener("input", () => {
@@ -210,9 +222,9 @@ function listen() {
     clearTimeout(timer);
     timer = setTimeout(applyMinScore, DEBOUNCE);
   });
-  byId("area-draw").addEventListener("click", () => open.view.area.setDrawing(!open.view.area.drawing));
+  byId("area-draw").addEventListener("click", () => open.view?.area.setDrawing(!open.view.area.drawing));
   byId("area-view").addEventListener("click", () => {
-    if (!open.view.area.set(open.view.map.getBounds())) setAlert("The scene is not in view.");
+    if (open.view && !open.view.area.set(open.view.map.getBounds())) setAlert("The scene is not in view.");
   });
   byId("area-clear").addEventListener("click", () => open.view.area.set(null));
   byId("map").addEventListener("keydown", (event) => {

@@ -51,6 +51,7 @@ export class PointPopup {
 }
 
 function describe(point, coordinates) {
+  const madeFrom = point.coverage ? `Made from: ${point.coverage}` : "";
   const bars = point.scores.map(({ name, score }) =>
     element(
       "li",
@@ -65,6 +66,6 @@ function describe(point, coordinates) {
     {},
     element("h3", {}, swatch(point.color), point.name),
     element("ol", { className: "scores" }, ...bars),
-    element("p", { className: "hint" }, point.coverage ? `Made from: ${point.coverage}` : "", element("br"), coordinates),
+    element("p", { className: "hint" }, madeFrom, element("br"), coordinates),
   );
 }

@@ -1,8 +1,9 @@
-/** How the files of a scene are read: units, ranges and bands, shown and editable. */
+/** How files are read: units, ranges and bands; of a scene, or asked for before files are opened. */
 
 import { byId, element } from "./dom.js";
 
 const UNITS = { "8bit": "8-bit, already scaled", dB: "decibels", power: "power", amplitude: "amplitude" };
+const AS_THE_FILE_SAYS = "as the file says";
 const RANGE = /^\s*(-?[\d.]+)\s*(?:,|;|to|–)\s*(-?[\d.]+)\s*$/;
 const BANDS = /^\s*\d+(\s*,\s*\d+)*\s*$/;
 
@@ -11,16 +12,27 @@ export class ReadingForm {
   /** @param {string[]} sarUnits the units that the server knows. */
   constructor(sarUnits) {
     this._units = sarUnits;
+    this.isForFiles = false;
+  }
+
+  /** Offer to say how files are read that are not open yet. */
+  showFiles() {
+    this.isForFiles = true;
+    this._show({}, ["rgb", "sar"], null, true);
   }
 
   /**
    * Show how a scene is read.
-   * @param {Object} scene
+   * @param {Object} scene with its reading and its images.
    * @param {Object|null} asked the reading that was asked for.
    * @param {boolean} editable
    */
-  show(scene, asked, editable) {
-    const { reading, images } = scene;
+  showScene({ reading, images }, asked, editable) {
+    this.isForFiles = false;
+    this._show(reading, images, asked, editable);
+  }
+
+  _show(reading, images, asked, editable) {
     this._asked = asked ?? {};
     this._fields = [];
     const rows = [];
@@ -33,7 +45,7 @@ export class ReadingForm {
     }
     for (const { control } of this._fields) control.disabled = !editable;
     byId("reading-fields").replaceChildren(...rows);
-    byId("read-again").hidden = !editable;
+    byId("read").hidden = !editable;
     byId("reading").hidden = false;
   }
 
@@ -57,20 +69,20 @@ export class ReadingForm {
 
   _bands(sensor, reading) {
     const key = `${sensor}_bands`;
-    const label = `${sensor.toUpperCase()} bands (of ${reading[`${key}_available`]})`;
-    return this._text(key, label, reading[key]?.join(", "), readBands);
+    const available = this.isForFiles ? "" : ` (of ${reading[`${key}_available`]})`;
+    return this._text(key, `${sensor.toUpperCase()} bands${available}`, reading[key]?.join(", "), readBands);
   }
 
   _text(key, label, shown = "", read) {
-    return this._row(key, label, element("input", { value: shown, placeholder: "as the file says" }), read);
+    return this._row(key, label, element("input", { value: shown, placeholder: AS_THE_FILE_SAYS }), read);
   }
 
   _unit(reading) {
     const options = this._units.map((unit) => element("option", { value: unit }, UNITS[unit] ?? unit));
-    const select = element("select", {}, ...options);
-    select.value = reading.sar_unit;
+    const select = element("select", {}, element("option", { value: "" }, AS_THE_FILE_SAYS), ...options);
+    select.value = reading.sar_unit ?? "";
     const source = reading.sar_unit_declared ? "said by the file" : "assumed";
-    return this._row("sar_unit", `SAR unit (${source})`, select, (value) => value);
+    return this._row("sar_unit", `SAR unit${this.isForFiles ? "" : ` (${source})`}`, select, (value) => value);
   }
 
   _row(key, label, control, read) {

@@ -13,23 +13,21 @@ export class Run {
     window.addEventListener("pagehide", () => this.cancel());
   }
 
-  /** Whether something runs. */
-  get active() {
-    return this._controller !== null;
-  }
-
   /** Cancel what runs; the server drops it. */
   cancel() {
     this._controller?.abort();
   }
 
   /**
-   * Run something; does nothing while something else runs.
+   * Run something, unless something else runs.
    * @param {string} title such as "Making the map".
    * @param {(onEvent: (event: Object) => void, signal: AbortSignal) => Promise<void>} work
    */
   async start(title, work) {
-    if (this.active) return;
+    if (this._controller) {
+      this._onError("Wait until the current run is finished, or cancel it.");
+      return;
+    }
     this._controller = new AbortController();
     this._show(true, title);
     this._onError("");
