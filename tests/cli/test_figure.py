@@ -13,6 +13,7 @@ from tests.conftest import ROOT, run_cli, save_random_weights
 
 CONFIG = str(ROOT / "configs" / "quickstart" / "mm_ovseg.yaml")
 MODEL = ["--model", "ours", CONFIG]
+THIRTEEN = ",".join(f"class {index}" for index in range(13))
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,7 @@ def test_names_of_unseen_classes_can_be_chosen_by_the_config(make_figure, datase
         (["--pairs", "half.csv", *MODEL, "--classes", "water"], ["half.csv, line 2", "'sar'"]),
         (["--pairs", "gone.csv", *MODEL, "--classes", "water"], ["gone.png"]),
         (["--pairs", "gone.csv", *MODEL], ["gone.csv", "--classes"]),
+        (["--pairs", "gone.csv", *MODEL, "--palette", "colour-blind", "--classes", THIRTEEN], ["13 classes", "12"]),
     ],
 )
 def test_wrong_input_is_one_sentence_and_nothing_written(make_figure, datasets, capsys, arguments, words):
