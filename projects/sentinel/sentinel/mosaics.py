@@ -6,7 +6,7 @@ A mosaic has 2 to 6 cells with wavy, unlabelled borders. A scene is flipped, tur
 as its mirror image where the cell is larger, and made as bright as its class is in Sentinel-2's surface reflectance,
 since the scenes are photographs with haze and unknown curves.
 
-The SAR images have no valid pixel, which in training means a pair without SAR.
+The SAR images have no valid pixel, which means a pair without SAR if INPUT.SAR.MAY_BE_EMPTY is True.
 """
 
 from dataclasses import dataclass
