@@ -85,6 +85,8 @@ def _add_data_config(cfg: CN) -> None:
     # [low, high] in dB mapped to 0..255, or one such pair per band; not used for "8bit". Never per tile.
     cfg.INPUT.SAR.RANGE = [-25.0, 0.0]
     cfg.INPUT.SAR.NODATA = None  # nodata value (in any of the bands), besides those that files declare
+    # True: a pair whose SAR image has no valid pixel is RGB alone, in training and evaluation; False: it is an error.
+    cfg.INPUT.SAR.MAY_BE_EMPTY = False
     cfg.INPUT.SAR.BANDS = []  # one to three 1-based bands (polarisations); []: the first three at most
     cfg.INPUT.SAR.SPECKLE_LOOKS = 0.0  # > 0: training multiplies SAR by speckle of this many looks (fewer is stronger)
 

@@ -45,7 +45,6 @@ def run(args: argparse.Namespace) -> None:
     """Check, print, and set the exit status."""
     from mm_ovseg.data.check.dataset_check import check_datasets
     from mm_ovseg.data.check.findings import ERROR, report_lines
-    from mm_ovseg.data.modality_dropout import learns_single_images
     from mm_ovseg.data.pair_reader import PairReader
     from mm_ovseg.data.registration import register_datasets_from_file
     from mm_ovseg.engine import load_config
@@ -57,8 +56,7 @@ def run(args: argparse.Namespace) -> None:
         register_datasets_from_file(path)
     cfg = load_config(args.config_file or shipped_path("configs/base.yaml"), [*args.opts, "MODEL.DEVICE", "cpu"])
     datasets = _find_datasets(args, cfg)
-    reader = PairReader.from_config(cfg, may_lack_one=learns_single_images(cfg))
-    findings = check_datasets(datasets, reader, workers=args.workers)
+    findings = check_datasets(datasets, PairReader.from_config(cfg), workers=args.workers)
     if args.json:
         names = [dataset.name for dataset in datasets]
         report = {"datasets": names, "findings": [finding.to_dict() for finding in findings]}

@@ -18,7 +18,7 @@ from fvcore.common.registry import Registry
 
 from mm_ovseg.choices import check_registered
 from mm_ovseg.data.augmentation import PairSample, build_augmentations
-from mm_ovseg.data.modality_dropout import build_modality_dropout, learns_single_images
+from mm_ovseg.data.modality_dropout import build_modality_dropout
 from mm_ovseg.data.pair_reader import PairReader
 from mm_ovseg.data.sample_cache import SampleCache
 from mm_ovseg.data.seen_labels import SeenLabelReader, build_seen_label_readers
@@ -107,9 +107,7 @@ class RGBSARPairMapper:
         draws_speckle = is_train and cfg.INPUT.SAR.SPECKLE_LOOKS > 0
         return {
             "is_train": is_train,
-            "reader": PairReader.from_config(
-                cfg, fixed_sar_unit=draws_speckle, may_lack_one=is_train and learns_single_images(cfg)
-            ),
+            "reader": PairReader.from_config(cfg, fixed_sar_unit=draws_speckle),
             "augmentation": build_augmentations(cfg, is_train),
             "skip_corrupt": cfg.INPUT.SKIP_CORRUPT,
             "cache": SampleCache(Path(cfg.DATALOADER.CACHE_DIR)) if cfg.DATALOADER.CACHE_DIR else None,

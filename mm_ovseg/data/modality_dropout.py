@@ -9,7 +9,7 @@ from mm_ovseg.choices import check_choice
 from mm_ovseg.data.augmentation import PairSample
 from mm_ovseg.errors import ConfigError
 
-__all__ = ["ModalityDropout", "build_modality_dropout", "learns_single_images"]
+__all__ = ["ModalityDropout", "build_modality_dropout"]
 
 DROPPED = {"both": (0.0, 0.0), "rgb": (0.0, 1.0), "sar": (1.0, 0.0)}  # TEST.MODALITIES: probabilities for RGB and SAR
 
@@ -43,11 +43,6 @@ class ModalityDropout:
         if draw < self.drop_rgb + self.drop_sar:
             return replace(sample, sar_image=np.zeros_like(sample.sar_image), sar_valid=np.zeros_like(sample.sar_valid))
         return sample
-
-
-def learns_single_images(cfg: CfgNode) -> bool:
-    """Whether a model is trained with pairs that lack an image, so that files without any data are of use."""
-    return cfg.INPUT.DROP_RGB > 0 or cfg.INPUT.DROP_SAR > 0
 
 
 def build_modality_dropout(cfg: CfgNode, is_train: bool) -> ModalityDropout | None:

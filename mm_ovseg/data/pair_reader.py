@@ -40,7 +40,8 @@ class PairReader:
         rgb, sar: Readers of the images.
         any_format: See :func:`mm_ovseg.raster.open_raster`.
         warn: Log the readers' :meth:`~mm_ovseg.raster.ImageReader.concerns` about each file.
-        may_lack_one: Read a pair of which one image has no data; ``warn`` also warns of it.
+        may_lack_one: Read a pair of which one image has no data, with a warning.
+        may_lack_sar: Read a pair whose SAR image has no data, as its author meant.
         fixed_sar_unit: Refuse SAR files that declare another unit than ``sar``, in which speckle is drawn.
     """
 
@@ -52,16 +53,18 @@ class PairReader:
         any_format: bool = False,
         warn: bool = False,
         may_lack_one: bool = False,
+        may_lack_sar: bool = False,
         fixed_sar_unit: bool = False,
     ) -> None:
         self.rgb, self.sar = rgb or RGBReader(), sar or SARReader()
         self._any_format, self._warn, self._may_lack_one = any_format, warn, may_lack_one
         self._fixed_sar_unit = fixed_sar_unit
+        self.may_lack_sar = may_lack_sar
 
     @classmethod
     def from_config(cls, cfg: CfgNode, **options: bool) -> "PairReader":
         """The reader that ``INPUT.RGB`` and ``INPUT.SAR`` describe; ``options`` as in the class."""
-        return cls(*image_readers(cfg), **options)
+        return cls(*image_readers(cfg), may_lack_sar=cfg.INPUT.SAR.MAY_BE_EMPTY, **options)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -85,8 +88,8 @@ class PairReader:
             label_reader: Reader of the labels.
 
         Raises:
-            DataError: An image cannot be read or used, an image (or, with ``may_lack_one``, each) has no data, the
-                files do not share one grid, or neither image is given.
+            DataError: An image cannot be read or used, an image that may not lack data has none, or neither has any,
+                the files do not share one grid, or neither image is given.
         """
         if rgb is None and sar is None:
             raise DataError("A pair has neither RGB nor SAR; give at least one of them.")
@@ -107,7 +110,7 @@ class PairReader:
             if rgb is not None:
                 image, image_valid = self.read_image(self.rgb, rgb_source or rgb, may_be_empty=may_be_empty)
             if sar is not None:
-                may_be_empty = may_be_empty and bool(image_valid.any())
+                may_be_empty = (may_be_empty or self.may_lack_sar) and image is not None and bool(image_valid.any())
                 sar_image, sar_valid = self.read_image(self.sar, sar_source or sar, may_be_empty=may_be_empty)
             if image is None:
                 image, image_valid = np.zeros(sar_image.shape, np.uint8), np.zeros(sar_image.shape[:2], bool)
@@ -156,6 +159,8 @@ class PairReader:
         if not valid.any():
             if not may_be_empty:
                 raise DataError(f"{name} holds no data (every pixel is nodata); leave this pair out.")
-            if self._warn:
-                logger.warning("%s holds no data (every pixel is nodata); the map rests on the other image alone.", name)
+            if self._may_lack_one:
+                logger.warning(
+                    "%s holds no data (every pixel is nodata); the map rests on the other image alone.", name
+                )
         return image, valid

@@ -19,7 +19,7 @@ __all__ = ["choose_evenly", "draw_dataset_sheet", "read_panel_row"]
 # Whatever the config says, pairs are drawn in their original size, and unreadable ones are errors.
 SHEET_SETTINGS = (
     *("INPUT.DATASET_MAPPER_NAME", "rgb_sar_pair", "INPUT.MIN_SIZE_TEST", 0),
-    *("INPUT.RELEASED_GEOMETRY", False, "INPUT.SKIP_CORRUPT", False),
+    *("INPUT.RELEASED_GEOMETRY", False, "INPUT.SKIP_CORRUPT", False, "INPUT.DROP_RGB", 0.0, "INPUT.DROP_SAR", 0.0),
 )
 
 

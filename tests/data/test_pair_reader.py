@@ -26,6 +26,19 @@ def test_a_pair_without_sar():
     assert sample.sar_image is None and sample.sar_valid is None
 
 
+def test_sar_without_data_means_none_where_the_config_says_so(cfg, tmp_path, caplog):
+    write_geotiff(tmp_path / "sar.tif", np.zeros((1, 6, 8), np.uint8), Grid(8, 6), valid=np.zeros((6, 8), bool))
+    with pytest.raises(DataError, match=r"sar\.tif holds no data"):
+        PairReader.from_config(cfg).read(RGB, tmp_path / "sar.tif")
+    cfg.INPUT.SAR.MAY_BE_EMPTY = True
+    reader = PairReader.from_config(cfg)
+    sample = reader.read(RGB, tmp_path / "sar.tif")
+    assert sample.image_valid.all() and not sample.sar_valid.any() and not sample.sar_image.any()
+    assert not caplog.records
+    with pytest.raises(DataError, match=r"sar\.tif holds no data"):
+        reader.read(None, tmp_path / "sar.tif")
+
+
 def test_a_pair_without_rgb(tmp_path, write_raster):
     for sar in (SAR, write_raster(tmp_path / "sar.png", SAR)):
         sample = PairReader().read(None, sar)

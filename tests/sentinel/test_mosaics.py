@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from mm_ovseg.errors import DataError
 from mm_ovseg.raster import read_label, read_rgb, read_sar
 from sentinel import mosaics
 from sentinel.archive import Archive
@@ -67,3 +69,17 @@ def test_mosaics_are_complete_and_repeatable(tmp_path, monkeypatch):
     labels[0].unlink()
     mosaics.write_mosaics(tmp_path, tmp_path / "mosaics")
     assert labels[0].read_bytes() == before
+
+
+def test_archives_without_scenes_or_water(tmp_path):
+    write_scene_archives(tmp_path, per_folder=3)
+    with pytest.raises(DataError, match=r"aid.zip has 3 scenes in Beach/; copy it again"):
+        mosaics.write_mosaics(tmp_path, tmp_path / "mosaics")
+
+
+def test_scenes_of_water_without_water(tmp_path, monkeypatch):
+    write_scene_archives(tmp_path)
+    monkeypatch.setattr(mosaics, "find_water", lambda scene: np.zeros(scene.shape[:2], bool))
+    monkeypatch.setattr(mosaics, "MAX_TRIES", 3)
+    with pytest.raises(DataError, match="3 scenes of water, the last one .* show none"):
+        mosaics.write_mosaics(tmp_path, tmp_path / "mosaics")

@@ -5,12 +5,14 @@ import pytest
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import read_rgb, read_sar
+from sentinel import pairs
 from sentinel.archive import Archive
 from sentinel.pairs import SCENES, haze_of, remove_haze, sar_to_scale, write_pairs
 from tests.sentinel.realtrain import write_pair_archives
 
 
-def test_tiles_of_all_sets_split_by_region(tmp_path):
+def test_tiles_of_all_sets_split_by_region(tmp_path, monkeypatch):
+    monkeypatch.setattr(pairs, "INDIA_FIRST_HELD_OUT", 1)
     write_pair_archives(tmp_path)
     write_pairs(tmp_path, tmp_path / "pairs")
     names = {}
@@ -20,8 +22,8 @@ def test_tiles_of_all_sets_split_by_region(tmp_path):
         assert names[split, "rgb"] == names[split, "sar"]
     train, val = names["train", "rgb"], names["val", "rgb"]
     assert {"farmland_009_00_00", "losangeles_003_01_00", "coast_151_00_00", "inland_156_00_00"} <= train
-    assert {"farmland_002_00_00", "losangeles_046_00_00", "sanantonio_252_00_00", "india2_002_00_10"} <= val
-    assert "india2_002_00_09" in train and not train & val
+    assert {"farmland_002_00_00", "losangeles_046_00_00", "sanantonio_252_00_00", "india2_002_00_01"} <= val
+    assert "india2_002_00_00" in train and not train & val
     assert not any("_007_" in name for name in train | val)  # shares ground with both parts
     rgb, _ = read_rgb(tmp_path / "pairs/train/rgb/losangeles_003_01_00.tif")
     sar, valid = read_sar(tmp_path / "pairs/train/sar/losangeles_003_01_00.tif")
@@ -82,3 +84,11 @@ def test_bad_archives(tmp_path):
             archive.read("rgb/1.jpg")
         with pytest.raises(DataError, match="no readable image rgb/2.jpg"):
             archive.read("rgb/2.jpg")
+
+
+def test_an_archive_without_the_images_of_a_scene(tmp_path):
+    write_pair_archives(tmp_path)
+    with zipfile.ZipFile(tmp_path / "sen12_pairs.zip", "w") as file:
+        file.writestr("README", "")
+    with pytest.raises(DataError, match="sen12_pairs.zip has no RGB image of farmland"):
+        write_pairs(tmp_path, tmp_path / "pairs")

@@ -78,7 +78,10 @@ def _check_file(
 def _check_image(
     pair_reader: PairReader, reader: ImageReader, source: RasterSource, file: FileContents
 ) -> Iterator[Problem]:
-    image, valid = pair_reader.read_image(reader, source)
+    may_be_empty = pair_reader.may_lack_sar and reader is pair_reader.sar
+    image, valid = pair_reader.read_image(reader, source, may_be_empty=may_be_empty)
+    if not valid.any():
+        return
     pixels = image[valid]
     if file.nan_share:
         yield "nan", f"has NaN in {file.nan_share:.1%} of its pixels", "check that these pixels have no data"

@@ -46,6 +46,7 @@ VOTE, MIN_SHARE, MIN_AGREEMENT = 15, 0.45, 0.85  # pixels, share of the window, 
 MIN_AREA, BORDER = 300, 3  # pixels
 MAX_DISTANCE = 2.3  # to the nearest centre, in standard deviations
 WATER_ROOTS = (7.2, 8.5, 8.0)  # of the mean of red, green and blue
+WATER_GREENNESS = 0.5  # root of green less root of red
 SMOOTH, SMOOTH_WATER_SAR, ROUGH_WATER_SAR = 2.5, 105, 75  # logarithm of the deviation; -21.7 and -24.6 dB in VH
 MAX_TILES, PIXELS_PER_TILE = 40, 400  # of a group, to find its clusters
 
@@ -106,11 +107,13 @@ def nearest_cluster(features: np.ndarray, clusters: dict[str, list]) -> tuple[np
 def is_water(features: np.ndarray) -> np.ndarray:
     """Where it is dark in RGB and SAR, so water whatever the clusters (rare in most samples): bool (H, W).
 
-    The narrower the water, the rougher are its surroundings, and the darker it must be in SAR.
+    The narrower the water, the rougher are its surroundings, and the darker it must be in SAR; so must brown water,
+    since dry slopes in shadow are brown.
     """
     is_dark = (features[..., :3] < np.float32(WATER_ROOTS)).all(axis=2)
     is_smooth, sar = features[..., 3] < SMOOTH, features[..., 4]
-    return is_dark & (sar < np.where(is_smooth, SMOOTH_WATER_SAR, ROUGH_WATER_SAR))
+    is_green = features[..., 1] > features[..., 0] + WATER_GREENNESS
+    return is_dark & ((is_smooth & is_green & (sar < SMOOTH_WATER_SAR)) | (sar < ROUGH_WATER_SAR))
 
 
 def clean_label(label: np.ndarray) -> np.ndarray:

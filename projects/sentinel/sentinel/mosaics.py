@@ -6,7 +6,7 @@ A mosaic has 2 to 6 cells with wavy, unlabelled borders. A scene is flipped, tur
 as its mirror image where the cell is larger, and made as bright as its class is in Sentinel-2's surface reflectance,
 since the scenes are photographs with haze and unknown curves.
 
-The SAR images have no valid pixel, which in training means a pair without SAR.
+The SAR images have no valid pixel, which means a pair without SAR if INPUT.SAR.MAY_BE_EMPTY is True.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from tqdm import trange
 
+from mm_ovseg.errors import DataError
 from sentinel.archive import Archive, write_image
 from sentinel.classes import CLASSES, UNLABELLED
 
@@ -39,6 +40,7 @@ BRIGHTNESS = {
 }
 GAINS = (0.35, 1.6)  # limits of the change in brightness
 WATER_WINDOW, WATER_DEVIATION, MIN_WATER = 7, 4.5, 0.12  # pixels, of 255, share of the scene
+MAX_TRIES = 1000  # to find a scene with water; about every third has some
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,10 @@ def scenes_of(split: str, archives: dict[str, Archive]) -> dict[int, list[list[t
     scenes: dict[int, list[list[tuple[str, str]]]] = {}
     for source in SOURCES:
         names = archives[source.archive].names(source.folder)
+        if len(names) < 1 / HELD_OUT:
+            raise DataError(
+                f"{archives[source.archive].path} has {len(names)} scenes in {source.folder}; copy it again."
+            )
         first_held_out = round(len(names) * (1 - HELD_OUT))
         chosen = names[:first_held_out] if split == "train" else names[first_held_out:]
         scenes.setdefault(CLASSES.index(source.class_name), []).append([(source.archive, name) for name in chosen])
@@ -206,12 +212,14 @@ def _choose(scenes: dict, archives: dict[str, Archive], rng: np.random.Generator
     """The scenes of a mosaic: classes are as common as each other, and so are the folders of a class."""
     chosen = []
     for class_index in rng.integers(len(CLASSES), size=rng.integers(2, 7)):
-        while True:
+        for _ in range(MAX_TRIES):
             folders = scenes[class_index]
             folder = folders[rng.integers(len(folders))]
             archive, name = folder[rng.integers(len(folder))]
             scene = archives[archive].read(name)
             if CLASSES[class_index] != "water" or find_water(scene).any():
+                chosen.append((scene, int(class_index)))
                 break
-        chosen.append((scene, int(class_index)))
+        else:
+            raise DataError(f"{MAX_TRIES} scenes of water, the last one {name} in {archive}, show none; copy it again.")
     return chosen

@@ -35,6 +35,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from mm_ovseg.errors import DataError
 from sentinel.archive import Archive, write_image
 
 __all__ = ["SCENES", "Scene", "haze_of", "remove_haze", "sar_to_scale", "write_pairs"]
@@ -158,6 +159,8 @@ def write_pairs(source: Path, output: Path) -> None:
     for scene in SCENES:
         with Archive(source / scene.archive) as archive:
             images = scene.images(archive)
+            if not images:
+                raise DataError(f"{archive.path} has no RGB image of {scene.name} ({scene.pattern}); copy it again.")
             haze = haze_of((archive.read(f"rgb/{name}") for name in images.values()), scene.dark_percentile)
             for number, name in tqdm(images.items(), desc=scene.name, unit="image"):
                 _write_image(scene, number, name, archive, haze, output)

@@ -19,7 +19,7 @@ from sentinel.words import CLASS_NAMES, NOUNS, combine
 
 __all__ = ["ITERATIONS", "frequent_words", "make_text", "read_captions", "teach_texts"]
 
-ITERATIONS = 1500
+ITERATIONS = 1000
 WORDS = 60_000
 PHRASES = 24_000
 HELD_OUT_PHRASES = 500
