@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files as package_files
+from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -130,10 +131,7 @@ class Page:
         if not all(isinstance(text, str) and len(text) <= MAX_CLASSES for text in texts):
             raise HTTPException(400, f"The class names are longer than {MAX_CLASSES} characters; give fewer.")
         question = Question.typed(scene, *texts, _window(scene, asked))
-        # Of the whole scene they serve everybody who may map it; parts would replace one another.
-        features = scene.folder / "features"
-        if question.window is not None:
-            features = self.visitors.folder / visitor / f"features_of_parts_{scene.id}"
+        features = self._features(visitor, scene, question)
 
         def work(run: Run) -> Event:
             folder = self.visitors.new_folder(visitor)
@@ -144,6 +142,13 @@ class Page:
             return {"event": "map", "map": described}
 
         return self._stream(request, visitor, work, scene.files)
+
+    def _features(self, visitor: str, scene: Scene, question: Question) -> Path:
+        """The folder of the encoders' features: of a visitor's last question, and of all of a shared scene."""
+        own = self.visitors.folder / visitor
+        if question.window is not None:
+            return own / "features_of_a_part"
+        return (own if scene.folder.parent == own else scene.folder) / "features"
 
     def _files(self, visitor: str, asked: dict[str, Any]) -> SceneFiles:
         """The files that a request names.

@@ -55,6 +55,8 @@ class Gate:
         if scope["type"] == "http":
             request = Request(scope)
             headers = [*POLICY]
+            if not scope["path"].startswith("/api/"):
+                headers.append((b"cache-control", b"no-cache"))  # after an update, the page's files belong together
             visitor = visitor_name(request.cookies.get(COOKIE))
             scope.setdefault("state", {})["visitor"] = visitor
             if scope["path"] == "/" and visitor is None:

@@ -5,15 +5,20 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.warp import transform
 
 from mm_ovseg.errors import DataError
 from mm_ovseg.raster import Grid
 from mm_ovseg.raster.crs import LONGITUDE_LATITUDE, CoordinateTransform, full_turn
 from mm_ovseg.raster.grid import nearest_turn, pixels_to_map, unit_square
 
-__all__ = ["TILE", "Place", "Window"]
+__all__ = ["TILE", "WEB_MERCATOR", "Place", "Window"]
 
 TILE = 256  # pixels
+WEB_MERCATOR = CRS.from_epsg(3857)
 MAX_ZOOM = 26
 EQUATOR = 2 * math.pi * 6_378_137  # metres, of Web Mercator
 MAX_LATITUDE = 85.05  # of Web Mercator
@@ -38,8 +43,10 @@ class Place:
         if self.grid.crs is None or self.grid.transform is None:
             return None
         try:
+            # PROJ takes some local systems for known ones by their names; GDAL, which warps the tiles, does not.
+            transform(self.grid.crs, WEB_MERCATOR, *([axis] for axis in self.grid.transform @ (0, 0)))
             return self.bounds_of((0, 0, *self.grid.shape))
-        except DataError:
+        except (DataError, RasterioError, CPLE_BaseError):
             return None
 
     @property

@@ -172,7 +172,7 @@ def _write_image(
     plain = path.with_name(f"{secrets.token_hex(8)}.tif")
     try:
         write_geotiff(plain, strips(), grid, bands=4, meanings=RGBA, level=1)
-        write_cog(plain, path, categorical=False)
+        write_cog(plain, path, categorical=False, level=1)
     finally:
         plain.unlink(missing_ok=True)
     told(1)

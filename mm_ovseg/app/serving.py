@@ -18,7 +18,7 @@ from mm_ovseg.app.scenes import SceneFiles, make_scene
 from mm_ovseg.app.shipped_pairs import shipped_pairs
 from mm_ovseg.app.visitors import Visitors
 
-__all__ = ["serve"]
+__all__ = ["open_examples", "serve"]
 
 SECONDS_TO_FINISH = 3  # for open requests when the server stops
 
@@ -60,7 +60,7 @@ def serve(
             max_upload_bytes=round(max_upload_megabytes * 1e6),
             max_pixels=max_megapixels * 1e6,
         )
-        _open_examples(page, folder, pair, with_example)
+        open_examples(page, folder, pair, with_example)
         application = Gate(make_application(page), hosts=hosts, max_upload_bytes=page.max_upload_bytes)
         listener.listen()  # before printing, so that early visitors are not refused
         host = f"[{shown_host}]" if ":" in shown_host else shown_host
@@ -70,8 +70,17 @@ def serve(
             uvicorn.Server(settings).run(sockets=[listener])
 
 
-def _open_examples(page: Page, folder: Path, pair: SceneFiles | None, with_example: bool) -> None:
-    """Prepare the scenes that all visitors share, and the map that the page opens with."""
+def open_examples(page: Page, folder: Path, pair: SceneFiles | None, with_example: bool) -> None:
+    """Prepare the scenes that all visitors share, and the map that the page opens with.
+
+    Args:
+        page: gets them.
+        folder: for their files.
+        pair, with_example: as for :func:`serve`.
+
+    Raises:
+        MMOVSegError: the files cannot be used.
+    """
 
     def new_folder() -> Path:
         created = folder / "shared" / secrets.token_urlsafe(24)

@@ -6,14 +6,13 @@ import cv2
 import numpy as np
 from matplotlib import colormaps
 from rasterio import Affine
-from rasterio.crs import CRS
 from rasterio.windows import Window
 from rio_tiler import reader
 from rio_tiler.constants import WEB_MERCATOR_TMS
 from rio_tiler.models import ImageData
 
 from mm_ovseg.app.page_map import PageMap
-from mm_ovseg.app.place import MAX_ZOOM, TILE, Place
+from mm_ovseg.app.place import MAX_ZOOM, TILE, WEB_MERCATOR, Place
 from mm_ovseg.app.scenes import Scene
 from mm_ovseg.data.palette import NONE_COLOR
 from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
@@ -23,7 +22,6 @@ from mm_ovseg.raster.crs import full_turn
 __all__ = ["draw_class_tile", "draw_confidence_tile", "draw_image_tile"]
 
 CONFIDENCE_COLORS = colormaps["viridis"]  # readable for colour-blind people, and in greyscale
-WEB_MERCATOR = CRS.from_epsg(3857)
 Tile = tuple[int, int, int]  # zoom, x, y
 
 

@@ -24,7 +24,7 @@ SPACE_PER_SOURCE_BYTE = 2
 SPARE_SPACE = 1 << 20  # bytes
 
 
-def write_cog(source: Path, path: Path, *, categorical: bool) -> None:
+def write_cog(source: Path, path: Path, *, categorical: bool, level: int = 6) -> None:
     """Copy a finished GeoTIFF to a Cloud-Optimised GeoTIFF (deflate, 512-pixel tiles, overviews).
 
     Values, georeference, nodata, colour table, band descriptions and tags are kept; the same source gives the same
@@ -34,6 +34,7 @@ def write_cog(source: Path, path: Path, *, categorical: bool) -> None:
         source: The GeoTIFF, with any number of bands.
         path: The file to write; missing folders are created and an existing file is replaced.
         categorical: Whether values are classes: overviews then take the nearest pixel instead of the average.
+        level: Compression level, 1 (fast) to 9.
 
     Raises:
         DataError: The source is missing or not a raster, or the file cannot be written.
@@ -41,6 +42,7 @@ def write_cog(source: Path, path: Path, *, categorical: bool) -> None:
     options = {
         "driver": "COG",
         "compress": "DEFLATE",
+        "level": level,
         "blocksize": BLOCK,
         "bigtiff": "IF_SAFER",
         "overviews": "IGNORE_EXISTING",

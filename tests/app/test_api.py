@@ -7,6 +7,8 @@ import pytest
 import rasterio
 
 from mm_ovseg.app.messages import UNEXPECTED
+from mm_ovseg.app.scenes import SceneFiles
+from mm_ovseg.app.serving import open_examples
 from mm_ovseg.app.visitors import NOT_FOUND
 from tests.app.page_client import Browser, make_page
 
@@ -153,6 +155,23 @@ def test_a_shared_scene_is_read_only(page, browser, open_scene, write_image):
     assert not other.map(event["scene"], "lake", area=corners)["asked_again"]
     assert not browser.map(event["scene"], "lake", area=corners)["asked_again"]
     assert browser.map(event["scene"], "wood")["asked_again"]  # a rectangle displaces nothing
+
+
+def test_a_pair_of_this_machine_opens_the_page(page, browser, write_image, tmp_path):
+    pair = SceneFiles((write_image("wide.tif", 300, 400),), (write_image("sar.tif", bands=1),), name="wide")
+    open_examples(page, tmp_path, pair, with_example=True)  # larger than visitors' scenes may be
+    about = browser.get("/api/page").json()
+    assert [example["title"] for example in about["examples"]] == ["wide", "Under clouds", "Clear sky"]
+    assert about["opening"] == about["examples"][0]["id"] and about["opening_map"] is None
+    scene = browser.get(f"/api/scenes/{about['opening']}").json()
+    assert (scene["width"], scene["images"]) == (400, ["rgb", "sar"])
+
+
+def test_the_page_opens_with_the_shipped_map(page, browser, tmp_path):
+    open_examples(page, tmp_path, None, with_example=True)
+    about = browser.get("/api/page").json()
+    assert about["opening_map"]["scene"] == about["opening"] == about["examples"][0]["id"]
+    assert browser.map({"id": about["opening"]}, "lake, wood")["asked_again"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b"1", b"[" * 50_000, b'{"a":' * 10_000])

@@ -44,7 +44,7 @@ def visitor(server):
 def large(tmp_path):
     """A small file of a scene of many windows."""
     path = tmp_path / "large.png"
-    assert cv2.imwrite(str(path), np.full((6000, 6000, 3), 90, np.uint8))
+    assert cv2.imwrite(str(path), np.full((2000, 2000, 3), 90, np.uint8))
     return path
 
 

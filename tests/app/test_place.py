@@ -59,6 +59,7 @@ def test_across_the_date_line():
     Grid(300, 1000, None, from_origin(500_000, 5_000_000, 10, 10)),
     Grid(300, 1000, CRS.from_epsg(32633)),
     Grid(300, 1000, CRS.from_epsg(3031), from_origin(0, 0, 10, 10)),  # at the South Pole, which Web Mercator has not
+    Grid(300, 1000, CRS.from_wkt('LOCAL_CS["RGF93 / Lambert-93",UNIT["metre",1]]'), from_origin(7e5, 6.6e6, 10, 10)),
     Grid(300, 1000, CRS.from_wkt('ENGCRS["local",EDATUM["here"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'), Affine.identity()),  # fmt: skip  # noqa: E501
 ])  # fmt: skip
 def test_other_scenes_are_shown_by_their_pixels(grid):
