@@ -22,7 +22,7 @@ help: ## list the targets
 
 setup: $(STAMP) ## build .venv with all requirements (about 6 GB)
 
-demo: $(STAMP) ## map the shipped Sentinel pair with the shipped model, into output/demo
+demo: $(STAMP) ## map a real Sentinel pair with the shipped model, into output/demo
 	@$(VENV_PYTHON) projects/sentinel/shipped_pair.py --output output/demo
 
 app: $(STAMP) ## serve the web page at http://localhost:7860 (PORT=7860)
