@@ -1,5 +1,7 @@
 """Pairs that lose an image: in training at random and with their labels, in evaluation always."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,15 @@ def test_an_image_is_left_out_as_often_as_asked_for_and_never_both():
     np.random.seed(0)
     assert [kept(dropout(original)) for _ in range(1000)] == draws
     assert {kept(ModalityDropout(0.5, 0.5)(original)) for _ in range(50)} == {"rgb", "sar"}
+
+
+def test_a_pair_that_lacks_one_image_keeps_the_other():
+    nowhere, zeros = np.zeros((4, 5), bool), np.zeros((4, 5, 3), np.float32)
+    without_sar = replace(pair(), sar_image=zeros, sar_valid=nowhere)
+    without_rgb = replace(pair(), image=zeros.astype(np.uint8), image_valid=nowhere)
+    dropout = ModalityDropout(0.5, 0.5)
+    assert {kept(dropout(without_sar)) for _ in range(20)} == {"rgb"}
+    assert {kept(dropout(without_rgb)) for _ in range(20)} == {"sar"}
 
 
 def test_by_default_nothing_is_left_out_and_nothing_is_drawn(cfg):
