@@ -65,7 +65,8 @@ def _training_steps(output: Path, encoders: dict[str, Path], seed: int) -> Itera
     yield (
         weights.with_name("sentinel.calibration.json"),
         ["-m", "mm_ovseg", "calibrate", "--config-file", "configs/sentinel/mm_ovseg.yaml"]
-        + ["--dataset", "sentinel_pairs_val", "--opts", "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", str(weights)],
+        + ["--dataset", "sentinel_pairs_calibration", "sentinel_mosaics_val"]
+        + ["--opts", "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", str(weights)],
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mm_ovseg.cli.clean_exit import clean_exit
-from mm_ovseg.files import check_writable_folder
+from mm_ovseg.files import check_writable_folder, write_json
 from sentinel.labels import write_labels
 from sentinel.mosaics import write_mosaics
 from sentinel.pairs import write_pairs
@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_mosaics(args.source, args.output / "mosaics")
     if "labels" in args.parts:
         write_labels(args.output / "pairs")
+    if set(args.parts) == set(PARTS):
+        write_json(args.output / "complete.json", {"parts": sorted(PARTS)})  # for make_model.py
 
 
 if __name__ == "__main__":
