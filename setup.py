@@ -134,8 +134,7 @@ setup(
             "onnxruntime>=1.19",
         ],
         "efficiency": [
-            # Energy and CO2, offline; older releases are untested. It takes 170 MB with its requirements, of which most
-            # are the app's too.
+            # Energy and CO2, offline; older releases are untested. It takes 170 MB with its requirements.
             "codecarbon>=3.3,<4",
         ],
         "app": [

@@ -88,7 +88,8 @@ class Gate:
         is_upload = request.url.path == UPLOAD_ROUTE
         limit = self._max_upload_bytes + MAX_FORM_BYTES if is_upload else MAX_JSON_BYTES
         length = request.headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit()):
+        # Chunks would win over the length.
+        if "transfer-encoding" in request.headers or not (length.isascii() and length.isdigit()):
             raise HTTPException(411, "The request does not say how long it is.")
         if len(length) > len(str(limit)) or int(length) > limit:
             shown = self._max_upload_bytes if is_upload else limit

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from contextlib import nullcontext
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -64,7 +65,7 @@ def map_routes(visitors: Visitors) -> list[Route]:
         if kind not in DOWNLOADS:
             raise HTTPException(404, "The map has no such file.")
         with visitors.present(visitor_of(request)):
-            async with one_at_a_time:
+            async with one_at_a_time if kind == "geopackage" else nullcontext():  # only that has to be made
                 path, name = await run_in_threadpool(page_map.download, kind)
         return FileResponse(path, filename=name, headers={"cache-control": "private, no-store"})
 

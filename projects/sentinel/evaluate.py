@@ -3,7 +3,7 @@ r"""Measure the small Sentinel model on real tiles, and write the tables and pic
 
 python projects/sentinel/evaluate.py --config-file configs/sentinel/demo.yaml --weights seed1.safetensors \
     seed2.safetensors --realdata ../shared/realdata --dataset-file projects/sentinel/datasets.yaml \
-    --pairs sentinel_pairs_val --training-pairs sentinel_pairs_train --output docs/SENTINEL_MODEL.md
+    --pairs sentinel_pairs_test --training-pairs sentinel_pairs_train --output docs/SENTINEL_MODEL.md
 
 The text of the card stays; only what is between its markers changes. Maps and counts stay in --work, and what is there
 already is not made again: remove the folder after a change of the code.

@@ -24,6 +24,7 @@ import mm_ovseg
 from mm_ovseg.checkpoint.weights_file import check_weights_suffix, load_weights_file, write_weights_file
 from mm_ovseg.cli.clean_exit import clean_exit
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.files import check_writable_folder
 from mm_ovseg.raster import read_rgb
 from sentinel.rgb_encoders import (
     ImageTower,
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train and write the weights."""
     args = parse_arguments(arguments)
     check_weights_suffix(args.output)
+    check_writable_folder(args.output.parent)
+    text = load_weights_file(args.text / f"text_seed{args.seed}.safetensors") if args.encoder == "clip" else {}
     scenes = read_scenes(args.source)
     classes, captions = read_targets(args.source, args.text / "projection.safetensors", load_teacher())
     settings = {"seed": args.seed}
@@ -80,7 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.encoder == "clip":
         tower = train_clip(teacher, scenes, classes, captions, epochs=args.epochs, **settings)
         weights = {f"visual.{name}": tensor for name, tensor in tower.state_dict().items()}
-        text = load_weights_file(args.text / f"text_seed{args.seed}.safetensors")
         weights |= {f"text.{name}": tensor.float() for name, tensor in text.items()}
     if args.encoder == "dense":
         weights = train_dense(

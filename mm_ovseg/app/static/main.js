@@ -80,7 +80,6 @@ function showResult(result) {
   open.view.popup.close();
   byId("result").hidden = false;
   byId("make").textContent = "Ask again";
-  byId("min-score-row").hidden = !result.has_scores;
   byId("min-score").value = 0;
   showMinScore();
   drawLegend(result.classes);
@@ -208,7 +207,7 @@ function listen() {
   byId("classes").addEventListener("keydown", (event) => {
     if (event.key === "Enter") {
       event.preventDefault();
-      byId("question").requestSubmit();
+      if (!byId("make").disabled) byId("question").requestSubmit();
     }
   });
   byId("reading").addEventListener("submit", (event) => {
@@ -255,8 +254,8 @@ function addExamples(examples) {
     const button = element("button", { type: "button" }, title);
     button.addEventListener("click", () =>
       run.start("Reading the images", async (...how) => {
-        Object.values(choosers).forEach((chooser) => chooser.clear());
         await openScene({ example: id }, ...how);
+        Object.values(choosers).forEach((chooser) => chooser.clear());
       }),
     );
     return button;

@@ -30,6 +30,8 @@ export class AreaRectangle {
     if (drawing === this.drawing) return;
     this.drawing = drawing;
     this._start = null;
+    this._preview?.remove();
+    this._preview = null;
     this._map.dragging[drawing ? "disable" : "enable"]();
     this._map.getContainer().classList.toggle("drawing", drawing);
     this._onDrawing(drawing);

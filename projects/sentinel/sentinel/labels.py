@@ -14,6 +14,7 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 from tqdm import tqdm
 
+from mm_ovseg.errors import DataError
 from mm_ovseg.raster import read_rgb, read_sar
 from sentinel.archive import write_image
 from sentinel.classes import CLASSES, UNLABELLED
@@ -189,7 +190,10 @@ def write_labels(pairs: Path) -> None:
         DataError: An image cannot be read, or a label not be written.
     """
     clusters = json.loads(CLUSTERS.read_text(encoding="utf-8"))
-    for path in tqdm(sorted(pairs.glob("*/rgb/*.tif")), desc="labels", unit="tile"):
+    paths = sorted(pairs.glob("*/rgb/*.tif"))
+    if not paths:
+        raise DataError(f"{pairs} has no images */rgb/*.tif; write the pairs first.")
+    for path in tqdm(paths, desc="labels", unit="tile"):
         label_path = path.parents[1] / "labels" / path.name
         if not label_path.exists():
             rgb, sar = read_pair(path)

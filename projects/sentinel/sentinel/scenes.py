@@ -108,10 +108,12 @@ def read_scenes(source: Path) -> Scenes:
                 members = sorted(member for member in archive.namelist() if member.lower().endswith((".jpg", ".png")))
                 counts = dict.fromkeys(classes, 0)
                 for member in tqdm(members, desc=name, unit="scene"):
-                    *_, folder, file = member.split("/")
+                    folder, file = Path(member).parent.name, Path(member).name
                     if folder not in classes:
                         continue
                     image = cv2.imdecode(np.frombuffer(archive.read(member), np.uint8), cv2.IMREAD_COLOR_RGB)
+                    if image is None:
+                        raise DataError(f"{member} in {path} is damaged; copy the archive again.")
                     if image.shape[:2] != (SIDE, SIDE):
                         image = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
                     counts[folder] += 1
