@@ -151,6 +151,8 @@ setup(
         "browser": [
             # Drives Chromium in the tests of the web page; older releases are untested. 40 MB.
             "selenium>=4.51",
+            # Visitors in the tests of the page's gate; older releases are untested.
+            "httpx>=0.28",
         ],
         "stac": [
             # Searches STAC APIs. Bounded, since we replace what sends its requests; older releases are untested.

@@ -1,4 +1,4 @@
-"""The small model that comes with the source, pairs to map with it, and the page in this process."""
+"""The small model of the drawn world, pairs to map with it, and the page in this process."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from rasterio.transform import from_origin
 
 from mm_ovseg.app.map_maker import MapMaker
 from mm_ovseg.app.scenes import SceneFiles, make_scene
-from mm_ovseg.app.shipped_pairs import CONFIG
 from mm_ovseg.engine import load_config
+from mm_ovseg.shipped import shipped_path
 
 PLACE = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10)}
 
@@ -24,7 +24,7 @@ def never():
 
 @pytest.fixture(scope="session")
 def shipped_cfg():
-    return load_config(CONFIG, ["MODEL.DEVICE", "cpu"])
+    return load_config(shipped_path("configs/quickstart/demo.yaml"), ["MODEL.DEVICE", "cpu"])
 
 
 @pytest.fixture(scope="session")

@@ -10,16 +10,17 @@ import rasterio
 
 from mm_ovseg.app.map_maker import Question
 from mm_ovseg.app.page_map import DOWNLOADS, min_percent
-from mm_ovseg.app.scenes import make_scene
-from mm_ovseg.app.shipped_pairs import shipped_pairs
+from mm_ovseg.app.scenes import SceneFiles, make_scene
+from mm_ovseg.shipped import shipped_path
 from tests.app.conftest import ignore, never
 
 
 @pytest.fixture(scope="module")
 def page_map(maker, shipped_cfg, tmp_path_factory):
-    """A map of the shipped pair with "none"."""
+    """A map of the drawn pair with "none"."""
     folder = tmp_path_factory.mktemp("page_map")
-    [files, _] = shipped_pairs(shipped_cfg)
+    pair = shipped_path("demo/assets/pair/val")
+    files = SceneFiles((pair / "rgb_clouds/00000.tif",), (pair / "sar/00000.tif",), name="Under clouds")
     callbacks = {"progress": ignore, "should_stop": never}
     scene = make_scene(files, shipped_cfg, folder / "scene", max_pixels=1e6, **callbacks)
     question = Question.typed(scene, "forest, water", "city; farmland", "both", None)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mm_ovseg.checkpoint.calibration_file import calibration_beside, read_calibration, write_calibration
-from mm_ovseg.checkpoint.weights_file import QUICKSTART_FILE
+from mm_ovseg.checkpoint.weights_file import SHIPPED_WEIGHTS
 from mm_ovseg.decision import Calibration
 from mm_ovseg.errors import CheckpointError
 
@@ -29,7 +29,7 @@ def test_a_calibration_is_read_as_it_was_written(weights, tmp_path):
 
 
 def test_where_the_file_is():
-    assert calibration_beside("quickstart://") == QUICKSTART_FILE.with_suffix(".calibration.json")
+    assert calibration_beside("quickstart://") == SHIPPED_WEIGHTS["quickstart://"].with_suffix(".calibration.json")
     assert calibration_beside("hf://organisation/repository/model.pth") is None
 
 

@@ -100,7 +100,7 @@ def test_what_the_hub_does_not_have_is_named(hub, name, message):
 
 def test_quickstart_names_a_file_that_comes_with_the_package(monkeypatch, tmp_path):
     assert local_weights_path("quickstart://").is_file()
-    monkeypatch.setattr(weights_file, "QUICKSTART_FILE", tmp_path / "quickstart.safetensors")
+    monkeypatch.setitem(weights_file.SHIPPED_WEIGHTS, "quickstart://", tmp_path / "quickstart.safetensors")
     with pytest.raises(CheckpointError, match=r"quickstart:// cannot be read"):
         load_weights_file("quickstart://")
     save_file({"weight": torch.ones(2)}, tmp_path / "quickstart.safetensors")

@@ -58,9 +58,9 @@ def test_the_default_is_this_machine_alone():
 def test_the_shipped_config_loads_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = load_config(shipped_pairs.CONFIG, ["MODEL.DEVICE", "cpu"])
-    assert cfg.MODEL.WEIGHTS == "quickstart://"
+    assert cfg.MODEL.WEIGHTS == "sentinel://"
     pairs = shipped_pairs.shipped_pairs(cfg)
     assert [pair.name for pair in pairs] == ["Under clouds", "Clear sky"]
     assert all(path.is_file() for pair in pairs for path in (*pair.rgb, *pair.sar))
-    # Its 8-bit files would be misread.
-    assert shipped_pairs.shipped_pairs(load_config(shipped_pairs.CONFIG, ["INPUT.SAR.SCALE", "db"])) == []
+    # Bands of other files.
+    assert shipped_pairs.shipped_pairs(load_config(shipped_pairs.CONFIG, ["INPUT.RGB.BANDS", "[4, 3, 2]"])) == []

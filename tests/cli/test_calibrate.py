@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from laptop.drawn_world import write_synthetic_dataset
-from mm_ovseg.checkpoint.weights_file import QUICKSTART_FILE
+from mm_ovseg.checkpoint.weights_file import SHIPPED_WEIGHTS
 from mm_ovseg.engine import load_config
 from mm_ovseg.errors import CheckpointError
 from mm_ovseg.inference import Predictor, ScenePredictor
@@ -31,7 +31,7 @@ def weights(datasets, tmp_path, monkeypatch, forget_datasets):
     """A trained model in a folder of its own."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
     monkeypatch.chdir(tmp_path)
-    return shutil.copy(QUICKSTART_FILE, tmp_path / "model.safetensors")
+    return shutil.copy(SHIPPED_WEIGHTS["quickstart://"], tmp_path / "model.safetensors")
 
 
 def calibrate(weights, *arguments, dataset=("synthetic_val",), options=()):

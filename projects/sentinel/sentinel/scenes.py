@@ -1,6 +1,5 @@
 """The labelled and captioned scenes that the RGB encoders learn from: AID, NWPU (12 classes) and RSSCN7."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mm_ovseg.errors import DataError
+from sentinel.archive import Archive
 
 __all__ = ["CLASS_NAMES", "Scenes", "read_scenes"]
 
@@ -102,26 +101,19 @@ def read_scenes(source: Path) -> Scenes:
     """
     images, files, sets, labels, held_out = [], [], [], [], []
     for set_index, (name, classes) in enumerate(CLASS_NAMES.items()):
-        path = source / f"{name}.zip"
-        try:
-            with zipfile.ZipFile(path) as archive:
-                members = sorted(member for member in archive.namelist() if member.lower().endswith((".jpg", ".png")))
-                counts = dict.fromkeys(classes, 0)
-                for member in tqdm(members, desc=name, unit="scene"):
-                    folder, file = Path(member).parent.name, Path(member).name
-                    if folder not in classes:
-                        continue
-                    image = cv2.imdecode(np.frombuffer(archive.read(member), np.uint8), cv2.IMREAD_COLOR_RGB)
-                    if image is None:
-                        raise DataError(f"{member} in {path} is damaged; copy the archive again.")
-                    if image.shape[:2] != (SIDE, SIDE):
-                        image = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-                    counts[folder] += 1
-                    images.append(image)
-                    files.append(f"{folder}/{file}")
-                    sets.append(set_index)
-                    labels.append(list(classes).index(folder))
-                    held_out.append(member.startswith("test/") or counts[folder] % HELD_OUT == 0)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} cannot be read ({error}); give the folder of the training sets.") from error
+        counts = dict.fromkeys(classes, 0)
+        with Archive(source / f"{name}.zip") as archive:
+            for member in tqdm(archive.names(), desc=name, unit="scene"):
+                folder, file = Path(member).parent.name, Path(member).name
+                if folder not in classes:
+                    continue
+                image = archive.read(member)
+                if image.shape[:2] != (SIDE, SIDE):
+                    image = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+                counts[folder] += 1
+                images.append(image)
+                files.append(f"{folder}/{file}")
+                sets.append(set_index)
+                labels.append(list(classes).index(folder))
+                held_out.append(member.startswith("test/") or counts[folder] % HELD_OUT == 0)
     return Scenes(np.stack(images), files, np.array(sets), np.array(labels), np.array(held_out))
