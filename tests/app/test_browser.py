@@ -129,7 +129,7 @@ def test_the_page_opens_with_a_map(server, browser):
 def test_names_asked_again_become_a_map_to_download(server, browser, tmp_path):
     open_page(browser, server)
     ask(browser, "lake, <b>wood</b>, ${1+1}")
-    assert legend(browser) == ["lake", "<b>wood</b>", "${1+1}"] and not find_all(browser, "#legend b")
+    assert legend(browser)[:3] == ["lake", "<b>wood</b>", "${1+1}"] and not find_all(browser, "#legend b")
     assert "from kept features" in text(browser, "#status")
     downloads = {"behavior": "allow", "downloadPath": str(tmp_path)}
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
@@ -145,7 +145,7 @@ def test_a_click_or_enter_tells_what_is_there(server, browser):
     wait(browser, lambda: find_all(browser, ".point h3"))
     name = text(browser, ".point h3")
     assert name in legend(browser) and text(browser, ".point .best span") == name
-    assert len(find_all(browser, ".scores li")) == 5 and "EPSG:" in text(browser, ".point .hint")
+    assert len(find_all(browser, ".scores li")) == 7 and "EPSG:" in text(browser, ".point .hint")
     assert re.fullmatch(r"[\d.-]+, [\d.-]+", text(browser, ".position"))
     find(browser, "#map").send_keys(Keys.ESCAPE)
     wait(browser, lambda: not find_all(browser, ".point"))
@@ -156,11 +156,12 @@ def test_a_click_or_enter_tells_what_is_there(server, browser):
 
 def test_unsure_pixels_are_left_out(server, browser):
     open_page(browser, server)
+    before = text(browser, "#legend")
     find(browser, "#min-score").send_keys(Keys.END)
     wait(browser, lambda: legend(browser)[-1] == "none" and loaded(browser, "min_score=1.00"))
     assert not find_all(browser, "img[src*='/classes/']:not([src*='min_score'])")
     find(browser, "#min-score").send_keys(Keys.HOME)
-    wait(browser, lambda: "none" not in legend(browser))
+    wait(browser, lambda: text(browser, "#legend") == before)
 
 
 def test_a_rectangle_is_mapped_alone(server, browser):
