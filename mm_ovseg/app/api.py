@@ -154,7 +154,7 @@ class Page:
         """The files that a request names.
 
         Raises:
-            HTTPException: there are none, or one is not the visitor's.
+            HTTPException: no file is named, or one belongs to another visitor.
         """
         found: dict[str, tuple[UploadedFile, ...]] = {}
         for kind in ("rgb", "sar"):

@@ -81,7 +81,7 @@ class PageMap:
         return measure_values(self.geotiff, self.confidence, len(PERCENT))
 
     def legend(self, percent: int) -> list[dict[str, Any]]:
-        """The classes as in the page's interface, if those below a minimum score, in percent, are none."""
+        """The classes as in the page's interface; pixels below a minimum score, in percent, count as "none"."""
         entries = list(self.entries)
         if percent and all(entry.value != NONE_CLASS for entry in entries):
             entries.append(LegendEntry(NONE_NAME, NONE_COLOR, False, NONE_CLASS))
@@ -131,7 +131,7 @@ class PageMap:
         }
 
     def point(self, row: int, column: int) -> dict[str, Any] | None:
-        """What is known of a pixel of the scene, as in the page's interface; None where there is no map."""
+        """What is known of a pixel of the scene, as in the page's interface; None outside the map."""
         inside = row - self.window[0], column - self.window[1]
         if not (0 <= inside[0] < self.window[2] and 0 <= inside[1] < self.window[3]):
             return None

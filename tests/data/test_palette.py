@@ -22,7 +22,7 @@ PAPER, CLOUD, LIGHT_CLOUD, DARK = (255, 225), 255, 225, 20
 OPACITY = 0.6  # of the map on the page
 
 
-def least_difference(colors, others, vision):
+def min_difference(colors, others, vision):
     """Between any two colours 0..255, and to the others, in CIELAB (CIE 1976), as eyes without one kind of cone see."""
     seen = np.array([*colors, *others]) / 255
     if vision != "normal":
@@ -41,10 +41,10 @@ def least_difference(colors, others, vision):
 def test_all_readers_can_tell_the_classes_apart_on_paper_cloud_and_dark_ground(classes, vision):
     """2.3 is just noticed. What is under the map counts too: a class must not look like an image without a map."""
     colors, none = np.array(default_colors(classes)), np.array([NONE_COLOR])
-    assert least_difference(colors, [*none, *([white] * 3 for white in PAPER)], vision) > 20
+    assert min_difference(colors, [*none, *([white] * 3 for white in PAPER)], vision) > 20
     for image in (CLOUD, LIGHT_CLOUD, DARK):
         blended, none_blended = (OPACITY * shown + (1 - OPACITY) * image for shown in (colors, none))
-        assert least_difference(blended, [*none_blended, [image] * 3], vision) > 12
+        assert min_difference(blended, [*none_blended, [image] * 3], vision) > 12
 
 
 def test_each_class_has_a_color_of_its_own():

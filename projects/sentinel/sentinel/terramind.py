@@ -30,7 +30,7 @@ def find_sites(folder: Path) -> list[str]:
     """The names of the tiles in TerraMind's folder.
 
     Raises:
-        DataError: there are none.
+        DataError: the folder has no tiles.
     """
     sites = sorted(path.stem.removeprefix("label_") for path in folder.glob("label_*.tif"))
     if not sites:

@@ -58,7 +58,7 @@ def terramind_tiles(folder: Path, work: Path) -> list[Tile]:
     """TerraMind's tiles, written into ``work`` as files that say their units, unless they are there already.
 
     Raises:
-        DataError: There are none, or one cannot be read.
+        DataError: The dataset is empty, or a file cannot be read.
     """
     tiles = []
     for site in find_sites(folder):
