@@ -7,6 +7,7 @@ the RGB images of the pairs.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -152,7 +153,7 @@ def _train_scenes(
     tower: ImageTower,
     scenes: Scenes,
     classes: list[torch.Tensor],
-    captions: dict[str, torch.Tensor],
+    captions: dict[str, list[torch.Tensor]],
     *,
     epochs: float,
     seed: int,
@@ -193,7 +194,15 @@ def _train_scenes(
         progress.set_postfix(loss=f"{loss.item():.3f}")
 
 
-def train_teacher(scenes, classes, captions, imagenet, *, epochs: float, seed: int) -> ImageTower:
+def train_teacher(
+    scenes: Scenes,
+    classes: list[torch.Tensor],
+    captions: dict[str, list[torch.Tensor]],
+    imagenet: dict[str, torch.Tensor],
+    *,
+    epochs: float,
+    seed: int,
+) -> ImageTower:
     """The whole network, fine-tuned on the scenes."""
     torch.manual_seed(seed)
     tower = ImageTower({}, classes[0].shape[1])
@@ -202,39 +211,33 @@ def train_teacher(scenes, classes, captions, imagenet, *, epochs: float, seed: i
     return tower.eval().requires_grad_(False)
 
 
-def train_clip(teacher, scenes, classes, captions, *, epochs: float, seed: int) -> ImageTower:
-    """The small CLIP's image tower, which starts from the teacher's first blocks."""
+def train_clip(
+    teacher: ImageTower,
+    scenes: Scenes,
+    classes: list[torch.Tensor],
+    captions: dict[str, list[torch.Tensor]],
+    *,
+    epochs: float,
+    seed: int,
+) -> ImageTower:
+    """The small CLIP's image tower, which starts from the teacher's first blocks.
+
+    It learns with zeros beyond the border, as the teacher, and then, for a fifth of the epochs, with repeated borders.
+
+    Args:
+        teacher: from :func:`train_teacher`.
+        scenes: to learn from.
+        classes: unit vectors (classes, C) of each set.
+        captions: unit vectors (C,) of the captions of each file.
+        epochs, seed: of the training.
+    """
     torch.manual_seed(seed)
     tower = ImageTower(SMALL_STAGES, classes[0].shape[1])
     _load_stages(tower.model, teacher.model.stages.state_dict())
-    _train_scenes(
-        tower,
-        scenes,
-        classes,
-        captions,
-        epochs=epochs,
-        seed=seed,
-        rates=(3e-4, 2e-3),
-        teacher=teacher,
-        description="small CLIP",
-    )
-    return repeat_clip_borders(tower, teacher, scenes, classes, captions, epochs=epochs / 5, seed=seed + 100)
-
-
-def repeat_clip_borders(tower, teacher, scenes, classes, captions, *, epochs: float, seed: int) -> ImageTower:
-    """Let the trained tower repeat borders instead of padding with zeros, and get used to it."""
+    learn = partial(_train_scenes, tower, scenes, classes, captions, teacher=teacher)
+    learn(epochs=epochs, seed=seed, rates=(3e-4, 2e-3), description="small CLIP")
     repeat_borders(tower.model)
-    _train_scenes(
-        tower,
-        scenes,
-        classes,
-        captions,
-        epochs=epochs,
-        seed=seed,
-        rates=(1e-4, 1e-3),
-        teacher=teacher,
-        description="small CLIP, with repeated borders",
-    )
+    learn(epochs=epochs / 5, seed=seed + 100, rates=(1e-4, 1e-3), description="small CLIP, with repeated borders")
     return tower.eval().requires_grad_(False)
 
 
