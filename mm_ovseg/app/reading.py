@@ -21,8 +21,9 @@ def with_reading(cfg: CfgNode, reading: Mapping[str, Any] | None) -> CfgNode:
 
     Args:
         cfg: a config; it is not changed.
-        reading: ``rgb_range`` and ``sar_range``, [low, high]; ``rgb_bands`` and ``sar_bands``, 1-based; ``sar_unit``,
-            a key of :data:`SAR_UNITS`. None, also for the whole, means what the config says.
+        reading: ``rgb_range``, [low, high]; ``sar_range``, one [low, high], or a list of one for each band;
+            ``rgb_bands`` and ``sar_bands``, 1-based; ``sar_unit``, a key of :data:`SAR_UNITS`. None, also for the
+            whole, means what the config says.
 
     Raises:
         ConfigError: a value has another form.
@@ -38,10 +39,10 @@ def with_reading(cfg: CfgNode, reading: Mapping[str, Any] | None) -> CfgNode:
                 raise ConfigError(f"The {key} bands are not whole numbers; give numbers such as 3, 2, 1.")
             node.BANDS = bands
         if (limits := reading.get(f"{name}_range")) is not None:
-            numbers = isinstance(limits, list) and len(limits) == 2 and all(map(_is_number, limits))
-            if not numbers or not limits[0] < limits[1]:
+            of_bands = name == "sar" and isinstance(limits, list) and isinstance(next(iter(limits), None), list)
+            if not all(map(_is_range, limits if of_bands else [limits])):
                 raise ConfigError(f"The {key} range is not two numbers, the lower one first; correct it.")
-            node.RANGE = [float(limit) for limit in limits]
+            node.RANGE = limits
     if (unit := reading.get("sar_unit")) is not None:
         if not isinstance(unit, str) or unit not in SAR_UNITS:
             raise ConfigError(f"The SAR unit is unknown; choose one of {', '.join(SAR_UNITS)}.")
@@ -72,7 +73,7 @@ def describe_reading(cfg: CfgNode, rgb: Sequence[Path] | None, sar: Sequence[Pat
             reader, bands, declared = _suited(sar_reader, source)
             found |= {"sar_bands": bands, "sar_bands_available": len(source.bands), "sar_unit_declared": bool(declared)}
             found["sar_unit"] = next(name for name, scale in SAR_UNITS.items() if scale == reader.scale)
-            found["sar_range"] = None if reader.unit.to_decibels is None else _one_range(reader.value_range)
+            found["sar_range"] = None if reader.unit.to_decibels is None else list(reader.value_range)
     return found
 
 
@@ -82,10 +83,9 @@ def _suited(reader: ImageReader, source: RasterSource) -> tuple[ImageReader, lis
     return reader.suited_to(source), bands, source.unit(bands)
 
 
-def _one_range(value_range: Sequence) -> list[float] | None:
-    """A range, or that of all bands; None if they have different ones."""
-    ranges = value_range if isinstance(value_range[0], Sequence) else [value_range]
-    return list(ranges[0]) if all(part == ranges[0] for part in ranges) else None
+def _is_range(value: object) -> bool:
+    """Whether a value is [low, high]."""
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]
 
 
 def _is_number(value: object) -> bool:

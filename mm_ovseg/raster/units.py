@@ -111,7 +111,7 @@ def decibel_ranges(value_range: Sequence, bands: int) -> np.ndarray:
     ranges = np.asarray(value_range, dtype=np.float64).reshape(-1, 2)
     if len(ranges) not in (1, bands):
         raise ConfigError(
-            f"INPUT.SAR.RANGE has {len(ranges)} ranges, but {bands} bands of SAR are read; give one [low, high], or "
-            "one for each band."
+            f"INPUT.SAR.RANGE is for {len(ranges)} bands, but the number of SAR bands read is {bands}; give one "
+            "[low, high] for all, or one for each band."
         )
     return np.broadcast_to(ranges, (bands, 2))

@@ -208,20 +208,24 @@ def test_files_without_coordinates_are_shown_by_pixels_and_read_otherwise(server
     assert 0 < column < 96 and 0 < row < 64 and not find_all(browser, ".leaflet-control-scale")
     find(browser, "#sar-unit").send_keys("power")
     find(browser, "#read").click()
-    wait(browser, lambda: map_id(browser) is None and find(browser, "#sar-range").get_attribute("value"))
-    assert find(browser, "#sar-unit").get_attribute("value") == "power"
+    wait(browser, lambda: "for 2 bands" in text(browser, "#alert"))  # the model's ranges, of VV and VH
+    find(browser, "#sar-range").send_keys("-25 to 0")
+    find(browser, "#read").click()
+    wait(browser, lambda: map_id(browser) is None and not text(browser, "#alert"))
+    assert [find(browser, f"#sar-{key}").get_attribute("value") for key in ("unit", "range")] == ["power", "-25 to 0"]
     ask(browser)
 
 
 def test_the_unit_is_said_before_files_are_opened(server, browser, write_image):
     open_page(browser, server)
-    decibels = np.linspace(-20, -5, 64 * 96, dtype=np.float32).reshape(1, 64, 96)
+    decibels = np.linspace(-20, -5, 2 * 64 * 96, dtype=np.float32).reshape(2, 64, 96)
     upload(browser, sar=write_image("radar.tif", image=decibels))
     find(browser, "#make").click()
     wait(browser, lambda: "set the SAR unit" in text(browser, "#alert"))
     find(browser, "#sar-unit").send_keys("decibels")
     ask(browser)
-    assert text(browser, "#scene-name") == "radar" and find(browser, "#sar-range").get_attribute("value") == "-25 to 0"
+    ranges = find(browser, "#sar-range").get_attribute("value")
+    assert text(browser, "#scene-name") == "radar" and ranges == "-25 to 0, -32 to -7"
 
 
 def test_what_is_wrong_is_said(server, browser, tmp_path):

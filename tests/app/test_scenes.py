@@ -104,6 +104,9 @@ def test_the_reading_is_told_with_every_value(shipped_cfg, write_image, tmp_path
     found = describe_reading(cfg, (rgb,), (floats,))
     assert found["rgb_bands"] == [3, 2, 1] and found["sar_unit"] == "dB"
     assert found["sar_range"] == [-30, -5] and found["sar_bands"] == [2] and not found["sar_unit_declared"]
+    of_bands = [[-25, 0], [-32, -7]]
+    cfg = with_reading(cfg, {"sar_range": of_bands, "sar_bands": [1, 2]})
+    assert describe_reading(cfg, None, (floats,))["sar_range"] == of_bands
     with rasterio.open(floats, "r+") as file:
         file.units = ["power", "power"]
     found = describe_reading(cfg, None, (floats,))
@@ -113,7 +116,8 @@ def test_the_reading_is_told_with_every_value(shipped_cfg, write_image, tmp_path
 @pytest.mark.parametrize("reading", [
     [], {"rgb_range": [1]}, {"rgb_range": [3, 1]}, {"rgb_range": [0, float("inf")]}, {"rgb_range": "1, 2"},
     {"sar_unit": "INPUT"}, {"sar_unit": []}, {"sar_bands": [1.5]}, {"sar_bands": [True]}, {"rgb_bands": 3},
-    {"rgb_bands": [1]}, {"sar_range": [True, 2]},
+    {"rgb_bands": [1]}, {"sar_range": [True, 2]}, {"sar_range": [[-25, 0], [-7, -32]]}, {"sar_range": [[-25, 0], 3]},
+    {"sar_range": []}, {"rgb_range": [[0, 1], [0, 1], [0, 1]]},
 ])  # fmt: skip
 def test_a_reading_of_another_form(reading, shipped_cfg, write_image):
     with pytest.raises((ConfigError, DataError)) as raised:

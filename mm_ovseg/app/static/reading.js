@@ -4,7 +4,7 @@ import { byId, element } from "./dom.js";
 
 const UNITS = { "8bit": "8-bit, already scaled", dB: "decibels", power: "power", amplitude: "amplitude" };
 const AS_THE_FILE_SAYS = "as the file says";
-const RANGE = /^\s*(-?[\d.]+)\s*(?:,|;|to|–)\s*(-?[\d.]+)\s*$/;
+const RANGE = /^\s*(-?[\d.]+)\s*(?:to|–)\s*(-?[\d.]+)\s*$/;
 const BANDS = /^\s*\d+(\s*,\s*\d+)*\s*$/;
 
 /** The form below the images. */
@@ -64,7 +64,8 @@ export class ReadingForm {
 
   _range(sensor, label, reading) {
     const key = `${sensor}_range`;
-    return this._text(key, label, reading[key]?.join(" to "), readRange);
+    const text = rangesOf(reading[key]).map((range) => range.join(" to ")).join(", ");
+    return this._text(key, label, text, sensor === "sar" ? readRanges : readRange);
   }
 
   _bands(sensor, reading) {
@@ -90,6 +91,17 @@ export class ReadingForm {
     this._fields.push({ key, control, shown: control.value, read });
     return element("div", { className: "field" }, element("label", { htmlFor: control.id }, label), control);
   }
+}
+
+/** A list of ranges, from null, one range, or one for each band. */
+function rangesOf(value) {
+  return Array.isArray(value?.[0]) ? value : value ? [value] : [];
+}
+
+/** A range for all bands, or a list of one for each. */
+function readRanges(text) {
+  const ranges = text.split(",").map(readRange);
+  return ranges.length === 1 ? ranges[0] : ranges;
 }
 
 function readRange(text) {
