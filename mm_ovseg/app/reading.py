@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 
 from mm_ovseg.data.pair_reader import image_readers
@@ -73,7 +74,7 @@ def describe_reading(cfg: CfgNode, rgb: Sequence[Path] | None, sar: Sequence[Pat
             reader, bands, declared = _suited(sar_reader, source)
             found |= {"sar_bands": bands, "sar_bands_available": len(source.bands), "sar_unit_declared": bool(declared)}
             found["sar_unit"] = next(name for name, scale in SAR_UNITS.items() if scale == reader.scale)
-            found["sar_range"] = None if reader.unit.to_decibels is None else list(reader.value_range)
+            found["sar_range"] = None if reader.unit.to_decibels is None else np.asarray(reader.value_range).tolist()
     return found
 
 
