@@ -1,10 +1,12 @@
 """Serving the page: the port, the model, and the scenes that the page opens with."""
 
+import logging
 import math
 import secrets
 import socket
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -17,8 +19,12 @@ from mm_ovseg.app.map_maker import MapMaker, Question
 from mm_ovseg.app.scenes import SceneFiles, make_scene
 from mm_ovseg.app.shipped_pairs import shipped_pairs
 from mm_ovseg.app.visitors import Visitors
+from mm_ovseg.products import Preparation, prepare_image
+from mm_ovseg.raster import path_list
 
 __all__ = ["open_examples", "serve"]
+
+logger = logging.getLogger(__name__)
 
 SECONDS_TO_FINISH = 3  # for open requests when the server stops
 
@@ -41,7 +47,7 @@ def serve(
         hosts: names of the page.
         listener: from :func:`open_port`.
         shown_host: the host in the printed address.
-        pair: files of this machine to show at first, of any size; None for none.
+        pair: rasters or products of this machine to show at first, of any size; None for none.
         with_example: without such files, show the first shipped pair and its map at first.
         max_upload_megabytes: maximum size of a file, in 1e6 bytes.
         max_megapixels: maximum size of a scene of a visitor, in 1e6 pixels.
@@ -88,9 +94,10 @@ def open_examples(page: Page, folder: Path, pair: SceneFiles | None, with_exampl
         return created
 
     callbacks = {"progress": lambda *_: None, "should_stop": lambda: False}
-    files = [*([] if pair is None else [pair]), *shipped_pairs(page.cfg)]
+    files = shipped_pairs(page.cfg)
     if pair is not None:
         print("Preparing the images to show.", flush=True)
+        files = [_prepared(pair, folder / "images"), *files]
     page.examples = [make_scene(of, page.cfg, new_folder(), max_pixels=math.inf, **callbacks) for of in files]
     for scene in page.examples:
         page.visitors.share(scene)
@@ -101,3 +108,16 @@ def open_examples(page: Page, folder: Path, pair: SceneFiles | None, with_exampl
         features = page.opening.folder / "features"
         page.opening_map = page.maker.make_map(page.opening, question, new_folder(), features=features, **callbacks)
         page.visitors.share(page.opening_map)
+
+
+def _prepared(pair: SceneFiles, folder: Path) -> SceneFiles:
+    """A pair whose products, if it has any, are rasters in a folder; visitors still see the products' names."""
+    found, names = {}, dict(pair.names)
+    for kind in ("rgb", "sar"):
+        if (paths := getattr(pair, kind)) is not None:
+            image = prepare_image(paths, kind, Preparation(folder=folder))
+            for warning in image.warnings:
+                logger.warning(warning)
+            found[kind] = tuple(map(Path, path_list(image.paths)))
+            names = {**dict.fromkeys(found[kind], paths[0].name), **names}
+    return replace(pair, **found, names=names)

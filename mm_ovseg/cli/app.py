@@ -2,7 +2,7 @@
 
 mm-ovseg app                                    # the small model and the pair shipped with the package
 mm-ovseg app --port 8000
-mm-ovseg app --rgb rgb.tif --sar vv.tif vh.tif  # opens with this scene, of any size
+mm-ovseg app --rgb rgb.tif --sar vv.tif vh.tif  # opens with this scene, of any size; also products
 mm-ovseg app --config-file configs/mm_ovseg_vitb16_384.yaml --weights model.pth --opts INPUT.SAR.SCALE db
 
 The page has no password, so by default only this machine can open it (see --host). All visitors see the scene of --rgb
@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model, the address, and the limits on uploads."""
     add_config_arguments(parser, required=False, help="a config file (default: that of the shipped small model)")
     parser.add_argument("--weights", metavar="FILE", help="weights to load (default: MODEL.WEIGHTS of the config)")
-    parser.add_argument("--rgb", nargs="+", metavar="FILE", help="open with this RGB image, or the files of its bands")
+    parser.add_argument(
+        "--rgb", nargs="+", metavar="FILE", help="open with this RGB image: a raster, those of its bands, or a product"
+    )
     parser.add_argument("--sar", nargs="+", metavar="FILE", help="and this SAR image, on any grid")
     parser.add_argument("--host", default="localhost", help="0.0.0.0 admits other machines (default: localhost)")
     parser.add_argument(

@@ -11,6 +11,7 @@ from mm_ovseg.app.scenes import SceneFiles
 from mm_ovseg.app.serving import open_examples
 from mm_ovseg.app.visitors import NOT_FOUND
 from tests.app.page_client import Browser, make_page
+from tests.products.sentinel2_product import write_sentinel2
 
 
 @pytest.fixture
@@ -165,6 +166,14 @@ def test_a_pair_of_this_machine_opens_the_page(page, browser, write_image, tmp_p
     assert about["opening"] == about["examples"][0]["id"] and about["opening_map"] is None
     scene = browser.get(f"/api/scenes/{about['opening']}").json()
     assert (scene["width"], scene["images"]) == (400, ["rgb", "sar"])
+
+
+def test_a_product_of_this_machine_opens_the_page(page, browser, tmp_path):
+    product = write_sentinel2(tmp_path / "products", np.full((3, 96, 120), 0.1))
+    open_examples(page, tmp_path, SceneFiles((product,), None, name=product.stem), with_example=False)
+    scene = browser.get(f"/api/scenes/{page.opening.id}").json()
+    assert scene["reading"]["rgb_unit"] == "reflectance" and scene["images"] == ["rgb"]
+    assert browser.map(scene, "wood")["scene"] == scene["id"]
 
 
 def test_the_page_opens_with_the_shipped_map(page, browser, tmp_path):
