@@ -27,7 +27,7 @@ async def read_json(request: Request) -> dict[str, Any]:
     """The JSON object in the body of a request.
 
     Raises:
-        HTTPException: 400, there is none.
+        HTTPException: 400, it is missing.
     """
     try:
         content = await request.json()

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_calibration(cfg: CfgNode, weights: str | None = None) -> Path | None:
-    """The file that ``MODEL.CALIBRATION`` names, or, by default, the one beside the weights; None if there is none.
+    """The file that ``MODEL.CALIBRATION`` names, or, by default, the one beside the weights; None if neither exists.
 
     Args:
         cfg: the config.

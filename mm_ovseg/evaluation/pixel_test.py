@@ -33,4 +33,4 @@ class PixelTest(Protocol):
         """
 
     def results(self, counts: np.ndarray) -> dict[str, float]:
-        """The scores of summed counts, in percent; nan where there is none."""
+        """The scores of summed counts, in percent; nan where one is undefined."""

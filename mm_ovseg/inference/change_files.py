@@ -67,7 +67,7 @@ def change_assets(
     Args:
         output: the map.
         legend: its legend.
-        flood: that of the flood map; empty if there is none.
+        flood: that of the flood map; empty without one.
         vector: the GeoPackage of polygons, if they are written.
     """
     assets = {"map": MapAsset(output, "Changes", DATA, legend=legend)}
@@ -118,7 +118,7 @@ def write_change_polygons(
         path: the GeoPackage.
         output: the finished map of changes.
         matrix: its changes.
-        flood: the legend of the flood map; empty if there is none.
+        flood: the legend of the flood map; empty without one.
 
     Returns:
         The number of polygons of each layer.

@@ -141,7 +141,7 @@ class RemoteFile(os.PathLike):
         self._chunks.update(range(chunk, chunk + count))
 
     def _load(self) -> tuple[int | None, str, set[int]]:
-        """Size, version and chunks of the copy; (None, "", empty) if there is none that can be continued."""
+        """Size, version and chunks of the copy; (None, "", empty) if no copy can be continued."""
         try:
             header, *lines = self._list.read_bytes().decode().split("\n")
             size, version = json.loads(header)

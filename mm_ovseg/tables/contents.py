@@ -36,7 +36,7 @@ class Column(NamedTuple):
 
 @dataclass
 class Row:
-    """Numbers of the paper and ours, one a column, None where there is none.
+    """Numbers of the paper and ours, one a column, None where one is missing.
 
     Attributes:
         labels: one for each label column; rows that share all but the first are ranked with each other.

@@ -88,7 +88,7 @@ def _texts(table: Table, row: Row, source: str) -> list[str]:
 
 
 def _differences(table: Table, row: Row, paper: Sequence[str], ours: Sequence[str]) -> list[str]:
-    """Ours minus the paper's, both as they are written; "" where there is none."""
+    """Ours minus the paper's, both as they are written; "" where one is missing."""
     return [
         _signed(float(our) - float(their), column.ours) if our and their and column.is_compared else ""
         for column, their, our in zip(table.columns, paper, ours, strict=True)

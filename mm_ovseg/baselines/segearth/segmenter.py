@@ -55,7 +55,7 @@ class SegEarthOV(OpenVocabularySegmenter):
             a bias towards what the window shows most.
         scale: factor of similarities before the softmax.
         threshold: of the best score, 0..1; below it a pixel is background.
-        background: name of the background class, among the synonyms of a class; "": there is none.
+        background: name of the background class, among the synonyms of a class; "" for none.
         pixel_mean, pixel_std: three values on the 0..255 scale.
         arguments: those of :class:`~mm_ovseg.modeling.meta_arch.segmenter.OpenVocabularySegmenter`.
 

@@ -22,7 +22,7 @@ CLASSES = tuple(TERRAMIND_CLASSES.values())
 
 
 def find_common_name(name: str, classes: Sequence[str]) -> int | None:
-    """The index of the first class that shares a synonym with a name, in any case; None if there is none."""
+    """The index of the first class that shares a synonym with a name, in any case; None if no class does."""
     synonyms = {synonym.casefold() for synonym in split_synonyms(name)}
     for index, other in enumerate(classes):
         if synonyms & {synonym.casefold() for synonym in split_synonyms(other)}:
