@@ -55,7 +55,7 @@ def map_routes(visitors: Visitors) -> list[Route]:
             pixel = place.pixel_at(read_number(request, "lat"), read_number(request, "lng"))
         else:
             pixel = math.floor(read_number(request, "y")), math.floor(read_number(request, "x"))
-        answer = None if pixel is None else page_map.point(*pixel)
+        answer = None if pixel is None else page_map.point(*pixel, _min_percent(request))
         if answer is None:
             raise HTTPException(404, "There is no map here.")
         return JSONResponse(answer)
