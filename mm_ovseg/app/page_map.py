@@ -165,12 +165,19 @@ class PageMap:
         }
 
     def download(self, kind: str) -> tuple[Path, str]:
-        """A file to download, of those in the page's interface, and its name; polygons are made when first wanted."""
-        path = sibling(self.geotiff, DOWNLOADS[kind])
-        if kind == "geopackage" and not path.exists():
+        """A file to download, of those in the page's interface, and its name; :meth:`make_polygons` writes polygons."""
+        return sibling(self.geotiff, DOWNLOADS[kind]), f"{self.scene.files.name}_map{DOWNLOADS[kind]}"
+
+    def make_polygons(self) -> None:
+        """Write the polygons, if that has not been done.
+
+        Raises:
+            DataError: they cannot be written.
+        """
+        path, _ = self.download("geopackage")
+        if not path.exists():
             names: Mapping[int, str] = {entry.value: entry.name for entry in self.entries}
             write_geopackage(path, [polygon_layer("map", self.geotiff, names)])
-        return path, f"{self.scene.files.name}_map{DOWNLOADS[kind]}"
 
 
 def _read_pixel(path: Path, pixel: tuple[int, int]) -> list[int]:

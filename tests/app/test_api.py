@@ -63,6 +63,19 @@ def test_from_files_to_a_map_to_its_files(browser, write_image):
         assert browser.get(f"/api/maps/{made['id']}/files/{kind}").content.startswith(beginning)
 
 
+def test_few_wait_for_polygons_and_nobody_for_files_that_are_there(browser, write_image, monkeypatch):
+    made = browser.map(browser.scene(write_image("rgb.tif")))
+    files = f"/api/maps/{made['id']}/files"
+    monkeypatch.setattr("mm_ovseg.app.runs.MAX_WAITING_PER_ADDRESS", 0)
+    answer = browser.get(f"{files}/geopackage")
+    assert answer.status_code == 429 and "wait until one is finished" in answer.json()["message"]
+    assert browser.get(f"{files}/geotiff").is_success
+    monkeypatch.undo()
+    first = browser.get(f"{files}/geopackage")
+    monkeypatch.setattr("mm_ovseg.app.runs.MAX_WAITING_PER_ADDRESS", 0)
+    assert first.is_success and browser.get(f"{files}/geopackage").content == first.content
+
+
 def test_tiles_are_pictures_that_may_be_kept(browser, write_image):
     scene = browser.scene(write_image("rgb.png"))
     made = browser.map(scene)
