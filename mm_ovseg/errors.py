@@ -7,6 +7,7 @@ print the message and exit with status 2 (:func:`mm_ovseg.cli.clean_exit.clean_e
 
 import os
 import traceback
+from collections.abc import Callable
 
 __all__ = [
     "DEBUG_VARIABLE",
@@ -22,6 +23,7 @@ __all__ = [
     "UnreadableWeightsError",
     "VocabularyError",
     "brief_reason",
+    "check_needed",
     "exit_message",
 ]
 
@@ -73,6 +75,19 @@ def brief_reason(error: Exception) -> str:
     """Another library's error for use in a message: its type and the start of its text, in one line."""
     message = " ".join(str(error).split())[:MAX_REASON]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def check_needed(should_stop: Callable[[], bool] | None) -> None:
+    """Go on with a scene only if somebody needs it.
+
+    Args:
+        should_stop: returns True if not; None: it is needed.
+
+    Raises:
+        StoppedError: ``should_stop`` returned True.
+    """
+    if should_stop is not None and should_stop():
+        raise StoppedError("The scene is not finished: it is no longer needed.")
 
 
 def exit_message(error: BaseException) -> tuple[str, int]:

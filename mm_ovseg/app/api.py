@@ -25,7 +25,7 @@ from mm_ovseg.app.messages import UNEXPECTED, page_message
 from mm_ovseg.app.page_map import PageMap
 from mm_ovseg.app.place import Window
 from mm_ovseg.app.reading import SAR_UNITS, with_reading
-from mm_ovseg.app.requests import BROKEN, read_corners, read_json, visitor_of
+from mm_ovseg.app.requests import BROKEN, address_of, read_corners, read_json, visitor_of
 from mm_ovseg.app.runs import Event, EventStream, Run, Runs
 from mm_ovseg.app.scenes import Scene, SceneFiles, make_scene
 from mm_ovseg.app.uploads import store_upload
@@ -180,8 +180,8 @@ class Page:
             except MMOVSegError as error:
                 return {"event": "error", "message": page_message(error, files.names)}
 
-        address = request.client.host if request.client else ""
-        return EventStream(self.runs, self.runs.add(address, answered), self.visitors.present(visitor))
+        run = self.runs.add(address_of(request), answered)
+        return EventStream(self.runs, run, self.visitors.present(visitor))
 
 
 def make_application(page: Page) -> Starlette:

@@ -106,7 +106,8 @@ class MapMaker:
             folder: an empty one; its name becomes the id of the map.
             features: a folder that keeps the encoders' features, for other names at the next question.
             progress: called with the numbers of finished windows and of all, and "windows".
-            should_stop: called before each batch of windows; returns True if the map is no longer wanted.
+            should_stop: called before each batch of windows and each layer; returns True if the map is no longer
+                wanted.
 
         Raises:
             MMOVSegError: the files or the names cannot be used; :mod:`mm_ovseg.app.messages` rewords it for visitors.

@@ -1,8 +1,6 @@
 """The routes that read scenes and maps: tiles, legends, points and downloads."""
 
-import asyncio
 import math
-from contextlib import nullcontext
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -11,7 +9,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from mm_ovseg.app.page_map import DOWNLOADS, PageMap, min_percent
-from mm_ovseg.app.requests import BROKEN, read_number, visitor_of
+from mm_ovseg.app.requests import BROKEN, address_of, read_number, visitor_of
+from mm_ovseg.app.runs import Turns
 from mm_ovseg.app.scenes import Scene
 from mm_ovseg.app.tiles import draw_class_tile, draw_confidence_tile, draw_image_tile
 from mm_ovseg.app.visitors import Visitors
@@ -28,7 +27,7 @@ def map_routes(visitors: Visitors) -> list[Route]:
     Args:
         visitors: what visitors have.
     """
-    one_at_a_time = asyncio.Lock()  # waiting for polygons must not take the threads of the tiles
+    turns = Turns()  # waiting for polygons must not take the threads of the tiles
 
     def found_map(request: Request) -> PageMap:
         return visitors.find(visitor_of(request), PageMap, request.path_params["id"])
@@ -55,7 +54,7 @@ def map_routes(visitors: Visitors) -> list[Route]:
             pixel = place.pixel_at(read_number(request, "lat"), read_number(request, "lng"))
         else:
             pixel = math.floor(read_number(request, "y")), math.floor(read_number(request, "x"))
-        answer = None if pixel is None else page_map.point(*pixel)
+        answer = None if pixel is None else page_map.point(*pixel, _min_percent(request))
         if answer is None:
             raise HTTPException(404, "There is no map here.")
         return JSONResponse(answer)
@@ -64,9 +63,11 @@ def map_routes(visitors: Visitors) -> list[Route]:
         page_map, kind = found_map(request), request.path_params["kind"]
         if kind not in DOWNLOADS:
             raise HTTPException(404, "The map has no such file.")
-        with visitors.present(visitor_of(request)):
-            async with one_at_a_time if kind == "geopackage" else nullcontext():  # only that has to be made
-                path, name = await run_in_threadpool(page_map.download, kind)
+        path, name = page_map.download(kind)
+        if kind == "geopackage" and not path.exists():
+            with visitors.present(visitor_of(request)):
+                async with turns.take(address_of(request)):
+                    await run_in_threadpool(page_map.make_polygons)
         return FileResponse(path, filename=name, headers={"cache-control": "private, no-store"})
 
     return [

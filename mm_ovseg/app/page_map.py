@@ -23,6 +23,7 @@ from mm_ovseg.raster.geopackage import write_geopackage
 
 __all__ = ["DOWNLOADS", "PageMap", "min_percent"]
 
+NONE = LegendEntry(NONE_NAME, NONE_COLOR, False, NONE_CLASS)
 PERCENT = np.arange(101)
 DOWNLOADS = {"geotiff": ".tif", "geopackage": ".gpkg", "report": ".json", "confidence": "_confidence.tif"}
 
@@ -84,7 +85,7 @@ class PageMap:
         """The classes as in the page's interface; pixels below a minimum score, in percent, count as "none"."""
         entries = list(self.entries)
         if percent and all(entry.value != NONE_CLASS for entry in entries):
-            entries.append(LegendEntry(NONE_NAME, NONE_COLOR, False, NONE_CLASS))
+            entries.append(NONE)
         found = []
         for entry in entries:
             parts = [(entry.value, slice(percent, None), PERCENT[percent:])]
@@ -130,8 +131,11 @@ class PageMap:
             "has_scores": self.has_scores,
         }
 
-    def point(self, row: int, column: int) -> dict[str, Any] | None:
-        """What is known of a pixel of the scene, as in the page's interface; None outside the map."""
+    def point(self, row: int, column: int, min_percent: int = 0) -> dict[str, Any] | None:
+        """What is known of a pixel of the scene, as in the page's interface; None outside the map.
+
+        Below a minimum score, in percent, it is "none", and ``below_minimum`` names its class.
+        """
         inside = row - self.window[0], column - self.window[1]
         if not (0 <= inside[0] < self.window[2] and 0 <= inside[1] < self.window[3]):
             return None
@@ -139,29 +143,41 @@ class PageMap:
         if value == NODATA_CLASS:
             return None
         entry = next(entry for entry in self.entries if entry.value == value)
+        [percent] = _read_pixel(self.confidence, inside)
         if self.has_scores:
             names = [entry.name for entry in self.entries if entry.value != NONE_CLASS]
             percents = _read_pixel(sibling(self.geotiff, "_probabilities.tif"), inside)
         else:
-            names, percents = [entry.name], _read_pixel(self.confidence, inside)
+            names, percents = [entry.name], [percent]
         scores = [{"name": name, "score": percent / 100} for name, percent in zip(names, percents, strict=True)]
         [coverage] = _read_pixel(sibling(self.geotiff, "_coverage.tif"), inside)
+        below_minimum = None
+        if percent < min_percent and value != NONE_CLASS:
+            entry, below_minimum = NONE, entry.name
         return {
             "name": entry.name,
             "color": list(entry.color),
-            "value": value,
+            "value": entry.value,
+            "below_minimum": below_minimum,
             "scores": sorted(scores, key=lambda score: -score["score"]),
             "coverage": next((known.name for known in COVERAGE_LEGEND if known.value == coverage), None),
             "coordinates": self.scene.place.coordinates(row, column),
         }
 
     def download(self, kind: str) -> tuple[Path, str]:
-        """A file to download, of those in the page's interface, and its name; polygons are made when first wanted."""
-        path = sibling(self.geotiff, DOWNLOADS[kind])
-        if kind == "geopackage" and not path.exists():
+        """A file to download, of those in the page's interface, and its name; :meth:`make_polygons` writes polygons."""
+        return sibling(self.geotiff, DOWNLOADS[kind]), f"{self.scene.files.name}_map{DOWNLOADS[kind]}"
+
+    def make_polygons(self) -> None:
+        """Write the polygons, if that has not been done.
+
+        Raises:
+            DataError: they cannot be written.
+        """
+        path, _ = self.download("geopackage")
+        if not path.exists():
             names: Mapping[int, str] = {entry.value: entry.name for entry in self.entries}
             write_geopackage(path, [polygon_layer("map", self.geotiff, names)])
-        return path, f"{self.scene.files.name}_map{DOWNLOADS[kind]}"
 
 
 def _read_pixel(path: Path, pixel: tuple[int, int]) -> list[int]:

@@ -6,10 +6,15 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-__all__ = ["BROKEN", "read_corners", "read_json", "read_number", "visitor_of"]
+__all__ = ["BROKEN", "address_of", "read_corners", "read_json", "read_number", "visitor_of"]
 
 NEEDS_COOKIE = "The page needs a cookie to know your files; allow cookies for this address, and load the page again."
 BROKEN = "The request is not in the form that the page sends; load the page again."
+
+
+def address_of(request: Request) -> str:
+    """The address that a request comes from."""
+    return request.client.host if request.client else ""
 
 
 def visitor_of(request: Request) -> str:

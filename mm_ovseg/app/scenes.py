@@ -16,7 +16,7 @@ from mm_ovseg.app.place import Place
 from mm_ovseg.app.reading import describe_reading
 from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.data.scene_source import SceneSource
-from mm_ovseg.errors import DataError, StoppedError
+from mm_ovseg.errors import DataError, check_needed
 from mm_ovseg.raster import Grid, write_geotiff
 from mm_ovseg.raster.cog import write_cog
 
@@ -161,8 +161,7 @@ def _write_image(
 
     def strips() -> Iterator[np.ndarray]:
         for row in range(0, grid.height, rows_at_once):
-            if should_stop():
-                raise StoppedError("The scene is not finished: it is no longer needed.")
+            check_needed(should_stop)
             rows = min(rows_at_once, grid.height - row)
             image, valid = read((row, 0, rows, grid.width))
             alpha = np.where(valid, np.uint8(255), np.uint8(0))

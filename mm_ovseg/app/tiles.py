@@ -35,11 +35,12 @@ def draw_image_tile(scene: Scene, kind: str, tile: Tile) -> bytes:
 
 def draw_class_tile(page_map: PageMap, tile: Tile, min_percent: int = 0) -> bytes:
     """A tile of a map in the colours of its legend; classes below a minimum score, in percent, are drawn as none."""
-    read = _read_map(page_map, tile)
-    if read is None:
+    classes = _read_layer(page_map, page_map.geotiff, tile)
+    if classes is None:
         return EMPTY
-    classes, percent = read
-    classes[(percent < min_percent) & (classes != NODATA_CLASS)] = NONE_CLASS
+    if min_percent:
+        percent = _read_layer(page_map, page_map.confidence, tile)
+        classes[(percent < min_percent) & (classes != NODATA_CLASS)] = NONE_CLASS
     table = np.zeros((256, 4), np.uint8)
     table[NONE_CLASS] = (*NONE_COLOR, 255)
     for entry in page_map.classes:
@@ -49,25 +50,22 @@ def draw_class_tile(page_map: PageMap, tile: Tile, min_percent: int = 0) -> byte
 
 def draw_confidence_tile(page_map: PageMap, tile: Tile, min_percent: int = 0) -> bytes:
     """A tile of the confidence; classes below a minimum score, in percent, are drawn as none."""
-    read = _read_map(page_map, tile)
-    if read is None:
+    percent = _read_layer(page_map, page_map.confidence, tile)
+    if percent is None:
         return EMPTY
-    classes, percent = read
+    if min_percent:
+        classes = _read_layer(page_map, page_map.geotiff, tile)
+        percent[(percent < min_percent) & (classes < NONE_CLASS)] = NONE_CLASS
     table = np.zeros((256, 4), np.uint8)
     table[:101] = CONFIDENCE_COLORS(np.linspace(0, 1, 101), bytes=True)
     table[NONE_CLASS] = (*NONE_COLOR, 255)
-    percent[(percent < min_percent) & (classes < NONE_CLASS)] = NONE_CLASS
-    percent[classes == NODATA_CLASS] = NODATA_CLASS
     return _png(table[percent])
 
 
-def _read_map(page_map: PageMap, tile: Tile) -> tuple[np.ndarray, np.ndarray] | None:
-    """The classes and the percent of a tile, uint8 (256, 256); None outside of the map."""
-    place, origin = page_map.scene.place, page_map.window[:2]
-    layers = [_read(path, place, origin, tile) for path in (page_map.geotiff, page_map.confidence)]
-    if None in layers:
-        return None
-    return tuple(layer.array.filled(NODATA_CLASS)[0] for layer in layers)
+def _read_layer(page_map: PageMap, path: Path, tile: Tile) -> np.ndarray | None:
+    """A tile of a map's classes or percent, uint8 (256, 256); None outside of the map."""
+    layer = _read(path, page_map.scene.place, page_map.window[:2], tile)
+    return None if layer is None else layer.array.filled(NODATA_CLASS)[0]
 
 
 def _read(

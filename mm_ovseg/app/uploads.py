@@ -24,6 +24,7 @@ async def store_upload(request: Request, visitors: Visitors, visitor: str, *, ma
         HTTPException: the form is broken, the file is empty or too large, or the disk is full.
     """
     try:
+        _check_room(visitors, 2 * int(request.headers["content-length"]))  # for a while there are two copies
         async with request.form(max_files=1, max_fields=1) as form:
             upload = form.get("file")
             if not isinstance(upload, UploadFile):
@@ -33,8 +34,7 @@ async def store_upload(request: Request, visitors: Visitors, visitor: str, *, ma
                 raise HTTPException(400, f"{name} is empty; choose another file.")
             if upload.size > max_bytes:
                 raise HTTPException(413, f"{name} exceeds {max_bytes / 1e6:g} MB; choose a smaller file.")
-            if shutil.disk_usage(visitors.folder).free < upload.size + MIN_FREE:
-                raise HTTPException(507, "The server's disk is full; try again later.")
+            _check_room(visitors, upload.size)  # others may have used it since
             folder = visitors.new_folder(visitor)
             path = folder / folder.name
             await run_in_threadpool(_write, upload.file, path)
@@ -43,6 +43,12 @@ async def store_upload(request: Request, visitors: Visitors, visitor: str, *, ma
     file = UploadedFile(folder.name, folder, name, path)
     visitors.keep(visitor, file)
     return file
+
+
+def _check_room(visitors: Visitors, size: int) -> None:
+    """Refuse a file if the disk has no room for so many bytes."""
+    if shutil.disk_usage(visitors.folder).free < size + MIN_FREE:
+        raise HTTPException(507, "The server's disk is full; try again later.")
 
 
 def _shown_name(name: str | None) -> str:

@@ -139,7 +139,7 @@ class ScenePredictor:
             output: the map, ``.tif``.
             options: see :class:`SceneOptions`.
             show_progress: show a progress bar on stderr.
-            should_stop: called before each batch of windows; returns True to stop.
+            should_stop: called before each batch of windows and each layer to write; returns True to stop.
             on_progress: called after each batch with the numbers of finished windows and of all.
 
         Returns:
@@ -233,6 +233,7 @@ class ScenePredictor:
                 self._legend,
                 rasters={kind: path_list(paths) for kind, paths in (("rgb", rgb), ("sar", sar)) if paths is not None},
                 trained_without_rgb=self.cfg.INPUT.DROP_RGB > 0,
+                should_stop=should_stop,
             )
 
     def finished_report(

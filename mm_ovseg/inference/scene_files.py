@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from mm_ovseg.data.input_files import raster_inputs
 from mm_ovseg.data.palette import LegendEntry
 from mm_ovseg.decision import NODATA_CLASS, NONE_CLASS
-from mm_ovseg.errors import DataError
+from mm_ovseg.errors import DataError, check_needed
 from mm_ovseg.files import check_writable_folder, write_json
 from mm_ovseg.inference.cloud_detection import DETECT
 from mm_ovseg.inference.coverage import (
@@ -125,6 +125,7 @@ def write_scene_outputs(
     *,
     rasters: Mapping[str, Sequence[str | os.PathLike]],
     trained_without_rgb: bool,
+    should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Write the map of a finished scene and its accompanying files, the JSON report last.
 
@@ -134,12 +135,14 @@ def write_scene_outputs(
         report: the report so far.
         rasters: "rgb" and "sar" -> files that were read.
         trained_without_rgb: whether training showed the model SAR alone, too.
+        should_stop: called before each layer; returns True to stop.
 
     Returns:
         The complete report.
 
     Raises:
         DataError: a file cannot be written.
+        StoppedError: ``should_stop`` returned True.
     """
     names = [entry.name for entry in legend if entry.value != NONE_CLASS]
     contents = {
@@ -153,12 +156,14 @@ def write_scene_outputs(
         "probabilities": {"descriptions": [f"score of {name}, percent" for name in names]},
     }
     for layer, bands in work.layers.items():
+        check_needed(should_stop)
         plain = work.folder / f"{layer}.tif"
         # Copied once more, so it needs no strong compression.
         style = {"bands": bands, "nodata": NODATA_CLASS, "level": 1, **contents[layer]}
         write_geotiff(plain, work.parts(layer), grid, **style)
         path = output if layer == "class" else sibling(output, f"_{layer}.tif")
-        write_cog(plain, path, categorical=layer in ("class", "coverage"))
+        # At every zoom, the confidence is that of the pixels whose classes are shown.
+        write_cog(plain, path, categorical=layer != "probabilities")
     write_qgis_style(output.with_suffix(".qml"), legend)
     write_qgis_style(sibling(output, "_coverage.qml"), COVERAGE_LEGEND)
     if options.vector is not None:

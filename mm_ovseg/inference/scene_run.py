@@ -14,7 +14,7 @@ from mm_ovseg.data.cloud_mask import CloudMask
 from mm_ovseg.data.mappers import model_item
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.decision import NODATA_CLASS, Decision
-from mm_ovseg.errors import StoppedError
+from mm_ovseg.errors import check_needed
 from mm_ovseg.inference.background import Background
 from mm_ovseg.inference.batches import BatchRunner
 from mm_ovseg.inference.coverage import COVERAGE, coverage_of
@@ -102,8 +102,7 @@ class SceneRun:
             for row, end in zip(rows[first:], [*rows[first + 1 :], height], strict=True):
                 for some in self._batches(columns):
                     batch = next(batches)
-                    if self.should_stop is not None and self.should_stop():
-                        raise StoppedError("The scene is not finished: it is no longer needed.")
+                    check_needed(self.should_stop)
                     blend(self._blend, batch, self._scores(batch), blender, coverage)
                     progress.update(len(some))
                     finished += len(some)  # which a disabled bar does not count

@@ -33,7 +33,8 @@ def write_cog(source: Path, path: Path, *, categorical: bool, level: int = 6) ->
     Args:
         source: The GeoTIFF, with any number of bands.
         path: The file to write; missing folders are created and an existing file is replaced.
-        categorical: Whether values are classes: overviews then take the nearest pixel instead of the average.
+        categorical: Whether values are classes, or belong to them: overviews then take the nearest pixel instead of
+            the average.
         level: Compression level, 1 (fast) to 9.
 
     Raises:

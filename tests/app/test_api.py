@@ -50,7 +50,10 @@ def test_from_files_to_a_map_to_its_files(browser, write_image):
     # The old map means itself.
     (south, west), (north, east) = scene["bounds"]
     middle = {"lat": (south + north) / 2, "lng": (west + east) / 2}
-    assert browser.get(f"/api/maps/{made['id']}/point", params=middle).json()["name"] in ("lake", "wood")
+    name = browser.get(f"/api/maps/{made['id']}/point", params=middle).json()["name"]
+    assert name in ("lake", "wood")
+    point = browser.get(f"/api/maps/{made['id']}/point", params={**middle, "min_score": 1}).json()
+    assert (point["name"], point["below_minimum"]) == ("none", name)
     answer = browser.get(f"/api/maps/{made['id']}/files/geotiff")
     assert "North%20%26%20%C3%A9_map.tif" in answer.headers["content-disposition"]
     with rasterio.MemoryFile(answer.content) as memory, memory.open() as file:
@@ -59,6 +62,19 @@ def test_from_files_to_a_map_to_its_files(browser, write_image):
     assert legend[-1]["name"] == "none" and legend[-1]["share"] > 0.9
     for kind, beginning in (("geopackage", b"SQLite"), ("report", b"{"), ("confidence", b"II")):
         assert browser.get(f"/api/maps/{made['id']}/files/{kind}").content.startswith(beginning)
+
+
+def test_few_wait_for_polygons_and_nobody_for_files_that_are_there(browser, write_image, monkeypatch):
+    made = browser.map(browser.scene(write_image("rgb.tif")))
+    files = f"/api/maps/{made['id']}/files"
+    monkeypatch.setattr("mm_ovseg.app.runs.MAX_WAITING_PER_ADDRESS", 0)
+    answer = browser.get(f"{files}/geopackage")
+    assert answer.status_code == 429 and "wait until one is finished" in answer.json()["message"]
+    assert browser.get(f"{files}/geotiff").is_success
+    monkeypatch.undo()
+    first = browser.get(f"{files}/geopackage")
+    monkeypatch.setattr("mm_ovseg.app.runs.MAX_WAITING_PER_ADDRESS", 0)
+    assert first.is_success and browser.get(f"{files}/geopackage").content == first.content
 
 
 def test_tiles_are_pictures_that_may_be_kept(browser, write_image):
@@ -205,7 +221,10 @@ def test_wrong_values_are_sentences(browser, write_image):
     for body in ({}, {"rgb": []}, {"rgb": "x"}, {"rgb": ["x"]}, {"rgb": [[]]}, {"example": {}}, {"rgb": ["x"] * 21}):
         assert browser.post("/api/scenes", json=body).status_code in (400, 404)
     made = browser.map(scene)
-    for query in ("legend?min_score=2", "legend?min_score=nan", "legend?min_score=x", "point", "point?lat=x&lng=1"):
+    for query in (
+        *("legend?min_score=2", "legend?min_score=nan", "legend?min_score=x"),
+        *("point", "point?lat=x&lng=1", "point?lat=45.151&lng=15.005&min_score=2"),
+    ):
         assert browser.get(f"/api/maps/{made['id']}/{query}").status_code == 400
     for route in ("tiles/x/0/0/0.png", "files/x", "files/..%2fmap.tif", "tiles/classes/-1/0/0.png"):
         assert browser.get(f"/api/maps/{made['id']}/{route}").status_code == 404

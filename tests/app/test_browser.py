@@ -160,8 +160,16 @@ def test_unsure_pixels_are_left_out(server, browser):
     find(browser, "#min-score").send_keys(Keys.END)
     wait(browser, lambda: legend(browser)[-1] == "none" and loaded(browser, "min_score=1.00"))
     assert not find_all(browser, "img[src*='/classes/']:not([src*='min_score'])")
+    find(browser, "#map").send_keys(Keys.ENTER)
+    wait(browser, lambda: find_all(browser, ".point h3"))
+    left_out = re.fullmatch(r"none \((.+), score below the minimum\)", text(browser, ".point h3"))[1]
+    assert text(browser, "#point-status").startswith(text(browser, ".point h3") + ". RGB")
     find(browser, "#min-score").send_keys(Keys.HOME)
     wait(browser, lambda: text(browser, "#legend") == before)
+    wait(browser, lambda: not find_all(browser, ".point"))  # it would say what is no longer drawn
+    find(browser, "#map").send_keys(Keys.ENTER)
+    wait(browser, lambda: find_all(browser, ".point h3"))
+    assert text(browser, ".point h3") == left_out
 
 
 def test_a_rectangle_is_mapped_alone(server, browser):

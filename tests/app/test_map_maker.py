@@ -116,6 +116,12 @@ def test_a_run_ends_between_windows_when_nobody_wants_it(last, ask, open_scene, 
     assert ask(scene).geotiff.is_file()
 
 
+def test_a_run_ends_between_the_files_when_nobody_wants_it(ask, open_scene, write_image, tmp_path):
+    with pytest.raises(StoppedError):
+        ask(open_scene(write_image("rgb.tif")), should_stop=lambda: any(tmp_path.glob("map_*/map.tif")))
+    assert not list(tmp_path.glob("map_*"))
+
+
 def test_scores_of_large_maps_are_not_kept(ask, open_scene, write_image, monkeypatch):
     monkeypatch.setattr("mm_ovseg.app.map_maker.MAX_SCORES", 64 * 96 * 2)
     scene = open_scene(write_image("rgb.tif"))

@@ -11,6 +11,7 @@ import rasterio
 from mm_ovseg.app.map_maker import Question
 from mm_ovseg.app.page_map import DOWNLOADS, min_percent
 from mm_ovseg.app.scenes import SceneFiles, make_scene
+from mm_ovseg.data.palette import NONE_COLOR
 from mm_ovseg.shipped import shipped_path
 from tests.app.conftest import ignore, never
 
@@ -73,7 +74,23 @@ def test_a_point_tells_all_scores(page_map):
         assert page_map.point(*outside) is None
 
 
+def test_a_point_below_the_minimum_is_none_as_it_is_drawn(page_map):
+    classes, percent = read(page_map)
+    row, column = map(int, np.argwhere(classes == 0)[5])
+    score = int(percent[row, column])
+    plain = page_map.point(row, column)
+    assert plain["below_minimum"] is None and page_map.point(row, column, score) == plain
+    left_out = page_map.point(row, column, score + 1)
+    none = {"name": "none", "color": list(NONE_COLOR), "value": 254, "below_minimum": "forest"}
+    assert left_out == {**plain, **none}
+    alone = replace(page_map, has_scores=False).point(row, column, score + 1)
+    assert alone == {**left_out, "scores": [{"name": "forest", "score": score / 100}]}
+    row, column = map(int, np.argwhere(classes == 254)[0])
+    assert page_map.point(row, column, 101) == page_map.point(row, column)
+
+
 def test_the_files(page_map):
+    page_map.make_polygons()
     for kind, ending in DOWNLOADS.items():
         path, name = page_map.download(kind)
         assert path.is_file() and name == f"Under clouds_map{ending}"
@@ -82,7 +99,8 @@ def test_the_files(page_map):
         names = database.execute("SELECT DISTINCT class_name FROM map ORDER BY 1").fetchall()
     assert names == [("forest",), ("none",), ("water",)]
     before = path.stat().st_mtime_ns
-    assert page_map.download("geopackage")[0].stat().st_mtime_ns == before
+    page_map.make_polygons()
+    assert path.stat().st_mtime_ns == before
 
 
 def test_the_report_tells_nothing_of_the_server(page_map):

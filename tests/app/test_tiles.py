@@ -11,6 +11,7 @@ from rasterio.transform import from_origin
 
 from mm_ovseg.app.tiles import draw_class_tile, draw_confidence_tile, draw_image_tile
 from mm_ovseg.data.palette import NONE_COLOR
+from mm_ovseg.errors import DataError
 from mm_ovseg.raster import write_geotiff
 
 BLOCK = 16  # pixels of one colour
@@ -130,3 +131,15 @@ def test_a_map_of_a_part_is_drawn_there_in_its_colours(name, open_scene, write_i
     bright, dark, of_none = (sum(color(draw_confidence_tile, *pixel)) for pixel in ((40, 76), (56, 72), (56, 88)))
     assert bright > dark and of_none == bright
     assert color(draw_confidence_tile, 56, 88, 90) == color(draw_confidence_tile, 56, 88)  # none stays what it is
+
+
+@pytest.mark.parametrize("draw, other", [(draw_class_tile, "confidence"), (draw_confidence_tile, "geotiff")])
+def test_without_a_minimum_one_raster_is_read(draw, other, open_scene, write_image, tmp_path):
+    scene = open_scene(write_image("rgb.png"))
+    classes, percent = np.ones((64, 96), np.uint8), np.full((64, 96), 60, np.uint8)
+    page_map = make_map(scene, tmp_path, (0, 0, 64, 96), classes, percent)
+    before = draw(page_map, (0, 0, 0))
+    getattr(page_map, other).unlink()
+    assert draw(page_map, (0, 0, 0)) == before
+    with pytest.raises(DataError):
+        draw(page_map, (0, 0, 0), 1)

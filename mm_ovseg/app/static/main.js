@@ -53,7 +53,7 @@ function showScene(scene, source) {
   const popup = new PointPopup(map, scene, (text) => (byId("point-status").textContent = text));
   const area = new AreaRectangle(map, scene, noteArea, noteDrawing);
   open.view = { map, layers, popup, area, swipe: new Swipe(map, layers.panes) };
-  map.on("click", ({ latlng }) => !area.drawing && open.result && popup.ask(open.result, latlng));
+  map.on("click", ({ latlng }) => !area.drawing && open.result && popup.ask(open.result, minScore(), latlng));
   noteArea(null);
 
   offerImages(scene.images);
@@ -115,6 +115,7 @@ function showMinScore() {
 async function applyMinScore() {
   const { result } = open;
   if (!result) return; // another scene was opened
+  open.view.popup.close(); // it tells what was drawn before
   redraw();
   recount?.abort();
   recount = new AbortController();
@@ -228,7 +229,7 @@ function listen() {
   byId("area-clear").addEventListener("click", () => open.view.area.set(null));
   byId("map").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && event.target === byId("map") && open.result) {
-      open.view.popup.ask(open.result, open.view.map.getCenter());
+      open.view.popup.ask(open.result, minScore(), open.view.map.getCenter());
     }
   });
   byId("alert-close").addEventListener("click", () => setAlert(""));

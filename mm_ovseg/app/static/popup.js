@@ -18,18 +18,23 @@ export class PointPopup {
     Object.assign(this, { _map: map, _scene: scene, _onStatus: onStatus, _asking: null });
   }
 
-  /** Ask what is at a place. @param {Object} result the map. @param {L.LatLng} place */
-  async ask(result, place) {
+  /**
+   * Ask what is at a place.
+   * @param {Object} result the map.
+   * @param {number} minScore 0..1.
+   * @param {L.LatLng} place
+   */
+  async ask(result, minScore, place) {
     this._asking?.abort();
     const asking = (this._asking = new AbortController());
     try {
-      const query = toQuery(this._map, this._scene, place);
+      const query = `${toQuery(this._map, this._scene, place)}&min_score=${minScore.toFixed(2)}`;
       const point = await getJSON(`api/maps/${result.id}/point?${query}`, asking.signal);
       const coordinates = point.coordinates ?? toText(this._map, this._scene, place);
       this._open(place, describe(point, coordinates));
       const best = point.scores[0];
       const score = best && best.name === point.name ? `, score ${percent(best.score)}` : "";
-      this._onStatus(`${point.name}${score}. ${point.coverage ?? ""}`);
+      this._onStatus(`${title(point)}${score}. ${point.coverage ?? ""}`);
     } catch (error) {
       if (error.name === "AbortError") return;
       this._open(place, element("p", {}, error.message));
@@ -50,6 +55,9 @@ export class PointPopup {
   }
 }
 
+/** What the map shows there, and why if it left the class out. */
+const title = ({ name, below_minimum: leftOut }) => (leftOut ? `${name} (${leftOut}, score below the minimum)` : name);
+
 function describe(point, coordinates) {
   const madeFrom = point.coverage ? `Made from: ${point.coverage}` : "";
   const bars = point.scores.map(({ name, score }) =>
@@ -64,7 +72,7 @@ function describe(point, coordinates) {
   return element(
     "div",
     {},
-    element("h3", {}, swatch(point.color), point.name),
+    element("h3", {}, swatch(point.color), title(point)),
     element("ol", { className: "scores" }, ...bars),
     element("p", { className: "hint" }, madeFrom, element("br"), coordinates),
   );
