@@ -15,7 +15,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from mm_ovseg.cli.arguments import check_positive
 from mm_ovseg.cli.clean_exit import clean_exit
+from mm_ovseg.errors import ConfigError
 from mm_ovseg.files import check_writable_folder
 from sentinel.teacher import load_teacher
 from sentinel.text_steps import ITERATIONS, make_text, read_captions
@@ -33,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--iterations", type=int, default=ITERATIONS, help=f"training steps (default: {ITERATIONS})")
     parser.add_argument("--hold-out", action="store_true", help="train without the words to measure; not to be shipped")
     args = parser.parse_args(arguments)
+    check_positive(args, "iterations")
+    if min(args.seeds) < 0:
+        raise ConfigError("--seeds needs numbers of 0 or more.")
     check_writable_folder(args.output)
     captions = [caption for captions in read_captions(args.captions).values() for caption in captions]
     teacher = load_teacher()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mm_ovseg.cli.clean_exit import clean_exit
-from mm_ovseg.files import check_writable_folder, write_json
+from mm_ovseg.files import check_writable_folder, remove_leftovers, write_json
 from sentinel.labels import write_labels
 from sentinel.mosaics import write_mosaics
 from sentinel.pairs import write_pairs
@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(arguments)
     check_writable_folder(args.output)
+    for folder in args.output.glob("*/*/*/"):  # such as pairs/train/rgb
+        remove_leftovers(folder)
     if "pairs" in args.parts:
         write_pairs(args.source, args.output / "pairs")
     if "mosaics" in args.parts:
