@@ -19,9 +19,8 @@ from sentinel.pairs import write_pairs
 PARTS = ("pairs", "mosaics", "labels")
 
 
-@clean_exit
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write all parts, or those asked for."""
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True, help="folder of the zip archives")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
@@ -32,7 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=PARTS,
         help="what to write; labels are those of the pairs (default: all)",
     )
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+@clean_exit
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write all parts, or those asked for."""
+    args = parse_arguments(arguments)
     check_writable_folder(args.output)
     for folder in args.output.glob("*/*/*/"):  # such as pairs/train/rgb
         remove_leftovers(folder)
