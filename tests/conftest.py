@@ -58,6 +58,8 @@ SLOWEST = (
     "cli/test_wheel.py",
     "cli/test_scene.py",
     "cli/test_segment.py",
+    "sentinel/test_shipped_pair.py",
+    "sentinel/test_pretrain.py",
     "test_settings.py",
     "modeling/meta_arch/test_mm_ovseg.py",
     "modeling/meta_arch/test_cmu.py",
