@@ -58,6 +58,8 @@ SLOWEST = (
     "cli/test_wheel.py",
     "cli/test_scene.py",
     "cli/test_segment.py",
+    "sentinel/test_shipped_pair.py",
+    "sentinel/test_pretrain.py",
     "test_settings.py",
     "modeling/meta_arch/test_mm_ovseg.py",
     "modeling/meta_arch/test_cmu.py",
@@ -71,9 +73,9 @@ CLI = [sys.executable, "-m", "mm_ovseg"]
 DRIVERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "GTiff", ".TIF": "GTiff"}
 
 
-def load_tool(name):
-    """Import tools/NAME.py, past the package ``tools`` that Detectron2 installs."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+def load_tool(name, folder="tools"):
+    """Import FOLDER/NAME.py, past the package ``tools`` that Detectron2 installs, and another folder's NAME.py."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

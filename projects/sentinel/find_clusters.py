@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from mm_ovseg.cli.clean_exit import clean_exit
-from mm_ovseg.files import write_json
+from mm_ovseg.errors import DataError
+from mm_ovseg.files import check_writable_folder, write_json
 from sentinel.archive import write_image
 from sentinel.labels import GROUPS, find_clusters, nearest_cluster, read_pair, sample_group
 
@@ -38,7 +39,7 @@ def _chip(path: Path, row: int, column: int) -> tuple[np.ndarray, np.ndarray]:
     """The surroundings of a pixel in RGB and SAR, with a red mark around it, and a black line above and beside."""
     chips = []
     for image in read_pair(path):
-        image = np.pad(image, ((SIDE // 2, SIDE // 2), (SIDE // 2, SIDE // 2), (0, 0)))
+        image = np.pad(image.astype(np.uint8), ((SIDE // 2, SIDE // 2), (SIDE // 2, SIDE // 2), (0, 0)))
         chip = image[row : row + SIDE, column : column + SIDE].copy()
         middle = slice(SIDE // 2 - 4, SIDE // 2 + 5)
         mark = np.zeros((SIDE, SIDE), bool)
@@ -57,15 +58,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=Path, required=True, help="folder of the pairs, as prepare.py writes them")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     args = parser.parse_args(arguments)
+    check_writable_folder(args.output)
+    output = args.output / "clusters.json"
+    if output.exists():
+        raise DataError(f"{output} exists, and may hold names; choose another folder.")
+    samples = {group: sample_group(args.pairs / "train", group) for group in GROUPS}
     found = {}
-    for group, (count, _) in GROUPS.items():
-        places, features = sample_group(args.pairs / "train", group)
+    for group, (places, features) in samples.items():
+        count = GROUPS[group][0]
         found[group] = find_clusters(features, count)
         found[group]["names"] = [None] * count
         nearest = nearest_cluster(features[None], found[group])[0][0]
         write_image(args.output / f"{group}.tif", draw_clusters(places, nearest, count))
-        write_json(args.output / "clusters.json", found)
         print(args.output / f"{group}.tif", flush=True)
+    write_json(output, found)
+    print(output)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,9 @@ def run_step(done: Path, command: Sequence[str], datasets: Path) -> None:
         [sys.executable, *command], cwd=ROOT, env={**os.environ, **environment, "PYTHONPATH": paths}, check=False
     )
     if result.returncode or not done.exists():
-        raise TrainingError(f"'python {shlex.join(command)}' failed; run the same command again to continue there.")
+        raise TrainingError(
+            f"'python {shlex.join(command)}' failed: see above, then run the same command again to continue there."
+        )
 
 
 @clean_exit

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mm_ovseg.cli.clean_exit import clean_exit
-from mm_ovseg.files import check_writable_folder, write_json
+from mm_ovseg.files import check_writable_folder, remove_leftovers, write_json
 from sentinel.labels import write_labels
 from sentinel.mosaics import write_mosaics
 from sentinel.pairs import write_pairs
@@ -19,9 +19,8 @@ from sentinel.pairs import write_pairs
 PARTS = ("pairs", "mosaics", "labels")
 
 
-@clean_exit
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write all parts, or those asked for."""
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True, help="folder of the zip archives")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
@@ -32,8 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=PARTS,
         help="what to write; labels are those of the pairs (default: all)",
     )
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+@clean_exit
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write all parts, or those asked for."""
+    args = parse_arguments(arguments)
     check_writable_folder(args.output)
+    for folder in args.output.glob("*/*/*/"):  # such as pairs/train/rgb
+        remove_leftovers(folder)
     if "pairs" in args.parts:
         write_pairs(args.source, args.output / "pairs")
     if "mosaics" in args.parts:

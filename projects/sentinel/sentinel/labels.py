@@ -53,9 +53,16 @@ MAX_TILES, PIXELS_PER_TILE = 40, 400  # of a group, to find its clusters
 
 
 def group_of(name: str) -> str:
-    """The group of a tile."""
+    """The group of a tile.
+
+    Raises:
+        DataError: The name is not that of a tile that prepare.py writes.
+    """
     scene = name.split("_")[0]
-    return next(group for group, (_, scenes) in GROUPS.items() if scene in scenes)
+    for group, (_, scenes) in GROUPS.items():
+        if scene in scenes:
+            return group
+    raise DataError(f"{name}.tif is not a tile that prepare.py writes; move it out of the folder of the pairs.")
 
 
 def pixel_features(rgb: np.ndarray, sar: np.ndarray) -> np.ndarray:
@@ -152,8 +159,13 @@ def sample_group(folder: Path, group: str, seed: int = 0) -> tuple[list[tuple[Pa
     Returns:
         places: RGB image, row and column of each pixel.
         features: float32 (n, 10), see :func:`pixel_features`.
+
+    Raises:
+        DataError: The folder has no tiles of the group.
     """
     paths = [path for path in sorted((folder / "rgb").glob("*.tif")) if group_of(path.stem) == group]
+    if not paths:
+        raise DataError(f"{folder / 'rgb'} has no tiles of {group}; run projects/sentinel/prepare.py first.")
     paths = [paths[index] for index in np.unique(np.linspace(0, len(paths) - 1, MAX_TILES).astype(int))]
     rng = np.random.default_rng(seed)
     places, features = [], []

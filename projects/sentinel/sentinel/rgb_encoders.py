@@ -164,7 +164,7 @@ def _train_scenes(
     generator = torch.Generator().manual_seed(seed)
     chosen = np.flatnonzero(~scenes.held_out)
     images, sets, labels = (torch.from_numpy(a) for a in (scenes.images, scenes.sets, scenes.labels))
-    steps = round(epochs * len(chosen) / BATCH)
+    steps = max(1, round(epochs * len(chosen) / BATCH))
     optimizer, schedule = _optimizer([(tower.model, rates[0]), (tower.projection, rates[1])], steps)
     progress = tqdm(_batches(len(chosen), steps, generator), total=steps, desc=description, mininterval=10)
     for batch in progress:

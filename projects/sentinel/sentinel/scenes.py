@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from mm_ovseg.errors import DataError
 from sentinel.archive import Archive
 
 __all__ = ["CLASS_NAMES", "Scenes", "read_scenes"]
@@ -97,7 +98,7 @@ def read_scenes(source: Path) -> Scenes:
     """Read the zips ``aid.zip``, ``nwpu12.zip`` and ``rsscn7.zip`` of a folder.
 
     Raises:
-        DataError: a zip is missing or damaged.
+        DataError: a zip is missing or damaged, or has too few scenes of a class to hold one out.
     """
     images, files, sets, labels, held_out = [], [], [], [], []
     for set_index, (name, classes) in enumerate(CLASS_NAMES.items()):
@@ -116,4 +117,7 @@ def read_scenes(source: Path) -> Scenes:
                 sets.append(set_index)
                 labels.append(list(classes).index(folder))
                 held_out.append(member.startswith("test/") or counts[folder] % HELD_OUT == 0)
+            for folder, count in counts.items():
+                if count < HELD_OUT:
+                    raise DataError(f"{archive.path} has {count} scenes in {folder}/; copy it again.")
     return Scenes(np.stack(images), files, np.array(sets), np.array(labels), np.array(held_out))

@@ -9,7 +9,7 @@ import torch
 
 from mm_ovseg.checkpoint.weights_file import load_weights_file, write_weights_file
 from mm_ovseg.csv_table import read_table
-from mm_ovseg.errors import ConfigError
+from mm_ovseg.errors import ConfigError, DataError
 from mm_ovseg.files import write_json
 from mm_ovseg.modeling.backbone.text_tower import build_text_tower
 from sentinel.teacher import Teacher, fit_projection, project
@@ -45,11 +45,13 @@ def read_captions(path: Path) -> dict[str, list[str]]:
     """The captions of every image file, from a CSV file with the columns ``file`` and ``caption``.
 
     Raises:
-        DataError: the file is missing, or not such a table.
+        DataError: the file is missing, not such a table, or has no captions.
     """
     captions: dict[str, list[str]] = {}
     for _, row in read_table(path, required=("file", "caption"), optional=()):
         captions.setdefault(row["file"], []).append(row["caption"])
+    if not captions:
+        raise DataError(f"{path} has no captions; copy it again.")
     return captions
 
 

@@ -4,6 +4,7 @@ import open_clip
 import pytest
 import torch
 
+from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.backbone.text_tower import build_text_tower
 from mm_ovseg.modeling.backbone.tokenizer import build_tokenizer
 
@@ -55,6 +56,13 @@ def test_without_merges_each_byte_is_a_token(tmp_path):
     tokenizer = build_tokenizer(small_config(tmp_path, 514))
     assert len(tokenizer.encode("lake é")) == 4 + 2
     assert tokenizer.decode(tokenizer.encode("lake é")) == "lake é "
+
+
+@pytest.mark.parametrize("vocab_size", [0, 513])
+def test_a_vocabulary_without_room_for_all_bytes_is_refused(tmp_path, vocab_size):
+    name = small_config(tmp_path, vocab_size)
+    with pytest.raises(ConfigError, match=f"vocab_size of the config '{name}' is {vocab_size}; give at least 514"):
+        build_text_tower(name)
 
 
 @torch.no_grad()
