@@ -78,10 +78,10 @@ def brief_reason(error: Exception) -> str:
 
 
 def check_needed(should_stop: Callable[[], bool] | None) -> None:
-    """Go on with a scene only if somebody needs it.
+    """Raise if a scene is no longer needed.
 
     Args:
-        should_stop: returns True if not; None: it is needed.
+        should_stop: returns True to stop; None never stops.
 
     Raises:
         StoppedError: ``should_stop`` returned True.

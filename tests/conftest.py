@@ -74,7 +74,7 @@ DRIVERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "GTiff", ".TI
 
 
 def load_tool(name, folder="tools"):
-    """Import FOLDER/NAME.py, past the package ``tools`` that Detectron2 installs, and another folder's NAME.py."""
+    """Import FOLDER/NAME.py: not the package ``tools`` of Detectron2, nor a file of this name in another folder."""
     spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

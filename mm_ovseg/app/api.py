@@ -102,8 +102,7 @@ class Page:
         if asked.get("example") is not None:
             example = self.visitors.find(visitor, Scene, asked["example"])
             if asked.get("reading") is None:
-                line = json.dumps({"event": "scene", "scene": example.describe()}) + "\n"
-                return Response(line, media_type=EventStream.media_type)
+                return _at_once({"event": "scene", "scene": example.describe()})
             files = example.files
         else:
             files = self._files(visitor, asked)
@@ -142,6 +141,20 @@ class Page:
             return {"event": "map", "map": described}
 
         return self._stream(request, visitor, work, scene.files)
+
+    async def make_polygons(self, request: Request) -> Response:
+        """POST /api/maps/ID/polygons."""
+        visitor = visitor_of(request)
+        page_map = self.visitors.find(visitor, PageMap, request.path_params["id"])
+        made: Event = {"event": "polygons"}
+        if page_map.download("geopackage")[0].exists():
+            return _at_once(made)
+
+        def work(_: Run) -> Event:
+            page_map.make_polygons()
+            return made
+
+        return self._stream(request, visitor, work, page_map.scene.files)
 
     def _features(self, visitor: str, scene: Scene, question: Question) -> Path:
         """The folder of the encoders' features: of a visitor's last question, and of all of a shared scene."""
@@ -199,6 +212,7 @@ def make_application(page: Page) -> Starlette:
         Route("/api/scenes", page.make_scene, methods=["POST"]),
         Route("/api/scenes/{id}", page.scene),
         Route("/api/scenes/{id}/maps", page.make_map, methods=["POST"]),
+        Route("/api/maps/{id}/polygons", page.make_polygons, methods=["POST"]),
         *map_routes(page.visitors),
     ]
     handlers = {HTTPException: _say, MMOVSegError: _say_reworded, Exception: _say_unexpected}
@@ -220,6 +234,11 @@ async def _cleaning(page: Page) -> AsyncIterator[None]:
     finally:
         cleaner.cancel()
         page.runs.end()
+
+
+def _at_once(event: Event) -> Response:
+    """A stream of one event that needs no run."""
+    return Response(json.dumps(event) + "\n", media_type=EventStream.media_type)
 
 
 def _window(scene: Scene, asked: dict[str, Any]) -> Window | None:

@@ -115,11 +115,13 @@ class MapMaker:
         """
         begin = time.monotonic()
         rgb, sar = (getattr(scene.files, kind) if question.sensors in (BOTH, kind) else None for kind in ("rgb", "sar"))
+        clouds = None if rgb is None else scene.files.clouds
         size = scene.place.grid.shape if question.window is None else question.window[2:]
         options = SceneOptions(
             confidence=True,
             probabilities=size[0] * size[1] * len(question.class_names) <= MAX_SCORES,
             part=question.window,
+            **({} if clouds is None else {"clouds": clouds.path, "cloud_values": clouds.values}),
             keep_features=features / question.sensors,
             max_features=MAX_FEATURES,
         )

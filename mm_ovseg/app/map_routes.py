@@ -2,15 +2,13 @@
 
 import math
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from mm_ovseg.app.page_map import DOWNLOADS, PageMap, min_percent
-from mm_ovseg.app.requests import BROKEN, address_of, read_number, visitor_of
-from mm_ovseg.app.runs import Turns
+from mm_ovseg.app.requests import BROKEN, read_number, visitor_of
 from mm_ovseg.app.scenes import Scene
 from mm_ovseg.app.tiles import draw_class_tile, draw_confidence_tile, draw_image_tile
 from mm_ovseg.app.visitors import Visitors
@@ -27,7 +25,6 @@ def map_routes(visitors: Visitors) -> list[Route]:
     Args:
         visitors: what visitors have.
     """
-    turns = Turns()  # waiting for polygons must not take the threads of the tiles
 
     def found_map(request: Request) -> PageMap:
         return visitors.find(visitor_of(request), PageMap, request.path_params["id"])
@@ -59,15 +56,11 @@ def map_routes(visitors: Visitors) -> list[Route]:
             raise HTTPException(404, "There is no map here.")
         return JSONResponse(answer)
 
-    async def download(request: Request) -> Response:
+    def download(request: Request) -> Response:
         page_map, kind = found_map(request), request.path_params["kind"]
-        if kind not in DOWNLOADS:
+        path, name = page_map.download(kind) if kind in DOWNLOADS else (None, None)
+        if path is None or not path.exists():  # as are polygons that were not made yet
             raise HTTPException(404, "The map has no such file.")
-        path, name = page_map.download(kind)
-        if kind == "geopackage" and not path.exists():
-            with visitors.present(visitor_of(request)):
-                async with turns.take(address_of(request)):
-                    await run_in_threadpool(page_map.make_polygons)
         return FileResponse(path, filename=name, headers={"cache-control": "private, no-store"})
 
     return [

@@ -131,7 +131,7 @@ class PageMap:
             "has_scores": self.has_scores,
         }
 
-    def point(self, row: int, column: int, min_percent: int = 0) -> dict[str, Any] | None:
+    def point(self, row: int, column: int, minimum: int = 0) -> dict[str, Any] | None:
         """What is known of a pixel of the scene, as in the page's interface; None outside the map.
 
         Below a minimum score, in percent, it is "none", and ``below_minimum`` names its class.
@@ -152,7 +152,7 @@ class PageMap:
         scores = [{"name": name, "score": percent / 100} for name, percent in zip(names, percents, strict=True)]
         [coverage] = _read_pixel(sibling(self.geotiff, "_coverage.tif"), inside)
         below_minimum = None
-        if percent < min_percent and value != NONE_CLASS:
+        if percent < minimum and value != NONE_CLASS:
             entry, below_minimum = NONE, entry.name
         return {
             "name": entry.name,

@@ -1,15 +1,12 @@
-"""The queue of everything that takes long: one run at a time, whose events are streamed to its visitor.
-
-:class:`Turns` is for what takes less long, and has no events.
-"""
+"""The queue of everything that takes long: one run at a time, whose events are streamed to its visitor."""
 
 import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -19,13 +16,13 @@ from starlette.types import Receive, Scope, Send
 from mm_ovseg.app.messages import UNEXPECTED
 from mm_ovseg.errors import StoppedError
 
-__all__ = ["EventStream", "Run", "Runs", "Turns"]
+__all__ = ["EventStream", "Run", "Runs"]
 
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 20
 MAX_WAITING_PER_ADDRESS = 2
-LAST_EVENTS = ("scene", "map", "error")
+LAST_EVENTS = ("scene", "map", "polygons", "error")
 
 Event = dict[str, Any]
 
@@ -46,7 +43,7 @@ class Run:
         self._place = 0
 
     async def next_event(self) -> Event:
-        """The next event; the last one is a scene, a map or an error."""
+        """The next event; :data:`LAST_EVENTS` are last."""
         return await self._events.get()
 
     def tell(self, event: Event) -> None:
@@ -99,7 +96,10 @@ class Runs:
             HTTPException: 429, too many are waiting.
         """
         if self._running is not None:
-            _check_waiting(address, [run.address for run in self._waiting])
+            if len(self._waiting) >= MAX_WAITING:
+                raise HTTPException(429, f"{MAX_WAITING} others are waiting; try again in a few minutes.")
+            if sum(run.address == address for run in self._waiting) >= MAX_WAITING_PER_ADDRESS:
+                raise HTTPException(429, "Two of your requests are waiting already; wait until one is finished.")
         run = Run(address, work)
         self._waiting.append(run)
         self._next()
@@ -133,40 +133,6 @@ class Runs:
     def _tell_places(self) -> None:
         for place, run in enumerate(self._waiting, start=1):
             run.wait_at(place)
-
-
-class Turns:
-    """Requests that are answered one at a time, of which as few wait as in the queue."""
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._waiting: list[str] = []  # addresses
-
-    @asynccontextmanager
-    async def take(self, address: str) -> AsyncIterator[None]:
-        """Wait for the turn of an address, which lasts as long as the block.
-
-        Raises:
-            HTTPException: 429, too many are waiting.
-        """
-        _check_waiting(address, self._waiting)
-        self._waiting.append(address)
-        try:
-            await self._lock.acquire()
-        finally:
-            self._waiting.remove(address)
-        try:
-            yield
-        finally:
-            self._lock.release()
-
-
-def _check_waiting(address: str, waiting: Sequence[str]) -> None:
-    """Let an address wait only if few others do, given by their addresses."""
-    if len(waiting) >= MAX_WAITING:
-        raise HTTPException(429, f"{MAX_WAITING} others are waiting; try again in a few minutes.")
-    if waiting.count(address) >= MAX_WAITING_PER_ADDRESS:
-        raise HTTPException(429, "Two of your requests are waiting already; wait until one is finished.")
 
 
 class EventStream(Response):

@@ -17,6 +17,7 @@ from mm_ovseg.app.reading import describe_reading
 from mm_ovseg.data.pair_reader import image_readers
 from mm_ovseg.data.scene_source import SceneSource
 from mm_ovseg.errors import DataError, check_needed
+from mm_ovseg.products import CloudLayer
 from mm_ovseg.raster import Grid, write_geotiff
 from mm_ovseg.raster.cog import write_cog
 
@@ -39,6 +40,8 @@ class SceneFiles:
         names: what messages call the files; for those that are not in it, their names.
         name: of the scene.
         attribution: whose images they are; None if that is not known.
+        clouds: where RGB is under cloud; None if that is not known.
+        warnings: what is to be said of them.
     """
 
     rgb: tuple[Path, ...] | None
@@ -46,6 +49,8 @@ class SceneFiles:
     names: Mapping[Path, str] = field(default_factory=dict)
     name: str = "scene"
     attribution: str | None = None
+    clouds: CloudLayer | None = None
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = {path: path.name for path in (*(self.rgb or ()), *(self.sar or ()))}
@@ -134,7 +139,8 @@ def make_scene(
                     f"{(files.rgb or files.sar)[0]} has {grid.width}x{grid.height} pixels, more than the "
                     f"{max_pixels / 1e6:g} million allowed; cut it into smaller images."
                 )
-            warnings = tuple(page_message(concern, files.names) for concern in source.concerns())
+            concerns = (*files.warnings, *source.concerns())
+            warnings = tuple(page_message(concern, files.names) for concern in concerns)
             reading = describe_reading(cfg, files.rgb, files.sar)
             scene = Scene(folder.name, folder, files, cfg, Place(grid), reading, warnings)
             for index, kind in enumerate(scene.images):

@@ -1,6 +1,5 @@
 """Serving the page: the port, the model, and the scenes that the page opens with."""
 
-import logging
 import math
 import secrets
 import socket
@@ -24,8 +23,7 @@ from mm_ovseg.raster import path_list
 
 __all__ = ["open_examples", "serve"]
 
-logger = logging.getLogger(__name__)
-
+KINDS = ("rgb", "sar")
 SECONDS_TO_FINISH = 3  # for open requests when the server stops
 
 
@@ -112,12 +110,10 @@ def open_examples(page: Page, folder: Path, pair: SceneFiles | None, with_exampl
 
 def _prepared(pair: SceneFiles, folder: Path) -> SceneFiles:
     """A pair whose products, if it has any, are rasters in a folder; visitors still see the products' names."""
-    found, names = {}, dict(pair.names)
-    for kind in ("rgb", "sar"):
-        if (paths := getattr(pair, kind)) is not None:
-            image = prepare_image(paths, kind, Preparation(folder=folder))
-            for warning in image.warnings:
-                logger.warning(warning)
-            found[kind] = tuple(map(Path, path_list(image.paths)))
-            names = {**dict.fromkeys(found[kind], paths[0].name), **names}
-    return replace(pair, **found, names=names)
+    preparation = Preparation(folder=folder)
+    images = {kind: prepare_image(paths, kind, preparation) for kind in KINDS if (paths := getattr(pair, kind))}
+    rasters = {kind: tuple(map(Path, path_list(image.paths))) for kind, image in images.items()}
+    names = {path: getattr(pair, kind)[0].name for kind, paths in rasters.items() for path in paths}
+    clouds = images["rgb"].clouds if "rgb" in images else None
+    warnings = tuple(warning for image in images.values() for warning in image.warnings)
+    return replace(pair, **rasters, names={**names, **pair.names}, clouds=clouds, warnings=warnings)

@@ -1,6 +1,8 @@
 """Receiving a visitor's file."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,32 +25,46 @@ async def store_upload(request: Request, visitors: Visitors, visitor: str, *, ma
     Raises:
         HTTPException: the form is broken, the file is empty or too large, or the disk is full.
     """
+    length = int(request.headers["content-length"])
     try:
-        _check_room(visitors, 2 * int(request.headers["content-length"]))  # for a while there are two copies
-        async with request.form(max_files=1, max_fields=1) as form:
-            upload = form.get("file")
-            if not isinstance(upload, UploadFile):
-                raise HTTPException(400, "No file was sent; choose it again.")
-            name = _shown_name(upload.filename)
-            if not upload.size:
-                raise HTTPException(400, f"{name} is empty; choose another file.")
-            if upload.size > max_bytes:
-                raise HTTPException(413, f"{name} exceeds {max_bytes / 1e6:g} MB; choose a smaller file.")
-            _check_room(visitors, upload.size)  # others may have used it since
-            folder = visitors.new_folder(visitor)
-            path = folder / folder.name
-            await run_in_threadpool(_write, upload.file, path)
+        with _room(visitors, length):
+            return await _store(request, visitors, visitor, max_bytes)
     except OSError as error:
         raise HTTPException(507, "The server could not store the file; try again later.") from error
+
+
+async def _store(request: Request, visitors: Visitors, visitor: str, max_bytes: int) -> UploadedFile:
+    async with request.form(max_files=1, max_fields=1) as form:
+        upload = form.get("file")
+        if not isinstance(upload, UploadFile):
+            raise HTTPException(400, "No file was sent; choose it again.")
+        name = _shown_name(upload.filename)
+        if not upload.size:
+            raise HTTPException(400, f"{name} is empty; choose another file.")
+        if upload.size > max_bytes:
+            raise HTTPException(413, f"{name} exceeds {max_bytes / 1e6:g} MB; choose a smaller file.")
+        folder = visitors.new_folder(visitor)
+        path = folder / folder.name
+        await run_in_threadpool(_write, upload.file, path)
     file = UploadedFile(folder.name, folder, name, path)
     visitors.keep(visitor, file)
     return file
 
 
-def _check_room(visitors: Visitors, size: int) -> None:
-    """Refuse a file if the disk has no room for so many bytes."""
-    if shutil.disk_usage(visitors.folder).free < size + MIN_FREE:
-        raise HTTPException(507, "The server's disk is full; try again later.")
+@contextmanager
+def _room(visitors: Visitors, length: int) -> Iterator[None]:
+    """Reserve room on the disk for an upload: twice its length, since for a while there are two copies.
+
+    Raises:
+        HTTPException: 507, there is too little, counting all other uploads on their way.
+    """
+    visitors.reserved_bytes += 2 * length
+    try:
+        if shutil.disk_usage(visitors.folder).free < visitors.reserved_bytes + MIN_FREE:
+            raise HTTPException(507, "The server's disk is full; try again later.")
+        yield
+    finally:
+        visitors.reserved_bytes -= 2 * length
 
 
 def _shown_name(name: str | None) -> str:

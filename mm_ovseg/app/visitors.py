@@ -74,10 +74,14 @@ class Visitors:
     Args:
         folder: for all files.
         clock: seconds.
+
+    Attributes:
+        reserved_bytes: of the disk, for uploads that are on their way.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.folder, self._clock = folder, clock
+        self.reserved_bytes = 0
         self._visitors: dict[str, _Visitor] = {}
         self._shared: dict[str, Thing] = {}
         self._lock = threading.Lock()

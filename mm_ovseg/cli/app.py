@@ -6,8 +6,9 @@ mm-ovseg app --rgb rgb.tif --sar vv.tif vh.tif  # opens with this scene, of any 
 mm-ovseg app --config-file configs/mm_ovseg_vitb16_384.yaml --weights model.pth --opts INPUT.SAR.SCALE db
 
 The page has no password, so by default only this machine can open it (see --host). All visitors see the scene of --rgb
-and --sar, which is read where it is. Uploaded files and maps are deleted after an hour without a request of their
-visitor, and when the server stops. Needs `pip install 'mm_ovseg[app]'`.
+and --sar, whose rasters are read where they are; what must be computed from a product goes to a temporary folder.
+Uploaded files and maps are deleted after an hour without a request of their visitor, and when the server stops. Needs
+`pip install 'mm_ovseg[app]'`.
 """
 
 import argparse

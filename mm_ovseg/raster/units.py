@@ -112,6 +112,6 @@ def decibel_ranges(value_range: Sequence, bands: int) -> np.ndarray:
     if len(ranges) not in (1, bands):
         raise ConfigError(
             f"INPUT.SAR.RANGE is for {len(ranges)} bands, but the number of SAR bands read is {bands}; give one "
-            "[low, high] for all, or one for each band."
+            "range for all, or one for each band."
         )
     return np.broadcast_to(ranges, (bands, 2))

@@ -16,7 +16,7 @@ from sentinel.labels import write_labels
 from sentinel.mosaics import write_mosaics
 from sentinel.pairs import write_pairs
 
-PARTS = ("pairs", "mosaics", "labels")
+PARTS = {"pairs": "pairs", "mosaics": "mosaics", "labels": "pairs"}  # -> the folder that each is in
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -28,7 +28,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--parts",
         nargs="+",
         choices=PARTS,
-        default=PARTS,
+        default=tuple(PARTS),
         help="what to write; labels are those of the pairs (default: all)",
     )
     return parser.parse_args(arguments)
@@ -39,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write all parts, or those asked for."""
     args = parse_arguments(arguments)
     check_writable_folder(args.output)
-    for folder in args.output.glob("*/*/*/"):  # such as pairs/train/rgb
-        remove_leftovers(folder)
+    for part in args.parts:
+        for folder in (args.output / PARTS[part]).glob("*/*/"):  # such as pairs/train/rgb
+            remove_leftovers(folder)
     if "pairs" in args.parts:
         write_pairs(args.source, args.output / "pairs")
     if "mosaics" in args.parts:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import rasterio
+from rasterio.transform import from_origin
 
 from mm_ovseg.app.messages import UNEXPECTED
 from mm_ovseg.app.scenes import SceneFiles
@@ -60,21 +61,19 @@ def test_from_files_to_a_map_to_its_files(browser, write_image):
         assert file.tags(1)["class_0"] == "lake" and file.shape == (64, 96)
     legend = browser.get(f"/api/maps/{made['id']}/legend", params={"min_score": 1}).json()["classes"]
     assert legend[-1]["name"] == "none" and legend[-1]["share"] > 0.9
-    for kind, beginning in (("geopackage", b"SQLite"), ("report", b"{"), ("confidence", b"II")):
+    for kind, beginning in (("report", b"{"), ("confidence", b"II")):
         assert browser.get(f"/api/maps/{made['id']}/files/{kind}").content.startswith(beginning)
 
 
-def test_few_wait_for_polygons_and_nobody_for_files_that_are_there(browser, write_image, monkeypatch):
+def test_polygons_are_made_once_and_in_the_queue(page, browser, write_image, monkeypatch):
     made = browser.map(browser.scene(write_image("rgb.tif")))
-    files = f"/api/maps/{made['id']}/files"
-    monkeypatch.setattr("mm_ovseg.app.runs.MAX_WAITING_PER_ADDRESS", 0)
-    answer = browser.get(f"{files}/geopackage")
-    assert answer.status_code == 429 and "wait until one is finished" in answer.json()["message"]
-    assert browser.get(f"{files}/geotiff").is_success
-    monkeypatch.undo()
-    first = browser.get(f"{files}/geopackage")
-    monkeypatch.setattr("mm_ovseg.app.runs.MAX_WAITING_PER_ADDRESS", 0)
-    assert first.is_success and browser.get(f"{files}/geopackage").content == first.content
+    file, polygons = f"/api/maps/{made['id']}/files/geopackage", f"/api/maps/{made['id']}/polygons"
+    assert browser.get(file).status_code == 404
+    assert browser.events(polygons)[-1] == {"event": "polygons"}
+    first = browser.get(file).content
+    monkeypatch.setattr(page.runs, "add", None)
+    assert first.startswith(b"SQLite") and browser.events(polygons) == [{"event": "polygons"}]
+    assert browser.get(file).content == first and browser.post("/api/maps/1/polygons").status_code == 404
 
 
 def test_tiles_are_pictures_that_may_be_kept(browser, write_image):
@@ -184,12 +183,25 @@ def test_a_pair_of_this_machine_opens_the_page(page, browser, write_image, tmp_p
     assert (scene["width"], scene["images"]) == (400, ["rgb", "sar"])
 
 
-def test_a_product_of_this_machine_opens_the_page(page, browser, tmp_path):
-    product = write_sentinel2(tmp_path / "products", np.full((3, 96, 120), 0.1))
-    open_examples(page, tmp_path, SceneFiles((product,), None, name=product.stem), with_example=False)
+def test_a_product_of_this_machine_opens_the_page(page, browser, write_image, tmp_path):
+    classes = np.full((48, 60), 4, np.uint8)
+    classes[:, 30:] = 9  # cloud on the east
+    product = write_sentinel2(
+        tmp_path / "products",
+        np.full((3, 96, 120), 0.1),
+        classes=classes,
+    )
+    place = {"crs": "EPSG:32632", "transform": from_origin(600_000, 5_100_000, 10, 10)}
+    sar = write_image("sar.tif", 96, 120, bands=1, **place)
+    open_examples(page, tmp_path, SceneFiles((product,), (sar,), name=product.stem), with_example=False)
     scene = browser.get(f"/api/scenes/{page.opening.id}").json()
-    assert scene["reading"]["rgb_unit"] == "reflectance" and scene["images"] == ["rgb"]
-    assert browser.map(scene, "wood")["scene"] == scene["id"]
+    assert scene["reading"]["rgb_unit"] == "reflectance" and scene["images"] == ["rgb", "sar"]
+    made = browser.map(scene, "wood")
+    (south, west), (north, east) = scene["bounds"]
+    for share, coverage in ((0.1, "RGB and SAR"), (0.9, "SAR, and RGB under cloud")):
+        place = {"lat": (south + north) / 2, "lng": west + share * (east - west)}
+        assert browser.get(f"/api/maps/{made['id']}/point", params=place).json()["coverage"] == coverage
+    assert browser.map(scene, "wood", sensors="sar")["scene"] == scene["id"]
 
 
 def test_the_page_opens_with_the_shipped_map(page, browser, tmp_path):

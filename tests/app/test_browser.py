@@ -137,6 +137,10 @@ def test_names_asked_again_become_a_map_to_download(server, browser, tmp_path):
     wait(browser, lambda: list(tmp_path.glob("*.tif")))
     with rasterio.open(next(tmp_path.glob("*.tif"))) as file:
         assert file.tags(1)["class_1"] == "<b>wood</b>"
+    for _ in range(2):  # it is made, and then it is there
+        browser.find_element(By.LINK_TEXT, "GeoPackage").click()
+        wait(browser, lambda: list(tmp_path.glob("*.gpkg")) and text(browser, "#status") == "The GeoPackage is ready.")
+        next(tmp_path.glob("*.gpkg")).unlink()
 
 
 def test_a_click_or_enter_tells_what_is_there(server, browser):

@@ -9,7 +9,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from mm_ovseg.app.messages import UNEXPECTED
-from mm_ovseg.app.runs import MAX_WAITING, MAX_WAITING_PER_ADDRESS, EventStream, Runs, Turns
+from mm_ovseg.app.runs import MAX_WAITING, MAX_WAITING_PER_ADDRESS, EventStream, Runs
 from mm_ovseg.errors import StoppedError
 from tests.patience import PATIENCE
 
@@ -159,37 +159,6 @@ async def test_an_error_of_ours_is_a_sentence_and_the_next_run_begins(runs):
     after = Client(runs, runs.add("a", work))
     await asyncio.gather(client.task, after.task)
     assert client.events == [{"event": "error", "message": UNEXPECTED}] and after.events[-1] == DONE
-
-
-def test_nobody_holds_up_those_who_take_turns():
-    async def main():
-        turns, begun, let_go = Turns(), [], asyncio.Event()
-
-        async def take(address):
-            async with turns.take(address):
-                begun.append(address)
-                await let_go.wait()
-
-        others = [f"b{number}" for number in range(MAX_WAITING - MAX_WAITING_PER_ADDRESS)]
-        addresses = ["a", *["a"] * MAX_WAITING_PER_ADDRESS, *others]
-        tasks = [asyncio.ensure_future(take(address)) for address in addresses]
-        await asyncio.sleep(0)
-        for address, said in (("a", "others are waiting"), ("c", "others are waiting")):
-            with pytest.raises(HTTPException, match=said) as refusal:
-                await take(address)
-            assert refusal.value.status_code == 429
-        tasks.pop().cancel()
-        await asyncio.sleep(0)
-        with pytest.raises(HTTPException, match="wait until one is finished"):
-            await take("a")
-        tasks.append(asyncio.ensure_future(take("c")))  # the place is free
-        await asyncio.sleep(0)
-        assert begun == ["a"]
-        let_go.set()
-        await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE)
-        assert begun == [*addresses[:-1], "c"]
-
-    asyncio.run(main())
 
 
 def test_the_end_of_the_server_stops_everything():

@@ -115,6 +115,7 @@ def test_the_reading_is_told_with_every_value(shipped_cfg, write_image, tmp_path
 
 @pytest.mark.parametrize("reading", [
     [], {"rgb_range": [1]}, {"rgb_range": [3, 1]}, {"rgb_range": [0, float("inf")]}, {"rgb_range": "1, 2"},
+    {"rgb_range": [0, 10**400]},
     {"sar_unit": "INPUT"}, {"sar_unit": []}, {"sar_bands": [1.5]}, {"sar_bands": [True]}, {"rgb_bands": 3},
     {"rgb_bands": [1]}, {"sar_range": [True, 2]}, {"sar_range": [[-25, 0], [-7, -32]]}, {"sar_range": [[-25, 0], 3]},
     {"sar_range": []}, {"rgb_range": [[0, 1], [0, 1], [0, 1]]},

@@ -14,31 +14,40 @@ from mm_ovseg.app.visitors import Visitors
 FORM = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.tif"\r\n\r\nII*\r\n--x--\r\n'
 
 
-@pytest.fixture
-def send(tmp_path, monkeypatch):
-    """A function ``(free bytes of the disk, one at each look) -> whether the body was read``."""
+LENGTH = len(FORM)
 
-    def send(*free):
-        frees, was_read = iter(free), []
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=next(frees)))
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_no_file_is_read_without_room_for_it_and_those_on_their_way(others, tmp_path, monkeypatch):
+    visitors, free = Visitors(tmp_path), MIN_FREE + 2 * (others + 1) * LENGTH
+    arrived = asyncio.Event()
+
+    def send(*, waits=False):
+        """Send a form; whether its body was read is in ``read``."""
 
         async def receive():
-            was_read.append(True)
+            read.append(True)
+            if waits:
+                await arrived.wait()
             return {"type": "http.request", "body": FORM, "more_body": False}
 
-        headers = {"content-type": "multipart/form-data; boundary=x", "content-length": str(len(FORM))}
+        headers = {"content-type": "multipart/form-data; boundary=x", "content-length": str(LENGTH)}
         scope = {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+        return store_upload(Request(scope, receive), visitors, "visitor", max_bytes=100)
+
+    async def main():
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+        waiting = [asyncio.ensure_future(send(waits=True)) for _ in range(others)]
+        await asyncio.sleep(0)
+        assert (await send()).name == "a.tif"
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free - 1))
+        read.clear()
         with pytest.raises(HTTPException, match="disk is full") as refusal:
-            asyncio.run(store_upload(Request(scope, receive), Visitors(tmp_path), "visitor", max_bytes=100))
-        assert refusal.value.status_code == 507 and not list(tmp_path.iterdir())
-        return bool(was_read)
+            await send()
+        assert refusal.value.status_code == 507 and read == []
+        arrived.set()
+        await asyncio.gather(*waiting)
+        assert visitors.reserved_bytes == 0
 
-    return send
-
-
-def test_a_file_without_room_is_not_read(send):
-    assert not send(MIN_FREE + 2 * len(FORM) - 1)
-
-
-def test_the_room_may_be_used_up_while_a_file_arrives(send):
-    assert send(MIN_FREE + 2 * len(FORM), MIN_FREE + 2)
+    read = []
+    asyncio.run(main())

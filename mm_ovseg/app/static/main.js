@@ -84,16 +84,31 @@ function showResult(result) {
   showMinScore();
   drawLegend(result.classes);
   fillList(byId("map-warnings"), result.warnings);
-  const links = result.files.map((name) =>
-    element("a", { href: `api/maps/${result.id}/files/${name}`, download: "", className: "button" }, FILES[name]),
-  );
-  byId("downloads").replaceChildren(...links);
+  byId("downloads").replaceChildren(...result.files.map((name) => downloadLink(result, name)));
   redraw();
   const { map } = open.view;
   const bounds = toBounds(map, open.scene, result.bounds ?? result.pixels);
   if (!map.getBounds().intersects(bounds)) map.fitBounds(bounds);
   const features = result.asked_again ? ", from kept features" : "";
   setStatus(`Made in ${duration(result.seconds)}${features}.`, summary(result.classes));
+}
+
+function downloadLink(result, name) {
+  const href = `api/maps/${result.id}/files/${name}`;
+  const link = element("a", { href, download: "", className: "button" }, FILES[name]);
+  if (name === "geopackage") link.addEventListener("click", makePolygons);
+
+  function makePolygons(event) {
+    event.preventDefault();
+    run.start("Making the polygons", async (onEvent, signal) => {
+      await postForStream(`api/maps/${result.id}/polygons`, {}, onEvent, signal);
+      setStatus("The GeoPackage is ready.");
+      link.removeEventListener("click", makePolygons);
+      link.click();
+    });
+  }
+
+  return link;
 }
 
 /** Draw what is chosen. */

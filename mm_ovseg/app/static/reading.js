@@ -100,14 +100,14 @@ function rangesOf(value) {
 
 /** A range for all bands, or a list of one for each. */
 function readRanges(text) {
-  const ranges = text.split(",").map(readRange);
+  const ranges = text.split(",").map((part) => readRange(part, "-25 to 0; of two bands, -25 to 0, -32 to -7"));
   return ranges.length === 1 ? ranges[0] : ranges;
 }
 
-function readRange(text) {
+function readRange(text, example = "0 to 0.3") {
   const [, low, high] = (RANGE.exec(text) ?? []).map(Number);
   if (Number.isFinite(low) && low < high) return [low, high];
-  throw new Error(`“${text}” is not a range; write the lower number first, such as -25 to 0.`);
+  throw new Error(`“${text.trim()}” is not a range; write the lower number first, such as ${example}.`);
 }
 
 function readBands(text) {
