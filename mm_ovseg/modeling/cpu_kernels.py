@@ -14,6 +14,8 @@ attention, bfloat16   PyTorch's                       two products and a softmax
 PyTorch runs oneDNN's layers only inside ``torch.compile``, whose kernel this is: its own path copies the bias into the
 output first and does not fuse GELU, and autocast converts the weights in every call. PyTorch's fused attention needs
 AMX: without, it is no faster in bfloat16 than in float32, although a bfloat16 product is twice as fast.
+
+On any CPU, the decoder's maps lie channels last (:func:`channels_last`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +30,7 @@ from torch.overrides import TorchFunctionMode
 
 from mm_ovseg.modeling.weight_versions import weight_versions
 
-__all__ = ["CPULinear", "ChunkedAttention", "chunked_attention", "fast_attention", "use_cpu_kernels"]
+__all__ = ["CPULinear", "ChunkedAttention", "channels_last", "chunked_attention", "fast_attention", "use_cpu_kernels"]
 
 QUERIES = 512  # at a time: their scores with 2305 keys take 2.4 MB
 MIN_TOKENS = 1024  # with fewer, the fused kernel is as fast
@@ -103,6 +105,13 @@ class CPULinear(nn.Linear):
             self._kept = tuple(p if p is None else p.detach().to(torch.bfloat16) for p in (self.weight, self.bias))
             self._kept_of = versions
         return self._kept
+
+
+def channels_last(maps: torch.Tensor) -> torch.Tensor:
+    """Maps (N, C, H, W), for inference on a CPU laid out as (N, H, W, C): oneDNN then convolves without reordering."""
+    if maps.device.type != "cpu" or torch.is_grad_enabled() or _is_recorded():
+        return maps
+    return maps.contiguous(memory_format=torch.channels_last)
 
 
 def fast_attention(images: torch.Tensor) -> AbstractContextManager:

@@ -9,6 +9,7 @@ from detectron2.config import CfgNode, configurable
 from torch import nn
 
 from mm_ovseg.errors import ConfigError
+from mm_ovseg.modeling.cpu_kernels import channels_last
 from mm_ovseg.modeling.memory import by_class_chunks, recomputed
 
 __all__ = ["GuidedDecoder", "GuidedUpsampling", "class_logits"]
@@ -39,9 +40,10 @@ class GuidedUpsampling(nn.Module):
         """Class maps (B, T, D, h, w) and guidance (B, G, 2h, 2w), if any -> (B, T, out_channels, 2h, 2w)."""
         batch = x.shape[0]
         map_weight, guidance_weight = self.guided_conv.weight.tensor_split([self.up_channels], dim=1)
-        x = F.conv2d(self.up(x.flatten(0, 1)), map_weight, padding=1).unflatten(0, (batch, -1))
+        x = self.up(channels_last(x.flatten(0, 1)))  # (B * T, up_channels, 2h, 2w)
+        x = F.conv2d(x, map_weight, padding=1).unflatten(0, (batch, -1))
         if guidance is not None:
-            x = x + F.conv2d(guidance, guidance_weight, padding=1)[:, None]
+            x = x + F.conv2d(channels_last(guidance), guidance_weight, padding=1)[:, None]
         x = F.relu(self.guided_norm(x.flatten(0, 1)))
         x = F.relu(self.norm(self.conv(x)))
         return x.unflatten(0, (batch, -1))

@@ -30,6 +30,22 @@ def test_decoder_equals_concatenating_the_guidance_to_every_class():
     torch.testing.assert_close(decoder(x, decoder.project_guidance(guidance)), plain, rtol=1e-4, atol=1e-5)
 
 
+def test_maps_lie_channels_last_in_inference_with_the_same_logits():
+    decoder, x, guidance = build(), torch.randn(2, 3, 24, 4, 4), guidance_of(2, 4)
+    layouts = []
+    for upsampling in decoder.upsamplings:
+        for layer in (upsampling.up, upsampling.guided_norm, upsampling.conv, upsampling.norm):
+            layer.register_forward_pre_hook(
+                lambda _, maps: layouts.append(maps[0].is_contiguous(memory_format=torch.channels_last))
+            )
+    expected = decoder(x, decoder.project_guidance(guidance))
+    assert layouts == [False] * 8
+    with torch.no_grad():
+        found = decoder(x, decoder.project_guidance(guidance))
+    assert layouts[8:] == [True] * 8
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_guidance_of_one_encoder_only():
     decoder = build(encoders=1)
     guidance = decoder.project_guidance(guidance_of(1, 4)[:1])
