@@ -68,23 +68,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = load_weights_file(args.text / f"text_seed{args.seed}.safetensors") if args.encoder == "clip" else {}
     satellite = _read_images(args.pairs) if args.encoder == "dense" else torch.empty(0)
     scenes = read_scenes(args.source)
-    classes, captions = read_targets(args.source, args.text / "projection.safetensors", load_teacher())
+    targets = read_targets(args.source, args.text / "projection.safetensors", load_teacher())
     settings = {"seed": args.seed}
     if args.encoder == "teacher":
-        tower = train_teacher(scenes, classes, captions, read_imagenet(), epochs=args.epochs, **settings)
+        tower = train_teacher(scenes, targets, read_imagenet(), epochs=args.epochs, **settings)
         weights = tower.state_dict()
     else:
-        teacher = ImageTower({}, classes[0].shape[1])
+        teacher = ImageTower({}, targets.classes[0].shape[1])
         load_encoder_state_dict(teacher, load_weights_file(args.teacher), source=str(args.teacher))
         teacher.eval().requires_grad_(False)
     if args.encoder == "clip":
-        tower = train_clip(teacher, scenes, classes, captions, epochs=args.epochs, **settings)
+        tower = train_clip(teacher, scenes, targets, epochs=args.epochs, **settings)
         weights = {f"visual.{name}": tensor for name, tensor in tower.state_dict().items()}
         weights |= {f"text.{name}": tensor.float() for name, tensor in text.items()}
     if args.encoder == "dense":
         weights = train_dense(teacher, scenes, satellite, iterations=args.iterations, **settings).state_dict()
     else:
-        for name, accuracy in classify(tower, scenes, classes).items():
+        for name, accuracy in classify(tower, scenes, targets.classes).items():
             print(f"{name}: {accuracy:.1f}% of the held-out scenes have the right class.")
     command = {"command": shlex.join(map(str, sys.argv)), "mm_ovseg_version": mm_ovseg.__version__}
     write_weights_file(args.output, weights, command)

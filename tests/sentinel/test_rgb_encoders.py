@@ -9,6 +9,7 @@ from sentinel import rgb_encoders
 from sentinel.augmentation import augment_colors, random_views
 from sentinel.rgb_encoders import ImageTower, classify, train_clip, train_dense, train_teacher
 from sentinel.scenes import CLASS_NAMES, Scenes
+from sentinel.targets import Targets
 
 CHANNELS = 8
 
@@ -50,12 +51,12 @@ def test_views_and_colors_keep_their_range():
 
 
 def test_the_teacher_teaches_the_small_clip_and_the_dense_encoder(scenes, classes):
-    captions = {file: [classes[0][0]] for file in scenes.files}
+    targets = Targets(classes, {file: [classes[0][0]] for file in scenes.files})
     imagenet = ImageTower({}, CHANNELS).model.stages.state_dict()
-    teacher = train_teacher(scenes, classes, captions, imagenet, epochs=0.4, seed=1)
+    teacher = train_teacher(scenes, targets, imagenet, epochs=0.4, seed=1)
     start = teacher.model.stages.state_dict()
     assert not torch.equal(start["conv_stem.weight"], imagenet["conv_stem.weight"])
-    clip = train_clip(teacher, scenes, classes, captions, epochs=1.7, seed=1)  # a fifth of it with repeated borders
+    clip = train_clip(teacher, scenes, targets, epochs=1.7, seed=1)  # a fifth of it with repeated borders
     assert any(type(module).__name__ == "BorderRepeatingConv2d" for module in clip.model.modules())
     assert clip.model.channels == (16, 24, 112)
     accuracies = classify(clip, scenes, classes)
@@ -70,6 +71,6 @@ def test_the_teacher_teaches_the_small_clip_and_the_dense_encoder(scenes, classe
 
 def test_the_same_seed_gives_the_same_encoder(scenes, classes):
     imagenet = ImageTower({}, CHANNELS).model.stages.state_dict()
-    first, second = (train_teacher(scenes, classes, {}, imagenet, epochs=0.4, seed=seed) for seed in (3, 3))
+    first, second = (train_teacher(scenes, Targets(classes, {}), imagenet, epochs=0.4, seed=seed) for seed in (3, 3))
     for name, tensor in first.state_dict().items():
         torch.testing.assert_close(tensor, second.state_dict()[name])

@@ -14,7 +14,8 @@ def test_classes_and_captions_are_projected(realtrain, tmp_path):
     projection = fit_projection([embed_words([name for names in CLASS_NAMES.values() for name in names.values()])], 20)
     path = tmp_path / "projection.safetensors"
     write_weights_file(path, {name: torch.from_numpy(value) for name, value in projection.items()}, {})
-    classes, captions = read_targets(realtrain, path, embed_words)
+    targets = read_targets(realtrain, path, embed_words)
+    classes, captions = targets.classes, targets.captions
     assert [tuple(of_set.shape) for of_set in classes] == [(len(names), 20) for names in CLASS_NAMES.values()]
     for of_set, names in zip(classes, CLASS_NAMES.values(), strict=True):
         torch.testing.assert_close(of_set.norm(dim=1), torch.ones(len(of_set)))

@@ -22,6 +22,7 @@ from mm_ovseg.errors import ConfigError
 from mm_ovseg.modeling.backbone.convolutional import FeaturePyramid, fold_batch_norms, repeat_borders
 from sentinel.augmentation import augment_colors, random_views
 from sentinel.scenes import CLASS_NAMES, Scenes
+from sentinel.targets import Targets
 
 __all__ = ["ImageTower", "SMALL_STAGES", "classify", "read_imagenet", "train_clip", "train_dense", "train_teacher"]
 
@@ -152,8 +153,7 @@ def _batches(count: int, steps: int, generator: torch.Generator) -> Iterator[tor
 def _train_scenes(
     tower: ImageTower,
     scenes: Scenes,
-    classes: list[torch.Tensor],
-    captions: dict[str, list[torch.Tensor]],
+    targets: Targets,
     *,
     epochs: float,
     seed: int,
@@ -172,16 +172,18 @@ def _train_scenes(
         views = random_views(images[places].permute(0, 3, 1, 2), VIEW, generator)
         views = augment_colors(views, generator)
         _, embeddings = tower(views)
-        loss = _losses(embeddings, sets[places], labels[places], classes)
+        loss = _losses(embeddings, sets[places], labels[places], targets.classes)
         rows = [
-            row for row, place in enumerate(places.tolist()) if sets[place] == 0 and scenes.files[place] in captions
+            row
+            for row, place in enumerate(places.tolist())
+            if sets[place] == 0 and scenes.files[place] in targets.captions
         ]
         if rows:
-            targets = []
+            drawn = []
             for row in rows:
-                texts = captions[scenes.files[int(places[row])]]
-                targets.append(texts[int(torch.randint(len(texts), (), generator=generator))])
-            loss = loss + (1 - (embeddings[rows] * torch.stack(targets)).sum(dim=1)).mean()
+                texts = targets.captions[scenes.files[int(places[row])]]
+                drawn.append(texts[int(torch.randint(len(texts), (), generator=generator))])
+            loss = loss + (1 - (embeddings[rows] * torch.stack(drawn)).sum(dim=1)).mean()
         if teacher is not None:
             with torch.no_grad():
                 _, wanted = teacher(views)
@@ -196,8 +198,7 @@ def _train_scenes(
 
 def train_teacher(
     scenes: Scenes,
-    classes: list[torch.Tensor],
-    captions: dict[str, list[torch.Tensor]],
+    targets: Targets,
     imagenet: dict[str, torch.Tensor],
     *,
     epochs: float,
@@ -205,17 +206,16 @@ def train_teacher(
 ) -> ImageTower:
     """The whole network, fine-tuned on the scenes."""
     torch.manual_seed(seed)
-    tower = ImageTower({}, classes[0].shape[1])
+    tower = ImageTower({}, targets.classes[0].shape[1])
     _load_stages(tower.model, imagenet)
-    _train_scenes(tower, scenes, classes, captions, epochs=epochs, seed=seed, rates=(3e-4, 2e-3), description="teacher")
+    _train_scenes(tower, scenes, targets, epochs=epochs, seed=seed, rates=(3e-4, 2e-3), description="teacher")
     return tower.eval().requires_grad_(False)
 
 
 def train_clip(
     teacher: ImageTower,
     scenes: Scenes,
-    classes: list[torch.Tensor],
-    captions: dict[str, list[torch.Tensor]],
+    targets: Targets,
     *,
     epochs: float,
     seed: int,
@@ -227,14 +227,13 @@ def train_clip(
     Args:
         teacher: from :func:`train_teacher`.
         scenes: to learn from.
-        classes: unit vectors (classes, C) of each set.
-        captions: unit vectors (C,) of the captions of each file.
+        targets: what they mean.
         epochs, seed: of the training.
     """
     torch.manual_seed(seed)
-    tower = ImageTower(SMALL_STAGES, classes[0].shape[1])
+    tower = ImageTower(SMALL_STAGES, targets.classes[0].shape[1])
     _load_stages(tower.model, teacher.model.stages.state_dict())
-    learn = partial(_train_scenes, tower, scenes, classes, captions, teacher=teacher)
+    learn = partial(_train_scenes, tower, scenes, targets, teacher=teacher)
     learn(epochs=epochs, seed=seed, rates=(3e-4, 2e-3), description="small CLIP")
     repeat_borders(tower.model)
     learn(epochs=epochs / 5, seed=seed + 100, rates=(1e-4, 1e-3), description="small CLIP, with repeated borders")

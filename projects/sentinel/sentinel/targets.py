@@ -1,5 +1,6 @@
 """What the image encoders learn to meet: the projected embeddings of class names and captions."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,18 @@ from sentinel.words import PROMPTS, in_prompt
 
 __all__ = ["Targets", "read_targets"]
 
-Targets = tuple[list[torch.Tensor], dict[str, list[torch.Tensor]]]
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """Unit vectors of D dimensions.
+
+    Attributes:
+        classes: for each set of ``CLASS_NAMES``, those of its classes, (classes, D).
+        captions: for each file of AID, those of its captions, (D,).
+    """
+
+    classes: list[torch.Tensor]
+    captions: dict[str, list[torch.Tensor]]
 
 
 def read_targets(source: Path, projection: Path, teacher: Teacher) -> Targets:
@@ -26,8 +38,7 @@ def read_targets(source: Path, projection: Path, teacher: Teacher) -> Targets:
         teacher: texts -> (N, C) unit vectors.
 
     Returns:
-        For each set of ``CLASS_NAMES`` the unit vectors (classes, D) of its classes, averaged over the prompts; and for
-        each file of AID those (D,) of its captions.
+        The embeddings; those of classes are averaged over the prompts.
     """
     weights = {name: value.numpy() for name, value in load_weights_file(projection).items()}
 
@@ -42,4 +53,4 @@ def read_targets(source: Path, projection: Path, teacher: Teacher) -> Targets:
     ]
     captions = read_captions(source / "aid_captions.csv")
     embeddings = iter(embed([caption for texts in captions.values() for caption in texts]))
-    return classes, {file: [next(embeddings) for _ in texts] for file, texts in captions.items()}
+    return Targets(classes, {file: [next(embeddings) for _ in texts] for file, texts in captions.items()})
