@@ -121,7 +121,8 @@ class MapMaker:
             confidence=True,
             probabilities=size[0] * size[1] * len(question.class_names) <= MAX_SCORES,
             part=question.window,
-            **({} if clouds is None else {"clouds": clouds.path, "cloud_values": clouds.values}),
+            clouds=clouds.path if clouds else None,
+            cloud_values=clouds.values if clouds else None,
             keep_features=features / question.sensors,
             max_features=MAX_FEATURES,
         )

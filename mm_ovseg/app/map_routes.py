@@ -16,6 +16,7 @@ from mm_ovseg.app.visitors import Visitors
 __all__ = ["map_routes"]
 
 UNCHANGING = {"cache-control": "private, max-age=3600, immutable"}  # what an id names never changes
+NO_FILE = "The map has no such file."
 MAP_LAYERS = {"classes": draw_class_tile, "confidence": draw_confidence_tile}
 
 
@@ -58,9 +59,11 @@ def map_routes(visitors: Visitors) -> list[Route]:
 
     def download(request: Request) -> Response:
         page_map, kind = found_map(request), request.path_params["kind"]
-        path, name = page_map.download(kind) if kind in DOWNLOADS else (None, None)
-        if path is None or not path.exists():  # as are polygons that were not made yet
-            raise HTTPException(404, "The map has no such file.")
+        if kind not in DOWNLOADS:
+            raise HTTPException(404, NO_FILE)
+        path, name = page_map.download(kind)
+        if not path.exists():  # polygons that were not made yet
+            raise HTTPException(404, NO_FILE)
         return FileResponse(path, filename=name, headers={"cache-control": "private, no-store"})
 
     return [

@@ -173,19 +173,21 @@ async function makeMap(onEvent, signal) {
   if (filesChanged()) await openScene({ ...chosenFiles(), reading: reading.value }, onEvent, signal);
   if (!open.scene) throw new Error("There is no image yet; choose files, or open an example.");
   const { scene, corners } = open;
-  const { map } = await postForStream(
-    `api/scenes/${scene.id}/maps`,
-    {
-      classes: byId("classes").value,
-      background: byId("background").value,
-      sensors: chosenRadio(byId("sensors")),
-      area: corners.area ?? null,
-      pixels: corners.pixels ?? null,
-    },
-    onEvent,
-    signal,
-  );
-  showResult(map);
+  const note = byId("downloads-note"); // the links are still those of the map before
+  note.hidden = false;
+  const question = {
+    classes: byId("classes").value,
+    background: byId("background").value,
+    sensors: chosenRadio(byId("sensors")),
+    area: corners.area ?? null,
+    pixels: corners.pixels ?? null,
+  };
+  try {
+    const { map } = await postForStream(`api/scenes/${scene.id}/maps`, question, onEvent, signal);
+    showResult(map);
+  } finally {
+    note.hidden = true;
+  }
 }
 
 /** The ids of the chosen files by sensor; null while some are on their way. */

@@ -47,7 +47,6 @@ export class Run {
     byId("make").disabled = active;
     byId("cancel").hidden = !active;
     byId("progress").hidden = !active;
-    byId("downloads-note").hidden = !active;
     byId("progress-bar").removeAttribute("value");
     byId("progress-text").textContent = title;
   }
